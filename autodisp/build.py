@@ -1,0 +1,354 @@
+"""From a typed config to objects: the only module that sees both."""
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Subset
+
+import autodisp
+from autodisp.cells.architecture import Architecture
+from autodisp.cells.cell import CellFactory, MixedCells
+from autodisp.cells.operations import Style
+from autodisp.cells.spaces import SearchSpace, find_space
+from autodisp.config import TASK_KINDS, ImagesConfig, SearchConfig, Shapes3DConfig
+from autodisp.datasets.cache import Cached
+from autodisp.datasets.cifar import CIFAR10, CIFAR100
+from autodisp.datasets.flyingthings3d import FlyingThings3D
+from autodisp.datasets.image_transforms import ImageAugmentation
+from autodisp.datasets.samples import StereoDataset
+from autodisp.datasets.shapes3d import Shapes3D
+from autodisp.datasets.sintel import Sintel
+from autodisp.datasets.splits import halves, subset
+from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation
+from autodisp.datasets.streams import Augmented, Draw, MapDataset, Stream, fixed_batches
+from autodisp.datasets.svhn import SVHN
+from autodisp.errors import InputError
+from autodisp.report.disparity_pictures import panel
+from autodisp.report.search_folder import SearchFolder
+from autodisp.run_state import Checkpoints
+from autodisp.search.adaptive import AdaptiveRegularization
+from autodisp.search.early_stopping import EarlyStopping
+from autodisp.search.loop import Search, Settings
+from autodisp.search.regularization import Regularization
+from autodisp.search.supernet import Supernet
+from autodisp.tasks.base import Task
+from autodisp.tasks.classification import ClassificationTask
+from autodisp.tasks.disparity import DisparityTask
+from autodisp.tracking import ConsoleProgress, Tracker
+
+WEIGHT_STREAM, ALPHA_STREAM = 1, 2
+"""What the run's seed is offset by, so that both halves draw and augment independently."""
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """What a search reads: two halves of a training split, and the fixed validation batches of the second."""
+
+    weight_half: MapDataset[Any]
+    alpha_half: MapDataset[Any]
+    transform: Callable[[Any, np.random.Generator], Any]
+    validation: Sequence[Any]
+    classes: int = 0
+    mean: Sequence[float] = (0.0, 0.0, 0.0)
+    std: Sequence[float] = (1.0, 1.0, 1.0)
+
+
+def build_space(config: SearchConfig) -> SearchSpace:
+    """The search space by name or from its file.
+
+    Raises:
+        InputError: the file is no space, or has other kinds of cell than the task needs.
+    """
+    if config.space.file is None:
+        return find_space(config.space.name)
+    space = SearchSpace.load(Path(config.space.file))
+    needed = TASK_KINDS[config.task.name]
+    if set(space.kinds) != needed:
+        raise InputError(
+            f"space.file={config.space.file}: has the cells {', '.join(space.kinds)} but task={config.task.name} "
+            f"needs {', '.join(sorted(needed))}"
+        )
+    return space
+
+
+def build_stereo_dataset(config: SearchConfig) -> StereoDataset:
+    """The training split of a stereo dataset."""
+    data = config.dataset
+    if isinstance(data, Shapes3DConfig):
+        return Shapes3D(
+            length=data.length, seed=config.seed, height=data.height, width=data.width, max_disparity=data.max_disparity
+        )
+    if data.name == "sintel":
+        return Sintel(data.root, render_pass=data.render_pass, half_resolution=data.half_resolution)
+    return FlyingThings3D(
+        data.root,
+        render_pass=data.render_pass,
+        subsets=tuple(data.subsets),
+        excluded=data.excluded,
+        layout=data.layout,
+        half_resolution=data.half_resolution,
+    )
+
+
+def build_data(config: SearchConfig) -> SearchData:
+    """Reads and halves the training split.
+
+    Raises:
+        InputError: the data is missing, damaged or too little.
+    """
+    return _stereo_data(config) if config.task.name == "disparity" else _image_data(config)
+
+
+def _stereo_data(config: SearchConfig) -> SearchData:
+    dataset = build_stereo_dataset(config)
+    chosen = subset(len(dataset), limit=config.dataset.limit, seed=config.seed)
+    crop = tuple(config.dataset.crop) if config.dataset.crop else None
+    kept: MapDataset[Any] = Cached(dataset) if getattr(config.dataset, "cache", False) else dataset
+    weight_half, alpha_half = halves([dataset.groups[index] for index in chosen], seed=config.seed)
+    weights, alphas = ([chosen[index] for index in half] for half in (weight_half, alpha_half))
+    return SearchData(
+        weight_half=Subset(kept, weights),
+        alpha_half=Subset(kept, alphas),
+        transform=StereoAugmentation(scale=config.augmentation.scale, crop=crop),
+        validation=_validation(config, Subset(kept, alphas), CenterCrop(crop=crop)),
+    )
+
+
+def _image_data(config: SearchConfig) -> SearchData:
+    data: ImagesConfig = config.dataset
+    dataset = {"cifar10": CIFAR10, "cifar100": CIFAR100, "svhn": SVHN}[data.name](data.root, split="train")
+    chosen = subset(len(dataset), limit=data.limit, seed=config.seed)
+    weights, alphas = ([chosen[index] for index in half] for half in halves(len(chosen), seed=config.seed))
+    return SearchData(
+        weight_half=Subset(dataset, weights),
+        alpha_half=Subset(dataset, alphas),
+        transform=ImageAugmentation(scale=config.augmentation.scale, flip=data.flip, fill=dataset.mean),
+        validation=_validation(config, Subset(dataset, alphas), None),
+        classes=len(dataset.classes),
+        mean=dataset.mean,
+        std=dataset.std,
+    )
+
+
+def _validation(config: SearchConfig, half: MapDataset[Any], crop: CenterCrop | None) -> Any:
+    size = config.search.batch_size
+    count = len(half) if config.search.validation_batches is None else config.search.validation_batches * size
+    first = _Views(half, crop, min(count, len(half)))
+    return fixed_batches(first, size)
+
+
+class _Views:
+    """The first samples of a half without augmentation, remembered where that is cheap."""
+
+    def __init__(self, dataset: MapDataset[Any], crop: CenterCrop | None, count: int) -> None:
+        self.samples = Augmented(dataset, crop, seed=0)
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        return self.samples[Draw(index, 0)]
+
+
+def build_style(config: SearchConfig, space: SearchSpace, *, affine: bool = False) -> Style:
+    """How the convolutions are written: the space's flavour, normalised as the network's config says."""
+    return Style(flavour=space.flavour, batch_norm=getattr(config.network, "batch_norm", True), affine=affine)
+
+
+def build_task(config: SearchConfig, data: SearchData) -> Task:
+    """The task with its network's numbers."""
+    network = config.network
+    if config.task.name == "classification":
+        return ClassificationTask(
+            channels=network.channels, layers=network.layers, classes=data.classes, mean=data.mean, std=data.std
+        )
+    return DisparityTask(
+        channels=network.channels,
+        stem_scale=network.stem_scale,
+        encoder_cells=network.encoder_cells,
+        decoder_cells=network.decoder_cells,
+        max_displacement=network.max_displacement,
+        head=network.head,
+        max_disparity=config.dataset.max_disparity,
+        volume_weight=config.task.volume_weight,
+    )
+
+
+def build_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        InputError: cuda is asked for and not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("run.device=cuda: this machine has no usable GPU; take run.device=cpu or auto")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def build_regularization(config: SearchConfig) -> Regularization:
+    """The policies by name."""
+    settings = config.regularization
+    if settings.name == "none":
+        return Regularization()
+    rule = EarlyStopping(
+        window=settings.window,
+        start_epoch=settings.start_epoch,
+        delta=settings.delta,
+        factor=settings.factor,
+        every=config.curvature.every,
+        rule=settings.rule,  # type: ignore[arg-type]
+    )
+    if settings.name == "es":
+        return Regularization(rule)
+    return Regularization(rule, AdaptiveRegularization(factor=settings.raise_by, cap=settings.cap))
+
+
+def build_supernet(task: Task, cells: CellFactory, space: SearchSpace, *, seed: int, device: torch.device) -> Supernet:
+    """Network and alphas, initialised from the seed."""
+    torch.manual_seed(seed)
+    network = task.build_network(cells).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Supernet(task, network, Architecture(space, seed=seed).to(device))
+
+
+def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW."""
+    settings = config.optimizer.weights
+    parameters = supernet.network.parameters()
+    if settings.name == "adamw":
+        return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+
+
+def build_alpha_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
+    """Adam with L2 decay, as DARTS has it."""
+    settings = config.optimizer.alphas
+    return torch.optim.Adam(
+        supernet.alphas,
+        lr=settings.learning_rate,
+        betas=(settings.betas[0], settings.betas[1]),
+        weight_decay=settings.weight_decay,
+    )
+
+
+@dataclass(frozen=True)
+class SearchParts:
+    """A search ready to run, with what its report needs."""
+
+    search: Search
+    folder: SearchFolder
+    close: Callable[[], None]
+
+    def begin(self) -> dict[str, float]:
+        """Records where the search starts from: the best constant answer and the untrained supernet."""
+        supernet, validation = self.search.supernet, self.search.validation
+        first = {f"valid/{name}": value for name, value in supernet.evaluate(validation).items()}
+        start = {"constant": supernet.task.constant(validation), **first}
+        self.folder.tracker.event("start", **start)
+        return start
+
+
+def build_search(config: SearchConfig, data: SearchData, folder: Path, console: ConsoleProgress) -> SearchParts:
+    """Everything of a search, in a run folder that exists."""
+    space = build_space(config)
+    task = build_task(config, data)
+    style = build_style(config, space)
+    device = build_device(config.run.device)
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    supernet = build_supernet(task, MixedCells(space, style=style), space, seed=config.seed, device=device)
+    streams = {
+        name: Stream(
+            half,
+            batch_size=config.search.batch_size,
+            seed=3 * config.seed + offset,
+            transform=data.transform,
+            workers=config.run.workers,
+        )
+        for name, half, offset in (
+            ("weights", data.weight_half, WEIGHT_STREAM),
+            ("alphas", data.alpha_half, ALPHA_STREAM),
+        )
+    }
+    regularization = build_regularization(config)
+    tracker = Tracker(folder, console=console)
+    observer = SearchFolder(
+        folder,
+        space=space,
+        figure=task.figure,
+        early_stopping=regularization.early_stopping,
+        tracker=tracker,
+        provenance=provenance(config, folder),
+        pictures=_disparity_pictures(supernet, data) if config.task.name == "disparity" else None,
+    )
+    weight_optimizer = build_weight_optimizer(config, supernet)
+    search = Search(
+        supernet,
+        weight_stream=streams["weights"],
+        alpha_stream=streams["alphas"],
+        validation=data.validation,
+        weight_optimizer=weight_optimizer,
+        alpha_optimizer=build_alpha_optimizer(config, supernet),
+        schedule=torch.optim.lr_scheduler.CosineAnnealingLR(
+            weight_optimizer, config.search.epochs, eta_min=config.optimizer.weights.min_learning_rate
+        ),
+        regularization=regularization,
+        settings=build_settings(config, min(stream.batches_per_epoch for stream in streams.values())),
+        checkpoints=Checkpoints(folder / "checkpoints"),
+        observer=observer,
+    )
+
+    def close() -> None:
+        for stream in streams.values():
+            stream.close()
+        tracker.close()
+
+    return SearchParts(search, observer, close)
+
+
+def build_settings(config: SearchConfig, batches_per_epoch: int) -> Settings:
+    """The numbers of the loop."""
+    return Settings(
+        epochs=config.search.epochs,
+        steps_per_epoch=config.search.steps_per_epoch or batches_per_epoch,
+        warmup_epochs=config.search.warmup_epochs,
+        drop_path=config.search.drop_path,
+        clip=config.optimizer.weights.clip,
+        order=config.optimizer.alphas.order,  # type: ignore[arg-type]
+        curvature_every=config.curvature.every,
+        curvature_full=config.curvature.method == "hessian",
+        curvature_tolerance=config.curvature.tolerance,
+        alpha_decay_in_curvature=config.optimizer.alphas.weight_decay if config.curvature.weight_decay else 0.0,
+    )
+
+
+def provenance(config: SearchConfig, folder: Path) -> Mapping[str, Any]:
+    """What a genotype file says of the run it comes from."""
+    return {
+        "run": folder.name,
+        "task": config.task.name,
+        "dataset": config.dataset.name,
+        "seed": config.seed,
+        "config_hash": config.fingerprint(),
+        "autodisp": autodisp.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _disparity_pictures(supernet: Supernet, data: SearchData) -> Callable[[], Mapping[str, npt.NDArray[np.uint8]]]:
+    def draw() -> Mapping[str, npt.NDArray[np.uint8]]:
+        batch = supernet.to_device(next(iter(data.validation)))
+        predicted = supernet.predict(batch).disparity
+        picture = panel(batch.left[0], batch.disparity[0], predicted[0].clamp(min=0.0), batch.valid[0])
+        return {"prediction": picture}
+
+    return draw

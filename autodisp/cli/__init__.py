@@ -1,0 +1,1 @@
+"""One thin Hydra program a file."""

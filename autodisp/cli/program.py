@@ -1,0 +1,59 @@
+"""What all programs share: exit codes, and one clear line for whatever the user got wrong.
+
+0: done. 2: the input was wrong, one line on standard error. 1: a fault of ours, with its traceback.
+"""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from autodisp.config import one_line
+from autodisp.errors import InputError
+
+WRONG_INPUT = 2
+
+
+def run_program(hydra_main: Callable[[], None]) -> None:
+    """Runs a function decorated by ``hydra.main`` and leaves with the exit code that its end deserves."""
+    # Hydra would print its own message and leave with 1; with this it lets exceptions through.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        hydra_main()
+    except (InputError, HydraException, OmegaConfBaseException) as error:
+        cause = find_input_error(error)
+        print(f"{program_name()}: {explain(cause or error)}", file=sys.stderr)  # noqa: T201
+        sys.exit(WRONG_INPUT)
+
+
+def program_name() -> str:
+    """As the user called it."""
+    return os.path.basename(sys.argv[0])
+
+
+def find_input_error(error: BaseException | None) -> InputError | None:
+    """Our own error, if that is what a library's error wraps."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def explain(error: Exception) -> str:
+    """One line: the value, the constraint, the remedy."""
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        near = difflib.get_close_matches(choice, error.options, n=1)
+        hint = f"did you mean {group}={near[0]}? " if near else ""
+        return f"{group}={choice}: no such choice; {hint}{group} is one of {', '.join(error.options)}"
+    message = str(error)
+    if found := re.search(r"Could not override '([^']+)'", message):
+        return f"{found[1]}: no such setting; `{program_name()} --cfg job` shows all of them"
+    if "mismatched input" in message or "no viable alternative" in message or "token recognition" in message:
+        return f"{message.splitlines()[0]}; write group=choice or section.key=value, in quotes where it has spaces"
+    return one_line(error)

@@ -1,0 +1,84 @@
+"""autodisp-search: finds the cells of a network by gradient and leaves them in a run folder."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from autodisp.build import SearchParts, build_data, build_device, build_regularization, build_search, build_space
+from autodisp.cli.program import run_program
+from autodisp.config import SearchConfig, parse
+from autodisp.errors import InputError
+from autodisp.search.loop import Outcome
+from autodisp.tracking import ConsoleProgress
+
+
+@hydra.main(config_path="pkg://autodisp.configs", config_name="search", version_base="1.3")
+def _search(tree: DictConfig) -> None:
+    config = parse(tree)
+    build_space(config), build_device(config.run.device), build_regularization(config)  # noqa: B018
+    data = build_data(config)
+    folder = make_run_folder(Path(config.run.folder))
+    OmegaConf.save(tree, folder / "config.yaml", resolve=True)
+    with ConsoleProgress() as console:
+        parts = build_search(config, data, folder, console)
+        try:
+            console.message(f"run folder: {folder}")
+            start = parts.begin()
+            console.start(config.search.epochs, parts.search.settings.steps_per_epoch)
+            outcome = parts.search.run()
+            record = next(record for record in reversed(outcome.records) if record["epoch"] == outcome.epoch)
+            parts.folder.finish(outcome.genotype, record)
+        finally:
+            parts.close()
+    show_summary(config, parts, start, outcome, folder)
+
+
+def make_run_folder(folder: Path) -> Path:
+    """A fresh folder for a run.
+
+    Raises:
+        InputError: it holds something already, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"run.folder={folder}: cannot be used ({error.strerror}); take another one") from None
+    if taken:
+        raise InputError(f"run.folder={folder}: is not empty, and a run overwrites nothing; take another folder")
+    return folder
+
+
+def show_summary(
+    config: SearchConfig, parts: SearchParts, start: dict[str, float], outcome: Outcome, folder: Path
+) -> None:
+    """The small table at the end: what it was, what it became, where it lies, what to do next."""
+    figure = parts.search.supernet.task.figure
+    records = outcome.records
+    eigenvalues = [record["eigenvalue"] for record in records if "eigenvalue" in record]
+    table = Table(title=f"search of {config.task.name} on {config.dataset.name}", show_header=False)
+    unit = f" {figure.unit}"
+    table.add_row(f"validation {figure.name}, best constant", f"{start['constant']:.2f}{unit}")
+    table.add_row(f"validation {figure.name}, at the start", f"{start[f'valid/{figure.name}']:.2f}{unit}")
+    table.add_row(f"validation {figure.name}, at the end", f"{records[-1][f'valid/{figure.name}']:.2f}{unit}")
+    table.add_row("  with the found cells only, not retrained", f"{records[-1][f'valid_discrete/{figure.name}']:.2f}{unit}")
+    table.add_row("dominant eigenvalue, first and last", f"{eigenvalues[0]:.4g}, {eigenvalues[-1]:.4g}")
+    if outcome.stopped:
+        decision = outcome.stopped.decision
+        table.add_row("stopped early", f"epoch {decision.decided_epoch}, returns epoch {decision.returned_epoch}")
+    if outcome.restarts:
+        table.add_row("restarts with more weight decay", str(outcome.restarts))
+    for line in outcome.genotype.in_words().splitlines():
+        kind, _, words = line.partition(": ")
+        table.add_row(f"found {kind} cell", words.replace("; ", "\n"))
+    table.add_row("files", f"{folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)")
+    table.add_row("next", f"tensorboard --logdir {folder}/tensorboard")
+    Console(soft_wrap=False).print(table)
+
+
+def main() -> None:
+    """The program's entry point."""
+    run_program(_search)

@@ -1,0 +1,172 @@
+"""What a search leaves in its run folder, written as it goes.
+
+    config.yaml  config.json   the resolved config, as composed and as typed
+    metrics.jsonl              one record an epoch, and the events
+    tensorboard/               the same, with heat maps and pictures
+    checkpoints/               the states that the run may go back to
+    genotypes/epoch_0003.json  the cells of every epoch
+    genotype.json              the cells found
+    cell_normal.svg .png ...   their drawings
+    curves.png                 losses, figure, eigenvalue, decisions
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from autodisp.cells.genotype import Genotype, source_name
+from autodisp.cells.spaces import INPUTS, SearchSpace
+from autodisp.report.curves import draw_curves
+from autodisp.report.drawing import CellDrawing, DrawnEdge, cell_figure, draw_cell
+from autodisp.search.early_stopping import EarlyStopping
+from autodisp.tasks.base import Figure
+from autodisp.tracking import Tracker, read_json_lines
+
+PICTURE_SECONDS = 30.0
+"""Between two sets of pictures, which take about as long as a tiny epoch; the last one is always drawn."""
+Pictures = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
+INPUT_NAMES = {
+    "normal": ("cell before", "last cell"),
+    "reduce": ("cell before", "last cell"),
+    "upsample": ("cell before", "last cell", "prediction", "encoder"),
+}
+
+
+def cell_drawing(genotype: Genotype, kind: str) -> CellDrawing:
+    """The cell of that kind as a picture's plain data."""
+    edges = tuple(
+        DrawnEdge(source, target, name) for target, node in enumerate(genotype.cells[kind]) for name, source in node
+    )
+    return CellDrawing(title=kind, inputs=INPUT_NAMES[kind], nodes=len(genotype.cells[kind]), edges=edges)
+
+
+class SearchFolder:
+    """Listens to a search and keeps its folder.
+
+    Args:
+        folder: the run folder, which exists.
+        space: of the search.
+        figure: that the task selects by.
+        early_stopping: for the local average in the curves, None without a rule.
+        tracker: where the figures go.
+        provenance: what every genotype file says of its run.
+        pictures: called once an epoch for pictures to show, such as a predicted disparity.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        space: SearchSpace,
+        figure: Figure,
+        early_stopping: EarlyStopping | None,
+        tracker: Tracker,
+        provenance: Mapping[str, Any],
+        pictures: Pictures | None = None,
+    ) -> None:
+        self.folder = folder
+        self.space = space
+        self.figure = figure
+        self.early_stopping = early_stopping
+        self.tracker = tracker
+        self.provenance = dict(provenance)
+        self.pictures = pictures
+        self._drawn = -PICTURE_SECONDS
+        (folder / "genotypes").mkdir(exist_ok=True)
+
+    def step(self, epoch: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
+        """Moves the progress bar."""
+        self.tracker.step(epoch, step, figures)
+
+    def epoch(self, record: dict[str, Any], genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
+        """Keeps the record, the genotype and the pictures of an epoch."""
+        number = record["epoch"]
+        self.signed(genotype, record).save(self.folder / "genotypes" / f"epoch_{number:04d}.json")
+        draws = time.monotonic() - self._drawn >= PICTURE_SECONDS
+        if draws:
+            self._show(genotype, edge_weights)
+        self.tracker.epoch({key: value for key, value in record.items() if value is not None}, self._line(record))
+        if draws:
+            self.draw_curves()
+            self._drawn = time.monotonic()
+
+    def event(self, kind: str, **entries: Any) -> None:
+        """Keeps a decision."""
+        self.tracker.event(kind, **entries)
+        words = ", ".join(f"{name} {value:g}" for name, value in entries.items() if isinstance(value, int | float))
+        self.tracker.message(f"{kind.replace('_', ' ')}: {words}")
+
+    def finish(self, genotype: Genotype, record: Mapping[str, Any]) -> Path:
+        """Writes the found cells and their drawings; the path of genotype.json."""
+        path = self.folder / "genotype.json"
+        self.signed(genotype, record).save(path)
+        for kind in genotype.kinds:
+            for suffix in ("svg", "png"):
+                draw_cell(cell_drawing(genotype, kind), self.folder / f"cell_{kind}.{suffix}")
+        self.draw_curves()
+        return path
+
+    def signed(self, genotype: Genotype, record: Mapping[str, Any]) -> Genotype:
+        """The genotype with the run, the epoch and its figures."""
+        value = record.get(f"valid_discrete/{self.figure.name}")
+        return genotype.with_provenance(
+            **self.provenance,
+            epoch=record.get("epoch"),
+            figure={"name": self.figure.name, "value": _finite(value), "of": "architecture half, discretised"},
+            eigenvalue=_finite(record.get("eigenvalue")),
+        )
+
+    def draw_curves(self) -> None:
+        """Draws curves.png anew from metrics.jsonl."""
+        records = read_json_lines(self.folder / "metrics.jsonl")
+        events = [record for record in records if record.get("event") not in (None, "start")]
+        epochs = [record for record in records if "event" not in record]
+        latest = max((record.get("restart", 0) for record in epochs), default=0)
+        history = {r["epoch"]: r["eigenvalue"] for r in epochs if r.get("eigenvalue") is not None}
+        newest = max((r["epoch"] for r in epochs if r.get("restart", 0) == latest), default=0)
+        pairs = sorted((epoch, value) for epoch, value in history.items() if epoch <= newest)
+        averages = self.early_stopping.local_average(pairs) if self.early_stopping else ()
+        draw_curves(
+            epochs, self.folder / "curves.png", metric=self.figure.name, averages=averages, events=events
+        )
+
+    def _show(self, genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
+        step = self.tracker.tensorboard_step
+        for kind in self.space.kinds:
+            self._show_weights(kind, edge_weights[kind].detach(), step)
+            self.tracker.tensorboard.figure(f"cell/{kind}", cell_figure(cell_drawing(genotype, kind)), step)
+        for name, picture in (self.pictures() if self.pictures else {}).items():
+            self.tracker.tensorboard.image(name, picture, step)
+
+    def _show_weights(self, kind: str, weights: Tensor, step: int) -> None:
+        cell = self.space.cells[kind]
+        operations = sorted({name for edge in cell.edges for name in edge.operations})
+        table = torch.full((len(cell.edges), len(operations)), float("nan"))
+        for row, edge in enumerate(cell.edges):
+            for column, name in enumerate(edge.operations):
+                table[row, operations.index(name)] = weights[row, column]
+        names = [
+            f"{source_name(kind, edge.source)} → {source_name(kind, INPUTS[kind] + target)}"
+            for target, node in enumerate(cell.nodes)
+            for edge in node
+        ]
+        self.tracker.tensorboard.heat_map(f"weights/{kind}", table, names, operations, step)
+
+    def _line(self, record: Mapping[str, Any]) -> str:
+        name = self.figure.name
+        parts = [f"train loss {record['train/loss']:.3f}", f"{name} {record[f'train/{name}']:.2f}"]
+        parts += [f"valid {name} {record[f'valid/{name}']:.2f} {self.figure.unit}"]
+        parts += [f"discretised {record[f'valid_discrete/{name}']:.2f}"]
+        if record.get("eigenvalue") is not None:
+            parts.append(f"eigenvalue {record['eigenvalue']:.4g}")
+        return " · ".join([*parts, f"{record['seconds']:.0f} s"])
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, float | int) and abs(value) < float("inf") else None

@@ -1,0 +1,74 @@
+"""A task's network with its architecture parameters: the losses that both levels of the search are made of."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from autodisp.cells.architecture import Architecture, EdgeWeights, one_hot
+from autodisp.cells.cell import without_drop_path
+from autodisp.search.curvature import frozen_statistics
+from autodisp.tasks.base import Sums, Task, means, move, pool
+
+
+class Supernet:
+    """Task, network and alphas together.
+
+    Args:
+        task: says what goes in, what is lost and what is measured.
+        network: built by the task from mixed cells, on its device.
+        architecture: of the same space, on the same device.
+    """
+
+    def __init__(self, task: Task, network: nn.Module, architecture: Architecture) -> None:
+        self.task = task
+        self.network = network
+        self.architecture = architecture
+        self.device = next(network.parameters()).device
+
+    @property
+    def alphas(self) -> list[nn.Parameter]:
+        """The architecture parameters, one vector for each kind of cell."""
+        return list(self.architecture.parameters())
+
+    def output(self, batch: Any, edge_weights: EdgeWeights | None = None) -> Any:
+        """What the network says of a batch, by default under the current alphas."""
+        weights = self.architecture.weights() if edge_weights is None else edge_weights
+        return self.network(*self.task.inputs(batch), weights)
+
+    def loss(self, batch: Any, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The loss of a batch under the current alphas, with the network's weights or with those given."""
+        if parameters is None:
+            return self.task.loss(self.output(batch), batch)
+        inputs = (*self.task.inputs(batch), self.architecture.weights())
+        return self.task.loss(functional_call(self.network, dict(parameters), inputs), batch)
+
+    def to_device(self, batch: Any) -> Any:
+        """The batch where the network is."""
+        return move(batch, self.device)
+
+    def evaluate(self, batches: Iterable[Any], edge_weights: EdgeWeights | None = None) -> dict[str, float]:
+        """Loss and figures pooled over the batches, without gradient, in train mode's normalisation.
+
+        A supernet's running statistics lag behind its weights and say nothing of a discretised cell, so every
+        batch is normalised by itself, as in the search; the running statistics stay as they are.
+        """
+        sums: Sums = {}
+        for batch in map(self.to_device, batches):
+            output = self.predict(batch, edge_weights)
+            loss = self.task.loss(output, batch).to(torch.float64)
+            pool(sums, {"loss": torch.stack([loss, torch.ones_like(loss)]), **self.task.measure(output, batch)})
+        return means(sums)
+
+    @torch.no_grad()
+    def predict(self, batch: Any, edge_weights: EdgeWeights | None = None) -> Any:
+        """The output without gradient or drop-path, leaving the running statistics as they are."""
+        with frozen_statistics(self.network), without_drop_path(self.network):
+            return self.output(batch, edge_weights)
+
+    def discretised(self) -> EdgeWeights:
+        """Edge weights of one on what the alphas prefer, zero elsewhere."""
+        weights = one_hot(self.architecture.space, self.architecture.genotype())
+        return {kind: table.to(self.device) for kind, table in weights.items()}

@@ -1,0 +1,92 @@
+"""The contract between the engine and a task."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from autodisp.cells.cell import CellFactory
+
+Sums = dict[str, Tensor]
+"""For each figure (2,): a sum and the number of things summed, so that batches pool exactly."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The figure that a task selects by."""
+
+    name: str
+    direction: Literal["min", "max"]
+    unit: str = ""
+
+    def better(self, value: float, than: float) -> bool:
+        """Whether the first value beats the second; NaN beats nothing and everything beats NaN."""
+        if value != value or than != than:
+            return value == value
+        return value < than if self.direction == "min" else value > than
+
+
+class Task(Protocol):
+    """A task over batches of its own type.
+
+    A third task (segmentation, flow, depth) is one more class with these members; nothing in the engine changes.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    """The kinds of cell that its network needs."""
+    figure: Figure
+
+    def build_network(self, cells: CellFactory) -> nn.Module:
+        """The network; called as ``network(*inputs(batch), weights)`` with edge weights or None."""
+        ...
+
+    def inputs(self, batch: Any) -> tuple[Tensor, ...]:
+        """What of a batch the network sees."""
+        ...
+
+    def loss(self, output: Any, batch: Any) -> Tensor:
+        """A scalar; zero with a gradient of zero where a batch holds nothing to learn from."""
+        ...
+
+    def measure(self, output: Any, batch: Any) -> Sums:
+        """Sums of the figures over one batch, without gradient."""
+        ...
+
+    def constant(self, batches: Iterable[Any]) -> float:
+        """The task's figure for the best answer that ignores the input: what any network must beat."""
+        ...
+
+
+def pool(into: Sums, more: Sums) -> Sums:
+    """Adds the sums of one more batch."""
+    for name, pair in more.items():
+        into[name] = into[name] + pair if name in into else pair
+    return into
+
+
+def means(sums: Mapping[str, Tensor]) -> dict[str, float]:
+    """The figures: each sum over its number; NaN where nothing was summed."""
+    values = {name: pair.tolist() for name, pair in sums.items()}
+    return {name: total / count if count else float("nan") for name, (total, count) in values.items()}
+
+
+def sum_of(values: Tensor, among: Tensor | None = None) -> Tensor:
+    """(2,) float64: the sum of the values and their number, among those marked where a mask is given."""
+    if among is None:
+        return torch.stack([values.sum(dtype=torch.float64), values.new_tensor(values.numel(), dtype=torch.float64)])
+    return torch.stack([torch.where(among, values, 0.0).sum(dtype=torch.float64), among.sum(dtype=torch.float64)])
+
+
+def move(batch: Any, device: torch.device) -> Any:
+    """The batch (a named tuple of tensors) on that device, images in channels_last."""
+    moved = []
+    for entry in batch:
+        if isinstance(entry, Tensor):
+            is_image = entry.dim() == 4 and entry.is_floating_point() and entry.shape[1] > 1
+            layout = torch.channels_last if is_image else torch.preserve_format
+            entry = entry.to(device, memory_format=layout, non_blocking=True)
+        moved.append(entry)
+    return type(batch)(*moved)

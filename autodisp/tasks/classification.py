@@ -1,0 +1,80 @@
+"""Image classification: cross-entropy, top-1 accuracy."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from autodisp.cells.cell import CellFactory
+from autodisp.datasets.samples import LabelledImage
+from autodisp.networks.classification import ClassificationNetwork, ClassScores
+from autodisp.tasks.base import Figure, Sums, sum_of
+
+
+class ClassificationTask:
+    """Predicts one of so many classes.
+
+    Args:
+        channels, layers: of the network.
+        classes: of the dataset.
+        auxiliary: whether the network has the auxiliary head (found networks only).
+        auxiliary_weight: of its loss; 0.4 in RobustDARTS.
+        mean, std: of the dataset's images, per channel.
+    """
+
+    name = "classification"
+    kinds: tuple[str, ...] = ("normal", "reduce")
+    figure = Figure("accuracy", "max", "%")
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        layers: int,
+        classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        auxiliary: bool = False,
+        auxiliary_weight: float = 0.4,
+    ) -> None:
+        self.channels = channels
+        self.layers = layers
+        self.classes = classes
+        self.mean = mean
+        self.std = std
+        self.auxiliary = auxiliary
+        self.auxiliary_weight = auxiliary_weight
+
+    def build_network(self, cells: CellFactory) -> ClassificationNetwork:
+        """Stem, cells, classifier."""
+        return ClassificationNetwork(
+            cells,
+            channels=self.channels,
+            layers=self.layers,
+            classes=self.classes,
+            auxiliary=self.auxiliary,
+            mean=self.mean,
+            std=self.std,
+        )
+
+    def inputs(self, batch: LabelledImage) -> tuple[Tensor, ...]:
+        """The images."""
+        return (batch.image,)
+
+    def loss(self, output: ClassScores, batch: LabelledImage) -> Tensor:
+        """Mean cross-entropy, plus the auxiliary head's where it speaks."""
+        loss = functional.cross_entropy(output.logits, torch.as_tensor(batch.label))
+        if output.auxiliary is not None:
+            loss = loss + self.auxiliary_weight * functional.cross_entropy(output.auxiliary, torch.as_tensor(batch.label))
+        return loss
+
+    def constant(self, batches: Iterable[LabelledImage]) -> float:
+        """The accuracy in percent of always naming the most frequent class."""
+        labels = torch.cat([torch.as_tensor(batch.label) for batch in batches])
+        return 100.0 * float(labels.bincount().max()) / len(labels)
+
+    def measure(self, output: ClassScores, batch: LabelledImage) -> Sums:
+        """Accuracy in percent."""
+        right = (output.logits.detach().argmax(dim=1) == batch.label).float()
+        return {"accuracy": sum_of(100.0 * right)}

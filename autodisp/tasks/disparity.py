@@ -1,0 +1,151 @@
+"""Disparity estimation: multi-scale L1, cross-entropy on the matching volume, end-point error."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from autodisp.cells.cell import CellFactory
+from autodisp.datasets.samples import StereoSample
+from autodisp.networks.disparity import DisparityNetwork, Head, StereoPrediction
+from autodisp.networks.matching_head import STRIDE, Matching
+from autodisp.tasks.base import Figure, Sums, sum_of
+
+LEVEL_WEIGHTS = (1 / 16, 1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Of the levels coarse to fine; a network with fewer levels takes the last ones (FlowNet family's recipe)."""
+BAD_PIXELS = (1, 2, 3)
+D1_PIXELS, D1_SHARE = 3.0, 0.05
+
+
+class DisparityTask:
+    """Predicts the disparity of the left view.
+
+    Args:
+        channels, stem_scale, encoder_cells, decoder_cells, max_displacement, head, max_disparity: of the network.
+        volume_weight: of the cross-entropy on the matching volume beside the disparity loss.
+        level_weights: of the levels coarse to fine.
+    """
+
+    name = "disparity"
+    kinds: tuple[str, ...] = ("normal", "reduce", "upsample")
+    figure = Figure("epe", "min", "px")
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        stem_scale: float,
+        encoder_cells: int = 6,
+        decoder_cells: int = 4,
+        max_displacement: int = 40,
+        head: Head = "regression",
+        max_disparity: int = 192,
+        volume_weight: float = 1.0,
+        level_weights: Sequence[float] = LEVEL_WEIGHTS,
+    ) -> None:
+        self.channels = channels
+        self.stem_scale = stem_scale
+        self.encoder_cells = encoder_cells
+        self.decoder_cells = decoder_cells
+        self.max_displacement = max_displacement
+        self.head: Head = head
+        self.max_disparity = max_disparity
+        self.volume_weight = volume_weight
+        self.level_weights = tuple(level_weights)
+
+    def build_network(self, cells: CellFactory) -> DisparityNetwork:
+        """Stems, correlation, encoder, decoder, head."""
+        return DisparityNetwork(
+            cells,
+            channels=self.channels,
+            stem_scale=self.stem_scale,
+            encoder_cells=self.encoder_cells,
+            decoder_cells=self.decoder_cells,
+            max_displacement=self.max_displacement,
+            head=self.head,
+            max_disparity=self.max_disparity,
+        )
+
+    def inputs(self, batch: StereoSample) -> tuple[Tensor, ...]:
+        """The two views."""
+        return batch.left, batch.right
+
+    def loss(self, output: StereoPrediction, batch: StereoSample) -> Tensor:
+        """Weighted L1 over the levels in full-resolution pixels; with a volume, its cross-entropy too.
+
+        Pixels that are not valid add nothing, nor does a batch without a valid one.
+        """
+        weights = self.level_weights[-len(output.levels) :]
+        total = masked_l1(output.disparity, batch.disparity, batch.valid)
+        for level, stride, weight in zip(output.levels[:-1], output.strides, weights, strict=False):
+            truth, valid = truth_at_stride(batch.disparity, batch.valid, stride, level.shape[-2:])
+            total = total + weight * masked_l1(level, truth, valid)
+        if output.matching is not None and self.volume_weight > 0:
+            total = total + self.volume_weight * volume_cross_entropy(output.matching, batch)
+        return total
+
+    def constant(self, batches: Iterable[StereoSample]) -> float:
+        """The EPE in pixels of the best constant, which is the median of the valid disparities."""
+        truth = torch.cat([batch.disparity[batch.valid] for batch in batches])
+        return float((truth - truth.median()).abs().mean()) if truth.numel() else float("nan")
+
+    def measure(self, output: StereoPrediction, batch: StereoSample) -> Sums:
+        """EPE in pixels; bad-1, bad-2, bad-3 and D1 in percent; over the valid pixels. NaN counts as wrong."""
+        error = (output.disparity.detach().clamp(min=0.0) - batch.disparity).abs()
+        error = torch.where(error.isnan(), float("inf"), error)
+        sums = {"epe": sum_of(error, batch.valid)}
+        for pixels in BAD_PIXELS:
+            sums[f"bad{pixels}"] = sum_of(100.0 * (error > pixels), batch.valid)
+        wrong = (error > D1_PIXELS) & (error > D1_SHARE * batch.disparity)
+        sums["d1"] = sum_of(100.0 * wrong, batch.valid)
+        return sums
+
+
+def masked_l1(prediction: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+    """Mean absolute difference over the valid pixels; 0, with gradient 0, where there are none. All (B, 1, h, w)."""
+    difference = torch.where(valid, prediction - truth, 0.0).abs()
+    return difference.sum() / valid.sum().clamp(min=1)
+
+
+def truth_at_stride(disparity: Tensor, valid: Tensor, stride: int, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The truth at a level: the mean of the valid pixels under each of its pixels, values not rescaled.
+
+    Args:
+        disparity, valid: (B, 1, H, W).
+        stride: of the level.
+        size: (h, w) of the level, which may cover padding beyond H and W.
+
+    Returns:
+        disparity and validity, (B, 1, h, w).
+    """
+    bottom, right = size[0] * stride - disparity.shape[-2], size[1] * stride - disparity.shape[-1]
+    known = functional.pad(valid.to(disparity.dtype), (0, right, 0, bottom))
+    values = functional.pad(torch.where(valid, disparity, 0.0), (0, right, 0, bottom))
+    share = functional.avg_pool2d(known, stride)
+    mean = functional.avg_pool2d(values, stride) / share.clamp(min=0.5 / stride**2)
+    return mean, share > 0
+
+
+def volume_cross_entropy(matching: Matching, batch: StereoSample) -> Tensor:
+    """Cross-entropy of the volume against the truth shared between its two neighbouring bins.
+
+    The truth at a cell is that of one full-resolution pixel in its middle: a mean would name a bin between two
+    surfaces, where nothing is. Pixels beyond the last bin are left out.
+    """
+    logits = matching.logits
+    middle = slice(STRIDE // 2, None, STRIDE)
+    bottom = logits.shape[-2] * STRIDE - batch.disparity.shape[-2]
+    right = logits.shape[-1] * STRIDE - batch.disparity.shape[-1]
+    truth = functional.pad(batch.disparity, (0, right, 0, bottom))[:, 0, middle, middle] / STRIDE
+    valid = functional.pad(batch.valid, (0, right, 0, bottom))[:, 0, middle, middle]
+    last = logits.shape[1] - 1
+    valid = valid & (truth <= last)
+    lower = truth.clamp(0, last).floor().clamp(max=last - 1)
+    upper_share = truth.clamp(0, last) - lower
+    log_shares = torch.log_softmax(logits, dim=1)
+    index = lower.long().unsqueeze(1)
+    at_lower = log_shares.gather(1, index).squeeze(1)
+    at_upper = log_shares.gather(1, index + 1).squeeze(1)
+    entropy = -(at_lower * (1 - upper_share) + at_upper * upper_share)
+    return torch.where(valid, entropy, 0.0).sum() / valid.sum().clamp(min=1)

@@ -1,0 +1,451 @@
+"""Where the figures of a run go: the console, TensorBoard, and metrics.jsonl.
+
+A run writes through one :class:`Tracker`. metrics.jsonl is the record that others read (curves, report, tests of
+reproducibility); the other two are for watching. The file is strict JSON, which has no NaN and no infinity: such a
+value is written as null, and ``non_finite`` in the same record says where it stood and what it was, so that
+:func:`read_json_lines` gives it back.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from autodisp.errors import InputError
+
+Record = Mapping[str, Any]
+Figures = Mapping[str, float | None] | Callable[[], Mapping[str, float | None]]
+
+METRICS = "metrics.jsonl"
+_NON_FINITE = "non_finite"
+_REFRESH_SECONDS = 0.25
+_LINE_SECONDS = 30.0
+
+
+class JsonLines:
+    """A file of one JSON object a line, to which records are appended.
+
+    Every record is on disk when :meth:`append` returns. The file is opened anew each time, so there is nothing to
+    close. What a killed run left of an unfinished last line is cut off at once.
+
+    Args:
+        path: the file; made at the first record if it is not there. Its folder exists.
+
+    Raises:
+        InputError: a line other than the last is no JSON object.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ends = [end for _, end in _complete_lines(path)]
+        if path.exists():
+            self.keep(len(self._ends))
+            self._end_last_line()
+
+    @property
+    def count(self) -> int:
+        """Records in the file; a checkpoint that stores it can cut the file back to its own moment."""
+        return len(self._ends)
+
+    def append(self, record: Record) -> None:
+        """Adds one record; tensors and arrays become numbers and lists.
+
+        Raises:
+            ValueError: the record has the key ``non_finite``, which is taken.
+            TypeError: a value has no JSON form.
+        """
+        line = (_to_json(record) + "\n").encode()
+        with self.path.open("ab") as file:
+            file.write(line)
+            self._ends.append(file.tell())
+
+    def keep(self, count: int) -> None:
+        """Cuts the file back to its first records, as when a run is resumed from a checkpoint.
+
+        Raises:
+            InputError: it holds fewer.
+        """
+        if not 0 <= count <= len(self._ends):
+            raise InputError(
+                f"{self.path}: {len(self._ends)} records, but the checkpoint was written after {count}: "
+                "put back the file that belongs to the checkpoint, or start the run anew in another folder"
+            )
+        del self._ends[count:]
+        if self.path.exists():
+            os.truncate(self.path, self._ends[-1] if self._ends else 0)
+
+    def _end_last_line(self) -> None:
+        content = self.path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            self.path.write_bytes(content + b"\n")
+            self._ends[-1] += 1
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file that :class:`JsonLines` wrote; NaN and infinities are themselves again.
+
+    An unfinished last line, left by a killed run, is passed over, as are empty lines.
+
+    Raises:
+        InputError: the file is not there, or a line other than the last is no JSON object.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; a run writes it into its folder as {METRICS}")
+    return [_restored(record, path) for record, _ in _complete_lines(path)]
+
+
+def _complete_lines(path: Path) -> list[tuple[dict[str, Any], int]]:
+    """Each record as it stands in the file, with the offset at which its line ends."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    found: list[tuple[dict[str, Any], int]] = []
+    end = 0
+    for number, line in enumerate(lines, start=1):
+        end += len(line)
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if isinstance(record, dict):
+            found.append((record, end))
+        elif number < len(lines):
+            raise InputError(f"{path}: line {number} is no JSON object; only the last may be unfinished: remove it")
+    return found
+
+
+def _to_json(record: Record) -> str:
+    if _NON_FINITE in record:
+        raise ValueError(f"a record's key {_NON_FINITE!r} is taken by the values that JSON cannot hold: rename yours")
+    lost: list[tuple[list[str | int], str]] = []
+    plain = _plain(record, [], lost)
+    if lost:
+        plain[_NON_FINITE] = lost
+    return json.dumps(plain, allow_nan=False)
+
+
+def _plain(value: Any, place: list[str | int], lost: list[tuple[list[str | int], str]]) -> Any:
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        lost.append((place, repr(float(value))))
+        return None
+    if isinstance(value, Mapping):
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"a record's keys are texts, not {wrong[0]!r}")
+        return {key: _plain(part, [*place, key], lost) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part, [*place, number], lost) for number, part in enumerate(value)]
+    return value
+
+
+def _restored(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    try:
+        for place, name in record.pop(_NON_FINITE, []):
+            within: Any = record
+            for key in place[:-1]:
+                within = within[key]
+            within[place[-1]] = float(name)
+    except (TypeError, ValueError, LookupError) as error:
+        raise InputError(f"{path}: {_NON_FINITE!r} names a value that its record lacks: remove that entry") from error
+    return record
+
+
+class ConsoleProgress:
+    """Shows how far a run is: a progress bar on a terminal, plain lines elsewhere.
+
+    Epochs are counted from 0 everywhere in this project; the console shows "epoch 4 [5/50]". The bar is drawn at most
+    four times a second and without a thread of its own, since loader workers are forked beside it. Elsewhere each
+    epoch has its line, and half a minute without one brings a line in between. NO_COLOR is honoured.
+
+    Args:
+        stream: where to write; standard output at the time of construction if None.
+        clock: seconds, from any moment on.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        self._clock = clock
+        console = Console(file=self._stream)
+        terminal = self._stream.isatty() and console.is_terminal and not console.is_dumb_terminal
+        self._bar = _Bar(console) if terminal and _encoding(self._stream).startswith("utf") else None
+        self.start(0, 0)
+
+    def start(self, epochs: int, steps_per_epoch: int) -> None:
+        """Begins to count: so many epochs in the whole run, wherever a resumed one goes on, of so many steps each."""
+        self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
+        self._place: int | None = None
+        self._steps_done = 0
+        self._started = self._line_written = self._clock()
+        self._shown = -math.inf
+        if self._bar is not None and epochs:
+            self._bar.start(epochs * steps_per_epoch)
+
+    def step(self, epoch: int, step: int, figures: Figures) -> None:
+        """Says that a step is done.
+
+        Args:
+            epoch: from 0; it may go back, after a roll-back.
+            step: of this epoch, from 0.
+            figures: what to show, or a function that gives it. The function is called only when something is shown,
+                so that it may read values off a GPU, which would otherwise be waited for at every step.
+        """
+        place = epoch * self._steps_per_epoch + step + 1
+        # a resumed run begins far on, and a roll-back leads back: either is one step done
+        self._steps_done += 1 if self._place is None else max(1, place - self._place)
+        self._place = place
+        now = self._clock()
+        last, interval = (self._shown, _REFRESH_SECONDS) if self._bar else (self._line_written, _LINE_SECONDS)
+        if now - last < interval:
+            return
+        self._shown = now
+        values = figures() if callable(figures) else figures
+        words = [f"{name} {value:.4g}" for name, value in values.items() if value is not None]
+        count = f"{self._epoch(epoch)}  step {step + 1}/{self._steps_per_epoch}"
+        left = self._epochs * self._steps_per_epoch - place
+        seconds = max(0, left) * (now - self._started) / self._steps_done
+        text = "  ".join([count, f"{timedelta(seconds=round(seconds))} left", *words])
+        if self._bar is None:
+            self.message(text)
+        else:
+            self._bar.update(place, text)
+
+    def epoch_done(self, epoch: int, line: str) -> None:
+        """Writes the line that stays of an epoch."""
+        self.message(f"{self._epoch(epoch)}  {line}")
+
+    def message(self, text: str) -> None:
+        """Writes a line, above the bar where there is one."""
+        self._line_written = self._clock()
+        if self._bar is None:
+            encoding = _encoding(self._stream)
+            self._stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+            self._stream.flush()
+        else:
+            self._bar.print(text)
+
+    def close(self) -> None:
+        """Takes the bar off the terminal; whatever was written before it stays."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _epoch(self, epoch: int) -> str:
+        return f"epoch {epoch} [{epoch + 1}/{self._epochs}]"
+
+
+def _encoding(stream: TextIO) -> str:
+    return (getattr(stream, "encoding", None) or "utf-8").lower()
+
+
+class _Bar:
+    """Rich's progress bar with one line of text below it."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def start(self, total: int) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task("", total=total)
+        self._progress.start()
+
+    def update(self, completed: int, text: str) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=completed, description=text, refresh=True)
+
+    def print(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+
+class TensorBoard:
+    """Writes a run's figures as TensorBoard events.
+
+    Args:
+        folder: for the event files; made if it is not there.
+        purge_from: where a resumed run goes on: what was written at this step or later is no longer shown.
+    """
+
+    def __init__(self, folder: Path, *, purge_from: int | None = None) -> None:
+        self._writer = SummaryWriter(str(folder), purge_step=purge_from)
+
+    def scalars(self, record: Record, step: int) -> None:
+        """Every number of a flat record, under its key; whatever is no number is passed over."""
+        for name, value in record.items():
+            if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+                self._writer.add_scalar(name, float(value), step)
+
+    def image(self, name: str, picture: npt.NDArray[np.uint8], step: int) -> None:
+        """An (H, W, 3) picture."""
+        self._writer.add_image(name, picture, step, dataformats="HWC")
+
+    def figure(self, name: str, figure: Figure, step: int) -> None:
+        """A matplotlib figure as a picture, 100 pixels per inch."""
+        self.image(name, _rendered(figure), step)
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """A text, read as Markdown."""
+        self._writer.add_text(name, text, step)
+
+    def heat_map(self, name: str, weights: Tensor, edges: Sequence[str], operations: Sequence[str], step: int) -> None:
+        """The (E, K) weights of a cell's edges, in 0..1, as a labelled table; NaN marks what an edge does not offer."""
+        self.figure(name, weights_figure(weights, edges, operations), step)
+
+    def close(self) -> None:
+        """Finishes the file."""
+        self._writer.close()
+
+
+def weights_figure(weights: Tensor, edges: Sequence[str], operations: Sequence[str]) -> Figure:
+    """A table of edge weights as a heat map, one row an edge, one column an operation.
+
+    Args:
+        weights: (E, K), in 0..1; NaN where an edge does not offer an operation.
+        edges: E names.
+        operations: K names.
+
+    Raises:
+        ValueError: the shape and the names don't fit.
+    """
+    table = weights.detach().to("cpu", torch.float32).numpy()
+    if table.shape != (len(edges), len(operations)):
+        raise ValueError(f"weights are {table.shape} for {len(edges)} edges and {len(operations)} operations")
+    figure = Figure(figsize=(1.4 + 0.62 * len(operations), 1.2 + 0.3 * len(edges)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_facecolor("#DADDE0")
+    axes.imshow(np.ma.masked_invalid(table), cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    axes.set_xticks(range(len(operations)), operations, rotation=40, ha="right", fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(edges)), edges, fontsize=8, parse_math=False)
+    for (row, column), value in np.ndenumerate(table):
+        if math.isfinite(value):
+            colour = "white" if value > 0.6 else "#22303C"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    return figure
+
+
+def _rendered(figure: Figure) -> npt.NDArray[np.uint8]:
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture: npt.NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return picture
+
+
+class Tracker:
+    """All that a run tells about itself: the console, TensorBoard and metrics.jsonl in one.
+
+    Args:
+        run_folder: made if it is not there.
+        console: where progress is shown; one on standard output if None.
+        keep: for a resumed run the ``records`` of its checkpoint: later ones are dropped. None keeps all there are.
+
+    Raises:
+        InputError: metrics.jsonl is damaged, or holds fewer records than are to be kept.
+    """
+
+    def __init__(self, run_folder: Path, *, console: ConsoleProgress | None = None, keep: int | None = None) -> None:
+        run_folder.mkdir(parents=True, exist_ok=True)
+        self.lines = JsonLines(run_folder / METRICS)
+        if keep is not None:
+            self.lines.keep(keep)
+        epochs = sum("event" not in record for record, _ in _complete_lines(self.lines.path))
+        self.console = console or ConsoleProgress()
+        self.tensorboard = TensorBoard(run_folder / "tensorboard", purge_from=epochs)
+        self._epochs_written = epochs
+
+    @property
+    def records(self) -> int:
+        """Records in metrics.jsonl, to be stored in a checkpoint."""
+        return self.lines.count
+
+    @property
+    def tensorboard_step(self) -> int:
+        """The step of the epoch now running, until :meth:`epoch` records it: epochs ever done.
+
+        Not the epoch's number, which comes twice after a roll-back.
+        """
+        return self._epochs_written
+
+    def start(self, epochs: int, steps_per_epoch: int) -> None:
+        """See :meth:`ConsoleProgress.start`."""
+        self.console.start(epochs, steps_per_epoch)
+
+    def step(self, epoch: int, step: int, figures: Figures) -> None:
+        """See :meth:`ConsoleProgress.step`; a step goes to the console only."""
+        self.console.step(epoch, step, figures)
+
+    def epoch(self, record: Record, line: str | None = None) -> None:
+        """Records an epoch.
+
+        Args:
+            record: flat; its ``epoch`` counts from 0, its numbers go to TensorBoard.
+            line: what the console says of it; if None, the record's numbers.
+        """
+        epoch = int(record["epoch"])
+        self.lines.append(record)
+        self.tensorboard.scalars(record, self._epochs_written)
+        self._epochs_written += 1
+        if line is None:
+            numbers = ((k, v) for k, v in record.items() if isinstance(v, float | int) and k != "epoch")
+            line = "  ".join(f"{name} {value:.4g}" for name, value in numbers)
+        self.console.epoch_done(epoch, line)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Records that something happened, such as a decision of early stopping, as ``{"event": kind, ...}``.
+
+        It goes to metrics.jsonl and TensorBoard; :meth:`message` is for the console.
+        """
+        self.lines.append({"event": kind, **fields})
+        told = ", ".join(f"{name} {value}" for name, value in fields.items())
+        self.tensorboard.text("events", f"{kind}: {told}", self._epochs_written)
+
+    def message(self, text: str) -> None:
+        """Says something on the console and nowhere else."""
+        self.console.message(text)
+
+    def close(self) -> None:
+        """Finishes everything; metrics.jsonl was complete all along."""
+        self.console.close()
+        self.tensorboard.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,71 @@
+"""The architecture parameters: an object of its own, handed to a network as edge weights in the forward pass."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from autodisp.cells.genotype import Genotype, derive
+from autodisp.cells.spaces import SearchSpace
+
+EdgeWeights = Mapping[str, Tensor]
+"""For each kind of cell (edges, width): row e weighs the operations of edge e; unused columns are zero."""
+
+
+class Architecture(nn.Module):
+    """One vector of alphas for each kind of cell, shared by all cells of that kind (Liu et al. 2019, section 2.1).
+
+    An edge's alphas stand next to each other, edges in the order of ``CellSpace.edges``; edges may differ in
+    their number of operations.
+    """
+
+    def __init__(self, space: SearchSpace, *, seed: int = 0, scale: float = 1e-3) -> None:
+        super().__init__()
+        self.space = space
+        generator = torch.Generator().manual_seed(seed)
+        self.alphas = nn.ParameterDict()
+        for kind in space.kinds:
+            cell = space.cells[kind]
+            self.alphas[kind] = nn.Parameter(scale * torch.randn(cell.alphas, generator=generator))
+            present = torch.zeros(len(cell.edges), cell.width, dtype=torch.bool)
+            for row, edge in enumerate(cell.edges):
+                present[row, : len(edge.operations)] = True
+            self.register_buffer(f"present_{kind}", present, persistent=False)
+
+    def table(self, kind: str, values: Tensor, fill: float) -> Tensor:
+        """A vector of that kind's alphas laid out as (edges, width), the unused columns filled."""
+        present = self.get_buffer(f"present_{kind}")
+        return values.new_full(present.shape, fill).masked_scatter(present, values)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The softmax of each edge's alphas, differentiable."""
+        return {
+            kind: torch.softmax(self.table(kind, self.alphas[kind], float("-inf")), dim=-1) for kind in self.space.kinds
+        }
+
+    def genotype(self) -> Genotype:
+        """The cells that the alphas prefer now."""
+        return derive(self.space, self.weights())
+
+    def entropy(self) -> dict[str, float]:
+        """Mean entropy of the edges' weights in nats, for each kind of cell."""
+        return {
+            kind: float(torch.special.entr(weights.detach()).sum(dim=-1).mean())
+            for kind, weights in self.weights().items()
+        }
+
+
+def one_hot(space: SearchSpace, genotype: Genotype) -> dict[str, Tensor]:
+    """Edge weights that are one on the genotype's operations and zero elsewhere: the discretised supernet."""
+    weights = {}
+    for kind in space.kinds:
+        cell = space.cells[kind]
+        weights[kind] = torch.zeros(len(cell.edges), cell.width)
+        row = 0
+        for node, chosen in zip(cell.nodes, genotype.cells[kind], strict=True):
+            operations = {source: name for name, source in chosen}
+            for edge in node:
+                if edge.source in operations:
+                    weights[kind][row, edge.operations.index(operations[edge.source])] = 1.0
+                row += 1
+    return weights

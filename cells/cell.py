@@ -1,0 +1,195 @@
+"""Normal, reduction and upsampling cells over edges that are mixed (supernet) or single (found network).
+
+A cell first brings its inputs to its width and resolution, then computes its nodes, each the sum of its incoming
+edges, and concatenates all nodes. What stands on the edges is the factory's business.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from autodisp.cells.genotype import Genotype
+from autodisp.cells.mixed import Edge, MixedOperation
+from autodisp.cells.operations import FactorizedReduction, Style, convolution, transposed_convolution
+from autodisp.cells.spaces import EdgeSpace, SearchSpace
+
+Plan = tuple[tuple[EdgeSpace, ...], ...]
+
+
+class CellFactory(Protocol):
+    """What a network is built from."""
+
+    style: Style
+    kinds: tuple[str, ...]
+
+    def plan(self, kind: str) -> Plan:
+        """For each node of that kind of cell, its incoming edges."""
+        ...
+
+    def edge(self, operations: tuple[str, ...], *, channels: int, stride: int) -> nn.Module:
+        """The module on an edge, called as ``edge(x, weights, drop_probability)``."""
+        ...
+
+
+class MixedCells:
+    """Builds the supernet: every edge of the space, with all its operations."""
+
+    def __init__(self, space: SearchSpace, *, style: Style) -> None:
+        self.space = space
+        self.style = style
+        self.kinds = space.kinds
+
+    def plan(self, kind: str) -> Plan:
+        """All edges of the space."""
+        return self.space.cells[kind].nodes
+
+    def edge(self, operations: tuple[str, ...], *, channels: int, stride: int) -> nn.Module:
+        """A mixed operation."""
+        return MixedOperation(operations, channels=channels, stride=stride, style=self.style)
+
+
+class FoundCells:
+    """Builds the found network: the genotype's edges, one operation each."""
+
+    def __init__(self, genotype: Genotype, *, style: Style) -> None:
+        self.genotype = genotype
+        self.style = style
+        self.kinds = genotype.kinds
+
+    def plan(self, kind: str) -> Plan:
+        """The edges that were kept."""
+        return self.genotype.plan(kind)
+
+    def edge(self, operations: tuple[str, ...], *, channels: int, stride: int) -> nn.Module:
+        """The one operation."""
+        return Edge(operations[0], channels=channels, stride=stride, style=self.style)
+
+
+class Cell(nn.Module):
+    """A directed acyclic graph of edges over prepared inputs.
+
+    Attributes:
+        channels: width of each node; the output has ``outputs`` = nodes x channels.
+        drop_probability: drop-path while training, set from outside as the schedule goes.
+    """
+
+    def __init__(self, kind: str, factory: CellFactory, prepare: Sequence[nn.Module], *, channels: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.channels = channels
+        self.drop_probability = 0.0
+        self.prepare = nn.ModuleList(prepare)
+        self.sources: list[list[int]] = []
+        self.edges = nn.ModuleList()
+        for node in factory.plan(kind):
+            self.sources.append([edge.source for edge in node])
+            for edge in node:
+                stride = 2 if kind == "reduce" and edge.source < len(prepare) else 1
+                self.edges.append(factory.edge(edge.operations, channels=channels, stride=stride))
+        self.outputs = channels * len(self.sources)
+
+    def forward(self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor] | None) -> Tensor:
+        """The concatenated nodes.
+
+        Args:
+            inputs: two tensors (four for an upsampling cell), (B, C_i, H_i, W_i) each.
+            weights: edge weights of all kinds; None where edges are single operations.
+
+        Returns:
+            (B, outputs, H, W).
+        """
+        states = [prepare(x) for prepare, x in zip(self.prepare, inputs, strict=True)]
+        rows = [None] * len(self.edges) if weights is None else weights[self.kind].unbind()
+        drop = self.drop_probability if self.training else 0.0
+        position = 0
+        for sources in self.sources:
+            total: Tensor | None = None
+            for source in sources:
+                y = self.edges[position](states[source], rows[position], drop)
+                total = y if total is None else total + y
+                position += 1
+            assert total is not None
+            states.append(total)
+        return torch.cat(states[len(self.prepare) :], dim=1)
+
+
+def _halve(inputs: int, outputs: int, style: Style) -> nn.Module:
+    """Brings an input of twice the resolution down: what skip_connect is at stride 2."""
+    if style.flavour == "darts":
+        return FactorizedReduction(inputs, outputs, style)
+    return convolution(inputs, outputs, 3, style, stride=2)
+
+
+def encoder_cell(
+    kind: str, factory: CellFactory, *, inputs: tuple[int, int], channels: int, after_reduction: bool
+) -> Cell:
+    """A normal or reduction cell.
+
+    Args:
+        kind: "normal" or "reduce".
+        factory: what stands on the edges.
+        inputs: channels of the cell before the previous one, and of the previous one.
+        channels: width of each node.
+        after_reduction: the previous cell reduced, so input 0 has twice the resolution and is halved here.
+    """
+    style = factory.style
+    first = _halve if after_reduction else _pointwise
+    prepare = [first(inputs[0], channels, style), _pointwise(inputs[1], channels, style)]
+    return Cell(kind, factory, prepare, channels=channels)
+
+
+def upsampling_cell(
+    factory: CellFactory, *, inputs: tuple[int, int, int, int], channels: int, after_upsampling: bool
+) -> Cell:
+    """An upsampling cell of AutoDispNet: twice the resolution of the previous cell's output.
+
+    Args:
+        factory: what stands on the edges.
+        inputs: channels of the cell before the previous one, of the previous one, of the previous prediction and
+            of the encoder's feature at the new resolution ("support"). The last two come at the new resolution.
+        channels: width of each node.
+        after_upsampling: the previous cell upsampled, so input 0 has half the resolution of input 1.
+    """
+    style = factory.style
+    first = transposed_convolution if after_upsampling else _pointwise
+    prepare = [
+        nn.Sequential(first(inputs[0], channels, style), transposed_convolution(channels, channels, style)),
+        nn.Sequential(_pointwise(inputs[1], channels, style), transposed_convolution(channels, channels, style)),
+        _pointwise(inputs[2], channels, style),
+        _pointwise(inputs[3], channels, style),
+    ]
+    return Cell("upsample", factory, prepare, channels=channels)
+
+
+def _pointwise(inputs: int, outputs: int, style: Style) -> nn.Module:
+    return convolution(inputs, outputs, 1, style)
+
+
+def set_drop_path(network: nn.Module, probability: float) -> None:
+    """Sets the drop-path probability of every cell of the network.
+
+    Raises:
+        ValueError: not in [0, 1).
+    """
+    if not 0.0 <= probability < 1.0:
+        raise ValueError(f"drop-path probability is {probability} but must be at least 0 and below 1")
+    for module in network.modules():
+        if isinstance(module, Cell):
+            module.drop_probability = probability
+
+
+@contextmanager
+def without_drop_path(network: nn.Module) -> Iterator[None]:
+    """Every cell of the network keeps all its paths inside, whatever mode it is in."""
+    cells = [module for module in network.modules() if isinstance(module, Cell)]
+    probabilities = [cell.drop_probability for cell in cells]
+    for cell in cells:
+        cell.drop_probability = 0.0
+    try:
+        yield
+    finally:
+        for cell, probability in zip(cells, probabilities, strict=True):
+            cell.drop_probability = probability

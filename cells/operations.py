@@ -1,0 +1,189 @@
+"""The candidate operations of an edge, in the two flavours of the field.
+
+``darts``: ReLU, convolution without bias, batch normalisation (Liu et al. 2019, section 3; RobustDARTS).
+``dense``: convolution with bias, LeakyReLU(0.1) and, if wanted, batch normalisation (the released AutoDispNet
+networks; their depthwise convolutions carry no bias, which the published parameter counts confirm).
+
+Every operation maps (B, C, H, W) to (B, C, ceil(H / stride), ceil(W / stride)) for any H, W >= 1, so that the
+operations of one edge always add up. The published factorized reduction fails on odd sizes; ours pads instead.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Flavour = Literal["darts", "dense"]
+LEAK = 0.1
+
+
+@dataclass(frozen=True)
+class Style:
+    """How the convolutions of a network are written."""
+
+    flavour: Flavour = "darts"
+    batch_norm: bool = True
+    """Only ``dense`` can go without."""
+    affine: bool = False
+    """Learnt scale and shift in batch normalisation; off while searching, where they would rescale the alphas."""
+
+    def __post_init__(self) -> None:
+        if self.flavour not in ("darts", "dense"):
+            raise ValueError(f"flavour is '{self.flavour}' but must be 'darts' or 'dense'")
+        if self.flavour == "darts" and not self.batch_norm:
+            raise ValueError("the darts flavour always normalises: set batch_norm=True or take flavour='dense'")
+
+    def norms(self, channels: int) -> list[nn.Module]:
+        """Batch normalisation of so many channels, or nothing."""
+        return [nn.BatchNorm2d(channels, affine=self.affine)] if self.batch_norm else []
+
+
+def block(convolutions: list[nn.Module], channels: int, style: Style) -> list[nn.Module]:
+    """The convolutions with the activation and normalisation that belong to them, in the order of the flavour."""
+    if style.flavour == "darts":
+        return [nn.ReLU(), *convolutions, *style.norms(channels)]
+    return [*convolutions, nn.LeakyReLU(LEAK), *style.norms(channels)]
+
+
+def convolution(inputs: int, outputs: int, kernel: int, style: Style, *, stride: int = 1) -> nn.Sequential:
+    """One dense convolution in the style's order: (B, inputs, H, W) -> (B, outputs, ceil(H/stride), ceil(W/stride))."""
+    bias = style.flavour == "dense"
+    layer = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
+    return nn.Sequential(*block([layer], outputs, style))
+
+
+def transposed_convolution(inputs: int, outputs: int, style: Style) -> nn.Sequential:
+    """4x4 transposed convolution that doubles height and width, in the style's order."""
+    layer = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=style.flavour == "dense")
+    return nn.Sequential(*block([layer], outputs, style))
+
+
+def depthwise_pointwise(channels: int, kernel: int, stride: int, dilation: int, style: Style) -> list[nn.Module]:
+    """A depthwise convolution and the pointwise one that mixes its channels."""
+    depthwise = nn.Conv2d(
+        channels,
+        channels,
+        kernel,
+        stride=stride,
+        padding=dilation * (kernel // 2),
+        dilation=dilation,
+        groups=channels,
+        bias=False,
+    )
+    pointwise = nn.Conv2d(channels, channels, 1, bias=style.flavour == "dense")
+    return block([depthwise, pointwise], channels, style)
+
+
+class FactorizedReduction(nn.Module):
+    """Halves height and width: two stride-2 1x1 convolutions, one pixel apart, side by side in the channels."""
+
+    def __init__(self, inputs: int, outputs: int, style: Style) -> None:
+        super().__init__()
+        self.activation = nn.ReLU()
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
+        self.norm = nn.Sequential(*style.norms(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, ceil(H/2), ceil(W/2))."""
+        x = self.activation(x)
+        height, width = x.shape[-2:]
+        shifted = functional.pad(x[:, :, 1:, 1:], (0, 1 - (width - 1) % 2, 0, 1 - (height - 1) % 2))
+        halves = torch.cat([self.even(x), self.odd(shifted)], dim=1)
+        normalised: Tensor = self.norm(halves)
+        return normalised
+
+
+class Zero(nn.Module):
+    """The operation ``none``: the edge is absent."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zeros of the strided size, without gradient to x."""
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+
+
+class Noise(nn.Module):
+    """N(0, 1) of the output's shape, whatever the input says (RobustDARTS, space S4)."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A fresh draw of the strided size from torch's global generator."""
+        return torch.randn_like(x[:, :, :: self.stride, :: self.stride])
+
+
+def pooling(kind: Literal["max", "avg"], stride: int) -> nn.Module:
+    """3x3 pooling with padding 1; the average leaves the padding out of its count."""
+    if kind == "max":
+        return nn.MaxPool2d(3, stride=stride, padding=1)
+    return nn.AvgPool2d(3, stride=stride, padding=1, count_include_pad=False)
+
+
+def skip(channels: int, stride: int, style: Style) -> nn.Module:
+    """The identity; at stride 2 a factorized reduction (darts) or a 3x3 convolution (dense)."""
+    if stride == 1:
+        return nn.Identity()
+    if style.flavour == "darts":
+        return FactorizedReduction(channels, channels, style)
+    return convolution(channels, channels, 3, style, stride=stride)
+
+
+def separable(channels: int, kernel: int, stride: int, style: Style) -> nn.Sequential:
+    """Depthwise and pointwise convolution, twice; only the first one strides."""
+    first = depthwise_pointwise(channels, kernel, stride, 1, style)
+    return nn.Sequential(*first, *depthwise_pointwise(channels, kernel, 1, 1, style))
+
+
+def dilated(channels: int, kernel: int, stride: int, style: Style) -> nn.Sequential:
+    """Depthwise convolution with dilation 2 and pointwise convolution, once."""
+    return nn.Sequential(*depthwise_pointwise(channels, kernel, stride, 2, style))
+
+
+Builder = Callable[[int, int, Style], nn.Module]
+OPERATIONS: dict[str, Builder] = {
+    "none": lambda channels, stride, style: Zero(stride),
+    "noise": lambda channels, stride, style: Noise(stride),
+    "max_pool_3x3": lambda channels, stride, style: pooling("max", stride),
+    "avg_pool_3x3": lambda channels, stride, style: pooling("avg", stride),
+    "skip_connect": skip,
+    "sep_conv_3x3": lambda channels, stride, style: separable(channels, 3, stride, style),
+    "sep_conv_5x5": lambda channels, stride, style: separable(channels, 5, stride, style),
+    "sep_conv_7x7": lambda channels, stride, style: separable(channels, 7, stride, style),
+    "dil_conv_3x3": lambda channels, stride, style: dilated(channels, 3, stride, style),
+    "dil_conv_5x5": lambda channels, stride, style: dilated(channels, 5, stride, style),
+    "conv_1x1": lambda channels, stride, style: convolution(channels, channels, 1, style, stride=stride),
+    "conv_3x3": lambda channels, stride, style: convolution(channels, channels, 3, style, stride=stride),
+}
+PARAMETER_FREE = frozenset({"none", "noise", "max_pool_3x3", "avg_pool_3x3", "skip_connect"})
+"""Operations that learn nothing at stride 1; a cell that collapses consists of them."""
+
+
+def build_operation(name: str, *, channels: int, stride: int = 1, style: Style) -> nn.Module:
+    """The operation of that name on so many channels.
+
+    Raises:
+        ValueError: the name or the stride is unknown.
+    """
+    if name not in OPERATIONS:
+        raise ValueError(f"operation '{name}' is unknown: take one of {', '.join(OPERATIONS)}")
+    if stride not in (1, 2):
+        raise ValueError(f"stride is {stride} but an edge has stride 1 or 2")
+    return OPERATIONS[name](channels, stride, style)
+
+
+def initialise_he(module: nn.Module) -> None:
+    """He initialisation by fan-in for every convolution, biases zero (the dense flavour's start)."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.kaiming_normal_(layer.weight, a=LEAK, nonlinearity="leaky_relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

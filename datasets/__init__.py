@@ -1,0 +1,1 @@
+"""Readers, the procedural stereo set, splits, streams and augmentation. Knows neither networks nor the engine."""

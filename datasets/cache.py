@@ -1,0 +1,49 @@
+"""Keeps samples that are slow to make in memory, compactly."""
+
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from autodisp.datasets.streams import MapDataset
+
+Sample = TypeVar("Sample", bound=NamedTuple)
+
+
+class Cached(Generic[Sample]):
+    """Makes each sample of a dataset once and remembers it.
+
+    Images on the 8-bit grid are kept as bytes and come back bit for bit; each process fills a memory of its own.
+    """
+
+    def __init__(self, dataset: MapDataset[Sample]) -> None:
+        self.dataset = dataset
+        self._kept: dict[int, tuple[type, list[tuple[object, bool]]]] = {}
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample."""
+        if index not in self._kept:
+            sample = self.dataset[index]
+            self._kept[index] = (type(sample), [_packed(entry) for entry in sample])
+            return sample
+        kind, entries = self._kept[index]
+        restored: Sample = kind(*(_unpacked(entry, as_bytes) for entry, as_bytes in entries))
+        return restored
+
+
+def _packed(entry: object) -> tuple[object, bool]:
+    if isinstance(entry, Tensor) and entry.is_floating_point():
+        rounded = (entry * 255).round()
+        if bool((rounded >= 0).all() & (rounded <= 255).all()) and torch.equal(rounded / 255, entry):
+            return rounded.to(torch.uint8), True
+    return entry, False
+
+
+def _unpacked(entry: object, as_bytes: bool) -> object:
+    if as_bytes and isinstance(entry, Tensor):
+        return entry.to(torch.float32) / 255
+    return entry.clone() if isinstance(entry, Tensor) else entry

@@ -1,0 +1,180 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), in the Python-pickle layout or in the binary layout.
+
+Pickles can run code, so they are read by torchvision alone, which compares their md5 with the official one
+first. It does not read the binary layout; that is done here, for files of any number of records.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torchvision
+from torchvision.datasets.utils import check_integrity
+
+from autodisp.datasets.layout import find_root
+from autodisp.datasets.memory import ImagesInMemory
+from autodisp.errors import InputError
+
+Split = Literal["train", "test"]
+
+_SIDE = 32
+_PIXELS = 3 * _SIDE * _SIDE
+
+
+class _Variant(NamedTuple):
+    title: str
+    pickles: type[torchvision.datasets.CIFAR10]
+    binary_folder: str
+    binary_files: dict[str, tuple[str, ...]]
+    label_limits: tuple[int, ...]
+    """Number of classes of each label byte; the last one is used."""
+    names_file: str
+    names: tuple[str, ...]
+    """Used where the names file is absent."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+# Mean and standard deviation over the 50,000 training images, as DARTS and RobustDARTS publish them.
+_CIFAR10 = _Variant(
+    title="CIFAR-10",
+    pickles=torchvision.datasets.CIFAR10,
+    binary_folder="cifar-10-batches-bin",
+    binary_files={"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)},
+    label_limits=(10,),
+    names_file="batches.meta.txt",
+    names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    mean=(0.49139968, 0.48215827, 0.44653124),
+    std=(0.24703233, 0.24348505, 0.26158768),
+)
+_CIFAR100 = _Variant(
+    title="CIFAR-100",
+    pickles=torchvision.datasets.CIFAR100,
+    binary_folder="cifar-100-binary",
+    binary_files={"train": ("train.bin",), "test": ("test.bin",)},
+    label_limits=(20, 100),
+    names_file="fine_label_names.txt",
+    names=tuple(f"fine label {i}" for i in range(100)),
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+)
+
+
+class CIFAR10(ImagesInMemory):
+    """CIFAR-10: ten classes of 32x32 images.
+
+    Args:
+        root: the folder that holds cifar-10-batches-py or cifar-10-batches-bin, or one of these itself; with
+            both there, the pickles are read.
+        split: train or test.
+
+    Raises:
+        InputError: nothing of the kind is there, a file is missing or damaged, or a label is out of range.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | None, *, split: Split = "train") -> None:
+        images, labels, classes = _read(_CIFAR10, root, split)
+        super().__init__(images, labels, classes=classes, mean=_CIFAR10.mean, std=_CIFAR10.std)
+
+
+class CIFAR100(ImagesInMemory):
+    """CIFAR-100 with its hundred fine classes.
+
+    Args:
+        root: the folder that holds cifar-100-python or cifar-100-binary, or one of these itself; with both
+            there, the pickles are read.
+        split: train or test.
+
+    Raises:
+        InputError: nothing of the kind is there, a file is missing or damaged, or a label is out of range.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | None, *, split: Split = "train") -> None:
+        images, labels, classes = _read(_CIFAR100, root, split)
+        super().__init__(images, labels, classes=classes, mean=_CIFAR100.mean, std=_CIFAR100.std)
+
+
+def _read(
+    variant: _Variant, root: str | os.PathLike[str] | None, split: Split
+) -> tuple[torch.Tensor, torch.Tensor, Sequence[str]]:
+    """Gives images (N, 3, 32, 32) uint8, labels (N,) int64 and class names."""
+    if split not in variant.binary_files:
+        raise InputError(f"dataset.split={split!r}: must be one of {', '.join(variant.binary_files)}")
+    pickles, first = variant.pickles.base_folder, variant.binary_files[split][0]
+    if root is not None and os.path.basename(os.path.abspath(root)) == pickles:
+        root = Path(root).expanduser().absolute().parent
+    folder = find_root(
+        root,
+        looked_for=[pickles, variant.binary_folder, first],
+        origin=f"{variant.title} comes from https://www.cs.toronto.edu/~kriz/cifar.html, as {pickles} or as "
+        f"{variant.binary_folder} (the Python or the binary version, unpacked)",
+    )
+    if (folder / pickles).is_dir():
+        return _read_pickles(variant, folder, split)
+    below = folder / variant.binary_folder
+    return _read_binary(variant, below if below.is_dir() else folder, split)
+
+
+def _read_pickles(variant: _Variant, folder: Path, split: Split) -> tuple[torch.Tensor, torch.Tensor, Sequence[str]]:
+    source = variant.pickles
+    digests = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
+    for name, digest in digests:
+        path = folder / source.base_folder / name
+        if not path.is_file():
+            raise InputError(f"{path}: is missing: unpack the Python version of {variant.title} again")
+        if not check_integrity(str(path), digest):
+            raise InputError(
+                f"{path}: is not the official file (its md5 is not {digest}), and a pickle of another origin is not "
+                f"opened: unpack the Python version of {variant.title} again, or give own images in the binary layout"
+            )
+    data = source(str(folder), train=split == "train", download=False)
+    images = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
+    return images, torch.tensor(data.targets, dtype=torch.int64), data.classes
+
+
+def _read_binary(variant: _Variant, folder: Path, split: Split) -> tuple[torch.Tensor, torch.Tensor, Sequence[str]]:
+    files = [folder / name for name in variant.binary_files[split]]
+    records = np.concatenate([_read_records(path, variant.label_limits) for path in files])
+    label_bytes = len(variant.label_limits)
+    images = torch.from_numpy(records[:, label_bytes:].reshape(-1, 3, _SIDE, _SIDE))
+    labels = torch.from_numpy(records[:, label_bytes - 1].astype(np.int64))
+    return images, labels, _read_names(folder / variant.names_file, variant.names)
+
+
+def _read_records(path: Path, label_limits: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Gives (records, label bytes + 3072) uint8."""
+    length = len(label_limits) + _PIXELS
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}): complete the download") from error
+    if data.size == 0 or data.size % length:
+        raise InputError(
+            f"{path}: has {data.size} bytes, which is no multiple (1, 2, ...) of the {length} of a record: "
+            "the file is truncated or of another data set"
+        )
+    records = data.reshape(-1, length)
+    for byte, limit in enumerate(label_limits):
+        worst = int(records[:, byte].argmax())
+        if records[worst, byte] >= limit:
+            raise InputError(
+                f"{path}: record {worst} has the label {records[worst, byte]}, but there are {limit} classes (0 to "
+                f"{limit - 1}): the file is damaged or of another data set"
+            )
+    return records
+
+
+def _read_names(path: Path, default: tuple[str, ...]) -> tuple[str, ...]:
+    if not path.is_file():
+        return default
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}): it must be a list of class names") from error
+    if len(names) != len(default):
+        raise InputError(f"{path}: has {len(names)} class names, but there are {len(default)} classes")
+    return names

@@ -1,0 +1,84 @@
+"""Augmentation of labelled images with one strength: random crop, flip, cut-out (DeVries & Taylor 2017).
+
+Strength 1 is what DARTS and RobustDARTS search with: padding 4, cut-out 16. Departs from them in that it acts before
+normalisation, so the cut-out square takes a colour that the caller gives, best the mean of the data set.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from autodisp.datasets.samples import LabelledImage
+from autodisp.errors import InputError
+
+
+class ImageAugmentation:
+    """Crop from a padded image, flip left to right, and cover a square, all at random.
+
+    With the strength s the padding is round(padding s) pixels of black, the flip has the probability
+    min(s, 1) / 2, and the square's area is in proportion to s: its side is round(cutout sqrt(s)).
+
+    Args:
+        scale: the strength s, 0..4; 0 changes nothing, 1 is the published recipe.
+        padding: pixels of padding on each side at strength 1; the size of the image stays.
+        cutout: side of the square at strength 1, pixels; 0 for none. Its centre is any pixel, so that it may
+            reach over the border.
+        flip: False where mirror images mean something else, as digits do.
+        fill: RGB in 0..1 of the covered square.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: float,
+        padding: int = 4,
+        cutout: int = 16,
+        flip: bool = True,
+        fill: tuple[float, float, float] = (0.5, 0.5, 0.5),
+    ) -> None:
+        if not 0 <= scale <= 4:
+            raise InputError(f"augmentation.scale={scale}: must be in 0 .. 4; 0 is none, 1 the default")
+        if padding < 0:
+            raise InputError(f"augmentation.padding={padding}: must not be negative; 0 is none, 4 the default")
+        if cutout < 0:
+            raise InputError(f"augmentation.cutout={cutout}: must not be negative; 0 is none, 16 the default")
+        if len(fill) != 3 or not all(0 <= channel <= 1 for channel in fill):
+            raise InputError(f"augmentation: fill is {tuple(fill)}, must be three numbers in 0 .. 1")
+        self.padding = round(padding * scale)
+        self.side = round(cutout * math.sqrt(scale))
+        self.flip_share = min(scale, 1.0) / 2 if flip else 0.0
+        self._fill = torch.tensor(fill)[:, None, None]
+
+    def __call__(self, sample: LabelledImage, rng: np.random.Generator) -> LabelledImage:
+        """Gives a new sample of the same size; the one that comes in is not changed.
+
+        Args:
+            sample: (3, H, W), not normalised.
+            rng: where all choices come from.
+        """
+        image = sample.image
+        if self.padding:
+            image = self._shift(image, rng)
+        if rng.random() < self.flip_share:
+            image = image.flip(2)
+        if self.side:
+            image = self._cover(image, rng)
+        return sample._replace(image=image)
+
+    def _shift(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        _, height, width = image.shape
+        y, x = (int(k) for k in rng.integers(0, 2 * self.padding + 1, 2))
+        return functional.pad(image, 4 * (self.padding,))[:, y : y + height, x : x + width].contiguous()
+
+    def _cover(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        _, height, width = image.shape
+        top, left = int(rng.integers(height)) - self.side // 2, int(rng.integers(width)) - self.side // 2
+        covered = image.clone()
+        covered[:, max(top, 0) : max(top + self.side, 0), max(left, 0) : max(left + self.side, 0)] = self._fill
+        return covered

@@ -1,0 +1,125 @@
+"""Finds the files of a data set and matches them by path, never by their order.
+
+Matching by sort order lets one missing file shift all later pairs without a word; here every frame that lacks
+a part is reported by name.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from autodisp.errors import InputError
+
+PICTURES = (".png", ".webp")
+_SHOWN = 3
+
+
+class Frame(NamedTuple):
+    """Where a frame stands within a tree of files."""
+
+    scene: str
+    """Path of its scene, such as TRAIN/A/0000."""
+    stem: str
+    """File name without its suffix, such as 0006."""
+
+
+class Tree(NamedTuple):
+    """The files of one kind, such as all left views."""
+
+    pattern: str
+    """Path of a file below the root, with {scene} and {stem}."""
+    files: Mapping[Frame, Path]
+
+
+def find_root(root: str | os.PathLike[str] | None, *, looked_for: Sequence[str], origin: str) -> Path:
+    """Checks that the data set is there at all.
+
+    Args:
+        root: the user's `dataset.root`.
+        looked_for: paths below the root, one of which has to exist.
+        origin: where the data comes from and how it has to lie.
+
+    Raises:
+        InputError: root is not set, no folder, or holds none of the paths.
+    """
+    advice = f"{origin}; dataset=shapes3d needs no data"
+    wanted = " or ".join(looked_for)
+    if root is None or not str(root).strip():
+        raise InputError(f"dataset.root is not set: it must be the folder that holds {wanted}. {advice}")
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"dataset.root={root}: there is no such folder; looked for {wanted} in it. {advice}")
+    if not any((folder / path).exists() for path in looked_for):
+        raise InputError(f"dataset.root={root}: looked for {wanted}, which it does not hold. {advice}")
+    return folder
+
+
+def folders_in(folder: Path) -> list[str]:
+    """Names of the visible folders in a folder, sorted; none if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def files_in(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """The visible files with one of the suffixes, whatever their case, by stem.
+
+    Of two files with one stem the earlier suffix wins. Other files are no part of a data set and are passed over.
+    """
+    if not folder.is_dir():
+        return {}
+    found: dict[str, tuple[int, str]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            stem, suffix = os.path.splitext(entry.name)
+            if stem.startswith(".") or suffix.lower() not in suffixes:
+                continue
+            candidate = (suffixes.index(suffix.lower()), entry.name)
+            found[stem] = min(found.get(stem, candidate), candidate)
+    return {stem: folder / name for stem, (_, name) in found.items()}
+
+
+def match(root: Path, trees: Sequence[Tree], *, ignored: Collection[Frame] = (), remedy: str) -> list[Frame]:
+    """Gives the frames that every tree holds, sorted.
+
+    Args:
+        root: names the data set in the error.
+        trees: the parts that make a frame.
+        ignored: frames to leave out, complete or not.
+        remedy: what the user can do about an incomplete frame.
+
+    Raises:
+        InputError: a frame has some of its parts only; the first few are named, and the count.
+    """
+    frames = sorted(set().union(*(tree.files for tree in trees)).difference(ignored))
+    incomplete = [frame for frame in frames if any(frame not in tree.files for tree in trees)]
+    if incomplete:
+        shown = "; ".join(_describe(root, frame, trees) for frame in incomplete[:_SHOWN])
+        more = f"; and {len(incomplete) - _SHOWN} more" if len(incomplete) > _SHOWN else ""
+        raise InputError(f"{root}: {len(incomplete)} of {len(frames)} frames are incomplete: {shown}{more}. {remedy}")
+    return frames
+
+
+def require_one_size(sizes: Mapping[Path, tuple[int, int]]) -> None:
+    """Checks that the files of one frame fit together.
+
+    Args:
+        sizes: (height, width) of each file.
+
+    Raises:
+        InputError: two of them differ.
+    """
+    (first, (height, width)), *others = sizes.items()
+    for path, (other_height, other_width) in others:
+        if (other_height, other_width) != (height, width):
+            raise InputError(
+                f"{path}: is {other_width}x{other_height} but {first} is {width}x{height} (width x height): "
+                "the files of one frame must have one size; are they of one download?"
+            )
+
+
+def _describe(root: Path, frame: Frame, trees: Iterable[Tree]) -> str:
+    missing = [tree.pattern.format(**frame._asdict()) for tree in trees if frame not in tree.files]
+    present = [str(tree.files[frame].relative_to(root)) for tree in trees if frame in tree.files]
+    return f"{' and '.join(missing)} missing while {' and '.join(present)} is there"

@@ -1,0 +1,230 @@
+"""Procedural stereo pairs in the manner of FlyingThings3D (Mayer et al. 2016), made on the fly.
+
+Textured objects at several depths, slanted and curved, thin structures, untextured parts, sub-pixel disparities,
+slightly different exposure, noise and sharpness of the two views; exact dense left disparity, occlusion and
+out-of-frame masks. Departs from its model in that things are layers with a relief, not meshes, and light is painted on.
+
+    python -m autodisp.datasets.shapes3d --out DIR --train 20 --test 5 --height 256 --width 512 --seed 0
+
+writes pairs in the layout of FlyingThings3D; `autodisp.datasets.flyingthings3d` reads them back equal.
+"""
+
+import argparse
+import math
+import operator
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autodisp.datasets.flyingthings3d import write_frame
+from autodisp.datasets.noise import gaussian_noise
+from autodisp.datasets.samples import StereoSample
+from autodisp.datasets.shapes3d_rendering import render
+from autodisp.datasets.shapes3d_scene import draw_scene
+from autodisp.datasets.shapes3d_textures import draw_pattern_bank
+from autodisp.errors import InputError
+
+_SMALLEST_SIDE = 16
+_SCENES_PER_SUBSET = 10_000
+"""Scene folders of the official layout have four digits."""
+
+
+def default_max_disparity(width: int) -> float:
+    """A quarter of the width, at most 192: what the published frames and networks reach."""
+    return min(width / 4, 192.0)
+
+
+class Shapes3D:
+    """The procedural stereo set; the same (seed, index) gives the same bits in any order and process.
+
+    Every sample is a scene of its own; images lie on the 8-bit grid (k / 255), the disparity is valid everywhere.
+
+    Args:
+        length: number of samples; a longer set begins with the same ones.
+        seed: >= 0; sets of different seeds share neither scenes nor textures.
+        height: of the pictures, pixels, at least 16.
+        width: of the pictures, pixels, at least 16.
+        max_disparity: no disparity exceeds it, pixels; 2 .. width. None: `default_max_disparity`.
+        objects: least and largest number of surfaces before the background.
+        photometric: strength of the differences between the views other than geometry; 0 for none.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        length: int,
+        seed: int,
+        height: int,
+        width: int,
+        max_disparity: float | None = None,
+        objects: tuple[int, int] = (8, 21),
+        photometric: float = 1.0,
+    ) -> None:
+        if max_disparity is None:
+            max_disparity = default_max_disparity(width)
+        _check(length, seed, height, width, max_disparity, objects, photometric)
+        self.seed, self.height, self.width = seed, height, width
+        self.max_disparity = float(max_disparity)
+        self.objects, self.photometric = objects, photometric
+        self.names: Sequence[str] = [f"shapes3d/{index:06d}" for index in range(length)]
+        self.groups: Sequence[str] = self.names
+        self.has_occlusion = True
+        # Big enough that a large surface seldom shows the same texel twice, small enough to be quick at 96x192.
+        self._bank_side = int(np.clip(2 ** round(math.log2(max(height, width) / 2)), 64, 512))
+        self._bank: NDArray[np.uint8] | None = None
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> StereoSample:
+        """Draws one pair.
+
+        Raises:
+            IndexError: not in 0 .. length - 1.
+        """
+        index = operator.index(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"shapes3d has {len(self)} samples, there is no number {index}")
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, index]))
+        layers = draw_scene(
+            rng,
+            self._patterns(),
+            height=self.height,
+            width=self.width,
+            max_disparity=self.max_disparity,
+            objects=self.objects,
+        )
+        scene = render(layers, self.height, self.width)
+        # In proportion to the contrast, lest a dull scene have more of them than of itself.
+        difference = self.photometric * float(rng.random()) * min(float(scene.left.std(axis=(0, 1)).mean()) / 40, 1.0)
+        return StereoSample(
+            left=_expose(rng, scene.left, difference),
+            right=_expose(rng, scene.right, difference),
+            disparity=torch.from_numpy(scene.disparity)[None],
+            valid=torch.ones(1, self.height, self.width, dtype=torch.bool),
+            occluded=torch.from_numpy(scene.occluded)[None],
+            out_of_frame=torch.from_numpy(scene.out_of_frame)[None],
+        )
+
+    def _patterns(self) -> NDArray[np.uint8]:
+        """The bank of patterns, drawn at the first sample: a constructor that takes a second would surprise."""
+        if self._bank is None:
+            sequence = np.random.SeedSequence(self.seed, spawn_key=(1,))
+            self._bank = draw_pattern_bank(np.random.default_rng(sequence), side=self._bank_side, copies=5)
+        return self._bank
+
+    def __getstate__(self) -> dict[str, object]:
+        # A spawned worker redraws the bank faster than it would receive it.
+        return {**self.__dict__, "_bank": None}
+
+
+def _expose(rng: np.random.Generator, view: NDArray[np.float32], strength: float) -> torch.Tensor:
+    """What a camera of its own makes of a rendered view in 0..255: (3, H, W) float32, every value k / 255."""
+    if strength > 0:
+        if rng.random() < 0.25:
+            view = np.asarray(cv2.GaussianBlur(view, (0, 0), 0.1 + 0.3 * strength), np.float32)
+        gain = 1 + strength * (rng.uniform(-0.01, 0.01) + rng.uniform(-0.003, 0.003, 3))
+        bent = cv2.pow(np.maximum(view, 0) / np.float32(255), math.exp(strength * rng.uniform(-0.015, 0.015)))
+        offset = strength * rng.uniform(-0.7, 0.7)
+        view = np.asarray(bent * (255 * gain).astype(np.float32) + np.float32(offset), np.float32)
+        view += gaussian_noise(rng, (*view.shape[:2], 3), strength * rng.uniform(0, 1.5))
+    return torch.from_numpy(_to_bytes(view)).permute(2, 0, 1).contiguous().float().div_(255)
+
+
+def _to_bytes(view: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.convertScaleAbs(np.maximum(view, 0)), np.uint8)
+
+
+def _check(
+    length: int,
+    seed: int,
+    height: int,
+    width: int,
+    max_disparity: float,
+    objects: tuple[int, int],
+    photometric: float,
+) -> None:
+    for name, side in (("height", height), ("width", width)):
+        if side < _SMALLEST_SIDE:
+            raise InputError(
+                f"shapes3d: {name} is {side}, it must be at least {_SMALLEST_SIDE} pixels; 256x512 is usual"
+            )
+    if length < 1:
+        raise InputError(f"shapes3d: length is {length}, it must be at least 1 sample")
+    if seed < 0:
+        raise InputError(f"shapes3d: seed is {seed}, it must not be negative")
+    if not 2 <= max_disparity <= width:
+        raise InputError(
+            f"shapes3d: max_disparity is {max_disparity} pixels, it must be in 2 .. width ({width}); "
+            f"leave it out for {default_max_disparity(width):g}"
+        )
+    if not 0 <= objects[0] <= objects[1] <= 200:
+        raise InputError(f"shapes3d: objects is {tuple(objects)}, it must be two numbers 0 <= least <= largest <= 200")
+    if not 0 <= photometric <= 4:
+        raise InputError(f"shapes3d: photometric is {photometric}, it must be in 0 .. 4 (0: none, 1: the default)")
+
+
+def write(data: Shapes3D, root: Path, *, train: int) -> None:
+    """Writes the first ``train`` samples as TRAIN and the others as TEST, every sample a scene of its own.
+
+    Raises:
+        InputError: the folder exists and is not empty, or one split exceeds what four-digit scene names hold.
+    """
+    most = max(train, len(data) - train)
+    if most > 3 * _SCENES_PER_SUBSET:
+        raise InputError(f"shapes3d: {most} samples in one split, the layout holds 30000; write several folders")
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InputError(f"{root}: exists and is not an empty folder; name another one or empty it first")
+    for index in range(len(data)):
+        split, scene = ("TRAIN", index) if index < train else ("TEST", index - train)
+        subset = "ABC"[scene // _SCENES_PER_SUBSET]
+        write_frame(root, split=split, subset=subset, scene=scene % _SCENES_PER_SUBSET, frame=6, sample=data[index])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program behind ``python -m autodisp.datasets.shapes3d``; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m autodisp.datasets.shapes3d",
+        description="Writes procedural stereo pairs in the layout of FlyingThings3D.",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="a new or empty folder")
+    parser.add_argument("--train", type=int, default=20, help="pairs in TRAIN (%(default)s)")
+    parser.add_argument("--test", type=int, default=5, help="pairs in TEST (%(default)s)")
+    parser.add_argument("--height", type=int, default=256, help="pixels (%(default)s)")
+    parser.add_argument("--width", type=int, default=512, help="pixels (%(default)s)")
+    parser.add_argument("--max-disparity", type=float, help="pixels (a quarter of the width, at most 192)")
+    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        if min(options.train, options.test) < 0 or options.train + options.test == 0:
+            raise InputError(f"shapes3d: train {options.train}, test {options.test}: neither negative, nor both 0")
+        data = Shapes3D(
+            length=options.train + options.test,
+            seed=options.seed,
+            height=options.height,
+            width=options.width,
+            max_disparity=options.max_disparity,
+        )
+        write(data, options.out, train=options.train)
+    except (InputError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(
+        f"{options.train} TRAIN and {options.test} TEST pairs of {options.height}x{options.width} in {options.out}\n"
+        f"autodisp-search task=disparity dataset=flyingthings3d {shlex.quote(f'dataset.root={options.out}')}\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

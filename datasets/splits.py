@@ -1,0 +1,87 @@
+"""Divides a training split into a weight half and an architecture half, and takes small parts of a data set."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from autodisp.errors import InputError
+
+
+def halves(groups_or_n: Sequence[str] | int, *, seed: int, fraction: float = 0.5) -> tuple[list[int], list[int]]:
+    """Divides samples in two: disjoint, complete, never empty, the same for the same seed everywhere.
+
+    Args:
+        groups_or_n: one group a sample, such as its scene, where no group may be on both sides; or the number of
+            samples, each of which may go to either side.
+        seed: decides which samples go where.
+        fraction: of the samples that go to the weights. With groups, no other choice of whole groups is nearer
+            to it.
+
+    Returns:
+        Ascending indices of the samples for the weights and of those for the architecture.
+
+    Raises:
+        InputError: fraction is not within (0, 1), or there are no two samples or groups to divide.
+    """
+    if not 0 < fraction < 1:
+        raise InputError(f"fraction={fraction}: the part of the samples for the weights must lie between 0 and 1")
+    groups: Sequence[str] | range = range(groups_or_n) if isinstance(groups_or_n, int) else groups_or_n
+    # Sorted before they are shuffled, so that neither hashing nor the order of the files has a say.
+    sizes = sorted(Counter(groups).items())
+    if len(sizes) < 2:
+        what = "sample(s)" if isinstance(groups_or_n, int) else f"scene(s) in {len(groups)} sample(s)"
+        raise InputError(
+            f"a weight half and an architecture half need two or more, but there is {len(sizes)} {what}: "
+            "give more data or raise dataset.limit"
+        )
+    shuffled = [sizes[i] for i in np.random.default_rng(seed).permutation(len(sizes))]
+    if len(sizes) == len(groups):
+        chosen = {name for name, _ in shuffled[: min(max(round(fraction * len(groups)), 1), len(groups) - 1)]}
+    else:
+        picked = _nearest_sum([size for _, size in shuffled], fraction * len(groups))
+        chosen = {shuffled[i][0] for i in picked}
+    weights = [i for i, group in enumerate(groups) if group in chosen]
+    architecture = [i for i, group in enumerate(groups) if group not in chosen]
+    return weights, architecture
+
+
+def subset(n: int, *, limit: int | None, seed: int) -> list[int]:
+    """Takes at most `limit` of n samples at random.
+
+    A larger limit keeps every sample that a smaller one with the same seed takes.
+
+    Returns:
+        Ascending indices; all n where limit is None or not below n.
+
+    Raises:
+        InputError: limit is not positive.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"dataset.limit={limit}: must be 1 or more, or null to take all samples")
+    if limit is None or limit >= n:
+        return list(range(n))
+    return sorted(int(i) for i in np.random.default_rng(seed).permutation(n)[:limit])
+
+
+def _nearest_sum(sizes: Sequence[int], target: float) -> list[int]:
+    """Chooses some, not all, of the sizes so that their sum is as near to the target as can be (subset sum)."""
+    total = sum(sizes)
+    # reached_by[s]: the first item with which the sum s can be made out of items up to it, -1 while it cannot.
+    reached_by: npt.NDArray[np.int64] = np.full(total + 1, -1, dtype=np.int64)
+    reachable: npt.NDArray[np.bool_] = np.zeros(total + 1, dtype=np.bool_)
+    reachable[0] = True
+    for item, size in enumerate(sizes):
+        shifted = np.zeros_like(reachable)
+        shifted[size:] = reachable[: total + 1 - size]
+        new = shifted & ~reachable
+        reached_by[new] = item
+        reachable |= new
+    sums = np.flatnonzero(reachable)[1:-1]
+    remaining = int(sums[np.abs(sums - target).argmin()])
+    picked = []
+    while remaining:
+        picked.append(int(reached_by[remaining]))
+        remaining -= sizes[picked[-1]]
+    return picked

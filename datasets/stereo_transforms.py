@@ -1,0 +1,239 @@
+"""Augmentation of stereo samples with one strength, and the fixed crop for validation.
+
+The parts are those with which RobustDARTS (Zela et al. 2020) varies the strength of AutoDispNet's augmentation:
+colour, noise, random crop, rescaling, occlusion patches. Their ranges are ours, since the paper gives none that
+could be taken over; they grow in proportion to the strength. Geometry acts on both views alike and keeps
+right x = left x - d; there is no flip, which would swap the views. Saturation, contrast, brightness and gamma mean
+what they mean in kornia.enhance, whose functions took 20 ms a 256x512 pair on one core: all but gamma are one affine
+map of colours here, and the hue turns about the grey axis instead of passing through HSV.
+"""
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from autodisp.datasets.noise import gaussian_noise
+from autodisp.datasets.samples import StereoSample
+from autodisp.errors import InputError
+
+Pixels = NDArray[np.float32]
+
+_STRONGEST = 4.0
+_ASYMMETRY = 0.15
+"""Part of every colour range by which the two views may differ."""
+_ZOOM = (-0.2, 0.4)
+_STRETCH = 0.1
+"""Zoom and x/y stretch as powers of two."""
+
+
+class StereoAugmentation:
+    """Varies a sample at random: window and scale, colour, occlusion patches, noise, in this order.
+
+    At strength 1: enlarged by 2^(-0.2..0.4), never beyond what the sample holds, and x against y by 2^(-0.1..0.1);
+    brightness ±0.1, contrast and gamma by 2^±0.4, saturation by 2^±0.7, hue ±14 degrees, the views differing by
+    15 % of that; noise of a standard deviation up to 0.02; in half of the samples one to three rectangles of the
+    right view, up to a fifth of each side, take its mean colour. Disparities are multiplied by the x factor and,
+    like the masks, never interpolated. Left pixels whose match lies under a patch become ``occluded``; what the
+    window cuts off becomes ``out_of_frame``, whether or not the data knew these masks.
+
+    Args:
+        scale: the strength, 0..4; 0 leaves the random crop alone, 1 is the default, 2 the strongest of the
+            published experiments.
+        crop: (height, width) of what comes out; None keeps the sample's size. A sample that is smaller is
+            enlarged to it, with its proportions.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+
+    def __init__(self, *, scale: float, crop: tuple[int, int] | None) -> None:
+        if not 0 <= scale <= _STRONGEST:
+            raise InputError(f"augmentation.scale={scale}: must be in 0 .. {_STRONGEST:g}; 0 is none, 1 the default")
+        _check_crop(crop)
+        self.scale = float(scale)
+        self.crop = crop
+
+    def __call__(self, sample: StereoSample, rng: np.random.Generator) -> StereoSample:
+        """Gives a new sample; the one that comes in is not changed.
+
+        Args:
+            sample: without a batch axis.
+            rng: where all choices come from.
+        """
+        sample = self._reframe(sample, rng)
+        if self.scale > 0:
+            left, right = _pixels(sample.left), _pixels(sample.right)
+            left, right = _recolour(left, right, self.scale, rng)
+            occluded = _patch(right, sample, self.scale, rng)
+            sigma = 0.02 * self.scale * rng.random()
+            left, right = _add_noise(left, sigma, rng), _add_noise(right, sigma, rng)
+            sample = sample._replace(left=_tensor(left), right=_tensor(right), occluded=occluded)
+        return StereoSample(*(plane.contiguous() for plane in sample))
+
+    def _reframe(self, sample: StereoSample, rng: np.random.Generator) -> StereoSample:
+        """Cuts a window of whole pixels and resizes it, which makes both factors exact ratios."""
+        height, width = sample.disparity.shape[-2:]
+        to_height, to_width = self.crop or (height, width)
+        stretch = 2 ** (self.scale * rng.uniform(-_STRETCH, _STRETCH) / 2)
+        least = max(to_width / width / stretch, to_height / height * stretch)
+        zoom = max(2 ** (self.scale * rng.uniform(*_ZOOM)), least)
+        window = (
+            min(max(round(to_height / zoom * stretch), 1), height),
+            min(max(round(to_width / zoom / stretch), 1), width),
+        )
+        y, x = (int(rng.integers(0, whole - part + 1)) for whole, part in zip((height, width), window, strict=True))
+        return reframe(sample, corner=(y, x), window=window, size=(to_height, to_width))
+
+
+class CenterCrop:
+    """Cuts the middle, always the same; where a sample is smaller it is padded below and on the right.
+
+    Padding repeats the border of the views and is not valid. Nothing is resized, so that a validation figure stays
+    in pixels of the data.
+
+    Args:
+        crop: (height, width); None leaves samples as they are.
+
+    Raises:
+        InputError: a side is not positive.
+    """
+
+    def __init__(self, *, crop: tuple[int, int] | None) -> None:
+        _check_crop(crop)
+        self.crop = crop
+
+    def __call__(self, sample: StereoSample, rng: np.random.Generator | None = None) -> StereoSample:
+        """Gives the middle of a sample without a batch axis; ``rng`` is there to fit where augmentation does."""
+        height, width = sample.disparity.shape[-2:]
+        to_height, to_width = self.crop or (height, width)
+        y, x = max((height - to_height) // 2, 0), max((width - to_width) // 2, 0)
+        window = (min(height, to_height), min(width, to_width))
+        sample = reframe(sample, corner=(y, x), window=window, size=window)
+        missing = (0, max(to_width - width, 0), 0, max(to_height - height, 0))
+        views = (functional.pad(view, missing, mode="replicate") for view in (sample.left, sample.right))
+        truth = (functional.pad(plane, missing) for plane in sample[2:])
+        return StereoSample(*(plane.contiguous() for plane in (*views, *truth)))
+
+
+def _check_crop(crop: tuple[int, int] | None) -> None:
+    if crop is not None and (len(crop) != 2 or min(crop) < 1):
+        raise InputError(
+            f"crop is {tuple(crop)}: must be (height, width), both positive, or null for the whole picture"
+        )
+
+
+def _pixels(plane: Tensor) -> NDArray[Any]:
+    """(C, H, W) -> (H, W, C) in that order in memory."""
+    return np.ascontiguousarray(plane.permute(1, 2, 0).numpy())
+
+
+def _tensor(pixels: NDArray[Any]) -> Tensor:
+    """(H, W, C) -> (C, H, W), the memory left as it is."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def reframe(
+    sample: StereoSample, *, corner: tuple[int, int], window: tuple[int, int], size: tuple[int, int]
+) -> StereoSample:
+    """Cuts the same window out of everything and resizes it; unchanged where that is the whole sample.
+
+    A source position x becomes (x + 1/2) f - 1/2 - offset with f the ratio of widths in both views, and d becomes
+    f d, so right x = left x - d goes on to hold. Views are averaged or interpolated, disparity and masks take the
+    source pixel in which the new one's centre lies.
+
+    Args:
+        sample: without a batch axis.
+        corner: (y, x) of the window's first pixel.
+        window: (height, width), within the sample.
+        size: (height, width) afterwards.
+    """
+    if window == size == tuple(sample.disparity.shape[-2:]):
+        return sample
+    (y, x), (height, width) = corner, window
+    cut = StereoSample(*(plane[:, y : y + height, x : x + width] for plane in sample))
+    if window != size:
+        smooth = cv2.INTER_AREA if size[0] <= height and size[1] <= width else cv2.INTER_LINEAR
+        views = (_resize_plane(view, size, smooth) for view in (cut.left, cut.right))
+        disparity = _resize_plane(cut.disparity, size, cv2.INTER_NEAREST_EXACT) * (size[1] / width)
+        masks = (_resize_plane(mask.to(torch.uint8), size, cv2.INTER_NEAREST_EXACT).bool() for mask in cut[3:])
+        cut = StereoSample(*(*views, disparity, *masks))
+    columns = torch.arange(size[1])
+    gone = cut.out_of_frame | (cut.valid & (columns - cut.disparity < 0))
+    return cut._replace(out_of_frame=gone, occluded=cut.occluded & ~gone)
+
+
+def _resize_plane(plane: Tensor, size: tuple[int, int], interpolation: int) -> Tensor:
+    resized = cv2.resize(_pixels(plane), (size[1], size[0]), interpolation=interpolation)
+    return _tensor(resized.reshape(*size, -1))
+
+
+def _recolour(left: Pixels, right: Pixels, scale: float, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """New views, the changes of both mostly the same."""
+    ranges = scale * np.array([0.7, 0.25, 0.4, 0.1, 0.4])
+    shared, own = rng.uniform(-1, 1, 5), _ASYMMETRY * rng.uniform(-1, 1, (2, 5))
+    return recolour(left, *(ranges * (shared + own[0]))), recolour(right, *(ranges * (shared + own[1])))
+
+
+def recolour(view: Pixels, saturation: float, hue: float, contrast: float, brightness: float, gamma: float) -> Pixels:
+    """Changes the colours of one view, in the order of the arguments.
+
+    Args:
+        view: (H, W, 3) float32 RGB in 0..1.
+        saturation: log2 of the factor on the distance from grey.
+        hue: radians about the grey axis.
+        contrast: log2 of the factor on all channels.
+        brightness: added to all channels.
+        gamma: log2 of the exponent.
+
+    Returns:
+        (H, W, 3) float32, clipped to 0..1 before the exponent.
+    """
+    grey = np.array([0.299, 0.587, 0.114])
+    saturate = 2**saturation * np.eye(3) + (1 - 2**saturation) * grey
+    c, s = math.cos(hue), math.sin(hue) / math.sqrt(3)
+    turn = np.array([[0, -s, s], [s, 0, -s], [-s, s, 0]]) + c * np.eye(3) + (1 - c) / 3  # Rodrigues
+    mapping = np.column_stack([2**contrast * turn @ saturate, np.full(3, brightness)])
+    changed = np.asarray(cv2.transform(view, mapping.astype(np.float32)), np.float32)
+    np.clip(changed, 0, 1, out=changed)
+    return np.asarray(cv2.pow(changed, 2**gamma, dst=changed), np.float32)
+
+
+def _patch(right: Pixels, sample: StereoSample, scale: float, rng: np.random.Generator) -> Tensor:
+    """Covers rectangles of the right view in place; gives the left view's occlusion mask."""
+    occluded = sample.occluded
+    if rng.random() >= min(0.5 * scale, 1.0):
+        return occluded
+    height, width = right.shape[:2]
+    largest = min(0.2 * math.sqrt(scale), 0.5)
+    colour = right.mean(axis=(0, 1))
+    for _ in range(int(rng.integers(1, 4))):
+        h, w = (max(1, round(side * largest * rng.uniform(0.2, 1))) for side in (height, width))
+        y, x = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+        right[y : y + h, x : x + w] = colour
+        occluded = occluded | matched_within(sample, slice(y, y + h), slice(x, x + w))
+    return occluded
+
+
+def matched_within(sample: StereoSample, rows: slice, columns: slice) -> Tensor:
+    """The left pixels whose match is in the frame and lies on the given pixels of the right view: (1, H, W) bool.
+
+    A pixel reaches half a unit to both sides of its centre.
+    """
+    match = torch.arange(sample.disparity.shape[-1]) - sample.disparity
+    beside = (match < columns.start - 0.5) | (match >= columns.stop - 0.5)
+    within: Tensor = sample.valid & ~sample.out_of_frame & ~beside
+    within[:, : rows.start] = False
+    within[:, rows.stop :] = False
+    return within
+
+
+def _add_noise(view: Pixels, sigma: float, rng: np.random.Generator) -> Pixels:
+    noisy = gaussian_noise(rng, (*view.shape[:2], 3), sigma)
+    noisy += view
+    return np.clip(noisy, 0, 1, out=noisy)

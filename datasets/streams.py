@@ -1,0 +1,285 @@
+"""Feeds batches for the whole length of a run, from workers that are started once.
+
+Batch k of a run depends on the seed and on k alone: not on the number of workers, not on torch's random state,
+not on what was read before. A run that stops or rolls back saves one integer and goes on from there.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, Protocol, TypeVar, cast
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from autodisp.errors import InputError
+
+Sample = TypeVar("Sample")
+Sample_co = TypeVar("Sample_co", covariant=True)
+Transform = Callable[[Sample, np.random.Generator], Sample]
+
+_SHUFFLE, _AUGMENT = 0, 1
+
+
+class MapDataset(Protocol[Sample_co]):
+    """What a stream reads from; the samples are named tuples."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Sample_co:
+        """The sample, always the same for the same index."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One use of one sample."""
+
+    index: int
+    """Of the sample in its dataset."""
+    epoch: int
+    """Passes over the dataset that were complete before this use."""
+
+
+class EndlessBatches(Sampler[list[Draw]]):
+    """Which samples make up batch 0, 1, 2, ... of a run: each pass in a new order, its incomplete end dropped.
+
+    Args:
+        n: samples in the dataset.
+        batch_size: samples in a batch.
+        seed: not negative; with the number of the pass it decides the order of the pass.
+        position: the batch at which iteration begins.
+
+    Raises:
+        InputError: batch_size is not positive, or there are fewer samples than one batch takes.
+    """
+
+    def __init__(self, n: int, batch_size: int, *, seed: int, position: int = 0) -> None:
+        _require_batch_size(batch_size)
+        if n < batch_size:
+            raise InputError(
+                f"batch_size={batch_size}: there are only {n} samples, which make no whole batch: "
+                "lower the batch size or give more samples (dataset.limit, another split)"
+            )
+        self.n = n
+        self.batch_size = batch_size
+        self.seed = seed
+        self.position = position
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Whole batches in one pass over the dataset."""
+        return self.n // self.batch_size
+
+    def batch(self, k: int) -> list[Draw]:
+        """The samples of batch k, counted from the beginning of the run."""
+        epoch, slot = divmod(k, self.batches_per_epoch)
+        if self._order[0] != epoch:
+            self._order = (epoch, _generator(self.seed, _SHUFFLE, epoch).permutation(self.n).tolist())
+        start = slot * self.batch_size
+        return [Draw(index, epoch) for index in self._order[1][start : start + self.batch_size]]
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        k = self.position
+        while True:
+            yield self.batch(k)
+            k += 1
+
+
+class Augmented(Generic[Sample]):
+    """Applies a random transform that depends on the seed, the pass and the index alone.
+
+    Args:
+        dataset: is read at the index of the draw.
+        transform: takes the sample and its random generator, the only source of chance it may use; None gives
+            the sample as it is.
+        seed: not negative.
+    """
+
+    def __init__(self, dataset: MapDataset[Sample], transform: Transform[Sample] | None, *, seed: int) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.dataset)
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        """The sample as this draw sees it."""
+        sample = self.dataset[draw.index]
+        if self.transform is None:
+            return sample
+        return self.transform(sample, _generator(self.seed, _AUGMENT, draw.epoch, draw.index))
+
+
+class _Failure(NamedTuple):
+    """An InputError on its way out of a worker: torch would put the worker's traceback into its message."""
+
+    message: str
+
+
+class Stream(Generic[Sample]):
+    """An endless, seekable sequence of batches.
+
+    The workers start with the first batch and stay until `close`, also across `seek`.
+
+    Args:
+        dataset: at least `batch_size` samples, of one size after the transform.
+        batch_size: samples in a batch.
+        seed: not negative; streams over different halves need different seeds to be independent.
+        transform: see `Augmented`.
+        workers: processes that read ahead; 0 reads within `next`.
+        position: the batch to begin with.
+
+    Raises:
+        InputError: see `EndlessBatches`.
+    """
+
+    def __init__(
+        self,
+        dataset: MapDataset[Sample],
+        *,
+        batch_size: int,
+        seed: int,
+        transform: Transform[Sample] | None = None,
+        workers: int = 0,
+        position: int = 0,
+    ) -> None:
+        self._sampler = EndlessBatches(len(dataset), batch_size, seed=seed)
+        self._reader = _BatchReader(Augmented(dataset, transform, seed=seed))
+        self._workers = workers
+        self._loader: DataLoader[Sample | _Failure] | None = None
+        self._batches: Iterator[Sample | _Failure] | None = None
+        self._position = 0
+        self.seek(position)
+        self.waited = 0.0
+        """Seconds spent in `next` so far."""
+
+    @property
+    def position(self) -> int:
+        """Batches consumed since the beginning of the run: the number to save, and to `seek` later."""
+        return self._position
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Whole batches in one pass over the dataset."""
+        return self._sampler.batches_per_epoch
+
+    def next(self) -> Sample:
+        """The batch at `position`, which then moves on by one.
+
+        Raises:
+            InputError: a sample cannot be read; the message is the reader's own, whichever process it came from.
+        """
+        start = time.perf_counter()
+        batch = next(self._restart() if self._batches is None else self._batches)
+        self.waited += time.perf_counter() - start
+        if isinstance(batch, _Failure):
+            self._batches = None
+            raise InputError(batch.message)
+        self._position += 1
+        return batch
+
+    def seek(self, position: int) -> None:
+        """Makes `next` give the batch at a position; what was read ahead for another one is thrown away.
+
+        Raises:
+            ValueError: position is negative.
+        """
+        if position < 0:
+            raise ValueError(f"position={position} lies before the beginning of the run")
+        if position != self._position:
+            self._position = position
+            self._batches = None
+
+    def close(self) -> None:
+        """Ends the workers. A later `next` starts new ones at the same position."""
+        self._batches = None
+        self._loader = None
+
+    def _restart(self) -> Iterator[Sample | _Failure]:
+        if self._loader is None:
+            self._loader = DataLoader(
+                cast("Dataset[Sample | _Failure]", self._reader),
+                batch_size=None,
+                sampler=self._sampler,
+                num_workers=self._workers,
+                collate_fn=_as_is,
+                worker_init_fn=_start_worker,
+                persistent_workers=self._workers > 0,
+                # Without one of its own the loader would draw from torch's global generator.
+                generator=torch.Generator(),
+            )
+        self._sampler.position = self._position
+        self._batches = iter(self._loader)
+        return self._batches
+
+
+def fixed_batches(dataset: MapDataset[Sample], batch_size: int) -> DataLoader[Sample]:
+    """Every sample once, in order, as often as it is iterated; the last batch may be smaller.
+
+    Raises:
+        InputError: batch_size is not positive, or the dataset is empty.
+    """
+    _require_batch_size(batch_size)
+    if len(dataset) == 0:
+        raise InputError("there is no sample to validate on: give more data or another split")
+    return DataLoader(
+        cast("Dataset[Sample]", dataset), batch_size=batch_size, collate_fn=collate, generator=torch.Generator()
+    )
+
+
+def collate(samples: Sequence[Sample]) -> Sample:
+    """Stacks named tuples of tensors and numbers into one named tuple of tensors with a leading batch axis.
+
+    Raises:
+        InputError: a tensor has another shape in one sample than in the next.
+    """
+    for values in zip(*(cast("tuple[object, ...]", sample) for sample in samples), strict=True):
+        shapes = sorted({tuple(value.shape) for value in values if isinstance(value, Tensor)})
+        if len(shapes) > 1:
+            first, second = ("x".join(map(str, shape)) for shape in shapes[:2])
+            raise InputError(
+                f"samples of one batch are of different size, {first} and {second}: crop them to one size or "
+                "set the batch size to 1"
+            )
+    return cast(Sample, default_collate(list(samples)))
+
+
+class _BatchReader(Generic[Sample]):
+    def __init__(self, samples: Augmented[Sample]) -> None:
+        self._samples = samples
+
+    def __getitem__(self, draws: list[Draw]) -> Sample | _Failure:
+        try:
+            return collate([self._samples[draw] for draw in draws])
+        except InputError as error:
+            return _Failure(str(error))
+
+
+def _as_is(batch: Sample) -> Sample:
+    return batch
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    # Ctrl-C is the main process's to handle; the workers end with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _generator(seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def _require_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: must be 1 or more")

@@ -1,0 +1,166 @@
+import math
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from autodisp.report.disparity_pictures import colour_disparity, colour_error, panel
+
+
+def planes(height: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """left, truth, prediction, valid."""
+    generator = torch.Generator().manual_seed(seed)
+    left = torch.rand(3, height, width, generator=generator)
+    truth = 60 * torch.rand(1, height, width, generator=generator)
+    prediction = truth + torch.randn(1, height, width, generator=generator)
+    valid = torch.rand(1, height, width, generator=generator) > 0.2
+    valid[0, 0, 0] = True
+    return left, truth, prediction, valid
+
+
+def contains(sheet: np.ndarray, tile: np.ndarray) -> bool:
+    """Whether the tile stands somewhere in the sheet, pixel by pixel, enlarged by a whole number or not at all."""
+    for times in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 25, 43, 60, 100, 300):
+        large = np.kron(tile, np.ones((times, times, 1), np.uint8))
+        if large.shape[0] <= sheet.shape[0] and large.shape[1] <= sheet.shape[1]:
+            distances = cv2.matchTemplate(sheet.astype(np.float32), large.astype(np.float32), cv2.TM_SQDIFF)
+            y, x = np.unravel_index(distances.argmin(), distances.shape)
+            if (sheet[y : y + large.shape[0], x : x + large.shape[1]] == large).all():
+                return True
+    return False
+
+
+def test_colours_rise_with_the_disparity() -> None:
+    picture = colour_disparity(torch.tensor([[[-5.0, 0.0, 25.0, 50.0, 100.0, 999.0]]]), low=0.0, high=100.0)
+    colours = mpl.colormaps["turbo"](np.linspace(0, 1, 256), bytes=True)[:, :3].astype(int)
+    places = [int(np.abs(colours - pixel.astype(int)).sum(axis=1).argmin()) for pixel in picture[0]]
+    assert places == sorted(places)
+    assert places[0] == places[1] < places[2] < places[3] < places[4] == places[5] == 255
+    assert places[3] - places[1] == pytest.approx((places[4] - places[1]) / 2, abs=1)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_unknown_pixels_are_black_and_no_others(bad: float) -> None:
+    disparity = torch.linspace(0, 90, 20).reshape(1, 4, 5).clone()
+    disparity[0, 1, 2] = bad
+    valid = torch.ones(1, 4, 5, dtype=torch.bool)
+    valid[0, 3, 0] = False
+    black = (colour_disparity(disparity, valid) == 0).all(axis=-1)
+    assert set(zip(*np.nonzero(black), strict=True)) == {(1, 2), (3, 0)}
+    black = (colour_error(disparity, disparity.nan_to_num(), valid) == 0).all(axis=-1)
+    assert (1, 2) in set(zip(*np.nonzero(black), strict=True))
+
+
+@pytest.mark.parametrize("picture_of", [colour_disparity, lambda x, **k: colour_error(x, torch.zeros_like(x), **k)])
+def test_no_known_pixel_is_nearly_black(picture_of: object) -> None:
+    picture = picture_of(torch.linspace(0, 64, 1000).reshape(1, 1, 1000), high=64.0)  # type: ignore[operator]
+    assert picture.max(axis=-1).min() > 60
+
+
+def test_shape_type_and_range_by_default() -> None:
+    _, truth, _, _ = planes(5, 7)
+    picture = colour_disparity(truth)
+    assert picture.shape == (5, 7, 3)
+    assert picture.dtype == np.uint8
+    assert (picture == colour_disparity(truth[0])).all()
+    low, high = np.percentile(truth.numpy(), (0.5, 99.5))
+    assert (picture == colour_disparity(truth, low=float(low), high=float(high))).all()
+
+
+def test_invalid_pixels_do_not_set_the_scale() -> None:
+    _, truth, _, valid = planes(9, 9)
+    spoilt = truth.masked_fill(~valid, 1e6)
+    assert (colour_disparity(spoilt, valid) == colour_disparity(truth, valid)).all()
+
+
+def test_error_is_the_absolute_difference() -> None:
+    truth = torch.full((1, 1, 5), 10.0)
+    picture = colour_error(truth + torch.tensor([-4.0, -2.0, 0.0, 2.0, 4.0]), truth, high=4.0)
+    assert (picture[0, 0] == picture[0, 4]).all()
+    assert (picture[0, 1] == picture[0, 3]).all()
+    brightness = picture[0].astype(int).sum(axis=-1)
+    assert brightness[2] > brightness[1] > brightness[0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 7), (5, 50), (37, 61), (1, 400), (120, 301)])
+def test_a_panel_holds_its_four_tiles_pixel_by_pixel(size: tuple[int, int]) -> None:
+    left, truth, prediction, valid = planes(*size)
+    sheet = panel(left, truth, prediction, valid)
+    assert sheet.dtype == np.uint8
+    assert sheet.ndim == 3
+    assert sheet.shape[0] > 2 * size[0]
+    assert sheet.shape[1] > max(600, 2 * size[1])
+    low, high = (float(bound) for bound in np.percentile(truth[valid].numpy(), (0.5, 99.5)))
+    high = max(high, low + 1)
+    assert contains(sheet, (left.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+    assert contains(sheet, colour_disparity(truth, valid, low=low, high=high))
+    assert contains(sheet, colour_disparity(prediction, low=low, high=high)), "not on the truth's scale"
+    assert contains(sheet, colour_error(prediction, truth, valid))
+
+
+def test_a_panel_says_the_mean_error_of_valid_pixels() -> None:
+    left, truth, _, valid = planes(20, 30)
+    small, large = (panel(left, truth, truth + error, valid) for error in (0.25, 0.75))
+    spoilt = panel(left, truth, torch.where(valid, truth + 0.25, 1e4), valid)
+    middle = small.shape[0] // 2
+    words = (slice(middle, middle + 20), slice(small.shape[1] // 2, None))
+    assert (small[words] != large[words]).any()
+    assert (small[words] == spoilt[words]).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_panel_bears_values_that_are_no_number(bad: float) -> None:
+    left, truth, prediction, valid = planes(12, 40)
+    clean = panel(left, truth, prediction, valid)
+    prediction[0, 3] = bad
+    truth[0, 4] = bad
+    left[0, 5] = bad
+    sheet = panel(left, truth, prediction, valid)
+    assert sheet.shape == clean.shape
+    assert (sheet != clean).any()
+
+
+@pytest.mark.parametrize("nothing", ["valid", "finite"])
+def test_a_panel_without_anything_known(nothing: str) -> None:
+    left, truth, prediction, valid = planes(12, 40)
+    if nothing == "valid":
+        valid[:] = False
+    else:
+        prediction[:] = math.nan
+        truth[:] = math.nan
+    sheet = panel(left, truth, prediction, valid)
+    assert contains(sheet, np.zeros((12, 40, 3), np.uint8))
+
+
+def test_a_panel_takes_what_a_network_gives() -> None:
+    left, truth, prediction, valid = planes(12, 40)
+    prediction = prediction.half()
+    expected = panel(left, truth, prediction.float(), valid)
+    assert (panel(left, truth, prediction.requires_grad_(), valid) == expected).all()
+    strided = left.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    assert (panel(strided, truth, prediction, valid) == expected).all()
+
+
+def test_a_view_out_of_range_is_clipped() -> None:
+    left, truth, prediction, valid = planes(12, 40)
+    left = left * 3 - 1
+    assert (panel(left, truth, prediction, valid) == panel(left.clamp(0, 1), truth, prediction, valid)).all()
+
+
+def test_wrong_shapes_are_refused() -> None:
+    left, truth, prediction, valid = planes(4, 6)
+    with pytest.raises(ValueError, match="one of the batch"):
+        colour_disparity(torch.zeros(2, 4, 6))
+    with pytest.raises(ValueError, match=r"mask .*\(1, 4, 5\)"):
+        colour_disparity(truth, valid[..., :5])
+    with pytest.raises(ValueError, match="left must be"):
+        panel(left[:1], truth, prediction, valid)
+    with pytest.raises(ValueError, match="left must be"):
+        panel(left[..., :5], truth, prediction, valid)
+    with pytest.raises(ValueError, match="prediction is"):
+        panel(left, truth, prediction[..., :5], valid)
+    with pytest.raises(ValueError, match="range"):
+        colour_disparity(truth, low=3.0, high=3.0)

@@ -1,0 +1,139 @@
+"""Pictures against the arrays they were made from."""
+
+import io
+from pathlib import Path
+
+import cv2
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from autodisp.datasets.images import read_mask, read_rgb, read_rgb8, write_png
+from autodisp.errors import InputError
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+GREY = RGB[..., 0]
+DEEP = RNG.integers(0, 65536, (5, 7, 3)).astype(np.uint16)
+
+
+def as_tensor(pixels: np.ndarray, full_scale: float) -> torch.Tensor:
+    rgb = np.stack([pixels] * 3, -1) if pixels.ndim == 2 else pixels[..., :3]
+    return torch.tensor(rgb.astype(np.float64) / full_scale).permute(2, 0, 1).float()
+
+
+@pytest.mark.parametrize("suffix", ["png", "PNG", "bmp", "ppm", "tiff"])
+def test_rgb_of_eight_bits(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(RGB).save(tmp_path / f"x.{suffix}")
+    read = read_rgb(tmp_path / f"x.{suffix}")
+    assert read.dtype == torch.float32
+    assert read.is_contiguous()
+    torch.testing.assert_close(read, as_tensor(RGB, 255), rtol=1e-7, atol=0)
+
+
+def test_webp_without_loss(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "x.webp", lossless=True)
+    torch.testing.assert_close(read_rgb(tmp_path / "x.webp"), as_tensor(RGB, 255), rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (Image.fromarray(GREY), GREY),
+        (Image.fromarray(np.dstack([RGB, RGB[..., :1]])), RGB),
+        (Image.fromarray(np.dstack([GREY, GREY[::-1]])), GREY),
+        (Image.fromarray(GREY > 99), np.where(GREY > 99, 255, 0)),
+        (Image.fromarray(GREY).convert("P"), GREY),
+    ],
+    ids=["grey", "rgba", "grey+alpha", "one bit", "palette"],
+)
+def test_other_modes_become_rgb(tmp_path: Path, stored: Image.Image, expected: np.ndarray) -> None:
+    stored.save(tmp_path / "x.png")
+    torch.testing.assert_close(read_rgb(tmp_path / "x.png"), as_tensor(expected, 255), rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sixteen_bits_keep_their_precision(tmp_path: Path, channels: int) -> None:
+    pixels = np.dstack([DEEP, DEEP[..., :1]])[..., :channels]
+    stored = pixels[..., 0] if channels == 1 else pixels[..., [2, 1, 0, 3][:channels]]
+    cv2.imwrite(str(tmp_path / "x.png"), stored)
+    expected = pixels[..., 0] if channels == 1 else pixels
+    torch.testing.assert_close(read_rgb(tmp_path / "x.png"), as_tensor(expected, 65535), rtol=1e-7, atol=0)
+
+
+def test_sixteen_bit_tiff_is_scaled_not_clipped(tmp_path: Path) -> None:
+    Image.fromarray(DEEP[..., 0]).save(tmp_path / "x.tiff")
+    torch.testing.assert_close(read_rgb(tmp_path / "x.tiff"), as_tensor(DEEP[..., 0], 65535), rtol=1e-7, atol=0)
+
+
+def test_rgb8_is_exact_and_refuses_what_would_be_converted(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    Image.fromarray(RGB).save(path)
+    assert read_rgb8(path).dtype == np.uint8
+    assert np.array_equal(read_rgb8(path), RGB)
+    for other in (GREY, np.dstack([RGB, GREY])):
+        Image.fromarray(other).save(path)
+        with pytest.raises(InputError, match=r"x\.png.*RGB"):
+            read_rgb8(path)
+    cv2.imwrite(str(path), DEEP)
+    with pytest.raises(InputError, match=r"x\.png.*uint16"):
+        read_rgb8(path)
+
+
+def test_mask(tmp_path: Path) -> None:
+    mask = np.array([[0, 255, 128], [127, 1, 254]], np.uint8)
+    expected = [[[False, True, True], [False, False, True]]]
+    for name, stored in {"grey": mask, "rgb": np.dstack([mask] * 3), "bit": mask > 127}.items():
+        Image.fromarray(stored).save(tmp_path / f"{name}.png")
+        assert read_mask(tmp_path / f"{name}.png").tolist() == expected
+        assert read_mask(tmp_path / f"{name}.png").dtype == torch.bool
+
+
+def test_written_pictures_are_rounded_and_clamped(tmp_path: Path) -> None:
+    picture = torch.tensor([-0.5, 0.0, 0.49 / 255, 0.51 / 255, 1.0, 3.0]).reshape(1, 1, 6).expand(3, 1, 6)
+    write_png(tmp_path / "x.png", picture)
+    assert iio.imread(tmp_path / "x.png")[0, :, 2].tolist() == [0, 0, 0, 1, 255, 255]
+    write_png(tmp_path / "y.png", as_tensor(RGB, 255))
+    assert np.array_equal(iio.imread(tmp_path / "y.png"), RGB)
+    write_png(tmp_path / "m.png", torch.tensor([[[True, False]]]))
+    assert iio.imread(tmp_path / "m.png").tolist() == [[255, 0]]
+
+
+def encoded(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    noise = RNG.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    if kind == "png16":
+        return cv2.imencode(".png", noise.astype(np.uint16) * 257)[1].tobytes()
+    Image.fromarray(noise).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["png", "png16", "webp", "jpeg"])
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.95])
+def test_truncated_pictures_are_named_and_nothing_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str, kept: float
+) -> None:
+    data = encoded(kind)
+    path = tmp_path / f"half.{kind}"
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(InputError, match=f"half.{kind}") as caught:
+        read_rgb(path)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("lost", [1, 4, 12])
+def test_a_png_without_its_end_mark_is_truncated(tmp_path: Path, lost: int) -> None:
+    (tmp_path / "x.png").write_bytes(encoded("png")[:-lost])
+    with pytest.raises(InputError, match="truncated"):
+        read_rgb(tmp_path / "x.png")
+
+
+def test_names_what_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    Image.fromarray(np.ones((3, 4), np.float32)).save(tmp_path / "float.tiff")
+    for name in ("none.png", "text.png", "float.tiff", "."):
+        with pytest.raises(InputError, match=str((tmp_path / name).resolve())):
+            read_rgb((tmp_path / name).resolve())

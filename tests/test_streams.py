@@ -1,0 +1,276 @@
+"""Batches are a function of the seed and their number, whatever reads them."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from autodisp.datasets.samples import LabelledImage, StereoSample
+from autodisp.datasets.streams import Augmented, Draw, EndlessBatches, Stream, collate, fixed_batches
+from autodisp.errors import InputError
+
+
+class Numbered:
+    """Image i is filled with i and has the label i."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> LabelledImage:
+        return LabelledImage(torch.full((3, 2, 2), float(index)), index)
+
+
+class Broken(Numbered):
+    def __getitem__(self, index: int) -> LabelledImage:
+        if index == 3:
+            raise InputError("left/0003.png: is truncated: copy it again")
+        return super().__getitem__(index)
+
+
+class Crashing(Numbered):
+    def __getitem__(self, index: int) -> LabelledImage:
+        raise ZeroDivisionError("a fault of ours")
+
+
+class WorkerState(NamedTuple):
+    pid: torch.Tensor
+    threads: torch.Tensor
+
+
+class Introspective(Numbered):
+    def __getitem__(self, index: int) -> WorkerState:
+        return WorkerState(torch.tensor(os.getpid()), torch.tensor(torch.get_num_threads()))
+
+
+def add_noise(sample: LabelledImage, generator: np.random.Generator) -> LabelledImage:
+    return sample._replace(image=sample.image + torch.tensor(generator.normal(size=(3, 2, 2)), dtype=torch.float32))
+
+
+def draw_key(batch: list[Draw]) -> list[tuple[int, int]]:
+    return [(draw.index, draw.epoch) for draw in batch]
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (9, 3), (4, 4), (5, 1), (7, 5)])
+def test_each_pass_takes_whole_batches_of_different_samples(n: int, batch_size: int) -> None:
+    batches = EndlessBatches(n, batch_size, seed=0)
+    per_epoch = batches.batches_per_epoch
+    assert per_epoch == n // batch_size
+    for epoch in range(5):
+        draws = [draw for k in range(per_epoch) for draw in batches.batch(epoch * per_epoch + k)]
+        assert {draw.epoch for draw in draws} == {epoch}
+        assert len({draw.index for draw in draws}) == len(draws) == per_epoch * batch_size
+        assert all(0 <= draw.index < n for draw in draws)
+
+
+def test_a_batch_is_a_function_of_seed_and_number() -> None:
+    first = iter(EndlessBatches(11, 4, seed=5))
+    consumed = [draw_key(next(first)) for _ in range(9)]
+    for k in (8, 0, 5, 3):
+        assert draw_key(EndlessBatches(11, 4, seed=5).batch(k)) == consumed[k]
+        assert draw_key(next(iter(EndlessBatches(11, 4, seed=5, position=k)))) == consumed[k]
+    others = iter(EndlessBatches(11, 4, seed=6))
+    assert [draw_key(next(others)) for _ in range(9)] != consumed
+
+
+def test_every_pass_has_its_own_order_and_drops_other_samples() -> None:
+    batches = EndlessBatches(50, 15, seed=0)
+    orders = {tuple(draw.index for k in range(3) for draw in batches.batch(3 * epoch + k)) for epoch in range(20)}
+    assert len(orders) == 20
+    uses = Counter(index for order in orders for index in order)
+    assert set(uses) == set(range(50))
+
+
+@pytest.mark.parametrize(("n", "batch_size", "says"), [(3, 4, "batch_size=4.*only 3"), (0, 1, "only 0"), (5, 0, "=0")])
+def test_no_whole_batch(n: int, batch_size: int, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        EndlessBatches(n, batch_size, seed=0)
+    with pytest.raises(InputError, match=says):
+        Stream(Numbered(n), batch_size=batch_size, seed=0)
+
+
+def test_augmentation_depends_on_seed_pass_and_index_alone() -> None:
+    plain, data = Numbered(5), Augmented(Numbered(5), add_noise, seed=1)
+    assert len(data) == 5
+    once = data[Draw(2, 7)]
+    for draw in (Draw(0, 0), Draw(4, 9)):
+        data[draw]
+    assert torch.equal(data[Draw(2, 7)].image, once.image)
+    noise = [data[Draw(i, e)].image - plain[i].image for i in range(5) for e in range(4)]
+    noise += [Augmented(Numbered(5), add_noise, seed=2)[Draw(i, 0)].image - plain[i].image for i in range(5)]
+    assert len({tuple(np.round(one.flatten().numpy(), 3)) for one in noise}) == 25
+    assert torch.equal(Augmented(plain, None, seed=1)[Draw(3, 1)].image, plain[3].image)
+
+
+def same(one: LabelledImage, other: LabelledImage) -> bool:
+    return torch.equal(one.image, other.image) and torch.equal(one.label, other.label)
+
+
+def test_workers_do_not_change_a_bit_and_live_on() -> None:
+    here = Stream(Numbered(13), batch_size=4, seed=9, transform=add_noise)
+    there = Stream(Numbered(13), batch_size=4, seed=9, transform=add_noise, workers=2)
+    assert here.batches_per_epoch == there.batches_per_epoch == 3
+    torch.manual_seed(1)
+    expected = [here.next() for _ in range(8)]
+    state = torch.get_rng_state()
+    torch.manual_seed(2)
+    got = [there.next() for _ in range(8)]
+    assert all(same(a, b) for a, b in zip(expected, got, strict=True))
+    assert isinstance(got[0], LabelledImage)
+    assert got[0].image.shape == (4, 3, 2, 2)
+    assert got[0].label.dtype == torch.int64
+    assert here.position == there.position == 8
+    assert there.waited > 0
+    for k in (2, 7, 0, 1):
+        there.seek(k)
+        assert there.position == k
+        assert same(there.next(), expected[k])
+    there.close()
+    assert same(there.next(), expected[2])
+    there.close()
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_torch_keeps_its_random_state(workers: int) -> None:
+    before = torch.get_rng_state()
+    stream = Stream(Numbered(4), batch_size=2, seed=0, workers=workers)
+    stream.next()
+    stream.close()
+    list(fixed_batches(Numbered(4), 2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_workers_survive_a_seek_and_use_one_thread() -> None:
+    stream = Stream(Introspective(12), batch_size=1, seed=0, workers=2)
+    first = [stream.next() for _ in range(6)]
+    stream.seek(100)
+    second = [stream.next() for _ in range(6)]
+    stream.close()
+    pids = [{int(batch.pid) for batch in batches} for batches in (first, second)]
+    assert pids[0] == pids[1]
+    assert len(pids[0]) == 2
+    assert os.getpid() not in pids[0]
+    assert {int(batch.threads) for batch in first + second} == {1}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_position_can_be_given_and_sought(workers: int) -> None:
+    reference = Stream(Numbered(7), batch_size=2, seed=3)
+    expected = [reference.next() for _ in range(6)]
+    stream = Stream(Numbered(7), batch_size=2, seed=3, workers=workers, position=4)
+    assert same(stream.next(), expected[4])
+    stream.seek(5)
+    assert same(stream.next(), expected[5])
+    stream.seek(1)
+    stream.seek(6)
+    stream.seek(1)
+    assert same(stream.next(), expected[1])
+    with pytest.raises(ValueError, match="-1"):
+        stream.seek(-1)
+    assert same(stream.next(), expected[2])
+    stream.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_input_error_comes_out_as_it_went_in(workers: int) -> None:
+    stream = Stream(Broken(4), batch_size=2, seed=0, workers=workers)
+    bad = next(k for k in range(2) if 3 in [draw.index for draw in EndlessBatches(4, 2, seed=0).batch(k)])
+    if bad == 1:
+        stream.next()
+    for _ in range(2):
+        with pytest.raises(InputError) as caught:
+            stream.next()
+        assert str(caught.value) == "left/0003.png: is truncated: copy it again"
+        assert stream.position == bad
+    stream.seek(1 - bad)
+    assert 3 not in stream.next().label.tolist()
+    stream.close()
+    with pytest.raises(InputError, match="truncated"):
+        list(fixed_batches(Broken(4), 2))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_fault_stays_a_fault(workers: int) -> None:
+    stream = Stream(Crashing(4), batch_size=2, seed=0, workers=workers)
+    with pytest.raises(ZeroDivisionError, match="a fault of ours"):
+        stream.next()
+    stream.close()
+
+
+def test_nothing_starts_before_the_first_batch() -> None:
+    stream = Stream(Crashing(4), batch_size=2, seed=0, workers=2)
+    stream.seek(3)
+    assert stream.position == 3
+    assert stream.waited == 0
+    stream.close()
+
+
+def test_leaving_without_close_is_silent() -> None:
+    program = """
+        import torch
+        from autodisp.datasets.samples import LabelledImage
+        from autodisp.datasets.streams import Stream
+
+        class Data:
+            def __len__(self):
+                return 64
+            def __getitem__(self, index):
+                return LabelledImage(torch.zeros(3, 8, 8), index)
+
+        if __name__ == "__main__":
+            stream = Stream(Data(), batch_size=4, seed=0, workers=2)
+            for _ in range(5):
+                stream.next()
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_fixed_batches_are_every_sample_once_in_order() -> None:
+    loader = fixed_batches(Numbered(7), 3)
+    for _ in range(2):
+        batches = list(loader)
+        assert [batch.label.tolist() for batch in batches] == [[0, 1, 2], [3, 4, 5], [6]]
+        assert all(isinstance(batch, LabelledImage) for batch in batches)
+    with pytest.raises(InputError, match="no sample"):
+        fixed_batches(Numbered(0), 3)
+    with pytest.raises(InputError, match="batch_size=0"):
+        fixed_batches(Numbered(3), 0)
+
+
+def stereo(height: int, width: int) -> StereoSample:
+    mask = torch.ones(1, height, width, dtype=torch.bool)
+    view = torch.rand(3, height, width)
+    return StereoSample(view, view, torch.rand(1, height, width), mask, mask, ~mask)
+
+
+def test_collate_stacks_every_field() -> None:
+    samples = [stereo(4, 5), stereo(4, 5)]
+    batch = collate(samples)
+    assert isinstance(batch, StereoSample)
+    for field, values in zip(batch, zip(*samples, strict=True), strict=True):
+        assert torch.equal(field, torch.stack(list(values)))
+        assert field.dtype == values[0].dtype
+
+
+def test_collate_names_sizes_that_differ() -> None:
+    with pytest.raises(InputError, match=r"3x4x5 and 3x4x6.*batch size to 1"):
+        collate([stereo(4, 6), stereo(4, 5)])

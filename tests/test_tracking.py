@@ -1,0 +1,442 @@
+import io
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from autodisp.errors import InputError
+from autodisp.tracking import ConsoleProgress, JsonLines, TensorBoard, Tracker, read_json_lines, weights_figure
+
+NAN, INF = math.nan, math.inf
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Ascii(io.TextIOWrapper):
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="ascii")
+
+    def written(self) -> str:
+        self.flush()
+        return self.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ConsoleProgress, Terminal, Clock]]:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    terminal, clock = Terminal(), Clock()
+    with ConsoleProgress(terminal, clock=clock) as progress:
+        yield progress, terminal, clock
+
+
+def strictly(line: str) -> Any:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(line, parse_constant=refuse)
+
+
+def same(a: object, b: object) -> bool:
+    return repr(a) == repr(b)  # NaN equals itself in print
+
+
+# -- metrics.jsonl
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    records: list[dict[str, Any]] = [
+        {"epoch": 0, "valid/loss": 0.1 + 0.2, "genotype": "ä\nb", "none": None, "flag": True, "list": [1, [2.5, "x"]]},
+        {"epoch": 1, "valid/loss": NAN, "alphas": [[1.0, INF], [-INF, 0.0]], "deep": {"a": [{"b": NAN}]}, "null": None},
+        {},
+    ]
+    lines = JsonLines(tmp_path / "metrics.jsonl")
+    for record in records:
+        lines.append(record)
+    assert same(read_json_lines(lines.path), records)
+    assert lines.count == 3
+    written = [strictly(line) for line in lines.path.read_text().splitlines()]
+    assert written[1]["valid/loss"] is None
+    assert written[1]["alphas"] == [[1.0, None], [None, 0.0]]
+    assert sorted(written[1]["non_finite"], key=repr) == sorted(
+        [
+            [["valid/loss"], "nan"],
+            [["alphas", 0, 1], "inf"],
+            [["alphas", 1, 0], "-inf"],
+            [["deep", "a", 0, "b"], "nan"],
+        ],
+        key=repr,
+    )
+    assert "non_finite" not in written[0]
+
+
+def test_tensors_and_arrays_become_numbers(tmp_path: Path) -> None:
+    lines = JsonLines(tmp_path / "m.jsonl")
+    lines.append({
+        "scalar": torch.tensor(2.5), "table": torch.tensor([[1, 2]]), "numpy": np.float32(0.5), "int": np.int64(3),
+        "array": np.array([1.0, NAN]), "parameter": torch.nn.Parameter(torch.ones(2)), "double": np.float64(0.1),
+        "pair": (1, 2),
+    })  # fmt: skip
+    (record,) = read_json_lines(lines.path)
+    assert math.isnan(record.pop("array")[1])
+    assert record == {
+        "scalar": 2.5, "table": [[1, 2]], "numpy": 0.5, "int": 3, "parameter": [1.0, 1.0], "double": 0.1,
+        "pair": [1, 2],
+    }  # fmt: skip
+
+
+def test_a_record_is_on_disk_at_once_and_in_its_order(tmp_path: Path) -> None:
+    lines = JsonLines(tmp_path / "m.jsonl")
+    assert not lines.path.exists()
+    lines.append({"b": 1, "a": 2})
+    assert lines.path.read_text() == '{"b": 1, "a": 2}\n'
+
+
+@pytest.mark.parametrize(
+    ("record", "error"),
+    [({"non_finite": 1}, ValueError), ({"x": object()}, TypeError), ({1: 2}, TypeError), ({"x": {2: 3}}, TypeError)],
+)
+def test_a_record_that_has_no_json_form_leaves_the_file_as_it_is(
+    tmp_path: Path, record: Any, error: type[Exception]
+) -> None:
+    lines = JsonLines(tmp_path / "m.jsonl")
+    lines.append({"epoch": 0})
+    with pytest.raises(error):
+        lines.append(record)
+    assert lines.path.read_text() == '{"epoch": 0}\n'
+    assert lines.count == 1
+
+
+def test_wherever_a_run_is_killed_the_complete_records_stay(tmp_path: Path) -> None:
+    whole = JsonLines(tmp_path / "whole.jsonl")
+    for epoch in range(3):
+        whole.append({"epoch": epoch, "name": "ü", "loss": NAN})
+    content = whole.path.read_bytes()
+    records = read_json_lines(whole.path)
+    ends = [i + 1 for i, byte in enumerate(content) if byte == ord("\n")]
+    for cut in range(len(content) + 1):
+        path = tmp_path / "cut.jsonl"
+        path.write_bytes(content[:cut])
+        # a record is complete with its closing brace, the line's end may be missing
+        complete = sum(cut >= end - 1 for end in ends)
+        assert same(read_json_lines(path), records[:complete])
+        lines = JsonLines(path)
+        assert lines.count == complete
+        lines.append({"epoch": 99})
+        assert same(read_json_lines(path), [*records[:complete], {"epoch": 99}])
+        lines.keep(complete)
+        assert path.read_bytes() == content[: ends[complete - 1] if complete else 0]
+
+
+@pytest.mark.parametrize("tail", [b"\0\0\0\0", b"\xff\xfe", b"[1, 2]\n", b"12", b"\n\n", b"{}garbage\n"])
+def test_a_tail_that_is_no_record_is_cut_off(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b'{"epoch": 0}\n' + tail)
+    assert read_json_lines(path) == [{"epoch": 0}]
+    lines = JsonLines(path)
+    lines.append({"epoch": 1})
+    assert path.read_bytes() == b'{"epoch": 0}\n{"epoch": 1}\n'
+
+
+@pytest.mark.parametrize("line", ["{", "nonsense", "[1]", '"text"', "null", '{"a": 1} {"b": 2}'])
+def test_damage_before_the_last_line_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text(f'{{"epoch": 0}}\n{line}\n{{"epoch": 2}}\n')
+    for read in (read_json_lines, JsonLines):
+        with pytest.raises(InputError, match=r"m\.jsonl: line 2 "):
+            read(path)
+    assert "epoch" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "entry", ['[[["b"], "nan", 3]]', '[[["b", 1], "nan"]]', "7", '[[[], "nan"]]', '[[["a"], "x"]]']
+)
+def test_a_damaged_note_of_lost_values_is_named(tmp_path: Path, entry: str) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text(f'{{"a": null, "non_finite": {entry}}}\n')
+    with pytest.raises(InputError, match=r"m\.jsonl: 'non_finite'"):
+        read_json_lines(path)
+
+
+def test_lines_of_other_systems_and_empty_files(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b'{"a": 1}\r\n\r\n{"a": NaN}\r\n')
+    assert same(read_json_lines(path), [{"a": 1}, {"a": NAN}])
+    path.write_bytes(b"")
+    assert read_json_lines(path) == []
+    JsonLines(path).append({"a": 1})
+    assert read_json_lines(path) == [{"a": 1}]
+    with pytest.raises(InputError, match=r"none\.jsonl: no such file"):
+        read_json_lines(tmp_path / "none.jsonl")
+
+
+def test_the_file_is_cut_back_to_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    lines = JsonLines(path)
+    for epoch in range(5):
+        lines.append({"epoch": epoch})
+    expected = path.read_bytes()
+    JsonLines(path).keep(2)
+    resumed = JsonLines(path)
+    assert resumed.count == 2
+    for epoch in range(2, 5):
+        resumed.append({"epoch": epoch})
+    assert path.read_bytes() == expected
+    resumed.keep(0)
+    assert path.read_bytes() == b""
+    for count in (1, -1):
+        with pytest.raises(InputError, match=rf"m\.jsonl: 0 records, .* after {count}"):
+            resumed.keep(count)
+
+
+# -- the console
+
+
+def test_plain_lines_where_there_is_no_terminal() -> None:
+    stream, clock, asked = io.StringIO(), Clock(), []
+
+    def figures() -> dict[str, float | None]:
+        asked.append(clock.now)
+        return {"loss": 1.23456, "epe": None, "eigenvalue": NAN}
+
+    with ConsoleProgress(stream, clock=clock) as progress:
+        progress.start(epochs=2, steps_per_epoch=50)
+        for epoch in range(2):
+            for step in range(50):
+                clock.now += 1
+                progress.step(epoch, step, figures)
+            progress.epoch_done(epoch, "loss 1.2")
+    assert stream.getvalue().splitlines() == [
+        "epoch 0 [1/2]  step 30/50  0:01:10 left  loss 1.235  eigenvalue nan",
+        "epoch 0 [1/2]  loss 1.2",
+        "epoch 1 [2/2]  step 30/50  0:00:20 left  loss 1.235  eigenvalue nan",
+        "epoch 1 [2/2]  loss 1.2",
+    ]
+    assert len(asked) == 2
+
+
+def test_the_time_left_of_a_resumed_or_rolled_back_run_counts_steps_that_were_done() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = ConsoleProgress(stream, clock=clock)
+    progress.start(epochs=10, steps_per_epoch=10)
+    for epoch, step in [*((8, s) for s in range(10)), *((5, s) for s in range(10))]:
+        clock.now += 2
+        progress.step(epoch, step, {})
+    (line,) = stream.getvalue().splitlines()
+    # 15 steps in 30 s; after step 5 of epoch 5 there are 45 left
+    assert line == "epoch 5 [6/10]  step 5/10  0:01:30 left"
+
+
+def test_a_terminal_has_a_bar_that_asks_four_times_a_second(console: tuple[ConsoleProgress, Terminal, Clock]) -> None:
+    progress, terminal, clock = console
+    asked = []
+    progress.start(epochs=2, steps_per_epoch=100)
+    for step in range(100):
+        clock.now += 1 / 64
+        progress.step(0, step, lambda: asked.append(clock.now) or {"epe": 3.25})
+    assert [later - earlier for earlier, later in itertools.pairwise(asked)] == [0.25] * 6
+    assert "epoch 0 [1/2]  step 97/100" in terminal.getvalue()
+    assert "epe 3.25" in terminal.getvalue()
+    assert "━" in terminal.getvalue()
+    progress.epoch_done(0, "epe [3] [bold]done[/bold]")
+    assert "epoch 0 [1/2]  epe [3] [bold]done[/bold]\n" in terminal.getvalue()
+    progress.close()
+    progress.close()
+
+
+def test_a_bar_follows_a_roll_back_and_a_new_start(console: tuple[ConsoleProgress, Terminal, Clock]) -> None:
+    progress, terminal, clock = console
+    progress.start(epochs=4, steps_per_epoch=10)
+    for epoch in (3, 1):
+        clock.now += 1
+        progress.step(epoch, 9, {})
+    assert terminal.getvalue().index("100%") < terminal.getvalue().index(" 50%")
+    progress.start(epochs=1, steps_per_epoch=4)
+    progress.step(0, 0, {})
+    assert terminal.getvalue().rindex(" 25%") > terminal.getvalue().index(" 50%")
+
+
+@pytest.mark.parametrize("no_color", [None, "1"])
+def test_no_color_is_honoured(no_color: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    if no_color is not None:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    terminal, clock = Terminal(), Clock()
+    with ConsoleProgress(terminal, clock=clock) as progress:
+        progress.start(epochs=2, steps_per_epoch=2)
+        progress.step(0, 1, {"loss": 1.0})
+    assert "loss 1" in terminal.getvalue()
+    assert ("\x1b[9" in terminal.getvalue() or "\x1b[3" in terminal.getvalue()) == (no_color is None)
+
+
+def test_a_terminal_that_cannot_draw_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    with ConsoleProgress(stream) as progress:
+        progress.start(epochs=1, steps_per_epoch=1)
+        progress.step(0, 0, {})
+        progress.message("plain")
+    assert stream.getvalue() == "plain\n"
+
+
+def test_a_stream_without_the_letters_gets_substitutes() -> None:
+    stream = Ascii()
+    progress = ConsoleProgress(stream)
+    progress.message("λ 0.1 ⇒ 3×3")
+    assert stream.written() == "? 0.1 ? 3?3\n"
+
+
+def test_standard_output_is_taken_when_it_is_built(capsys: pytest.CaptureFixture[str]) -> None:
+    ConsoleProgress().message("here")
+    assert capsys.readouterr().out == "here\n"
+
+
+# -- TensorBoard
+
+
+def events(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def decoded(accumulator: EventAccumulator, tag: str) -> np.ndarray:
+    (image,) = accumulator.Images(tag)
+    return cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (7, 11, 3), dtype=np.uint8)
+    weights = torch.tensor([[0.25, 0.75], [1.0, NAN]])
+    board = TensorBoard(tmp_path)
+    board.scalars({"train/loss": 1.5, "none": None, "text": "x", "list": [1], "flag": True, "n": np.float32(2)}, 3)
+    board.scalars({"train/loss": NAN}, 4)
+    board.image("picture", picture, 3)
+    board.text("note", "**hello**", 3)
+    board.heat_map("alphas/normal", weights, ["0→0", "1→0"], ["skip_connect", "none"], 3)
+    board.close()
+    accumulator = events(tmp_path)
+    assert set(accumulator.Tags()["scalars"]) == {"train/loss", "n"}
+    loss = accumulator.Scalars("train/loss")
+    assert [event.step for event in loss] == [3, 4]
+    assert loss[0].value == 1.5
+    assert math.isnan(loss[1].value)
+    assert (decoded(accumulator, "picture") == picture).all()
+    (text,) = accumulator.Tensors("note/text_summary")
+    assert text.tensor_proto.string_val[0] == b"**hello**"
+    heat = decoded(accumulator, "alphas/normal")
+    assert heat.shape[0] > 100
+    assert len(np.unique(heat.reshape(-1, 3), axis=0)) > 10
+
+
+def test_a_heat_map_shows_each_weight_under_its_names() -> None:
+    weights = torch.softmax(torch.randn(14, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    weights[3, 4] = NAN
+    figure = weights_figure(weights.requires_grad_(), [f"e{i}" for i in range(14)], [f"o{i}" for i in range(8)])
+    (axes,) = figure.axes
+    assert [t.get_text() for t in axes.get_xticklabels()] == [f"o{i}" for i in range(8)]
+    assert [t.get_text() for t in axes.get_yticklabels()] == [f"e{i}" for i in range(14)]
+    words = {t.get_position(): t.get_text() for t in axes.texts}
+    assert (4, 3) not in words
+    assert len(words) == 14 * 8 - 1
+    assert all(
+        float(word) == pytest.approx(weights[row, column].item(), abs=0.006) for (column, row), word in words.items()
+    )
+    (image,) = axes.images
+    assert image.get_clim() == (0.0, 1.0)
+    with pytest.raises(ValueError, match="13 edges"):
+        weights_figure(weights, ["e"] * 13, ["o"] * 8)
+
+
+# -- the three together
+
+
+def test_a_tracker_tells_all_three(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    run = tmp_path / "runs" / "one"
+    with Tracker(run, console=ConsoleProgress(stream)) as tracker:
+        tracker.start(epochs=3, steps_per_epoch=1)
+        tracker.step(0, 0, {"loss": 1.0})
+        tracker.epoch({"epoch": 0, "valid/epe": 9.0, "alphas": [[0.5]], "genotype": "..."})
+        tracker.epoch({"epoch": 1, "valid/epe": NAN}, line="as told")
+        tracker.event("ada_raised", epoch=1, returned_epoch=0, weight_decay=3e-3)
+        tracker.message("back to epoch 0")
+        assert tracker.tensorboard_step == 2
+        tracker.epoch({"epoch": 1, "valid/epe": 7.0})
+        assert tracker.records == 4
+    assert same(
+        read_json_lines(run / "metrics.jsonl"),
+        [
+            {"epoch": 0, "valid/epe": 9.0, "alphas": [[0.5]], "genotype": "..."},
+            {"epoch": 1, "valid/epe": NAN},
+            {"event": "ada_raised", "epoch": 1, "returned_epoch": 0, "weight_decay": 0.003},
+            {"epoch": 1, "valid/epe": 7.0},
+        ],
+    )
+    assert stream.getvalue().splitlines() == [
+        "epoch 0 [1/3]  valid/epe 9",
+        "epoch 1 [2/3]  as told",
+        "back to epoch 0",
+        "epoch 1 [2/3]  valid/epe 7",
+    ]
+    accumulator = events(run / "tensorboard")
+    assert [event.step for event in accumulator.Scalars("valid/epe")] == [0, 1, 2]
+    assert [event.value for event in accumulator.Scalars("epoch")] == [0, 1, 1]
+    (text,) = accumulator.Tensors("events/text_summary")
+    assert text.tensor_proto.string_val[0] == b"ada_raised: epoch 1, returned_epoch 0, weight_decay 0.003"
+
+
+def test_a_resumed_run_leaves_the_same_record_as_one_that_was_never_stopped(tmp_path: Path) -> None:
+    def go(folder: Path, steps: range, keep: int | None) -> int:
+        with Tracker(folder, console=ConsoleProgress(io.StringIO()), keep=keep) as tracker:
+            for epoch in steps:
+                tracker.epoch({"epoch": epoch, "loss": 1.0 / (epoch + 1)})
+                if epoch == 1:
+                    tracker.event("noted", epoch=epoch)
+            return tracker.records
+
+    go(tmp_path / "whole", range(6), None)
+    checkpoint = go(tmp_path / "parts", range(3), None)
+    go(tmp_path / "parts", range(3, 5), None)
+    with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 5, "lo')
+    go(tmp_path / "parts", range(3, 6), checkpoint)
+    whole, parts = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
+    losses = events(tmp_path / "parts" / "tensorboard").Scalars("loss")
+    assert [event.step for event in losses] == list(range(6))
+    assert [event.value for event in losses] == pytest.approx([1 / (epoch + 1) for epoch in range(6)])
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    with Tracker(tmp_path, console=ConsoleProgress(io.StringIO())) as tracker:
+        tracker.epoch({"epoch": 0})
+    with pytest.raises(InputError, match="1 records, but the checkpoint was written after 2"):
+        Tracker(tmp_path, console=ConsoleProgress(io.StringIO()), keep=2)
