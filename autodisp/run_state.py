@@ -5,7 +5,8 @@ decay, random generators, stream positions, epoch and step. What a config says i
 """
 
 import os
-import pickle
+import re
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from autodisp.errors import InputError
 
 VERSION = 1
+CONTENTS = frozenset({"parts", "streams", "progress", "rng"})
 
 
 class Stateful(Protocol):
@@ -135,16 +137,25 @@ class Checkpoints:
         """
         path = self.path(epoch)
         try:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-            raise InputError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}); is it cut off?") from None
-        if not isinstance(state, dict) or state.get("version") != VERSION:
+            # torch.load does not look at the archive's checksums
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is None:
+                state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        except Exception as error:  # a damaged pickle may end in any exception
+            raise InputError(
+                f"{path}: cannot be read as a checkpoint ({type(error).__name__}); is it cut off?"
+            ) from None
+        if damaged is not None:
+            raise InputError(f"{path}: damaged, the checksum of its part '{damaged}' is wrong; copy it again")
+        if not isinstance(state, dict) or state.get("version") != VERSION or not state.keys() >= CONTENTS:
             raise InputError(f"{path}: not a checkpoint of version {VERSION}, which this program reads")
         return state
 
     def epochs(self) -> list[int]:
         """The epochs that have a state, ascending."""
-        return sorted(int(path.stem.removeprefix("epoch_")) for path in self.folder.glob("epoch_*.pt"))
+        names = (re.fullmatch(r"epoch_(\d{4,})\.pt", path.name) for path in self.folder.glob("epoch_*.pt"))
+        return sorted(int(name[1]) for name in names if name)
 
     def keep_only(self, epochs: Iterable[int]) -> None:
         """Deletes the states of all other epochs."""

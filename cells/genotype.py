@@ -7,19 +7,23 @@ against the space that it names.
 
 import ast
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from autodisp.cells.spaces import INPUTS, KINDS, SPACES, CellSpace, EdgeSpace, NodeChoice, SearchSpace
+from autodisp.cells.spaces import INPUTS, KINDS, SPACES, Choice, EdgeSpace, NodeChoice, SearchSpace
 from autodisp.errors import InputError
 
 SCHEMA = "autodisp/genotype"
 VERSION = 1
 ALIASES = {"upsample": "upsample", "upsampling": "upsample", "upconv": "upsample", "up": "upsample"}
+NUMPY_SCALAR = re.compile(r"(np|numpy)\.(u?int(8|16|32|64|_)?|str_)")
+"""What numpy 2 prints around a number or a string of its own."""
 ZOO = Path(__file__).parent / "zoo"
 
 
@@ -68,7 +72,7 @@ class Genotype:
 
     def save(self, path: Path) -> None:
         """Writes the JSON file."""
-        path.write_text(json.dumps(self.to_json(), indent=1) + "\n")
+        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
 def source_name(kind: str, source: int) -> str:
@@ -103,7 +107,7 @@ def _derive_node(edges: Sequence[tuple[EdgeSpace, list[float]]], keep: int) -> N
             ((row[index], -index) for index, name in enumerate(edge.operations) if name != "none"),
         )
         best.append((weight, edge.operations[-position], edge.source))
-    best.sort(key=lambda entry: -entry[0])
+    best.sort(key=lambda entry: (-entry[0], entry[2]))
     return tuple((name, source) for _, name, source in best[:keep])
 
 
@@ -113,39 +117,43 @@ def check(genotype: Genotype, space: SearchSpace, *, origin: str = "genotype") -
     Raises:
         InputError: names the cell, the node and the operation or source that does not fit.
     """
-    if set(genotype.kinds) != set(space.kinds):
-        raise InputError(
-            f"{origin}: has the cells {', '.join(genotype.kinds)} but space '{space.name}' has "
-            f"{', '.join(space.kinds)}; was it found in another space? It says space: {genotype.space}"
-        )
-    for kind in space.kinds:
-        cell, nodes = space.cells[kind], genotype.cells[kind]
-        if len(nodes) != len(cell.nodes):
-            raise InputError(
-                f"{origin}: {kind} cell has {len(nodes)} nodes but space '{space.name}' has {len(cell.nodes)}"
-            )
-        for index, node in enumerate(nodes):
-            _check_node(node, cell, index, space.name, f"{origin}: {kind} cell, node {index}", genotype.space)
+    for problem in _problems(genotype, space):
+        raise InputError(f"{origin}: {problem}")
 
 
-def _check_node(node: NodeChoice, cell: CellSpace, index: int, space: str, where: str, says: str) -> None:
-    if len(node) != cell.keep[index]:
-        raise InputError(f"{where}: {len(node)} edges but space '{space}' keeps {cell.keep[index]}")
-    allowed = {edge.source: edge.choices for edge in cell.nodes[index]}
+def _problems(genotype: Genotype, space: SearchSpace) -> Iterator[str]:
+    """All that keeps the genotype out of the space; nodes are looked at only where kinds and counts fit."""
+    hint = f"; was it found in another space? It says space: {genotype.space}" if genotype.space != space.name else ""
+    if set(genotype.cells) != set(space.cells):
+        yield f"has the cells {_listed(genotype.cells)} but space '{space.name}' has {_listed(space.kinds)}{hint}"
+        return
+    counts = {kind: (len(genotype.cells[kind]), len(space.cells[kind].nodes)) for kind in space.kinds}
+    for kind, (has, needs) in counts.items():
+        if has != needs:
+            yield f"{kind} cell has {has} nodes but space '{space.name}' has {needs}{hint}"
+    for kind, cell in space.cells.items():
+        for index, (node, keep, edges) in enumerate(zip(genotype.cells[kind], cell.keep, cell.nodes, strict=False)):
+            for problem in _node_problems(node, edges, keep, space.name):
+                yield f"{kind} cell, node {index}{problem}{hint}"
+
+
+def _node_problems(node: NodeChoice, edges: Sequence[EdgeSpace], keep: int, space: str) -> Iterator[str]:
+    if len(node) != keep:
+        yield f": {len(node)} edges but space '{space}' keeps {keep}"
+    allowed = {edge.source: edge.choices for edge in edges}
     seen = set()
     for name, source in node:
         if source not in allowed:
-            raise InputError(
-                f"{where}: no edge from source {source} in space '{space}' (sources {', '.join(map(str, allowed))})"
-            )
+            yield f": no edge from source {source} in space '{space}' (sources {_listed(allowed)})"
+        elif name not in allowed[source]:
+            yield f", edge from {source}: operation '{name}' is not in space '{space}' ({_listed(allowed[source])})"
         if source in seen:
-            raise InputError(f"{where}: two edges from source {source}; each source is kept at most once")
+            yield f": two edges from source {source}; each source is kept at most once"
         seen.add(source)
-        if name not in allowed[source]:
-            raise InputError(
-                f"{where}, edge from {source}: operation '{name}' is not in space '{space}' "
-                f"({', '.join(allowed[source])}); was it found in another space? It says space: {says}"
-            )
+
+
+def _listed(entries: Iterable[object]) -> str:
+    return ", ".join(map(str, entries))
 
 
 def from_json(data: Any, *, origin: str, space: SearchSpace | None = None) -> Genotype:
@@ -161,8 +169,10 @@ def from_json(data: Any, *, origin: str, space: SearchSpace | None = None) -> Ge
     """
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise InputError(f"{origin}: not a genotype; its 'schema' must be '{SCHEMA}'")
-    if data.get("version") != VERSION:
-        raise InputError(f"{origin}: version {data.get('version')!r} but this program reads version {VERSION}")
+    version = data.get("version")
+    if version != VERSION:
+        remedy = "; update autodisp" if isinstance(version, int) and version > VERSION else ""
+        raise InputError(f"{origin}: version {version!r} but this program reads version {VERSION}{remedy}")
     try:
         cells = {str(kind): _nodes(nodes) for kind, nodes in data["cells"].items()}
         genotype = Genotype(space=str(data["space"]), cells=cells, provenance=dict(data.get("provenance") or {}))
@@ -205,15 +215,15 @@ def load(source: str | Path, *, space: SearchSpace | None = None) -> Genotype:
         source = ZOO / f"{source}.json"
     path = Path(source)
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
         raise InputError(
             f"genotype '{source}' is neither in the zoo ({', '.join(zoo_names())}) nor a readable file "
             f"({type(error).__name__})"
         ) from None
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return parse(text, origin=str(path), space=space)
     return from_json(data, origin=str(path), space=space)
 
@@ -229,108 +239,135 @@ def parse(text: str, *, origin: str = "genotype string", space: SearchSpace | No
     Anything around that call (a name, an assignment, a log line) is skipped. Nothing is evaluated.
 
     Args:
-        text: holds one such call; the first one counts.
+        text: holds one such call, or the same one several times.
         origin: what to call it in messages.
         space: the space it belongs to; None takes the first named space that holds it.
 
     Raises:
-        InputError: no such call, a part of it that is no plain data, or cells that no space holds.
+        InputError: no such call, different ones, a part of it that is no plain data, or cells that no space holds.
     """
     fields = _fields(_call(text, origin), origin)
     cells: dict[str, tuple[NodeChoice, ...]] = {}
     for key, value in fields.items():
-        kind = ALIASES.get(key, key)
         if key.endswith("_concat"):
             continue
-        if kind not in KINDS:
-            raise InputError(f"{origin}: '{key}' is no kind of cell; take {', '.join(KINDS)}")
-        cells[kind] = tuple(_split(kind, _pairs(value, f"{origin}: {kind}"), origin))
-        _check_concat(kind, len(cells[kind]), fields.get(f"{key}_concat"), origin)
+        if key not in KINDS:
+            raise InputError(f"{origin}: '{key}' is no kind of cell; take {_listed(KINDS)}")
+        keep = space.cells[key].keep if space and key in space.cells else None
+        cells[key] = _nodes_of(key, value, keep, f"{origin}: {key} cell")
+        _check_concat(key, len(cells[key]), fields.get(f"{key}_concat"), origin)
     candidates = [space] if space else list(SPACES.values())
-    problems = []
     for candidate in candidates:
         genotype = Genotype(space=candidate.name, cells=cells)
-        try:
-            check(genotype, candidate, origin=origin)
-        except InputError as error:
-            problems.append(str(error))
-        else:
+        if not any(_problems(genotype, candidate)):
             return genotype
-    if space:
-        raise InputError(problems[0])
-    raise InputError(f"{origin}: in none of the spaces {', '.join(SPACES)}; for 'darts' the reason is: {problems[4]}")
+    nearest = min(candidates, key=lambda candidate: _distance(cells, candidate))
+    reason = next(_problems(Genotype(space=nearest.name, cells=cells), nearest))
+    among = "" if space else f"in none of the spaces {_listed(SPACES)}; nearest is '{nearest.name}', but: "
+    raise InputError(f"{origin}: {among}{reason}")
 
 
-def _call(text: str, origin: str) -> ast.Call:
-    start = text.find("Genotype(")
-    if start < 0:
+def _distance(cells: Mapping[str, tuple[NodeChoice, ...]], space: SearchSpace) -> tuple[int, int, int]:
+    """How far a space is from holding the cells: kinds that differ, nodes that differ in number, further problems."""
+    kinds = len(set(cells) ^ set(space.cells))
+    nodes = sum(abs(len(cells[kind]) - len(space.cells[kind].nodes)) for kind in set(cells) & set(space.cells))
+    return kinds, nodes, len(list(_problems(Genotype(space=space.name, cells=cells), space)))
+
+
+def _call(text: str, origin: str) -> tuple[ast.Call, str]:
+    """The call, and its source."""
+    sources = [_closed(text, match.start()) for match in re.finditer(r"(?<!class )\bGenotype\s*\(", text)]
+    if not sources:
         raise InputError(f"{origin}: neither JSON nor a string with 'Genotype(...)' in it")
-    depth = 0
-    for position in range(start, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[position], 0)
-        if depth == 0 and text[position] == ")":
-            break
-    else:
+    source = sources[0]
+    different = {"".join((other or "").split()) for other in sources}
+    if len(different) > 1:
+        raise InputError(f"{origin}: holds {len(different)} different 'Genotype(...)' calls; keep the one you want")
+    if source is None:
         raise InputError(f"{origin}: the 'Genotype(' call is not closed; is the line cut off?")
     try:
-        call = ast.parse(text[start : position + 1].strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the parser's own, about escapes in strings
+            call = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise InputError(f"{origin}: the 'Genotype(...)' call is no valid Python expression") from None
     if not isinstance(call, ast.Call):
         raise InputError(f"{origin}: no 'Genotype(...)' call")
-    return call
+    return call, source
 
 
-def _fields(call: ast.Call, origin: str) -> dict[str, Any]:
+def _closed(text: str, start: int) -> str | None:
+    """From there to the bracket that closes the first one; None where none does."""
+    depth = 0
+    for match in re.compile(r"[()]").finditer(text, start):
+        depth += 1 if match[0] == "(" else -1
+        if depth == 0:
+            return text[start : match.end()]
+    return None
+
+
+def _fields(found: tuple[ast.Call, str], origin: str) -> dict[str, Any]:
+    call, source = found
     order = ("normal", "normal_concat", "reduce", "reduce_concat", "upsample", "upsample_concat")
     if len(call.args) > len(order):
         raise InputError(f"{origin}: {len(call.args)} positional fields but at most {len(order)} are known")
-    named = dict(zip(order, call.args, strict=False))
-    named |= {keyword.arg or "**": keyword.value for keyword in call.keywords}
-    return {key: _plain(node, origin) for key, node in named.items()}
+    fields: dict[str, Any] = {}
+    named = [*zip(order, call.args, strict=False), *((entry.arg or "**", entry.value) for entry in call.keywords)]
+    for name, node in named:
+        kind, concat = name.removesuffix("_concat"), "_concat" if name.endswith("_concat") else ""
+        key = ALIASES.get(kind, kind) + concat
+        if key in fields:
+            raise InputError(f"{origin}: '{key}' is given twice")
+        fields[key] = _plain(node, source, origin)
+    return fields
 
 
-def _plain(node: ast.expr, origin: str) -> Any:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("range", "list"):
-        arguments = [_plain(argument, origin) for argument in node.args]
-        if node.func.id == "list" and len(arguments) == 1 and isinstance(arguments[0], list):
+def _plain(node: ast.expr, source: str, origin: str) -> Any:
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_plain(element, source, origin) for element in node.elts]
+    if isinstance(node, ast.Constant) and type(node.value) in (str, int):
+        return node.value
+    if isinstance(node, ast.Call) and not node.keywords:
+        called = ast.get_source_segment(source, node.func) or ""
+        arguments = [_plain(argument, source, origin) for argument in node.args]
+        if called in ("list", "tuple") and len(arguments) == 1 and isinstance(arguments[0], list):
             return arguments[0]
         small = all(isinstance(argument, int) and 0 <= argument < 1000 for argument in arguments)
-        if node.func.id == "range" and small and 1 <= len(arguments) <= 2:
+        if called == "range" and small and 1 <= len(arguments) <= 2:
             return list(range(*arguments))
-    elif isinstance(node, (ast.List, ast.Tuple)):
-        return [_plain(element, origin) for element in node.elts]
-    elif isinstance(node, ast.Constant) and isinstance(node.value, (str, int)):
-        return node.value
-    raise InputError(f"{origin}: '{ast.unparse(node)[:60]}' is no plain data; lists, pairs, range(a, b) are read")
+        if NUMPY_SCALAR.fullmatch(called) and len(arguments) == 1 and isinstance(arguments[0], (str, int)):
+            return arguments[0]
+    shown = " ".join((ast.get_source_segment(source, node) or "").split())[:60]
+    raise InputError(f"{origin}: '{shown}' is no plain data; lists, pairs, range(a, b) are read")
 
 
-def _pairs(value: Any, where: str) -> list[tuple[str, int]]:
-    """Flat pairs, whatever their nesting by node."""
-    pairs = list(_flatten(value, where))
-    if not pairs:
-        raise InputError(f"{where}: no (operation, source) pairs")
-    return pairs
+def _is_pair(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and isinstance(entry[1], int)
 
 
-def _flatten(value: Any, where: str) -> Iterator[tuple[str, int]]:
-    if not isinstance(value, list):
+def _nodes_of(kind: str, value: Any, keep: Sequence[int] | None, where: str) -> tuple[NodeChoice, ...]:
+    """The nodes of a flat list of pairs, or of a list that is nested by node already."""
+    if not isinstance(value, list) or not value:
         raise InputError(f"{where}: {value!r} is no list of (operation, source) pairs")
-    if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int):
-        yield value[0], value[1]
-        return
-    for entry in value:
-        yield from _flatten(entry, where)
+    if all(map(_is_pair, value)):
+        return tuple(_split(kind, [(name, source) for name, source in value], keep, where))
+    for node in value:
+        if not isinstance(node, list) or not node or not all(map(_is_pair, node)):
+            raise InputError(f"{where}: {str(node)[:60]} is neither an (operation, source) pair nor a list of them")
+    return tuple(tuple((name, source) for name, source in node) for node in value)
 
 
-def _split(kind: str, pairs: list[tuple[str, int]], origin: str) -> Iterator[NodeChoice]:
-    """Nodes keep two edges each; the first node of an upsampling cell keeps all four inputs."""
-    first = 4 if kind == "upsample" else 2
-    if len(pairs) < first or (len(pairs) - first) % 2:
-        raise InputError(f"{origin}: {kind} cell has {len(pairs)} edges, which is not {first} and then two a node")
-    yield tuple(pairs[:first])
-    for start in range(first, len(pairs), 2):
-        yield tuple(pairs[start : start + 2])
+def _split(kind: str, pairs: list[Choice], keep: Sequence[int] | None, where: str) -> Iterator[NodeChoice]:
+    """By what the space keeps; without one two edges a node, and all four inputs at an upsampling cell's first."""
+    if keep is None or sum(keep) != len(pairs):
+        first = 4 if kind == "upsample" else 2
+        if len(pairs) < first or (len(pairs) - first) % 2:
+            raise InputError(f"{where}: {len(pairs)} edges, which is not {first} at node 0 and then two a node")
+        keep = [first] + [2] * ((len(pairs) - first) // 2)
+    start = 0
+    for count in keep:
+        yield tuple(pairs[start : start + count])
+        start += count
 
 
 def _check_concat(kind: str, nodes: int, concat: Any, origin: str) -> None:

@@ -1,4 +1,4 @@
-"""The mixed operation of DARTS: an edge as the weighted sum of all its candidate operations (Liu et al. 2019, eq. 2)."""
+"""The mixed operation of DARTS: an edge as the weighted sum of its candidate operations (Liu et al. 2019, eq. 2)."""
 
 import torch
 from torch import Tensor, nn
@@ -59,9 +59,17 @@ class MixedOperation(nn.Module):
             x: (B, C, H, W).
             weights: (K,), one for each candidate in order; further entries are padding and not read.
             drop_probability: drop-path on every candidate but the identity.
+
+        Raises:
+            ValueError: there are no weights, or fewer than candidates.
         """
         if weights is None:
             raise ValueError("a mixed operation needs its edge weights: pass the architecture's weights to the network")
+        if len(weights) < len(self.operations):
+            raise ValueError(
+                f"an edge has {len(self.operations)} operations but {len(weights)} weights: "
+                "network and architecture must be of one space"
+            )
         total: Tensor | None = None
         for operation, weight in zip(self.operations, weights.unbind(), strict=False):
             if isinstance(operation, Zero):

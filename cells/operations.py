@@ -83,8 +83,8 @@ class FactorizedReduction(nn.Module):
     def __init__(self, inputs: int, outputs: int, style: Style) -> None:
         super().__init__()
         self.activation = nn.ReLU()
-        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
+        self.even = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False) if outputs > 1 else None
         self.norm = nn.Sequential(*style.norms(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,8 +92,8 @@ class FactorizedReduction(nn.Module):
         x = self.activation(x)
         height, width = x.shape[-2:]
         shifted = functional.pad(x[:, :, 1:, 1:], (0, 1 - (width - 1) % 2, 0, 1 - (height - 1) % 2))
-        halves = torch.cat([self.even(x), self.odd(shifted)], dim=1)
-        normalised: Tensor = self.norm(halves)
+        halves = [self.even(x)] if self.odd is None else [self.even(x), self.odd(shifted)]
+        normalised: Tensor = self.norm(torch.cat(halves, dim=1))
         return normalised
 
 

@@ -51,6 +51,8 @@ class CellSpace:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError(f"cell kind '{self.kind}' is unknown: take one of {', '.join(KINDS)}")
+        if not self.nodes:
+            raise InputError(f"{self.kind} cell: no nodes; a cell needs at least one")
         if len(self.keep) != len(self.nodes):
             raise InputError(f"{self.kind} cell: {len(self.nodes)} nodes but {len(self.keep)} numbers of kept edges")
         for index, (edges, keep) in enumerate(zip(self.nodes, self.keep, strict=True)):
@@ -137,6 +139,15 @@ class SearchSpace:
     flavour: Flavour
     cells: Mapping[str, CellSpace]
 
+    def __post_init__(self) -> None:
+        if not self.cells:
+            raise InputError(f"space '{self.name}': no cells; it needs one or more of {', '.join(KINDS)}")
+        if self.flavour not in ("darts", "dense"):
+            raise InputError(f"space '{self.name}': flavour '{self.flavour}' must be 'darts' or 'dense'")
+        for kind, cell in self.cells.items():
+            if kind != cell.kind:
+                raise InputError(f"space '{self.name}': a {cell.kind} cell stands under the name '{kind}'")
+
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of cell, in a fixed order."""
@@ -164,7 +175,7 @@ class SearchSpace:
             raise InputError(f"space '{self.name}' holds {self.size} genotypes, more than {limit}: sample it instead")
         nodes = [(kind, index) for kind in self.kinds for index in range(len(self.cells[kind].nodes))]
         for choices in itertools.product(*(self.cells[kind].node_choices(index) for kind, index in nodes)):
-            found: dict[str, tuple[NodeChoice, ...]] = {kind: () for kind in self.kinds}
+            found: dict[str, tuple[NodeChoice, ...]] = dict.fromkeys(self.kinds, ())
             for (kind, _), choice in zip(nodes, choices, strict=True):
                 found[kind] += (choice,)
             yield found
@@ -199,7 +210,7 @@ class SearchSpace:
             InputError: names the file and what is wrong with it.
         """
         try:
-            data = json.loads(path.read_text())
+            data = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(
                 f"{path}: cannot be read as the JSON of a search space ({type(error).__name__}); "
@@ -218,26 +229,43 @@ class SearchSpace:
             cells = {
                 str(kind): CellSpace(
                     kind=str(kind),
-                    nodes=tuple(
-                        tuple(EdgeSpace(int(source), tuple(map(str, names))) for source, names in node)
-                        for node in cell["nodes"]
-                    ),
-                    keep=tuple(int(keep) for keep in cell["keep"]),
+                    nodes=tuple(tuple(_edge(source, names) for source, names in node) for node in cell["nodes"]),
+                    keep=tuple(_whole(keep) for keep in cell["keep"]),
                 )
                 for kind, cell in data["cells"].items()
             }
-            if not cells:
-                raise InputError("no cells")
-            if data["flavour"] not in ("darts", "dense"):
-                raise InputError(f"flavour '{data['flavour']}' must be 'darts' or 'dense'")
-            return cls(name=str(data["name"]), flavour=data["flavour"], cells=cells)
+            space = cls(name=_word(data["name"]), flavour=data["flavour"], cells=cells)
         except InputError as error:
             raise InputError(f"{file}: {error}") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"{file}: not a search space ({type(error).__name__}: {error}); it needs 'name', 'flavour' and "
-                "'cells' with 'keep' and 'nodes' of [source, [operations]]"
+                f"{file}: not a search space ({type(error).__name__}: {str(error)[:100]}); it needs 'name', 'flavour' "
+                "and 'cells' with 'keep' and 'nodes' of [source, [operations]]"
             ) from None
+        if SPACES.get(space.name, space) != space:
+            raise InputError(
+                f"{file}: name '{space.name}' belongs to a built-in space with other cells; choose another, since "
+                "genotypes name their space"
+            )
+        return space
+
+
+def _edge(source: Any, names: Any) -> EdgeSpace:
+    if not isinstance(names, list):
+        raise TypeError(f"{names!r} is no list of operations")
+    return EdgeSpace(_whole(source), tuple(map(_word, names)))
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{value!r} is no name")
+    return value
 
 
 def dense_cell(kind: str, *, nodes: int, operations: tuple[str, ...], keep: tuple[int, ...] | None = None) -> CellSpace:

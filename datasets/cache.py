@@ -36,11 +36,15 @@ class Cached(Generic[Sample]):
 
 
 def _packed(entry: object) -> tuple[object, bool]:
-    if isinstance(entry, Tensor) and entry.is_floating_point():
+    if not isinstance(entry, Tensor):
+        return entry, False
+    if entry.dtype == torch.float32:
         rounded = (entry * 255).round()
-        if bool((rounded >= 0).all() & (rounded <= 255).all()) and torch.equal(rounded / 255, entry):
-            return rounded.to(torch.uint8), True
-    return entry, False
+        if bool((rounded >= 0).all() & (rounded <= 255).all()):
+            packed = rounded.to(torch.uint8)
+            if torch.equal((packed.to(torch.float32) / 255).view(torch.int32), entry.view(torch.int32)):
+                return packed, True
+    return entry.clone(), False
 
 
 def _unpacked(entry: object, as_bytes: bool) -> object:

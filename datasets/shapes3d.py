@@ -105,8 +105,9 @@ class Shapes3D:
             objects=self.objects,
         )
         scene = render(layers, self.height, self.width)
+        contrast = float(cv2.meanStdDev(scene.left)[1].mean())
         # In proportion to the contrast, lest a dull scene have more of them than of itself.
-        difference = self.photometric * float(rng.random()) * min(float(scene.left.std(axis=(0, 1)).mean()) / 40, 1.0)
+        difference = self.photometric * float(rng.random()) * min(contrast / 40, 1.0)
         return StereoSample(
             left=_expose(rng, scene.left, difference),
             right=_expose(rng, scene.right, difference),

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 
-_TIE = 1e-3
-"""Pixels of disparity by which a surface must be nearer to hide another; float32 places x to about 1e-4."""
+_TIE = 5e-3
+"""Pixels of disparity by which a surface must be nearer to hide another, or itself: float32 errs by less than a tenth
+of that."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,13 @@ def render(layers: Sequence[Layer], height: int, width: int) -> Rendering:
         width: of both views.
     """
     left, right = _Canvas(height, width), _Canvas(height, width)
-    for number, layer in enumerate(layers):
-        _draw(left, layer, number, shifted=False)
-        _draw(right, layer, number, shifted=True)
+    for layer in layers:
+        _draw(left, layer, shifted=False)
+        _draw(right, layer, shifted=True)
     out_of_frame = np.arange(width, dtype=np.float32) - left.nearest < 0
     occluded = np.zeros((height, width), bool)
-    for number, layer in enumerate(layers):
-        _mark_hidden(occluded, left, layer, number)
+    for layer in layers:
+        _mark_hidden(occluded, left, layer)
     return Rendering(left.colour, right.colour, left.nearest, occluded & ~out_of_frame, out_of_frame)
 
 
@@ -111,7 +112,6 @@ class _Canvas:
         self.height, self.width = height, width
         self.colour = np.zeros((height, width, 3), np.float32)
         self.nearest = np.full((height, width), -np.inf, np.float32)
-        self.owner = np.zeros((height, width), np.uint8)
 
     def window(self, layer: Layer, *, grow_left: float, grow_right: float) -> tuple[slice, slice] | None:
         """Rows and columns of the layer's rectangle, widened and cut to the view; None where nothing is left."""
@@ -129,7 +129,7 @@ def _coordinates(rows: slice, columns: slice) -> tuple[Float, Float]:
     return x, np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
 
 
-def _draw(canvas: _Canvas, layer: Layer, number: int, *, shifted: bool) -> None:
+def _draw(canvas: _Canvas, layer: Layer, *, shifted: bool) -> None:
     far, near = layer.depths
     window = canvas.window(layer, grow_left=near if shifted else 0.0, grow_right=-far if shifted else 0.0)
     if window is None:
@@ -142,9 +142,7 @@ def _draw(canvas: _Canvas, layer: Layer, number: int, *, shifted: bool) -> None:
     coverage = np.where(front, _coverage(layer, x, y), np.float32(0))
     colour = canvas.colour[window]
     colour[...] = cv2.blendLinear(_shaded_texture(layer, x, y), colour, coverage, 1 - coverage)
-    visible = coverage >= 0.5
-    np.copyto(nearest, disparity, where=visible)
-    canvas.owner[window][visible] = number
+    np.copyto(nearest, disparity, where=coverage >= 0.5)
 
 
 def _coverage(layer: Layer, x: Float, y: Float) -> Float:
@@ -180,7 +178,7 @@ def _shaded_texture(layer: Layer, x: Float, y: Float) -> Float:
     return np.asarray(colours, np.float32)
 
 
-def _mark_hidden(occluded: NDArray[np.bool_], left: _Canvas, layer: Layer, number: int) -> None:
+def _mark_hidden(occluded: NDArray[np.bool_], left: _Canvas, layer: Layer) -> None:
     """Adds the left pixels whose place in the right view this layer covers with a larger disparity."""
     # A point of the layer at x hides x - d + d' with 0 < d' < d: less than d to the left, never to the right.
     window = left.window(layer, grow_left=layer.depths[1], grow_right=0.0)
@@ -190,5 +188,4 @@ def _mark_hidden(occluded: NDArray[np.bool_], left: _Canvas, layer: Layer, numbe
     behind = left.nearest[window]
     right_x = seen_x - behind
     x = layer.surface.left_column(right_x, y)
-    hides = (x - right_x > behind + _TIE) & (left.owner[window] != number) & (_coverage(layer, x, y) >= 0.5)
-    occluded[window] |= hides
+    occluded[window] |= (x - right_x > behind + _TIE) & (_coverage(layer, x, y) >= 0.5)

@@ -16,6 +16,9 @@ from autodisp.datasets.noise import gaussian_noise
 Grey = NDArray[np.uint8]
 Texture = NDArray[np.float32]
 
+_FLAT = 12.0
+"""Standard deviation in grey levels below which a texture is too even."""
+
 
 def draw_pattern_bank(rng: np.random.Generator, *, side: int, copies: int) -> NDArray[np.uint8]:
     """All pattern kinds, ``copies`` times each, pink noise and dead leaves three times as often.
@@ -42,16 +45,23 @@ def make_texture(rng: np.random.Generator, bank: NDArray[np.uint8], *, extent: i
         (K, K, 3) float32 in 0..255, to be continued by reflection.
     """
     side = min(bank.shape[1], max(8, extent))
-    if not plain and rng.random() < 0.45:
-        texture = _photograph(rng, bank, side)
-    else:
-        texture = _painted(rng, bank, side, contrast=0.04 if plain else 1.0)
+    texture = _painted(rng, bank, side, contrast=0.04) if plain else _lively(rng, bank, side)
     if rng.random() < 0.5:
         texture *= _shading(rng, side)[..., None]
     if rng.random() < 0.08:
         length = int(rng.integers(3, 12))
         texture = np.asarray(cv2.blur(texture, (length, 1) if rng.random() < 0.5 else (1, length)), np.float32)
     return np.clip(texture, 0, 255, out=texture)
+
+
+def _lively(rng: np.random.Generator, bank: NDArray[np.uint8], side: int) -> Texture:
+    """A photograph or a painting; drawn again where it fell flat, on an even part of a pattern or clipped to black."""
+    for _ in range(4):
+        texture = _photograph(rng, bank, side) if rng.random() < 0.45 else _painted(rng, bank, side, contrast=1.0)
+        np.clip(texture, 0, 255, out=texture)
+        if cv2.meanStdDev(texture)[1].max() > _FLAT:
+            break
+    return texture
 
 
 def _crop(rng: np.random.Generator, bank: NDArray[np.uint8], side: int) -> Grey:

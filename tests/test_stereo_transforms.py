@@ -72,11 +72,11 @@ def test_scale_zero_crops_the_same_window_everywhere() -> None:
     assert len(seen) > 30
 
 
-@pytest.mark.parametrize("size", [(40, 60), (57, 83), (25, 90), (100, 41), (1, 1)])
+@pytest.mark.parametrize("size", [(24, 36), (35, 51), (15, 54), (60, 25), (1, 1)])
 def test_right_x_is_left_x_minus_d_after_resizing(size: tuple[int, int]) -> None:
     """Ramps survive interpolation exactly, so the views tell the source column of any position."""
-    sample = ramps(50, 70)
-    top, left, window = 6, 9, (40, 60)
+    sample = ramps(30, 46)
+    top, left, window = 4, 7, (24, 36)
     after = reframe(sample, corner=(top, left), window=window, size=size)
     fy, fx = size[0] / window[0], size[1] / window[1]
     for y in range(size[0]):
@@ -121,7 +121,7 @@ def test_augmentation_keeps_pairs_registered(scale: float) -> None:
     offsets = np.arange(-2, 2.01, 1 / 3)
     totals = np.zeros((3, len(offsets)))
     before, after_still, after_mirrored = 0.0, 0.0, 0.0
-    for index in range(6):
+    for index in range(4):
         for crop in (None, (64, 128), (96, 192)):
             after = StereoAugmentation(scale=scale, crop=crop)(SHAPES[index], np.random.default_rng(index))
             kind = (None, (64, 128), (96, 192)).index(crop)
@@ -243,7 +243,8 @@ def test_the_views_change_nearly_but_not_quite_alike() -> None:
         apart.append(float((after.left.mean(dim=(1, 2)) - after.right.mean(dim=(1, 2))).abs().mean()))
         moved.append(float((after.left.mean(dim=(1, 2)) - sample.left.mean(dim=(1, 2))).abs().mean()))
         assert not torch.equal(after.left[:, seen], after.right[:, seen])
-    assert 0 < np.mean(apart) < 0.4 * np.mean(moved)
+    # Noise alone would set the means of 18,432 pixels apart by less than a thousandth of the change.
+    assert 0.03 * np.median(moved) < np.median(apart) < 0.3 * np.median(moved)
 
 
 def test_a_larger_scale_changes_more() -> None:

@@ -7,7 +7,8 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
@@ -22,11 +23,20 @@ def run_program(hydra_main: Callable[[], None]) -> None:
     """Runs a function decorated by ``hydra.main`` and leaves with the exit code that its end deserves."""
     # Hydra would print its own message and leave with 1; with this it lets exceptions through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
+    with wrong_input_leaves():
         hydra_main()
+
+
+@contextmanager
+def wrong_input_leaves() -> Iterator[None]:
+    """Turns an error of the user's into one line and exit code 2.
+
+    Also to be used inside the job: Hydra announces on standard error whatever exception leaves it, but not an exit.
+    """
+    try:
+        yield
     except (InputError, HydraException, OmegaConfBaseException) as error:
-        cause = find_input_error(error)
-        print(f"{program_name()}: {explain(cause or error)}", file=sys.stderr)  # noqa: T201
+        print(f"{program_name()}: {explain(find_input_error(error) or error)}", file=sys.stderr)  # noqa: T201
         sys.exit(WRONG_INPUT)
 
 
@@ -48,7 +58,7 @@ def explain(error: Exception) -> str:
     """One line: the value, the constraint, the remedy."""
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        near = difflib.get_close_matches(choice, error.options, n=1)
+        near = difflib.get_close_matches(choice, error.options, n=1, cutoff=0.5)
         hint = f"did you mean {group}={near[0]}? " if near else ""
         return f"{group}={choice}: no such choice; {hint}{group} is one of {', '.join(error.options)}"
     message = str(error)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autodisp.build import SearchParts, build_data, build_device, build_regularization, build_search, build_space
-from autodisp.cli.program import run_program
+from autodisp.cli.program import run_program, wrong_input_leaves
 from autodisp.config import SearchConfig, parse
 from autodisp.errors import InputError
 from autodisp.search.loop import Outcome
@@ -16,9 +16,21 @@ from autodisp.tracking import ConsoleProgress
 
 
 @hydra.main(config_path="pkg://autodisp.configs", config_name="search", version_base="1.3")
-def _search(tree: DictConfig) -> None:
+def _hydra_main(tree: DictConfig) -> None:
+    with wrong_input_leaves():
+        search(tree)
+
+
+def search(tree: DictConfig) -> Path:
+    """Runs the search that the composed config describes; the run folder.
+
+    Nothing is created before everything that can be refused has been checked.
+
+    Raises:
+        InputError: a setting, the data or the run folder cannot be used.
+    """
     config = parse(tree)
-    build_space(config), build_device(config.run.device), build_regularization(config)  # noqa: B018
+    check_parts(config)
     data = build_data(config)
     folder = make_run_folder(Path(config.run.folder))
     OmegaConf.save(tree, folder / "config.yaml", resolve=True)
@@ -34,6 +46,14 @@ def _search(tree: DictConfig) -> None:
         finally:
             parts.close()
     show_summary(config, parts, start, outcome, folder)
+    return folder
+
+
+def check_parts(config: SearchConfig) -> None:
+    """Builds what is cheap and may refuse its settings, and lets it go."""
+    build_space(config)
+    build_device(config.run.device)
+    build_regularization(config)
 
 
 def make_run_folder(folder: Path) -> Path:
@@ -81,4 +101,4 @@ def show_summary(
 
 def main() -> None:
     """The program's entry point."""
-    run_program(_search)
+    run_program(_hydra_main)

@@ -53,6 +53,8 @@ class ClassificationNetwork(nn.Module):
         std: Sequence[float] = (1.0, 1.0, 1.0),
     ) -> None:
         super().__init__()
+        if layers < 1:
+            raise ValueError(f"layers is {layers} but a network has at least one cell")
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         width = STEM_MULTIPLIER * channels

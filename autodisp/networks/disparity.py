@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from autodisp.cells.cell import CellFactory, encoder_cell, upsampling_cell
 from autodisp.cells.operations import convolution, initialise_he
-from autodisp.networks.matching_head import Matching, MatchingHead
+from autodisp.networks.matching_head import STRIDE, Matching, MatchingHead
 from autodisp.networks.stereo_geometry import horizontal_correlation
 
 Head = Literal["regression", "matching"]
@@ -72,14 +72,19 @@ class DisparityNetwork(nn.Module):
             raise ValueError(f"encoder_cells is {encoder_cells} but cells come in pairs: take 2, 4, 6, ...")
         if not 1 <= decoder_cells <= encoder_cells // 2 + 1:
             raise ValueError(f"decoder_cells is {decoder_cells} but must be 1 to {encoder_cells // 2 + 1}")
+        stem = int(stem_scale * channels)
+        if stem < 1:
+            raise ValueError(
+                f"stem_scale is {stem_scale} but at {channels} channels it must be at least {1 / channels:g}"
+            )
         self.max_displacement = max_displacement
         self.matching: MatchingHead | None = None
         self.stride = 8 * 2 ** (encoder_cells // 2)
-        stem = int(stem_scale * channels)
         quarter = 2 * stem
-        self.stem = nn.Sequential(
-            convolution(3, stem, 7, cells.style, stride=2), convolution(stem, quarter, 5, cells.style, stride=2)
-        )
+        first = convolution(3, stem, 7, cells.style, stride=2)
+        if isinstance(first[0], nn.ReLU):
+            first = first[1:]  # half of the normalised image is negative
+        self.stem = nn.Sequential(first, convolution(stem, quarter, 5, cells.style, stride=2))
         self.siamese = encoder_cell(
             "reduce", cells, inputs=(quarter, quarter), channels=2 * channels, after_reduction=False
         )
@@ -115,7 +120,7 @@ class DisparityNetwork(nn.Module):
         return supports
 
     def _add_decoder(self, cells: CellFactory, count: int, width: int, supports: list[int]) -> None:
-        """Appends the upsampling cells and one predicting convolution for each resolution."""
+        """Appends the upsampling cells and a predicting convolution for each resolution that the head does not read."""
         self.decoder = nn.ModuleList()
         self.predict = nn.ModuleList([nn.Conv2d(self.bottleneck, 1, 3, padding=1)])
         before = previous = self.bottleneck
@@ -128,7 +133,8 @@ class DisparityNetwork(nn.Module):
                 after_upsampling=index > 0,
             )
             self.decoder.append(cell)
-            self.predict.append(nn.Conv2d(cell.outputs, 1, 3, padding=1))
+            if self.matching is None or index < count - 1:
+                self.predict.append(nn.Conv2d(cell.outputs, 1, 3, padding=1))
             before, previous = previous, cell.outputs
 
     def forward(self, left: Tensor, right: Tensor, weights: Mapping[str, Tensor] | None = None) -> StereoPrediction:
@@ -154,7 +160,7 @@ class DisparityNetwork(nn.Module):
         matching = None
         if self.matching is not None and volume is not None:
             matching = self.matching(volume, descriptors, features)
-            levels, strides = [*levels[:-1], matching.disparity], [*strides[:-1], 4]
+            levels, strides = [*levels, matching.disparity], [*strides, STRIDE]
             finest = matching.full
         else:
             finest = functional.interpolate(levels[-1], views.shape[-2:], mode="bilinear", align_corners=False)
@@ -190,5 +196,6 @@ class DisparityNetwork(nn.Module):
             fed_back = FED_BACK_SCALE * predictions[-1].detach().clamp(min=0.0)
             fed_back = functional.interpolate(fed_back, support.shape[-2:], mode="bilinear", align_corners=False)
             states = (states[1], cell((*states, fed_back, support), weights))
-            predictions.append(self.predict[index + 1](states[1]))
+            if index + 1 < len(self.predict):
+                predictions.append(self.predict[index + 1](states[1]))
         return predictions, states[1]

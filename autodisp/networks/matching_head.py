@@ -1,8 +1,9 @@
 """Disparity by matching: soft-argmin over a one-sided correlation volume at 1/4 that the decoder refines.
 
 After the soft-argmin of GC-Net (Kendall et al. 2017) on a correlation volume instead of a learnt 3-D cost, brought
-to full resolution by the convex upsampling of RAFT (Teed and Deng 2020), which keeps edges where they are. A network that starts with a working notion of matching learns several times sooner than one that regresses pixels,
-which is what small budgets need.
+to full resolution by the convex upsampling of RAFT (Teed and Deng 2020), which keeps edges where they are. A network
+that starts with a working notion of matching learns several times sooner than one that regresses pixels, which is
+what small budgets need.
 """
 
 import math

@@ -29,19 +29,24 @@ def horizontal_correlation(left: Tensor, right: Tensor, *, nearest: int, farthes
         raise ValueError(f"the views differ in shape: {tuple(left.shape)} and {tuple(right.shape)}")
     if nearest > farthest:
         raise ValueError(f"displacements {nearest} to {farthest} are none: take nearest <= farthest")
-    batch, channels, height, width = left.shape
-    count = farthest - nearest + 1
-    # Column j of the padded rows holds right(j - farthest), so that x meets d at column x + (farthest - d).
-    padded = functional.pad(right, (farthest, -nearest))
+    channels, width = left.shape[1], left.shape[3]
+    # Zero displacement stays among those computed, so that the padding is never negative: a crop wider than the view.
+    first, last = min(nearest, 0), max(farthest, 0)
+    count = last - first + 1
+    # Column j of the padded rows holds right(j - last), so that x meets d at column x + (last - d).
+    padded = functional.pad(right, (last, -first))
     products = torch.matmul(left.permute(0, 2, 3, 1), padded.permute(0, 2, 1, 3)) / channels
     # Rows of length n, one element more each time: entry (x, x + k) of a (W, n) matrix is entry (x, k) of (W, n + 1).
-    skewed = functional.pad(products.flatten(2), (0, width)).unflatten(2, (width, width + count))
-    band = skewed[..., :count].flip(-1)
+    skewed: Tensor = functional.pad(products.flatten(2), (0, width)).unflatten(2, (width, width + count))
+    band = skewed[..., :count].flip(-1)[..., nearest - first : farthest - first + 1]
     return band.permute(0, 3, 1, 2)
 
 
 def warp_right_to_left(right: Tensor, disparity: Tensor) -> Tensor:
     """Samples the right view at x - d, so that it lines up with the left view.
+
+    Two taps of each row instead of ``grid_sample``, whose normalised coordinates round integer disparities and have
+    no outside in a view of one column.
 
     Args:
         right: (B, C, H, W), any range.
@@ -58,13 +63,16 @@ def warp_right_to_left(right: Tensor, disparity: Tensor) -> Tensor:
             f"disparity is {tuple(disparity.shape[-2:])} but the view is {tuple(right.shape[-2:])}: "
             "resize the disparity and multiply it by the width ratio first"
         )
-    height, width = right.shape[-2:]
+    width = right.shape[-1]
     columns = torch.arange(width, dtype=disparity.dtype, device=disparity.device)
-    rows = torch.arange(height, dtype=disparity.dtype, device=disparity.device).view(height, 1)
-    x = columns - disparity[:, 0]
-    y = rows.expand_as(x)
-    # grid_sample counts from -1 to 1 between pixel centres with align_corners=True; one row or column has no extent
-    grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
-    if width == 1:
-        grid = torch.cat([x.unsqueeze(-1) * 2, grid[..., 1:]], dim=-1)
-    return functional.grid_sample(right, grid, padding_mode="zeros", align_corners=True)
+    x: Tensor = (columns - disparity).clamp(-1, width)
+    first = x.detach().floor()
+    share = x - first
+    return _columns(right, first) * (1 - share) + _columns(right, first + 1) * share
+
+
+def _columns(view: Tensor, x: Tensor) -> Tensor:
+    """The view (B, C, H, W) at the whole-numbered columns x (B, 1, H, W); zero where they lie outside."""
+    width = view.shape[-1]
+    index = x.long().clamp(0, width - 1).expand_as(view)
+    return torch.where((x >= 0) & (x < width), view.gather(3, index), 0.0)

@@ -1,5 +1,6 @@
 """What a search does with its eigenvalue history: nothing, stop (DARTS-ES) or restart with more decay (DARTS-ADA)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,16 +49,37 @@ class Regularization:
         restart = self.adaptive.next(decision, weight_decay)
         return RollBack(decision, restart) if restart else None
 
-    def returnable(self, history: Sequence[tuple[int, float]], epoch: int) -> set[int]:
-        """The epochs whose state a later answer may ask for, given the epochs complete so far.
+    def returnable(
+        self, history: Sequence[tuple[int, float]], epoch: int, *, weight_decay: float | None = None
+    ) -> set[int]:
+        """The epochs whose state this epoch's answer or a later one may ask for, once this epoch is complete.
 
-        A bounded number, however long the run: those within reach of the next decision, and the newest measured one
-        before them for the case that the one to return to was not measured.
+        Each restart may go back as far as early stopping looks, counted from the epoch that the restart before it
+        went back to; where that epoch has no known eigenvalue, to the newest one before it that has.
+
+        Args:
+            history: of the path that led here.
+            epoch: the newest complete epoch.
+            weight_decay: in use now. It bounds the restarts that are left and so the number of epochs, however long
+                the run; without it every known epoch is kept.
         """
         if self.adaptive is None or self.early_stopping is None:
             return {epoch}
         rule = self.early_stopping
-        oldest_target = epoch + 1 - rule.every * (rule.window // 2 + rule.delta)
-        measured = [known for known, _ in history if known >= rule.start_epoch]
-        before = [known for known in measured if known <= oldest_target]
-        return {epoch, *before[-1:], *(known for known in measured if known > oldest_target)}
+        known = [
+            measured
+            for measured, value in history
+            if measured >= rule.start_epoch and not math.isnan(value) and value != -math.inf
+        ]
+        if weight_decay is None:
+            return {epoch, *known}
+        reach = rule.every * (rule.window // 2 + rule.delta)
+        oldest, decided = epoch + 1, epoch
+        while restart := self.adaptive.next(Decision(decided, decided - reach, math.nan, math.nan), weight_decay):
+            before = [measured for measured in known if measured <= restart.epoch]
+            if not before:
+                return {epoch, *known}
+            if before[-1] == oldest:
+                break
+            oldest, decided, weight_decay = before[-1], before[-1] + 1, restart.weight_decay
+        return {epoch, *(measured for measured in known if measured >= oldest)}

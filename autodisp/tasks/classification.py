@@ -66,15 +66,20 @@ class ClassificationTask:
         """Mean cross-entropy, plus the auxiliary head's where it speaks."""
         loss = functional.cross_entropy(output.logits, torch.as_tensor(batch.label))
         if output.auxiliary is not None:
-            loss = loss + self.auxiliary_weight * functional.cross_entropy(output.auxiliary, torch.as_tensor(batch.label))
+            loss = loss + self.auxiliary_weight * functional.cross_entropy(
+                output.auxiliary, torch.as_tensor(batch.label)
+            )
         return loss
 
     def constant(self, batches: Iterable[LabelledImage]) -> float:
         """The accuracy in percent of always naming the most frequent class."""
-        labels = torch.cat([torch.as_tensor(batch.label) for batch in batches])
-        return 100.0 * float(labels.bincount().max()) / len(labels)
+        counts = torch.zeros(self.classes, dtype=torch.int64)
+        for batch in batches:
+            counts += torch.as_tensor(batch.label).flatten().cpu().bincount(minlength=self.classes)
+        return 100.0 * float(counts.max()) / float(counts.sum()) if counts.sum() else float("nan")
 
     def measure(self, output: ClassScores, batch: LabelledImage) -> Sums:
-        """Accuracy in percent."""
-        right = (output.logits.detach().argmax(dim=1) == batch.label).float()
+        """Accuracy in percent; scores with a NaN among them are wrong."""
+        scores = output.logits.detach()
+        right = (scores.argmax(dim=1) == batch.label) & ~scores.isnan().any(dim=1)
         return {"accuracy": sum_of(100.0 * right)}

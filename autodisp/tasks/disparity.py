@@ -13,7 +13,8 @@ from autodisp.networks.matching_head import STRIDE, Matching
 from autodisp.tasks.base import Figure, Sums, sum_of
 
 LEVEL_WEIGHTS = (1 / 16, 1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-"""Of the levels coarse to fine; a network with fewer levels takes the last ones (FlowNet family's recipe)."""
+"""Of the levels coarse to fine; a network with fewer levels takes the last ones, one with more repeats the first one
+(FlowNet family's recipe)."""
 BAD_PIXELS = (1, 2, 3)
 D1_PIXELS, D1_SHARE = 3.0, 0.05
 
@@ -24,7 +25,7 @@ class DisparityTask:
     Args:
         channels, stem_scale, encoder_cells, decoder_cells, max_displacement, head, max_disparity: of the network.
         volume_weight: of the cross-entropy on the matching volume beside the disparity loss.
-        level_weights: of the levels coarse to fine.
+        level_weights: of the levels coarse to fine, the last one of the prediction at full resolution; at least one.
     """
 
     name = "disparity"
@@ -44,6 +45,8 @@ class DisparityTask:
         volume_weight: float = 1.0,
         level_weights: Sequence[float] = LEVEL_WEIGHTS,
     ) -> None:
+        if not level_weights:
+            raise ValueError("level_weights is empty: give one weight a level, coarse to fine")
         self.channels = channels
         self.stem_scale = stem_scale
         self.encoder_cells = encoder_cells
@@ -76,9 +79,10 @@ class DisparityTask:
 
         Pixels that are not valid add nothing, nor does a batch without a valid one.
         """
-        weights = self.level_weights[-len(output.levels) :]
-        total = masked_l1(output.disparity, batch.disparity, batch.valid)
-        for level, stride, weight in zip(output.levels[:-1], output.strides, weights, strict=False):
+        missing = len(output.levels) - len(self.level_weights)
+        weights = (*self.level_weights[:1] * missing, *self.level_weights[-len(output.levels) :])
+        total = weights[-1] * masked_l1(output.disparity, batch.disparity, batch.valid)
+        for level, stride, weight in zip(output.levels[:-1], output.strides[:-1], weights[:-1], strict=True):
             truth, valid = truth_at_stride(batch.disparity, batch.valid, stride, level.shape[-2:])
             total = total + weight * masked_l1(level, truth, valid)
         if output.matching is not None and self.volume_weight > 0:
@@ -87,7 +91,7 @@ class DisparityTask:
 
     def constant(self, batches: Iterable[StereoSample]) -> float:
         """The EPE in pixels of the best constant, which is the median of the valid disparities."""
-        truth = torch.cat([batch.disparity[batch.valid] for batch in batches])
+        truth = torch.cat([torch.empty(0), *(batch.disparity[batch.valid].cpu() for batch in batches)]).double()
         return float((truth - truth.median()).abs().mean()) if truth.numel() else float("nan")
 
     def measure(self, output: StereoPrediction, batch: StereoSample) -> Sums:
@@ -137,7 +141,8 @@ def volume_cross_entropy(matching: Matching, batch: StereoSample) -> Tensor:
     middle = slice(STRIDE // 2, None, STRIDE)
     bottom = logits.shape[-2] * STRIDE - batch.disparity.shape[-2]
     right = logits.shape[-1] * STRIDE - batch.disparity.shape[-1]
-    truth = functional.pad(batch.disparity, (0, right, 0, bottom))[:, 0, middle, middle] / STRIDE
+    known = torch.where(batch.valid, batch.disparity, 0.0)  # a NaN would reach the gradient through its share of zero
+    truth = functional.pad(known, (0, right, 0, bottom))[:, 0, middle, middle] / STRIDE
     valid = functional.pad(batch.valid, (0, right, 0, bottom))[:, 0, middle, middle]
     last = logits.shape[1] - 1
     valid = valid & (truth <= last)

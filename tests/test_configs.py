@@ -1,0 +1,132 @@
+"""Every YAML composes, parses and builds; what does not fit is refused by name in one line."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+
+from autodisp.build import (
+    SearchData,
+    build_alpha_optimizer,
+    build_regularization,
+    build_settings,
+    build_space,
+    build_style,
+    build_task,
+    build_weight_optimizer,
+)
+from autodisp.cells.architecture import Architecture
+from autodisp.cells.cell import MixedCells
+from autodisp.config import SearchConfig, parse
+from autodisp.errors import InputError
+from autodisp.search.supernet import Supernet
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+CHOICES = [
+    f"{folder.name}={path.stem}" for folder in sorted(CONFIGS.iterdir()) if folder.is_dir() for path in sorted(folder.glob("*.yaml"))
+]
+CLASSIFICATION = ("cifar10", "cifar100", "svhn", "classification", "s1", "s2", "s3", "s4", "darts", "tiny81")
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("autodisp.configs", version_base="1.3"):
+        yield
+
+
+def config_of(*overrides: str) -> SearchConfig:
+    # hydra's own `now` resolver needs a running job
+    return parse(compose("search", overrides=["run.folder=unused", *overrides]))
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_builds(choice: str) -> None:
+    name = choice.split("=")[1]
+    task = ["task=classification"] if name.startswith(CLASSIFICATION) and not choice.startswith("task") else []
+    config = config_of(*task, choice)
+    space = build_space(config)
+    built = build_task(config, SearchData([], [], lambda sample, _: sample, [], classes=10))
+    with torch.device("meta"):
+        network = built.build_network(MixedCells(space, style=build_style(config, space)))
+        supernet = Supernet(built, network, Architecture(space))
+    assert set(built.kinds) == set(space.kinds)
+    build_weight_optimizer(config, supernet)
+    build_alpha_optimizer(config, supernet)
+    build_regularization(config)
+    assert build_settings(config, 7).steps_per_epoch in (7, config.search.steps_per_epoch)
+
+
+@pytest.mark.parametrize("dataset", ["shapes3d", "flyingthings3d", "sintel", "cifar10", "cifar100", "svhn"])
+def test_smoke_takes_every_dataset(dataset: str) -> None:
+    task = "disparity" if dataset in ("shapes3d", "flyingthings3d", "sintel") else "classification"
+    config = config_of("experiment=smoke", f"task={task}", f"dataset={dataset}")
+    assert (config.search.epochs, config.regularization.name) == (2, "es")
+    assert config.network.channels <= 4
+
+
+def test_a_task_brings_its_own_defaults() -> None:
+    assert config_of().dataset.name == "shapes3d"
+    assert config_of("task=classification").dataset.name == "cifar10"
+    assert config_of("task=classification", "dataset=svhn").dataset.name == "svhn"
+
+
+def test_the_published_numbers() -> None:
+    config = config_of("experiment=robustdarts", "regularization=es")
+    weights, alphas, rule = config.optimizer.weights, config.optimizer.alphas, build_regularization(config).early_stopping
+    assert (config.search.epochs, config.search.batch_size, config.network.channels, config.network.layers) == (50, 64, 16, 8)
+    assert (weights.learning_rate, weights.min_learning_rate, weights.momentum) == (0.025, 0.001, 0.9)
+    assert (weights.weight_decay, weights.clip) == (3e-4, 5)
+    assert (alphas.learning_rate, list(alphas.betas), alphas.weight_decay) == (3e-4, [0.5, 0.999], 1e-3)
+    assert rule is not None
+    assert (rule.window, rule.start_epoch, rule.delta, rule.factor, rule.every) == (5, 10, 4, 1.3, 2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["task=classification", "dataset=sintel"], "dataset=sintel does not fit task=classification: take dataset=cifar10"),
+        (["dataset=svhn"], "dataset=svhn does not fit task=disparity"),
+        (["space=s2"], "space=s2 does not fit task=disparity: take space=autodispnet"),
+        (["task=classification", "space=autodispnet"], "space=autodispnet does not fit task=classification"),
+        (["network=classification"], "network=classification does not fit task=disparity"),
+        (["search.epochs=0"], "search.epochs=0: must be at least 1"),
+        (["search.epochs=many"], "search.epochs: Value 'many' of type 'str' could not be converted to Integer"),
+        (["search.warmup_epochs=20"], "search.warmup_epochs=20: must be below search.epochs=20"),
+        (["search.drop_path=1"], "search.drop_path=1.0: must be at least 0 and below 1"),
+        (["optimizer.weights.learning_rate=nan"], "optimizer.weights.learning_rate=nan: must be at least 0"),
+        (["optimizer.weights.learning_rate=-1"], "optimizer.weights.learning_rate=-1.0: must be at least 0"),
+        (["optimizer.weights.name=adma"], "did you mean 'adamw'?"),
+        (["optimizer.alphas.order=second"], "must be one of first, exact, finite_difference"),
+        (["optimizer.alphas.order=exact"], "unrolls a step of SGD, but optimizer.weights.name=adamw"),
+        (["regularization=ada", "optimizer.weights.weight_decay=0"], "which is 0: start from 3e-4"),
+        (["network.encoder_cells=3"], "network.encoder_cells=3: must be even"),
+        (["network.decoder_cells=4"], "network.decoder_cells=4: must be at most 3"),
+        (["dataset.crop=[10,20]"], "dataset.crop=[10, 20]: must be [height, width]"),
+        (["dataset.crop=[256,256]"], "no larger than the pictures, 128x256"),
+        (["dataset.max_disparity=300"], "dataset.max_disparity=300: must be below width=256"),
+        (["+dataset.hieght=3"], "dataset.hieght: no such setting; did you mean 'height'?"),
+        (["+extra.thing=1"], "the section 'extra'"),
+        (["seed=-1"], "seed=-1: must be at least 0"),
+        (["seed=x"], "seed=x: must be a whole number"),
+        (["curvature.every=0"], "curvature.every=0: must be at least 1"),
+        (["run.device=tpu"], "run.device=tpu: must be one of auto, cpu, cuda"),
+        (["space.name=s9"], "space.name=s9: must be one of"),
+        (["task=classification", "dataset.limit=1"], "dataset.limit=1: must be at least 4"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(overrides: list[str], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        config_of(*overrides)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_fingerprint_is_of_what_the_result_depends_on() -> None:
+    base = config_of().fingerprint()
+    assert config_of("run.folder=elsewhere", "run.workers=0").fingerprint() == base
+    assert config_of("seed=1").fingerprint() != base
+    assert config_of("optimizer.weights.learning_rate=0.01").fingerprint() != base

@@ -1,0 +1,73 @@
+"""Who may import whom, read from the imports themselves (DESIGN, "The house")."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LAYERS = {
+    "cli": {"cli", "build", "config", "search", "training", "report", "tasks", "tracking", "errors", "run_state"},
+    "build": {"config", "search", "training", "report", "networks", "tasks", "cells", "datasets", "tracking", "errors",
+              "run_state"},
+    "config": {"cells", "errors"},
+    "report": {"report", "search", "tasks", "cells", "tracking", "errors"},
+    "search": {"search", "tasks", "cells", "run_state", "errors"},
+    "training": {"training", "networks", "tasks", "cells", "run_state", "errors"},
+    "tasks": {"tasks", "networks", "cells", "datasets", "errors"},
+    "networks": {"networks", "cells", "errors"},
+    "cells": {"cells", "errors"},
+    "datasets": {"datasets", "errors"},
+    "tracking": {"errors"},
+    "run_state": {"errors"},
+    "errors": set(),
+}  # fmt: skip
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for folder in ("autodisp", "cells", "datasets", "configs"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if not any(parent.is_symlink() for parent in path.parents):
+                name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+                found.append((name if name.startswith("autodisp") else f"autodisp.{name}", path))
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=[name for name, _ in modules()])
+def test_directions(name: str, path: Path) -> None:
+    layer = name.split(".")[1] if "." in name else None
+    for target in imported(path):
+        assert target.split(".")[0] not in ("cells", "datasets", "configs"), f"{name} imports {target}"
+        if layer is None or not target.startswith("autodisp."):
+            continue
+        assert target.split(".")[1] in LAYERS[layer] | {layer}, f"{name} may not import {target}"
+
+
+@pytest.mark.parametrize("name", ["early_stopping", "adaptive"])
+def test_policies_need_the_standard_library_only(name: str) -> None:
+    path = ROOT / "autodisp" / "search" / f"{name}.py"
+    foreign = {
+        target
+        for target in imported(path)
+        if target.split(".")[0] not in sys.stdlib_module_names
+        and not target.startswith(("autodisp.search.", "autodisp.errors"))
+    }
+    assert not foreign
+
+
+def test_every_module_is_known_to_the_rules() -> None:
+    layers = {name.split(".")[1] for name, _ in modules() if "." in name}
+    assert layers - {"configs"} <= set(LAYERS)

@@ -1,0 +1,295 @@
+"""The search loop on a task of its own, which shows that the engine knows none."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autodisp.cells.architecture import Architecture
+from autodisp.cells.cell import CellFactory, MixedCells, encoder_cell
+from autodisp.cells.genotype import Genotype
+from autodisp.cells.operations import Style
+from autodisp.cells.spaces import SPACES
+from autodisp.errors import InputError
+from autodisp.run_state import Checkpoints
+from autodisp.search import loop
+from autodisp.search.adaptive import AdaptiveRegularization, Restart
+from autodisp.search.early_stopping import Decision, EarlyStopping
+from autodisp.search.loop import Search, Settings
+from autodisp.search.regularization import Regularization, RollBack, Stop
+from autodisp.search.supernet import Supernet
+from autodisp.tasks.base import Figure, Sums, sum_of
+
+
+class Batch(NamedTuple):
+    image: Tensor
+    target: Tensor
+
+
+class DenseNetwork(nn.Module):
+    """One normal and one reduction cell, then a value a pixel at half resolution."""
+
+    def __init__(self, cells: CellFactory) -> None:
+        super().__init__()
+        self.normal = encoder_cell("normal", cells, inputs=(3, 3), channels=2, after_reduction=False)
+        self.reduce = encoder_cell("reduce", cells, inputs=(3, 2), channels=2, after_reduction=False)
+        self.head = nn.Conv2d(2, 1, 1)
+
+    def forward(self, image: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        value: Tensor = self.head(self.reduce((image, self.normal((image, image), weights)), weights))
+        return value
+
+
+class DenseTask:
+    name = "dense"
+    kinds = ("normal", "reduce")
+    figure = Figure("mse", "min")
+
+    def build_network(self, cells: CellFactory) -> nn.Module:
+        return DenseNetwork(cells)
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        return (batch.image,)
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        return (output - batch.target).square().mean()
+
+    def measure(self, output: Tensor, batch: Batch) -> Sums:
+        return {"mse": sum_of((output.detach() - batch.target).square())}
+
+    def constant(self, batches: Iterable[Batch]) -> float:
+        return float("nan")
+
+
+class Batches:
+    """Batch k is a function of k."""
+
+    batches_per_epoch = 3
+
+    def __init__(self, seed: int, spoilt: bool = False) -> None:
+        self.seed, self.spoilt, self.position, self.waited = seed, spoilt, 0, 0.0
+
+    def next(self) -> Batch:
+        draw = torch.Generator().manual_seed(1000 * self.seed + self.position)
+        self.position += 1
+        image = torch.rand(2, 3, 6, 6, generator=draw)
+        target = image.mean(dim=1, keepdim=True)[..., ::2, ::2]
+        return Batch(image, target * float("nan") if self.spoilt else target)
+
+    def seek(self, position: int) -> None:
+        self.position = position
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.steps = 0
+
+    def step(self, epoch: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
+        self.steps += 1
+
+    def epoch(self, record: dict[str, Any], genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
+        self.records.append(record)
+
+    def event(self, kind: str, **entries: Any) -> None:
+        self.events.append((kind, entries))
+
+
+class Scripted(Regularization):
+    """Answers once, at one epoch."""
+
+    def __init__(self, at: int, answer: Stop | RollBack) -> None:
+        super().__init__(EarlyStopping(), AdaptiveRegularization())
+        self.at, self.scripted, self.seen = at, answer, []
+
+    def answer(
+        self, history: Any, *, last_epoch: int, weight_decay: float
+    ) -> Stop | RollBack | None:
+        self.seen.append(list(history))
+        if history[-1][0] == self.at and self.scripted is not None:
+            answer, self.scripted = self.scripted, None
+            return answer
+        return None
+
+    def returnable(self, history: Any, epoch: int) -> set[int]:
+        return set(range(epoch + 1))
+
+
+def make(
+    folder: Path, *, seed: int = 0, regularization: Regularization | None = None, spoilt: bool = False, **settings: Any
+) -> tuple[Search, Listener]:
+    torch.manual_seed(seed)
+    space, task = SPACES["tiny81"], DenseTask()
+    network = task.build_network(MixedCells(space, style=Style()))
+    supernet = Supernet(task, network, Architecture(space, seed=seed))
+    weights = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=3e-4)
+    listener = Listener()
+    numbers = {"epochs": 3, "steps_per_epoch": 3, "curvature_every": 1, **settings}
+    search = Search(
+        supernet,
+        weight_stream=Batches(1, spoilt),
+        alpha_stream=Batches(2),
+        validation=[Batches(3).next()],
+        weight_optimizer=weights,
+        alpha_optimizer=torch.optim.Adam(supernet.alphas, lr=0.01, betas=(0.5, 0.999), weight_decay=1e-3),
+        schedule=torch.optim.lr_scheduler.CosineAnnealingLR(weights, numbers["epochs"]),
+        regularization=regularization or Regularization(),
+        settings=Settings(**numbers),
+        checkpoints=Checkpoints(folder / "checkpoints"),
+        observer=listener,
+    )
+    return search, listener
+
+
+def tensors(search: Search) -> list[Tensor]:
+    supernet = search.supernet
+    state = [*supernet.network.state_dict().values(), *supernet.alphas]
+    return [tensor.detach().clone() for tensor in state]
+
+
+def same(first: list[Tensor], second: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("order", ["first", "exact", "finite_difference"])
+def test_one_seed_gives_one_result(tmp_path: Path, order: str) -> None:
+    results = []
+    for name in "ab":
+        search, listener = make(tmp_path / name, order=order, drop_path=0.3)
+        outcome = search.run()
+        results.append((tensors(search), outcome.genotype, [record["eigenvalue"] for record in listener.records]))
+    assert same(results[0][0], results[1][0])
+    assert results[0][1:] == results[1][1:]
+    other, _ = make(tmp_path / "c", seed=1, order=order, drop_path=0.3)
+    other.run()
+    assert not same(tensors(other), results[0][0])
+
+
+def test_each_level_moves_its_own_parameters(tmp_path: Path) -> None:
+    search, _ = make(tmp_path)
+    supernet = search.supernet
+    weights = {id(parameter) for parameter in supernet.network.parameters()}
+    alphas = {id(parameter) for parameter in supernet.alphas}
+    assert not weights & alphas
+    batch = Batches(1).next()
+    before = tensors(search)
+    search._alpha_step(batch)
+    after = tensors(search)
+    moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert moved == [False] * (len(moved) - 2) + [True, True]
+    assert all(parameter.grad is None for parameter in supernet.network.parameters())
+    search._weight_step(batch)
+    assert all(torch.equal(a, b) for a, b in zip(after[-2:], tensors(search)[-2:], strict=True))
+    assert all(alpha.grad is None for alpha in supernet.alphas)
+
+
+def test_alphas_wait_for_the_warm_up(tmp_path: Path) -> None:
+    search, _ = make(tmp_path, warmup_epochs=2)
+    start = [alpha.detach().clone() for alpha in search.supernet.alphas]
+    search.run_epoch(0)
+    search.progress.epochs = 1
+    search.run_epoch(1)
+    assert same(start, search.supernet.alphas)
+    search.run_epoch(2)
+    assert not same(start, search.supernet.alphas)
+
+
+def test_measuring_changes_nothing(tmp_path: Path) -> None:
+    search, _ = make(tmp_path, curvature_full=True)
+    search.run_epoch(0)
+    before, random = tensors(search), torch.get_rng_state()
+    search._measure_curvature(1)
+    search._validate()
+    assert same(before, tensors(search))
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_full_hessian_and_lanczos_agree(tmp_path: Path) -> None:
+    values = []
+    for full in (False, True):
+        search, listener = make(tmp_path / str(full), curvature_full=full)
+        search.run()
+        values.append([record["eigenvalue"] for record in listener.records])
+        assert (listener.records[0]["spectrum"] is not None) == full
+    assert values[0] == pytest.approx(values[1], rel=2e-3)
+
+
+def test_curvature_every_second_epoch_and_at_the_last(tmp_path: Path) -> None:
+    search, listener = make(tmp_path, epochs=4, curvature_every=2)
+    search.run()
+    assert [record["epoch"] for record in listener.records if "eigenvalue" in record] == [0, 2, 3]
+    assert [epoch for epoch, _ in search.progress.history] == [0, 2, 3]
+
+
+def test_early_stopping_returns_the_earlier_genotype(tmp_path: Path) -> None:
+    stop = Stop(Decision(decided_epoch=2, returned_epoch=1, earlier_average=1.0, newest_average=2.0))
+    search, listener = make(tmp_path, epochs=5, regularization=Scripted(2, stop))
+    outcome = search.run()
+    assert outcome.epoch == 1
+    assert outcome.genotype == search.genotypes[1]
+    assert len(listener.records) == 3
+    assert listener.events == [("early_stop", {"decided_epoch": 2, "returned_epoch": 1, "ratio": 2.0})]
+
+
+def test_roll_back_restores_the_whole_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows a roll-back is what would have followed that epoch under the new weight decay."""
+    decays: list[float] = []
+    original = loop.alpha_gradient
+
+    def spy(*arguments: Any, **settings: Any) -> list[Tensor]:
+        decays.append(settings["weight_decay"])
+        return original(*arguments, **settings)
+
+    monkeypatch.setattr(loop, "alpha_gradient", spy)
+    answer = RollBack(Decision(3, 1, 1.0, 2.0), Restart(epoch=1, weight_decay=3e-3))
+    policy = Scripted(3, answer)
+    options = {"epochs": 5, "order": "finite_difference", "drop_path": 0.3}
+    search, listener = make(tmp_path / "rolled", regularization=policy, **options)
+    search.run()
+    assert [record["epoch"] for record in listener.records] == [0, 1, 2, 3, 2, 3, 4]
+    assert [record["restart"] for record in listener.records] == [0, 0, 0, 0, 1, 1, 1]
+    assert [record["weight_decay"] for record in listener.records] == [3e-4] * 4 + [3e-3] * 3
+    assert set(decays[:12]) == {3e-4}
+    assert set(decays[12:]) == {3e-3}
+    assert [epoch for epoch, _ in policy.seen[4]] == [0, 1, 2], "the history is the restored one"
+
+    direct, _ = make(tmp_path / "direct", **options)
+    for epoch in range(2):
+        direct.run_epoch(epoch)
+    for group in direct.weight_optimizer.param_groups:
+        group["weight_decay"] = 3e-3
+    torch.manual_seed(99)
+    direct.state.restore({**direct.checkpoints.load(1)})
+    for group in direct.weight_optimizer.param_groups:
+        group["weight_decay"] = 3e-3
+    for epoch in range(2, 5):
+        direct.run_epoch(epoch)
+    assert same(tensors(search), tensors(direct))
+
+
+def test_ada_with_the_real_rule_ends_at_the_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A curvature that always grows: restarts until the cap, then on to the end."""
+
+    def growing(search: Search, epoch: int) -> dict[str, Any]:
+        search.progress.history.append((epoch, 2.0**epoch))
+        return {"eigenvalue": 2.0**epoch}
+
+    monkeypatch.setattr(Search, "_measure_curvature", growing)
+    rule = EarlyStopping(window=1, start_epoch=1, delta=1, every=1)
+    policy = Regularization(rule, AdaptiveRegularization(factor=10, cap=3e-2))
+    search, listener = make(tmp_path, epochs=5, regularization=policy)
+    outcome = search.run()
+    assert outcome.restarts == 2
+    assert [record["epoch"] for record in listener.records] == [0, 1, 2, 2, 2, 3, 4]
+    assert listener.records[-1]["weight_decay"] == pytest.approx(3e-2)
+    assert len(search.checkpoints.epochs()) <= 3
+
+
+def test_a_loss_that_is_not_finite_is_said_so(tmp_path: Path) -> None:
+    search, _ = make(tmp_path, spoilt=True)
+    with pytest.raises(InputError, match=r"training loss is nan.*learning_rate"):
+        search.run()

@@ -1,0 +1,136 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autodisp.cells.mixed import Edge, MixedOperation, drop_path
+from autodisp.cells.operations import OPERATIONS, Style, build_operation
+
+ALL = tuple(name for name in OPERATIONS if name != "noise")
+DENSE = Style("dense", batch_norm=False)
+
+
+def mixed(operations: tuple[str, ...], *, stride: int = 1, style: Style = DENSE) -> MixedOperation:
+    torch.manual_seed(0)
+    return MixedOperation(operations, channels=3, stride=stride, style=style).double()
+
+
+def images(*shape: int) -> Tensor:
+    return torch.randn(*(shape or (2, 3, 5, 4)), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("style", [Style(), DENSE, Style("dense")])
+def test_weighted_sum_against_a_loop(style: Style, stride: int) -> None:
+    edge, x = mixed(ALL, stride=stride, style=style), images()
+    weights = torch.linspace(-1, 2, len(ALL), dtype=torch.float64)
+    expected = torch.zeros(2, 3, -(-5 // stride), -(-4 // stride), dtype=torch.float64)
+    for name, weight, trained in zip(ALL, weights.tolist(), edge.operations, strict=True):
+        plain = build_operation(name, channels=3, stride=stride, style=style).double()
+        if "pool" in name:
+            y = plain(x)
+            if style.batch_norm:
+                deviation = y.var((0, 2, 3), unbiased=False, keepdim=True).add(1e-5).sqrt()
+                y = (y - y.mean((0, 2, 3), keepdim=True)) / deviation
+        else:
+            plain.load_state_dict(trained.state_dict())
+            y = plain(x)
+        expected += weight * y
+    torch.testing.assert_close(edge(x, weights, 0.0), expected)
+
+
+def test_gradient_of_a_weight_is_its_operation() -> None:
+    edge, x = mixed(ALL), images()
+    weights = torch.rand(len(ALL), dtype=torch.float64, requires_grad=True)
+    probe = torch.randn_like(x)
+    (edge(x, weights, 0.0) * probe).sum().backward()
+    expected = torch.stack([(operation(x) * probe).sum() for operation in edge.operations])
+    torch.testing.assert_close(weights.grad, expected)
+
+
+def test_padding_columns_are_not_read() -> None:
+    edge, x = mixed(("skip_connect", "conv_3x3")), images()
+    weights = torch.tensor([0.25, 0.75], dtype=torch.float64)
+    padded = torch.cat([weights, torch.full((3,), float("nan"), dtype=torch.float64)]).requires_grad_()
+    y = edge(x, padded, 0.0)
+    assert torch.equal(y, edge(x, weights, 0.0))
+    (gradient,) = torch.autograd.grad(y.sum(), padded)
+    assert (gradient[2:] == 0).all()
+
+
+def test_none_takes_its_share_of_the_weight_and_adds_nothing() -> None:
+    x = images()
+    y = mixed(("none", "skip_connect"))(x, torch.tensor([0.75, 0.25], dtype=torch.float64), 0.0)
+    assert torch.equal(y, 0.25 * x)
+    alone = mixed(("none",), stride=2)(x, torch.ones(1, dtype=torch.float64), 0.0)
+    assert torch.equal(alone, torch.zeros(2, 3, 3, 2, dtype=torch.float64))
+
+
+def test_weights_must_cover_the_operations() -> None:
+    edge, x = mixed(("skip_connect", "conv_1x1")), images()
+    with pytest.raises(ValueError, match="needs its edge weights"):
+        edge(x, None, 0.0)
+    with pytest.raises(ValueError, match="2 operations but 1 weights"):
+        edge(x, torch.ones(1, dtype=torch.float64), 0.0)
+
+
+def test_second_derivatives_in_the_weights_exist() -> None:
+    edge, x = mixed(("skip_connect", "sep_conv_3x3", "avg_pool_3x3"), style=Style()), images(2, 3, 2, 2)
+    alphas = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda a: edge(x, a.softmax(0), 0.0).tanh(), (alphas,))
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 0.8])
+def test_drop_path_loses_whole_samples_and_keeps_the_mean(probability: float) -> None:
+    torch.manual_seed(2)
+    count = 20_000
+    x = 1 + torch.rand(count, 2, 1, 2, dtype=torch.float64)
+    factors = drop_path(x, probability) / x
+    keep = 1 - probability
+    kept = factors[:, 0, 0, 0] > 0
+    torch.testing.assert_close(factors, (kept / keep).view(-1, 1, 1, 1).expand_as(x))
+    deviation = math.sqrt(keep * probability / count)
+    assert abs(kept.double().mean() - keep) <= 5 * deviation
+
+
+def test_an_edge_drops_samples_but_never_an_identity() -> None:
+    x = images(64, 3, 2, 2)
+    identity = Edge("skip_connect", channels=3, stride=1, style=DENSE)
+    assert identity(x, None, 0.9) is x
+    convolved = Edge("conv_3x3", channels=3, stride=1, style=DENSE).double()
+    y = convolved(x, None, 0.5)
+    lost = (y == 0).flatten(1).all(1)
+    assert 0 < lost.sum() < 64
+    torch.testing.assert_close(y[~lost], 2 * convolved(x, None, 0.0)[~lost])
+    reducing = Edge("skip_connect", channels=3, stride=2, style=DENSE).double()
+    assert (reducing(x, None, 0.9) == 0).flatten(1).all(1).any()
+
+
+def test_a_mixed_operation_drops_each_candidate_by_itself_but_never_an_identity() -> None:
+    edge, x = mixed(("skip_connect", "conv_1x1", "conv_3x3")), images(400, 3, 1, 1)
+    y = edge(x, torch.ones(3, dtype=torch.float64), 0.5)
+    first, second = (2 * operation(x) for operation in list(edge.operations)[1:])
+    patterns = torch.stack([x, x + first, x + second, x + first + second])
+    matches = torch.isclose(patterns, y).flatten(2).all(-1)
+    assert (matches.sum(0) == 1).all()
+    shares = matches.sum(1) / 400
+    assert ((shares - 0.25).abs() < 5 * math.sqrt(0.25 * 0.75 / 400)).all()
+
+
+def test_without_drop_path_no_random_number_is_drawn() -> None:
+    edge, x = mixed(ALL), images()
+    state = torch.get_rng_state()
+    edge(x, torch.ones(len(ALL), dtype=torch.float64), 0.0)
+    Edge("conv_3x3", channels=3, stride=1, style=DENSE).double()
+    torch.set_rng_state(state)
+    edge(x, torch.ones(len(ALL), dtype=torch.float64), 0.0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_pooling_is_normalised_only_where_the_style_normalises() -> None:
+    for style in (Style(), Style(affine=True), DENSE):
+        edge = mixed(("max_pool_3x3", "avg_pool_3x3"), style=style)
+        norms = [module for module in edge.modules() if isinstance(module, nn.BatchNorm2d)]
+        assert len(norms) == (2 if style.batch_norm else 0)
+        assert not list(edge.parameters())

@@ -1,0 +1,80 @@
+"""The wheel and the sdist hold the tree; the wheel, installed alone, searches."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = {"autodisp": "autodisp", "cells": "autodisp/cells", "datasets": "autodisp/datasets", "configs": "autodisp/configs"}
+
+
+def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def expected() -> set[str]:
+    files = set()
+    for folder, target in FOLDERS.items():
+        for path in (ROOT / folder).rglob("*"):
+            inside = not any(parent.is_symlink() for parent in [path, *path.parents] if parent != ROOT)
+            if inside and path.is_file() and path.suffix in (".py", ".yaml", ".json", ".typed"):
+                files.add(f"{target}/{path.relative_to(ROOT / folder).as_posix()}")
+    return files
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both distributions, made from what git would clone plus what is not committed yet."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    listed = run("git", "ls-files", "-co", "--exclude-standard", "-z", cwd=ROOT).stdout.split("\0")
+    for name in filter(None, listed):
+        origin, target = ROOT / name, source / name
+        if origin.is_symlink():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(os.readlink(origin))
+        elif origin.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(origin.read_bytes())
+    # The environment's own setuptools: unit tests need no network.
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source), cwd=out)
+    return out
+
+
+def test_the_wheel_is_the_tree(built: Path) -> None:
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert names == expected()
+
+
+def test_the_sdist_builds_the_same(built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
+        names = {name.split("/", 1)[1] for name in sdist.getnames() if "/" in name}
+    assert expected() <= names
+    assert {"README.md", "LICENSE", "pyproject.toml"} <= names
+
+
+def test_the_wheel_searches_three_steps(built: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    run(
+        sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site),
+        str(next(built.glob("*.whl"))), cwd=tmp_path,
+    )  # fmt: skip
+    program = "import autodisp, autodisp.cli.search as search; print(autodisp.__file__); search.main()"
+    overrides = [
+        "experiment=smoke", "search.epochs=1", "search.steps_per_epoch=3", "search.batch_size=1", "dataset.length=8",
+        "dataset.height=64", "dataset.width=64", "dataset.max_disparity=16", "optimizer.alphas.order=first",
+        "run.folder=found",
+    ]  # fmt: skip
+    done = run(sys.executable, "-c", program, *overrides, cwd=tmp_path, PYTHONPATH=str(site), OMP_NUM_THREADS="1")
+    assert done.stdout.startswith(str(site))
+    assert (tmp_path / "found" / "genotype.json").is_file()
+    assert "found normal cell" in done.stdout
