@@ -1,7 +1,7 @@
 """From a typed config to objects: the only module that sees both."""
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import Subset
 
 import autodisp
 from autodisp.cells.architecture import Architecture
@@ -24,9 +23,9 @@ from autodisp.datasets.image_transforms import ImageAugmentation
 from autodisp.datasets.samples import StereoDataset
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.sintel import Sintel
-from autodisp.datasets.splits import halves, subset
+from autodisp.datasets.splits import Part, halves, subset
 from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation
-from autodisp.datasets.streams import Augmented, Draw, MapDataset, Stream, fixed_batches
+from autodisp.datasets.streams import MapDataset, Stream, fixed_batches
 from autodisp.datasets.svhn import SVHN
 from autodisp.errors import InputError
 from autodisp.report.disparity_pictures import panel
@@ -53,7 +52,7 @@ class SearchData:
     weight_half: MapDataset[Any]
     alpha_half: MapDataset[Any]
     transform: Callable[[Any, np.random.Generator], Any]
-    validation: Sequence[Any]
+    validation: Iterable[Any]
     classes: int = 0
     mean: Sequence[float] = (0.0, 0.0, 0.0)
     std: Sequence[float] = (1.0, 1.0, 1.0)
@@ -108,15 +107,15 @@ def build_data(config: SearchConfig) -> SearchData:
 def _stereo_data(config: SearchConfig) -> SearchData:
     dataset = build_stereo_dataset(config)
     chosen = subset(len(dataset), limit=config.dataset.limit, seed=config.seed)
-    crop = tuple(config.dataset.crop) if config.dataset.crop else None
+    crop = (config.dataset.crop[0], config.dataset.crop[1]) if config.dataset.crop else None
     kept: MapDataset[Any] = Cached(dataset) if getattr(config.dataset, "cache", False) else dataset
     weight_half, alpha_half = halves([dataset.groups[index] for index in chosen], seed=config.seed)
     weights, alphas = ([chosen[index] for index in half] for half in (weight_half, alpha_half))
     return SearchData(
-        weight_half=Subset(kept, weights),
-        alpha_half=Subset(kept, alphas),
+        weight_half=Part(kept, weights),
+        alpha_half=Part(kept, alphas),
         transform=StereoAugmentation(scale=config.augmentation.scale, crop=crop),
-        validation=_validation(config, Subset(kept, alphas), CenterCrop(crop=crop)),
+        validation=_validation(config, Part(kept, alphas, CenterCrop(crop=crop))),
     )
 
 
@@ -126,35 +125,21 @@ def _image_data(config: SearchConfig) -> SearchData:
     chosen = subset(len(dataset), limit=data.limit, seed=config.seed)
     weights, alphas = ([chosen[index] for index in half] for half in halves(len(chosen), seed=config.seed))
     return SearchData(
-        weight_half=Subset(dataset, weights),
-        alpha_half=Subset(dataset, alphas),
+        weight_half=Part(dataset, weights),
+        alpha_half=Part(dataset, alphas),
         transform=ImageAugmentation(scale=config.augmentation.scale, flip=data.flip, fill=dataset.mean),
-        validation=_validation(config, Subset(dataset, alphas), None),
+        validation=_validation(config, Part(dataset, alphas)),
         classes=len(dataset.classes),
         mean=dataset.mean,
         std=dataset.std,
     )
 
 
-def _validation(config: SearchConfig, half: MapDataset[Any], crop: CenterCrop | None) -> Any:
-    size = config.search.batch_size
-    count = len(half) if config.search.validation_batches is None else config.search.validation_batches * size
-    first = _Views(half, crop, min(count, len(half)))
-    return fixed_batches(first, size)
-
-
-class _Views:
-    """The first samples of a half without augmentation, remembered where that is cheap."""
-
-    def __init__(self, dataset: MapDataset[Any], crop: CenterCrop | None, count: int) -> None:
-        self.samples = Augmented(dataset, crop, seed=0)
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Any:
-        return self.samples[Draw(index, 0)]
+def _validation(config: SearchConfig, half: Part[Any]) -> Iterable[Any]:
+    """The first batches of a half, without augmentation."""
+    batches = config.search.validation_batches
+    indices = half.indices if batches is None else half.indices[: batches * config.search.batch_size]
+    return fixed_batches(Part(half.dataset, indices, half.transform), config.search.batch_size)
 
 
 def build_style(config: SearchConfig, space: SearchSpace, *, affine: bool = False) -> Style:

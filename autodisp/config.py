@@ -195,7 +195,9 @@ class DisparityNetworkConfig:
         need_at_least("network", self, channels=1, encoder_cells=2, decoder_cells=1, max_displacement=1)
         need(self.encoder_cells % 2 == 0, "network.encoder_cells", self.encoder_cells, "even (normal, reduction, ...)")
         most = self.encoder_cells // 2 + 1
-        need(self.decoder_cells <= most, "network.decoder_cells", self.decoder_cells, f"at most {most}, which is at 1/4")
+        need(
+            self.decoder_cells <= most, "network.decoder_cells", self.decoder_cells, f"at most {most}, which is at 1/4"
+        )
         need_choice("network.head", self.head, ("regression", "matching"))
         need(int(self.stem_scale * self.channels) >= 1, "network.stem_scale", self.stem_scale, "at least 1 / channels")
         need(
@@ -396,10 +398,12 @@ class SearchConfig:
     def _check_space(self, task: str) -> None:
         if self.space.file is None and set(SPACES[self.space.name].kinds) != TASK_KINDS[task]:
             fitting = [name for name, space in SPACES.items() if set(space.kinds) == TASK_KINDS[task]]
-            raise InputError(f"space={self.space.name} does not fit task={task}: take space={' or space='.join(fitting)}")
+            raise InputError(
+                f"space={self.space.name} does not fit task={task}: take space={' or space='.join(fitting)}"
+            )
 
     def _check_regularization(self) -> None:
-        if self.regularization.name == "ada" and not 0 < self.optimizer.weights.weight_decay:
+        if self.regularization.name == "ada" and not self.optimizer.weights.weight_decay > 0:
             raise InputError(
                 "regularization=ada multiplies optimizer.weights.weight_decay, which is 0: start from 3e-4, "
                 "or use regularization=es"
@@ -432,9 +436,9 @@ def parse(tree: DictConfig) -> SearchConfig:
     }
     chosen = {"task": TASKS, "dataset": DATASETS, "network": NETWORKS}
     known = {*sections, *chosen, "seed"}
-    for key in tree:
+    for key in map(str, tree):
         if key not in known:
-            need_choice(f"the section '{key}'", str(key), sorted(known))
+            need_choice(f"the section '{key}'", key, sorted(known))
     values: dict[str, Any] = {}
     try:
         values["seed"] = OmegaConf.select(tree, "seed")
@@ -474,13 +478,14 @@ def _unlock(node: DictConfig) -> None:
 
 def _refuse_unknown(node: DictConfig, path: str, schema: Any) -> None:
     known = {entry.name: entry.type for entry in fields(schema)}
-    for key, value in node.items_ex(resolve=False):
+    for name, value in node.items_ex(resolve=False):
+        key = str(name)
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
+            near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean '{near[0]}'? " if near else ""
             raise InputError(f"{path}.{key}: no such setting; {hint}{path} has {', '.join(known)}")
-        if isinstance(value, DictConfig) and hasattr(known[str(key)], "__dataclass_fields__"):
-            _refuse_unknown(value, f"{path}.{key}", known[str(key)])
+        if isinstance(value, DictConfig) and hasattr(known[key], "__dataclass_fields__"):
+            _refuse_unknown(value, f"{path}.{key}", known[key])
 
 
 def one_line(error: Exception) -> str:

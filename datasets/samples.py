@@ -38,32 +38,25 @@ class LabelledImage(NamedTuple):
 class StereoDataset(Protocol):
     """A map-style dataset of stereo samples."""
 
-    names: Sequence[str]
-    """One readable name a sample, unique."""
-    groups: Sequence[str]
-    """One scene a sample: a split never puts one scene on both sides."""
-    has_occlusion: bool
-    """Whether ``occluded`` and ``out_of_frame`` are known."""
+    @property
+    def names(self) -> Sequence[str]:
+        """One readable name a sample, unique."""
+        ...
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """One scene a sample: a split never puts one scene on both sides."""
+        ...
+
+    @property
+    def has_occlusion(self) -> bool:
+        """Whether ``occluded`` and ``out_of_frame`` are known."""
+        ...
 
     def __len__(self) -> int:
         """Number of samples."""
         ...
 
-    def __getitem__(self, index: int) -> StereoSample:
-        """The sample, always the same for the same index."""
-        ...
-
-
-class ImageDataset(Protocol):
-    """A map-style dataset of labelled images."""
-
-    classes: Sequence[str]
-    """One name a class."""
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        ...
-
-    def __getitem__(self, index: int) -> LabelledImage:
+    def __getitem__(self, index: int, /) -> StereoSample:
         """The sample, always the same for the same index."""
         ...

@@ -1,12 +1,16 @@
 """Divides a training split into a weight half and an architecture half, and takes small parts of a data set."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from autodisp.datasets.streams import MapDataset
 from autodisp.errors import InputError
+
+Sample = TypeVar("Sample")
 
 
 def halves(groups_or_n: Sequence[str] | int, *, seed: int, fraction: float = 0.5) -> tuple[list[int], list[int]]:
@@ -63,6 +67,35 @@ def subset(n: int, *, limit: int | None, seed: int) -> list[int]:
     if limit is None or limit >= n:
         return list(range(n))
     return sorted(int(i) for i in np.random.default_rng(seed).permutation(n)[:limit])
+
+
+class Part(Generic[Sample]):
+    """The samples of a dataset at some indices; a typed ``torch.utils.data.Subset``.
+
+    Args:
+        dataset: is read at the indices.
+        indices: in the order of the part.
+        transform: applied to every sample, without chance.
+    """
+
+    def __init__(
+        self,
+        dataset: MapDataset[Sample],
+        indices: Sequence[int],
+        transform: Callable[[Sample], Sample] | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.indices = list(indices)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """The sample at a position of the part."""
+        sample = self.dataset[self.indices[index]]
+        return sample if self.transform is None else self.transform(sample)
 
 
 def _nearest_sum(sizes: Sequence[int], target: float) -> list[int]:

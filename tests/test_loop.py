@@ -106,9 +106,7 @@ class Scripted(Regularization):
         super().__init__(EarlyStopping(), AdaptiveRegularization())
         self.at, self.scripted, self.seen = at, answer, []
 
-    def answer(
-        self, history: Any, *, last_epoch: int, weight_decay: float
-    ) -> Stop | RollBack | None:
+    def answer(self, history: Any, *, last_epoch: int, weight_decay: float) -> Stop | RollBack | None:
         self.seen.append(list(history))
         if history[-1][0] == self.at and self.scripted is not None:
             answer, self.scripted = self.scripted, None

@@ -183,9 +183,7 @@ def test_factorized_reduction_against_slicing(height: int, width: int) -> None:
     odd = torch.zeros_like(even)
     shifted = active[:, :, 1::2, 1::2]
     odd[:, :, : shifted.shape[2], : shifted.shape[3]] = shifted
-    mixed = torch.cat(
-        [torch.einsum("oc,bchw->bohw", first, even), torch.einsum("oc,bchw->bohw", second, odd)], dim=1
-    )
+    mixed = torch.cat([torch.einsum("oc,bchw->bohw", first, even), torch.einsum("oc,bchw->bohw", second, odd)], dim=1)
     torch.testing.assert_close(operation(x), normalised(mixed))
 
 

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = {"autodisp": "autodisp", "cells": "autodisp/cells", "datasets": "autodisp/datasets", "configs": "autodisp/configs"}
+FOLDERS = {
+    "autodisp": "autodisp",
+    "cells": "autodisp/cells",
+    "datasets": "autodisp/datasets",
+    "configs": "autodisp/configs",
+}
 
 
 def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,12 @@ def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     program = "import sys; sys.argv[0] = 'autodisp-search'; from autodisp.cli.search import main; main()"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-c", program, *overrides], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, *overrides],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

@@ -77,14 +77,14 @@ def show_summary(
 ) -> None:
     """The small table at the end: what it was, what it became, where it lies, what to do next."""
     figure = parts.search.supernet.task.figure
-    records = outcome.records
-    eigenvalues = [record["eigenvalue"] for record in records if "eigenvalue" in record]
+    valid, discrete = f"valid/{figure.name}", f"valid_discrete/{figure.name}"
+    last = outcome.records[-1]
+    eigenvalues = [record["eigenvalue"] for record in outcome.records if "eigenvalue" in record]
     table = Table(title=f"search of {config.task.name} on {config.dataset.name}", show_header=False)
-    unit = f" {figure.unit}"
-    table.add_row(f"validation {figure.name}, best constant", f"{start['constant']:.2f}{unit}")
-    table.add_row(f"validation {figure.name}, at the start", f"{start[f'valid/{figure.name}']:.2f}{unit}")
-    table.add_row(f"validation {figure.name}, at the end", f"{records[-1][f'valid/{figure.name}']:.2f}{unit}")
-    table.add_row("  with the found cells only, not retrained", f"{records[-1][f'valid_discrete/{figure.name}']:.2f}{unit}")
+    table.add_row(f"validation {figure.name}, best constant", f"{start['constant']:.2f} {figure.unit}")
+    table.add_row(f"validation {figure.name}, at the start", f"{start[valid]:.2f} {figure.unit}")
+    table.add_row(f"validation {figure.name}, at the end", f"{last[valid]:.2f} {figure.unit}")
+    table.add_row("  with the found cells only, not retrained", f"{last[discrete]:.2f} {figure.unit}")
     table.add_row("dominant eigenvalue, first and last", f"{eigenvalues[0]:.4g}, {eigenvalues[-1]:.4g}")
     if outcome.stopped:
         decision = outcome.stopped.decision

@@ -1,13 +1,13 @@
 """What a search leaves in its run folder, written as it goes.
 
-    config.yaml  config.json   the resolved config, as composed and as typed
-    metrics.jsonl              one record an epoch, and the events
-    tensorboard/               the same, with heat maps and pictures
-    checkpoints/               the states that the run may go back to
-    genotypes/epoch_0003.json  the cells of every epoch
-    genotype.json              the cells found
-    cell_normal.svg .png ...   their drawings
-    curves.png                 losses, figure, eigenvalue, decisions
+config.yaml  config.json   the resolved config, as composed and as typed
+metrics.jsonl              one record an epoch, and the events
+tensorboard/               the same, with heat maps and pictures
+checkpoints/               the states that the run may go back to
+genotypes/epoch_0003.json  the cells of every epoch
+genotype.json              the cells found
+cell_normal.svg .png ...   their drawings
+curves.png                 losses, figure, eigenvalue, decisions
 """
 
 import time
@@ -132,9 +132,7 @@ class SearchFolder:
         newest = max((r["epoch"] for r in epochs if r.get("restart", 0) == latest), default=0)
         pairs = sorted((epoch, value) for epoch, value in history.items() if epoch <= newest)
         averages = self.early_stopping.local_average(pairs) if self.early_stopping else ()
-        draw_curves(
-            epochs, self.folder / "curves.png", metric=self.figure.name, averages=averages, events=events
-        )
+        draw_curves(epochs, self.folder / "curves.png", metric=self.figure.name, averages=averages, events=events)
 
     def _show(self, genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
         step = self.tracker.tensorboard_step

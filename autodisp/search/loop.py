@@ -32,7 +32,7 @@ class BatchStream(Protocol):
     """An endless sequence of batches that knows its position."""
 
     waited: float
-    batches_per_epoch: int
+    """Seconds spent in ``next`` so far."""
 
     @property
     def position(self) -> int:
@@ -252,7 +252,7 @@ class Search:
         output = supernet.output(batch, edge_weights)
         loss = supernet.task.loss(output, batch)
         self.weight_optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         self.weight_optimizer.step()
         with torch.no_grad():
