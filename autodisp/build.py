@@ -308,6 +308,7 @@ def build_settings(config: SearchConfig, batches_per_epoch: int) -> Settings:
         drop_path=config.search.drop_path,
         clip=config.optimizer.weights.clip,
         order=config.optimizer.alphas.order,  # type: ignore[arg-type]
+        first_order_epochs=config.optimizer.alphas.first_order_epochs,
         curvature_every=config.curvature.every,
         curvature_full=config.curvature.method == "hessian",
         curvature_tolerance=config.curvature.tolerance,

@@ -66,9 +66,9 @@ class Shapes3DConfig:
 
     name: str = "shapes3d"
     length: int = 400
-    height: int = 128
-    width: int = 256
-    max_disparity: int = 64
+    height: int = 192
+    width: int = 384
+    max_disparity: int = 96
     crop: list[int] | None = None
     limit: int | None = None
     cache: bool = True
@@ -258,9 +258,10 @@ class AlphasConfig:
     betas: list[float] = field(default_factory=lambda: [0.5, 0.999])
     weight_decay: float = 1e-3
     order: str = "first"
+    first_order_epochs: int = 0
 
     def __post_init__(self) -> None:
-        need_at_least("optimizer.alphas", self, learning_rate=0.0, weight_decay=0.0)
+        need_at_least("optimizer.alphas", self, learning_rate=0.0, weight_decay=0.0, first_order_epochs=0)
         need_choice("optimizer.alphas.order", self.order, ("first", "exact", "finite_difference"))
         need(
             len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),

@@ -351,9 +351,11 @@ def _nodes_of(kind: str, value: Any, keep: Sequence[int] | None, where: str) -> 
         raise InputError(f"{where}: {value!r} is no list of (operation, source) pairs")
     if all(map(_is_pair, value)):
         return tuple(_split(kind, [(name, source) for name, source in value], keep, where))
-    for node in value:
-        if not isinstance(node, list) or not node or not all(map(_is_pair, node)):
-            raise InputError(f"{where}: {str(node)[:60]} is neither an (operation, source) pair nor a list of them")
+    nested = [isinstance(node, list) and bool(node) and all(map(_is_pair, node)) for node in value]
+    if not all(nested):
+        odd = [entry for entry, fine in zip(value, nested, strict=True) if not fine and not _is_pair(entry)]
+        shown = str((odd or value)[0])[:60]
+        raise InputError(f"{where}: {shown} is neither one of (operation, source) pairs nor one of lists of them")
     return tuple(tuple((name, source) for name, source in node) for node in value)
 
 

@@ -113,7 +113,7 @@ class Scripted(Regularization):
             return answer
         return None
 
-    def returnable(self, history: Any, epoch: int) -> set[int]:
+    def returnable(self, history: Any, epoch: int, *, weight_decay: float | None = None) -> set[int]:
         return set(range(epoch + 1))
 
 
@@ -175,7 +175,7 @@ def test_each_level_moves_its_own_parameters(tmp_path: Path) -> None:
     assert not weights & alphas
     batch = Batches(1).next()
     before = tensors(search)
-    search._alpha_step(batch)
+    search._alpha_step(batch, "first")
     after = tensors(search)
     moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
     assert moved == [False] * (len(moved) - 2) + [True, True]
@@ -194,6 +194,20 @@ def test_alphas_wait_for_the_warm_up(tmp_path: Path) -> None:
     assert same(start, search.supernet.alphas)
     search.run_epoch(2)
     assert not same(start, search.supernet.alphas)
+
+
+def test_second_order_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[tuple[int, str]] = []
+    original = Search._alpha_step
+
+    def spy(search: Search, batch: Batch, order: Any) -> None:
+        orders.append((search.progress.epochs, order))
+        original(search, batch, order)
+
+    monkeypatch.setattr(Search, "_alpha_step", spy)
+    search, _ = make(tmp_path, epochs=4, steps_per_epoch=1, warmup_epochs=1, first_order_epochs=1, order="exact")
+    search.run()
+    assert orders == [(1, "first"), (2, "exact"), (3, "exact")]
 
 
 def test_measuring_changes_nothing(tmp_path: Path) -> None:

@@ -102,6 +102,8 @@ class DisparityNetwork(nn.Module):
         self._add_decoder(cells, decoder_cells, width, supports)
         if cells.style.flavour == "dense":
             initialise_he(self)
+        if self.matching is not None:
+            self.matching.start_as_block_matching()
 
     def _add_encoder(self, cells: CellFactory, count: int, width: int) -> list[int]:
         """Appends the encoder cells; returns the channels of the normal ones, fine to coarse."""
@@ -152,7 +154,7 @@ class DisparityNetwork(nn.Module):
         supports, bottleneck = self._encode(eighth, weights)
         volume = None
         if self.matching is not None:
-            descriptors = self.matching.describe(quarter, eighth)
+            descriptors = self.matching.describe(views, quarter, eighth)
             volume = self.matching.correlate(descriptors)
             left_quarter = torch.cat([left_quarter, volume], dim=1)
         levels, features = self._decode(bottleneck, [left_quarter, *supports], weights)

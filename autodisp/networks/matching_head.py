@@ -1,11 +1,15 @@
 """Disparity by matching: soft-argmin over a one-sided correlation volume at 1/4 that the decoder refines.
 
 After the soft-argmin of GC-Net (Kendall et al. 2017) on a correlation volume instead of a learnt 3-D cost, brought
-to full resolution by the convex upsampling of RAFT (Teed and Deng 2020), which keeps edges where they are. A network
-that starts with a working notion of matching learns several times sooner than one that regresses pixels, which is
-what small budgets need.
+to full resolution by the convex upsampling of RAFT (Teed and Deng 2020), which keeps edges where they are.
+
+It starts as block matching: before any training the descriptors are low frequencies of the image patch around each
+pixel, without its mean, and the volume is averaged over a window, so that a softmax over it already names the right
+bin for most pixels. Everything in it is then learnt. Small budgets need that: a network that begins without a notion
+of matching spends most of them on finding it.
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -19,8 +23,18 @@ from autodisp.networks.stereo_geometry import horizontal_correlation, warp_right
 STRIDE = 4
 DESCRIPTOR = 32
 """Channels of the descriptors that are matched."""
-FIRST_TEMPERATURE = 10.0
-"""A cosine similarity of 1 against 0 then starts at odds of e^10, sharp enough to win against a hundred bins."""
+PATCH = 12
+"""Side of the patch that a descriptor starts from, pixels; symmetric about the 4x4 block it stands for."""
+PATCH_SIGMA = 3.0
+"""Of the Gaussian that the patch is seen through, pixels."""
+COLOUR_FILTERS = 6
+"""Descriptor channels for each of the two differences of colours; the others are brightness."""
+WINDOW = 5
+"""Side of the window that the volume is averaged over, cells of 4 pixels."""
+FIRST_TEMPERATURE = 20.0
+"""A cosine similarity of 1 against 0 then starts at odds of e^20, sharp enough to win against a hundred bins."""
+SMALLEST_NORM = 1e-2
+"""Descriptors shorter than this are not stretched to length one: what has no texture has no say."""
 
 
 class Matching(NamedTuple):
@@ -51,9 +65,11 @@ class MatchingHead(nn.Module):
         if max_disparity < STRIDE:
             raise ValueError(f"max_disparity is {max_disparity} but the volume counts in steps of {STRIDE} pixels")
         self.bins = math.ceil(max_disparity / STRIDE) + 1
+        self.patch = nn.Conv2d(3, DESCRIPTOR, PATCH, stride=STRIDE, bias=False)
         self.coarse = nn.Conv2d(eighth, DESCRIPTOR, 1)
         self.fine = nn.Conv2d(quarter, DESCRIPTOR, 1)
         self.descriptor = nn.Sequential(nn.LeakyReLU(LEAK), nn.Conv2d(DESCRIPTOR, DESCRIPTOR, 3, padding=1))
+        self.window = nn.Conv2d(1, 1, WINDOW, padding=WINDOW // 2, bias=False)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(FIRST_TEMPERATURE)))
         self.refine_cost = nn.Conv2d(decoder, self.bins, 3, padding=1)
         self.evidence = nn.Sequential(
@@ -62,16 +78,37 @@ class MatchingHead(nn.Module):
         self.residual = nn.Conv2d(2 * DESCRIPTOR, 1, 3, padding=1)
         self.upsampling = nn.Conv2d(2 * DESCRIPTOR, 9 * STRIDE**2, 1)
 
-    def describe(self, quarter: Tensor, eighth: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit descriptors of the left and right views, (B, DESCRIPTOR, h, w) each, from (2 B, ...) features."""
+    @torch.no_grad()
+    def start_as_block_matching(self) -> None:
+        """Sets the parameters to the start that the module describes; the rest of the network may be anything."""
+        self.patch.weight.copy_(patch_filters())
+        self.window.weight.fill_(1 / WINDOW**2)
+        for layer in (self.descriptor[1], self.refine_cost, self.residual):
+            assert isinstance(layer, nn.Conv2d)
+            nn.init.zeros_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def describe(self, views: Tensor, quarter: Tensor, eighth: Tensor) -> tuple[Tensor, Tensor]:
+        """Descriptors of length one of the left and right views, (B, DESCRIPTOR, h, w) each.
+
+        Args:
+            views: (2 B, 3, 4 h, 4 w), the left ones first.
+            quarter, eighth: the siamese features, (2 B, ..., h, w) and (2 B, ..., h / 2, w / 2).
+        """
+        margin = (PATCH - STRIDE) // 2
+        patches = self.patch(functional.pad(views, (margin,) * 4, mode="replicate"))
         coarse = functional.interpolate(self.coarse(eighth), quarter.shape[-2:], mode="bilinear", align_corners=False)
-        left, right = functional.normalize(self.descriptor(self.fine(quarter) + coarse), dim=1).chunk(2)
+        learnt = self.descriptor(self.fine(quarter) + coarse)
+        left, right = _stretched(patches + learnt).chunk(2)
         return left, right
 
     def correlate(self, descriptors: tuple[Tensor, Tensor]) -> Tensor:
-        """Cosine similarity of left(x) and right(x - d) for d = 0 .. bins - 1: (B, bins, h, w)."""
+        """Similarity of left(x) and right(x - d) for d = 0 .. bins - 1, over the window: (B, bins, h, w)."""
         left, right = descriptors
-        return DESCRIPTOR * horizontal_correlation(left, right, nearest=0, farthest=self.bins - 1)
+        cosine = DESCRIPTOR * horizontal_correlation(left, right, nearest=0, farthest=self.bins - 1)
+        over_window: Tensor = self.window(cosine.flatten(0, 1).unsqueeze(1))
+        return over_window.view(cosine.shape)
 
     def forward(self, volume: Tensor, descriptors: tuple[Tensor, Tensor], features: Tensor) -> Matching:
         """Reads the disparity from the volume.
@@ -93,6 +130,41 @@ class MatchingHead(nn.Module):
         matched = STRIDE * cells
         disparity = matched + self.residual(evidence)
         return Matching(logits, matched, disparity, convex_upsampling(disparity, self.upsampling(evidence)))
+
+
+def _stretched(x: Tensor) -> Tensor:
+    """Vectors of length one along the channels, where they are not too short for it.
+
+    ``functional.normalize`` has no second derivative at zero, which the curvature needs.
+    """
+    squared = x.square().sum(dim=1, keepdim=True)
+    lengths: Tensor = (squared + torch.finfo(x.dtype).tiny ** 0.5).sqrt().clamp(min=SMALLEST_NORM)
+    return x / lengths
+
+
+def patch_filters() -> Tensor:
+    """The lowest frequencies of the DCT-II on a patch seen through a Gaussian: (DESCRIPTOR, 3, PATCH, PATCH).
+
+    Those of brightness sum to zero, so that a change of brightness is not seen.
+    """
+    position = (torch.arange(PATCH) + 0.5) / PATCH
+    bell = torch.exp(-((position - 0.5) ** 2) * PATCH**2 / (2 * PATCH_SIGMA**2))
+    seen = bell[:, None] * bell
+    frequencies = sorted(itertools.product(range(PATCH), repeat=2), key=lambda uv: (uv[0] ** 2 + uv[1] ** 2, uv))
+    brightness = DESCRIPTOR - 2 * COLOUR_FILTERS
+    filters = []
+    for colour, chosen in (
+        ((1 / 3, 1 / 3, 1 / 3), frequencies[1 : 1 + brightness]),
+        ((1 / 2, 0.0, -1 / 2), frequencies[:COLOUR_FILTERS]),
+        ((-1 / 4, 1 / 2, -1 / 4), frequencies[:COLOUR_FILTERS]),
+    ):
+        for vertical, horizontal in chosen:
+            wave = torch.cos(math.pi * vertical * position)[:, None] * torch.cos(math.pi * horizontal * position)
+            if vertical or horizontal:
+                wave = wave - (seen * wave).sum() / seen.sum()
+            shape = seen * wave
+            filters.append(torch.tensor(colour).view(3, 1, 1) * shape / shape.norm())
+    return torch.stack(filters)
 
 
 def convex_upsampling(coarse: Tensor, scores: Tensor) -> Tensor:

@@ -74,6 +74,8 @@ class Settings:
     drop_path: float = 0.0
     clip: float = 5.0
     order: Order = "first"
+    first_order_epochs: int = 0
+    """After the warm-up, before ``order`` takes over: a second-order step costs several first-order ones."""
     curvature_every: int = 2
     curvature_full: bool = False
     curvature_tolerance: float = 1e-3
@@ -197,7 +199,9 @@ class Search:
         record["seconds_training"] = trained
         self.progress.epochs = epoch + 1
         self.checkpoints.save(epoch, self.state.capture())
-        self.checkpoints.keep_only(self.regularization.returnable(self.progress.history, epoch))
+        self.checkpoints.keep_only(
+            self.regularization.returnable(self.progress.history, epoch, weight_decay=self.progress.weight_decay)
+        )
         self.observer.epoch(record, genotype, self.supernet.architecture.weights())
         return record, measured
 
@@ -205,10 +209,12 @@ class Search:
         """Alpha and weight steps of one epoch; the loss and figures over the weight half."""
         sums: Sums = {}
         self.supernet.network.train()
+        first_order_until = self.settings.warmup_epochs + self.settings.first_order_epochs
+        order: Order = "first" if epoch < first_order_until else self.settings.order
         for step in range(self.settings.steps_per_epoch):
             batch = self.supernet.to_device(self.weight_stream.next())
             if epoch >= self.settings.warmup_epochs:
-                self._alpha_step(batch)
+                self._alpha_step(batch, order)
             pool(sums, self._weight_step(batch))
             self.progress.steps += 1
             self.observer.step(epoch, step, lambda: means(sums))
@@ -220,17 +226,17 @@ class Search:
             )
         return figures
 
-    def _alpha_step(self, train_batch: Any) -> None:
+    def _alpha_step(self, train_batch: Any, order: Order) -> None:
         supernet = self.supernet
         batch = supernet.to_device(self.alpha_stream.next())
         with frozen_statistics(supernet.network):
-            if self.settings.order == "first":
+            if order == "first":
                 gradients = first_order(lambda: supernet.loss(batch), supernet.alphas)
             else:
                 weights = dict(supernet.network.named_parameters())
                 group = self.weight_optimizer.param_groups[0]
                 gradients = alpha_gradient(
-                    self.settings.order,
+                    order,
                     lambda parameters: supernet.loss(train_batch, parameters),
                     lambda parameters: supernet.loss(batch, parameters),
                     weights,

@@ -1,0 +1,248 @@
+import math
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autodisp.cells.architecture import Architecture, one_hot
+from autodisp.cells.cell import (
+    Cell,
+    FoundCells,
+    MixedCells,
+    encoder_cell,
+    set_drop_path,
+    upsampling_cell,
+    without_drop_path,
+)
+from autodisp.cells.genotype import Genotype, load
+from autodisp.cells.operations import FactorizedReduction, Style
+from autodisp.cells.spaces import SPACES, SearchSpace
+from autodisp.networks.classification import ClassificationNetwork
+from autodisp.networks.disparity import DisparityNetwork
+
+DENSE = Style("dense", batch_norm=False)
+
+
+def images(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def weights_of(space: SearchSpace) -> dict[str, Tensor]:
+    return {kind: table.detach() for kind, table in Architecture(space, scale=1.0).double().weights().items()}
+
+
+def by_graph(cell: Cell, inputs: list[Tensor], weights: Mapping[str, Tensor] | None, plan: object) -> Tensor:
+    """Each node by looking up its edges in the plan, in any order of summation."""
+    states = dict(enumerate(prepare(x) for prepare, x in zip(cell.prepare, inputs, strict=True)))
+    edges = dict(zip(((node, edge.source) for node, some in enumerate(plan) for edge in some), cell.edges, strict=True))
+    rows = {place: row for row, place in enumerate(edges)}
+    for node in range(len(plan)):
+        terms = [
+            edge(states[source], None if weights is None else weights[cell.kind][rows[target, source]], 0.0)
+            for (target, source), edge in edges.items()
+            if target == node
+        ]
+        states[len(inputs) + node] = torch.stack(terms[::-1]).sum(0)
+    return torch.cat([states[index] for index in sorted(states) if index >= len(inputs)], dim=1)
+
+
+@pytest.mark.parametrize("kind", ["normal", "reduce"])
+@pytest.mark.parametrize("found", [False, True])
+def test_encoder_cell_against_a_plain_graph(kind: str, found: bool) -> None:
+    space = SPACES["s3"]
+    genotype = Genotype("s3", space.sample(1))
+    cells = FoundCells(genotype, style=Style()) if found else MixedCells(space, style=Style())
+    cell = encoder_cell(kind, cells, inputs=(5, 6), channels=4, after_reduction=False).double()
+    inputs = [images(3, 5, 7, 6), images(3, 6, 7, 6, seed=1)]
+    weights = None if found else weights_of(space)
+    expected = by_graph(cell, inputs, weights, genotype.plan(kind) if found else space.cells[kind].nodes)
+    y = cell(inputs, weights)
+    torch.testing.assert_close(y, expected)
+    assert y.shape[1] == cell.outputs == 16
+    assert y.shape[-2:] == ((7, 6) if kind == "normal" else (4, 3))
+
+
+@pytest.mark.parametrize("found", [False, True])
+@pytest.mark.parametrize("after_upsampling", [False, True])
+def test_upsampling_cell_against_a_plain_graph(found: bool, after_upsampling: bool) -> None:
+    space, genotype = SPACES["autodispnet"], load("autodispnet")
+    cells = FoundCells(genotype, style=DENSE) if found else MixedCells(space, style=DENSE)
+    cell = upsampling_cell(cells, inputs=(5, 6, 1, 7), channels=2, after_upsampling=after_upsampling).double()
+    coarser = (1, 2) if after_upsampling else (2, 4)
+    inputs = [images(1, 5, *coarser), images(1, 6, 2, 4), images(1, 1, 4, 8), images(1, 7, 4, 8)]
+    weights = None if found else weights_of(space)
+    y = cell(inputs, weights)
+    assert y.shape == (1, cell.outputs, 4, 8) == (1, 6, 4, 8)
+    plan = genotype.plan("upsample") if found else space.cells["upsample"].nodes
+    torch.testing.assert_close(y, by_graph(cell, inputs, weights, plan))
+
+
+@pytest.mark.parametrize("style", [Style(), DENSE])
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_an_input_of_twice_the_resolution_is_halved(style: Style, size: int) -> None:
+    cells = MixedCells(SPACES["s2"], style=style)
+    cell = encoder_cell("normal", cells, inputs=(3, 3), channels=2, after_reduction=True).double()
+    half = math.ceil(size / 2)
+    assert cell([images(2, 3, size, size), images(2, 3, half, half)], weights_of(SPACES["s2"])).shape[-1] == half
+    assert isinstance(cell.prepare[0], FactorizedReduction) == (style.flavour == "darts")
+
+
+def test_only_edges_from_the_inputs_of_a_reduction_cell_stride() -> None:
+    cells = MixedCells(SPACES["s2"], style=Style())
+    for kind in ("normal", "reduce"):
+        cell = encoder_cell(kind, cells, inputs=(2, 2), channels=2, after_reduction=False)
+        reduces = [isinstance(edge.operations[0], FactorizedReduction) for edge in cell.edges]
+        sources = [source for node in cell.sources for source in node]
+        assert reduces == [kind == "reduce" and source < 2 for source in sources]
+
+
+def classifier(cells: MixedCells | FoundCells) -> ClassificationNetwork:
+    return ClassificationNetwork(cells, channels=2, layers=5, classes=3).double()
+
+
+def regressor(cells: MixedCells | FoundCells) -> DisparityNetwork:
+    return DisparityNetwork(
+        cells, channels=2, stem_scale=1, encoder_cells=2, decoder_cells=2, max_displacement=3
+    ).double()
+
+
+def matcher(cells: MixedCells | FoundCells) -> DisparityNetwork:
+    return DisparityNetwork(
+        cells,
+        channels=2,
+        stem_scale=1,
+        encoder_cells=4,
+        decoder_cells=2,
+        max_displacement=3,
+        head="matching",
+        max_disparity=16,
+    ).double()
+
+
+def transplant(supernet: nn.Module, found: nn.Module, space: SearchSpace, genotype: Genotype) -> None:
+    """Gives the found network the supernet's weights: everything around the edges, and each edge's operation."""
+    shared = {name: tensor for name, tensor in supernet.state_dict().items() if ".edges." not in name}
+    missing = found.load_state_dict(shared, strict=False)
+    assert not missing.unexpected_keys
+    assert all(".edges." in name for name in missing.missing_keys)
+    pairs = zip(
+        (module for module in supernet.modules() if isinstance(module, Cell)),
+        (module for module in found.modules() if isinstance(module, Cell)),
+        strict=True,
+    )
+    for mixed, single in pairs:
+        cell = space.cells[mixed.kind]
+        places = [(node, edge) for node, edges in enumerate(cell.nodes) for edge in edges]
+        chosen = [(node, *choice) for node, choices in enumerate(genotype.cells[mixed.kind]) for choice in choices]
+        for edge, (node, name, source) in zip(single.edges, chosen, strict=True):
+            (row,) = (row for row, (at, found) in enumerate(places) if (at, found.source) == (node, source))
+            candidate = mixed.edges[row].operations[places[row][1].operations.index(name)]
+            edge.operation.load_state_dict(candidate.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("build", "space", "style"),
+    [
+        (classifier, "darts", Style(affine=True)),
+        (classifier, "s3", Style()),
+        (regressor, "autodispnet", DENSE),
+        (regressor, "autodispnet", Style("dense")),
+        (matcher, "autodispnet", DENSE),
+        (matcher, "autodispnet", Style("dense")),
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_the_found_network_is_the_supernet_under_one_hot_weights(
+    build: object, space: str, style: Style, training: bool
+) -> None:
+    torch.manual_seed(0)
+    kept = SPACES[space]
+    # a supernet normalises after pooling, a found network does not (as published)
+    samples = (kept.sample(seed) for seed in range(1000))
+    genotype = Genotype(space, next(cells for cells in samples if "pool" not in str(cells)))
+    supernet, found = build(MixedCells(kept, style=style)), build(FoundCells(genotype, style=style))
+    assert type(supernet) is type(found)
+    transplant(supernet, found, kept, genotype)
+    supernet.train(training)
+    found.train(training)
+    views = images(2, 3, 32, 32).sigmoid()
+    inputs = (views,) if build is classifier else (views, views.roll(-2, dims=3))
+    weights = {kind: table.double() for kind, table in one_hot(kept, genotype).items()}
+    with torch.no_grad():
+        expected, seen = supernet(*inputs, weights), found(*inputs)
+    torch.testing.assert_close(seen[0], expected[0], rtol=1e-9, atol=1e-9)
+    assert seen[0].std() > 0
+
+
+@pytest.mark.parametrize(("build", "space"), [(classifier, "s3"), (regressor, "autodispnet"), (matcher, "autodispnet")])
+def test_weights_and_alphas_are_disjoint_and_complete(build: object, space: str) -> None:
+    """Every parameter is either a weight or an alpha, and the output depends on each one."""
+    torch.manual_seed(0)
+    style = Style() if build is classifier else DENSE
+    network, architecture = build(MixedCells(SPACES[space], style=style)), Architecture(SPACES[space]).double()
+    weights, alphas = list(network.parameters()), list(architecture.parameters())
+    assert not {id(weight) for weight in weights} & {id(alpha) for alpha in alphas}
+    views = images(2, 3, 64, 64).sigmoid()
+    inputs = (views,) if build is classifier else (views, views.roll(-2, dims=3))
+    output = network(*inputs, architecture.weights())
+    read = [output.logits] if build is classifier else [output.disparity, *output.levels]
+    loss = torch.stack([tensor.tanh().sum() for tensor in read]).sum()
+    gradients = torch.autograd.grad(loss, [*weights, *alphas])
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients[len(weights) :])
+
+
+def test_drop_path_acts_while_training_only_and_can_be_held() -> None:
+    genotype = Genotype("s2", SPACES["s2"].sample(0))
+    network = classifier(FoundCells(genotype, style=Style()))
+    x = images(4, 3, 8, 8)
+
+    def changes() -> bool:
+        with torch.no_grad():
+            return not torch.equal(network(x).logits, network(x).logits)
+
+    assert not changes()
+    set_drop_path(network, 0.5)
+    assert changes()
+    with without_drop_path(network):
+        assert not changes()
+        set_drop_path(network, 0.3)
+    assert {module.drop_probability for module in network.modules() if isinstance(module, Cell)} == {0.5}
+    assert changes()
+    with pytest.raises(RuntimeError, match="inside"), without_drop_path(network):
+        raise RuntimeError("inside")
+    assert changes()
+    network.eval()
+    assert not changes()
+    network.train()
+    set_drop_path(network, 0.0)
+    assert not changes()
+
+
+@pytest.mark.parametrize("probability", [1.0, -0.1, math.nan])
+def test_drop_path_probabilities_that_make_no_sense(probability: float) -> None:
+    with pytest.raises(ValueError, match="must be at least 0 and below 1"):
+        set_drop_path(nn.Identity(), probability)
+
+
+def test_a_cell_refuses_the_wrong_number_of_inputs() -> None:
+    cell = encoder_cell(
+        "normal", MixedCells(SPACES["s2"], style=Style()), inputs=(2, 2), channels=2, after_reduction=False
+    )
+    with pytest.raises(ValueError, match="zip"):
+        cell([torch.zeros(2, 2, 4, 4)], None)
+
+
+def test_second_derivatives_in_the_alphas_exist() -> None:
+    space = SPACES["tiny81"]
+    torch.manual_seed(0)
+    cell = encoder_cell("normal", MixedCells(space, style=Style()), inputs=(2, 2), channels=2, after_reduction=False)
+    cell.double()
+    x = images(3, 2, 3, 3)
+
+    def loss(alphas: Tensor) -> Tensor:
+        return cell([x, x.flip(-1)], {"normal": alphas.view(2, 3).softmax(-1)}).tanh().mean()
+
+    alphas = images(6).requires_grad_()
+    assert torch.autograd.gradgradcheck(loss, (alphas,))

@@ -1,0 +1,153 @@
+"""Whole searches through the program's own function, on every dataset in its official format."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from scipy.io import savemat
+
+from autodisp.cells.genotype import load
+from autodisp.cli.search import search
+from autodisp.datasets import shapes3d
+from autodisp.datasets.images import write_png
+from autodisp.errors import InputError
+from autodisp.tracking import read_json_lines
+
+HEIGHT, WIDTH = 48, 64
+STEREO = ["dataset.crop=[32,48]", "dataset.max_disparity=16"]
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("autodisp.configs", version_base="1.3"):
+        yield
+
+
+def run(folder: Path, *overrides: str) -> Path:
+    return search(compose("search", overrides=[f"run.folder={folder}", "experiment=smoke", *overrides]))
+
+
+def shapes(length: int, seed: int = 0) -> shapes3d.Shapes3D:
+    return shapes3d.Shapes3D(length=length, seed=seed, height=HEIGHT, width=WIDTH, max_disparity=16)
+
+
+def write_flyingthings3d(root: Path) -> None:
+    shapes3d.write(shapes(6), root, train=5)
+
+
+def write_sintel(root: Path) -> None:
+    for index in range(6):
+        sample = shapes(6)[index]
+        code = (sample.disparity[0].numpy().astype(np.float64) * 16384).round().astype(np.int64)
+        # d = R * 4 + G / 64 + B / 16384
+        planes = np.stack([code // 65536, code // 256 % 256, code % 256]).astype(np.float32) / 255
+        parts = {
+            "clean_left": sample.left,
+            "clean_right": sample.right,
+            "disparities": torch.from_numpy(planes),
+            "occlusions": sample.occluded.float(),
+            "outofframe": sample.out_of_frame.float(),
+        }
+        for part, picture in parts.items():
+            path = root / "training" / part / f"alley_{index // 2}" / f"frame_{index:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_png(path, picture)
+
+
+def random_images(count: int) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(0)
+    labels = np.arange(count) % 10
+    images = draw.integers(0, 256, (count, 3, 32, 32)) // 2 + 12 * labels[:, None, None, None]
+    return images.astype(np.uint8), labels.astype(np.uint8)
+
+
+def write_cifar10(root: Path) -> None:
+    images, labels = random_images(60)
+    (root / "cifar-10-batches-bin").mkdir(parents=True)
+    names = [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"]
+    for part, name in enumerate(names):
+        chosen = slice(10 * part, 10 * part + 10)
+        records = np.concatenate([labels[chosen, None], images[chosen].reshape(10, -1)], axis=1)
+        (root / "cifar-10-batches-bin" / name).write_bytes(records.tobytes())
+
+
+def write_cifar100(root: Path) -> None:
+    images, labels = random_images(40)
+    (root / "cifar-100-binary").mkdir(parents=True)
+    for name in ("train.bin", "test.bin"):
+        records = np.concatenate([labels[:, None], labels[:, None], images.reshape(40, -1)], axis=1)
+        (root / "cifar-100-binary" / name).write_bytes(records.tobytes())
+
+
+def write_svhn(root: Path) -> None:
+    images, labels = random_images(40)
+    root.mkdir(parents=True)
+    for name in ("train_32x32.mat", "test_32x32.mat"):
+        digits = np.where(labels == 0, 10, labels)[:, None]
+        savemat(root / name, {"X": images.transpose(2, 3, 1, 0), "y": digits})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "write", "overrides"),
+    [
+        ("flyingthings3d", write_flyingthings3d, ["dataset.half_resolution=false", *STEREO]),
+        ("sintel", write_sintel, ["dataset.half_resolution=false", *STEREO, "network.head=regression"]),
+        ("cifar10", write_cifar10, ["task=classification", "space=s2", "optimizer.alphas.order=finite_difference"]),
+        ("cifar100", write_cifar100, ["task=classification", "space=s3", "search.drop_path=0.2"]),
+        ("svhn", write_svhn, ["task=classification", "space=s4", "curvature.method=hessian", "regularization=ada"]),
+    ],
+)
+def test_every_dataset_ends_in_a_genotype(
+    tmp_path: Path,
+    dataset: str,
+    write: Callable[[Path], None],
+    overrides: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(tmp_path / "data")
+    folder = run(tmp_path / "run", f"dataset={dataset}", f"dataset.root={tmp_path / 'data'}", *overrides)
+    genotype = load(folder / "genotype.json")
+    assert genotype.provenance["dataset"] == dataset
+    for kind in genotype.kinds:
+        assert (folder / f"cell_{kind}.svg").read_text().startswith("<?xml")
+        assert (folder / f"cell_{kind}.png").stat().st_size > 1000
+    assert (folder / "curves.png").is_file()
+    assert (folder / "config.yaml").is_file()
+    assert sorted(path.name for path in (folder / "genotypes").iterdir()) == ["epoch_0000.json", "epoch_0001.json"]
+    assert list((folder / "checkpoints").glob("epoch_*.pt"))
+    assert list((folder / "tensorboard").glob("events.*"))
+    start, *records = read_json_lines(folder / "metrics.jsonl")
+    assert start["event"] == "start"
+    figure = genotype.provenance["figure"]["name"]
+    for record in records:
+        for key in ("train/loss", f"train/{figure}", f"valid/{figure}", f"valid_discrete/{figure}", "eigenvalue",
+                    "discretisation_drop", "weight_decay", "alphas", "genotype"):  # fmt: skip
+            assert key in record
+        for name in ("train/loss", "valid/loss", "eigenvalue"):
+            assert np.isfinite(record[name])
+    assert "found normal cell" in capsys.readouterr().out
+
+
+def test_two_runs_with_one_seed_are_bitwise_equal(tmp_path: Path) -> None:
+    overrides = ["dataset.length=12", f"dataset.height={HEIGHT}", f"dataset.width={WIDTH}", "dataset.max_disparity=16"]
+    histories = []
+    for name, workers in (("a", 0), ("b", 1)):
+        folder = run(tmp_path / name, *overrides, f"run.workers={workers}")
+        records = read_json_lines(folder / "metrics.jsonl")
+        kept = [{key: value for key, value in record.items() if "seconds" not in key} for record in records]
+        genotype = json.loads((folder / "genotype.json").read_text())
+        genotype["provenance"].pop("run")
+        histories.append((kept, genotype))
+    assert histories[0] == histories[1]
+
+
+def test_nothing_is_created_when_the_data_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"dataset\.root"):
+        run(tmp_path / "run", "dataset=sintel", f"dataset.root={tmp_path / 'nowhere'}")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,350 @@
+import copy
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from autodisp.cells.operations import OPERATIONS
+from autodisp.cells.spaces import (
+    INPUTS,
+    KINDS,
+    SPACES,
+    CellSpace,
+    EdgeSpace,
+    NodeChoice,
+    SearchSpace,
+    dense_cell,
+    find_space,
+)
+from autodisp.errors import InputError
+
+SKIP, SEP, MAX, AVG = "skip_connect", "sep_conv_3x3", "max_pool_3x3", "avg_pool_3x3"
+DIL3, DIL5 = "dil_conv_3x3", "dil_conv_5x5"
+
+S1 = {
+    "normal": {
+        (0, 0): (SKIP, DIL3),
+        (0, 1): (SKIP, DIL5),
+        (1, 0): (SKIP, DIL5),
+        (1, 1): (SKIP, SEP),
+        (1, 2): (SKIP, DIL3),
+        (2, 0): (MAX, SKIP),
+        (2, 1): (SKIP, SEP),
+        (2, 2): (SKIP, SEP),
+        (2, 3): (SKIP, DIL3),
+        (3, 0): (SKIP, SEP),
+        (3, 1): (MAX, SKIP),
+        (3, 2): (SKIP, DIL3),
+        (3, 3): (DIL3, DIL5),
+        (3, 4): (DIL3, DIL5),
+    },
+    "reduce": {
+        (0, 0): (MAX, AVG),
+        (0, 1): (MAX, DIL3),
+        (1, 0): (MAX, AVG),
+        (1, 1): (MAX, AVG),
+        (1, 2): (SKIP, DIL5),
+        (2, 0): (MAX, AVG),
+        (2, 1): (MAX, SEP),
+        (2, 2): (SKIP, DIL3),
+        (2, 3): (SKIP, DIL5),
+        (3, 0): (MAX, AVG),
+        (3, 1): (MAX, AVG),
+        (3, 2): (SKIP, DIL5),
+        (3, 3): (SKIP, DIL5),
+        (3, 4): (SKIP, DIL5),
+    },
+}
+
+
+@st.composite
+def cell_spaces(draw: st.DrawFn, kind: str = "normal", nodes: int = 2) -> CellSpace:
+    found = []
+    for index in range(draw(st.integers(1, nodes))):
+        reachable = range(INPUTS[kind] + index)
+        sources = draw(st.lists(st.sampled_from(reachable), min_size=1, max_size=3, unique=True))
+        edges = []
+        for source in sources:
+            names = draw(st.lists(st.sampled_from(sorted(OPERATIONS)), min_size=1, max_size=3, unique=True))
+            edges.append(EdgeSpace(source, tuple(names) if names != ["none"] else ("none", SKIP)))
+        found.append(tuple(edges))
+    return CellSpace(kind, tuple(found), tuple(draw(st.integers(1, len(edges))) for edges in found))
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> SearchSpace:
+    kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=2, unique=True))
+    cells = {kind: draw(cell_spaces(kind)) for kind in kinds}
+    return SearchSpace("random", draw(st.sampled_from(("darts", "dense"))), cells)
+
+
+def choices_of(edges: Sequence[EdgeSpace], keep: int) -> set[NodeChoice]:
+    """Everything a node may be, by trying all combinations of operations and absence."""
+    options = [[None, *((name, edge.source) for name in edge.operations if name != "none")] for edge in edges]
+    return {
+        kept
+        for combination in itertools.product(*options)
+        if len(kept := tuple(choice for choice in combination if choice is not None)) == keep
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "alphas", "flavour"),
+    [("s1", 56, "darts"), ("s2", 56, "darts"), ("s3", 84, "darts"), ("s4", 56, "darts"), ("darts", 224, "darts")],
+)
+def test_published_numbers_of_alphas(name: str, alphas: int, flavour: str) -> None:
+    space = find_space(name)
+    assert (space.name, space.alphas, space.flavour) == (name, alphas, flavour)
+    assert space.kinds == ("normal", "reduce")
+    for cell in space.cells.values():
+        assert [[edge.source for edge in node] for node in cell.nodes] == [list(range(n)) for n in (2, 3, 4, 5)]
+        assert cell.keep == (2, 2, 2, 2)
+        assert cell.edges == tuple(itertools.chain(*cell.nodes))
+
+
+def test_s1_edge_by_edge() -> None:
+    for kind, table in S1.items():
+        nodes = SPACES["s1"].cells[kind].nodes
+        found = {(index, edge.source): edge.operations for index, node in enumerate(nodes) for edge in node}
+        assert {place: set(names) for place, names in found.items()} == {
+            place: set(names) for place, names in table.items()
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "operations"),
+    [
+        ("s2", {SKIP, SEP}),
+        ("s3", {"none", SKIP, SEP}),
+        ("s4", {"noise", SEP}),
+        ("darts", {"none", MAX, AVG, SKIP, SEP, "sep_conv_5x5", DIL3, DIL5}),
+        ("tiny81", {MAX, SKIP, SEP}),
+    ],
+)
+def test_uniform_spaces_have_the_same_operations_on_every_edge(name: str, operations: set[str]) -> None:
+    for cell in SPACES[name].cells.values():
+        assert {frozenset(edge.operations) for edge in cell.edges} == {frozenset(operations)}
+        assert cell.width == len(operations)
+
+
+def test_tiny81_holds_81_architectures() -> None:
+    found = [tuple(sorted(cells.items())) for cells in SPACES["tiny81"].enumerate()]
+    assert len(set(found)) == len(found) == SPACES["tiny81"].size == 81
+    for cells in map(dict, found):
+        for (node,) in cells.values():
+            assert [source for _, source in node] == [0, 1]
+
+
+def test_sizes_in_closed_form() -> None:
+    pairs = math.prod(math.comb(n, 2) for n in (2, 3, 4, 5))
+    assert SPACES["s2"].size == SPACES["s3"].size == SPACES["s4"].size == (pairs * 4**4) ** 2
+    assert SPACES["darts"].size == (pairs * 7**8) ** 2
+    threes = math.comb(2, 2) * math.comb(3, 2) * math.comb(4, 2)
+    upsample = 5**4 * math.comb(5, 2) * 5**2 * math.comb(6, 2) * 5**2
+    assert SPACES["autodispnet"].size == threes * 5**6 * threes * 3**6 * upsample
+
+
+def test_autodispnet_is_the_published_topology() -> None:
+    cells = SPACES["autodispnet"].cells
+    assert SPACES["autodispnet"].flavour == "dense"
+    assert {kind: cell.keep for kind, cell in cells.items()} == {
+        "normal": (2, 2, 2),
+        "reduce": (2, 2, 2),
+        "upsample": (4, 2, 2),
+    }
+    assert [len(node) for node in cells["upsample"].nodes] == [4, 5, 6]
+    assert not [name for edge in cells["reduce"].edges for name in edge.operations if name.startswith("dil")]
+
+
+@settings(max_examples=60, deadline=None)
+@given(cell_spaces())
+def test_counts_agree_with_enumeration(cell: CellSpace) -> None:
+    space = SearchSpace("random", "darts", {"normal": cell})
+    per_node = [choices_of(edges, keep) for edges, keep in zip(cell.nodes, cell.keep, strict=True)]
+    assert space.size == math.prod(map(len, per_node))
+    if space.size <= 3000:
+        found = [cells["normal"] for cells in space.enumerate()]
+        assert len(found) == space.size
+        assert set(found) == set(itertools.product(*per_node))
+
+
+@settings(max_examples=30, deadline=None)
+@given(spaces(), st.integers(0, 10**6))
+def test_samples_belong_to_the_space_and_to_the_seed(space: SearchSpace, seed: int) -> None:
+    found = space.sample(seed)
+    assert found == space.sample(seed)
+    assert tuple(found) == space.kinds
+    for kind, nodes in found.items():
+        cell = space.cells[kind]
+        for node, edges, keep in zip(nodes, cell.nodes, cell.keep, strict=True):
+            assert node in choices_of(edges, keep)
+
+
+UNEVEN = SearchSpace(
+    "uneven",
+    "darts",
+    {
+        "normal": CellSpace(
+            "normal",
+            (
+                (EdgeSpace(0, (SKIP,)), EdgeSpace(1, ("none", SKIP, SEP))),
+                (EdgeSpace(0, (SKIP,)), EdgeSpace(1, (SEP, MAX, AVG, DIL3)), EdgeSpace(2, (SKIP, "none", DIL5))),
+            ),
+            (1, 2),
+        )
+    },
+)
+
+
+@pytest.mark.parametrize("space", [SPACES["tiny81"], UNEVEN], ids=lambda space: space.name)
+def test_sampling_is_uniform(space: SearchSpace) -> None:
+    everything = [str(cells) for cells in space.enumerate()]
+    counts = Counter(str(space.sample(seed)) for seed in range(60 * space.size))
+    assert set(counts) == set(everything)
+    assert stats.chisquare([counts[cells] for cells in everything]).pvalue > 1e-3
+
+
+def test_large_spaces_are_not_listed() -> None:
+    with pytest.raises(InputError, match=r"'s2' holds .* more than 100000: sample it instead"):
+        next(SPACES["s2"].enumerate())
+    assert len(list(SPACES["tiny81"].enumerate(limit=81))) == 81
+    with pytest.raises(InputError, match="holds 81 genotypes, more than 80"):
+        next(SPACES["tiny81"].enumerate(limit=80))
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_named_spaces_go_to_json_and_back(space: SearchSpace, tmp_path: Path) -> None:
+    path = tmp_path / "space.json"
+    path.write_text(json.dumps(space.to_json()))
+    assert SearchSpace.load(path) == space == find_space(space.name)
+    path.write_text("\ufeff" + path.read_text(), encoding="utf-8")
+    assert SearchSpace.load(path) == space
+
+
+@settings(max_examples=30, deadline=None)
+@given(spaces())
+def test_any_space_goes_to_json_and_back(space: SearchSpace) -> None:
+    assert SearchSpace.from_json(json.loads(json.dumps(space.to_json())), file="f.json") == space
+
+
+def valid() -> dict[str, Any]:
+    data = UNEVEN.to_json()
+    data["name"] = "mine"
+    return copy.deepcopy(data)
+
+
+def replaced(path: Sequence[Any], value: Any) -> dict[str, Any]:
+    data = valid()
+    target: Any = data
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return data
+
+
+NODES = ("cells", "normal", "nodes")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "not a search space"),
+        (None, "not a search space"),
+        ({}, "KeyError: 'cells'"),
+        (replaced(["cells"], {}), "no cells; it needs one or more of normal"),
+        (replaced(["cells"], []), "not a search space"),
+        (replaced(["flavour"], "resnet"), "flavour 'resnet' must be 'darts' or 'dense'"),
+        (replaced(["flavour"], ["darts"]), "must be 'darts' or 'dense'"),
+        (replaced(["name"], None), "None is no name"),
+        (replaced(["name"], ""), "is no name"),
+        (replaced(["name"], "s3"), "name 's3' belongs to a built-in space"),
+        (replaced(["cells"], {"middle": valid()["cells"]["normal"]}), "cell kind 'middle' is unknown"),
+        (replaced(NODES, []), "normal cell: no nodes"),
+        (replaced(NODES, {"a": 1}), "not a search space"),
+        (replaced([*NODES, 0], []), "node 0: keeps 1 of 0 edges"),
+        (replaced([*NODES, 0, 0], [0]), "not a search space"),
+        (replaced([*NODES, 0, 0, 0], 2), "node 0: source 2 does not exist; take 0 to 1"),
+        (replaced([*NODES, 1, 0, 0], 3), "node 1: source 3 does not exist; take 0 to 2"),
+        (replaced([*NODES, 0, 0, 0], -1), "source -1 does not exist"),
+        (replaced([*NODES, 0, 0, 0], True), "True is no whole number"),
+        (replaced([*NODES, 0, 0, 0], 0.0), "0.0 is no whole number"),
+        (replaced([*NODES, 0, 0, 0], math.inf), "inf is no whole number"),
+        (replaced([*NODES, 0, 1, 0], 0), "node 0: two edges from one source"),
+        (replaced([*NODES, 0, 0, 1], "skip_connect"), "'skip_connect' is no list of operations"),
+        (replaced([*NODES, 0, 0, 1], []), "node 0, edge from 0: operations"),
+        (replaced([*NODES, 0, 0, 1], ["none"]), "hold one that is not 'none'"),
+        (replaced([*NODES, 0, 0, 1], [SKIP, SKIP]), "must be distinct"),
+        (replaced([*NODES, 0, 0, 1], [SKIP, "sep_conv_9x9"]), "sep_conv_9x9"),
+        (replaced([*NODES, 0, 0, 1], [3]), "3 is no name"),
+        (replaced(["cells", "normal", "keep"], [1]), "2 nodes but 1 numbers of kept edges"),
+        (replaced(["cells", "normal", "keep"], [1, 0]), "node 1: keeps 0 of 3 edges"),
+        (replaced(["cells", "normal", "keep"], [1, 4]), "node 1: keeps 4 of 3 edges"),
+        (replaced(["cells", "normal", "keep"], [1, 2.5]), "2.5 is no whole number"),
+        (replaced(["cells", "normal", "keep"], 2), "not a search space"),
+    ],
+)
+def test_malformed_spaces_are_refused_with_the_name_of_the_file(data: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        SearchSpace.from_json(data, file="mine.json")
+    assert str(caught.value).startswith("mine.json: ")
+    assert "\n" not in str(caught.value)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(sorted(OPERATIONS)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    keys = list(data) if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else []
+    return [deeper for key in keys for deeper in [(*path, key), *places(data[key], (*path, key))]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(places(valid())), json_values)
+def test_a_spoilt_file_is_refused_or_still_a_space(path: tuple[Any, ...], value: Any) -> None:
+    try:
+        space, problem = SearchSpace.from_json(replaced(path, value), file="spoilt.json"), "spoilt.json: "
+    except InputError as error:
+        space, problem = UNEVEN, str(error)
+    assert problem.startswith("spoilt.json: ")
+    assert space.size >= 1
+    assert space.alphas >= max(cell.width for cell in space.cells.values()) >= 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}", b"null", b"NaN", b'"s3"'],
+    ids=["empty", "cut off", "binary", "deep", "digits", "null", "nan", "a name"],
+)
+def test_files_that_are_no_space(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "space.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"space.json: "):
+        SearchSpace.load(path)
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent.json"):
+        with pytest.raises(InputError, match="cannot be read as the JSON of a search space"):
+            SearchSpace.load(path)
+
+
+def test_unknown_names_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"'s5' is unknown: take one of s1, s2, .*tiny81, autodispnet, or space.file"):
+        find_space("s5")
+
+
+def test_cells_stand_under_their_kind() -> None:
+    with pytest.raises(InputError, match="a normal cell stands under the name 'reduce'"):
+        SearchSpace("mine", "darts", {"reduce": dense_cell("normal", nodes=1, operations=(SKIP,))})

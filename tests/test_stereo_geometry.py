@@ -1,0 +1,129 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from autodisp.networks.stereo_geometry import horizontal_correlation, warp_right_to_left
+
+
+def views(batch: int, channels: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    left, right = torch.randn(2, batch, channels, height, width, generator=generator, dtype=torch.float64)
+    return left, right
+
+
+def correlation_by_loop(left: Tensor, right: Tensor, nearest: int, farthest: int) -> Tensor:
+    batch, channels, height, width = left.shape
+    found = torch.zeros(batch, farthest - nearest + 1, height, width, dtype=left.dtype)
+    for channel, displacement in enumerate(range(nearest, farthest + 1)):
+        for x in range(width):
+            if 0 <= x - displacement < width:
+                product = left[:, :, :, x] * right[:, :, :, x - displacement]
+                found[:, channel, :, x] = product.sum(1) / channels
+    return found
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 7), (1, 1, 1, 1), (1, 2, 1, 3), (2, 5, 3, 1)])
+@pytest.mark.parametrize(
+    ("nearest", "farthest"),
+    [(0, 0), (0, 5), (-3, 3), (-40, 40), (0, 100), (2, 4), (9, 12), (-4, -2), (-12, -9), (3, 3)],
+)
+def test_correlation_against_a_loop(shape: tuple[int, int, int, int], nearest: int, farthest: int) -> None:
+    left, right = views(*shape)
+    found = horizontal_correlation(left, right, nearest=nearest, farthest=farthest)
+    torch.testing.assert_close(found, correlation_by_loop(left, right, nearest, farthest))
+
+
+def test_correlation_of_the_views_swapped_is_the_mirrored_one() -> None:
+    left, right = views(1, 3, 2, 6)
+    forth = horizontal_correlation(left, right, nearest=-2, farthest=2)
+    back = horizontal_correlation(right, left, nearest=-2, farthest=2)
+    for displacement in range(-2, 3):
+        for x in range(6):
+            if 0 <= x - displacement < 6:
+                a, b = forth[0, displacement + 2, :, x], back[0, 2 - displacement, :, x - displacement]
+                torch.testing.assert_close(a, b)
+
+
+def test_correlation_has_second_derivatives() -> None:
+    left, right = (view.requires_grad_() for view in views(1, 2, 1, 3))
+
+    def correlate(a: Tensor, b: Tensor) -> Tensor:
+        return horizontal_correlation(a, b, nearest=-1, farthest=4)
+
+    assert torch.autograd.gradcheck(correlate, (left, right))
+    assert torch.autograd.gradgradcheck(correlate, (left, right))
+
+
+def test_correlation_keeps_channels_last_views_apart() -> None:
+    left, right = views(2, 3, 4, 7)
+    expected = horizontal_correlation(left, right, nearest=-2, farthest=9)
+    strided = (view.to(memory_format=torch.channels_last) for view in (left, right))
+    torch.testing.assert_close(horizontal_correlation(*strided, nearest=-2, farthest=9), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "nearest", "farthest", "message"),
+    [((1, 1, 2, 3), 0, 1, "the views differ in shape"), ((1, 1, 2, 2), 1, 0, "displacements 1 to 0 are none")],
+)
+def test_correlation_refuses(shape: tuple[int, ...], nearest: int, farthest: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        horizontal_correlation(torch.zeros(1, 1, 2, 2), torch.zeros(shape), nearest=nearest, farthest=farthest)
+
+
+def warped_by_loop(right: Tensor, disparity: Tensor) -> Tensor:
+    batch, _, height, width = right.shape
+    found = torch.zeros_like(right)
+    for b in range(batch):
+        for y in range(height):
+            for x in range(width):
+                position = x - disparity[b, 0, y, x].item()
+                first = math.floor(position)
+                for tap, share in ((first, first + 1 - position), (first + 1, position - first)):
+                    if 0 <= tap < width:
+                        found[b, :, y, x] += share * right[b, :, y, tap]
+    return found
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 7), (1, 2, 1, 5), (2, 1, 3, 1), (1, 1, 1, 1)])
+def test_warping_against_a_loop(shape: tuple[int, int, int, int]) -> None:
+    _, right = views(*shape)
+    generator = torch.Generator().manual_seed(1)
+    disparity = 8 * torch.rand(shape[0], 1, *shape[2:], generator=generator, dtype=torch.float64) - 2
+    torch.testing.assert_close(warp_right_to_left(right, disparity), warped_by_loop(right, disparity))
+
+
+@pytest.mark.parametrize("shift", [-2, -1, 0, 1, 3, 959, 960, 5000])
+def test_warping_is_exact_at_whole_disparities(shift: int) -> None:
+    right = torch.randn(1, 2, 3, 960, generator=torch.Generator().manual_seed(2))
+    expected = torch.zeros_like(right)
+    for x in range(960):
+        if 0 <= x - shift < 960:
+            expected[..., x] = right[..., x - shift]
+    assert torch.equal(warp_right_to_left(right, torch.full((1, 1, 3, 960), float(shift))), expected)
+
+
+def test_nothing_is_seen_outside_a_view_of_one_pixel() -> None:
+    right = torch.ones(1, 1, 1, 1)
+    for disparity, expected in ((0.0, 1.0), (0.25, 0.75), (-0.25, 0.75), (1.0, 0.0), (-1.0, 0.0), (math.inf, 0.0)):
+        assert warp_right_to_left(right, torch.full((1, 1, 1, 1), disparity)).item() == expected
+
+
+def test_an_unknown_disparity_shows_itself() -> None:
+    disparity = torch.tensor([0.0, math.nan, 0.0]).view(1, 1, 1, 3)
+    warped = warp_right_to_left(torch.ones(1, 2, 1, 3), disparity)
+    assert warped.isnan().flatten().tolist() == [False, True, False] * 2
+
+
+def test_warping_has_second_derivatives() -> None:
+    _, right = views(1, 2, 2, 4)
+    disparity = torch.tensor([[0.3, 0.6, 1.2, 1.7], [-0.4, 2.5, 0.4, 5.5]], dtype=torch.float64).view(1, 1, 2, 4)
+    inputs = right.requires_grad_(), disparity.requires_grad_()
+    assert torch.autograd.gradcheck(warp_right_to_left, inputs)
+    assert torch.autograd.gradgradcheck(warp_right_to_left, inputs)
+
+
+def test_warping_refuses_another_resolution() -> None:
+    with pytest.raises(ValueError, match=r"disparity is \(2, 3\) but the view is \(2, 6\): resize .* width ratio"):
+        warp_right_to_left(torch.zeros(1, 1, 2, 6), torch.zeros(1, 1, 2, 3))
