@@ -101,7 +101,14 @@ def build_data(config: SearchConfig) -> SearchData:
     Raises:
         InputError: the data is missing, damaged or too little.
     """
-    return _stereo_data(config) if config.task.name == "disparity" else _image_data(config)
+    data = _stereo_data(config) if config.task.name == "disparity" else _image_data(config)
+    smaller, size = min(len(data.weight_half), len(data.alpha_half)), config.search.batch_size
+    if smaller < size:
+        raise InputError(
+            f"search.batch_size={size}: the smaller half of the training split has {smaller} samples; take a batch size "
+            "up to that, or more data"
+        )
+    return data
 
 
 def _stereo_data(config: SearchConfig) -> SearchData:

@@ -439,7 +439,9 @@ def parse(tree: DictConfig) -> SearchConfig:
     known = {*sections, *chosen, "seed"}
     for key in map(str, tree):
         if key not in known:
-            need_choice(f"the section '{key}'", key, sorted(known))
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise InputError(f"{key}: no such section; {hint}there are {', '.join(sorted(known))}")
     values: dict[str, Any] = {}
     try:
         values["seed"] = OmegaConf.select(tree, "seed")
@@ -494,4 +496,6 @@ def one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     key = next((line.removeprefix("full_key:").strip() for line in lines if line.startswith("full_key:")), "")
     message = lines[0] if lines else type(error).__name__
+    if "is not a ListConfig" in message:
+        message = "must be a list, such as [1,2]"
     return f"{key}: {message}" if key and key not in message else message

@@ -43,7 +43,7 @@ def find_root(root: str | os.PathLike[str] | None, *, looked_for: Sequence[str],
     Raises:
         InputError: root is not set, no folder, or holds none of the paths.
     """
-    advice = f"{origin}; dataset=shapes3d needs no data"
+    advice = f"{origin}; task=disparity dataset=shapes3d needs no data"
     wanted = " or ".join(looked_for)
     if root is None or not str(root).strip():
         raise InputError(f"dataset.root is not set: it must be the folder that holds {wanted}. {advice}")

@@ -34,6 +34,8 @@ def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
         (["task=classification", "dataset=sintel"], "dataset=sintel does not fit task=classification"),
         (["search.epoch=3"], "search.epoch: no such setting"),
         (["search.epochs"], "search.epochs"),
+        (["a b=c d"], "'a b=c d' cannot be read as a setting"),
+        (["search.batch_size=300"], "search.batch_size=300: the smaller half of the training split has 200 samples"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: Path, overrides: list[str], says: str) -> None:

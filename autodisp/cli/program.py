@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from autodisp.config import one_line
@@ -64,6 +64,9 @@ def explain(error: Exception) -> str:
     message = str(error)
     if found := re.search(r"Could not override '([^']+)'", message):
         return f"{found[1]}: no such setting; `{program_name()} --cfg job` shows all of them"
-    if "mismatched input" in message or "no viable alternative" in message or "token recognition" in message:
-        return f"{message.splitlines()[0]}; write group=choice or section.key=value, in quotes where it has spaces"
+    if isinstance(error, OverrideParseException):
+        return (
+            f"'{error.override}' cannot be read as a setting; write group=choice or section.key=value, and for a value "
+            "with spaces or commas \"section.key='a value'\""
+        )
     return one_line(error)

@@ -217,7 +217,7 @@ class Search:
                 self._alpha_step(batch, order)
             pool(sums, self._weight_step(batch))
             self.progress.steps += 1
-            self.observer.step(epoch, step, lambda: means(sums))
+            self.observer.step(epoch, step, lambda: self._shown(sums))
         figures = means(sums)
         if not math.isfinite(figures["loss"]):
             raise InputError(
@@ -225,6 +225,11 @@ class Search:
                 f"({self.weight_optimizer.param_groups[0]['lr']:g} now) or optimizer.weights.clip"
             )
         return figures
+
+    def _shown(self, sums: Sums) -> dict[str, float]:
+        """What a progress bar shows: loss and figure so far in the epoch, the newest eigenvalue."""
+        figures = means({name: sums[name] for name in ("loss", self.supernet.task.figure.name)})
+        return figures | ({"eigenvalue": self.progress.history[-1][1]} if self.progress.history else {})
 
     def _alpha_step(self, train_batch: Any, order: Order) -> None:
         supernet = self.supernet

@@ -1,0 +1,1 @@
+"""Speed and memory of a search, measured; no part of the installed package."""

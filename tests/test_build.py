@@ -1,0 +1,475 @@
+"""From config to objects: every number arrives where it belongs, both halves are apart, a space of one's own works."""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from scipy.io import savemat
+
+import autodisp
+from autodisp.build import (
+    SearchData,
+    SearchParts,
+    build_alpha_optimizer,
+    build_data,
+    build_device,
+    build_regularization,
+    build_search,
+    build_settings,
+    build_space,
+    build_style,
+    build_supernet,
+    build_task,
+    build_weight_optimizer,
+    provenance,
+)
+from autodisp.cells.cell import MixedCells
+from autodisp.cells.genotype import load
+from autodisp.cells.operations import build_operation
+from autodisp.cells.spaces import SPACES, SearchSpace
+from autodisp.config import SearchConfig, parse
+from autodisp.datasets.flyingthings3d import write_frame
+from autodisp.datasets.samples import StereoSample
+from autodisp.errors import InputError
+from autodisp.search.supernet import Supernet
+from autodisp.tracking import ConsoleProgress
+
+HEIGHT, WIDTH = 40, 72
+SCENES = (1, 3, 2, 4, 2)
+"""Frames of each scene."""
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("autodisp.configs", version_base="1.3"):
+        yield
+
+
+def config_of(*overrides: str) -> SearchConfig:
+    # hydra's own `now` resolver needs a running job
+    return parse(compose("search", overrides=["run.folder=unused", *overrides]))
+
+
+def smoke(*overrides: str) -> SearchConfig:
+    return config_of("experiment=smoke", *overrides)
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    """Twelve frames of five scenes of TRAIN in the official layout; one of TEST that no search may see."""
+    draw = torch.Generator().manual_seed(0)
+
+    def sample() -> StereoSample:
+        left, right = torch.rand(2, 3, HEIGHT, WIDTH, generator=draw).unbind()
+        disparity = 8 * torch.rand(1, HEIGHT, WIDTH, generator=draw)
+        nowhere = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
+        return StereoSample(left, right, disparity, ~nowhere, nowhere, nowhere)
+
+    root = tmp_path / "frames"
+    for scene, count in enumerate(SCENES):
+        for frame in range(count):
+            letter = "ABC"[scene % 3]
+            write_frame(root, split="TRAIN", subset=letter, scene=scene, frame=frame, sample=sample())
+    write_frame(root, split="TEST", subset="A", scene=0, frame=0, sample=sample())
+    return root
+
+
+def stereo(root: Path, *overrides: str) -> SearchConfig:
+    fixed = ["dataset.half_resolution=false", "dataset.crop=[32,48]", "dataset.max_disparity=16"]
+    return smoke("dataset=flyingthings3d", f"dataset.root={root}", *fixed, *overrides)
+
+
+def write_cifar10(root: Path, count: int = 24) -> np.ndarray:
+    """The images of all five files, (count, 3, 32, 32)."""
+    draw = np.random.default_rng(0)
+    folder = root / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    images = draw.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+    records = np.concatenate([(np.arange(count) % 10).astype(np.uint8)[:, None], images.reshape(count, -1)], axis=1)
+    for number, part in enumerate(np.array_split(records, 5), start=1):
+        (folder / f"data_batch_{number}.bin").write_bytes(part.tobytes())
+    return images
+
+
+def write_svhn(root: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)
+    savemat(root / "train_32x32.mat", {"X": images, "y": (1 + np.arange(20) % 10)[:, None]})
+
+
+def names(half: Any) -> list[str]:
+    return [half.dataset.names[index] for index in half.indices]
+
+
+def scenes(half: Any) -> set[str]:
+    return {name.rpartition("/")[0] for name in names(half)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_scene_is_on_both_sides(frames: Path, seed: int) -> None:
+    data = build_data(stereo(frames, f"seed={seed}"))
+    assert scenes(data.weight_half) | scenes(data.alpha_half) == {
+        f"TRAIN/{'ABC'[scene % 3]}/{scene:04d}" for scene in range(5)
+    }
+    assert not scenes(data.weight_half) & scenes(data.alpha_half)
+    assert len(set(names(data.weight_half) + names(data.alpha_half))) == sum(SCENES)
+    assert len(data.weight_half) == len(data.alpha_half) == sum(SCENES) // 2
+
+
+def test_the_seed_decides_the_halves(frames: Path) -> None:
+    halves = [tuple(names(build_data(stereo(frames, f"seed={seed}")).weight_half)) for seed in (0, 0, 1, 2, 3, 4)]
+    assert halves[0] == halves[1]
+    assert len(set(halves)) > 1
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("null", 12), ("9", 9), ("12", 12), ("1000", 12)])
+def test_the_limit_counts_both_halves(frames: Path, limit: str, expected: int) -> None:
+    data = build_data(stereo(frames, f"dataset.limit={limit}"))
+    assert len(set(names(data.weight_half) + names(data.alpha_half))) == expected
+    assert not scenes(data.weight_half) & scenes(data.alpha_half)
+
+
+def test_one_scene_cannot_be_halved(frames: Path) -> None:
+    with pytest.raises(InputError, match=r"1 scene\(s\) in 3 sample\(s\)"):
+        build_data(stereo(frames, f"dataset.excluded={excluded_but_one_scene(frames)}"))
+
+
+def excluded_but_one_scene(root: Path) -> Path:
+    paths = (root / "frames_cleanpass").glob("TRAIN/*/*/left/*.png")
+    listed = [str(path.relative_to(root / "frames_cleanpass")) for path in paths if "0001" not in path.parts]
+    (root / "unused.txt").write_text("\n".join(listed) + "\n")
+    return root / "unused.txt"
+
+
+def test_training_crops_and_validation_batches(frames: Path) -> None:
+    config = stereo(frames, "search.validation_batches=2", "search.batch_size=2", "augmentation.scale=2")
+    data = build_data(config)
+    for index in range(len(data.weight_half)):
+        sample = data.transform(data.weight_half[index], np.random.default_rng(index))
+        assert [plane.shape[-2:] for plane in sample] == 6 * [(32, 48)]
+    first, second = list(data.validation), list(data.validation)
+    assert [len(batch.left) for batch in first] == [2, 2]
+    for one, other in zip(first, second, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    # what is validated on is the middle of pictures of the architecture half, as they are
+    raw = data.alpha_half[0]
+    top, left = (HEIGHT - 32) // 2, (WIDTH - 48) // 2
+    assert torch.equal(first[0].left[0], raw.left[:, top : top + 32, left : left + 48])
+    assert torch.equal(first[0].disparity[0], raw.disparity[:, top : top + 32, left : left + 48])
+
+
+def test_all_of_the_architecture_half_is_validated_on(frames: Path) -> None:
+    config = stereo(frames, "search.validation_batches=null", "search.batch_size=4", "dataset.crop=null")
+    batches = list(build_data(config).validation)
+    assert [len(batch.left) for batch in batches] == [4, 2]
+    assert batches[0].left.shape[-2:] == (HEIGHT, WIDTH)
+
+
+def test_half_resolution_reaches_the_reader(frames: Path) -> None:
+    config = stereo(frames, "dataset.half_resolution=true", "dataset.crop=null")
+    assert build_data(config).weight_half[0].disparity.shape == (1, HEIGHT // 2, WIDTH // 2)
+
+
+def test_shapes3d_takes_the_numbers_of_its_config() -> None:
+    config = smoke("dataset.length=6", "dataset.height=32", "dataset.width=64", "dataset.max_disparity=12", "seed=3")
+    data = build_data(config)
+    assert (len(data.weight_half), len(data.alpha_half)) == (3, 3)
+    assert data.weight_half[0].left.shape == (3, 32, 64)
+    assert all(data.weight_half[index].disparity.max() <= 12 for index in range(3))
+    other = build_data(smoke("dataset.length=6", "dataset.height=32", "dataset.width=64", "dataset.max_disparity=12"))
+    assert not torch.equal(data.alpha_half[0].left, other.alpha_half[0].left)
+
+
+def test_images_are_halved_and_cropped_to_their_own_size(tmp_path: Path) -> None:
+    images = write_cifar10(tmp_path)
+    config = smoke("task=classification", f"dataset.root={tmp_path}", "dataset.limit=20", "search.batch_size=4")
+    data = build_data(config)
+    weights, alphas = data.weight_half.indices, data.alpha_half.indices
+    assert len(weights) == len(alphas) == 10
+    assert not set(weights) & set(alphas)
+    (batch,) = data.validation
+    assert torch.equal(batch.image[0], torch.from_numpy(images[alphas[0]]) / 255)
+    assert batch.label.tolist() == [index % 10 for index in alphas[:4]]
+    assert data.transform(data.weight_half[0], np.random.default_rng(0)).image.shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "write", "mean", "flip"),
+    [
+        ("cifar10", write_cifar10, (0.4914, 0.4822, 0.4465), 0.5),
+        ("svhn", write_svhn, (0.4377, 0.4438, 0.4728), 0.0),  # digits are not mirrored
+    ],
+)
+def test_what_a_dataset_says_of_itself_reaches_network_and_augmentation(
+    tmp_path: Path, dataset: str, write: Callable[[Path], Any], mean: tuple[float, ...], flip: float
+) -> None:
+    write(tmp_path)
+    config = smoke("task=classification", f"dataset={dataset}", f"dataset.root={tmp_path}")
+    data = build_data(config)
+    space = SPACES["darts"]
+    network: Any = build_task(config, data).build_network(MixedCells(space, style=build_style(config, space)))
+    assert network.classifier.out_features == data.classes == 10
+    assert network.mean.flatten().tolist() == pytest.approx(mean, abs=1e-4)
+    assert network.std.flatten().tolist() == pytest.approx(data.std)
+    assert all(0.1 < value < 0.3 for value in data.std)
+    transform: Any = data.transform
+    assert transform.flip_share == flip
+    assert transform._fill.flatten().tolist() == pytest.approx(mean, abs=1e-4)
+
+
+def test_the_network_has_the_numbers_of_its_config() -> None:
+    config = config_of(
+        "network=disparity_tiny", "network.channels=3", "network.encoder_cells=4", "network.decoder_cells=2",
+        "network.max_displacement=5", "network.head=regression", "dataset.max_disparity=20", "task.volume_weight=0.5",
+    )  # fmt: skip
+    task: Any = build_task(config, SearchData([], [], lambda sample, _: sample, []))
+    space = build_space(config)
+    network = task.build_network(MixedCells(space, style=build_style(config, space)))
+    assert (len(network.encoder), len(network.decoder), network.max_displacement) == (4, 2, 5)
+    assert network.siamese.channels == 6
+    assert network.matching is None
+    assert task.volume_weight == 0.5
+    matching: Any = build_task(config_of("dataset.max_disparity=20"), SearchData([], [], lambda sample, _: sample, []))
+    head = matching.build_network(MixedCells(space, style=build_style(config, space))).matching
+    assert head.bins == 6  # 0, 4, ..., 20
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_batch_normalisation_can_be_left_out_of_the_dense_flavour(norm: bool) -> None:
+    config = smoke(f"network.batch_norm={norm}")
+    style = build_style(config, build_space(config))
+    layers = build_operation("sep_conv_3x3", channels=2, style=style).modules()
+    assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in layers) == norm
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "expected"),
+    [
+        ("cpu", True, "cpu"),
+        ("cpu", False, "cpu"),
+        ("auto", False, "cpu"),
+        ("auto", True, "cuda"),
+        ("cuda", True, "cuda"),
+    ],
+)
+def test_devices(name: str, gpu: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert build_device(name) == torch.device(expected)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"^run\.device=cuda: .*no usable GPU; take run\.device=cpu or auto$"):
+        build_device("cuda")
+
+
+def supernet_of(config: SearchConfig, space: SearchSpace, *, seed: int = 0) -> Supernet:
+    task = build_task(config, SearchData([], [], lambda sample, _: sample, [], classes=4))
+    cells = MixedCells(space, style=build_style(config, space))
+    return build_supernet(task, cells, space, seed=seed, device=torch.device("cpu"))
+
+
+def config_in(space: str, *overrides: str) -> SearchConfig:
+    return smoke(*([] if space == "autodispnet" else ["task=classification"]), f"space={space}", *overrides)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_weights_and_alphas_are_disjoint_and_complete(space: str) -> None:
+    """Every parameter is moved by one optimizer and by one only; alphas are as many as the space says."""
+    config = config_in(space)
+    supernet = supernet_of(config, build_space(config))
+    moved = [
+        [id(leaf) for group in optimizer.param_groups for leaf in group["params"]]
+        for optimizer in (build_weight_optimizer(config, supernet), build_alpha_optimizer(config, supernet))
+    ]
+    weights, alphas = list(supernet.network.parameters()), list(supernet.architecture.parameters())
+    assert sorted(moved[0]) == sorted(map(id, weights))
+    assert sorted(moved[1]) == sorted(map(id, alphas))
+    assert not set(moved[0]) & set(moved[1])
+    assert sum(leaf.numel() for leaf in alphas) == SPACES[space].alphas
+    assert all(leaf.requires_grad and leaf.is_leaf for leaf in [*weights, *alphas])
+
+
+def test_the_seed_decides_weights_and_alphas() -> None:
+    config = config_in("tiny81")
+    torch.manual_seed(123)
+    first, again, other = (supernet_of(config, SPACES["tiny81"], seed=seed) for seed in (5, 5, 6))
+    for parts in ("network", "architecture"):
+        one, same, different = (list(getattr(net, parts).parameters()) for net in (first, again, other))
+        assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+        assert not all(torch.equal(a, b) for a, b in zip(one, different, strict=True))
+
+
+def test_sgd_has_the_numbers_of_its_config() -> None:
+    config = config_in(
+        "tiny81", "optimizer.weights.learning_rate=0.02", "optimizer.weights.momentum=0.8",
+        "optimizer.weights.weight_decay=0.003", "optimizer.alphas.learning_rate=0.004",
+        "optimizer.alphas.betas=[0.6,0.99]", "optimizer.alphas.weight_decay=0.005",
+    )  # fmt: skip
+    supernet = supernet_of(config, SPACES["tiny81"])
+    weights, alphas = build_weight_optimizer(config, supernet), build_alpha_optimizer(config, supernet)
+    assert isinstance(weights, torch.optim.SGD)
+    (group,) = weights.param_groups
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.02, 0.8, 0.003)
+    # the unrolled step of a second-order search is the one of plain momentum
+    assert (group["dampening"], group["nesterov"]) == (0, False)
+    assert isinstance(alphas, torch.optim.Adam)
+    (group,) = alphas.param_groups
+    assert (group["lr"], tuple(group["betas"]), group["weight_decay"]) == (0.004, (0.6, 0.99), 0.005)
+
+
+def test_adamw_has_the_numbers_of_its_config() -> None:
+    config = config_of("optimizer.weights.learning_rate=0.01", "optimizer.weights.weight_decay=0.2")
+    weights = build_weight_optimizer(config, supernet_of(config, SPACES["autodispnet"]))
+    assert isinstance(weights, torch.optim.AdamW)
+    (group,) = weights.param_groups
+    assert (group["lr"], group["weight_decay"]) == (0.01, 0.2)
+
+
+def test_the_loop_has_the_numbers_of_its_config() -> None:
+    config = config_of(
+        "optimizer=sgd", "search.epochs=7", "search.warmup_epochs=2", "search.drop_path=0.25",
+        "optimizer.weights.clip=3", "optimizer.alphas.order=finite_difference", "optimizer.alphas.first_order_epochs=1",
+        "optimizer.alphas.weight_decay=0.004", "curvature.every=3", "curvature.method=hessian",
+        "curvature.tolerance=0.01", "curvature.weight_decay=true",
+    )  # fmt: skip
+    settings = build_settings(config, 11)
+    assert vars(settings) == {
+        "epochs": 7, "steps_per_epoch": 11, "warmup_epochs": 2, "drop_path": 0.25, "clip": 3.0,
+        "order": "finite_difference", "first_order_epochs": 1, "curvature_every": 3, "curvature_full": True,
+        "curvature_tolerance": 0.01, "alpha_decay_in_curvature": 0.004,
+    }  # fmt: skip
+    assert build_settings(config_of("search.steps_per_epoch=5"), 11).steps_per_epoch == 5
+    assert build_settings(config_of(), 11).alpha_decay_in_curvature == 0.0
+    assert not build_settings(config_of(), 11).curvature_full
+
+
+def test_policies_have_the_numbers_of_their_config() -> None:
+    none, es, ada = (
+        build_regularization(config_of(f"regularization={name}", "curvature.every=3", *more))
+        for name, more in (
+            ("none", []),
+            ("es", ["regularization.rule=paper", "regularization.window=3", "regularization.start_epoch=1"]),
+            ("ada", ["regularization.raise_by=4", "regularization.cap=0.5", "regularization.factor=1.7"]),
+        )
+    )
+    assert (none.early_stopping, none.adaptive) == (None, None)
+    assert es.early_stopping is not None
+    assert es.adaptive is None
+    rule = es.early_stopping
+    assert (rule.rule, rule.window, rule.start_epoch, rule.delta, rule.every) == ("paper", 3, 1, 5, 3)
+    assert ada.early_stopping is not None
+    assert ada.adaptive is not None
+    assert (ada.early_stopping.factor, ada.adaptive.factor, ada.adaptive.cap) == (1.7, 4, 0.5)
+
+
+def test_provenance_says_where_a_genotype_is_from(tmp_path: Path) -> None:
+    config = smoke("seed=9")
+    said = provenance(config, tmp_path / "runs" / "mine")
+    assert (said["run"], said["task"], said["dataset"], said["seed"]) == ("mine", "disparity", "shapes3d", 9)
+    assert said["config_hash"] == config.fingerprint()
+    assert (said["autodisp"], said["torch"]) == (autodisp.__version__, torch.__version__)
+    json.dumps(said)
+
+
+def whole(config: SearchConfig, folder: Path) -> SearchParts:
+    folder.mkdir()
+    return build_search(config, build_data(config), folder, ConsoleProgress(io.StringIO()))
+
+
+def own_space(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    data = {**SPACES["autodispnet"].to_json(), "name": "mine"}
+    data = json.loads(json.dumps(data))
+    change(data)
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_a_space_of_ones_own_is_searched(tmp_path: Path, frames: Path) -> None:
+    """Reduction cells of one node, upsampling cells with another choice; the genotype is checked against the file."""
+
+    def change(data: dict[str, Any]) -> None:
+        data["cells"]["reduce"] = {"keep": [1], "nodes": [[[0, ["conv_3x3", "skip_connect"]], [1, ["conv_1x1"]]]]}
+        data["cells"]["upsample"]["nodes"][0] = [[source, ["none", "sep_conv_7x7"]] for source in range(4)]
+
+    file = own_space(tmp_path / "space.json", change)
+    config = stereo(frames, f"space.file={file}", "search.epochs=1", "search.steps_per_epoch=1")
+    parts = whole(config, tmp_path / "run")
+    try:
+        start = parts.begin()
+        outcome = parts.search.run()
+        path = parts.folder.finish(outcome.genotype, outcome.records[-1])
+    finally:
+        parts.close()
+    space = SearchSpace.load(file)
+    assert (
+        sum(alphas.numel() for alphas in parts.search.supernet.alphas) == space.alphas != SPACES["autodispnet"].alphas
+    )
+    genotype = load(path, space=space)
+    assert (genotype.space, len(genotype.cells["reduce"])) == ("mine", 1)
+    assert {name for name, _ in genotype.cells["upsample"][0]} == {"sep_conv_7x7"}
+    assert start.keys() >= {"constant", "valid/epe", "valid/loss"}
+    with pytest.raises(InputError, match=r"space 'mine'.*space\.file"):
+        load(path)
+
+
+def drop_upsampling(data: dict[str, Any]) -> None:
+    del data["cells"]["upsample"]
+
+
+def misspell(data: dict[str, Any]) -> None:
+    data["cells"]["normal"]["nodes"][1][0][1] = ["sep_conv_9x9"]
+
+
+def take_a_name(data: dict[str, Any]) -> None:
+    data["name"] = "autodispnet"
+    data["cells"]["normal"]["keep"] = [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (drop_upsampling, "has the cells normal, reduce but task=disparity needs normal, reduce, upsample"),
+        (misspell, "normal cell, node 1, edge from 0: operations ['sep_conv_9x9'] must be"),
+        (take_a_name, "name 'autodispnet' belongs to a built-in space"),
+        (lambda data: data.pop("flavour"), "not a search space (KeyError: 'flavour')"),
+    ],
+)
+def test_a_space_that_does_not_fit_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    file = own_space(tmp_path / "space.json", change)
+    with pytest.raises(InputError) as caught:
+        build_space(smoke(f"space.file={file}"))
+    assert says in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_whole_search_is_made_of(tmp_path: Path, frames: Path) -> None:
+    config = stereo(frames, "search.batch_size=3", "search.steps_per_epoch=null", "seed=4", "search.epochs=3")
+    parts = whole(config, tmp_path / "run")
+    search = parts.search
+    try:
+        weights, alphas = search.weight_stream.next(), search.alpha_stream.next()
+    finally:
+        parts.close()
+    assert search.settings.steps_per_epoch == 2  # of six samples a half
+    assert weights.left.shape == alphas.left.shape == (3, 3, 32, 48)
+    assert not torch.equal(weights.left, alphas.left)
+    assert search.supernet.device == torch.device("cpu")
+    rates = []
+    for _ in range(3):
+        rates.append(search.weight_optimizer.param_groups[0]["lr"])
+        search.weight_optimizer.step()
+        search.schedule.step()
+    last = search.weight_optimizer.param_groups[0]["lr"]
+    # 0.001 + 0.004 (1 + cos(pi k / 3)) / 2
+    assert [*rates, last] == pytest.approx([0.005, 0.004, 0.002, 0.001])
