@@ -12,8 +12,9 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/autodisp-search experiment=demo
 
+# One thread: operations as small as the tests' are slower on two, and much slower on two beside another program.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lint: $(READY)
 	$(BIN)/ruff check .
