@@ -105,8 +105,8 @@ def build_data(config: SearchConfig) -> SearchData:
     smaller, size = min(len(data.weight_half), len(data.alpha_half)), config.search.batch_size
     if smaller < size:
         raise InputError(
-            f"search.batch_size={size}: the smaller half of the training split has {smaller} samples; take a batch size "
-            "up to that, or more data"
+            f"search.batch_size={size}: the smaller half of the training split has {smaller} samples; "
+            "take a batch size up to that, or more data"
         )
     return data
 

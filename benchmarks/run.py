@@ -1,9 +1,9 @@
-"""Measures a search's steps in speed and memory, prints one table and writes the figures beside it as JSON.
+"""Measures the steps of a search in speed and memory, prints one table and writes the figures beside it as JSON.
 
     python -m benchmarks.run [--quick] [--full] [--cases darts s2] [--json runs/bench.json]
 
-Times are medians with the lowest and the highest run; where there are several implementations, their runs alternate.
-All measurements are gone through twice, so that a slow minute of the machine shows as spread.
+Times are medians with the lowest and the highest run. The runs of several implementations alternate; everything is
+gone through twice, so that a slow minute of the machine shows as spread and not as a result.
 """
 
 import argparse
@@ -13,20 +13,24 @@ import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 import autodisp
-from benchmarks.measure import CASES, FULL_HESSIAN, IMPLEMENTATIONS, WEIGHT_STEP, serve
+from benchmarks import measure
 
 MOST_RUNS = 50
 
@@ -36,9 +40,9 @@ class Plan:
     """How much is measured."""
 
     sweeps: int
-    """Times that all measurements are gone through."""
+    """Times that everything is gone through."""
     seconds: float
-    """For one measurement of one implementation in one sweep."""
+    """For one action in one sweep."""
     least_runs: int
     """However long they take."""
 
@@ -55,9 +59,8 @@ class Result:
     implementation: str
     seconds: list[float] = field(default_factory=list)
     """Of each run."""
-    idle_mib: float = 0.0
-    """Of a process that has only loaded its libraries."""
-    peak_mib: float = 0.0
+    memory: float = 0.0
+    """Peak above a process that has only loaded its libraries, MiB."""
     notes: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
 
@@ -66,66 +69,47 @@ class Result:
         """Seconds; NaN if it never ran."""
         return statistics.median(self.seconds) if self.seconds else float("nan")
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain data."""
-        spread = {"median": self.median, "lowest": min(self.seconds), "highest": max(self.seconds)}
-        return {**asdict(self), **(spread if self.seconds else {})}
-
 
 class Worker:
-    """The near end of a measuring process."""
+    """A process of its own for one action."""
 
-    def __init__(self, context: ForkServerContext, result: Result, *, folder: Path, threads: int) -> None:
+    def __init__(self, process: ProcessPoolExecutor, result: Result) -> None:
+        self.process = process
         self.result = result
-        self.pipe, far_end = context.Pipe()
-        names = (result.implementation, result.case, result.measurement)
-        self.process = context.Process(target=serve, args=(far_end, *names, str(folder), threads), daemon=True)
-        self.process.start()
-        far_end.close()
+        self.idle = 0.0
 
-    def ready(self) -> bool:
-        """Waits for the preparation; False if there is nothing to run."""
-        return self._hear()[0] == "ready"
+    def prepare(self, folder: str, threads: int) -> bool:
+        """Whether there is anything to run."""
+        names = (self.result.implementation, self.result.case, self.result.measurement)
+        try:
+            self.idle = self.process.submit(measure.prepare, *names, Path(folder), threads).result()
+        except measure.NotOffered:
+            return False
+        except Exception as error:
+            self.result.failure = "".join(traceback.format_exception(error))
+            return False
+        return True
 
     def run(self) -> float:
         """One run; the seconds it took from here."""
         began = time.perf_counter()
-        self.pipe.send(True)
-        kind, *said = self._hear()
-        if kind == "run":
-            self.result.seconds.append(said[0])
-            self.result.notes = said[1]
-        return time.perf_counter() - began
-
-    def finish(self) -> None:
-        """Ends the process and keeps what it says of its memory."""
-        if self.result.failure is None:
-            self.pipe.send(False)
-            kind, *said = self._hear()
-            if kind == "done":
-                self.result.idle_mib = said[0]
-                self.result.peak_mib = max(self.result.peak_mib, said[1])
-        self.process.join()
-
-    def _hear(self) -> tuple[Any, ...]:
-        if self.result.failure is not None:
-            return ("failed",)
         try:
-            message: tuple[Any, ...] = self.pipe.recv()
-        except EOFError:
-            self.process.join()
-            message = ("failed", f"the process ended with exit code {self.process.exitcode}; out of memory?")
-        if message[0] == "failed":
-            self.result.failure = message[1]
-        return message
+            seconds, notes, peak = self.process.submit(measure.run).result()
+        except Exception as error:
+            self.result.failure = "".join(traceback.format_exception(error))
+        else:
+            self.result.seconds.append(seconds)
+            self.result.notes = dict(notes)
+            self.result.memory = max(self.result.memory, peak - self.idle)
+        return time.perf_counter() - began
 
 
 def alternate(runs: Sequence[Callable[[], float]], plan: Plan) -> None:
-    """Runs all in turn, A B A B, until the slowest has had its time, each equally often.
+    """Runs all in turn, A B A B, each equally often, until the slowest has had its time.
 
     Args:
         runs: each returns the seconds it took.
-        plan: says how long and how often at least.
+        plan: says how long, and how often at least.
     """
     spent = [0.0] * len(runs)
     for turn in range(MOST_RUNS if runs else 0):
@@ -136,72 +120,68 @@ def alternate(runs: Sequence[Callable[[], float]], plan: Plan) -> None:
 
 
 def measure_all(
-    plan: Plan, cases: Iterable[str], implementations: Sequence[str], *, full: bool, folder: Path, threads: int
+    plan: Plan, cases: Iterable[str], implementations: Iterable[str], *, full: bool, threads: int, disk: Path
 ) -> list[Result]:
-    """Everything that the implementations offer, in the order of the cases and their measurements."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.measure"])
+    """Everything that the implementations offer, in the order of the cases and their measurements.
+
+    Args:
+        plan, cases, implementations: what.
+        full: the full Hessian too, in the first sweep only: it takes minutes.
+        threads: of torch.
+        disk: a folder on the disk that checkpoints are written to.
+    """
     groups = [
         [Result(case, measurement, name) for name in implementations]
         for case in cases
-        for measurement in (*CASES[case].measurements, *([FULL_HESSIAN] if full and case_searches(case) else []))
+        for measurement in (*measure.CASES[case].measurements, measure.FULL_HESSIAN)
+        if measurement != measure.FULL_HESSIAN or (full and measure.EIGENVALUE in measure.CASES[case].measurements)
     ]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.measure"])
     for sweep in range(plan.sweeps):
         for group in groups:
-            if sweep and group[0].measurement == FULL_HESSIAN:
-                continue  # takes minutes, and as many products as it has rows whatever happens
-            sys.stderr.write(f"sweep {sweep + 1}/{plan.sweeps}  {group[0].case}: {group[0].measurement}\n")
-            workers = [Worker(context, result, folder=folder, threads=threads) for result in group]
-            offered = [worker for worker in workers if worker.ready()]
-            alternate([worker.run for worker in offered], plan)
-            for worker in offered:
-                worker.finish()
+            if sweep and group[0].measurement == measure.FULL_HESSIAN:
+                continue
+            sys.stderr.write(f"[{sweep + 1}/{plan.sweeps}] {group[0].case}: {group[0].measurement}\n")
+            with ExitStack() as stack:
+                ready = []
+                for result in group:
+                    process = ProcessPoolExecutor(max_workers=1, mp_context=context)
+                    worker = Worker(stack.enter_context(process), result)
+                    if worker.prepare(stack.enter_context(tempfile.TemporaryDirectory(dir=disk)), threads):
+                        ready.append(worker.run)
+                alternate(ready, plan)
     return [result for group in groups for result in group if result.seconds or result.failure]
 
 
-def case_searches(case: str) -> bool:
-    """Whether the case has a search, and so a Hessian."""
-    return WEIGHT_STEP in CASES[case].measurements
-
-
 def table_of(results: Sequence[Result], title: str) -> Table:
-    """One row a measurement; the cost in weight steps of the same case and implementation beside the time."""
-    table = Table(title=title, caption="memory: peak above a process that has only loaded its libraries")
+    """One row a result, with its cost in weight steps of the same case and implementation."""
+    caption = "steps: time in weight steps · MiB: peak above a process that has only loaded its libraries"
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     several = len({result.implementation for result in results}) > 1
-    names = ["case", "measurement", *(["implementation"] if several else [])]
-    for name in names:
-        table.add_column(name)
-    for name in ("median", "lowest – highest", "runs", "weight steps", "memory", ""):
-        table.add_column(name, justify="right")
-    steps = {(r.case, r.implementation): r.median for r in results if r.measurement == WEIGHT_STEP}
-    before = None
-    for result in results:
-        if before not in (None, result.case):
-            table.add_section()
-        shown = [result.case if result.case != before else "", result.measurement]
-        before = result.case
-        figures = _figures(result, steps.get((result.case, result.implementation)))
-        table.add_row(*shown, *([result.implementation] if several else []), *figures)
+    for name in ("case", "measurement", *(["by"] if several else [])):
+        table.add_column(name, no_wrap=True)
+    for name in ("median", "range", "runs", "steps", "MiB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    steps = {(r.case, r.implementation): r.median for r in results if r.measurement == measure.WEIGHT_STEP}
+    for result, before in zip(results, [None, *results], strict=False):
+        notes = ", ".join(f"{value:.3g} {name}" for name, value in result.notes.items())
+        table.add_row(
+            result.case if before is None or before.case != result.case else "",
+            f"{result.measurement} ({notes})" if notes else result.measurement,
+            *([result.implementation] if several else []),
+            *_figures(result, steps.get((result.case, result.implementation))),
+        )
     return table
 
 
 def _figures(result: Result, weight_step: float | None) -> list[str]:
-    if not result.seconds:
-        return ["failed", "", "", "", "", ""]
-    notes = ", ".join(f"{value:.4g} {name}" for name, value in result.notes.items() if name != "eigenvalue")
-    return [
-        in_words(result.median),
-        f"{in_words(min(result.seconds))} – {in_words(max(result.seconds))}",
-        str(len(result.seconds)),
-        f"{result.median / weight_step:.2g}" if weight_step else "",
-        f"{result.peak_mib - result.idle_mib:.0f} MiB",
-        notes,
-    ]
-
-
-def in_words(seconds: float) -> str:
-    """A time with three digits."""
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+    if result.failure or not result.seconds:
+        return ["failed", "", "", "", ""]
+    factor, unit = (1000, "ms") if result.median < 1 else (1, "s")
+    median, lowest, highest = (f"{factor * x:.3g}" for x in (result.median, min(result.seconds), max(result.seconds)))
+    in_steps = f"{result.median / weight_step:.2g}" if weight_step else ""
+    return [f"{median} {unit}", f"{lowest}–{highest}", str(len(result.seconds)), in_steps, f"{result.memory:.0f}"]
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -220,23 +200,25 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options; leaves with exit code 2 and one line where they are wrong."""
+    """The options; leaves with exit code 2 where they are wrong."""
+    names = list(measure.IMPLEMENTATIONS)
+    cases = list(measure.CASES)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="Measures speed and memory.")
-    parser.add_argument("--quick", action="store_true", help="few runs of everything, in three minutes")
+    parser.add_argument("--quick", action="store_true", help="few runs of everything: two to four minutes")
     parser.add_argument("--full", action="store_true", help="the full Hessian as well, which takes minutes")
     parser.add_argument("--json", type=Path, default=Path("runs/bench.json"), help="where to write (%(default)s)")
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), help="(all)", metavar="CASE")
     parser.add_argument(
-        "--implementations", nargs="+", choices=list(IMPLEMENTATIONS), default=list(IMPLEMENTATIONS), metavar="NAME"
+        "--cases", nargs="+", choices=cases, default=cases, help=f"some of {', '.join(cases)}", metavar="C"
+    )
+    parser.add_argument(
+        "--implementations", nargs="+", choices=names, default=names, help="default: all", metavar="NAME"
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch (%(default)s)")
     options = parser.parse_args(arguments)
@@ -257,22 +239,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = machine(options.threads)
     results = measure_all(
         QUICK if options.quick else THOROUGH,
-        dict.fromkeys(options.cases),
+        list(dict.fromkeys(options.cases)),
         list(dict.fromkeys(options.implementations)),
         full=options.full,
-        folder=options.json.parent,
         threads=options.threads,
+        disk=options.json.parent,
     )
-    data = {"machine": about, "results": [result.as_json() for result in results]}
-    options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    threads = f"{options.threads} thread{'s' if options.threads > 1 else ''}"
+    figures = [{**asdict(result), "median": result.median if result.seconds else None} for result in results]
+    options.json.write_text(json.dumps({"machine": about, "results": figures}, indent=1) + "\n", encoding="utf-8")
     console = Console()
-    console.print(table_of(results, f"{about['processor']}, {threads}, torch {about['torch']}"))
-    console.print(f"figures of every run: {options.json}")
-    failed = [result for result in results if result.failure]
-    for result in failed:
-        sys.stderr.write(f"{result.implementation}, {result.case}, {result.measurement}: {result.failure}\n")
-    return 1 if failed else 0
+    if not console.is_terminal:
+        console = Console(width=110)
+    console.print(table_of(results, f"{about['processor']}, threads: {options.threads}, torch {about['torch']}"))
+    console.print(f"every run, and the machine: {options.json}", soft_wrap=True)
+    failures = [result for result in results if result.failure]
+    for result in failures:
+        sys.stderr.write(f"{result.case}, {result.measurement}, {result.implementation} failed:\n{result.failure}\n")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from autodisp.build import (
     build_weight_optimizer,
     provenance,
 )
+from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import MixedCells
 from autodisp.cells.genotype import load
 from autodisp.cells.operations import build_operation
@@ -141,6 +142,12 @@ def test_one_scene_cannot_be_halved(frames: Path) -> None:
         build_data(stereo(frames, f"dataset.excluded={excluded_but_one_scene(frames)}"))
 
 
+def test_a_batch_larger_than_a_half_is_refused(frames: Path) -> None:
+    assert len(build_data(stereo(frames, "search.batch_size=6")).weight_half) == 6
+    with pytest.raises(InputError, match=r"^search\.batch_size=7: the smaller half .* 6 samples"):
+        build_data(stereo(frames, "search.batch_size=7"))
+
+
 def excluded_but_one_scene(root: Path) -> Path:
     paths = (root / "frames_cleanpass").glob("TRAIN/*/*/left/*.png")
     listed = [str(path.relative_to(root / "frames_cleanpass")) for path in paths if "0001" not in path.parts]
@@ -159,10 +166,15 @@ def test_training_crops_and_validation_batches(frames: Path) -> None:
     for one, other in zip(first, second, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     # what is validated on is the middle of pictures of the architecture half, as they are
-    raw = data.alpha_half[0]
     top, left = (HEIGHT - 32) // 2, (WIDTH - 48) // 2
-    assert torch.equal(first[0].left[0], raw.left[:, top : top + 32, left : left + 48])
-    assert torch.equal(first[0].disparity[0], raw.disparity[:, top : top + 32, left : left + 48])
+    middles = [
+        [plane[:, top : top + 32, left : left + 48] for plane in data.alpha_half[index][:4]]
+        for index in range(len(data.alpha_half))
+    ]
+    for batch in first:
+        for position in range(2):
+            sample = [plane[position] for plane in batch[:4]]
+            assert any(all(map(torch.equal, sample, middle)) for middle in middles)
 
 
 def test_all_of_the_architecture_half_is_validated_on(frames: Path) -> None:
@@ -195,8 +207,9 @@ def test_images_are_halved_and_cropped_to_their_own_size(tmp_path: Path) -> None
     assert len(weights) == len(alphas) == 10
     assert not set(weights) & set(alphas)
     (batch,) = data.validation
-    assert torch.equal(batch.image[0], torch.from_numpy(images[alphas[0]]) / 255)
-    assert batch.label.tolist() == [index % 10 for index in alphas[:4]]
+    for image, label in zip(batch.image, batch.label.tolist(), strict=True):
+        (found,) = (index for index in alphas if torch.equal(image, torch.from_numpy(images[index]) / 255))
+        assert label == found % 10
     assert data.transform(data.weight_half[0], np.random.default_rng(0)).image.shape == (3, 32, 32)
 
 
@@ -400,7 +413,8 @@ def test_a_space_of_ones_own_is_searched(tmp_path: Path, frames: Path) -> None:
         data["cells"]["upsample"]["nodes"][0] = [[source, ["none", "sep_conv_7x7"]] for source in range(4)]
 
     file = own_space(tmp_path / "space.json", change)
-    config = stereo(frames, f"space.file={file}", "search.epochs=1", "search.steps_per_epoch=1")
+    brief = ["search.epochs=1", "search.steps_per_epoch=1", "curvature.tolerance=0.5"]
+    config = stereo(frames, f"space.file={file}", *brief)
     parts = whole(config, tmp_path / "run")
     try:
         start = parts.begin()
@@ -454,7 +468,10 @@ def test_a_space_that_does_not_fit_is_refused(
 
 
 def test_what_a_whole_search_is_made_of(tmp_path: Path, frames: Path) -> None:
-    config = stereo(frames, "search.batch_size=3", "search.steps_per_epoch=null", "seed=4", "search.epochs=3")
+    config = stereo(
+        frames, "search.batch_size=3", "search.steps_per_epoch=null", "seed=4", "search.epochs=3",
+        "network.batch_norm=false",
+    )  # fmt: skip
     parts = whole(config, tmp_path / "run")
     search = parts.search
     try:
@@ -464,7 +481,15 @@ def test_what_a_whole_search_is_made_of(tmp_path: Path, frames: Path) -> None:
     assert search.settings.steps_per_epoch == 2  # of six samples a half
     assert weights.left.shape == alphas.left.shape == (3, 3, 32, 48)
     assert not torch.equal(weights.left, alphas.left)
+    orders = [
+        [draw.index for k in range(4) for draw in stream._sampler.batch(k)]
+        for stream in (search.weight_stream, search.alpha_stream)
+    ]
+    assert orders[0] != orders[1], "the halves are drawn from independently"
     assert search.supernet.device == torch.device("cpu")
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in search.supernet.network.modules())
+    expected = Architecture(SPACES["autodispnet"], seed=4).alphas.values()
+    assert all(torch.equal(a, b) for a, b in zip(search.supernet.alphas, expected, strict=True))
     rates = []
     for _ in range(3):
         rates.append(search.weight_optimizer.param_groups[0]["lr"])

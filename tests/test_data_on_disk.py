@@ -86,7 +86,7 @@ def test_genuine_images_are_those_of_their_classes() -> None:
     assert (image.shape, image.dtype, type(label)) == ((3, 32, 32), torch.float32, int)
     blueness = train.images[:, 2].float().mean(dim=(1, 2)) - train.images[:, 0].float().mean(dim=(1, 2))
     by_class = {name: float(blueness[train.labels == index].mean()) for index, name in enumerate(train.classes)}
-    assert sorted(by_class, key=by_class.__getitem__)[-2:] in (["airplane", "ship"], ["ship", "airplane"])
+    assert set(sorted(by_class, key=by_class.__getitem__)[-2:]) == {"airplane", "ship"}
 
 
 @pytest.mark.parametrize(
@@ -97,19 +97,14 @@ def test_genuine_images_are_those_of_their_classes() -> None:
     ],
 )
 def test_a_search_on_genuine_data_ends_in_a_genotype(tmp_path: Path, name: str, overrides: list[str]) -> None:
-    fixed = [
-        "experiment=smoke",
-        "search.steps_per_epoch=2",
-        f"dataset.root={genuine(name)}",
-        f"run.folder={tmp_path / 'run'}",
-    ]
-    folder = search(compose("search", overrides=[*fixed, *overrides]))
+    place = [f"dataset.root={genuine(name)}", f"run.folder={tmp_path / 'run'}"]
+    brief = ["search.steps_per_epoch=2", "optimizer.alphas.order=first", "curvature.tolerance=0.5"]
+    folder = search(compose("search", overrides=["experiment=smoke", *place, *brief, *overrides]))
     genotype = load(folder / "genotype.json")
     assert genotype.provenance["epoch"] == 1
     start, *epochs = read_json_lines(folder / "metrics.jsonl")
     assert [record["epoch"] for record in epochs] == [0, 1]
     assert np.isfinite(start["constant"])
-    assert all(
-        np.isfinite([record["train/loss"], record["valid/loss"], record["eigenvalue"]]).all() for record in epochs
-    )
+    for record in epochs:
+        assert np.isfinite([record["train/loss"], record["valid/loss"], record["eigenvalue"]]).all()
     assert epochs[0]["alphas"] != epochs[1]["alphas"]

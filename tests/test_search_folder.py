@@ -122,13 +122,13 @@ def test_a_genotype_says_where_it_is_from(told: Told) -> None:
     }
 
 
-@pytest.mark.parametrize("unknown", [NAN, INF, -INF, None])
-def test_what_is_not_finite_is_null_in_a_genotype(told: Told, unknown: float | None) -> None:
-    told.epoch(0, unknown, **{"valid_discrete/epe": NAN})
-    text = (told.root / "genotypes" / "epoch_0000.json").read_text()
-    said = json.loads(text, parse_constant=pytest.fail)["provenance"]
-    assert said["eigenvalue"] is None
-    assert said["figure"]["value"] is None
+def test_what_is_not_finite_is_null_in_a_genotype(told: Told) -> None:
+    for number, unknown in enumerate((NAN, INF, -INF, None)):
+        told.epoch(number, unknown, **{"valid_discrete/epe": NAN})
+        text = (told.root / "genotypes" / f"epoch_{number:04d}.json").read_text()
+        said = json.loads(text, parse_constant=pytest.fail)["provenance"]
+        assert said["eigenvalue"] is None
+        assert said["figure"]["value"] is None
 
 
 def test_the_end_leaves_cells_drawings_and_curves(told: Told) -> None:
@@ -241,22 +241,14 @@ def test_pictures_are_drawn_now_and_then(told: Told, clock: Clock) -> None:
     """The first epoch, then the first one that ends half a minute after the last pictures."""
     curves = told.root / "curves.png"
     redrawn = []
-    for number, pause in enumerate((0.0, 0.4, 0.4, 0.4, 0.1, 5.0, 0.99, 0.01)):
+    for number, pause in enumerate((0.0, 0.4, 0.4, 0.4, 0.99, 0.01)):
         clock.now += pause * PICTURE_SECONDS
         curves.unlink(missing_ok=True)
         told.epoch(number, 0.5)
         redrawn.append(curves.is_file())
-    assert redrawn == [True, False, False, True, False, True, False, True]
-    assert told.drawn == [0, 3, 5, 7]
-    assert len(read_json_lines(told.root / "metrics.jsonl")) == 8, "records are never left out"
-
-
-def test_a_task_without_pictures_shows_none(tmp_path: Path) -> None:
-    told = Told(tmp_path)
-    told.folder.pictures = None
-    told.epoch(0, 0.5)
-    told.tracker.close()
-    assert told.drawn == []
+    assert redrawn == [True, False, False, True, False, True]
+    assert told.drawn == [0, 3, 5]
+    assert len(read_json_lines(told.root / "metrics.jsonl")) == 6, "records are never left out"
 
 
 @pytest.mark.parametrize("name", ["s1", "autodispnet"])

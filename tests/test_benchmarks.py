@@ -1,0 +1,175 @@
+"""The benchmark runs, on a search so small that nothing is learnt of its speed; it must not rot."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from rich.console import Console
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The module, from the checkout: no package holds it."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    GlobalHydra.instance().clear()
+    from benchmarks import measure
+
+    yield measure
+    measure._prepared.clear()
+
+
+@pytest.fixture
+def run(measure: ModuleType) -> ModuleType:
+    from benchmarks import run
+
+    return run
+
+
+def tiny(measure: ModuleType) -> object:
+    overrides = ("space=tiny81", "task=classification", "network=classification_tiny", "search.batch_size=2")
+    return measure.Case((*overrides, *measure.STILL))
+
+
+def test_every_action_runs(measure: ModuleType, tmp_path: Path) -> None:
+    notes = {}
+    for name in (*measure.SEARCH, measure.FULL_HESSIAN):
+        action = measure.prepare_autodisp(tiny(measure), name, tmp_path / name.replace(" ", "_"))
+        before = {} if action.warm_up is None else action.warm_up()
+        assert before == {}
+        notes[name] = dict(action.run())
+        assert dict(action.run()) == notes[name], "every run does the same work"
+    assert notes[measure.FULL_HESSIAN] == {"products": 12}
+    assert 2 <= notes[measure.EIGENVALUE]["products"] <= 12
+    written = (tmp_path / "checkpoint" / "checkpoints" / "epoch_0000.pt").stat().st_size
+    assert notes[measure.CHECKPOINT] == {"MB": written / 1e6}
+
+
+def test_pairs_are_drawn(measure: ModuleType, tmp_path: Path) -> None:
+    sizes = ("dataset.height=32", "dataset.width=64", "dataset.max_disparity=16")
+    action = measure.prepare_autodisp(measure.Case((*sizes, *measure.STILL)), measure.PAIR, tmp_path)
+    assert action.run() == {}
+    assert action.pieces == measure.PAIRS
+
+
+def test_what_is_not_offered_is_said_so(measure: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(measure.NotOffered, match="no measurement 'nap'"):
+        measure.prepare_autodisp(tiny(measure), "nap", tmp_path)
+
+
+def test_every_case_composes(measure: ModuleType) -> None:
+    for case in measure.CASES.values():
+        config = measure.config_of(case)
+        assert config.optimizer.weights.learning_rate == config.optimizer.alphas.learning_rate == 0
+    assert config.dataset.name == "shapes3d"
+    demo = measure.config_of(measure.CASES["autodispnet"])
+    assert (demo.search.batch_size, demo.network.channels, demo.dataset.width) == (2, 4, 384)
+
+
+def test_a_process_measures(measure: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The two functions that a measuring process calls, here in this one."""
+    monkeypatch.setitem(measure.CASES, "tiny", tiny(measure))
+    monkeypatch.setattr(measure.torch, "set_num_threads", lambda threads: None)
+    idle = measure.prepare("autodisp", "tiny", measure.WEIGHT_STEP, tmp_path, 1)
+    seconds, notes, peak = measure.run()
+    assert seconds > 0
+    assert notes == {}
+    assert 10 < idle <= peak < 2**17, "MiB"
+
+
+def test_runs_alternate(run: ModuleType) -> None:
+    order = ""
+
+    def taking(name: str, seconds: float) -> float:
+        nonlocal order
+        order += name
+        return seconds
+
+    runs = [lambda: taking("A", 1.0), lambda: taking("B", 4.0)]
+    run.alternate(runs, run.Plan(sweeps=1, seconds=10.0, least_runs=2))
+    assert order == "ABABAB", "until the slower one has had its time"
+    order = ""
+    run.alternate(runs, run.Plan(sweeps=1, seconds=0.1, least_runs=2))
+    assert order == "ABAB"
+    run.alternate([], run.QUICK)
+    order = ""
+    run.alternate([lambda: taking("A", 0.0)], run.THOROUGH)
+    assert len(order) == run.MOST_RUNS
+
+
+def test_the_table_compares_within_case_and_implementation(run: ModuleType, measure: ModuleType) -> None:
+    results = [
+        run.Result("s2", measure.WEIGHT_STEP, "autodisp", [0.2, 0.1, 0.3], memory=100.4),
+        run.Result("s2", measure.WEIGHT_STEP, "textbook", [0.5], memory=50.0),
+        run.Result("s2", measure.EIGENVALUE, "autodisp", [3.0], notes={"products": 11}),
+        run.Result("s2", measure.EIGENVALUE, "textbook", failure="no memory"),
+    ]
+    assert results[0].median == 0.2
+    out = io.StringIO()
+    Console(file=out, width=80).print(run.table_of(results, "title"))
+    text = out.getvalue()
+    for word in ("200 ms", "100–300", "500 ms", "textbook", "eigenvalue (11 products)", "3 s", "failed"):
+        assert word in text
+    row = next(line for line in text.splitlines() if "eigenvalue (11" in line)
+    assert row.split()[-2:] == ["15", "0"], "in weight steps of the same implementation"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--cases", "s9"], "invalid choice: 's9'"),
+        (["--threads", "0"], "--threads 0: must be at least 1"),
+        (["--json", "."], "--json .: is a folder"),
+        (["--json", "file/b.json"], "--json file/b.json: its folder cannot be made"),
+    ],
+)
+def test_wrong_options_are_refused(
+    run: ModuleType,
+    arguments: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as caught:
+        run.parse_arguments(arguments)
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_the_program_writes_what_it_measured(
+    run: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {}
+
+    def measured(plan: object, cases: list[str], implementations: list[str], **more: object) -> list[object]:
+        asked.update(more, plan=plan, cases=cases, implementations=implementations)
+        return [run.Result("s2", "weight step", "autodisp", [0.25, 0.75], memory=9.0)]
+
+    monkeypatch.setattr(run, "measure_all", measured)
+    path = tmp_path / "new" / "bench.json"
+    assert run.main(["--quick", "--json", str(path), "--cases", "s2", "s2", "--threads", "3"]) == 0
+    assert (asked["plan"], asked["cases"], asked["threads"], asked["full"]) == (run.QUICK, ["s2"], 3, False)
+    data = json.loads(path.read_text())
+    assert data["machine"].keys() >= {"processor", "cores", "threads", "torch", "python", "load_before"}
+    (result,) = data["results"]
+    assert (result["seconds"], result["median"], result["memory"]) == ([0.25, 0.75], 0.5, 9.0)
+    assert "500 ms" in capsys.readouterr().out
+
+
+def test_a_failure_is_told_and_the_exit_code_says_so(
+    run: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = run.Result("s2", "weight step", "autodisp", failure="Traceback: no memory")
+    monkeypatch.setattr(run, "measure_all", lambda *_, **__: [failed])
+    assert run.main(["--json", str(tmp_path / "b.json")]) == 1
+    captured = capsys.readouterr()
+    assert "s2, weight step, autodisp failed:\nTraceback: no memory" in captured.err
+    assert json.loads((tmp_path / "b.json").read_text())["results"][0]["median"] is None
