@@ -94,9 +94,14 @@ def show_summary(
     for line in outcome.genotype.in_words().splitlines():
         kind, _, words = line.partition(": ")
         table.add_row(f"found {kind} cell", words.replace("; ", "\n"))
-    table.add_row("files", f"{folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)")
-    table.add_row("next", f"tensorboard --logdir {folder}/tensorboard")
-    Console(soft_wrap=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    # Outside the table, which would break or cut paths that are to be copied.
+    for line in (
+        f"files: {folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)",
+        f"next:  tensorboard --logdir {folder}/tensorboard",
+    ):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def main() -> None:
