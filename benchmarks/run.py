@@ -77,6 +77,7 @@ class Worker:
         self.process = process
         self.result = result
         self.idle = 0.0
+        self.failed = False
 
     def prepare(self, folder: str, threads: int) -> bool:
         """Whether there is anything to run."""
@@ -86,22 +87,28 @@ class Worker:
         except measure.NotOffered:
             return False
         except Exception as error:
-            self.result.failure = "".join(traceback.format_exception(error))
+            self._fail(error)
             return False
         return True
 
     def run(self) -> float:
         """One run; the seconds it took from here."""
+        if self.failed:
+            return 0.0
         began = time.perf_counter()
         try:
             seconds, notes, peak = self.process.submit(measure.run).result()
         except Exception as error:
-            self.result.failure = "".join(traceback.format_exception(error))
+            self._fail(error)
         else:
             self.result.seconds.append(seconds)
             self.result.notes = dict(notes)
             self.result.memory = max(self.result.memory, peak - self.idle)
         return time.perf_counter() - began
+
+    def _fail(self, error: Exception) -> None:
+        self.failed = True
+        self.result.failure = "".join(traceback.format_exception(error))
 
 
 def alternate(runs: Sequence[Callable[[], float]], plan: Plan) -> None:
@@ -155,8 +162,11 @@ def measure_all(
 
 
 def table_of(results: Sequence[Result], title: str) -> Table:
-    """One row a result, with its cost in weight steps of the same case and implementation."""
-    caption = "steps: time in weight steps · MiB: peak above a process that has only loaded its libraries"
+    """One row a result, with its cost in weight steps of the same case and implementation.
+
+    An action whose process died in one sweep keeps the figures of the other.
+    """
+    caption = "steps: time in weight steps · MiB: peak above a process that has only loaded its libraries · †: failed"
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     several = len({result.implementation for result in results}) > 1
     for name in ("case", "measurement", *(["by"] if several else [])):
@@ -168,7 +178,7 @@ def table_of(results: Sequence[Result], title: str) -> Table:
         notes = ", ".join(f"{value:.3g} {name}" for name, value in result.notes.items())
         table.add_row(
             result.case if before is None or before.case != result.case else "",
-            f"{result.measurement} ({notes})" if notes else result.measurement,
+            (f"{result.measurement} ({notes})" if notes else result.measurement) + (" †" if result.failure else ""),
             *([result.implementation] if several else []),
             *_figures(result, steps.get((result.case, result.implementation))),
         )
@@ -176,10 +186,11 @@ def table_of(results: Sequence[Result], title: str) -> Table:
 
 
 def _figures(result: Result, weight_step: float | None) -> list[str]:
-    if result.failure or not result.seconds:
+    if not result.seconds:
         return ["failed", "", "", "", ""]
     factor, unit = (1000, "ms") if result.median < 1 else (1, "s")
-    median, lowest, highest = (f"{factor * x:.3g}" for x in (result.median, min(result.seconds), max(result.seconds)))
+    times = (factor * seconds for seconds in (result.median, min(result.seconds), max(result.seconds)))
+    median, lowest, highest = (f"{x:.0f}" if x >= 100 else f"{x:.3g}" for x in times)
     in_steps = f"{result.median / weight_step:.2g}" if weight_step else ""
     return [f"{median} {unit}", f"{lowest}–{highest}", str(len(result.seconds)), in_steps, f"{result.memory:.0f}"]
 

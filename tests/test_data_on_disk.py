@@ -98,7 +98,7 @@ def test_genuine_images_are_those_of_their_classes() -> None:
 )
 def test_a_search_on_genuine_data_ends_in_a_genotype(tmp_path: Path, name: str, overrides: list[str]) -> None:
     place = [f"dataset.root={genuine(name)}", f"run.folder={tmp_path / 'run'}"]
-    brief = ["search.steps_per_epoch=2", "optimizer.alphas.order=first", "curvature.tolerance=0.5"]
+    brief = ["search.steps_per_epoch=1", "optimizer.alphas.order=first", "curvature.tolerance=0.5"]
     folder = search(compose("search", overrides=["experiment=smoke", *place, *brief, *overrides]))
     genotype = load(folder / "genotype.json")
     assert genotype.provenance["epoch"] == 1
