@@ -32,6 +32,7 @@ from autodisp.report.disparity_pictures import panel
 from autodisp.report.search_folder import SearchFolder
 from autodisp.run_state import Checkpoints
 from autodisp.search.adaptive import AdaptiveRegularization
+from autodisp.search.curvature import preserved_rng
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.search.loop import Search, Settings
 from autodisp.search.regularization import Regularization
@@ -143,15 +144,22 @@ def _image_data(config: SearchConfig) -> SearchData:
 
 
 def _validation(config: SearchConfig, half: Part[Any]) -> Iterable[Any]:
-    """The first batches of a half, without augmentation."""
+    """Batches from all over a half, without augmentation; always the same."""
     batches = config.search.validation_batches
-    indices = half.indices if batches is None else half.indices[: batches * config.search.batch_size]
+    limit = None if batches is None else batches * config.search.batch_size
+    indices = [half.indices[place] for place in subset(len(half), limit=limit, seed=config.seed)]
     return fixed_batches(Part(half.dataset, indices, half.transform), config.search.batch_size)
 
 
 def build_style(config: SearchConfig, space: SearchSpace, *, affine: bool = False) -> Style:
     """How the convolutions are written: the space's flavour, normalised as the network's config says."""
-    return Style(flavour=space.flavour, batch_norm=getattr(config.network, "batch_norm", True), affine=affine)
+    batch_norm = getattr(config.network, "batch_norm", True)
+    if space.flavour == "darts" and not batch_norm:
+        raise InputError(
+            f"network.batch_norm=false: space '{space.name}' is of the darts flavour, which always normalises; "
+            "leave it true, or write the space in the dense flavour"
+        )
+    return Style(flavour=space.flavour, batch_norm=batch_norm, affine=affine)
 
 
 def build_task(config: SearchConfig, data: SearchData) -> Task:
@@ -340,7 +348,8 @@ def provenance(config: SearchConfig, folder: Path) -> Mapping[str, Any]:
 def _disparity_pictures(supernet: Supernet, data: SearchData) -> Callable[[], Mapping[str, npt.NDArray[np.uint8]]]:
     def draw() -> Mapping[str, npt.NDArray[np.uint8]]:
         batch = supernet.to_device(next(iter(data.validation)))
-        predicted = supernet.predict(batch).disparity
+        with preserved_rng():  # pictures come by the clock; a noise operation must not make the search depend on it
+            predicted = supernet.predict(batch).disparity
         picture = panel(batch.left[0], batch.disparity[0], predicted[0].clamp(min=0.0), batch.valid[0])
         return {"prediction": picture}
 

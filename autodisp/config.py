@@ -192,7 +192,7 @@ class DisparityNetworkConfig:
     batch_norm: bool = True
 
     def __post_init__(self) -> None:
-        need_at_least("network", self, channels=1, encoder_cells=2, decoder_cells=1, max_displacement=1)
+        need_at_least("network", self, channels=1, stem_scale=0.0, encoder_cells=2, decoder_cells=1, max_displacement=1)
         need(self.encoder_cells % 2 == 0, "network.encoder_cells", self.encoder_cells, "even (normal, reduction, ...)")
         most = self.encoder_cells // 2 + 1
         need(
@@ -200,12 +200,6 @@ class DisparityNetworkConfig:
         )
         need_choice("network.head", self.head, ("regression", "matching"))
         need(int(self.stem_scale * self.channels) >= 1, "network.stem_scale", self.stem_scale, "at least 1 / channels")
-        need(
-            self.channels * 2 ** (self.encoder_cells // 2 + 1) % 2**self.decoder_cells == 0,
-            "network.channels",
-            self.channels,
-            f"divisible by {2 ** max(0, self.decoder_cells - self.encoder_cells // 2 - 1)}",
-        )
 
 
 @dataclass(frozen=True)
@@ -383,6 +377,7 @@ class SearchConfig:
             raise InputError(f"network={self.network.name} does not fit task={task}: take network={task}")
         self._check_space(task)
         self._check_regularization()
+        self._check_size()
         need(
             self.search.warmup_epochs < self.search.epochs,
             "search.warmup_epochs",
@@ -408,6 +403,24 @@ class SearchConfig:
             raise InputError(
                 "regularization=ada multiplies optimizer.weights.weight_decay, which is 0: start from 3e-4, "
                 "or use regularization=es"
+            )
+        cap, decay = self.regularization.cap, self.optimizer.weights.weight_decay
+        if self.regularization.name == "ada" and decay >= cap:
+            raise InputError(
+                f"regularization.cap={cap}: must be above optimizer.weights.weight_decay={decay}, or it is never raised"
+            )
+
+    def _check_size(self) -> None:
+        """Batch normalisation compares pixels: a single one at the coarsest level makes torch give up."""
+        if self.task.name != "disparity" or not self.network.batch_norm:
+            return
+        whole = [self.dataset.height, self.dataset.width] if isinstance(self.dataset, Shapes3DConfig) else None
+        size = self.dataset.crop or whole
+        stride = 8 * 2 ** (self.network.encoder_cells // 2)
+        if size is not None and max(size) <= stride:
+            raise InputError(
+                f"network.encoder_cells={self.network.encoder_cells}: with a stride of {stride} one pixel is left "
+                f"of {size[0]}x{size[1]} for batch normalisation: take larger pictures or crops, or fewer encoder cells"
             )
 
     def as_dict(self) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from autodisp.config import one_line
 from autodisp.errors import InputError
 
 WRONG_INPUT = 2
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
 
 
 def run_program(hydra_main: Callable[[], None]) -> None:
@@ -24,7 +26,11 @@ def run_program(hydra_main: Callable[[], None]) -> None:
     # Hydra would print its own message and leave with 1; with this it lets exceptions through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     with wrong_input_leaves():
-        hydra_main()
+        try:
+            hydra_main()
+        except KeyboardInterrupt:
+            print(f"{program_name()}: interrupted", file=sys.stderr)  # noqa: T201
+            sys.exit(INTERRUPTED)
 
 
 @contextmanager

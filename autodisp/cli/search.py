@@ -7,7 +7,15 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from autodisp.build import SearchParts, build_data, build_device, build_regularization, build_search, build_space
+from autodisp.build import (
+    SearchParts,
+    build_data,
+    build_device,
+    build_regularization,
+    build_search,
+    build_space,
+    build_style,
+)
 from autodisp.cli.program import run_program, wrong_input_leaves
 from autodisp.config import SearchConfig, parse
 from autodisp.errors import InputError
@@ -38,6 +46,7 @@ def search(tree: DictConfig) -> Path:
         parts = build_search(config, data, folder, console)
         try:
             console.message(f"run folder: {folder}")
+            tell_what_cannot_happen(config, parts, console)
             start = parts.begin()
             console.start(config.search.epochs, parts.search.settings.steps_per_epoch)
             outcome = parts.search.run()
@@ -51,9 +60,20 @@ def search(tree: DictConfig) -> Path:
 
 def check_parts(config: SearchConfig) -> None:
     """Builds what is cheap and may refuse its settings, and lets it go."""
-    build_space(config)
+    build_style(config, build_space(config))
     build_device(config.run.device)
     build_regularization(config)
+
+
+def tell_what_cannot_happen(config: SearchConfig, parts: SearchParts, console: ConsoleProgress) -> None:
+    """Says so where the search is too short for its policy ever to decide."""
+    rule = parts.search.regularization.early_stopping
+    if rule is not None and rule.earliest_decision >= config.search.epochs - 1:
+        console.message(
+            f"regularization={config.regularization.name} cannot act: its first decision is possible after epoch "
+            f"{rule.earliest_decision}, and it is not asked at the last of {config.search.epochs} epochs; raise "
+            "search.epochs, or lower regularization.start_epoch, window, delta or curvature.every"
+        )
 
 
 def make_run_folder(folder: Path) -> Path:
@@ -79,12 +99,13 @@ def show_summary(
     figure = parts.search.supernet.task.figure
     valid, discrete = f"valid/{figure.name}", f"valid_discrete/{figure.name}"
     last = outcome.records[-1]
+    found = next(record for record in reversed(outcome.records) if record["epoch"] == outcome.epoch)
     eigenvalues = [record["eigenvalue"] for record in outcome.records if "eigenvalue" in record]
     table = Table(title=f"search of {config.task.name} on {config.dataset.name}", show_header=False)
     table.add_row(f"validation {figure.name}, best constant", f"{start['constant']:.2f} {figure.unit}")
     table.add_row(f"validation {figure.name}, at the start", f"{start[valid]:.2f} {figure.unit}")
     table.add_row(f"validation {figure.name}, at the end", f"{last[valid]:.2f} {figure.unit}")
-    table.add_row("  with the found cells only, not retrained", f"{last[discrete]:.2f} {figure.unit}")
+    table.add_row("  with the found cells only, not retrained", f"{found[discrete]:.2f} {figure.unit}")
     table.add_row("dominant eigenvalue, first and last", f"{eigenvalues[0]:.4g}, {eigenvalues[-1]:.4g}")
     if outcome.stopped:
         decision = outcome.stopped.decision
