@@ -21,8 +21,9 @@ import cv2
 import torch
 from hydra import compose, initialize_config_module
 
-from autodisp.build import SearchData, build_data, build_search, build_stereo_dataset
-from autodisp.config import SearchConfig, parse
+from autodisp.build.data import build_stereo_dataset
+from autodisp.build.search import SearchData, build_data, build_search
+from autodisp.config.search import SearchConfig, parse
 from autodisp.datasets.samples import LabelledImage
 from autodisp.search.bilevel import Order
 from autodisp.search.loop import Search
@@ -94,7 +95,7 @@ CASES = {
 
 def config_of(case: Case) -> SearchConfig:
     """The typed config of a case."""
-    with initialize_config_module("autodisp.configs", version_base="1.3"):
+    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
         return parse(compose("search", overrides=list(case.overrides)))
 
 
@@ -162,7 +163,7 @@ def _random_images(config: SearchConfig) -> SearchData:
 
 
 def _drawing_of_pairs(config: SearchConfig) -> Action:
-    dataset = build_stereo_dataset(config)
+    dataset = build_stereo_dataset(config.dataset, seed=config.seed)
     cv2.setNumThreads(1)  # as in a loader's worker
 
     def run() -> Notes:

@@ -14,19 +14,18 @@ from hydra.core.global_hydra import GlobalHydra
 from scipy.io import savemat
 
 import autodisp
-from autodisp.build import (
+from autodisp.build.networks import build_device, build_style
+from autodisp.build.search import (
     SearchData,
     SearchParts,
     build_alpha_optimizer,
     build_data,
-    build_device,
     build_regularization,
     build_search,
+    build_search_task,
     build_settings,
     build_space,
-    build_style,
     build_supernet,
-    build_task,
     build_weight_optimizer,
     provenance,
 )
@@ -35,7 +34,7 @@ from autodisp.cells.cell import MixedCells
 from autodisp.cells.genotype import load
 from autodisp.cells.operations import build_operation
 from autodisp.cells.spaces import SPACES, SearchSpace
-from autodisp.config import SearchConfig, parse
+from autodisp.config.search import SearchConfig, parse
 from autodisp.datasets.flyingthings3d import write_frame
 from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
@@ -50,7 +49,7 @@ SCENES = (1, 3, 2, 4, 2)
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
     GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs", version_base="1.3"):
+    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
         yield
 
 
@@ -184,6 +183,46 @@ def test_all_of_the_architecture_half_is_validated_on(frames: Path) -> None:
     assert batches[0].left.shape[-2:] == (HEIGHT, WIDTH)
 
 
+def test_validation_spans_the_half(frames: Path) -> None:
+    """Not the first frames in path order, which are all of one scene."""
+    config = stereo(frames, "search.validation_batches=2", "search.batch_size=1", "dataset.crop=null")
+    data = build_data(config)
+    batches = list(data.validation)
+    chosen = [
+        next(i for i in range(len(data.alpha_half)) if torch.equal(data.alpha_half[i].left, batch.left[0]))
+        for batch in batches
+    ]
+    assert len(set(chosen)) == 2
+    seeds = range(6)
+    starts = {
+        tuple(
+            build_data(
+                stereo(frames, "search.validation_batches=2", "search.batch_size=1", f"seed={seed}")
+            ).validation.dataset.indices
+        )
+        == tuple(build_data(stereo(frames, f"seed={seed}")).alpha_half.indices[:2])
+        for seed in seeds
+    }
+    assert False in starts
+
+
+def test_pictures_leave_the_random_state_alone(tmp_path: Path, frames: Path) -> None:
+    """They come by the clock, and a noise operation draws."""
+
+    def noisy(data: dict[str, Any]) -> None:
+        data["cells"]["normal"]["nodes"][0][0][1] = ["noise", "skip_connect"]
+
+    file = own_space(tmp_path / "space.json", noisy)
+    parts = whole(stereo(frames, f"space.file={file}"), tmp_path / "run")
+    try:
+        assert parts.folder.pictures is not None
+        before = torch.get_rng_state()
+        parts.folder.pictures()
+        assert torch.equal(torch.get_rng_state(), before)
+    finally:
+        parts.close()
+
+
 def test_half_resolution_reaches_the_reader(frames: Path) -> None:
     config = stereo(frames, "dataset.half_resolution=true", "dataset.crop=null")
     assert build_data(config).weight_half[0].disparity.shape == (1, HEIGHT // 2, WIDTH // 2)
@@ -227,7 +266,9 @@ def test_what_a_dataset_says_of_itself_reaches_network_and_augmentation(
     config = smoke("task=classification", f"dataset={dataset}", f"dataset.root={tmp_path}")
     data = build_data(config)
     space = SPACES["darts"]
-    network: Any = build_task(config, data).build_network(MixedCells(space, style=build_style(config, space)))
+    network: Any = build_search_task(config, data).build_network(
+        MixedCells(space, style=build_style(config.network, space))
+    )
     assert network.classifier.out_features == data.classes == 10
     assert network.mean.flatten().tolist() == pytest.approx(mean, abs=1e-4)
     assert network.std.flatten().tolist() == pytest.approx(data.std)
@@ -240,24 +281,32 @@ def test_what_a_dataset_says_of_itself_reaches_network_and_augmentation(
 def test_the_network_has_the_numbers_of_its_config() -> None:
     config = config_of(
         "network=disparity_tiny", "network.channels=3", "network.encoder_cells=4", "network.decoder_cells=2",
-        "network.max_displacement=5", "network.head=regression", "dataset.max_disparity=20", "task.volume_weight=0.5",
+        "network.max_displacement=5", "network.head=regression", "dataset.max_disparity=20",
     )  # fmt: skip
-    task: Any = build_task(config, SearchData([], [], lambda sample, _: sample, []))
+    task: Any = build_search_task(config, SearchData([], [], lambda sample, _: sample, []))
     space = build_space(config)
-    network = task.build_network(MixedCells(space, style=build_style(config, space)))
+    network = task.build_network(MixedCells(space, style=build_style(config.network, space)))
     assert (len(network.encoder), len(network.decoder), network.max_displacement) == (4, 2, 5)
     assert network.siamese.channels == 6
     assert network.matching is None
-    assert task.volume_weight == 0.5
-    matching: Any = build_task(config_of("dataset.max_disparity=20"), SearchData([], [], lambda sample, _: sample, []))
-    head = matching.build_network(MixedCells(space, style=build_style(config, space))).matching
+    matching: Any = build_search_task(
+        config_of("dataset.max_disparity=20"), SearchData([], [], lambda sample, _: sample, [])
+    )
+    head = matching.build_network(MixedCells(space, style=build_style(config.network, space))).matching
     assert head.bins == 6  # 0, 4, ..., 20
+
+
+@pytest.mark.parametrize(("given", "expected"), [("null", 1.0), ("0.5", 0.5)])
+def test_the_weight_of_the_volume(given: str, expected: float) -> None:
+    config = config_of(f"task.volume_weight={given}")
+    task: Any = build_search_task(config, SearchData([], [], lambda sample, _: sample, []))
+    assert task.volume_weight == expected
 
 
 @pytest.mark.parametrize("norm", [True, False])
 def test_batch_normalisation_can_be_left_out_of_the_dense_flavour(norm: bool) -> None:
     config = smoke(f"network.batch_norm={norm}")
-    style = build_style(config, build_space(config))
+    style = build_style(config.network, build_space(config))
     layers = build_operation("sep_conv_3x3", channels=2, style=style).modules()
     assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in layers) == norm
 
@@ -284,8 +333,8 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def supernet_of(config: SearchConfig, space: SearchSpace, *, seed: int = 0) -> Supernet:
-    task = build_task(config, SearchData([], [], lambda sample, _: sample, [], classes=4))
-    cells = MixedCells(space, style=build_style(config, space))
+    task = build_search_task(config, SearchData([], [], lambda sample, _: sample, [], classes=4))
+    cells = MixedCells(space, style=build_style(config.network, space))
     return build_supernet(task, cells, space, seed=seed, device=torch.device("cpu"))
 
 

@@ -1,5 +1,6 @@
 """Every YAML composes, parses and builds; what does not fit is refused by name in one line."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,26 +9,27 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from autodisp.build import (
+from autodisp.build.networks import build_style
+from autodisp.build.search import (
     SearchData,
     build_alpha_optimizer,
     build_regularization,
+    build_search_task,
     build_settings,
     build_space,
-    build_style,
-    build_task,
     build_weight_optimizer,
 )
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import MixedCells
-from autodisp.config import SearchConfig, parse
+from autodisp.cells.spaces import SPACES
+from autodisp.config.search import SearchConfig, parse
 from autodisp.errors import InputError
 from autodisp.search.supernet import Supernet
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CHOICES = [
     f"{folder.name}={path.stem}"
-    for folder in sorted(CONFIGS.iterdir())
+    for folder in sorted((CONFIGS / "search").iterdir())
     if folder.is_dir()
     for path in sorted(folder.glob("*.yaml"))
 ]
@@ -37,7 +39,7 @@ CLASSIFICATION = ("cifar10", "cifar100", "svhn", "classification", "s1", "s2", "
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
     GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs", version_base="1.3"):
+    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
         yield
 
 
@@ -52,9 +54,9 @@ def test_every_choice_builds(choice: str) -> None:
     task = ["task=classification"] if name.startswith(CLASSIFICATION) and not choice.startswith("task") else []
     config = config_of(*task, choice)
     space = build_space(config)
-    built = build_task(config, SearchData([], [], lambda sample, _: sample, [], classes=10))
+    built = build_search_task(config, SearchData([], [], lambda sample, _: sample, [], classes=10))
     with torch.device("meta"):
-        network = built.build_network(MixedCells(space, style=build_style(config, space)))
+        network = built.build_network(MixedCells(space, style=build_style(config.network, space)))
         supernet = Supernet(built, network, Architecture(space))
     assert set(built.kinds) == set(space.kinds)
     build_weight_optimizer(config, supernet)
@@ -121,14 +123,21 @@ def test_the_published_numbers() -> None:
         (["dataset.crop=[256,256]"], "no larger than the pictures, 192x384"),
         (["dataset.max_disparity=400"], "dataset.max_disparity=400: must be below width=384"),
         (["+dataset.hieght=3"], "dataset.hieght: no such setting; did you mean 'height'?"),
-        (["+extra.thing=1"], "extra: no such section; there are augmentation"),
+        (["+extra.thing=1"], "extra: no such section or setting; there are augmentation"),
         (["dataset.crop=5"], "dataset.crop: must be a list, such as [1,2]"),
         (["seed=-1"], "seed=-1: must be at least 0"),
-        (["seed=x"], "seed=x: must be a whole number"),
+        (["seed=x"], "seed: Value 'x' of type 'str' could not be converted to Integer"),
         (["curvature.every=0"], "curvature.every=0: must be at least 1"),
         (["run.device=tpu"], "run.device=tpu: must be one of auto, cpu, cuda"),
         (["space.name=s9"], "space.name=s9: must be one of"),
         (["task=classification", "dataset.limit=1"], "dataset.limit=1: must be at least 4"),
+        (["task.volume_weight=2", "network.head=regression"], "task.volume_weight=2.0: weighs the volume of"),
+        (["network.stem_scale=nan"], "network.stem_scale=nan: must be at least 0"),
+        (["network.stem_scale=0.2"], "network.stem_scale=0.2: must be at least 1 / channels"),
+        (["network.encoder_cells=10", "network.decoder_cells=2", "dataset.crop=[64,128]"],
+         "with a stride of 256 one pixel is left of 64x128"),
+        (["regularization=ada", "optimizer.weights.weight_decay=0.03"],
+         "regularization.cap=0.03: must be above optimizer.weights.weight_decay=0.03"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(overrides: list[str], says: str) -> None:
@@ -143,3 +152,11 @@ def test_the_fingerprint_is_of_what_the_result_depends_on() -> None:
     assert config_of("run.folder=elsewhere", "run.workers=0").fingerprint() == base
     assert config_of("seed=1").fingerprint() != base
     assert config_of("optimizer.weights.learning_rate=0.01").fingerprint() != base
+
+
+def test_the_darts_flavour_always_normalises(tmp_path: Path) -> None:
+    space = SPACES["autodispnet"].to_json() | {"flavour": "darts", "name": "mine"}
+    (tmp_path / "space.json").write_text(json.dumps(space))
+    config = config_of(f"space.file={tmp_path / 'space.json'}", "network.batch_norm=false")
+    with pytest.raises(InputError, match=r"network\.batch_norm=false: space 'mine' is of the darts flavour"):
+        build_style(config.network, build_space(config))

@@ -32,7 +32,7 @@ def genuine(name: str) -> Path:
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
     GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs", version_base="1.3"):
+    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
         yield
 
 

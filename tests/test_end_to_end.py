@@ -25,7 +25,7 @@ STEREO = ["dataset.crop=[32,48]", "dataset.max_disparity=16"]
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
     GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs", version_base="1.3"):
+    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
         yield
 
 

@@ -71,6 +71,18 @@ def test_a_fault_keeps_its_traceback() -> None:
         run_program(fails)
 
 
+def test_an_interrupted_program_says_so_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        run_program(interrupted)
+    assert caught.value.code == 130
+    error = capsys.readouterr().err
+    assert error.endswith(": interrupted\n")
+    assert error.count("\n") == 1
+
+
 def test_our_error_is_found_inside_a_library_error(capsys: pytest.CaptureFixture[str]) -> None:
     def fails() -> None:
         try:

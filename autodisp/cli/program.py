@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from autodisp.config import one_line
+from autodisp.config.parsing import one_line
 from autodisp.errors import InputError
 
 WRONG_INPUT = 2

@@ -7,23 +7,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from autodisp.build import (
-    SearchParts,
-    build_data,
-    build_device,
-    build_regularization,
-    build_search,
-    build_space,
-    build_style,
-)
+from autodisp.build.networks import build_device, build_style
+from autodisp.build.search import SearchParts, build_data, build_regularization, build_search, build_space
 from autodisp.cli.program import run_program, wrong_input_leaves
-from autodisp.config import SearchConfig, parse
+from autodisp.config.search import SearchConfig, parse
 from autodisp.errors import InputError
 from autodisp.search.loop import Outcome
 from autodisp.tracking import ConsoleProgress
 
 
-@hydra.main(config_path="pkg://autodisp.configs", config_name="search", version_base="1.3")
+@hydra.main(config_path="pkg://autodisp.configs.search", config_name="search", version_base="1.3")
 def _hydra_main(tree: DictConfig) -> None:
     with wrong_input_leaves():
         search(tree)
@@ -60,7 +53,7 @@ def search(tree: DictConfig) -> Path:
 
 def check_parts(config: SearchConfig) -> None:
     """Builds what is cheap and may refuse its settings, and lets it go."""
-    build_style(config, build_space(config))
+    build_style(config.network, build_space(config))
     build_device(config.run.device)
     build_regularization(config)
 

@@ -1,6 +1,6 @@
 """What a search leaves in its run folder, written as it goes.
 
-config.yaml  config.json   the resolved config, as composed and as typed
+config.yaml                the resolved config
 metrics.jsonl              one record an epoch, and the events
 tensorboard/               the same, with heat maps and pictures
 checkpoints/               the states that the run may go back to
@@ -29,7 +29,7 @@ from autodisp.tasks.base import Figure
 from autodisp.tracking import Tracker, read_json_lines
 
 PICTURE_SECONDS = 30.0
-"""Between two sets of pictures, which take about as long as a tiny epoch; the last one is always drawn."""
+"""Between two sets of pictures, which take about as long as a tiny epoch."""
 Pictures = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
 INPUT_NAMES = {
     "normal": ("cell before", "last cell"),

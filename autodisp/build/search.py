@@ -1,4 +1,4 @@
-"""From a typed config to objects: the only module that sees both."""
+"""A search from its typed config."""
 
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +15,10 @@ from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SearchSpace, find_space
-from autodisp.config import TASK_KINDS, ImagesConfig, SearchConfig, Shapes3DConfig
+from autodisp.build.data import build_image_dataset, build_stereo_dataset, kept
+from autodisp.build.networks import build_device, build_style, build_task
+from autodisp.config.search import SearchConfig
+from autodisp.config.sections import TASK_KINDS, ImagesConfig
 from autodisp.datasets.cache import Cached
 from autodisp.datasets.cifar import CIFAR10, CIFAR100
 from autodisp.datasets.flyingthings3d import FlyingThings3D
@@ -77,25 +80,6 @@ def build_space(config: SearchConfig) -> SearchSpace:
     return space
 
 
-def build_stereo_dataset(config: SearchConfig) -> StereoDataset:
-    """The training split of a stereo dataset."""
-    data = config.dataset
-    if isinstance(data, Shapes3DConfig):
-        return Shapes3D(
-            length=data.length, seed=config.seed, height=data.height, width=data.width, max_disparity=data.max_disparity
-        )
-    if data.name == "sintel":
-        return Sintel(data.root, render_pass=data.render_pass, half_resolution=data.half_resolution)
-    return FlyingThings3D(
-        data.root,
-        render_pass=data.render_pass,
-        subsets=tuple(data.subsets),
-        excluded=data.excluded,
-        layout=data.layout,
-        half_resolution=data.half_resolution,
-    )
-
-
 def build_data(config: SearchConfig) -> SearchData:
     """Reads and halves the training split.
 
@@ -113,23 +97,23 @@ def build_data(config: SearchConfig) -> SearchData:
 
 
 def _stereo_data(config: SearchConfig) -> SearchData:
-    dataset = build_stereo_dataset(config)
+    dataset = build_stereo_dataset(config.dataset, seed=config.seed)
     chosen = subset(len(dataset), limit=config.dataset.limit, seed=config.seed)
     crop = (config.dataset.crop[0], config.dataset.crop[1]) if config.dataset.crop else None
-    kept: MapDataset[Any] = Cached(dataset) if getattr(config.dataset, "cache", False) else dataset
+    samples = kept(config.dataset, dataset)
     weight_half, alpha_half = halves([dataset.groups[index] for index in chosen], seed=config.seed)
     weights, alphas = ([chosen[index] for index in half] for half in (weight_half, alpha_half))
     return SearchData(
-        weight_half=Part(kept, weights),
-        alpha_half=Part(kept, alphas),
+        weight_half=Part(samples, weights),
+        alpha_half=Part(samples, alphas),
         transform=StereoAugmentation(scale=config.augmentation.scale, crop=crop),
-        validation=_validation(config, Part(kept, alphas, CenterCrop(crop=crop))),
+        validation=_validation(config, Part(samples, alphas, CenterCrop(crop=crop))),
     )
 
 
 def _image_data(config: SearchConfig) -> SearchData:
     data: ImagesConfig = config.dataset
-    dataset = {"cifar10": CIFAR10, "cifar100": CIFAR100, "svhn": SVHN}[data.name](data.root, split="train")
+    dataset = build_image_dataset(data)
     chosen = subset(len(dataset), limit=data.limit, seed=config.seed)
     weights, alphas = ([chosen[index] for index in half] for half in halves(len(chosen), seed=config.seed))
     return SearchData(
@@ -151,45 +135,11 @@ def _validation(config: SearchConfig, half: Part[Any]) -> Iterable[Any]:
     return fixed_batches(Part(half.dataset, indices, half.transform), config.search.batch_size)
 
 
-def build_style(config: SearchConfig, space: SearchSpace, *, affine: bool = False) -> Style:
-    """How the convolutions are written: the space's flavour, normalised as the network's config says."""
-    batch_norm = getattr(config.network, "batch_norm", True)
-    if space.flavour == "darts" and not batch_norm:
-        raise InputError(
-            f"network.batch_norm=false: space '{space.name}' is of the darts flavour, which always normalises; "
-            "leave it true, or write the space in the dense flavour"
-        )
-    return Style(flavour=space.flavour, batch_norm=batch_norm, affine=affine)
-
-
-def build_task(config: SearchConfig, data: SearchData) -> Task:
-    """The task with its network's numbers."""
-    network = config.network
-    if config.task.name == "classification":
-        return ClassificationTask(
-            channels=network.channels, layers=network.layers, classes=data.classes, mean=data.mean, std=data.std
-        )
-    return DisparityTask(
-        channels=network.channels,
-        stem_scale=network.stem_scale,
-        encoder_cells=network.encoder_cells,
-        decoder_cells=network.decoder_cells,
-        max_displacement=network.max_displacement,
-        head=network.head,
-        max_disparity=config.dataset.max_disparity,
-        volume_weight=config.task.volume_weight,
+def build_search_task(config: SearchConfig, data: SearchData) -> Task:
+    """The task of a search."""
+    return build_task(
+        config.task, config.network, config.dataset, classes=data.classes, mean=data.mean, std=data.std
     )
-
-
-def build_device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        InputError: cuda is asked for and not there.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("run.device=cuda: this machine has no usable GPU; take run.device=cpu or auto")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
 def build_regularization(config: SearchConfig) -> Regularization:
@@ -222,7 +172,12 @@ def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.op
     settings = config.optimizer.weights
     parameters = supernet.network.parameters()
     if settings.name == "adamw":
-        return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        return torch.optim.AdamW(
+            parameters,
+            lr=settings.learning_rate,
+            betas=(settings.momentum, 0.999),
+            weight_decay=settings.weight_decay,
+        )
     return torch.optim.SGD(
         parameters, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
@@ -259,8 +214,8 @@ class SearchParts:
 def build_search(config: SearchConfig, data: SearchData, folder: Path, console: ConsoleProgress) -> SearchParts:
     """Everything of a search, in a run folder that exists."""
     space = build_space(config)
-    task = build_task(config, data)
-    style = build_style(config, space)
+    task = build_search_task(config, data)
+    style = build_style(config.network, space)
     device = build_device(config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)

@@ -1,0 +1,1 @@
+"""From typed configs to objects: the only modules that see both."""

@@ -1,0 +1,51 @@
+"""Datasets from their config sections, for every program."""
+
+from typing import Any, Literal
+
+from autodisp.config.sections import ImagesConfig, Shapes3DConfig
+from autodisp.datasets.cache import Cached
+from autodisp.datasets.cifar import CIFAR10, CIFAR100
+from autodisp.datasets.flyingthings3d import FlyingThings3D
+from autodisp.datasets.samples import StereoDataset
+from autodisp.datasets.shapes3d import Shapes3D
+from autodisp.datasets.sintel import Sintel
+from autodisp.datasets.streams import MapDataset
+from autodisp.datasets.svhn import SVHN
+
+Split = Literal["train", "test"]
+IMAGES: dict[str, type[CIFAR10] | type[CIFAR100] | type[SVHN]] = {"cifar10": CIFAR10, "cifar100": CIFAR100, "svhn": SVHN}
+
+
+def build_stereo_dataset(data: Any, *, seed: int, split: Split = "train") -> StereoDataset:
+    """One split of a stereo dataset.
+
+    Args:
+        data: the dataset's section.
+        seed: of shapes3d.
+        split: which part.
+    """
+    if isinstance(data, Shapes3DConfig):
+        return Shapes3D(
+            length=data.length, seed=seed, height=data.height, width=data.width, max_disparity=data.max_disparity
+        )
+    if data.name == "sintel":
+        return Sintel(data.root, render_pass=data.render_pass, half_resolution=data.half_resolution)
+    return FlyingThings3D(
+        data.root,
+        split="TRAIN" if split == "train" else "TEST",
+        render_pass=data.render_pass,
+        subsets=tuple(data.subsets),
+        excluded=data.excluded,
+        layout=data.layout,
+        half_resolution=data.half_resolution,
+    )
+
+
+def build_image_dataset(data: ImagesConfig, *, split: Split = "train") -> CIFAR10 | CIFAR100 | SVHN:
+    """One split of a dataset of labelled images."""
+    return IMAGES[data.name](data.root, split=split)
+
+
+def kept(data: Any, dataset: StereoDataset) -> MapDataset[Any]:
+    """The dataset, with its samples kept in memory where the section asks for it."""
+    return Cached(dataset) if getattr(data, "cache", False) else dataset

@@ -1,0 +1,66 @@
+"""Tasks, styles and devices from their config sections, for every program."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from autodisp.cells.operations import Style
+from autodisp.cells.spaces import SearchSpace
+from autodisp.errors import InputError
+from autodisp.tasks.base import Task
+from autodisp.tasks.classification import ClassificationTask
+from autodisp.tasks.disparity import DisparityTask
+
+
+def build_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        InputError: cuda is asked for and not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("run.device=cuda: this machine has no usable GPU; take run.device=cpu or auto")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def build_style(network: Any, space: SearchSpace, *, affine: bool = False) -> Style:
+    """How the convolutions are written: the space's flavour, normalised as the network's section says."""
+    batch_norm = getattr(network, "batch_norm", True)
+    if space.flavour == "darts" and not batch_norm:
+        raise InputError(
+            f"network.batch_norm=false: space '{space.name}' is of the darts flavour, which always normalises; "
+            "leave it true, or write the space in the dense flavour"
+        )
+    return Style(flavour=space.flavour, batch_norm=batch_norm, affine=affine)
+
+
+def build_task(
+    task: Any,
+    network: Any,
+    dataset: Any,
+    *,
+    classes: int = 0,
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (1.0, 1.0, 1.0),
+) -> Task:
+    """The task with its network's numbers.
+
+    Args:
+        task, network, dataset: the sections.
+        classes, mean, std: of the images, for classification.
+    """
+    if task.name == "classification":
+        return ClassificationTask(
+            channels=network.channels, layers=network.layers, classes=classes, mean=mean, std=std
+        )
+    return DisparityTask(
+        channels=network.channels,
+        stem_scale=network.stem_scale,
+        encoder_cells=network.encoder_cells,
+        decoder_cells=network.decoder_cells,
+        max_displacement=network.max_displacement,
+        head=network.head,
+        max_disparity=dataset.max_disparity,
+        volume_weight=1.0 if task.volume_weight is None else task.volume_weight,
+    )

@@ -1,0 +1,243 @@
+"""The config of autodisp-search."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from omegaconf import DictConfig
+
+from autodisp.cells.spaces import SPACES
+from autodisp.config.checks import need, need_at_least, need_choice
+from autodisp.config.parsing import read
+from autodisp.config.sections import (
+    DATASETS,
+    NETWORKS,
+    TASK_DATASETS,
+    TASK_KINDS,
+    TASKS,
+    AugmentationConfig,
+    RunConfig,
+    Shapes3DConfig,
+)
+from autodisp.errors import InputError
+
+
+@dataclass(frozen=True)
+class SpaceConfig:
+    """space=..., or a file of your own."""
+
+    name: str = "darts"
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.file is None:
+            need_choice("space.name", self.name, tuple(SPACES))
+
+
+@dataclass(frozen=True)
+class RegularizationConfig:
+    """regularization=none, es, ada."""
+
+    name: str = "none"
+    rule: str = "ratio"
+    window: int = 5
+    start_epoch: int = 10
+    delta: int | None = None
+    factor: float | None = None
+    raise_by: float = 10.0
+    cap: float = 3e-2
+
+    def __post_init__(self) -> None:
+        need_choice("regularization.name", self.name, ("none", "es", "ada"))
+        need_choice("regularization.rule", self.rule, ("ratio", "paper"))
+
+
+@dataclass(frozen=True)
+class WeightsConfig:
+    """How the weights learn."""
+
+    name: str = "sgd"
+    learning_rate: float = 0.025
+    min_learning_rate: float = 0.001
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        need_choice("optimizer.weights.name", self.name, ("sgd", "adamw"))
+        need_at_least("optimizer.weights", self, learning_rate=0.0, min_learning_rate=0.0, weight_decay=0.0)
+        need(0 <= self.momentum < 1, "optimizer.weights.momentum", self.momentum, "at least 0 and below 1")
+        need(self.clip > 0, "optimizer.weights.clip", self.clip, "above 0 (inf for no clipping)")
+        need(
+            self.min_learning_rate <= self.learning_rate,
+            "optimizer.weights.min_learning_rate",
+            self.min_learning_rate,
+            f"at most learning_rate={self.learning_rate}",
+        )
+
+
+@dataclass(frozen=True)
+class AlphasConfig:
+    """How the alphas learn."""
+
+    learning_rate: float = 3e-4
+    betas: list[float] = field(default_factory=lambda: [0.5, 0.999])
+    weight_decay: float = 1e-3
+    order: str = "first"
+    first_order_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        need_at_least("optimizer.alphas", self, learning_rate=0.0, weight_decay=0.0, first_order_epochs=0)
+        need_choice("optimizer.alphas.order", self.order, ("first", "exact", "finite_difference"))
+        need(
+            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+            "optimizer.alphas.betas",
+            self.betas,
+            "two numbers, each at least 0 and below 1",
+        )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The two optimizers of the bilevel problem."""
+
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    alphas: AlphasConfig = field(default_factory=AlphasConfig)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How long and on how much."""
+
+    epochs: int = 50
+    batch_size: int = 64
+    steps_per_epoch: int | None = None
+    warmup_epochs: int = 0
+    validation_batches: int | None = None
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        need_at_least("search", self, epochs=1, batch_size=1, warmup_epochs=0)
+        for key in ("steps_per_epoch", "validation_batches"):
+            value = getattr(self, key)
+            need(value is None or value >= 1, f"search.{key}", value, "at least 1, or null for all")
+        need(0 <= self.drop_path < 1, "search.drop_path", self.drop_path, "at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class CurvatureConfig:
+    """When and how the curvature is measured."""
+
+    every: int = 2
+    method: str = "lanczos"
+    tolerance: float = 1e-3
+    weight_decay: bool = False
+
+    def __post_init__(self) -> None:
+        need_at_least("curvature", self, every=1)
+        need(0 < self.tolerance < 1, "curvature.tolerance", self.tolerance, "between 0 and 1")
+        need_choice("curvature.method", self.method, ("lanczos", "hessian"))
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """All of autodisp-search."""
+
+    seed: int
+    task: Any
+    dataset: Any
+    space: SpaceConfig
+    network: Any
+    regularization: RegularizationConfig
+    optimizer: OptimizerConfig
+    augmentation: AugmentationConfig
+    search: ScheduleConfig
+    curvature: CurvatureConfig
+    run: RunConfig
+
+    def __post_init__(self) -> None:
+        need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32")
+        task = self.task.name
+        if self.dataset.name not in TASK_DATASETS[task]:
+            raise InputError(
+                f"dataset={self.dataset.name} does not fit task={task}: take dataset="
+                f"{' or dataset='.join(TASK_DATASETS[task])}"
+            )
+        if self.network.name != task:
+            raise InputError(f"network={self.network.name} does not fit task={task}: take network={task}")
+        self._check_head()
+        self._check_space(task)
+        self._check_regularization()
+        self._check_size()
+        need(
+            self.search.warmup_epochs < self.search.epochs,
+            "search.warmup_epochs",
+            self.search.warmup_epochs,
+            f"below search.epochs={self.search.epochs}, or no alpha ever moves",
+        )
+        weights, alphas = self.optimizer.weights, self.optimizer.alphas
+        if alphas.order != "first" and weights.name != "sgd":
+            raise InputError(
+                f"optimizer.alphas.order={alphas.order} unrolls a step of SGD, but optimizer.weights.name="
+                f"{weights.name}: take order=first or weights.name=sgd"
+            )
+
+    def _check_head(self) -> None:
+        if self.task.name != "disparity":
+            return
+        if self.network.head == "regression" and self.task.volume_weight is not None:
+            raise InputError(
+                f"task.volume_weight={self.task.volume_weight}: weighs the volume of network.head=matching, but the "
+                "head is regression, which has none: leave it null, or take the other head"
+            )
+
+    def _check_space(self, task: str) -> None:
+        if self.space.file is None and set(SPACES[self.space.name].kinds) != TASK_KINDS[task]:
+            fitting = [name for name, space in SPACES.items() if set(space.kinds) == TASK_KINDS[task]]
+            raise InputError(
+                f"space={self.space.name} does not fit task={task}: take space={' or space='.join(fitting)}"
+            )
+
+    def _check_regularization(self) -> None:
+        if self.regularization.name == "ada" and not self.optimizer.weights.weight_decay > 0:
+            raise InputError(
+                "regularization=ada multiplies optimizer.weights.weight_decay, which is 0: start from 3e-4, "
+                "or use regularization=es"
+            )
+        cap, decay = self.regularization.cap, self.optimizer.weights.weight_decay
+        if self.regularization.name == "ada" and decay >= cap:
+            raise InputError(
+                f"regularization.cap={cap}: must be above optimizer.weights.weight_decay={decay}, or it is never raised"
+            )
+
+    def _check_size(self) -> None:
+        """Batch normalisation compares pixels: a single one at the coarsest level makes torch give up."""
+        if self.task.name != "disparity" or not self.network.batch_norm:
+            return
+        whole = [self.dataset.height, self.dataset.width] if isinstance(self.dataset, Shapes3DConfig) else None
+        size = self.dataset.crop or whole
+        stride = 8 * 2 ** (self.network.encoder_cells // 2)
+        if size is not None and max(size) <= stride:
+            raise InputError(
+                f"network.encoder_cells={self.network.encoder_cells}: with a stride of {stride} one pixel is left "
+                f"of {size[0]}x{size[1]} for batch normalisation: take larger pictures or crops, or fewer encoder cells"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, as the run folder keeps it."""
+        return asdict(self)
+
+    def fingerprint(self) -> str:
+        """A short hash of everything that the result depends on; where it runs does not count."""
+        what = {key: value for key, value in self.as_dict().items() if key != "run"}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def parse(tree: DictConfig) -> SearchConfig:
+    """The typed config of a search out of what Hydra composed.
+
+    Raises:
+        InputError: the first thing that is wrong, in one line.
+    """
+    return read(tree, SearchConfig, {"task": TASKS, "dataset": DATASETS, "network": NETWORKS})

@@ -1,0 +1,197 @@
+"""The sections that several programs share: task, dataset, network, augmentation, run."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from autodisp.config.checks import need, need_at_least, need_choice
+
+
+@dataclass(frozen=True)
+class DisparityTaskConfig:
+    """task=disparity."""
+
+    name: str = "disparity"
+    volume_weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.volume_weight is not None:
+            need_at_least("task", self, volume_weight=0.0)
+
+
+@dataclass(frozen=True)
+class ClassificationTaskConfig:
+    """task=classification."""
+
+    name: str = "classification"
+
+
+@dataclass(frozen=True)
+class Shapes3DConfig:
+    """dataset=shapes3d."""
+
+    name: str = "shapes3d"
+    length: int = 400
+    height: int = 192
+    width: int = 384
+    max_disparity: int = 96
+    crop: list[int] | None = None
+    limit: int | None = None
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        need(self.max_disparity < self.width, "dataset.max_disparity", self.max_disparity, f"below width={self.width}")
+        _check_stereo(self)
+        need(
+            self.crop is None or (self.crop[0] <= self.height and self.crop[1] <= self.width),
+            "dataset.crop",
+            self.crop,
+            f"no larger than the pictures, {self.height}x{self.width}",
+        )
+
+
+@dataclass(frozen=True)
+class FlyingThings3DConfig:
+    """dataset=flyingthings3d."""
+
+    name: str = "flyingthings3d"
+    root: str | None = None
+    render_pass: str = "cleanpass"
+    subsets: list[str] = field(default_factory=lambda: ["A", "B", "C"])
+    excluded: str | None = None
+    layout: str = "auto"
+    half_resolution: bool = False
+    max_disparity: int = 192
+    crop: list[int] | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        need_choice("dataset.render_pass", self.render_pass, ("cleanpass", "finalpass"))
+        need_choice("dataset.layout", self.layout, ("auto", "full", "subset"))
+        for subset in self.subsets:
+            need_choice("dataset.subsets", subset, ("A", "B", "C"))
+        need(bool(self.subsets), "dataset.subsets", self.subsets, "a list of A, B, C")
+        _check_stereo(self)
+
+
+@dataclass(frozen=True)
+class SintelConfig:
+    """dataset=sintel."""
+
+    name: str = "sintel"
+    root: str | None = None
+    render_pass: str = "clean"
+    half_resolution: bool = False
+    max_disparity: int = 192
+    crop: list[int] | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        need_choice("dataset.render_pass", self.render_pass, ("clean", "final"))
+        _check_stereo(self)
+
+
+def _check_stereo(config: Any) -> None:
+    need_at_least("dataset", config, max_disparity=4)
+    crop = config.crop
+    need(
+        crop is None or (len(crop) == 2 and min(crop) >= 32),
+        "dataset.crop",
+        crop,
+        "[height, width], each at least 32, or null",
+    )
+    _check_limit(config.limit)
+
+
+def _check_limit(limit: int | None) -> None:
+    need(limit is None or limit >= 4, "dataset.limit", limit, "at least 4, or null for all")
+
+
+@dataclass(frozen=True)
+class ImagesConfig:
+    """dataset=cifar10, cifar100, svhn."""
+
+    name: str = "cifar10"
+    root: str | None = None
+    flip: bool = True
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_limit(self.limit)
+
+
+@dataclass(frozen=True)
+class ClassificationNetworkConfig:
+    """network=classification."""
+
+    name: str = "classification"
+    channels: int = 16
+    layers: int = 8
+
+    def __post_init__(self) -> None:
+        need_at_least("network", self, channels=1, layers=3)
+
+
+@dataclass(frozen=True)
+class DisparityNetworkConfig:
+    """network=disparity."""
+
+    name: str = "disparity"
+    channels: int = 24
+    stem_scale: float = 2.0
+    encoder_cells: int = 6
+    decoder_cells: int = 3
+    max_displacement: int = 40
+    head: str = "regression"
+    batch_norm: bool = True
+
+    def __post_init__(self) -> None:
+        need_at_least("network", self, channels=1, stem_scale=0.0, encoder_cells=2, decoder_cells=1, max_displacement=1)
+        need(self.encoder_cells % 2 == 0, "network.encoder_cells", self.encoder_cells, "even (normal, reduction, ...)")
+        most = self.encoder_cells // 2 + 1
+        need(
+            self.decoder_cells <= most, "network.decoder_cells", self.decoder_cells, f"at most {most}, which is at 1/4"
+        )
+        need_choice("network.head", self.head, ("regression", "matching"))
+        need(int(self.stem_scale * self.channels) >= 1, "network.stem_scale", self.stem_scale, "at least 1 / channels")
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """One strength factor for the task's augmentation."""
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        need_at_least("augmentation", self, scale=0.0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where the run lives and what it runs on."""
+
+    folder: str = "runs/search"
+    device: str = "auto"
+    workers: int = 1
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        need_choice("run.device", self.device, ("auto", "cpu", "cuda"))
+        need_at_least("run", self, workers=0)
+        need(self.threads is None or self.threads >= 1, "run.threads", self.threads, "at least 1, or null for all")
+
+
+TASKS: dict[str, type] = {"disparity": DisparityTaskConfig, "classification": ClassificationTaskConfig}
+DATASETS: dict[str, type] = {
+    "shapes3d": Shapes3DConfig,
+    "flyingthings3d": FlyingThings3DConfig,
+    "sintel": SintelConfig,
+    "cifar10": ImagesConfig,
+    "cifar100": ImagesConfig,
+    "svhn": ImagesConfig,
+}
+NETWORKS: dict[str, type] = {"disparity": DisparityNetworkConfig, "classification": ClassificationNetworkConfig}
+TASK_DATASETS = {
+    "disparity": ("shapes3d", "flyingthings3d", "sintel"),
+    "classification": ("cifar10", "cifar100", "svhn"),
+}
+TASK_KINDS = {"disparity": {"normal", "reduce", "upsample"}, "classification": {"normal", "reduce"}}

@@ -1,0 +1,1 @@
+"""What autodisp-search is made of."""

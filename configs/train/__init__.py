@@ -1,0 +1,1 @@
+"""What autodisp-train is made of."""
