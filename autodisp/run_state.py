@@ -61,6 +61,15 @@ class Progress:
     eigenvector: Tensor | None = None
     """Of the last measurement: where the next one starts looking."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """All of it as plain data and tensors."""
+        return {**vars(self), "history": [list(pair) for pair in self.history]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it over."""
+        history = [(int(epoch), float(value)) for epoch, value in state_dict["history"]]
+        vars(self).update({**state_dict, "history": history})
+
 
 class RunState:
     """Captures and restores the state of all parts of a run.
@@ -71,7 +80,7 @@ class RunState:
         progress: of the run.
     """
 
-    def __init__(self, *, parts: dict[str, Stateful], streams: dict[str, Positioned], progress: Progress) -> None:
+    def __init__(self, *, parts: dict[str, Stateful], streams: dict[str, Positioned], progress: Stateful) -> None:
         self.parts = parts
         self.streams = streams
         self.progress = progress
@@ -82,7 +91,7 @@ class RunState:
             "version": VERSION,
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
             "streams": {name: stream.position for name, stream in self.streams.items()},
-            "progress": {**vars(self.progress), "history": [list(pair) for pair in self.progress.history]},
+            "progress": self.progress.state_dict(),
             "rng": {
                 "cpu": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
@@ -95,24 +104,27 @@ class RunState:
             part.load_state_dict(state["parts"][name])
         for name, stream in self.streams.items():
             stream.seek(state["streams"][name])
-        progress = dict(state["progress"])
-        progress["history"] = [(int(epoch), float(value)) for epoch, value in progress["history"]]
-        for key, value in progress.items():
-            setattr(self.progress, key, value)
+        self.progress.load_state_dict(state["progress"])
         torch.set_rng_state(state["rng"]["cpu"])
         if state["rng"]["cuda"]:
             torch.cuda.set_rng_state_all(state["rng"]["cuda"])
 
 
 class Checkpoints:
-    """The states of a run's epochs in one folder, written so that a file is whole or absent."""
+    """The states of a run's epochs (or steps) in one folder, written so that a file is whole or absent.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: is made at the first state.
+        unit: what the number of a state counts; begins its file's name.
+    """
+
+    def __init__(self, folder: Path, *, unit: str = "epoch") -> None:
         self.folder = folder
+        self.unit = unit
 
     def path(self, epoch: int) -> Path:
         """Where that epoch's state lies."""
-        return self.folder / f"epoch_{epoch:04d}.pt"
+        return self.folder / f"{self.unit}_{epoch:04d}.pt"
 
     def save(self, epoch: int, state: dict[str, Any]) -> None:
         """Writes the state after that epoch: temporary file, flushed to the disk, renamed."""
@@ -123,11 +135,7 @@ class Checkpoints:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.path(epoch))
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.folder)
 
     def load(self, epoch: int) -> dict[str, Any]:
         """The state after that epoch.
@@ -154,7 +162,8 @@ class Checkpoints:
 
     def epochs(self) -> list[int]:
         """The epochs that have a state, ascending."""
-        names = (re.fullmatch(r"epoch_(\d{4,})\.pt", path.name) for path in self.folder.glob("epoch_*.pt"))
+        pattern = re.compile(rf"{self.unit}_(\d{{4,}})\.pt")
+        names = (pattern.fullmatch(path.name) for path in self.folder.glob(f"{self.unit}_*.pt"))
         return sorted(int(name[1]) for name in names if name)
 
     def keep_only(self, epochs: Iterable[int]) -> None:
@@ -163,3 +172,12 @@ class Checkpoints:
         for epoch in self.epochs():
             if epoch not in wanted:
                 self.path(epoch).unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a renaming in that folder last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -178,9 +178,13 @@ class ConsoleProgress:
     Args:
         stream: where to write; standard output at the time of construction if None.
         clock: seconds, from any moment on.
+        unit: what is counted.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, *, clock: Callable[[], float] = time.monotonic, unit: str = "epoch"
+    ) -> None:
+        self._unit = unit
         self._stream = sys.stdout if stream is None else stream
         self._clock = clock
         console = Console(file=self._stream)
@@ -255,7 +259,7 @@ class ConsoleProgress:
         self.close()
 
     def _epoch(self, epoch: int) -> str:
-        return f"epoch {epoch} [{epoch + 1}/{self._epochs}]"
+        return f"{self._unit} {epoch} [{epoch + 1}/{self._epochs}]"
 
 
 def _encoding(stream: TextIO) -> str:
@@ -408,16 +412,17 @@ class Tracker:
         """See :meth:`ConsoleProgress.step`; a step goes to the console only."""
         self.console.step(epoch, step, figures)
 
-    def epoch(self, record: Record, line: str | None = None) -> None:
+    def epoch(self, record: Record, line: str | None = None, *, step: int | None = None) -> None:
         """Records an epoch.
 
         Args:
             record: flat; its ``epoch`` counts from 0, its numbers go to TensorBoard.
             line: what the console says of it; if None, the record's numbers.
+            step: where TensorBoard puts it; if None, the number of epochs recorded before it.
         """
         epoch = int(record["epoch"])
         self.lines.append(record)
-        self.tensorboard.scalars(record, self._epochs_written)
+        self.tensorboard.scalars(record, self._epochs_written if step is None else step)
         self._epochs_written += 1
         if line is None:
             numbers = ((k, v) for k, v in record.items() if isinstance(v, float | int) and k != "epoch")

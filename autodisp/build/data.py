@@ -13,7 +13,17 @@ from autodisp.datasets.streams import MapDataset
 from autodisp.datasets.svhn import SVHN
 
 Split = Literal["train", "test"]
-IMAGES: dict[str, type[CIFAR10] | type[CIFAR100] | type[SVHN]] = {"cifar10": CIFAR10, "cifar100": CIFAR100, "svhn": SVHN}
+TEST_SPLITS = ("shapes3d", "flyingthings3d")
+"""Stereo datasets with a second split that has a truth."""
+SHAPES3D_TEST_SEED = 2**31 - 1
+"""Of held-out shapes3d pairs, which are the same for every run; a run with that very seed would train on them."""
+SHAPES3D_TEST_LENGTH = 200
+Images = CIFAR10 | CIFAR100 | SVHN
+IMAGES: dict[str, type[Images]] = {
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+    "svhn": SVHN,
+}
 
 
 def build_stereo_dataset(data: Any, *, seed: int, split: Split = "train") -> StereoDataset:
@@ -26,7 +36,11 @@ def build_stereo_dataset(data: Any, *, seed: int, split: Split = "train") -> Ste
     """
     if isinstance(data, Shapes3DConfig):
         return Shapes3D(
-            length=data.length, seed=seed, height=data.height, width=data.width, max_disparity=data.max_disparity
+            length=data.length if split == "train" else SHAPES3D_TEST_LENGTH,
+            seed=seed if split == "train" else SHAPES3D_TEST_SEED,
+            height=data.height,
+            width=data.width,
+            max_disparity=data.max_disparity,
         )
     if data.name == "sintel":
         return Sintel(data.root, render_pass=data.render_pass, half_resolution=data.half_resolution)
@@ -41,7 +55,7 @@ def build_stereo_dataset(data: Any, *, seed: int, split: Split = "train") -> Ste
     )
 
 
-def build_image_dataset(data: ImagesConfig, *, split: Split = "train") -> CIFAR10 | CIFAR100 | SVHN:
+def build_image_dataset(data: ImagesConfig, *, split: Split = "train") -> Images:
     """One split of a dataset of labelled images."""
     return IMAGES[data.name](data.root, split=split)
 

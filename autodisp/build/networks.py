@@ -52,7 +52,13 @@ def build_task(
     """
     if task.name == "classification":
         return ClassificationTask(
-            channels=network.channels, layers=network.layers, classes=classes, mean=mean, std=std
+            channels=network.channels,
+            layers=network.layers,
+            classes=classes,
+            mean=mean,
+            std=std,
+            auxiliary=task.auxiliary_weight > 0,
+            auxiliary_weight=task.auxiliary_weight,
         )
     return DisparityTask(
         channels=network.channels,

@@ -11,25 +11,17 @@ import numpy.typing as npt
 import torch
 
 import autodisp
-from autodisp.cells.architecture import Architecture
-from autodisp.cells.cell import CellFactory, MixedCells
-from autodisp.cells.operations import Style
-from autodisp.cells.spaces import SearchSpace, find_space
 from autodisp.build.data import build_image_dataset, build_stereo_dataset, kept
 from autodisp.build.networks import build_device, build_style, build_task
+from autodisp.cells.architecture import Architecture
+from autodisp.cells.cell import CellFactory, MixedCells
+from autodisp.cells.spaces import SearchSpace, find_space
 from autodisp.config.search import SearchConfig
 from autodisp.config.sections import TASK_KINDS, ImagesConfig
-from autodisp.datasets.cache import Cached
-from autodisp.datasets.cifar import CIFAR10, CIFAR100
-from autodisp.datasets.flyingthings3d import FlyingThings3D
 from autodisp.datasets.image_transforms import ImageAugmentation
-from autodisp.datasets.samples import StereoDataset
-from autodisp.datasets.shapes3d import Shapes3D
-from autodisp.datasets.sintel import Sintel
 from autodisp.datasets.splits import Part, halves, subset
 from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation
 from autodisp.datasets.streams import MapDataset, Stream, fixed_batches
-from autodisp.datasets.svhn import SVHN
 from autodisp.errors import InputError
 from autodisp.report.disparity_pictures import panel
 from autodisp.report.search_folder import SearchFolder
@@ -41,8 +33,6 @@ from autodisp.search.loop import Search, Settings
 from autodisp.search.regularization import Regularization
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Task
-from autodisp.tasks.classification import ClassificationTask
-from autodisp.tasks.disparity import DisparityTask
 from autodisp.tracking import ConsoleProgress, Tracker
 
 WEIGHT_STREAM, ALPHA_STREAM = 1, 2
@@ -137,9 +127,7 @@ def _validation(config: SearchConfig, half: Part[Any]) -> Iterable[Any]:
 
 def build_search_task(config: SearchConfig, data: SearchData) -> Task:
     """The task of a search."""
-    return build_task(
-        config.task, config.network, config.dataset, classes=data.classes, mean=data.mean, std=data.std
-    )
+    return build_task(config.task, config.network, config.dataset, classes=data.classes, mean=data.mean, std=data.std)
 
 
 def build_regularization(config: SearchConfig) -> Regularization:

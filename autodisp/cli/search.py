@@ -10,8 +10,8 @@ from rich.table import Table
 from autodisp.build.networks import build_device, build_style
 from autodisp.build.search import SearchParts, build_data, build_regularization, build_search, build_space
 from autodisp.cli.program import run_program, wrong_input_leaves
+from autodisp.cli.run_folder import make_run_folder
 from autodisp.config.search import SearchConfig, parse
-from autodisp.errors import InputError
 from autodisp.search.loop import Outcome
 from autodisp.tracking import ConsoleProgress
 
@@ -67,22 +67,6 @@ def tell_what_cannot_happen(config: SearchConfig, parts: SearchParts, console: C
             f"{rule.earliest_decision}, and it is not asked at the last of {config.search.epochs} epochs; raise "
             "search.epochs, or lower regularization.start_epoch, window, delta or curvature.every"
         )
-
-
-def make_run_folder(folder: Path) -> Path:
-    """A fresh folder for a run.
-
-    Raises:
-        InputError: it holds something already, or cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = any(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"run.folder={folder}: cannot be used ({error.strerror}); take another one") from None
-    if taken:
-        raise InputError(f"run.folder={folder}: is not empty, and a run overwrites nothing; take another folder")
-    return folder
 
 
 def show_summary(

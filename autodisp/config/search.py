@@ -13,12 +13,12 @@ from autodisp.config.parsing import read
 from autodisp.config.sections import (
     DATASETS,
     NETWORKS,
-    TASK_DATASETS,
     TASK_KINDS,
     TASKS,
     AugmentationConfig,
     RunConfig,
     Shapes3DConfig,
+    check_task,
 )
 from autodisp.errors import InputError
 
@@ -159,14 +159,7 @@ class SearchConfig:
     def __post_init__(self) -> None:
         need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32")
         task = self.task.name
-        if self.dataset.name not in TASK_DATASETS[task]:
-            raise InputError(
-                f"dataset={self.dataset.name} does not fit task={task}: take dataset="
-                f"{' or dataset='.join(TASK_DATASETS[task])}"
-            )
-        if self.network.name != task:
-            raise InputError(f"network={self.network.name} does not fit task={task}: take network={task}")
-        self._check_head()
+        check_task(self.task, self.dataset, self.network)
         self._check_space(task)
         self._check_regularization()
         self._check_size()
@@ -181,15 +174,6 @@ class SearchConfig:
             raise InputError(
                 f"optimizer.alphas.order={alphas.order} unrolls a step of SGD, but optimizer.weights.name="
                 f"{weights.name}: take order=first or weights.name=sgd"
-            )
-
-    def _check_head(self) -> None:
-        if self.task.name != "disparity":
-            return
-        if self.network.head == "regression" and self.task.volume_weight is not None:
-            raise InputError(
-                f"task.volume_weight={self.task.volume_weight}: weighs the volume of network.head=matching, but the "
-                "head is regression, which has none: leave it null, or take the other head"
             )
 
     def _check_space(self, task: str) -> None:

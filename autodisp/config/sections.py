@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autodisp.config.checks import need, need_at_least, need_choice
+from autodisp.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class ClassificationTaskConfig:
     """task=classification."""
 
     name: str = "classification"
+    auxiliary_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        need_at_least("task", self, auxiliary_weight=0.0)
 
 
 @dataclass(frozen=True)
@@ -195,3 +200,25 @@ TASK_DATASETS = {
     "classification": ("cifar10", "cifar100", "svhn"),
 }
 TASK_KINDS = {"disparity": {"normal", "reduce", "upsample"}, "classification": {"normal", "reduce"}}
+
+
+def check_task(task: Any, dataset: Any, network: Any | None) -> None:
+    """Makes sure that the sections are of one task.
+
+    Raises:
+        InputError: dataset or network is of another one.
+    """
+    if dataset.name not in TASK_DATASETS[task.name]:
+        raise InputError(
+            f"dataset={dataset.name} does not fit task={task.name}: take dataset="
+            f"{' or dataset='.join(TASK_DATASETS[task.name])}"
+        )
+    if network is None:
+        return
+    if network.name != task.name:
+        raise InputError(f"network={network.name} does not fit task={task.name}: take network={task.name}")
+    if task.name == "disparity" and network.head == "regression" and task.volume_weight is not None:
+        raise InputError(
+            f"task.volume_weight={task.volume_weight}: weighs the volume of network.head=matching, but the "
+            "head is regression, which has none: leave it null, or take the other head"
+        )

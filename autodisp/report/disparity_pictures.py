@@ -1,4 +1,4 @@
-"""Colours disparities and their errors, and sets a prediction beside its ground truth, for TensorBoard and PNG files.
+"""Colours disparities and their errors, with scale bars and beside the ground truth, for TensorBoard and PNG files.
 
 Pixels are exact: a tile shows each pixel of the image once, or as a square of equal ones where the image is small.
 Black means unknown, in every picture here: no colour of either map is black.
@@ -21,10 +21,14 @@ _DISPARITY_MAP = "turbo"
 _ERROR_MAP = "YlOrRd"
 _FIRST = {_DISPARITY_MAP: 0.08, _ERROR_MAP: 0.0}  # the first colours of turbo are too near to black
 _TILE_WIDTH = 300  # at least, in pixels, so that the words above and below a tile fit
+_UNIT_WIDTH = 1000  # words, bars and gaps double beyond each multiple: large pictures are looked at from afar
 _GAP = 8
 _HEAD = 20
 _FOOT = 24
-_RC: dict[Any, Any] = {"font.family": ["DejaVu Sans"], "font.size": 10, "text.usetex": False}
+_FONT_SIZE = 10
+_RC: dict[Any, Any] = {"font.family": ["DejaVu Sans"], "text.usetex": False}
+
+_Tile = tuple[str, Picture, tuple[str, float, float] | None]
 
 
 def colour_disparity(
@@ -67,6 +71,27 @@ def colour_error(
     return _colour(error, known, _ERROR_MAP, 0.0, _error_limit(error[known]) if high is None else high)
 
 
+def with_scale_bar(
+    disparity: Tensor, valid: Tensor | None = None, *, low: float | None = None, high: float | None = None
+) -> Picture:
+    """A disparity in colours, and a bar below it that says which colour is how many pixels.
+
+    Args:
+        disparity, valid, low, high: as for ``colour_disparity``.
+
+    Returns:
+        A picture a little larger than the disparity, or than a whole multiple of it if that is small.
+
+    Raises:
+        ValueError: a shape is something else, or low is not less than high.
+    """
+    values, known = _map(disparity, valid)
+    usual = _scale(values[known])
+    low, high = usual[0] if low is None else low, usual[1] if high is None else high
+    tile = ("disparity", _colour(values, known, _DISPARITY_MAP, low, high), (_DISPARITY_MAP, low, high))
+    return _Sheet(*values.shape, across=1).with_tiles([tile])
+
+
 def panel(left: Tensor, truth: Tensor, prediction: Tensor, valid: Tensor) -> Picture:
     """Left view, truth, prediction (coloured on the truth's scale) and absolute error, with scale bars below.
 
@@ -91,7 +116,7 @@ def panel(left: Tensor, truth: Tensor, prediction: Tensor, valid: Tensor) -> Pic
     low, high = _scale(true_values[true_known] if true_known.any() else values[known])
     limit = _error_limit(error[error_known])
     view = left.detach().to("cpu", torch.float32).nan_to_num(0.0).clamp(0, 1).permute(1, 2, 0).numpy()
-    return _Sheet(height, width).with_tiles(
+    return _Sheet(height, width, across=2).with_tiles(
         [
             ("left view", (view * 255).round().astype(np.uint8), None),
             ("truth", _colour(true_values, true_known, _DISPARITY_MAP, low, high), (_DISPARITY_MAP, low, high)),
@@ -106,44 +131,51 @@ def panel(left: Tensor, truth: Tensor, prediction: Tensor, valid: Tensor) -> Pic
 
 
 class _Sheet:
-    """Four tiles of one size with words above and a scale bar below each."""
+    """Tiles of one size in rows, with words above and a scale bar below each."""
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, height: int, width: int, *, across: int) -> None:
+        self.across = across
         self.repeat = max(1, math.ceil(_TILE_WIDTH / width))
         self.tile = (height * self.repeat, width * self.repeat)
-        self.pitch = (self.tile[0] + _HEAD + _FOOT, self.tile[1] + _GAP)
-        self.size = (2 * self.pitch[0], 2 * self.pitch[1] + _GAP)
+        self.unit = max(1, math.ceil(self.tile[1] / _UNIT_WIDTH))
+        self.pitch = (self.tile[0] + self.unit * (_HEAD + _FOOT), self.tile[1] + self.unit * _GAP)
 
-    def with_tiles(self, tiles: list[tuple[str, Picture, tuple[str, float, float] | None]]) -> Picture:
+    def with_tiles(self, tiles: list[_Tile]) -> Picture:
         """The finished picture."""
-        with mpl.rc_context(_RC):
-            # at 72 dots per inch a point is a pixel
-            figure = Figure(figsize=((self.size[1] + 0.01) / 72, (self.size[0] + 0.01) / 72), dpi=72, facecolor="white")
-            canvas: Any = FigureCanvasAgg(figure)
-            corners = [(row * self.pitch[0], _GAP + col * self.pitch[1]) for row in (0, 1) for col in (0, 1)]
-            for (words, _, scale), (top, left) in zip(tiles, corners, strict=True):
-                self._write(figure, left, top + _HEAD - 5, words, "left")
-                if scale is not None:
-                    foot = top + _HEAD + self.tile[0] + 17
-                    self._write(figure, left, foot, f"{scale[1]:.1f} px", "left")
-                    self._write(figure, left + self.tile[1], foot, f"{scale[2]:.1f} px", "right")
-            canvas.draw()
-            sheet: Picture = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        unit = self.unit
+        size = (math.ceil(len(tiles) / self.across) * self.pitch[0], self.across * self.pitch[1] + unit * _GAP)
+        corners = [divmod(index, self.across) for index in range(len(tiles))]
+        corners = [(row * self.pitch[0] + unit * _HEAD, unit * _GAP + col * self.pitch[1]) for row, col in corners]
+        sheet = self._words(size, tiles, corners)
         for (_, picture, scale), (top, left) in zip(tiles, corners, strict=True):
-            top += _HEAD
-            sheet[top : top + self.tile[0], left : left + self.tile[1]] = picture.repeat(self.repeat, 0).repeat(
-                self.repeat, 1
-            )
+            bottom, right = top + self.tile[0], left + self.tile[1]
+            sheet[top:bottom, left:right] = picture.repeat(self.repeat, 0).repeat(self.repeat, 1)
             if scale is not None:
-                ramp = np.linspace(0, 1, self.tile[1] - 140)
-                bar = _paint(ramp, scale[0])
-                foot = top + self.tile[0] + 8
-                sheet[foot : foot + 9, left + 70 : left + self.tile[1] - 70] = bar
+                margin = 70 * unit
+                bar = _paint(np.linspace(0, 1, self.tile[1] - 2 * margin), scale[0])
+                sheet[bottom + 8 * unit : bottom + 17 * unit, left + margin : right - margin] = bar
         return sheet
 
-    def _write(self, figure: Figure, x: float, baseline: float, words: str, side: str) -> None:
-        x, y = x / self.size[1], 1 - baseline / self.size[0]
-        figure.text(x, y, words, ha=side, va="baseline", color="#22303C", parse_math=False)
+    def _words(self, size: tuple[int, int], tiles: list[_Tile], corners: list[tuple[int, int]]) -> Picture:
+        """A white sheet with nothing but the words."""
+        with mpl.rc_context({**_RC, "font.size": _FONT_SIZE * self.unit}):
+            # at 72 dots per inch a point is a pixel
+            figure = Figure(figsize=((size[1] + 0.01) / 72, (size[0] + 0.01) / 72), dpi=72, facecolor="white")
+            canvas: Any = FigureCanvasAgg(figure)
+
+            def write(x: float, baseline: float, words: str, side: str) -> None:
+                x, y = x / size[1], 1 - baseline / size[0]
+                figure.text(x, y, words, ha=side, va="baseline", color="#22303C", parse_math=False)
+
+            for (words, _, scale), (top, left) in zip(tiles, corners, strict=True):
+                write(left, top - 5 * self.unit, words, "left")
+                if scale is not None:
+                    foot = top + self.tile[0] + 17 * self.unit
+                    write(left, foot, f"{scale[1]:.1f} px", "left")
+                    write(left + self.tile[1], foot, f"{scale[2]:.1f} px", "right")
+            canvas.draw()
+            sheet: Picture = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        return sheet
 
 
 def _map(values: Tensor, valid: Tensor | None) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:

@@ -39,6 +39,11 @@ class Task(Protocol):
     """The kinds of cell that its network needs."""
     figure: Figure
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its constructor takes to build the same network again, as plain data."""
+        ...
+
     def build_network(self, cells: CellFactory) -> nn.Module:
         """The network; called as ``network(*inputs(batch), weights)`` with edge weights or None."""
         ...

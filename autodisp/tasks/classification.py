@@ -1,6 +1,7 @@
 """Image classification: cross-entropy, top-1 accuracy."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,6 +46,18 @@ class ClassificationTask:
         self.std = std
         self.auxiliary = auxiliary
         self.auxiliary_weight = auxiliary_weight
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The numbers of the network."""
+        return {
+            "channels": self.channels,
+            "layers": self.layers,
+            "classes": self.classes,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "auxiliary": self.auxiliary,
+        }
 
     def build_network(self, cells: CellFactory) -> ClassificationNetwork:
         """Stem, cells, classifier."""

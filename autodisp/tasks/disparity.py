@@ -1,6 +1,7 @@
 """Disparity estimation: multi-scale L1, cross-entropy on the matching volume, end-point error."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,6 +57,19 @@ class DisparityTask:
         self.max_disparity = max_disparity
         self.volume_weight = volume_weight
         self.level_weights = tuple(level_weights)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The numbers of the network."""
+        return {
+            "channels": self.channels,
+            "stem_scale": self.stem_scale,
+            "encoder_cells": self.encoder_cells,
+            "decoder_cells": self.decoder_cells,
+            "max_displacement": self.max_displacement,
+            "head": self.head,
+            "max_disparity": self.max_disparity,
+        }
 
     def build_network(self, cells: CellFactory) -> DisparityNetwork:
         """Stems, correlation, encoder, decoder, head."""

@@ -1,0 +1,336 @@
+"""A training from its typed config."""
+
+import dataclasses
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+import autodisp
+from autodisp import model_file
+from autodisp.build.data import TEST_SPLITS, build_image_dataset, build_stereo_dataset, kept
+from autodisp.build.networks import build_device, build_style, build_task
+from autodisp.cells import genotype as genotypes
+from autodisp.cells.genotype import Genotype
+from autodisp.cells.spaces import SearchSpace, find_space
+from autodisp.config.sections import TASK_KINDS
+from autodisp.config.train import TrainConfig
+from autodisp.datasets.image_transforms import ImageAugmentation
+from autodisp.datasets.splits import Part, halves, subset
+from autodisp.datasets.stereo_transforms import StereoAugmentation
+from autodisp.datasets.streams import MapDataset, Stream, fixed_batches
+from autodisp.errors import InputError
+from autodisp.model_file import ModelCard
+from autodisp.report.disparity_pictures import panel
+from autodisp.report.train_folder import TrainFolder
+from autodisp.run_state import Checkpoints
+from autodisp.tasks.base import Task, move
+from autodisp.tasks.classification import ClassificationTask
+from autodisp.tasks.disparity import DisparityTask
+from autodisp.tracking import ConsoleProgress, Tracker
+from autodisp.training import schedules
+from autodisp.training.loop import Settings, Training
+
+HELD_OUT_FRACTION = 0.1
+"""For validation, of a dataset that has no test split with a truth."""
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """What a training reads."""
+
+    train: MapDataset[Any]
+    transform: Callable[[Any, np.random.Generator], Any]
+    validation: Iterable[Any]
+    classes: int = 0
+    mean: Sequence[float] = (0.0, 0.0, 0.0)
+    std: Sequence[float] = (1.0, 1.0, 1.0)
+
+
+def build_train_data(config: TrainConfig) -> TrainData:
+    """Reads the training split, and the test split or a held-out part for validation.
+
+    Raises:
+        InputError: the data is missing, damaged or too little.
+    """
+    data = _stereo_data(config) if config.task.name == "disparity" else _image_data(config)
+    if len(data.train) < config.training.batch_size:
+        raise InputError(
+            f"training.batch_size={config.training.batch_size}: there are {len(data.train)} training samples; "
+            "take a batch size up to that, or more data"
+        )
+    return data
+
+
+def _stereo_data(config: TrainConfig) -> TrainData:
+    dataset = build_stereo_dataset(config.dataset, seed=config.seed)
+    chosen = subset(len(dataset), limit=config.dataset.limit, seed=config.seed)
+    crop = (config.dataset.crop[0], config.dataset.crop[1]) if config.dataset.crop else None
+    if config.validation.fraction is None and config.dataset.name in TEST_SPLITS:
+        test = build_stereo_dataset(config.dataset, seed=config.seed, split="test")
+        held_out = Part(kept(config.dataset, test), list(range(len(test))))
+    else:
+        fraction = config.validation.fraction or HELD_OUT_FRACTION
+        groups = [dataset.groups[index] for index in chosen]
+        train, rest = halves(groups, seed=config.seed, fraction=1 - fraction)
+        held_out = Part(kept(config.dataset, dataset), [chosen[index] for index in rest])
+        chosen = [chosen[index] for index in train]
+    return TrainData(
+        train=Part(kept(config.dataset, dataset), chosen),
+        transform=StereoAugmentation(scale=config.augmentation.scale, crop=crop),
+        validation=_validation(config, held_out),
+    )
+
+
+def _image_data(config: TrainConfig) -> TrainData:
+    data = config.dataset
+    dataset = build_image_dataset(data)
+    chosen = subset(len(dataset), limit=data.limit, seed=config.seed)
+    if config.validation.fraction is None:
+        test = build_image_dataset(data, split="test")
+        held_out = Part(test, list(range(len(test))))
+    else:
+        train, rest = halves(len(chosen), seed=config.seed, fraction=1 - config.validation.fraction)
+        held_out = Part(dataset, [chosen[index] for index in rest])
+        chosen = [chosen[index] for index in train]
+    return TrainData(
+        train=Part(dataset, chosen),
+        transform=ImageAugmentation(scale=config.augmentation.scale, flip=data.flip, fill=dataset.mean),
+        validation=_validation(config, held_out),
+        classes=len(dataset.classes),
+        mean=dataset.mean,
+        std=dataset.std,
+    )
+
+
+def _validation(config: TrainConfig, held_out: Part[Any]) -> Iterable[Any]:
+    """Whole samples from all over the held-out ones, the same ones whatever the run's seed."""
+    places = subset(len(held_out), limit=config.validation.samples, seed=0)
+    part = Part(held_out.dataset, [held_out.indices[place] for place in places])
+    return fixed_batches(part, config.validation.batch_size)
+
+
+def build_genotype(config: TrainConfig) -> tuple[Genotype, SearchSpace]:
+    """The cells that the config names, and their space.
+
+    Raises:
+        InputError: no such cells, or cells of another task.
+    """
+    own = None if config.space_file is None else SearchSpace.load(Path(config.space_file))
+    name = str(config.genotype)
+    if name.startswith("random:"):
+        space = own if own is not None and own.name == name[7:] else find_space(name[7:])
+        genotype = Genotype(space.name, space.sample(config.seed), {"origin": f"sampled with seed {config.seed}"})
+    else:
+        genotype = genotypes.load(name, space=own)
+        space = own or find_space(genotype.space)
+    if set(genotype.kinds) != TASK_KINDS[config.task.name]:
+        raise InputError(
+            f"genotype={name}: has the cells {', '.join(genotype.kinds)}, but task={config.task.name} needs "
+            f"{', '.join(sorted(TASK_KINDS[config.task.name]))}"
+        )
+    return genotype, space
+
+
+def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
+    """What network is to be trained.
+
+    Raises:
+        InputError: the cells, or the model that they are to be taken from, cannot be used.
+    """
+    about = provenance(config)
+    if config.network.name == "from_checkpoint":
+        card, _ = model_file.load(Path(str(config.init)))
+        if card.task != config.task.name:
+            raise InputError(f"init={config.init}: is for task={card.task}, but task={config.task.name}")
+        settings = dict(card.settings)
+        if config.task.name == "classification":
+            settings |= {"classes": data.classes, "mean": list(data.mean), "std": list(data.std)}
+        return dataclasses.replace(card, settings=settings, about=about)
+    genotype, space = build_genotype(config)
+    style = build_style(config.network, space, affine=True)
+    task = build_task(config.task, config.network, config.dataset, classes=data.classes, mean=data.mean, std=data.std)
+    return model_file.card_of(task, style, genotype, space, about)
+
+
+def build_network(config: TrainConfig, card: ModelCard) -> tuple[Task, nn.Module]:
+    """Task and network on the CPU, initialised from the seed or from the model that ``init`` names."""
+    torch.manual_seed(config.seed)
+    task, network = card.build()
+    if isinstance(task, DisparityTask) and config.task.volume_weight is not None:
+        task.volume_weight = config.task.volume_weight
+    if isinstance(task, ClassificationTask):
+        task.auxiliary_weight = config.task.auxiliary_weight
+    if config.init is not None:
+        _, weights = model_file.load(Path(config.init))
+        take_over(network, weights, origin=config.init)
+    return task, network.to(memory_format=torch.channels_last)
+
+
+def take_over(network: nn.Module, weights: Mapping[str, Tensor], *, origin: str) -> None:
+    """Starts from the weights of another training; a classifier for other classes starts afresh.
+
+    Raises:
+        InputError: they are of another network.
+    """
+    own = network.state_dict()
+    heads = ("classifier.", "auxiliary.")
+    other_classes = {
+        name
+        for name in own
+        if name.startswith(heads) and (name not in weights or weights[name].shape != own[name].shape)
+    }
+    dropped = {name for name in weights if name.startswith(heads) and name not in own}
+    start = {name: tensor for name, tensor in weights.items() if name not in other_classes | dropped}
+    start |= {name: own[name] for name in other_classes}
+    model_file.compare(network, start, origin=origin)
+    network.load_state_dict(start)
+
+
+def build_train_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """Over whatever in the network may learn."""
+    settings = config.optimizer
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(
+        parameters, lr=settings.learning_rate, betas=(settings.momentum, 0.999), weight_decay=settings.weight_decay
+    )
+
+
+def build_schedule(config: TrainConfig) -> schedules.Factor:
+    """What the learning rate is multiplied by."""
+    settings = config.optimizer
+    if settings.schedule == "cosine":
+        floor = settings.min_learning_rate / settings.learning_rate
+        factor = schedules.cosine(config.training.steps, floor=floor)
+    elif settings.schedule == "milestones":
+        factor = schedules.milestones(settings.milestones, factor=settings.factor)
+    else:
+        factor = schedules.constant()
+    return schedules.warmed_up(factor, settings.warmup_steps)
+
+
+@dataclass(frozen=True)
+class TrainParts:
+    """A training ready to run."""
+
+    training: Training
+    folder: TrainFolder
+    parameters: int
+    close: Callable[[], None]
+
+
+def build_training(
+    config: TrainConfig, data: TrainData, folder: Path, console: ConsoleProgress, *, prepare: Callable[[], None]
+) -> TrainParts:
+    """Everything of a training.
+
+    Args:
+        config: of the training.
+        data: that it reads.
+        folder: the run folder; where it holds a state, the training goes on from it.
+        console: where progress is shown.
+        prepare: makes the folder; called when the network has been built, which may refuse its settings.
+
+    Raises:
+        InputError: the network cannot be built, or the folder not be used.
+    """
+    card = build_card(config, data)
+    device = build_device(config.run.device)
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    task, network = build_network(config, card)
+    network.to(device)
+    prepare()
+    stream = Stream(
+        data.train,
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+        transform=data.transform,
+        workers=config.run.workers,
+    )
+    optimizer = build_train_optimizer(config, network)
+    checkpoints = Checkpoints(folder / "checkpoints", unit="step")
+    training = Training(
+        task,
+        network,
+        stream=stream,
+        validation=data.validation,
+        optimizer=optimizer,
+        schedule=torch.optim.lr_scheduler.LambdaLR(optimizer, build_schedule(config)),
+        settings=Settings(
+            steps=config.training.steps,
+            validate_every=config.validation.every,
+            clip=config.optimizer.clip,
+            drop_path=config.training.drop_path,
+            precision=config.training.precision,
+        ),
+        checkpoints=checkpoints,
+        average=config.training.average,
+        before_step=_level_weights(config, task),
+    )
+    done = training.resume()
+    tracker = Tracker(folder, console=console, keep=-(-done // config.validation.every))
+    observer = TrainFolder(
+        folder,
+        figure=task.figure,
+        tracker=tracker,
+        card=card,
+        network=training.judged,
+        pictures=_pictures(training, data) if config.task.name == "disparity" else None,
+    )
+
+    def close() -> None:
+        stream.close()
+        tracker.close()
+
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return TrainParts(training, observer, parameters, close)
+
+
+def _level_weights(config: TrainConfig, task: Task) -> Callable[[int], None] | None:
+    plan = list(zip(config.training.level_steps, config.training.level_weights, strict=True))
+    if not plan or not isinstance(task, DisparityTask):
+        return None
+
+    def vary(step: int) -> None:
+        task.level_weights = schedules.levels_at(plan, step)
+
+    return vary
+
+
+def _pictures(training: Training, data: TrainData) -> Callable[[], Mapping[str, npt.NDArray[np.uint8]]]:
+    @torch.no_grad()
+    def draw() -> Mapping[str, npt.NDArray[np.uint8]]:
+        batch = move(next(iter(data.validation)), training.device)
+        network = training.judged
+        was_training = network.training
+        network.eval()
+        predicted = network(batch.left, batch.right).disparity
+        network.train(was_training)
+        return {"prediction": panel(batch.left[0], batch.disparity[0], predicted[0], batch.valid[0])}
+
+    return draw
+
+
+def provenance(config: TrainConfig) -> Mapping[str, Any]:
+    """What a model file says of the run it comes from."""
+    return {
+        "dataset": config.dataset.name,
+        "seed": config.seed,
+        "init": config.init,
+        "config_hash": config.fingerprint(),
+        "autodisp": autodisp.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

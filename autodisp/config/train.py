@@ -1,0 +1,196 @@
+"""The config of autodisp-train."""
+
+import hashlib
+import itertools
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from omegaconf import DictConfig
+
+from autodisp.config.checks import need, need_at_least, need_choice
+from autodisp.config.parsing import read
+from autodisp.config.sections import (
+    DATASETS,
+    NETWORKS,
+    TASKS,
+    AugmentationConfig,
+    RunConfig,
+    check_task,
+)
+from autodisp.errors import InputError
+
+
+@dataclass(frozen=True)
+class FromCheckpointConfig:
+    """network=from_checkpoint: the network of the model that ``init`` names."""
+
+    name: str = "from_checkpoint"
+
+
+@dataclass(frozen=True)
+class TrainOptimizerConfig:
+    """How the weights learn; everything counts in steps."""
+
+    name: str = "adamw"
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    clip: float = 5.0
+    schedule: str = "cosine"
+    min_learning_rate: float = 0.0
+    milestones: list[int] = field(default_factory=list)
+    factor: float = 0.5
+    warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        need_choice("optimizer.name", self.name, ("sgd", "adam", "adamw"))
+        need_choice("optimizer.schedule", self.schedule, ("cosine", "milestones", "constant"))
+        need_at_least("optimizer", self, learning_rate=0.0, min_learning_rate=0.0, weight_decay=0.0, warmup_steps=0)
+        need(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "above 0")
+        need(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "at least 0 and below 1")
+        need(self.clip > 0, "optimizer.clip", self.clip, "above 0 (inf for no clipping)")
+        need(0 < self.factor < math.inf, "optimizer.factor", self.factor, "above 0")
+        need(
+            self.min_learning_rate <= self.learning_rate,
+            "optimizer.min_learning_rate",
+            self.min_learning_rate,
+            f"at most learning_rate={self.learning_rate}",
+        )
+        ascending = all(a < b for a, b in itertools.pairwise(self.milestones))
+        need(ascending, "optimizer.milestones", self.milestones, "ascending steps")
+        if self.schedule == "milestones":
+            need(bool(self.milestones), "optimizer.milestones", self.milestones, "a list of steps for this schedule")
+        elif self.milestones:
+            raise InputError(
+                f"optimizer.milestones={self.milestones}: belong to schedule=milestones, but schedule={self.schedule}"
+            )
+        if self.schedule != "cosine" and self.min_learning_rate > 0:
+            raise InputError(
+                f"optimizer.min_learning_rate={self.min_learning_rate}: is where schedule=cosine ends, but "
+                f"schedule={self.schedule}: leave it 0"
+            )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and on how much."""
+
+    steps: int = 10000
+    batch_size: int = 4
+    drop_path: float = 0.0
+    average: float | None = None
+    precision: str = "float32"
+    level_weights: list[list[float]] = field(default_factory=list)
+    level_steps: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        need_at_least("training", self, steps=1, batch_size=1)
+        need(0 <= self.drop_path < 1, "training.drop_path", self.drop_path, "at least 0 and below 1")
+        need(
+            self.average is None or 0 < self.average < 1,
+            "training.average",
+            self.average,
+            "between 0 and 1, such as 0.999, or null for none",
+        )
+        need_choice("training.precision", self.precision, ("float32", "bfloat16", "float16"))
+        self._check_levels()
+
+    def _check_levels(self) -> None:
+        weights, steps = self.level_weights, self.level_steps
+        need(
+            len(weights) == len(steps),
+            "training.level_steps",
+            steps,
+            f"as many as training.level_weights has lists, {len(weights)}",
+        )
+        for row in weights:
+            need(
+                bool(row) and min(row) >= 0 and max(row) < math.inf and row[-1] > 0,
+                "training.level_weights",
+                weights,
+                "lists of weights of at least 0, coarse to fine, the last one of each above 0",
+            )
+        ascending = all(a < b for a, b in itertools.pairwise(steps))
+        need(not steps or (steps[0] == 0 and ascending), "training.level_steps", steps, "ascending from 0")
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """What the best model is chosen by."""
+
+    every: int = 500
+    samples: int | None = 100
+    fraction: float | None = None
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        need_at_least("validation", self, every=1, batch_size=1)
+        need(self.samples is None or self.samples >= 1, "validation.samples", self.samples, "at least 1, or null")
+        need(
+            self.fraction is None or 0 < self.fraction < 1,
+            "validation.fraction",
+            self.fraction,
+            "between 0 and 1, or null for the dataset's own test split",
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All of autodisp-train."""
+
+    seed: int
+    genotype: str | None
+    space_file: str | None
+    init: str | None
+    resume: str | None
+    task: Any
+    dataset: Any
+    network: Any
+    augmentation: AugmentationConfig
+    optimizer: TrainOptimizerConfig
+    training: TrainingConfig
+    validation: ValidationConfig
+    run: RunConfig
+
+    def __post_init__(self) -> None:
+        need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32")
+        check_task(self.task, self.dataset, None if self.network.name == "from_checkpoint" else self.network)
+        self._check_origin()
+        if self.training.level_weights and self.task.name != "disparity":
+            raise InputError(
+                f"training.level_weights={self.training.level_weights}: are of a disparity network's levels, but "
+                f"task={self.task.name}: leave them empty"
+            )
+
+    def _check_origin(self) -> None:
+        """Where the network comes from is said once."""
+        if self.network.name == "from_checkpoint":
+            need(self.init is not None, "init", self.init, "a model file, since network=from_checkpoint takes it")
+            if self.genotype is not None:
+                raise InputError(
+                    f"genotype={self.genotype}: network=from_checkpoint takes the cells of init={self.init}: "
+                    "leave genotype null"
+                )
+        elif self.genotype is None:
+            raise InputError("genotype=null: must be a name of the zoo, a genotype.json of a search, or 'designed'")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def fingerprint(self) -> str:
+        """A short hash of everything that the result depends on; where it runs does not count."""
+        what = {key: value for key, value in self.as_dict().items() if key not in ("run", "resume")}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def parse(tree: DictConfig) -> TrainConfig:
+    """The typed config of a training out of what Hydra composed.
+
+    Raises:
+        InputError: the first thing that is wrong, in one line.
+    """
+    networks = {**NETWORKS, "from_checkpoint": FromCheckpointConfig}
+    return read(tree, TrainConfig, {"task": TASKS, "dataset": DATASETS, "network": networks})

@@ -1,0 +1,174 @@
+"""A trained network in one file: weights as safetensors, and in its metadata all that rebuilds the network.
+
+Nothing is loaded by pickle, so a file from a stranger can be opened.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from autodisp.cells import genotype as genotypes
+from autodisp.cells.cell import CellFactory, FoundCells
+from autodisp.cells.genotype import Genotype
+from autodisp.cells.operations import Style
+from autodisp.cells.spaces import SPACES, SearchSpace
+from autodisp.errors import InputError
+from autodisp.run_state import sync_folder
+from autodisp.tasks.base import Task
+from autodisp.tasks.registry import TASKS, rebuild
+
+KEY, SCHEMA, VERSION = "autodisp", "autodisp/model", 1
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a network is, without its weights."""
+
+    task: str
+    settings: Mapping[str, Any]
+    """Of the task, see ``Task.settings``."""
+    style: Style
+    genotype: Genotype
+    space: SearchSpace | None = None
+    """Of the genotype, where it is not a named one."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Where the weights come from: dataset, steps, figures, versions."""
+
+    def cells(self) -> CellFactory:
+        """What the network is built from."""
+        return FoundCells(self.genotype, style=self.style)
+
+    def build(self) -> tuple[Task, nn.Module]:
+        """The task, and the network with fresh weights."""
+        task = rebuild(self.task, dict(self.settings))
+        return task, task.build_network(self.cells())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data in the current schema."""
+        return {
+            "schema": SCHEMA,
+            "version": VERSION,
+            "task": self.task,
+            "settings": dict(self.settings),
+            "style": vars(self.style),
+            "genotype": self.genotype.to_json(),
+            "space": None if self.space is None else self.space.to_json(),
+            "about": dict(self.about),
+        }
+
+
+def save(path: Path, card: ModelCard, weights: Mapping[str, Tensor]) -> None:
+    """Writes the file so that it is whole or absent.
+
+    Args:
+        path: in a folder that exists.
+        card: of the network.
+        weights: its ``state_dict``.
+    """
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(to_bytes(plain, metadata={KEY: json.dumps(card.to_json(), allow_nan=False)}))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def load(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
+    """The card and the weights of a file.
+
+    Raises:
+        InputError: the file is missing, damaged, or not a model of this program.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; autodisp-train writes best{SUFFIX} into its run folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: no readable safetensors ({reason}); is it cut off, or another format?") from None
+    if KEY not in metadata:
+        raise InputError(f"{path}: holds weights but not what they are for; only files of autodisp-train can be used")
+    return _read_card(metadata[KEY], path), weights
+
+
+def load_network(path: Path) -> tuple[ModelCard, Task, nn.Module]:
+    """The network with its weights, in evaluation mode on the CPU.
+
+    Raises:
+        InputError: see ``load``, or the weights do not fit the network.
+    """
+    card, weights = load(path)
+    with torch.device("meta"):
+        compare(card.build()[1], weights, origin=str(path))
+    task, network = card.build()
+    network.load_state_dict(weights)
+    return card, task, network.to(memory_format=torch.channels_last).eval()
+
+
+def compare(network: nn.Module, weights: Mapping[str, Tensor], *, origin: str) -> None:
+    """Makes sure that the weights are those of the network.
+
+    Raises:
+        InputError: a name is missing or too many, or a shape differs; the first one is named.
+    """
+    own = network.state_dict()
+    for name in [*own, *weights]:
+        here, there = (tuple(tensors[name].shape) if name in tensors else None for tensors in (own, weights))
+        if here != there:
+            raise InputError(
+                f"{origin}: weight '{name}' is {_shape(there)} in the file but {_shape(here)} in the network; "
+                "it is of another network or version"
+            )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else "x".join(map(str, shape)) or "a number"
+
+
+def _read_card(text: str, path: Path) -> ModelCard:
+    try:
+        data = json.loads(text)
+        if data["schema"] != SCHEMA or data["version"] != VERSION:
+            raise InputError(
+                f"{path}: schema {data['schema']} version {data['version']}, but this program reads version {VERSION}; "
+                "update autodisp"
+            )
+        if data["task"] not in TASKS:
+            raise InputError(f"{path}: is for task '{data['task']}', but there are {', '.join(TASKS)}")
+        space = None if data["space"] is None else SearchSpace.from_json(data["space"], file=str(path))
+        card = ModelCard(
+            task=data["task"],
+            settings=data["settings"],
+            style=Style(**data["style"]),
+            genotype=genotypes.from_json(data["genotype"], origin=str(path), space=space),
+            space=space,
+            about=data["about"],
+        )
+        with torch.device("meta"):
+            card.build()
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}: its description is damaged ({type(error).__name__}: {error}); train or export it again"
+        ) from None
+    return card
+
+
+def card_of(task: Task, style: Style, genotype: Genotype, space: SearchSpace, about: Mapping[str, Any]) -> ModelCard:
+    """The card of a network that a task built from found cells."""
+    own = None if SPACES.get(space.name) == space else space
+    return ModelCard(task.name, task.settings, style, genotype, own, about)

@@ -1,0 +1,85 @@
+"""What a training leaves in its run folder, written as it goes.
+
+config.yaml         the resolved config
+metrics.jsonl       one record an interval between validations
+tensorboard/        the same, with pictures
+checkpoints/        the state to resume from
+best.safetensors    the model with the best validation figure so far
+last.safetensors    the newest one
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from autodisp import model_file
+from autodisp.model_file import SUFFIX, ModelCard
+from autodisp.tasks.base import Figure
+from autodisp.tracking import Tracker
+
+Pictures = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
+
+
+class TrainFolder:
+    """Listens to a training and keeps its folder.
+
+    Args:
+        folder: the run folder, which exists.
+        figure: that the task selects by.
+        tracker: where the figures go.
+        card: of the network.
+        network: whose weights are kept, see ``Training.judged``.
+        pictures: called at each validation for pictures to show.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        figure: Figure,
+        tracker: Tracker,
+        card: ModelCard,
+        network: nn.Module,
+        pictures: Pictures | None = None,
+    ) -> None:
+        self.folder = folder
+        self.figure = figure
+        self.tracker = tracker
+        self.card = card
+        self.network = network
+        self.pictures = pictures
+
+    def step(self, interval: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
+        """See ``autodisp.training.loop.Observer``."""
+        self.tracker.step(interval, step, figures)
+
+    def interval(self, record: Mapping[str, Any], *, best: bool) -> None:
+        """Writes the record, the pictures and the models."""
+        for name, picture in (self.pictures() if self.pictures else {}).items():
+            self.tracker.tensorboard.image(name, picture, record["step"])
+        self.tracker.epoch(record, self._line(record, best), step=record["step"])
+        self._save("last", record)
+        if best:
+            self._save("best", record)
+
+    def _save(self, name: str, record: Mapping[str, Any]) -> None:
+        figures = {key: value for key, value in record.items() if key.startswith("valid/") and value == value}
+        about = {**self.card.about, "steps": record["step"], "figures": figures}
+        card = dataclasses.replace(self.card, about=about)
+        model_file.save(self.folder / f"{name}{SUFFIX}", card, self.network.state_dict())
+
+    def _line(self, record: Mapping[str, Any], best: bool) -> str:
+        name, unit = self.figure.name, self.figure.unit
+        parts = [
+            f"step {record['step']}",
+            f"train loss {record['train/loss']:.3f}",
+            f"{name} {record[f'train/{name}']:.2f}",
+            f"valid {name} {record[f'valid/{name}']:.2f} {unit}" + (" (best)" if best else ""),
+            f"{record['steps_per_second']:.2f} steps/s",
+        ]
+        return " · ".join(parts)

@@ -1,0 +1,1 @@
+"""Training a network in full: one step-based loop whatever the task."""

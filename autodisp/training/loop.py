@@ -1,0 +1,268 @@
+"""Trains a network step by step: any task, any network; validates at intervals, keeps the best and the last.
+
+An interval is what lies between two validations. Weights that are validated and written are the averaged ones where
+there is an average (EMA), else the network's own.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from autodisp.cells.cell import set_drop_path
+from autodisp.errors import InputError
+from autodisp.run_state import Checkpoints, RunState
+from autodisp.tasks.base import Sums, Task, means, move, pool
+
+Record = dict[str, Any]
+
+
+class BatchStream(Protocol):
+    """An endless sequence of batches that knows its position."""
+
+    waited: float
+    """Seconds spent in ``next`` so far."""
+
+    @property
+    def position(self) -> int:
+        """Batches consumed."""
+        ...
+
+    def next(self) -> Any:
+        """The next batch."""
+        ...
+
+    def seek(self, position: int) -> None:
+        """Goes on from there."""
+        ...
+
+
+class Observer(Protocol):
+    """Who is told of the training."""
+
+    def step(self, interval: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
+        """A step of an interval is done; the figures cost a synchronisation, so they are computed only when shown."""
+        ...
+
+    def interval(self, record: Record, *, best: bool) -> None:
+        """An interval is done and validated; whether it is the best so far."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers of a training; see the config of the same names."""
+
+    steps: int
+    validate_every: int
+    clip: float = math.inf
+    drop_path: float = 0.0
+    precision: str = "float32"
+    """Of the forward pass and the loss: float32, bfloat16 or float16."""
+
+    @property
+    def intervals(self) -> int:
+        """How often it validates; the last interval may be shorter."""
+        return math.ceil(self.steps / self.validate_every)
+
+
+@dataclass
+class Progress:
+    """How far a training is."""
+
+    steps: int = 0
+    best: float = math.nan
+    """The task's figure at the best validation so far."""
+    best_step: int = 0
+    record: Record = field(default_factory=dict)
+    """Of the newest interval."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it over."""
+        vars(self).update(state_dict)
+
+
+class Training:
+    """One training.
+
+    Args:
+        task: says what is lost and measured.
+        network: on its device.
+        stream: training batches.
+        validation: batches, the same every time.
+        optimizer: over the network's parameters that are to learn.
+        schedule: of its learning rate, stepped at every step.
+        settings: the numbers.
+        checkpoints: where the states go.
+        average: decay of the averaged weights, None for none.
+        before_step: called with the number of steps done, for what a recipe varies by the step.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        network: nn.Module,
+        *,
+        stream: BatchStream,
+        validation: Iterable[Any],
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        settings: Settings,
+        checkpoints: Checkpoints,
+        average: float | None = None,
+        before_step: Callable[[int], None] | None = None,
+    ) -> None:
+        self.task = task
+        self.network = network
+        self.stream = stream
+        self.validation = validation
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.settings = settings
+        self.checkpoints = checkpoints
+        self.before_step = before_step
+        self.device = next(network.parameters()).device
+        self.progress = Progress()
+        self.average: AveragedModel | None = None
+        if average is not None:
+            self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(average))
+        # Scales only float16, whose small gradients would vanish; else it lets everything through.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
+        parts: dict[str, Any] = {
+            "network": network,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "scaler": self.scaler,
+        }
+        if self.average is not None:
+            parts["average"] = self.average
+        self.state = RunState(parts=parts, streams={"train": stream}, progress=self.progress)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept."""
+        network: nn.Module = self.network if self.average is None else self.average.module
+        return network
+
+    def resume(self) -> int:
+        """Goes on from the newest checkpoint; the number of steps done."""
+        steps = max(self.checkpoints.epochs(), default=0)
+        if steps:
+            self.state.restore(self.checkpoints.load(steps))
+        return steps
+
+    def run(self, observer: Observer) -> Record:
+        """Trains to the end, telling the observer of everything; the last record."""
+        while self.progress.steps < self.settings.steps:
+            self.progress.record = self.run_interval(observer)
+            steps = self.progress.steps
+            value = float(self.progress.record[f"valid/{self.task.figure.name}"])
+            best = self.task.figure.better(value, self.progress.best)
+            if best:
+                self.progress.best, self.progress.best_step = value, steps
+            observer.interval(self.progress.record, best=best)
+            self.checkpoints.save(steps, self.state.capture())
+            self.checkpoints.keep_only([steps])
+        return self.progress.record
+
+    def run_interval(self, observer: Observer) -> Record:
+        """Trains to the next validation, and validates."""
+        began, waited = time.perf_counter(), self.stream.waited
+        interval, until = self._place()
+        sums: Sums = {}
+        self.network.train()
+        first = self.progress.steps
+        while self.progress.steps < until:
+            pool(sums, self._step())
+            observer.step(interval, self.progress.steps - 1 - interval * self.settings.validate_every,
+                               lambda: self._shown(sums))  # fmt: skip
+        train, trained = means(sums), time.perf_counter() - began
+        valid = self.validate()
+        return {
+            "epoch": interval,
+            "step": self.progress.steps,
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            **{f"train/{name}": value for name, value in train.items()},
+            **{f"valid/{name}": value for name, value in valid.items()},
+            "seconds": time.perf_counter() - began,
+            "seconds_waiting": self.stream.waited - waited,
+            "seconds_training": trained,
+            "steps_per_second": (until - first) / trained,
+        }
+
+    def _place(self) -> tuple[int, int]:
+        """The interval now running, and the step at which it ends."""
+        interval = self.progress.steps // self.settings.validate_every
+        return interval, min((interval + 1) * self.settings.validate_every, self.settings.steps)
+
+    def _step(self) -> Sums:
+        steps = self.progress.steps
+        if self.settings.drop_path:
+            set_drop_path(self.network, self.settings.drop_path * steps / self.settings.steps)
+        if self.before_step is not None:
+            self.before_step(steps)
+        batch = move(self.stream.next(), self.device)
+        with self._precision():
+            output = self.network(*self.task.inputs(batch))
+            loss = self.task.loss(output, batch)
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        learning = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        norm = nn.utils.clip_grad_norm_(learning, self.settings.clip)
+        self._refuse_non_finite(loss, norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self.progress.steps += 1
+        with torch.no_grad():
+            detached = loss.detach().to(torch.float64)
+            return {"loss": torch.stack([detached, torch.ones_like(detached)]), **self.task.measure(output, batch)}
+
+    def _refuse_non_finite(self, loss: Tensor, norm: Tensor) -> None:
+        """Stops before the update; a float16 gradient that overflowed is the scaler's business."""
+        if bool(loss.isfinite()) and (bool(norm.isfinite()) or self.scaler.is_enabled()):
+            return
+        rate = self.optimizer.param_groups[0]["lr"]
+        raise InputError(
+            f"step {self.progress.steps}: loss {loss.item():g}, gradient norm {norm.item():g}; the step was not made. "
+            f"Lower optimizer.learning_rate ({rate:g} now) or optimizer.clip, or look at that batch"
+        )
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.settings.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.settings.precision))
+
+    def _shown(self, sums: Sums) -> dict[str, float]:
+        return means({name: sums[name] for name in ("loss", self.task.figure.name)})
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Loss and figures pooled over the validation batches, with running statistics and without drop-path."""
+        network = self.judged
+        was_training = network.training
+        network.eval()
+        sums: Sums = {}
+        try:
+            for batch in self.validation:
+                batch = move(batch, self.device)
+                with self._precision():
+                    output = network(*self.task.inputs(batch))
+                loss = self.task.loss(output, batch).to(torch.float64)
+                pool(sums, {"loss": torch.stack([loss, torch.ones_like(loss)]), **self.task.measure(output, batch)})
+        finally:
+            network.train(was_training)
+        return means(sums)

@@ -1,0 +1,54 @@
+"""Learning rates and level weights as functions of the step; no state, no torch."""
+
+import bisect
+import math
+from collections.abc import Callable, Sequence
+
+Factor = Callable[[int], float]
+"""From the number of steps done to what the base learning rate is multiplied by."""
+
+
+def constant() -> Factor:
+    """Always the base rate."""
+    return lambda step: 1.0
+
+
+def cosine(steps: int, *, floor: float = 0.0) -> Factor:
+    """Half a cosine from 1 to the floor over so many steps (Loshchilov and Hutter 2017, equation 5, without restarts).
+
+    Args:
+        steps: at least 1; later steps stay at the floor.
+        floor: the last factor.
+    """
+    if steps < 1:
+        raise ValueError(f"steps is {steps} but a schedule has at least one")
+    return lambda step: floor + (1 - floor) * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
+
+
+def milestones(at: Sequence[int], *, factor: float = 0.5) -> Factor:
+    """Multiplied by the factor at each milestone, as the FlowNet family halves its rate at 300, 400 and 500 k steps.
+
+    Args:
+        at: steps done, ascending; from there on the factor counts.
+        factor: above 0.
+    """
+    if list(at) != sorted(set(at)):
+        raise ValueError(f"milestones {list(at)} must ascend")
+    return lambda step: factor ** bisect.bisect_right(at, step)
+
+
+def warmed_up(schedule: Factor, steps: int) -> Factor:
+    """The schedule, reached linearly over the first steps."""
+    return lambda step: schedule(step) * min(1.0, (step + 1) / steps) if steps else schedule(step)
+
+
+LevelSchedule = Sequence[tuple[int, Sequence[float]]]
+"""(steps done, weights of the levels from there on), ascending, the first at step 0."""
+
+
+def levels_at(schedule: LevelSchedule, step: int) -> tuple[float, ...]:
+    """The weights of the levels, coarse to fine, at that step (Mayer et al. 2016, section 5.1: coarse levels first)."""
+    if not schedule or schedule[0][0] != 0:
+        raise ValueError("a schedule of level weights begins at step 0")
+    place = bisect.bisect_right([start for start, _ in schedule], step) - 1
+    return tuple(schedule[place][1])
