@@ -23,6 +23,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xae\x42\x60\x82"
 # Pillow clips these to 255 on their way to RGB instead of scaling them.
 _UNCONVERTED = ("I", "F")
+_PGM = (b"P2", b"P5")
 
 
 def read_rgb(path: str | os.PathLike[str]) -> Tensor:
@@ -97,6 +98,8 @@ def _decode(path: Path) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
     except Exception as error:  # Pillow's decoders raise whatever the malformed bytes lead them to
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: is no readable picture ({reason}); is it damaged or of another format?") from error
+    if mode == "I" and data.startswith(_PGM):
+        pixels = pixels.astype(np.uint16)  # Pillow scales more than 8 bits to 16 and keeps them in 32
     if pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path}: is a picture of {pixels.dtype} (Pillow's mode {mode}): save it with 8 or 16 bits")
     if is_png and data[24] == 16:

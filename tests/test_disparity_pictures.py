@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodisp.report.disparity_pictures import colour_disparity, colour_error, panel
+from autodisp.report.disparity_pictures import colour_disparity, colour_error, panel, with_scale_bar
 
 
 def planes(height: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -109,6 +109,45 @@ def test_a_panel_says_the_mean_error_of_valid_pixels() -> None:
     words = (slice(middle, middle + 20), slice(small.shape[1] // 2, None))
     assert (small[words] != large[words]).any()
     assert (small[words] == spoilt[words]).all()
+
+
+def bar_of(sheet: np.ndarray, height: int) -> np.ndarray:
+    """The longest run of colours in the rows below the picture."""
+    rows = [row for row in sheet[height:] if (row.max(axis=1) != row.min(axis=1)).sum() > 100]
+    assert len(rows) >= 5, "too thin to be seen"
+    (columns,) = np.nonzero((rows[0] != 255).any(axis=1))
+    return rows[0][columns[0] : columns[-1] + 1]
+
+
+@pytest.mark.parametrize("size", [(2, 2), (30, 40), (40, 333), (11, 2500)])
+def test_a_scale_bar_says_which_colour_is_how_much(size: tuple[int, int]) -> None:
+    _, disparity, _, valid = planes(*size)
+    sheet = with_scale_bar(disparity, valid, low=10.0, high=50.0)
+    assert contains(sheet, colour_disparity(disparity, valid, low=10.0, high=50.0))
+    bar = bar_of(sheet, sheet.shape[0] - 24 * max(1, math.ceil(size[1] / 1000)))
+    expected = colour_disparity(torch.linspace(10.0, 50.0, len(bar)).reshape(1, -1), low=10.0, high=50.0)[0]
+    assert np.abs(bar.astype(int) - expected.astype(int)).max() <= 6
+    assert len(bar) > 0.4 * size[1]
+
+
+def test_a_scale_bar_names_its_ends() -> None:
+    _, disparity, _, valid = planes(20, 400)
+    low, high = (float(bound) for bound in np.percentile(disparity[valid].numpy(), (0.5, 99.5)))
+    usual, lower, higher = (
+        with_scale_bar(disparity, valid, **limits)[-24:].astype(int)
+        for limits in ({}, {"low": low - 1, "high": high}, {"low": low, "high": high + 1})
+    )
+    at_low, at_high = (slice(None), slice(None, 78)), (slice(None), slice(-78, None))
+    assert (usual == with_scale_bar(disparity, valid, low=low, high=high)[-24:]).all()
+    assert (lower[at_low] != usual[at_low]).any()
+    assert (lower[at_high] == usual[at_high]).all()
+    assert (higher[at_low] == usual[at_low]).all()
+    assert (higher[at_high] != usual[at_high]).any()
+
+
+@pytest.mark.parametrize("nothing", [math.nan, math.inf])
+def test_a_scale_bar_without_anything_known(nothing: float) -> None:
+    assert contains(with_scale_bar(torch.full((1, 12, 40), nothing)), np.zeros((12, 40, 3), np.uint8))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

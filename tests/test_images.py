@@ -68,6 +68,13 @@ def test_sixteen_bit_tiff_is_scaled_not_clipped(tmp_path: Path) -> None:
     torch.testing.assert_close(read_rgb(tmp_path / "x.tiff"), as_tensor(DEEP[..., 0], 65535), rtol=1e-7, atol=0)
 
 
+@pytest.mark.parametrize(("largest", "stored"), [(65535, [0, 300, 65535]), (1023, [0, 511, 1023])])
+def test_deep_pgm_is_scaled_by_its_own_maximum(tmp_path: Path, largest: int, stored: list[int]) -> None:
+    (tmp_path / "x.pgm").write_bytes(b"P5\n3 1\n%d\n" % largest + np.array(stored, ">u2").tobytes())
+    expected = torch.tensor(stored, dtype=torch.float64) / largest
+    torch.testing.assert_close(read_rgb(tmp_path / "x.pgm")[1, 0].double(), expected, rtol=0, atol=1 / 65535)
+
+
 def test_rgb8_is_exact_and_refuses_what_would_be_converted(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     Image.fromarray(RGB).save(path)

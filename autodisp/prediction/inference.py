@@ -1,0 +1,144 @@
+"""A trained disparity network as a function from two images to a disparity map."""
+
+from contextlib import suppress
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from autodisp.networks.disparity import StereoPrediction
+
+Array = npt.NDArray[Any]
+
+_FULL_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
+_OVERSHOOT = 0.01  # of colours, by rounding and resampling; more than that is another scale
+
+
+class StereoMatcher:
+    """Calls a network on images as users have them: numpy arrays or tensors, of any height and width.
+
+    Args:
+        network: called as network(left, right), returns a StereoPrediction or the disparity alone; it is moved to the
+            device and set to evaluation for good. The module of a torch.export.ExportedProgram is one too.
+        device: where it runs.
+    """
+
+    def __init__(self, network: nn.Module, *, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
+        with suppress(NotImplementedError):  # an exported network keeps the mode it was exported in, and says so
+            self.network.eval()
+
+    @overload
+    def __call__(self, left: Array, right: Array) -> npt.NDArray[np.float32]: ...
+    @overload
+    def __call__(self, left: Tensor, right: Tensor) -> Tensor: ...
+    def __call__(self, left: Array | Tensor, right: Array | Tensor) -> npt.NDArray[np.float32] | Tensor:
+        """The disparity of the left view; the right view shows at x - disparity what the left view shows at x.
+
+        Args:
+            left, right: rectified views of one size, RGB (not OpenCV's BGR) or grey. Arrays are (H, W, 3), (H, W) or
+                (B, H, W, 3), tensors (3, H, W) or (B, 3, H, W), or with 1 for 3. Of uint8 or uint16, which count up to
+                255 and 65535, or floating in 0..1.
+
+        Returns:
+            (B, 1, H, W) float32, pixels, >= 0; an array for arrays, a tensor on the device of `left` for tensors.
+
+        Raises:
+            TypeError: the views are neither arrays nor tensors, or one of each, or of an unfit dtype.
+            ValueError: a shape or a range of values is something else, or the views differ in size.
+        """
+        if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+            return self._disparity(_from_array(left, "left"), _from_array(right, "right")).cpu().numpy()
+        if isinstance(left, Tensor) and isinstance(right, Tensor):
+            disparity = self._disparity(_from_tensor(left, "left"), _from_tensor(right, "right"))
+            return disparity.to(left.device)
+        raise TypeError(
+            f"left is a {type(left).__name__} and right a {type(right).__name__}: both must be numpy arrays "
+            "or both tensors, such as np.asarray(picture)"
+        )
+
+    def _disparity(self, left: Tensor, right: Tensor) -> Tensor:
+        if _size(left) != _size(right):
+            raise ValueError(
+                f"left is {_size(left)} and right {_size(right)} (batch x height x width): "
+                "the views of a rectified pair have one size"
+            )
+        with torch.inference_mode():
+            views = [self._on_device(view) for view in (left, right)]
+            prediction: StereoPrediction | Tensor = self.network(*views)
+            disparity = prediction if isinstance(prediction, Tensor) else prediction.disparity
+            disparity = disparity.to(torch.float32).clamp(min=0.0)
+        return disparity.clone()  # one made in inference mode could not take part in a user's own training
+
+    def _on_device(self, view: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 in 0..1."""
+        scale = _FULL_SCALE.get(view.dtype, 1.0)
+        view = view.to(self.device).to(torch.float32) / scale
+        return view.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def _from_array(view: Array, name: str) -> Tensor:
+    """(B, C, H, W), dtype as it was."""
+    if not (view.ndim == 2 or (view.ndim in (3, 4) and view.shape[-1] in (1, 3))):
+        raise ValueError(
+            f"{name} has the shape {view.shape}: an array must be (H, W, 3), (H, W) or (B, H, W, 3); "
+            f"{_remedy(view.shape)}"
+        )
+    batch = view.reshape(1, *view.shape, 1) if view.ndim == 2 else view.reshape(-1, *view.shape[-3:])
+    if view.dtype.byteorder == ">":
+        batch = batch.astype(view.dtype.newbyteorder("="))
+    try:
+        tensor = torch.from_numpy(np.ascontiguousarray(batch.transpose(0, 3, 1, 2)))
+    except TypeError as error:
+        raise TypeError(_unfit(name, str(view.dtype))) from error
+    return _checked(tensor, name)
+
+
+def _from_tensor(view: Tensor, name: str) -> Tensor:
+    """(B, C, H, W), dtype as it was."""
+    if view.ndim not in (3, 4) or view.shape[-3] not in (1, 3):
+        raise ValueError(
+            f"{name} has the shape {tuple(view.shape)}: a tensor must be (3, H, W) or (B, 3, H, W); "
+            "permute(2, 0, 1) brings the channels of (H, W, 3) to the front"
+        )
+    return _checked(view.detach().reshape(-1, *view.shape[-3:]), name)
+
+
+def _checked(view: Tensor, name: str) -> Tensor:
+    if not view.numel():
+        raise ValueError(f"{name} holds no pixel: its shape is {tuple(view.shape)}")
+    if view.dtype not in _FULL_SCALE and not view.dtype.is_floating_point:
+        raise TypeError(_unfit(name, str(view.dtype).removeprefix("torch.")))
+    if view.dtype.is_floating_point:
+        low, high = (float(bound) for bound in view.aminmax())
+        if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):
+            raise ValueError(
+                f"{name} holds values of {low:g} to {high:g}, but floating colours must be in 0..1; "
+                f"{_other_scale(low, high)}"
+            )
+    return view
+
+
+def _unfit(name: str, dtype: str) -> str:
+    return f"{name} is of {dtype}: colours must be uint8, uint16, or floating in 0..1; convert with .astype or .to"
+
+
+def _remedy(shape: tuple[int, ...]) -> str:
+    if len(shape) in (3, 4) and shape[-1] == 4:
+        return "drop the alpha channel with [..., :3]"
+    if len(shape) in (3, 4) and shape[-3] in (1, 3):
+        return "np.moveaxis(view, -3, -1) brings the channels to the end, or pass torch.from_numpy(view)"
+    return "is it a picture?"
+
+
+def _other_scale(low: float, high: float) -> str:
+    if low >= 0 and 1 < high <= 65535:
+        return "divide by the largest number that the format can hold, such as 255 or 65535"
+    return "is it normalised, or damaged? The network normalises by itself"
+
+
+def _size(view: Tensor) -> str:
+    return "x".join(str(side) for side in (view.shape[0], *view.shape[2:]))

@@ -1,0 +1,229 @@
+"""Writes a prediction in the formats that a user asks for, each file whole or not at all.
+
+What stands for "unknown" is each format's own habit: in PFM infinity (Middlebury), in 16-bit PNG zero (KITTI), in the
+colour picture black; a point cloud leaves such pixels out.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import imageio.v3 as iio
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from autodisp.datasets.disparity_png import write_disparity_png
+from autodisp.datasets.pfm import write_pfm
+from autodisp.errors import InputError
+from autodisp.prediction.files import replacing
+from autodisp.prediction.point_cloud import Calibration, depth_of, point_cloud, write_ply
+from autodisp.report.disparity_pictures import with_scale_bar
+
+OUTPUTS = {
+    "pfm": ("-disparity.pfm",),
+    "png16": ("-disparity.png",),
+    "colour": ("-colour.png",),
+    "depth": ("-depth.pfm", "-depth.png"),
+    "ply": ("-points.ply",),
+}
+"""What can be asked for, and how the names of its files end."""
+
+_METRIC = ("depth", "ply")
+_MILLIMETRES = 1000
+_LARGEST = np.iinfo(np.uint16).max
+
+
+class Written(NamedTuple):
+    """What was written of one pair."""
+
+    files: list[Path]
+    notes: list[str]
+    """One line for each file that could not hold all values."""
+
+
+class PredictionWriter:
+    """Writes predictions into one folder, always in the same formats.
+
+    Args:
+        folder: is created when the first prediction is written.
+        wanted: keys of OUTPUTS.
+        calibration: needed for "depth" and "ply".
+        max_depth: of points in the point cloud, metres; None: no limit.
+        colour_range: disparities of the first and last colour; None: each picture's own.
+        overwrite: whether files that are there already may be replaced.
+        inputs: files that are never replaced, such as all views.
+
+    Raises:
+        InputError: a format is unknown or lacks its calibration, or a setting has no effect on the formats.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        wanted: Sequence[str],
+        *,
+        calibration: Calibration | None = None,
+        max_depth: float | None = None,
+        colour_range: tuple[float, float] | None = None,
+        overwrite: bool = False,
+        inputs: Iterable[Path] = (),
+    ) -> None:
+        unknown = [name for name in wanted if name not in OUTPUTS]
+        if unknown or not wanted:
+            raise InputError(
+                f"{unknown[0] if unknown else 'nothing'}: no such output; choose from {', '.join(OUTPUTS)}"
+            )
+        metric = [name for name in wanted if name in _METRIC]
+        if metric and calibration is None:
+            raise InputError(f"{metric[0]} needs a calibration: set focal (in pixels) and baseline (in metres)")
+        if calibration is not None and not metric:
+            raise InputError(f"the calibration has no effect on {', '.join(wanted)}: add depth or ply, or leave it out")
+        if max_depth is not None and "ply" not in wanted:
+            raise InputError(f"max_depth={max_depth} has no effect without the output ply: add it, or leave it out")
+        if max_depth is not None and not max_depth > 0:
+            raise InputError(f"max_depth={max_depth}: must be a positive number of metres")
+        if colour_range is not None and "colour" not in wanted:
+            raise InputError("the range of colours has no effect without the output colour: add it, or leave it out")
+        if colour_range is not None and not -math.inf < colour_range[0] < colour_range[1] < math.inf:
+            raise InputError(f"the range of colours is {colour_range[0]} to {colour_range[1]}: it must rise, in pixels")
+        self.folder = folder
+        self.wanted = tuple(dict.fromkeys(wanted))
+        self.calibration = calibration
+        self.max_depth = max_depth
+        self.colour_range = colour_range
+        self.overwrite = overwrite
+        self._inputs = frozenset(file.resolve() for file in inputs)
+
+    def files(self, name: str) -> list[Path]:
+        """Where a prediction of that name is written, whether or not the files are there.
+
+        Raises:
+            InputError: the name leads out of the folder.
+        """
+        path = self.folder / name
+        if not Path(name).name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(
+                f"{name!r} is no name for a prediction in {self.folder}: it must be a path below the folder"
+            )
+        return [path.with_name(path.name + ending) for output in self.wanted for ending in OUTPUTS[output]]
+
+    def check(self, name: str) -> None:
+        """Makes sure that a prediction of that name may be written; to be called before it costs time to make it.
+
+        Raises:
+            InputError: a file is an input, or is there already and may not be replaced.
+        """
+        for file in self.files(name):
+            try:
+                exists = file.exists()
+            except OSError as error:
+                raise _unwritable(file, error) from error
+            if exists and file.resolve() in self._inputs:
+                raise InputError(f"{file}: is one of the views and will not be replaced; write into another folder")
+            if exists and not self.overwrite:
+                raise InputError(f"{file}: is there already; set overwrite=true, or write into another folder")
+
+    def write(self, name: str, disparity: npt.NDArray[np.float32], view: Tensor) -> Written:
+        """Writes all wanted files of one prediction.
+
+        Args:
+            name: path below the folder, without suffix; its folders are created.
+            disparity: (H, W), pixels.
+            view: (3, H, W), RGB in 0..1, the left one.
+
+        Raises:
+            InputError: see ``check``, or the file system refuses.
+            ValueError: the disparity is not (H, W) or the view is of another size.
+        """
+        if disparity.ndim != 2 or view.shape != (3, *disparity.shape):
+            raise ValueError(
+                f"the disparity is {disparity.shape} and the view {tuple(view.shape)}: "
+                "they must be (H, W) and (3, H, W)"
+            )
+        self.check(name)
+        files = self.files(name)
+        notes: list[str] = []
+        for file, write in zip(files, self._writers(disparity, view), strict=True):
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                unknown = write(file)
+            except OSError as error:
+                raise _unwritable(file, error) from error
+            if unknown:
+                notes.append(f"{file}: pixels beyond the largest number of 16 bits, stored as unknown: {unknown}")
+        return Written(files, notes)
+
+    def _writers(self, disparity: npt.NDArray[np.float32], view: Tensor) -> list[Callable[[Path], int]]:
+        """One function a file, in the order of ``files``; each returns how many values its format could not hold."""
+        writers: list[Callable[[Path], int]] = []
+        for output in self.wanted:
+            if output == "pfm":
+                writers.append(lambda file: _write_pfm(file, disparity))
+            elif output == "png16":
+                writers.append(lambda file: _write_disparity_png(file, disparity))
+            elif output == "colour":
+                writers.append(lambda file: _write_colours(file, disparity, self.colour_range))
+            elif self.calibration is not None:
+                writers += self._metric_writers(output, disparity, view, self.calibration)
+        return writers
+
+    def _metric_writers(
+        self, output: str, disparity: npt.NDArray[np.float32], view: Tensor, calibration: Calibration
+    ) -> list[Callable[[Path], int]]:
+        if output == "depth":
+            depth = depth_of(disparity, calibration)
+            return [lambda file: _write_pfm(file, depth), lambda file: write_depth_png(file, depth)]
+
+        def write_cloud(file: Path) -> int:
+            write_ply(file, point_cloud(disparity, view, calibration, max_depth=self.max_depth))
+            return 0
+
+        return [write_cloud]
+
+
+def write_depth_png(path: Path, depth: npt.NDArray[np.float32]) -> int:
+    """Writes a depth as 16-bit PNG in whole millimetres, whole or not at all.
+
+    Args:
+        path: a file in a folder that exists.
+        depth: (H, W), metres; unknown where it is not finite or not positive.
+
+    Returns:
+        How many known depths were beyond 65.535 m; they are stored as 0, unknown, since the largest number would
+        look like a measurement.
+    """
+    known = np.isfinite(depth) & (depth > 0)
+    levels = np.rint(np.where(known, depth, 0).astype(np.float64) * _MILLIMETRES)
+    beyond = levels > _LARGEST
+    levels = np.where(known & ~beyond, np.maximum(levels, 1), 0)
+    _, encoded = cv2.imencode(".png", levels.astype(np.uint16))
+    with replacing(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+    return int(beyond.sum())
+
+
+def _write_pfm(path: Path, values: npt.NDArray[np.float32]) -> int:
+    with replacing(path) as temporary:
+        write_pfm(temporary, values)
+    return 0
+
+
+def _write_disparity_png(path: Path, disparity: npt.NDArray[np.float32]) -> int:
+    with replacing(path) as temporary:
+        return write_disparity_png(temporary, torch.from_numpy(disparity))
+
+
+def _write_colours(path: Path, disparity: npt.NDArray[np.float32], limits: tuple[float, float] | None) -> int:
+    low, high = limits or (None, None)
+    picture = with_scale_bar(torch.from_numpy(disparity), low=low, high=high)
+    with replacing(path) as temporary:
+        iio.imwrite(temporary, picture, plugin="pillow", extension=".png")
+    return 0
+
+
+def _unwritable(file: Path, error: OSError) -> InputError:
+    return InputError(f"{file}: cannot be written ({error.strerror or error}); is there room, and may you write there?")
