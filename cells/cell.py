@@ -4,6 +4,7 @@ A cell first brings its inputs to its width and resolution, then computes its no
 edges, and concatenates all nodes. What stands on the edges is the factory's business.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -19,22 +20,96 @@ from autodisp.cells.spaces import EdgeSpace, SearchSpace
 Plan = tuple[tuple[EdgeSpace, ...], ...]
 
 
+class BaseCell(nn.Module):
+    """What networks are strung together from: ``cell(inputs, weights)`` -> (B, outputs, H, W).
+
+    Inputs are two tensors (four for an upsampling cell); weights are the edge weights of all kinds, or None where
+    there is nothing to weigh. A normal cell keeps the resolution of its second input, a reduction cell halves it
+    (rounding up), an upsampling cell doubles it.
+
+    Attributes:
+        kind: "normal", "reduce" or "upsample".
+        channels: the width it was asked for.
+        outputs: channels it gives.
+    """
+
+    kind: str
+    channels: int
+    outputs: int
+
+
 class CellFactory(Protocol):
     """What a network is built from."""
 
     style: Style
     kinds: tuple[str, ...]
 
+    def outputs(self, kind: str, *, channels: int) -> int:
+        """Channels that a cell of that kind and width gives."""
+        ...
+
+    def encoder_cell(self, kind: str, *, inputs: tuple[int, int], channels: int, after_reduction: bool) -> BaseCell:
+        """A normal or reduction cell.
+
+        Args:
+            kind: "normal" or "reduce".
+            inputs: channels of the cell before the previous one, and of the previous one.
+            channels: width.
+            after_reduction: the previous cell reduced, so input 0 has twice the resolution of input 1.
+        """
+        ...
+
+    def upsampling_cell(self, *, inputs: tuple[int, int, int, int], channels: int, after_upsampling: bool) -> BaseCell:
+        """An upsampling cell: twice the resolution of the previous cell's output.
+
+        Args:
+            inputs: channels of the cell before the previous one, of the previous one, of the previous prediction and
+                of the encoder's feature at the new resolution ("support"). The last two come at the new resolution.
+            channels: width.
+            after_upsampling: the previous cell upsampled, so input 0 has half the resolution of input 1.
+        """
+        ...
+
+
+class GraphCells(ABC):
+    """Builds cells that are graphs of edges; its subclasses say which edges and what stands on them."""
+
+    style: Style
+    kinds: tuple[str, ...]
+
+    @abstractmethod
     def plan(self, kind: str) -> Plan:
         """For each node of that kind of cell, its incoming edges."""
-        ...
 
+    @abstractmethod
     def edge(self, operations: tuple[str, ...], *, channels: int, stride: int) -> nn.Module:
         """The module on an edge, called as ``edge(x, weights, drop_probability)``."""
-        ...
+
+    def outputs(self, kind: str, *, channels: int) -> int:
+        """All nodes, side by side."""
+        return channels * len(self.plan(kind))
+
+    def encoder_cell(self, kind: str, *, inputs: tuple[int, int], channels: int, after_reduction: bool) -> "Cell":
+        """A normal or reduction cell over two inputs of one resolution: after a reduction, input 0 is halved."""
+        style = self.style
+        first = _halve if after_reduction else _pointwise
+        prepare = [first(inputs[0], channels, style), _pointwise(inputs[1], channels, style)]
+        return Cell(kind, self, prepare, channels=channels)
+
+    def upsampling_cell(self, *, inputs: tuple[int, int, int, int], channels: int, after_upsampling: bool) -> "Cell":
+        """An upsampling cell of AutoDispNet; inputs 0 and 1 are brought to the new resolution."""
+        style = self.style
+        first = transposed_convolution if after_upsampling else _pointwise
+        prepare = [
+            nn.Sequential(first(inputs[0], channels, style), transposed_convolution(channels, channels, style)),
+            nn.Sequential(_pointwise(inputs[1], channels, style), transposed_convolution(channels, channels, style)),
+            _pointwise(inputs[2], channels, style),
+            _pointwise(inputs[3], channels, style),
+        ]
+        return Cell("upsample", self, prepare, channels=channels)
 
 
-class MixedCells:
+class MixedCells(GraphCells):
     """Builds the supernet: every edge of the space, with all its operations."""
 
     def __init__(self, space: SearchSpace, *, style: Style) -> None:
@@ -51,7 +126,7 @@ class MixedCells:
         return MixedOperation(operations, channels=channels, stride=stride, style=self.style)
 
 
-class FoundCells:
+class FoundCells(GraphCells):
     """Builds the found network: the genotype's edges, one operation each."""
 
     def __init__(self, genotype: Genotype, *, style: Style) -> None:
@@ -68,7 +143,7 @@ class FoundCells:
         return Edge(operations[0], channels=channels, stride=stride, style=self.style)
 
 
-class Cell(nn.Module):
+class Cell(BaseCell):
     """A directed acyclic graph of edges over prepared inputs.
 
     Attributes:
@@ -76,7 +151,7 @@ class Cell(nn.Module):
         drop_probability: drop-path while training, set from outside as the schedule goes.
     """
 
-    def __init__(self, kind: str, factory: CellFactory, prepare: Sequence[nn.Module], *, channels: int) -> None:
+    def __init__(self, kind: str, factory: GraphCells, prepare: Sequence[nn.Module], *, channels: int) -> None:
         super().__init__()
         self.kind = kind
         self.channels = channels
@@ -89,7 +164,7 @@ class Cell(nn.Module):
             for edge in node:
                 stride = 2 if kind == "reduce" and edge.source < len(prepare) else 1
                 self.edges.append(factory.edge(edge.operations, channels=channels, stride=stride))
-        self.outputs = channels * len(self.sources)
+        self.outputs = factory.outputs(kind, channels=channels)
 
     def forward(self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor] | None) -> Tensor:
         """The concatenated nodes.
@@ -121,47 +196,6 @@ def _halve(inputs: int, outputs: int, style: Style) -> nn.Module:
     if style.flavour == "darts":
         return FactorizedReduction(inputs, outputs, style)
     return convolution(inputs, outputs, 3, style, stride=2)
-
-
-def encoder_cell(
-    kind: str, factory: CellFactory, *, inputs: tuple[int, int], channels: int, after_reduction: bool
-) -> Cell:
-    """A normal or reduction cell.
-
-    Args:
-        kind: "normal" or "reduce".
-        factory: what stands on the edges.
-        inputs: channels of the cell before the previous one, and of the previous one.
-        channels: width of each node.
-        after_reduction: the previous cell reduced, so input 0 has twice the resolution and is halved here.
-    """
-    style = factory.style
-    first = _halve if after_reduction else _pointwise
-    prepare = [first(inputs[0], channels, style), _pointwise(inputs[1], channels, style)]
-    return Cell(kind, factory, prepare, channels=channels)
-
-
-def upsampling_cell(
-    factory: CellFactory, *, inputs: tuple[int, int, int, int], channels: int, after_upsampling: bool
-) -> Cell:
-    """An upsampling cell of AutoDispNet: twice the resolution of the previous cell's output.
-
-    Args:
-        factory: what stands on the edges.
-        inputs: channels of the cell before the previous one, of the previous one, of the previous prediction and
-            of the encoder's feature at the new resolution ("support"). The last two come at the new resolution.
-        channels: width of each node.
-        after_upsampling: the previous cell upsampled, so input 0 has half the resolution of input 1.
-    """
-    style = factory.style
-    first = transposed_convolution if after_upsampling else _pointwise
-    prepare = [
-        nn.Sequential(first(inputs[0], channels, style), transposed_convolution(channels, channels, style)),
-        nn.Sequential(_pointwise(inputs[1], channels, style), transposed_convolution(channels, channels, style)),
-        _pointwise(inputs[2], channels, style),
-        _pointwise(inputs[3], channels, style),
-    ]
-    return Cell("upsample", factory, prepare, channels=channels)
 
 
 def _pointwise(inputs: int, outputs: int, style: Style) -> nn.Module:

@@ -10,9 +10,7 @@ from autodisp.cells.cell import (
     Cell,
     FoundCells,
     MixedCells,
-    encoder_cell,
     set_drop_path,
-    upsampling_cell,
     without_drop_path,
 )
 from autodisp.cells.genotype import Genotype, load
@@ -53,7 +51,7 @@ def test_encoder_cell_against_a_plain_graph(kind: str, found: bool) -> None:
     space = SPACES["s3"]
     genotype = Genotype("s3", space.sample(1))
     cells = FoundCells(genotype, style=Style()) if found else MixedCells(space, style=Style())
-    cell = encoder_cell(kind, cells, inputs=(5, 6), channels=4, after_reduction=False).double()
+    cell = cells.encoder_cell(kind, inputs=(5, 6), channels=4, after_reduction=False).double()
     inputs = [images(3, 5, 7, 6), images(3, 6, 7, 6, seed=1)]
     weights = None if found else weights_of(space)
     expected = by_graph(cell, inputs, weights, genotype.plan(kind) if found else space.cells[kind].nodes)
@@ -68,7 +66,7 @@ def test_encoder_cell_against_a_plain_graph(kind: str, found: bool) -> None:
 def test_upsampling_cell_against_a_plain_graph(found: bool, after_upsampling: bool) -> None:
     space, genotype = SPACES["autodispnet"], load("autodispnet")
     cells = FoundCells(genotype, style=DENSE) if found else MixedCells(space, style=DENSE)
-    cell = upsampling_cell(cells, inputs=(5, 6, 1, 7), channels=2, after_upsampling=after_upsampling).double()
+    cell = cells.upsampling_cell(inputs=(5, 6, 1, 7), channels=2, after_upsampling=after_upsampling).double()
     coarser = (1, 2) if after_upsampling else (2, 4)
     inputs = [images(1, 5, *coarser), images(1, 6, 2, 4), images(1, 1, 4, 8), images(1, 7, 4, 8)]
     weights = None if found else weights_of(space)
@@ -82,7 +80,7 @@ def test_upsampling_cell_against_a_plain_graph(found: bool, after_upsampling: bo
 @pytest.mark.parametrize("size", [1, 4, 5])
 def test_an_input_of_twice_the_resolution_is_halved(style: Style, size: int) -> None:
     cells = MixedCells(SPACES["s2"], style=style)
-    cell = encoder_cell("normal", cells, inputs=(3, 3), channels=2, after_reduction=True).double()
+    cell = cells.encoder_cell("normal", inputs=(3, 3), channels=2, after_reduction=True).double()
     half = math.ceil(size / 2)
     assert cell([images(2, 3, size, size), images(2, 3, half, half)], weights_of(SPACES["s2"])).shape[-1] == half
     assert isinstance(cell.prepare[0], FactorizedReduction) == (style.flavour == "darts")
@@ -91,7 +89,7 @@ def test_an_input_of_twice_the_resolution_is_halved(style: Style, size: int) -> 
 def test_only_edges_from_the_inputs_of_a_reduction_cell_stride() -> None:
     cells = MixedCells(SPACES["s2"], style=Style())
     for kind in ("normal", "reduce"):
-        cell = encoder_cell(kind, cells, inputs=(2, 2), channels=2, after_reduction=False)
+        cell = cells.encoder_cell(kind, inputs=(2, 2), channels=2, after_reduction=False)
         reduces = [isinstance(edge.operations[0], FactorizedReduction) for edge in cell.edges]
         sources = [source for node in cell.sources for source in node]
         assert reduces == [kind == "reduce" and source < 2 for source in sources]
@@ -227,8 +225,8 @@ def test_drop_path_probabilities_that_make_no_sense(probability: float) -> None:
 
 
 def test_a_cell_refuses_the_wrong_number_of_inputs() -> None:
-    cell = encoder_cell(
-        "normal", MixedCells(SPACES["s2"], style=Style()), inputs=(2, 2), channels=2, after_reduction=False
+    cell = MixedCells(SPACES["s2"], style=Style()).encoder_cell(
+        "normal", inputs=(2, 2), channels=2, after_reduction=False
     )
     with pytest.raises(ValueError, match="zip"):
         cell([torch.zeros(2, 2, 4, 4)], None)
@@ -237,7 +235,7 @@ def test_a_cell_refuses_the_wrong_number_of_inputs() -> None:
 def test_second_derivatives_in_the_alphas_exist() -> None:
     space = SPACES["tiny81"]
     torch.manual_seed(0)
-    cell = encoder_cell("normal", MixedCells(space, style=Style()), inputs=(2, 2), channels=2, after_reduction=False)
+    cell = MixedCells(space, style=Style()).encoder_cell("normal", inputs=(2, 2), channels=2, after_reduction=False)
     cell.double()
     x = images(3, 2, 3, 3)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autodisp.cells.architecture import Architecture
-from autodisp.cells.cell import CellFactory, MixedCells, encoder_cell
+from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
@@ -34,8 +34,8 @@ class DenseNetwork(nn.Module):
 
     def __init__(self, cells: CellFactory) -> None:
         super().__init__()
-        self.normal = encoder_cell("normal", cells, inputs=(3, 3), channels=2, after_reduction=False)
-        self.reduce = encoder_cell("reduce", cells, inputs=(3, 2), channels=2, after_reduction=False)
+        self.normal = cells.encoder_cell("normal", inputs=(3, 3), channels=2, after_reduction=False)
+        self.reduce = cells.encoder_cell("reduce", inputs=(3, 2), channels=2, after_reduction=False)
         self.head = nn.Conv2d(2, 1, 1)
 
     def forward(self, image: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from autodisp.networks.stereo_geometry import horizontal_correlation, warp_right_to_left
 
@@ -92,6 +93,28 @@ def test_warping_against_a_loop(shape: tuple[int, int, int, int]) -> None:
     generator = torch.Generator().manual_seed(1)
     disparity = 8 * torch.rand(shape[0], 1, *shape[2:], generator=generator, dtype=torch.float64) - 2
     torch.testing.assert_close(warp_right_to_left(right, disparity), warped_by_loop(right, disparity))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-3)])
+def test_warping_against_grid_sample(dtype: torch.dtype, tolerance: float) -> None:
+    """Which rounds its normalised coordinates to 960 * 2^-24 pixels or so in float32."""
+    generator = torch.Generator().manual_seed(3)
+    right = torch.rand(2, 3, 4, 960, generator=generator, dtype=dtype)
+    disparity = 300 * torch.rand(2, 1, 4, 960, generator=generator, dtype=dtype) - 20
+    disparity[:, :, :2].round_()
+    x = torch.arange(960, dtype=dtype) - disparity[:, 0]
+    y = torch.arange(4, dtype=dtype).view(1, 4, 1).expand_as(x)
+    grid = torch.stack([2 * x / 959 - 1, 2 * y / 3 - 1], dim=-1)
+    expected = functional.grid_sample(right, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    torch.testing.assert_close(warp_right_to_left(right, disparity), expected, rtol=0, atol=tolerance)
+
+
+def test_positions_are_precise_whatever_the_disparity_is() -> None:
+    """bfloat16 has eight bits: it counts columns beyond 256 in twos, beyond 512 in fours."""
+    right = torch.arange(960.0).view(1, 1, 1, 960)
+    disparity = torch.full((1, 1, 1, 960), 3.0, dtype=torch.bfloat16)
+    assert torch.equal(warp_right_to_left(right, disparity)[..., 3:], right[..., :-3])
+    assert warp_right_to_left(right.bfloat16(), disparity).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("shift", [-2, -1, 0, 1, 3, 959, 960, 5000])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from autodisp.cells.cell import CellFactory, encoder_cell
+from autodisp.cells.cell import CellFactory
 
 STEM_MULTIPLIER = 3
 AUXILIARY_SIDE = 8
@@ -65,7 +65,7 @@ class ClassificationNetwork(nn.Module):
             reduces = layer in (layers // 3, 2 * layers // 3)
             channels *= 2 if reduces else 1
             kind = "reduce" if reduces else "normal"
-            cell = encoder_cell(kind, cells, inputs=(before, previous), channels=channels, after_reduction=reduced)
+            cell = cells.encoder_cell(kind, inputs=(before, previous), channels=channels, after_reduction=reduced)
             self.cells.append(cell)
             before, previous, reduced = previous, cell.outputs, reduces
             if layer == 2 * layers // 3:

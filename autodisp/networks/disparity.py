@@ -1,31 +1,26 @@
 """The disparity network of AutoDispNet (Saikia et al. 2019), as supernet or as found network.
 
 Siamese stems and a siamese reduction cell bring both views to 1/8; their horizontal correlation and features go
-through encoder cells (normal, reduction, normal, ...); upsampling cells lead back to 1/4. Each decoder level
-predicts disparity in full-resolution pixels and feeds it, without gradient, to the next.
-
-Departs from the released network: disparities are positive and left-referenced; the sign is enforced on what is
-fed back and returned but not on what the loss sees, where a clamp would stop the gradient of every pixel that
-starts on the wrong side; images are padded to a multiple of the coarsest stride instead of resized.
+through encoder cells (normal, reduction, normal, ...); upsampling cells lead back to 1/4. Where it departs from the
+released network stands in autodisp.networks.hourglass, which it shares with the refinement networks.
 """
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from autodisp.cells.cell import CellFactory, encoder_cell, upsampling_cell
-from autodisp.cells.operations import convolution, initialise_he
+from autodisp.cells.cell import CellFactory
+from autodisp.cells.operations import initialise_he
+from autodisp.networks.hourglass import Hourglass, padded, stems
 from autodisp.networks.matching_head import STRIDE, Matching, MatchingHead
 from autodisp.networks.stereo_geometry import horizontal_correlation
 
 Head = Literal["regression", "matching"]
 MEAN_BRIGHTNESS = 0.4
 """Subtracted from images in 0..1, as the released network does."""
-FED_BACK_SCALE = 0.05
-"""Brings fed-back pixels to the size of features; the released refinement networks scale their input disparity so."""
 
 
 class StereoPrediction(NamedTuple):
@@ -41,7 +36,7 @@ class StereoPrediction(NamedTuple):
     """What the matching head adds, None for the regression head."""
 
 
-class DisparityNetwork(nn.Module):
+class DisparityNetwork(Hourglass):
     """Encoder and decoder of cells between two views and a disparity map.
 
     Args:
@@ -67,77 +62,34 @@ class DisparityNetwork(nn.Module):
         head: Head = "regression",
         max_disparity: int = 192,
     ) -> None:
-        super().__init__()
         if encoder_cells < 2 or encoder_cells % 2:
             raise ValueError(f"encoder_cells is {encoder_cells} but cells come in pairs: take 2, 4, 6, ...")
         if not 1 <= decoder_cells <= encoder_cells // 2 + 1:
             raise ValueError(f"decoder_cells is {decoder_cells} but must be 1 to {encoder_cells // 2 + 1}")
-        stem = int(stem_scale * channels)
-        if stem < 1:
-            raise ValueError(
-                f"stem_scale is {stem_scale} but at {channels} channels it must be at least {1 / channels:g}"
-            )
+        super().__init__(stride=8 * 2 ** (encoder_cells // 2))
         self.max_displacement = max_displacement
         self.matching: MatchingHead | None = None
-        self.stride = 8 * 2 ** (encoder_cells // 2)
-        quarter = 2 * stem
-        first = convolution(3, stem, 7, cells.style, stride=2)
-        if isinstance(first[0], nn.ReLU):
-            first = first[1:]  # half of the normalised image is negative
-        self.stem = nn.Sequential(first, convolution(stem, quarter, 5, cells.style, stride=2))
-        self.siamese = encoder_cell(
-            "reduce", cells, inputs=(quarter, quarter), channels=2 * channels, after_reduction=False
-        )
-        supports = self._add_encoder(cells, encoder_cells, 2 * channels)
+        self.stem, half = stems(3, channels=channels, stem_scale=stem_scale, style=cells.style)
+        quarter, width = 2 * half, 2 * channels
+        self.siamese = cells.encoder_cell("reduce", inputs=(quarter, quarter), channels=width, after_reduction=False)
+        inputs = (2 * self.siamese.outputs, 2 * max_displacement + 1)
+        supports = self._add_encoder(cells, ("normal", "reduce") * (encoder_cells // 2), inputs=inputs, width=width)
         supports = [quarter, *supports]
-        width = 2 * channels * 2 ** (encoder_cells // 2)
+        predictions = decoder_cells + 1
         if head == "matching":
             self.matching = MatchingHead(
                 quarter=quarter,
                 eighth=self.siamese.outputs,
-                decoder=width // 2**decoder_cells * len(cells.plan("upsample")),
+                decoder=cells.outputs("upsample", channels=self._decoder_width(decoder_cells - 1)),
                 max_disparity=max_disparity,
             )
             supports[0] += self.matching.bins
-        self._add_decoder(cells, decoder_cells, width, supports)
+            predictions = decoder_cells
+        self._add_decoder(cells, supports=supports, count=decoder_cells, predictions=predictions)
         if cells.style.flavour == "dense":
             initialise_he(self)
         if self.matching is not None:
             self.matching.start_as_block_matching()
-
-    def _add_encoder(self, cells: CellFactory, count: int, width: int) -> list[int]:
-        """Appends the encoder cells; returns the channels of the normal ones, fine to coarse."""
-        self.encoder = nn.ModuleList()
-        before, previous, reduced, supports = 2 * self.siamese.outputs, 2 * self.max_displacement + 1, False, []
-        for index in range(count):
-            reduces = index % 2 == 1
-            width *= 2 if reduces else 1
-            kind = "reduce" if reduces else "normal"
-            cell = encoder_cell(kind, cells, inputs=(before, previous), channels=width, after_reduction=reduced)
-            self.encoder.append(cell)
-            if not reduces:
-                supports.append(cell.outputs)
-            before, previous, reduced = previous, cell.outputs, reduces
-        self.bottleneck = previous
-        return supports
-
-    def _add_decoder(self, cells: CellFactory, count: int, width: int, supports: list[int]) -> None:
-        """Appends the upsampling cells and a predicting convolution for each resolution that the head does not read."""
-        self.decoder = nn.ModuleList()
-        self.predict = nn.ModuleList([nn.Conv2d(self.bottleneck, 1, 3, padding=1)])
-        before = previous = self.bottleneck
-        for index in range(count):
-            width //= 2
-            cell = upsampling_cell(
-                cells,
-                inputs=(before, previous, 1, supports[-1 - index]),
-                channels=width,
-                after_upsampling=index > 0,
-            )
-            self.decoder.append(cell)
-            if self.matching is None or index < count - 1:
-                self.predict.append(nn.Conv2d(cell.outputs, 1, 3, padding=1))
-            before, previous = previous, cell.outputs
 
     def forward(self, left: Tensor, right: Tensor, weights: Mapping[str, Tensor] | None = None) -> StereoPrediction:
         """The disparity of the left view.
@@ -146,19 +98,18 @@ class DisparityNetwork(nn.Module):
             left, right: (B, 3, H, W), RGB in 0..1, any H and W.
             weights: edge weights of the supernet, None for a found network.
         """
-        height, width = left.shape[-2:]
-        views = self._padded(torch.cat([left, right])) - MEAN_BRIGHTNESS
+        views = padded(torch.cat([left, right]), self.stride) - MEAN_BRIGHTNESS
         quarter = self.stem(views)
         eighth = self.siamese((quarter, quarter), weights)
         left_quarter = quarter.chunk(2)[0]
-        supports, bottleneck = self._encode(eighth, weights)
+        supports, bottleneck = self._encode(self._correlated(eighth), weights)
         volume = None
         if self.matching is not None:
             descriptors = self.matching.describe(views, quarter, eighth)
             volume = self.matching.correlate(descriptors)
             left_quarter = torch.cat([left_quarter, volume], dim=1)
         levels, features = self._decode(bottleneck, [left_quarter, *supports], weights)
-        strides = [self.stride // 2**index for index in range(len(levels))]
+        strides = self._strides(levels)
         matching = None
         if self.matching is not None and volume is not None:
             matching = self.matching(volume, descriptors, features)
@@ -166,38 +117,12 @@ class DisparityNetwork(nn.Module):
             finest = matching.full
         else:
             finest = functional.interpolate(levels[-1], views.shape[-2:], mode="bilinear", align_corners=False)
-        disparity = finest[..., :height, :width]
-        if not self.training:
-            disparity = disparity.clamp(min=0.0)
+        disparity = self._returned(finest, left.shape[-2:])
         return StereoPrediction(disparity, tuple(levels), tuple(strides), matching)
 
-    def _padded(self, views: Tensor) -> Tensor:
-        bottom, right = -views.shape[-2] % self.stride, -views.shape[-1] % self.stride
-        return functional.pad(views, (0, right, 0, bottom), mode="replicate") if bottom or right else views
-
-    def _encode(self, eighth: Tensor, weights: Mapping[str, Tensor] | None) -> tuple[list[Tensor], Tensor]:
-        """Outputs of the normal cells (1/8, 1/16, ...) and of the last reduction."""
+    def _correlated(self, eighth: Tensor) -> tuple[Tensor, Tensor]:
+        """What the encoder starts from: the features of both views, and their correlation."""
         left, right = eighth.chunk(2)
         reach = self.max_displacement
         correlation = functional.relu(horizontal_correlation(left, right, nearest=-reach, farthest=reach))
-        states, supports = (torch.cat([left, right], dim=1), correlation), []
-        for cell in self.encoder:
-            states = (states[1], cell(states, weights))
-            if cell.kind == "normal":
-                supports.append(states[1])
-        return supports, states[1]
-
-    def _decode(
-        self, bottleneck: Tensor, supports: list[Tensor], weights: Mapping[str, Tensor] | None
-    ) -> tuple[list[Tensor], Tensor]:
-        """Raw predictions coarse to fine, and the finest features."""
-        predictions = [self.predict[0](bottleneck)]
-        states = (bottleneck, bottleneck)
-        for index, cell in enumerate(self.decoder):
-            support = supports[-1 - index]
-            fed_back = FED_BACK_SCALE * predictions[-1].detach().clamp(min=0.0)
-            fed_back = functional.interpolate(fed_back, support.shape[-2:], mode="bilinear", align_corners=False)
-            states = (states[1], cell((*states, fed_back, support), weights))
-            if index + 1 < len(self.predict):
-                predictions.append(self.predict[index + 1](states[1]))
-        return predictions, states[1]
+        return torch.cat([left, right], dim=1), correlation

@@ -111,7 +111,7 @@ class MatchingHead(nn.Module):
         return over_window.view(cosine.shape)
 
     def forward(self, volume: Tensor, descriptors: tuple[Tensor, Tensor], features: Tensor) -> Matching:
-        """Reads the disparity from the volume.
+        """Reads the disparity from the volume, in float32 at least: bfloat16 would round 100 pixels to halves.
 
         Args:
             volume: (B, bins, h, w) from ``correlate``.
@@ -120,8 +120,8 @@ class MatchingHead(nn.Module):
         """
         if features.shape[-2:] != volume.shape[-2:]:
             features = functional.interpolate(features, volume.shape[-2:], mode="bilinear", align_corners=False)
-        logits = self.log_temperature.exp() * volume + self.refine_cost(features)
-        bins = torch.arange(self.bins, dtype=volume.dtype, device=volume.device).view(1, -1, 1, 1)
+        logits = _precise(self.log_temperature.exp() * volume + self.refine_cost(features))
+        bins = torch.arange(self.bins, dtype=logits.dtype, device=volume.device).view(1, -1, 1, 1)
         cells = (torch.softmax(logits, dim=1) * bins).sum(dim=1, keepdim=True)
         left, right = descriptors
         warped = warp_right_to_left(right, cells.detach())
@@ -129,7 +129,11 @@ class MatchingHead(nn.Module):
         evidence = self.evidence(torch.cat([features, left, warped, agreement, cells.detach() / self.bins], dim=1))
         matched = STRIDE * cells
         disparity = matched + self.residual(evidence)
-        return Matching(logits, matched, disparity, convex_upsampling(disparity, self.upsampling(evidence)))
+        return Matching(logits, matched, disparity, convex_upsampling(disparity, _precise(self.upsampling(evidence))))
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _stretched(x: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def warp_right_to_left(right: Tensor, disparity: Tensor) -> Tensor:
     """Samples the right view at x - d, so that it lines up with the left view.
 
     Two taps of each row instead of ``grid_sample``, whose normalised coordinates round integer disparities and have
-    no outside in a view of one column.
+    no outside in a view of one column. Positions are at least float32: bfloat16 counts no columns beyond 256.
 
     Args:
         right: (B, C, H, W), any range.
@@ -64,11 +64,13 @@ def warp_right_to_left(right: Tensor, disparity: Tensor) -> Tensor:
             "resize the disparity and multiply it by the width ratio first"
         )
     width = right.shape[-1]
-    columns = torch.arange(width, dtype=disparity.dtype, device=disparity.device)
+    precise = torch.promote_types(disparity.dtype, torch.float32)
+    columns = torch.arange(width, dtype=precise, device=disparity.device)
     x: Tensor = (columns - disparity).clamp(-1, width)
     first = x.detach().floor()
     share = x - first
-    return _columns(right, first) * (1 - share) + _columns(right, first + 1) * share
+    warped = _columns(right, first) * (1 - share) + _columns(right, first + 1) * share
+    return warped.to(torch.promote_types(right.dtype, disparity.dtype))
 
 
 def _columns(view: Tensor, x: Tensor) -> Tensor:

@@ -1,0 +1,84 @@
+"""autodisp-predict: the disparity of a user's own stereo pairs."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+import torch
+from omegaconf import DictConfig
+
+from autodisp.build.networks import build_device
+from autodisp.build.prediction import build_matcher, build_writer
+from autodisp.cli.program import WRONG_INPUT, program_name, run_program, wrong_input_leaves
+from autodisp.config.predict import PredictConfig, parse
+from autodisp.errors import InputError
+from autodisp.prediction.inference import StereoMatcher
+from autodisp.prediction.outputs import PredictionWriter
+from autodisp.prediction.pairs import StereoPair, find_pairs, read_pair
+from autodisp.tracking import ConsoleProgress
+
+
+@hydra.main(config_path="pkg://autodisp.configs.predict", config_name="predict", version_base="1.3")
+def _hydra_main(tree: DictConfig) -> None:
+    with wrong_input_leaves():
+        if predict(tree):
+            sys.exit(WRONG_INPUT)
+
+
+def predict(tree: DictConfig) -> list[str]:
+    """Predicts whatever pairs the composed config names; what went wrong with some, in words.
+
+    Raises:
+        InputError: a setting or the model cannot be used, or there is no pair at all.
+    """
+    config = parse(tree)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    device = build_device(config.device)
+    found = find_pairs(str(config.left), config.right, skip=config.out)
+    writer = build_writer(config, [view for pair in found.pairs for view in (pair.left, pair.right)])
+    matcher = build_matcher(config, device)
+    problems = list(found.problems)
+    console = ConsoleProgress()
+    for problem in problems:
+        _complain(problem)
+    for pair in found.pairs:
+        try:
+            console.message(_one(pair, matcher, writer))
+        except InputError as error:
+            problems.append(str(error))
+            _complain(str(error))
+    _show_summary(config, found.pairs, problems, console)
+    return problems
+
+
+def _one(pair: StereoPair, matcher: StereoMatcher, writer: PredictionWriter) -> str:
+    """Predicts and writes one pair; a line that says so."""
+    writer.check(pair.name)
+    left, right = read_pair(pair)
+    began = time.perf_counter()
+    disparity = matcher(left, right)[0, 0].cpu().numpy()
+    seconds = time.perf_counter() - began
+    written = writer.write(pair.name, disparity, left)
+    size = f"{disparity.shape[1]}x{disparity.shape[0]}"
+    middle = f"{disparity.min():.1f} to {disparity.max():.1f} px"
+    notes = "".join(f" · {note}" for note in written.notes)
+    return f"{pair.name}: {size}, {middle}, {seconds:.2f} s{notes}"
+
+
+def _complain(problem: str) -> None:
+    print(f"{program_name()}: {problem}", file=sys.stderr)  # noqa: T201
+
+
+def _show_summary(
+    config: PredictConfig, pairs: Sequence[StereoPair], problems: Sequence[str], console: ConsoleProgress
+) -> None:
+    failed = f", {len(problems)} problem{'s' if len(problems) > 1 else ''} (above)" if problems else ""
+    console.message(f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''}{failed}; files: {Path(config.out)}/")
+
+
+def main() -> None:
+    """The program's entry point."""
+    run_program(_hydra_main)

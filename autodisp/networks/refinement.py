@@ -1,0 +1,114 @@
+"""The refinement network S of AutoDispNet (Saikia et al. 2019), which corrects a disparity map.
+
+It sees the left view, the right view, the right view warped by the disparity and the disparity itself, and has no
+correlation: where views and disparity agree, left and warped view look alike. Every level predicts a correction to
+the given disparity. Where it departs from the released networks stands in autodisp.networks.hourglass; beside that,
+corrections start at zero, so that an untrained stage hands on what it was given, and coarse levels correct the mean
+of the disparity under each of their pixels, which is what the loss holds them to.
+
+``to_full_resolution`` goes on from 1/4 to 1/1 like the last stage of the released KITTI variant, of which no more is
+published than that it does. Our choice: two more upsampling cells, their widths halved again, which read the output
+of the first stem at 1/2 and the network's own ten channels at 1/1.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from autodisp.cells.cell import CellFactory
+from autodisp.cells.operations import initialise_he
+from autodisp.networks.disparity import MEAN_BRIGHTNESS, StereoPrediction
+from autodisp.networks.hourglass import FED_BACK_SCALE, Hourglass, padded, stems
+from autodisp.networks.stereo_geometry import warp_right_to_left
+
+INPUTS = 3 + 3 + 3 + 1
+"""Channels: left view, right view, warped right view, disparity."""
+
+
+class RefinementNetwork(Hourglass):
+    """Encoder and decoder of cells between two views with a disparity map and a better one.
+
+    Args:
+        cells: what the cells are made of; needs the kinds "normal", "reduce" and "upsample".
+        channels: C; cells at 1/8 have twice that width, it doubles at each reduction and halves at each upsampling.
+        stem_scale: s; the stems have int(s C) and twice that many channels.
+        encoder_cells: reduction and normal cells in turn, an odd number: 7 reach 1/64.
+        decoder_cells: upsampling cells, at most (encoder_cells + 1) / 2, which reach 1/4.
+        to_full_resolution: two more upsampling cells lead from 1/4 to 1/1.
+    """
+
+    def __init__(
+        self,
+        cells: CellFactory,
+        *,
+        channels: int,
+        stem_scale: float,
+        encoder_cells: int = 7,
+        decoder_cells: int = 4,
+        to_full_resolution: bool = False,
+    ) -> None:
+        if encoder_cells < 1 or encoder_cells % 2 == 0:
+            raise ValueError(
+                f"encoder_cells is {encoder_cells} but begins and ends with a reduction: take 1, 3, 5, ..."
+            )
+        reductions = (encoder_cells + 1) // 2
+        if not 1 <= decoder_cells <= reductions:
+            raise ValueError(f"decoder_cells is {decoder_cells} but must be 1 to {reductions}")
+        if to_full_resolution and decoder_cells < reductions:
+            raise ValueError(
+                f"to_full_resolution goes on from 1/4 but {decoder_cells} decoder cells end at "
+                f"1/{4 * 2 ** (reductions - decoder_cells)}: take decoder_cells={reductions}"
+            )
+        super().__init__(stride=4 * 2**reductions)
+        self.to_full_resolution = to_full_resolution
+        self.stem, half = stems(INPUTS, channels=channels, stem_scale=stem_scale, style=cells.style)
+        quarter = 2 * half
+        kinds = ("reduce", *("normal", "reduce") * (reductions - 1))
+        supports = [quarter, *self._add_encoder(cells, kinds, inputs=(quarter, quarter), width=channels)]
+        if to_full_resolution:
+            supports = [INPUTS, half, *supports]
+            decoder_cells += 2
+        self._add_decoder(cells, supports=supports, count=decoder_cells, predictions=decoder_cells + 1)
+        if cells.style.flavour == "dense":
+            initialise_he(self)
+        for layer in self.predict:
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, left: Tensor, right: Tensor, disparity: Tensor, weights: Mapping[str, Tensor] | None = None
+    ) -> StereoPrediction:
+        """The corrected disparity of the left view.
+
+        Args:
+            left, right: (B, 3, H, W), RGB in 0..1, any H and W.
+            disparity: (B, 1, H, W), pixels, to be corrected; where negative, 0 is seen but the value is corrected.
+            weights: edge weights of the supernet, None for a found network.
+
+        Raises:
+            ValueError: views and disparity differ in size.
+        """
+        size = left.shape[-2:]
+        if right.shape[-2:] != size or disparity.shape[-2:] != size:
+            raise ValueError(
+                f"left is {tuple(size)}, right {tuple(right.shape[-2:])}, disparity {tuple(disparity.shape[-2:])}: "
+                "resize them to one size, and multiply the disparity by the width ratio"
+            )
+        base = padded(disparity, self.stride)
+        seen = self._seen(left, right, base.clamp(min=0.0))
+        half = self.stem[0](seen)
+        quarter = self.stem[1](half)
+        supports, bottleneck = self._encode((quarter, quarter), weights)
+        supports = [seen, half, quarter, *supports] if self.to_full_resolution else [quarter, *supports]
+        levels, _ = self._decode(bottleneck, supports, weights, base)
+        finest = functional.interpolate(levels[-1], base.shape[-2:], mode="bilinear", align_corners=False)
+        return StereoPrediction(self._returned(finest, size), tuple(levels), tuple(self._strides(levels)), None)
+
+    def _seen(self, left: Tensor, right: Tensor, disparity: Tensor) -> Tensor:
+        """(B, 10, H', W'), padded; what the warped view lacks has mean brightness."""
+        left, right = (padded(view, self.stride) - MEAN_BRIGHTNESS for view in (left, right))
+        return torch.cat([left, right, warp_right_to_left(right, disparity), FED_BACK_SCALE * disparity], dim=1)

@@ -1,0 +1,1 @@
+"""What autodisp-evaluate is made of."""

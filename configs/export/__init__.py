@@ -1,0 +1,1 @@
+"""What autodisp-export is made of."""

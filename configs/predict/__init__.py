@@ -1,0 +1,1 @@
+"""What autodisp-predict is made of."""
