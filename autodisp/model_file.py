@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from autodisp.cells import genotype as genotypes
 from autodisp.cells.cell import CellFactory, FoundCells
+from autodisp.cells.designed import DesignedCells
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace
@@ -37,7 +38,8 @@ class ModelCard:
     settings: Mapping[str, Any]
     """Of the task, see ``Task.settings``."""
     style: Style
-    genotype: Genotype
+    genotype: Genotype | None
+    """None: hand-designed cells."""
     space: SearchSpace | None = None
     """Of the genotype, where it is not a named one."""
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -45,6 +47,8 @@ class ModelCard:
 
     def cells(self) -> CellFactory:
         """What the network is built from."""
+        if self.genotype is None:
+            return DesignedCells(style=self.style)
         return FoundCells(self.genotype, style=self.style)
 
     def build(self) -> tuple[Task, nn.Module]:
@@ -60,7 +64,7 @@ class ModelCard:
             "task": self.task,
             "settings": dict(self.settings),
             "style": vars(self.style),
-            "genotype": self.genotype.to_json(),
+            "genotype": None if self.genotype is None else self.genotype.to_json(),
             "space": None if self.space is None else self.space.to_json(),
             "about": dict(self.about),
         }
@@ -149,11 +153,14 @@ def _read_card(text: str, path: Path) -> ModelCard:
         if data["task"] not in TASKS:
             raise InputError(f"{path}: is for task '{data['task']}', but there are {', '.join(TASKS)}")
         space = None if data["space"] is None else SearchSpace.from_json(data["space"], file=str(path))
+        genotype = data["genotype"]
+        if genotype is not None:
+            genotype = genotypes.from_json(genotype, origin=str(path), space=space)
         card = ModelCard(
             task=data["task"],
             settings=data["settings"],
             style=Style(**data["style"]),
-            genotype=genotypes.from_json(data["genotype"], origin=str(path), space=space),
+            genotype=genotype,
             space=space,
             about=data["about"],
         )
@@ -168,7 +175,9 @@ def _read_card(text: str, path: Path) -> ModelCard:
     return card
 
 
-def card_of(task: Task, style: Style, genotype: Genotype, space: SearchSpace, about: Mapping[str, Any]) -> ModelCard:
-    """The card of a network that a task built from found cells."""
-    own = None if SPACES.get(space.name) == space else space
+def card_of(
+    task: Task, style: Style, genotype: Genotype | None, space: SearchSpace | None, about: Mapping[str, Any]
+) -> ModelCard:
+    """The card of a network that a task built from found cells, or from designed ones (no genotype)."""
+    own = None if space is None or SPACES.get(space.name) == space else space
     return ModelCard(task.name, task.settings, style, genotype, own, about)

@@ -6,6 +6,8 @@ from autodisp.config.sections import ImagesConfig, Shapes3DConfig
 from autodisp.datasets.cache import Cached
 from autodisp.datasets.cifar import CIFAR10, CIFAR100
 from autodisp.datasets.flyingthings3d import FlyingThings3D
+from autodisp.datasets.kitti import Kitti
+from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
 from autodisp.datasets.samples import StereoDataset
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.sintel import Sintel
@@ -18,6 +20,7 @@ TEST_SPLITS = ("shapes3d", "flyingthings3d")
 SHAPES3D_TEST_SEED = 2**31 - 1
 """Of held-out shapes3d pairs, which are the same for every run; a run with that very seed would train on them."""
 SHAPES3D_TEST_LENGTH = 200
+KITTI_YEARS: dict[str, Literal[2012, 2015]] = {"kitti2012": 2012, "kitti2015": 2015}
 Images = CIFAR10 | CIFAR100 | SVHN
 IMAGES: dict[str, type[Images]] = {
     "cifar10": CIFAR10,
@@ -44,6 +47,12 @@ def build_stereo_dataset(data: Any, *, seed: int, split: Split = "train") -> Ste
         )
     if data.name == "sintel":
         return Sintel(data.root, render_pass=data.render_pass, half_resolution=data.half_resolution)
+    if data.name in KITTI_YEARS:
+        return Kitti(data.root, year=KITTI_YEARS[data.name], half_resolution=data.half_resolution)
+    if data.name == "middlebury2014":
+        return Middlebury2014(data.root, half_resolution=data.half_resolution)
+    if data.name == "middlebury2006":
+        return Middlebury2006(data.root, size=data.size, half_resolution=data.half_resolution)
     return FlyingThings3D(
         data.root,
         split="TRAIN" if split == "train" else "TEST",

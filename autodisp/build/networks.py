@@ -68,5 +68,8 @@ def build_task(
         max_displacement=network.max_displacement,
         head=network.head,
         max_disparity=dataset.max_disparity,
+        stages=network.stages,
+        frozen_stages=network.frozen_stages,
+        to_full_resolution=network.to_full_resolution,
         volume_weight=1.0 if task.volume_weight is None else task.volume_weight,
     )

@@ -18,6 +18,7 @@ from autodisp.build.data import TEST_SPLITS, build_image_dataset, build_stereo_d
 from autodisp.build.networks import build_device, build_style, build_task
 from autodisp.cells import genotype as genotypes
 from autodisp.cells.genotype import Genotype
+from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SearchSpace, find_space
 from autodisp.config.sections import TASK_KINDS
 from autodisp.config.train import TrainConfig
@@ -27,6 +28,8 @@ from autodisp.datasets.stereo_transforms import StereoAugmentation
 from autodisp.datasets.streams import MapDataset, Stream, fixed_batches
 from autodisp.errors import InputError
 from autodisp.model_file import ModelCard
+from autodisp.networks.parameter_count import channels_for, count_parameters
+from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.report.disparity_pictures import panel
 from autodisp.report.train_folder import TrainFolder
 from autodisp.run_state import Checkpoints
@@ -37,6 +40,10 @@ from autodisp.tracking import ConsoleProgress, Tracker
 from autodisp.training import schedules
 from autodisp.training.loop import Settings, Training
 
+DESIGNED = "designed"
+"""What ``genotype`` says for hand-designed cells."""
+RANDOM = "random:"
+"""What it begins with for cells drawn from a space."""
 HELD_OUT_FRACTION = 0.1
 """For validation, of a dataset that has no test split with a truth."""
 
@@ -116,16 +123,21 @@ def _validation(config: TrainConfig, held_out: Part[Any]) -> Iterable[Any]:
     return fixed_batches(part, config.validation.batch_size)
 
 
-def build_genotype(config: TrainConfig) -> tuple[Genotype, SearchSpace]:
-    """The cells that the config names, and their space.
+def build_genotype(config: TrainConfig) -> tuple[Genotype | None, SearchSpace | None]:
+    """The cells that the config names, and their space; None for designed ones.
 
     Raises:
         InputError: no such cells, or cells of another task.
     """
     own = None if config.space_file is None else SearchSpace.load(Path(config.space_file))
     name = str(config.genotype)
-    if name.startswith("random:"):
-        space = own if own is not None and own.name == name[7:] else find_space(name[7:])
+    if name == DESIGNED:
+        if config.task.name != "disparity":
+            raise InputError(f"genotype={DESIGNED}: is for task=disparity; take a genotype for {config.task.name}")
+        return None, None
+    if name.startswith(RANDOM):
+        wanted = name.removeprefix(RANDOM)
+        space = own if own is not None and own.name == wanted else find_space(wanted)
         genotype = Genotype(space.name, space.sample(config.seed), {"origin": f"sampled with seed {config.seed}"})
     else:
         genotype = genotypes.load(name, space=own)
@@ -154,9 +166,20 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
             settings |= {"classes": data.classes, "mean": list(data.mean), "std": list(data.std)}
         return dataclasses.replace(card, settings=settings, about=about)
     genotype, space = build_genotype(config)
-    style = build_style(config.network, space, affine=True)
-    task = build_task(config.task, config.network, config.dataset, classes=data.classes, mean=data.mean, std=data.std)
-    return model_file.card_of(task, style, genotype, space, about)
+    if space is None:
+        style = Style(flavour="dense", batch_norm=config.network.batch_norm, affine=True)
+    else:
+        style = build_style(config.network, space, affine=True)
+
+    def card_at(channels: int) -> ModelCard:
+        network = dataclasses.replace(config.network, channels=channels)
+        task = build_task(config.task, network, config.dataset, classes=data.classes, mean=data.mean, std=data.std)
+        return model_file.card_of(task, style, genotype, space, about)
+
+    channels = config.network.channels
+    if config.parameters is not None:
+        channels = channels_for(config.parameters, lambda channels: card_at(channels).build()[1], smallest=2)
+    return card_at(channels)
 
 
 def build_network(config: TrainConfig, card: ModelCard) -> tuple[Task, nn.Module]:
@@ -180,6 +203,7 @@ def take_over(network: nn.Module, weights: Mapping[str, Tensor], *, origin: str)
         InputError: they are of another network.
     """
     own = network.state_dict()
+    weights = _of_first_stages(network, weights)
     heads = ("classifier.", "auxiliary.")
     other_classes = {
         name
@@ -191,6 +215,17 @@ def take_over(network: nn.Module, weights: Mapping[str, Tensor], *, origin: str)
     start |= {name: own[name] for name in other_classes}
     model_file.compare(network, start, origin=origin)
     network.load_state_dict(start)
+
+
+def _of_first_stages(network: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Where the network is a stack, the weights of a shorter one or of its first network, completed by its own."""
+    if not isinstance(network, StackedDisparityNetwork):
+        return weights
+    if not any(name.startswith("stages.") for name in weights):
+        weights = {f"stages.0.{name}": tensor for name, tensor in weights.items()}
+    known = {name.split(".")[1] for name in weights}
+    rest = {name: tensor for name, tensor in network.state_dict().items() if name.split(".")[1] not in known}
+    return {**weights, **rest}
 
 
 def build_train_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
@@ -294,8 +329,7 @@ def build_training(
         stream.close()
         tracker.close()
 
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return TrainParts(training, observer, parameters, close)
+    return TrainParts(training, observer, count_parameters(network), close)
 
 
 def _level_weights(config: TrainConfig, task: Task) -> Callable[[int], None] | None:

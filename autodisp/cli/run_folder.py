@@ -5,8 +5,12 @@ from pathlib import Path
 from autodisp.errors import InputError
 
 
-def make_run_folder(folder: Path) -> Path:
+def make_run_folder(folder: Path, *, key: str = "run.folder") -> Path:
     """A fresh folder for a run.
+
+    Args:
+        folder: is made, with those above it.
+        key: the setting that named it.
 
     Raises:
         InputError: it holds something already, or cannot be made.
@@ -15,7 +19,7 @@ def make_run_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         taken = any(folder.iterdir())
     except OSError as error:
-        raise InputError(f"run.folder={folder}: cannot be used ({error.strerror}); take another one") from None
+        raise InputError(f"{key}={folder}: cannot be used ({error.strerror}); take another one") from None
     if taken:
-        raise InputError(f"run.folder={folder}: is not empty, and a run overwrites nothing; take another folder")
+        raise InputError(f"{key}={folder}: is not empty, and a run overwrites nothing; take another folder")
     return folder

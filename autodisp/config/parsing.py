@@ -54,7 +54,7 @@ def _setting(tree: DictConfig, name: str, kind: Any) -> Any:
         raise InputError(f"{name}: is one setting, not a section with keys")
     typed = OmegaConf.structured(make_dataclass("Setting", [(name, kind)]))
     typed.merge_with({name: OmegaConf.select(tree, name)})
-    return typed[name]
+    return OmegaConf.to_container(typed)[name]  # type: ignore[call-overload,index]
 
 
 def _section(tree: DictConfig, name: str, schema: type[Section]) -> Section:

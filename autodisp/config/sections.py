@@ -95,6 +95,53 @@ class SintelConfig:
         _check_stereo(self)
 
 
+@dataclass(frozen=True)
+class KittiConfig:
+    """dataset=kitti2012, kitti2015."""
+
+    name: str = "kitti2015"
+    root: str | None = None
+    half_resolution: bool = False
+    max_disparity: int = 192
+    crop: list[int] | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_stereo(self)
+
+
+@dataclass(frozen=True)
+class Middlebury2014Config:
+    """dataset=middlebury2014."""
+
+    name: str = "middlebury2014"
+    root: str | None = None
+    half_resolution: bool = False
+    max_disparity: int = 256
+    crop: list[int] | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_stereo(self)
+
+
+@dataclass(frozen=True)
+class Middlebury2006Config:
+    """dataset=middlebury2006, which 2005 looks like."""
+
+    name: str = "middlebury2006"
+    root: str | None = None
+    size: str = "half"
+    half_resolution: bool = False
+    max_disparity: int = 128
+    crop: list[int] | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        need_choice("dataset.size", self.size, ("full", "half", "third"))
+        _check_stereo(self)
+
+
 def _check_stereo(config: Any) -> None:
     need_at_least("dataset", config, max_disparity=4)
     crop = config.crop
@@ -148,6 +195,9 @@ class DisparityNetworkConfig:
     max_displacement: int = 40
     head: str = "regression"
     batch_norm: bool = True
+    stages: int = 1
+    frozen_stages: int = 0
+    to_full_resolution: bool = False
 
     def __post_init__(self) -> None:
         need_at_least("network", self, channels=1, stem_scale=0.0, encoder_cells=2, decoder_cells=1, max_displacement=1)
@@ -157,6 +207,19 @@ class DisparityNetworkConfig:
             self.decoder_cells <= most, "network.decoder_cells", self.decoder_cells, f"at most {most}, which is at 1/4"
         )
         need_choice("network.head", self.head, ("regression", "matching"))
+        need_at_least("network", self, stages=1, frozen_stages=0)
+        need(
+            self.frozen_stages < self.stages,
+            "network.frozen_stages",
+            self.frozen_stages,
+            f"below network.stages={self.stages}: the last one is always trained",
+        )
+        need(
+            self.stages > 1 or not self.to_full_resolution,
+            "network.to_full_resolution",
+            self.to_full_resolution,
+            "false for a network without refinement stages (network.stages=1)",
+        )
         need(int(self.stem_scale * self.channels) >= 1, "network.stem_scale", self.stem_scale, "at least 1 / channels")
 
 
@@ -190,13 +253,25 @@ DATASETS: dict[str, type] = {
     "shapes3d": Shapes3DConfig,
     "flyingthings3d": FlyingThings3DConfig,
     "sintel": SintelConfig,
+    "kitti2012": KittiConfig,
+    "kitti2015": KittiConfig,
+    "middlebury2014": Middlebury2014Config,
+    "middlebury2006": Middlebury2006Config,
     "cifar10": ImagesConfig,
     "cifar100": ImagesConfig,
     "svhn": ImagesConfig,
 }
 NETWORKS: dict[str, type] = {"disparity": DisparityNetworkConfig, "classification": ClassificationNetworkConfig}
 TASK_DATASETS = {
-    "disparity": ("shapes3d", "flyingthings3d", "sintel"),
+    "disparity": (
+        "shapes3d",
+        "flyingthings3d",
+        "sintel",
+        "kitti2012",
+        "kitti2015",
+        "middlebury2014",
+        "middlebury2006",
+    ),
     "classification": ("cifar10", "cifar100", "svhn"),
 }
 TASK_KINDS = {"disparity": {"normal", "reduce", "upsample"}, "classification": {"normal", "reduce"}}

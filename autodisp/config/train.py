@@ -143,6 +143,7 @@ class TrainConfig:
     seed: int
     genotype: str | None
     space_file: str | None
+    parameters: int | None
     init: str | None
     resume: str | None
     task: Any
@@ -158,6 +159,7 @@ class TrainConfig:
         need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32")
         check_task(self.task, self.dataset, None if self.network.name == "from_checkpoint" else self.network)
         self._check_origin()
+        need(self.parameters is None or self.parameters >= 1, "parameters", self.parameters, "at least 1, or null")
         if self.training.level_weights and self.task.name != "disparity":
             raise InputError(
                 f"training.level_weights={self.training.level_weights}: are of a disparity network's levels, but "
@@ -173,6 +175,7 @@ class TrainConfig:
                     f"genotype={self.genotype}: network=from_checkpoint takes the cells of init={self.init}: "
                     "leave genotype null"
                 )
+            need(self.parameters is None, "parameters", self.parameters, "null with network=from_checkpoint")
         elif self.genotype is None:
             raise InputError("genotype=null: must be a name of the zoo, a genotype.json of a search, or 'designed'")
 

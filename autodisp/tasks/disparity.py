@@ -11,6 +11,8 @@ from autodisp.cells.cell import CellFactory
 from autodisp.datasets.samples import StereoSample
 from autodisp.networks.disparity import DisparityNetwork, Head, StereoPrediction
 from autodisp.networks.matching_head import STRIDE, Matching
+from autodisp.networks.refinement import RefinementNetwork
+from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.tasks.base import Figure, Sums, sum_of
 
 LEVEL_WEIGHTS = (1 / 16, 1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -25,6 +27,9 @@ class DisparityTask:
 
     Args:
         channels, stem_scale, encoder_cells, decoder_cells, max_displacement, head, max_disparity: of the network.
+        stages: 1 for a single network, 2 for CS, 3 for CSS; refinements have one encoder cell more, as published.
+        frozen_stages: so many of them, from the first on, are not trained.
+        to_full_resolution: whether the last refinement goes on from 1/4 to 1/1.
         volume_weight: of the cross-entropy on the matching volume beside the disparity loss.
         level_weights: of the levels coarse to fine, the last one of the prediction at full resolution; at least one.
     """
@@ -43,6 +48,9 @@ class DisparityTask:
         max_displacement: int = 40,
         head: Head = "regression",
         max_disparity: int = 192,
+        stages: int = 1,
+        frozen_stages: int = 0,
+        to_full_resolution: bool = False,
         volume_weight: float = 1.0,
         level_weights: Sequence[float] = LEVEL_WEIGHTS,
     ) -> None:
@@ -55,6 +63,9 @@ class DisparityTask:
         self.max_displacement = max_displacement
         self.head: Head = head
         self.max_disparity = max_disparity
+        self.stages = stages
+        self.frozen_stages = frozen_stages
+        self.to_full_resolution = to_full_resolution
         self.volume_weight = volume_weight
         self.level_weights = tuple(level_weights)
 
@@ -69,11 +80,13 @@ class DisparityTask:
             "max_displacement": self.max_displacement,
             "head": self.head,
             "max_disparity": self.max_disparity,
+            "stages": self.stages,
+            "to_full_resolution": self.to_full_resolution,
         }
 
-    def build_network(self, cells: CellFactory) -> DisparityNetwork:
-        """Stems, correlation, encoder, decoder, head."""
-        return DisparityNetwork(
+    def build_network(self, cells: CellFactory) -> DisparityNetwork | StackedDisparityNetwork:
+        """A disparity network, and the refinements where there are more stages."""
+        first = DisparityNetwork(
             cells,
             channels=self.channels,
             stem_scale=self.stem_scale,
@@ -83,6 +96,20 @@ class DisparityTask:
             head=self.head,
             max_disparity=self.max_disparity,
         )
+        if self.stages == 1:
+            return first
+        refinements = [
+            RefinementNetwork(
+                cells,
+                channels=self.channels,
+                stem_scale=self.stem_scale,
+                encoder_cells=self.encoder_cells + 1,
+                decoder_cells=self.decoder_cells,
+                to_full_resolution=self.to_full_resolution and stage == self.stages - 1,
+            )
+            for stage in range(1, self.stages)
+        ]
+        return StackedDisparityNetwork(first, refinements, frozen_stages=self.frozen_stages)
 
     def inputs(self, batch: StereoSample) -> tuple[Tensor, ...]:
         """The two views."""

@@ -1,0 +1,115 @@
+"""An evaluation from its typed config."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autodisp.build.data import TEST_SPLITS, Split, build_image_dataset, build_stereo_dataset, kept
+from autodisp.config.evaluate import EvaluateConfig
+from autodisp.config.sections import TASK_DATASETS
+from autodisp.datasets.samples import LabelledImage, StereoSample
+from autodisp.datasets.splits import Part, subset
+from autodisp.datasets.stereo_transforms import CenterCrop
+from autodisp.datasets.streams import fixed_batches
+from autodisp.errors import InputError
+from autodisp.evaluation.baselines import BestConstant, SemiGlobalMatching
+from autodisp.evaluation.classification_metrics import ClassificationMetrics
+from autodisp.evaluation.runner import Evaluation, evaluate
+from autodisp.evaluation.stereo_metrics import StereoMetrics
+from autodisp.prediction.inference import StereoMatcher
+from autodisp.prediction.models import load
+
+SHIPPED = "shipped"
+"""What ``checkpoint`` says for the network that ships with the package."""
+SHAPES3D_TRAIN_SEED = 0
+Predictor = Callable[[Any], Tensor]
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """What is evaluated on."""
+
+    split: Split
+    batches: Iterable[Any]
+    metrics: Callable[[], StereoMetrics | ClassificationMetrics]
+
+
+def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
+    """Reads the split.
+
+    Raises:
+        InputError: the data is missing or damaged, or has no such split.
+    """
+    data = config.dataset
+    if data.name in TASK_DATASETS["classification"]:
+        split: Split = "train" if config.split == "train" else "test"
+        images = build_image_dataset(data, split=split)
+        part: Part[Any] = Part(images, subset(len(images), limit=data.limit, seed=0))
+        names = [str(name) for name in images.classes]
+        return EvaluationData(split, fixed_batches(part, config.batch_size), lambda: ClassificationMetrics(names))
+    if config.split == "test" and data.name not in TEST_SPLITS:
+        raise InputError(
+            f"split=test: dataset={data.name} has a truth for its training pictures only; take split=train"
+        )
+    split = "test" if data.name in TEST_SPLITS and config.split != "train" else "train"
+    dataset = build_stereo_dataset(data, seed=SHAPES3D_TRAIN_SEED, split=split)
+    crop = (data.crop[0], data.crop[1]) if data.crop else None
+    chosen = subset(len(dataset), limit=data.limit, seed=0)
+    part = Part(kept(data, dataset), chosen, CenterCrop(crop=crop))
+    return EvaluationData(
+        split,
+        fixed_batches(part, config.batch_size),
+        lambda: StereoMetrics(has_occlusion=dataset.has_occlusion, edges=config.ranges),
+    )
+
+
+def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch.device) -> dict[str, Predictor]:
+    """What is evaluated, by the name it has in the table.
+
+    Raises:
+        InputError: the model cannot be used, or is of another task than the dataset.
+    """
+    found: dict[str, Predictor] = {}
+    task = next(task for task, names in TASK_DATASETS.items() if config.dataset.name in names)
+    if config.baseline is not None:
+        if task != "disparity":
+            raise InputError(f"baseline={config.baseline}: is for disparity, but dataset={config.dataset.name} is not")
+        found[config.baseline] = _baseline(config, data)
+    if config.checkpoint is not None:
+        model = load(None if config.checkpoint == SHIPPED else config.checkpoint, device=device)
+        if isinstance(model, StereoMatcher) != (task == "disparity"):
+            raise InputError(f"checkpoint={config.checkpoint}: is of another task than dataset={config.dataset.name}")
+        found["network"] = _of_model(model)
+    return found
+
+
+def _baseline(config: EvaluateConfig, data: EvaluationData) -> Predictor:
+    if config.baseline == "constant":
+        return BestConstant.of(data.batches)
+    return SemiGlobalMatching(max_disparity=config.dataset.max_disparity)
+
+
+def _of_model(model: Any) -> Predictor:
+    """Only the network is to be timed, so nothing of the matcher's checks is done again."""
+
+    def disparity(batch: StereoSample) -> Tensor:
+        found: Tensor = model(batch.left, batch.right)
+        return found
+
+    def scores(batch: LabelledImage) -> Tensor:
+        found: Tensor = model(batch.image)
+        return found
+
+    return disparity if isinstance(model, StereoMatcher) else scores
+
+
+def run_evaluation(
+    data: EvaluationData, predictors: Mapping[str, Predictor], device: torch.device
+) -> dict[str, Evaluation[Any]]:
+    """The figures of everything that is evaluated, by name."""
+    return {
+        name: evaluate(predict, data.batches, data.metrics(), device=device) for name, predict in predictors.items()
+    }

@@ -1,0 +1,52 @@
+"""autodisp-evaluate: the table of figures of a model, or of what it is to be compared with."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import hydra
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+
+import autodisp
+from autodisp.build.evaluation import build_evaluation_data, build_predictors, run_evaluation
+from autodisp.build.networks import build_device
+from autodisp.cli.program import run_program, wrong_input_leaves
+from autodisp.cli.run_folder import make_run_folder
+from autodisp.config.evaluate import parse
+from autodisp.evaluation.tables import print_table, write_csv, write_json
+
+
+@hydra.main(config_path="pkg://autodisp.configs.evaluate", config_name="evaluate", version_base="1.3")
+def _hydra_main(tree: DictConfig) -> None:
+    with wrong_input_leaves():
+        evaluate(tree)
+
+
+def evaluate(tree: DictConfig) -> Path:
+    """Evaluates what the composed config names; the folder with the figures.
+
+    Raises:
+        InputError: a setting, the data, the model or the folder cannot be used.
+    """
+    config = parse(tree)
+    device = build_device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    data = build_evaluation_data(config)
+    predictors = build_predictors(config, data, device)
+    folder = make_run_folder(Path(config.out), key="out")
+    results = run_evaluation(data, predictors, device)
+    versions = {"autodisp": autodisp.__version__, "torch": torch.__version__}
+    about = {"config": asdict(config), "split": data.split, **versions}
+    console = Console(highlight=False)
+    print_table(results, console, title=f"{config.dataset.name}, {data.split} split")
+    write_json(folder / "evaluation.json", results, about=about)
+    write_csv(folder / "evaluation.csv", results)
+    console.print(f"files: {folder}/ (evaluation.json, evaluation.csv)", markup=False, soft_wrap=True)
+    return folder
+
+
+def main() -> None:
+    """The program's entry point."""
+    run_program(_hydra_main)

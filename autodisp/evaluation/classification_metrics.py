@@ -1,0 +1,118 @@
+"""Accuracy of predicted classes, overall and class by class.
+
+As in training, scores with a NaN among them name no class and are wrong. Of equal scores the class of the smaller
+number goes first, so that the figures do not depend on how a device sorts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autodisp.datasets.samples import LabelledImage
+
+TOP = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """What is known about the images of one class, or of all."""
+
+    images: int
+    accuracy: Mapping[str, float]
+    """In percent by name, top1 and the like; NaN without an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationFigures:
+    """The outcome of an evaluation."""
+
+    overall: ClassFigures
+    classes: Mapping[str, ClassFigures]
+    """By name, in the order of the numbers."""
+    mean_per_class: Mapping[str, float]
+    """The accuracies as the mean over the classes that have an image."""
+    confusion: Sequence[Sequence[int]]
+    """Number of images by true class (row) and predicted class (column)."""
+    unanswered: int
+    """Images with a NaN among their scores: wrong, and in no column of the confusion counts."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data; NaN stays NaN."""
+        return {
+            "images": self.overall.images,
+            "unanswered": self.unanswered,
+            "accuracy": dict(self.overall.accuracy),
+            "mean_per_class": dict(self.mean_per_class),
+            "classes": {
+                name: {"images": figures.images, "accuracy": dict(figures.accuracy)}
+                for name, figures in self.classes.items()
+            },
+            "confusion": [list(row) for row in self.confusion],
+        }
+
+
+class ClassificationMetrics:
+    """Adds up batches without keeping their scores.
+
+    The figures are top1 and top5; with fewer than five classes the second is topN over all N of them (which only a NaN
+    misses), and with a single class there is no second one.
+
+    Args:
+        classes: their names, in the order of their numbers.
+
+    Raises:
+        ValueError: there is no class, or two have one name.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        if not classes or len(set(classes)) < len(classes):
+            raise ValueError(f"classes {list(classes)}: give each of them a name of its own, and at least one")
+        self.classes = tuple(classes)
+        self.tops = tuple(sorted({1, min(TOP, len(classes))}))
+        self._confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
+        self._images = torch.zeros(len(classes), dtype=torch.int64)
+        self._right = torch.zeros(len(self.tops), len(classes), dtype=torch.int64)
+
+    def update(self, scores: Tensor, batch: LabelledImage) -> None:
+        """Adds one batch.
+
+        Args:
+            scores: (B, classes), larger is likelier.
+            batch: its labels, on any device.
+
+        Raises:
+            ValueError: the shapes do not fit, or a label is no class.
+        """
+        labels = torch.as_tensor(batch.label).reshape(-1).cpu()
+        if scores.shape != (len(labels), len(self.classes)):
+            raise ValueError(f"scores of {tuple(scores.shape)} for {len(labels)} images of {len(self.classes)} classes")
+        if ((labels < 0) | (labels >= len(self.classes))).any():
+            raise ValueError(f"labels {labels.tolist()}: must be 0 to {len(self.classes) - 1}")
+        found = scores.detach().cpu()
+        answered = ~found.isnan().any(dim=1)
+        ranking = found.sort(dim=1, descending=True, stable=True).indices
+        hits = (ranking == labels.unsqueeze(1)) & answered.unsqueeze(1)
+        self._images += labels.bincount(minlength=len(self.classes))
+        for row, top in enumerate(self.tops):
+            self._right[row] += labels[hits[:, :top].any(dim=1)].bincount(minlength=len(self.classes))
+        pairs = labels[answered] * len(self.classes) + ranking[answered, 0]
+        self._confusion += pairs.bincount(minlength=self._confusion.numel()).reshape(self._confusion.shape)
+
+    def figures(self) -> ClassificationFigures:
+        """The figures of all batches so far."""
+        names = [f"top{top}" for top in self.tops]
+        share = 100.0 * self._right.double() / self._images  # 0 / 0 is NaN
+        overall = 100.0 * self._right.sum(dim=1).double() / self._images.sum()
+        by_class = {
+            name: ClassFigures(int(images), dict(zip(names, column, strict=True)))
+            for name, images, column in zip(self.classes, self._images.tolist(), share.T.tolist(), strict=True)
+        }
+        return ClassificationFigures(
+            overall=ClassFigures(int(self._images.sum()), dict(zip(names, overall.tolist(), strict=True))),
+            classes=by_class,
+            mean_per_class=dict(zip(names, share.nanmean(dim=1).tolist(), strict=True)),
+            confusion=self._confusion.tolist(),
+            unanswered=int(self._images.sum() - self._confusion.sum()),
+        )

@@ -1,0 +1,171 @@
+"""Error figures of predicted disparities, by region and by distance.
+
+Follows the benchmarks: bad-n as in Middlebury (error above n pixels), D1 as in KITTI 2015 (error above 3 pixels and
+above 5 % of the truth). Departs from kornia.metrics, which counts a NaN as good and knows no average per image. As in
+training, a negative prediction counts as a disparity of 0, which is the nearest one that can be meant.
+
+A prediction that is NaN or infinite is wrong in bad-n and D1. It has no distance from the truth, and one of them
+would make a mean of all meaningless, so the EPE is taken over the finite predictions, and `not_finite` beside it
+says how many pixels it leaves out. (In training the EPE becomes infinite, since a step must not be chosen so.)
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autodisp.datasets.samples import StereoSample
+from autodisp.errors import InputError
+from autodisp.tasks.disparity import BAD_PIXELS, D1_PIXELS, D1_SHARE
+
+RANGE_EDGES = (10.0, 40.0)
+FIGURES = ("epe", *(f"bad{pixels}" for pixels in BAD_PIXELS), "d1")
+ALL = "all"
+MASKED = ("non_occluded", "occluded", "out_of_frame")
+
+
+@dataclass(frozen=True, slots=True)
+class RegionFigures:
+    """What is known about the predictions in one region of the images."""
+
+    images: int
+    """With at least one pixel in the region."""
+    pixels: int
+    not_finite: int
+    """Pixels without a finite prediction: wrong in bad-n and D1, left out of the EPE."""
+    pooled: Mapping[str, float]
+    """By name of the figure: epe in pixels, the others in percent, over all pixels of the region; NaN where there are
+    none."""
+    per_image: Mapping[str, float]
+    """The same figures as the mean over images of each image's own; an image without a pixel in the region (for the
+    EPE, without a finite prediction in it) does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class StereoFigures:
+    """The outcome of an evaluation."""
+
+    images: int
+    """All of them, also those without a valid pixel."""
+    regions: Mapping[str, RegionFigures]
+    """all; with known occlusion non_occluded, occluded and out_of_frame; and the ranges of true disparity, such as
+    0-10, 10-40 and 40-."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data; NaN stays NaN."""
+        regions = {
+            name: {
+                "images": region.images,
+                "pixels": region.pixels,
+                "not_finite": region.not_finite,
+                "pooled": dict(region.pooled),
+                "per_image": dict(region.per_image),
+            }
+            for name, region in self.regions.items()
+        }
+        return {"images": self.images, "regions": regions}
+
+
+class StereoMetrics:
+    """Adds up batches without keeping their pixels.
+
+    Args:
+        has_occlusion: whether the data set knows `occluded` and `out_of_frame`; without it there is no region of these.
+        edges: between the ranges of true disparity, in pixels, rising; the last range has no upper end. A truth on an
+            edge belongs to the range above it. Empty: no ranges.
+
+    Raises:
+        InputError: the edges are not positive, finite and rising.
+    """
+
+    def __init__(self, *, has_occlusion: bool, edges: Sequence[float] = RANGE_EDGES) -> None:
+        if any(not math.isfinite(edge) or edge <= 0 for edge in edges) or list(edges) != sorted(set(edges)):
+            raise InputError(f"disparity ranges at {list(edges)} px: must be positive and rising, such as [10, 40]")
+        self.has_occlusion = has_occlusion
+        bounds = (0.0, *edges, math.inf)
+        ranges = itertools.pairwise(bounds) if edges else ()
+        self._ranges = {_range_name(low, high): (low, high) for low, high in ranges}
+        self._names = (ALL, *(MASKED if has_occlusion else ()), *self._ranges)
+        self._images = 0
+        # By region: pixels, finite ones, then the sums of the figures.
+        self._pooled = torch.zeros(len(self._names), 2 + len(FIGURES), dtype=torch.float64)
+        # By region: images with a pixel, with a finite one, then the sums of the images' own figures.
+        self._by_image = torch.zeros_like(self._pooled)
+
+    def update(self, prediction: Tensor, batch: StereoSample) -> None:
+        """Adds one batch.
+
+        Args:
+            prediction: (B, 1, H, W) pixels, any float type, on any device.
+            batch: the truth, on any device.
+
+        Raises:
+            ValueError: the prediction has another shape than the truth.
+        """
+        if prediction.shape != batch.disparity.shape or prediction.ndim != 4:
+            raise ValueError(
+                f"the prediction is {tuple(prediction.shape)} but the truth {tuple(batch.disparity.shape)}: both must "
+                "be (B, 1, H, W)"
+            )
+        device = prediction.device
+        truth = batch.disparity.to(device, torch.float64)
+        found = prediction.detach().to(torch.float64)
+        finite = found.isfinite()
+        error = torch.where(finite, (found.clamp(min=0.0) - truth).abs(), torch.inf)
+        wrong = [error > pixels for pixels in BAD_PIXELS]
+        wrong.append((error > D1_PIXELS) & (error > D1_SHARE * truth))
+        planes = [torch.ones_like(finite), finite, torch.where(finite, error, 0.0), *(100.0 * bad for bad in wrong)]
+        figures = torch.stack([plane.to(torch.float64).flatten(1) for plane in planes], dim=2)
+        regions = torch.stack([region.flatten(1) for region in self._regions(truth, batch)], dim=1)
+        # Selected before summing, since what stands at an invalid pixel may be NaN.
+        sums = torch.stack(
+            [torch.where(region.unsqueeze(2), figures, 0.0).sum(dim=1) for region in regions.unbind(1)], dim=1
+        ).cpu()
+        self._images += len(prediction)
+        self._pooled += sums.sum(dim=0)
+        counts = sums[..., _counted()]
+        present = torch.cat([sums[..., :2], counts], dim=2) > 0
+        means = torch.cat([torch.ones_like(sums[..., :2]), sums[..., 2:] / counts], dim=2)
+        self._by_image += torch.where(present, means, 0.0).sum(dim=0)
+
+    def figures(self) -> StereoFigures:
+        """The figures of all batches so far."""
+        regions = {}
+        for name, pooled, by_image in zip(self._names, self._pooled, self._by_image, strict=True):
+            pixels, finite = (round(count) for count in pooled[:2].tolist())
+            regions[name] = RegionFigures(
+                images=round(by_image[0].item()),
+                pixels=pixels,
+                not_finite=pixels - finite,
+                pooled=_quotients(pooled),
+                per_image=_quotients(by_image),
+            )
+        return StereoFigures(self._images, regions)
+
+    def _regions(self, truth: Tensor, batch: StereoSample) -> list[Tensor]:
+        valid, occluded, out_of_frame = (
+            mask.to(truth.device, torch.bool) for mask in (batch.valid, batch.occluded, batch.out_of_frame)
+        )
+        regions = [valid]
+        if self.has_occlusion:
+            # Some data sets mark a pixel as both; out of frame goes first.
+            hidden = occluded & ~out_of_frame
+            regions += [valid & ~hidden & ~out_of_frame, valid & hidden, valid & out_of_frame]
+        return regions + [valid & (truth >= low) & (truth < high) for low, high in self._ranges.values()]
+
+
+def _counted() -> list[int]:
+    """For each figure the place of the count that it is divided by."""
+    return [1 if name == "epe" else 0 for name in FIGURES]
+
+
+def _quotients(sums: Tensor) -> dict[str, float]:
+    counts = sums[_counted()]
+    return dict(zip(FIGURES, torch.where(counts > 0, sums[2:] / counts, torch.nan).tolist(), strict=True))
+
+
+def _range_name(low: float, high: float) -> str:
+    return f"{low:.10g}-{high:.10g}" if math.isfinite(high) else f"{low:.10g}-"

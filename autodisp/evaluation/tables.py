@@ -1,0 +1,193 @@
+"""Shows evaluations: as a table on the terminal, as JSON and as CSV. Several methods on the same data stand together.
+
+EPE is in pixels, everything else in percent. A figure that nothing was there to measure for (NaN) is a dash on the
+terminal, null in JSON and an empty field in CSV.
+"""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from autodisp.evaluation.classification_metrics import ClassificationFigures
+from autodisp.evaluation.runner import Evaluation
+from autodisp.evaluation.stereo_metrics import StereoFigures
+
+Evaluations = Mapping[str, Evaluation[StereoFigures]] | Mapping[str, Evaluation[ClassificationFigures]]
+"""By the name of the method, such as sgbm; all of the same data."""
+Row = dict[str, str | int | float]
+
+_MIB = 2**20
+_UNITS = {"epe": "px"}
+_TITLES = {"epe": "EPE", "d1": "D1"}
+_NOTHING = "–"
+_ALL, _MEAN = "all", "mean per class"
+_WORDS = ("region", "class")
+_BY = {"pixels": "pixel", "images": "image"}
+
+
+def print_table(evaluations: Evaluations, console: Console, *, title: str = "") -> None:
+    """Prints the figures of each method, with its speed and memory below.
+
+    Fits 80 columns, which is also what rich takes a pipe for; a column for predictions that are not finite is there
+    only when some are not.
+    """
+    console.print(_table(evaluations, title))
+    for method, evaluation in evaluations.items():
+        console.print(Text(_cost(method, evaluation)))
+
+
+def write_json(
+    path: str | os.PathLike[str], evaluations: Evaluations, *, about: Mapping[str, Any] | None = None
+) -> None:
+    """Writes everything that is known, the confusion counts included, as one strict JSON object.
+
+    Args:
+        path: a file in a folder that exists.
+        evaluations: by method.
+        about: plain data that says what was evaluated (data set, checkpoint, date, ...).
+    """
+    methods = {
+        method: {
+            "figures": evaluation.figures.as_dict(),
+            "images": evaluation.images,
+            "seconds": evaluation.seconds,
+            "images_per_second": evaluation.images_per_second,
+            "peak_memory_bytes": evaluation.peak_memory,
+            "memory_of": evaluation.memory_of,
+        }
+        for method, evaluation in evaluations.items()
+    }
+    units = {"epe": "pixels", "all others": "percent"}
+    content = _strict({"about": dict(about or {}), "units": units, "methods": methods})
+    Path(path).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_csv(path: str | os.PathLike[str], evaluations: Evaluations) -> None:
+    """Writes the table's rows, unrounded, with each method's speed and memory at their ends.
+
+    Args:
+        path: a file in a folder that exists.
+        evaluations: by method.
+    """
+    rows: list[Row] = []
+    for method, evaluation in evaluations.items():
+        cost: Row = {
+            "images_per_second": evaluation.images_per_second,
+            "peak_memory_mib": evaluation.peak_memory / _MIB,
+            "memory_of": evaluation.memory_of,
+        }
+        rows += [row | cost for row in _rows(method, evaluation.figures)]
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({column: "" if _is_nan(value) else value for column, value in row.items()} for row in rows)
+
+
+def _table(evaluations: Evaluations, title: str) -> Table:
+    sections: dict[str, list[Row]] = {}
+    for method, evaluation in evaluations.items():
+        for row in _rows(method, evaluation.figures):
+            heading = f"{method} (by {_BY[str(row.pop('average'))]})" if "average" in row else method
+            del row["method"]
+            sections.setdefault(heading, []).append(row)
+    everything = [row for rows in sections.values() for row in rows]
+    hidden = set() if any(row.get("not_finite") for row in everything) else {"not_finite"}
+    columns = [column for column in (everything[0] if everything else ()) if column not in hidden]
+    table = Table(title=escape(title) or None, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.collapse_padding = True
+    for column in columns:
+        words = column in _WORDS
+        table.add_column(_heading(column), justify="left" if words else "right", overflow="fold", no_wrap=not words)
+    for heading, rows in sections.items():
+        table.add_row(Text(heading, style="bold"))
+        for row in rows:
+            table.add_row(*(_shown(column, row[column]) for column in columns))
+        table.add_section()
+    return table
+
+
+def _rows(method: str, figures: StereoFigures | ClassificationFigures) -> Iterator[Row]:
+    if isinstance(figures, StereoFigures):
+        yield from _stereo_rows(method, figures)
+    else:
+        yield from _class_rows(method, figures)
+
+
+def _stereo_rows(method: str, figures: StereoFigures) -> Iterator[Row]:
+    for name, region in figures.regions.items():
+        for average, values in (("pixels", region.pooled), ("images", region.per_image)):
+            row: Row = {
+                "method": method,
+                "region": name,
+                "average": average,
+                "images": region.images,
+                "pixels": region.pixels,
+                "not_finite": region.not_finite,
+            }
+            yield row | _columns(values)
+
+
+def _class_rows(method: str, figures: ClassificationFigures) -> Iterator[Row]:
+    lines = {name: (line.images, line.accuracy) for name, line in figures.classes.items()}
+    images = figures.overall.images
+    for name, (count, accuracy) in [
+        (_ALL, (images, figures.overall.accuracy)),
+        (_MEAN, (images, figures.mean_per_class)),
+        *lines.items(),
+    ]:
+        row: Row = {"method": method, "class": name, "images": count}
+        yield row | _columns(accuracy)
+
+
+def _columns(values: Mapping[str, float]) -> Row:
+    return {f"{figure}_{_UNITS.get(figure, 'percent')}": value for figure, value in values.items()}
+
+
+def _heading(column: str) -> str:
+    """In two lines: epe_px -> EPE px, bad1_percent -> bad-1 %, not_finite -> not finite."""
+    figure, _, unit = column.rpartition("_")
+    if unit not in ("px", "percent"):
+        return column.replace("_", "\n")
+    stem = figure.rstrip("0123456789")
+    title = _TITLES.get(figure, f"{stem}-{figure.removeprefix(stem)}")
+    return f"{title}\n{'%' if unit == 'percent' else unit}"
+
+
+def _shown(column: str, value: str | int | float) -> Text:
+    if isinstance(value, float):
+        return Text(_NOTHING if math.isnan(value) else f"{value:.2f}")
+    if isinstance(value, int):
+        return Text(str(value))
+    if column == "region":
+        value = f"{value} px" if value[0].isdecimal() else value.replace("_", "-")
+    return Text(f" {value}")
+
+
+def _cost(method: str, evaluation: Evaluation[Any]) -> str:
+    speed = evaluation.images_per_second
+    words = _NOTHING if math.isnan(speed) else f"{speed:.3g}"
+    where = "on the device" if evaluation.memory_of == "device" else "of the whole process"
+    return f"{method}: {words} images/s, peak memory {evaluation.peak_memory / _MIB:,.0f} MiB {where}"
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _strict(value: Any) -> Any:
+    """The same with null for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,81 @@
+"""Disparities as 16-bit grey PNG, at KITTI's scale: the stored number over 256 is pixels, and 0 is unknown.
+
+KITTI's benchmark says nothing about what does not fit into the format. Here a valid disparity never turns into
+"unknown" by rounding: below half a unit it is stored as 1 (1/256 px). One beyond the largest number (65535/256 =
+255.996 px) is stored as unknown and counted, since a saturated value would look like a measurement.
+"""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from autodisp.datasets.images import read_rgb
+from autodisp.errors import InputError
+
+_SCALE = 256
+_LARGEST = np.iinfo(np.uint16).max
+_HEADER_BYTES = 26
+_PNG = b"\x89PNG\r\n\x1a\n"
+_GREY = 0
+_DEPTH, _COLOUR_TYPE = 24, 25
+"""Where a PNG's first chunk, which is always its header, says them."""
+
+
+def read_disparity_png(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
+    """Reads a disparity.
+
+    Returns:
+        The disparity in pixels, (1, H, W) float32, exact, 0 where unknown; and where it is known, (1, H, W) bool.
+
+    Raises:
+        InputError: the file is missing, truncated or no grey PNG of 16 bits.
+    """
+    # The reader of pictures is strict about damaged files, and every grey level of 16 bits survives its scaling.
+    grey = read_rgb(path)[:1]
+    with Path(path).open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if not header.startswith(_PNG) or header[_DEPTH] != 16 or header[_COLOUR_TYPE] != _GREY:
+        found = "no PNG"
+        if header.startswith(_PNG):
+            kind = "grey" if header[_COLOUR_TYPE] == _GREY else "coloured, transparent or palette"
+            found = f"a {kind} PNG of {header[_DEPTH]} bits"
+        raise InputError(
+            f"{path}: is {found}, but a disparity is a grey PNG of 16 bits (pixels times 256, 0 = unknown): was it "
+            "converted, or is it a picture of a disparity?"
+        )
+    stored = (grey * _LARGEST).round()
+    return stored / _SCALE, stored > 0
+
+
+def write_disparity_png(path: str | os.PathLike[str], disparity: Tensor, valid: Tensor | None = None) -> int:
+    """Writes a disparity, rounded to the nearest 1/256 px.
+
+    Args:
+        path: a file in a folder that exists.
+        disparity: (1, H, W) or (H, W), pixels. Negative values count as 0; NaN and infinite ones are unknown.
+        valid: the same shape, bool; None: everywhere.
+
+    Returns:
+        How many valid, finite disparities were beyond 65535/256 px and are stored as unknown.
+
+    Raises:
+        ValueError: a shape is something else.
+    """
+    if disparity.ndim not in (2, 3) or (disparity.ndim == 3 and len(disparity) != 1) or disparity.numel() == 0:
+        raise ValueError(f"a disparity is (1, H, W) or (H, W), not {tuple(disparity.shape)}: pick one of the batch")
+    if valid is not None and valid.shape != disparity.shape:
+        raise ValueError(f"the disparity is {tuple(disparity.shape)} but the mask of valid pixels {tuple(valid.shape)}")
+    pixels = disparity.detach().to("cpu", torch.float64).reshape(disparity.shape[-2:])
+    known = pixels.isfinite()
+    if valid is not None:
+        known &= valid.detach().to("cpu", torch.bool).reshape(pixels.shape)
+    levels = (torch.where(known, pixels, 0.0) * _SCALE).round().clamp(min=1)
+    beyond = known & (levels > _LARGEST)
+    stored = torch.where(known & ~beyond, levels, 0.0).numpy().astype(np.uint16)
+    _, encoded = cv2.imencode(".png", stored)
+    Path(path).write_bytes(encoded.tobytes())
+    return int(beyond.sum())
