@@ -23,7 +23,7 @@ from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.errors import InputError
 from autodisp.run_state import sync_folder
-from autodisp.tasks.base import Task
+from autodisp.tasks.base import Task, channels_last
 from autodisp.tasks.registry import TASKS, rebuild
 
 KEY, SCHEMA, VERSION = "autodisp", "autodisp/model", 1
@@ -119,7 +119,7 @@ def load_network(path: Path) -> tuple[ModelCard, Task, nn.Module]:
         compare(card.build()[1], weights, origin=str(path))
     task, network = card.build()
     network.load_state_dict(weights)
-    return card, task, network.to(memory_format=torch.channels_last).eval()
+    return card, task, channels_last(network).eval()
 
 
 def compare(network: nn.Module, weights: Mapping[str, Tensor], *, origin: str) -> None:

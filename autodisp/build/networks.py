@@ -68,6 +68,7 @@ def build_task(
         max_displacement=network.max_displacement,
         head=network.head,
         max_disparity=dataset.max_disparity,
+        aggregation=network.aggregation,
         stages=network.stages,
         frozen_stages=network.frozen_stages,
         to_full_resolution=network.to_full_resolution,

@@ -27,7 +27,7 @@ def build_writer(config: PredictConfig, inputs: Iterable[Path]) -> PredictionWri
         calibration = Calibration(config.focal, config.baseline, config.doffs, centre)
     default = WITHOUT_CALIBRATION if calibration is None else tuple(OUTPUTS)
     return PredictionWriter(
-        Path(config.out),
+        Path(config.out).expanduser(),
         default if config.outputs is None else config.outputs,
         calibration=calibration,
         max_depth=config.max_depth,

@@ -32,7 +32,7 @@ from autodisp.search.early_stopping import EarlyStopping
 from autodisp.search.loop import Search, Settings
 from autodisp.search.regularization import Regularization
 from autodisp.search.supernet import Supernet
-from autodisp.tasks.base import Task
+from autodisp.tasks.base import Task, channels_last
 from autodisp.tracking import ConsoleProgress, Tracker
 
 WEIGHT_STREAM, ALPHA_STREAM = 1, 2
@@ -151,7 +151,7 @@ def build_regularization(config: SearchConfig) -> Regularization:
 def build_supernet(task: Task, cells: CellFactory, space: SearchSpace, *, seed: int, device: torch.device) -> Supernet:
     """Network and alphas, initialised from the seed."""
     torch.manual_seed(seed)
-    network = task.build_network(cells).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = channels_last(task.build_network(cells).to(device))
     return Supernet(task, network, Architecture(space, seed=seed).to(device))
 
 

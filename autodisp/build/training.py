@@ -33,7 +33,7 @@ from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.report.disparity_pictures import panel
 from autodisp.report.train_folder import TrainFolder
 from autodisp.run_state import Checkpoints
-from autodisp.tasks.base import Task, move
+from autodisp.tasks.base import Task, channels_last, move
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
 from autodisp.tracking import ConsoleProgress, Tracker
@@ -193,7 +193,7 @@ def build_network(config: TrainConfig, card: ModelCard) -> tuple[Task, nn.Module
     if config.init is not None:
         _, weights = model_file.load(Path(config.init))
         take_over(network, weights, origin=config.init)
-    return task, network.to(memory_format=torch.channels_last)
+    return task, channels_last(network)
 
 
 def take_over(network: nn.Module, weights: Mapping[str, Tensor], *, origin: str) -> None:

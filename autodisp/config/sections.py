@@ -195,6 +195,7 @@ class DisparityNetworkConfig:
     max_displacement: int = 40
     head: str = "regression"
     batch_norm: bool = True
+    aggregation: int = 0
     stages: int = 1
     frozen_stages: int = 0
     to_full_resolution: bool = False
@@ -207,7 +208,13 @@ class DisparityNetworkConfig:
             self.decoder_cells <= most, "network.decoder_cells", self.decoder_cells, f"at most {most}, which is at 1/4"
         )
         need_choice("network.head", self.head, ("regression", "matching"))
-        need_at_least("network", self, stages=1, frozen_stages=0)
+        need_at_least("network", self, stages=1, frozen_stages=0, aggregation=0)
+        need(
+            self.head == "matching" or self.aggregation == 0,
+            "network.aggregation",
+            self.aggregation,
+            "0 for network.head=regression, which has no volume",
+        )
         need(
             self.frozen_stages < self.stages,
             "network.frozen_stages",

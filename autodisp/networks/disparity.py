@@ -48,6 +48,7 @@ class DisparityNetwork(Hourglass):
         max_displacement: of the correlation at 1/8, both ways, in its pixels.
         head: "regression" predicts by convolution at every level, "matching" ends in a MatchingHead.
         max_disparity: largest disparity that the matching head can express, full-resolution pixels.
+        aggregation: channels of the matching head's 3-D aggregation, 0 for none.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class DisparityNetwork(Hourglass):
         max_displacement: int = 40,
         head: Head = "regression",
         max_disparity: int = 192,
+        aggregation: int = 0,
     ) -> None:
         if encoder_cells < 2 or encoder_cells % 2:
             raise ValueError(f"encoder_cells is {encoder_cells} but cells come in pairs: take 2, 4, 6, ...")
@@ -82,6 +84,7 @@ class DisparityNetwork(Hourglass):
                 eighth=self.siamese.outputs,
                 decoder=cells.outputs("upsample", channels=self._decoder_width(decoder_cells - 1)),
                 max_disparity=max_disparity,
+                aggregation=aggregation,
             )
             supports[0] += self.matching.bins
             predictions = decoder_cells

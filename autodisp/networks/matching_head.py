@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autodisp.cells.operations import LEAK
+from autodisp.networks.cost_aggregation import CostAggregation
 from autodisp.networks.stereo_geometry import horizontal_correlation, warp_right_to_left
 
 STRIDE = 4
@@ -58,9 +59,10 @@ class MatchingHead(nn.Module):
         eighth: channels of the siamese features at 1/8.
         decoder: channels of the decoder's finest features, at 1/4 or coarser.
         max_disparity: largest disparity it can express, full-resolution pixels, at least 4.
+        aggregation: channels of a CostAggregation, 0 for none.
     """
 
-    def __init__(self, *, quarter: int, eighth: int, decoder: int, max_disparity: int) -> None:
+    def __init__(self, *, quarter: int, eighth: int, decoder: int, max_disparity: int, aggregation: int = 0) -> None:
         super().__init__()
         if max_disparity < STRIDE:
             raise ValueError(f"max_disparity is {max_disparity} but the volume counts in steps of {STRIDE} pixels")
@@ -72,6 +74,7 @@ class MatchingHead(nn.Module):
         self.window = nn.Conv2d(1, 1, WINDOW, padding=WINDOW // 2, bias=False)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(FIRST_TEMPERATURE)))
         self.refine_cost = nn.Conv2d(decoder, self.bins, 3, padding=1)
+        self.aggregation = CostAggregation(channels=aggregation, guide=decoder) if aggregation else None
         self.evidence = nn.Sequential(
             nn.Conv2d(decoder + 2 * DESCRIPTOR + 2, 2 * DESCRIPTOR, 3, padding=1), nn.LeakyReLU(LEAK)
         )
@@ -81,6 +84,8 @@ class MatchingHead(nn.Module):
     @torch.no_grad()
     def start_as_block_matching(self) -> None:
         """Sets the parameters to the start that the module describes; the rest of the network may be anything."""
+        if self.aggregation is not None:
+            self.aggregation.start_at_zero()
         self.patch.weight.copy_(patch_filters())
         self.window.weight.fill_(1 / WINDOW**2)
         for layer in (self.descriptor[1], self.refine_cost, self.residual):
@@ -120,7 +125,10 @@ class MatchingHead(nn.Module):
         """
         if features.shape[-2:] != volume.shape[-2:]:
             features = functional.interpolate(features, volume.shape[-2:], mode="bilinear", align_corners=False)
-        logits = _precise(self.log_temperature.exp() * volume + self.refine_cost(features))
+        cost = self.log_temperature.exp() * volume + self.refine_cost(features)
+        if self.aggregation is not None:
+            cost = cost + self.aggregation(volume, features)
+        logits = _precise(cost)
         bins = torch.arange(self.bins, dtype=logits.dtype, device=volume.device).view(1, -1, 1, 1)
         cells = (torch.softmax(logits, dim=1) * bins).sum(dim=1, keepdim=True)
         left, right = descriptors

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autodisp.networks.disparity import StereoPrediction
+from autodisp.tasks.base import channels_last
 
 Array = npt.NDArray[Any]
 
@@ -27,7 +28,7 @@ class StereoMatcher:
 
     def __init__(self, network: nn.Module, *, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
-        self.network = network.to(self.device).to(memory_format=torch.channels_last)
+        self.network = channels_last(network.to(self.device))
         with suppress(NotImplementedError):  # an exported network keeps the mode it was exported in, and says so
             self.network.eval()
 

@@ -95,3 +95,11 @@ def move(batch: Any, device: torch.device) -> Any:
             entry = entry.to(device, memory_format=layout, non_blocking=True)
         moved.append(entry)
     return type(batch)(*moved)
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The same network with its 2-D convolutions laid out in channels_last, which ``to`` refuses beside 3-D ones."""
+    for tensor in [*network.parameters(), *network.buffers()]:
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network

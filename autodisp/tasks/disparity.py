@@ -26,7 +26,8 @@ class DisparityTask:
     """Predicts the disparity of the left view.
 
     Args:
-        channels, stem_scale, encoder_cells, decoder_cells, max_displacement, head, max_disparity: of the network.
+        channels, stem_scale, encoder_cells, decoder_cells, max_displacement, head, max_disparity,
+            aggregation: of the network.
         stages: 1 for a single network, 2 for CS, 3 for CSS; refinements have one encoder cell more, as published.
         frozen_stages: so many of them, from the first on, are not trained.
         to_full_resolution: whether the last refinement goes on from 1/4 to 1/1.
@@ -48,6 +49,7 @@ class DisparityTask:
         max_displacement: int = 40,
         head: Head = "regression",
         max_disparity: int = 192,
+        aggregation: int = 0,
         stages: int = 1,
         frozen_stages: int = 0,
         to_full_resolution: bool = False,
@@ -63,6 +65,7 @@ class DisparityTask:
         self.max_displacement = max_displacement
         self.head: Head = head
         self.max_disparity = max_disparity
+        self.aggregation = aggregation
         self.stages = stages
         self.frozen_stages = frozen_stages
         self.to_full_resolution = to_full_resolution
@@ -80,6 +83,7 @@ class DisparityTask:
             "max_displacement": self.max_displacement,
             "head": self.head,
             "max_disparity": self.max_disparity,
+            "aggregation": self.aggregation,
             "stages": self.stages,
             "to_full_resolution": self.to_full_resolution,
         }
@@ -95,6 +99,7 @@ class DisparityTask:
             max_displacement=self.max_displacement,
             head=self.head,
             max_disparity=self.max_disparity,
+            aggregation=self.aggregation,
         )
         if self.stages == 1:
             return first
