@@ -15,7 +15,7 @@ from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.errors import InputError
 from autodisp.model_file import ModelCard, card_of
-from autodisp.tasks.base import Task
+from autodisp.tasks.base import Task, channels_last
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
 
@@ -53,7 +53,7 @@ def test_a_network_comes_back(tmp_path: Path, which: str) -> None:
     }
     inputs = (torch.rand(1, 3, 32, 32),) * (2 if which == "disparity" else 1)
     with torch.no_grad():
-        same_layout = network.eval().to(memory_format=torch.channels_last)
+        same_layout = channels_last(network.eval())
         first, second = same_layout(*inputs)[0], again(*inputs)[0]
     assert torch.equal(first, second)
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]

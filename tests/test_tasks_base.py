@@ -1,3 +1,4 @@
+import copy
 import math
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autodisp.datasets.samples import LabelledImage, StereoSample
-from autodisp.tasks.base import Figure, Sums, means, move, pool, sum_of
+from autodisp.tasks.base import Figure, Sums, channels_last, means, move, pool, sum_of
 
 NAN, INF = math.nan, math.inf
 
@@ -87,3 +88,15 @@ def test_numbers_move_as_they_are(label: Any) -> None:
     moved = move(LabelledImage(torch.rand(2, 3, 4, 4), label), torch.device("cpu"))
     assert type(moved) is LabelledImage
     assert torch.equal(torch.as_tensor(moved.label), torch.as_tensor(label))
+
+
+def test_channels_last_is_what_to_does_and_spares_3d_convolutions() -> None:
+    torch.manual_seed(0)
+    flat = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 1, 1), torch.nn.BatchNorm2d(1))
+    expected = copy.deepcopy(flat).to(memory_format=torch.channels_last)
+    for ours, theirs in zip(channels_last(flat).parameters(), expected.parameters(), strict=True):
+        assert ours.stride() == theirs.stride()
+        assert torch.equal(ours, theirs)
+    deep = torch.nn.Sequential(torch.nn.Conv3d(2, 3, 3))
+    before = deep[0].weight.stride()
+    assert channels_last(deep)[0].weight.stride() == before

@@ -101,5 +101,5 @@ def channels_last(network: nn.Module) -> nn.Module:
     """The same network with its 2-D convolutions laid out in channels_last, which ``to`` refuses beside 3-D ones."""
     for tensor in [*network.parameters(), *network.buffers()]:
         if tensor.dim() == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
     return network
