@@ -1,0 +1,188 @@
+"""autodisp-evaluate: figures of a model and of baselines, on files in their official formats; what is refused."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+
+from autodisp import model_file
+from autodisp.cells.genotype import load
+from autodisp.cells.operations import Style
+from autodisp.cells.spaces import SPACES
+from autodisp.cli.evaluate import evaluate
+from autodisp.datasets import shapes3d
+from autodisp.errors import InputError
+from autodisp.tasks.base import Task
+from autodisp.tasks.classification import ClassificationTask
+from autodisp.tasks.disparity import DisparityTask
+
+HEIGHT, WIDTH = 48, 96
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("autodisp.configs.evaluate", version_base="1.3"):
+        yield
+
+
+def model(path: Path, task: Task, genotype: str, style: Style) -> Path:
+    torch.manual_seed(0)
+    found = load(genotype)
+    card = model_file.card_of(task, style, found, SPACES[found.space], {})
+    model_file.save(path, card, card.build()[1].state_dict())
+    return path
+
+
+@pytest.fixture(scope="module")
+def stereo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    task = DisparityTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=2, max_displacement=3,
+                         head="matching", max_disparity=24)  # fmt: skip
+    style = Style(flavour="dense", affine=True)
+    return model(tmp_path_factory.mktemp("model") / "best.safetensors", task, "autodispnet", style)
+
+
+@pytest.fixture(scope="module")
+def image_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    task = ClassificationTask(channels=2, layers=3, classes=10, mean=(0.5,) * 3, std=(0.25,) * 3)
+    style = Style(flavour="darts", affine=True)
+    return model(tmp_path_factory.mktemp("model") / "best.safetensors", task, "darts_v2", style)
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three frames of TRAIN and two of TEST, with masks."""
+    root = tmp_path_factory.mktemp("frames")
+    samples = shapes3d.Shapes3D(length=5, seed=0, height=HEIGHT, width=WIDTH, max_disparity=24)
+    shapes3d.write(samples, root, train=3)
+    return root
+
+
+def run(folder: Path, *overrides: str) -> dict[str, dict[str, object]]:
+    """The methods' results as they stand in evaluation.json."""
+    evaluate(compose("evaluate", overrides=[f"out={folder}", "device=cpu", *overrides]))
+    results: dict[str, dict[str, object]] = json.loads((folder / "evaluation.json").read_text())
+    return results
+
+
+def test_a_network_and_a_baseline_stand_side_by_side(
+    tmp_path: Path, frames: Path, stereo_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = run(tmp_path / "out", f"checkpoint={stereo_model}", "baseline=sgbm", "dataset=flyingthings3d",
+                  f"dataset.root={frames}", "dataset.max_disparity=32", "ranges=[4,12]")  # fmt: skip
+    with (tmp_path / "out" / "evaluation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    everywhere = {row["method"]: row for row in rows if row["region"] == "all" and row["average"] == "pixels"}
+    assert set(everywhere) == {"sgbm", "network"}
+    regions = {row["region"] for row in rows}
+    assert regions == {"all", "non_occluded", "occluded", "out_of_frame", "0-4", "4-12", "12-"}
+    assert all(row["images"] == "2" for row in everywhere.values()), "the TEST split has two frames"
+    assert all(int(row["pixels"]) == 2 * HEIGHT * WIDTH for row in everywhere.values())
+    # the network by hand, over all pixels
+    _, _, network = model_file.load_network(stereo_model)
+    samples = shapes3d.Shapes3D(length=5, seed=0, height=HEIGHT, width=WIDTH, max_disparity=24)
+    errors = []
+    for index in (3, 4):
+        sample = samples[index]
+        with torch.no_grad():
+            predicted = network(sample.left[None], sample.right[None]).disparity[0]
+        errors.append((predicted - sample.disparity).abs().double())
+    expected = torch.stack(errors)
+    row = everywhere["network"]
+    assert float(row["epe_px"]) == pytest.approx(expected.mean().item(), rel=1e-4)
+    assert float(row["bad3_percent"]) == pytest.approx(100 * (expected > 3).double().mean().item(), abs=0.05)
+    out = capsys.readouterr().out
+    assert "flyingthings3d, test split" in out
+    assert "sgbm" in out
+    assert content["about"]["split"] == "test"
+
+
+def test_the_best_constant_beats_others(tmp_path: Path, frames: Path) -> None:
+    run(tmp_path / "out", "baseline=constant", "dataset=flyingthings3d", f"dataset.root={frames}", "split=train")
+    with (tmp_path / "out" / "evaluation.csv").open() as file:
+        row = next(csv.DictReader(file))
+    samples = shapes3d.Shapes3D(length=5, seed=0, height=HEIGHT, width=WIDTH, max_disparity=24)
+    truth = torch.stack([samples[index].disparity for index in range(3)]).double()
+    found = float(row["epe_px"])
+    assert found == pytest.approx((truth - truth.median()).abs().mean().item(), abs=2e-3)
+    assert all(found <= (truth - other).abs().mean().item() + 2e-3 for other in np.linspace(0, 24, 49))
+
+
+def test_shapes3d_needs_no_data_and_a_crop_is_honoured(tmp_path: Path) -> None:
+    run(tmp_path / "out", "baseline=constant", "dataset.height=64", "dataset.width=96", "dataset.max_disparity=24",
+        "dataset.limit=4", "dataset.crop=[32,48]")  # fmt: skip
+    with (tmp_path / "out" / "evaluation.csv").open() as file:
+        row = next(csv.DictReader(file))
+    assert (row["images"], row["pixels"]) == ("4", str(4 * 32 * 48))
+
+
+def test_classification(tmp_path: Path, image_model: Path) -> None:
+    draw = np.random.default_rng(0)
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    labels = (np.arange(40) % 10).astype(np.uint8)
+    images = draw.integers(0, 256, (40, 3, 32, 32), dtype=np.uint8)
+    for name in [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]:
+        (folder / name).write_bytes(np.concatenate([labels[:, None], images.reshape(40, -1)], axis=1).tobytes())
+    run(tmp_path / "out", f"checkpoint={image_model}", "dataset=cifar10", f"dataset.root={tmp_path}", "batch_size=7")
+    _, _, network = model_file.load_network(image_model)
+    with torch.no_grad():
+        scores = network(torch.from_numpy(images) / 255).logits
+    expected = 100 * (scores.argmax(1) == torch.from_numpy(labels)).double().mean().item()
+    with (tmp_path / "out" / "evaluation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) >= 11, "all classes and each"
+    figures = [float(value) for key, value in rows[0].items() if key.startswith("top1")]
+    assert figures == [pytest.approx(expected)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ([], "checkpoint=null and baseline=null: give checkpoint="),
+        (["baseline=sgmb"], "baseline=sgmb: must be one of sgbm, constant"),
+        (["baseline=sgbm", "ranges=[10,5]"], "ranges=[10.0, 5.0]: must be ascending disparities above 0"),
+        (["baseline=sgbm", "batch_size=0"], "batch_size=0: must be at least 1"),
+        (["baseline=sgbm", "split=validation"], "split=validation: must be one of train, test"),
+        (["baseline=sgbm", "dataset=cifar10"], "dataset.root"),
+        (["checkpoint=nowhere.safetensors"], "nowhere.safetensors: no such file"),
+        (
+            ["baseline=sgbm", "dataset=sintel", "split=test"],
+            "split=test: dataset=sintel has a truth for its training pictures",
+        ),
+    ],
+)
+def test_wrong_input_creates_nothing(tmp_path: Path, overrides: list[str], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        run(tmp_path / "out", *overrides)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_another_task_is_refused(tmp_path: Path, image_model: Path) -> None:
+    with pytest.raises(InputError, match="is of another task than dataset=shapes3d"):
+        run(tmp_path / "out", f"checkpoint={image_model}")
+
+
+def test_a_folder_with_something_in_it_is_refused_before_the_work(tmp_path: Path, stereo_model: Path) -> None:
+    (tmp_path / "kept").touch()
+    with pytest.raises(InputError, match=r"^out=.*is not empty"):
+        run(tmp_path, f"checkpoint={stereo_model}")
+
+
+@pytest.mark.parametrize("dataset", ["shapes3d", "flyingthings3d", "sintel", "kitti2012", "kitti2015",
+                                     "middlebury2014", "middlebury2006", "cifar10", "cifar100", "svhn"])  # fmt: skip
+def test_every_dataset_composes(dataset: str) -> None:
+    from autodisp.config.evaluate import parse
+
+    config = parse(compose("evaluate", overrides=[f"dataset={dataset}", "baseline=constant", "out=unused"]))
+    assert config.dataset.name == dataset
+    assert getattr(config.dataset, "crop", None) is None
+    assert getattr(config.dataset, "half_resolution", False) is False
