@@ -1,8 +1,10 @@
 """Aggregates a matching volume in three dimensions, guided by the decoder's features.
 
-A small hourglass of 3-D convolutions after GC-Net (Kendall et al. 2017, section 3.4), at half and a quarter of the
-volume's resolution, where it costs little and sees far. The features excite its channels as in CoEx (Bangunharcana et
-al. 2021, section 3.2). What it adds starts at zero, so that a head that starts as block matching still does.
+A small hourglass after GC-Net (Kendall et al. 2017, section 3.4), at half and a quarter of the volume's resolution,
+where it costs little and sees far. The features excite its channels as in CoEx (Bangunharcana et al. 2021, section
+3.2). Departs from both in that each 3x3x3 convolution is one of 3x3 within the pictures and one of 3 along the
+disparity: as 2-D convolutions over one memory layout these took an eighth of the time of 3-D ones at eight channels
+on a CPU. What it adds starts at zero, so that a head that starts as block matching still does.
 """
 
 import torch
@@ -16,23 +18,23 @@ class CostAggregation(nn.Module):
     """Says what to add to a volume's logits.
 
     Args:
-        channels: of the 3-D features; twice as many at the coarser level.
-        guide: channels of the features that excite them.
+        channels: of the features of the volume; twice as many at the coarser level.
+        guide: channels of the decoder's features that excite them.
     """
 
     def __init__(self, *, channels: int, guide: int) -> None:
         super().__init__()
         if channels < 1:
             raise ValueError(f"channels is {channels} but an aggregation has at least one")
-        self.halve = _block(1, channels, stride=2)
+        self.halve = _Block(1, channels, stride=2)
         self.excite = nn.Conv2d(guide, channels, 1)
-        self.fine = _block(channels, channels)
-        self.halve_again = _block(channels, 2 * channels, stride=2)
+        self.fine = _Block(channels, channels)
+        self.halve_again = _Block(channels, 2 * channels, stride=2)
         self.excite_coarse = nn.Conv2d(guide, 2 * channels, 1)
-        self.coarse = _block(2 * channels, 2 * channels)
-        self.narrow = nn.Conv3d(2 * channels, channels, 1)
-        self.merge = _block(channels, channels)
-        self.cost = nn.Conv3d(channels, 1, 3, padding=1)
+        self.coarse = nn.Sequential(_Block(2 * channels, 2 * channels), _Block(2 * channels, 2 * channels))
+        self.narrow = nn.Conv2d(2 * channels, channels, 1)
+        self.merge = _Block(channels, channels)
+        self.cost = nn.Conv2d(channels, 1, 1)
 
     @torch.no_grad()
     def start_at_zero(self) -> None:
@@ -48,20 +50,43 @@ class CostAggregation(nn.Module):
             volume: (B, D, h, w), similarities.
             features: (B, guide, h, w).
         """
-        whole = volume.unsqueeze(1)
-        fine = self.halve(whole)
+        fine = self.halve(volume.unsqueeze(1))
         fine = self.fine(fine * _excitation(self.excite, features, fine))
         coarse = self.halve_again(fine)
         coarse = self.coarse(coarse * _excitation(self.excite_coarse, features, coarse))
-        back = functional.interpolate(self.narrow(coarse), fine.shape[2:], mode="trilinear", align_corners=False)
-        cost = self.cost(self.merge(fine + back))
-        return functional.interpolate(cost, whole.shape[2:], mode="trilinear", align_corners=False).squeeze(1)
+        narrow = _within(self.narrow, coarse)
+        back = functional.interpolate(narrow, fine.shape[2:], mode="trilinear", align_corners=False)
+        cost = _within(self.cost, self.merge(fine + back))
+        return functional.interpolate(cost, volume.shape[1:], mode="trilinear", align_corners=False).squeeze(1)
 
 
-def _block(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-    nn.init.kaiming_normal_(convolution.weight, a=LEAK, nonlinearity="leaky_relu")
-    return nn.Sequential(convolution, nn.BatchNorm3d(outputs), nn.LeakyReLU(LEAK))
+class _Block(nn.Module):
+    """3x3 within the pictures, then 3 along the disparity: (B, inputs, D, h, w) -> (B, outputs, D/s, h/s, w/s)."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.within = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.along = nn.Conv2d(outputs, outputs, (3, 1), stride=(stride, 1), padding=(1, 0), bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        for layer in (self.within, self.along):
+            nn.init.kaiming_normal_(layer.weight, a=LEAK, nonlinearity="leaky_relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolutions, normalisation, LeakyReLU."""
+        x = functional.leaky_relu(_within(self.within, x), LEAK)
+        height, width = x.shape[-2:]
+        x = functional.leaky_relu(self.norm(self.along(x.flatten(3))), LEAK)
+        y: Tensor = x.unflatten(3, (height, width))
+        return y
+
+
+def _within(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 2-D convolution of every picture of a volume (B, C, D, h, w), which is a stack of pictures in memory."""
+    batch, channels, depth, height, width = x.shape
+    pictures = x.transpose(1, 2).reshape(batch * depth, channels, height, width)
+    y: Tensor = layer(pictures.contiguous(memory_format=torch.channels_last))
+    stacked: Tensor = y.unflatten(0, (batch, depth))
+    return stacked.transpose(1, 2)
 
 
 def _excitation(layer: nn.Conv2d, features: Tensor, volume: Tensor) -> Tensor:
