@@ -1,6 +1,7 @@
 """Whole searches through the program's own function, on every dataset in its official format."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from scipy.io import savemat
 
+from autodisp.build.training import build_genotype, build_train_data
 from autodisp.cells.genotype import load
+from autodisp.cells.spaces import SPACES
 from autodisp.cli.search import search
+from autodisp.config.train import parse as parse_train
 from autodisp.datasets import shapes3d
 from autodisp.datasets.images import write_png
 from autodisp.errors import InputError
@@ -145,6 +149,21 @@ def test_two_runs_with_one_seed_are_bitwise_equal(tmp_path: Path) -> None:
         genotype["provenance"].pop("run")
         histories.append((kept, genotype))
     assert histories[0] == histories[1]
+
+
+def test_the_next_command_trains_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_svhn(tmp_path / "my data")
+    run(tmp_path / "run", "task=classification", "dataset=svhn", f"dataset.root={tmp_path / 'my data'}", "space=s2")
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("next:"))
+    program, *overrides = shlex.split(line.removeprefix("next:"))
+    assert program == "autodisp-train"
+    GlobalHydra.instance().clear()
+    with initialize_config_module("autodisp.configs.train", version_base="1.3"):
+        config = parse_train(compose("train", overrides=["run.folder=unused", "training.batch_size=4", *overrides]))
+    genotype, space = build_genotype(config)
+    assert genotype == load(tmp_path / "run" / "genotype.json")
+    assert space == SPACES["s2"]
+    assert len(build_train_data(config).train) == 36, "nine tenths of 40 images"
 
 
 def test_nothing_is_created_when_the_data_is_missing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """autodisp-search: finds the cells of a network by gradient and leaves them in a run folder."""
 
+import shlex
 from pathlib import Path
 
 import hydra
@@ -97,9 +98,23 @@ def show_summary(
     # Outside the table, which would break or cut paths that are to be copied.
     for line in (
         f"files: {folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)",
-        f"next:  tensorboard --logdir {folder}/tensorboard",
+        f"look:  tensorboard --logdir {folder}/tensorboard",
+        f"next:  {next_command(config, folder)}",
     ):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def next_command(config: SearchConfig, folder: Path) -> str:
+    """What trains the found cells in full, on the data they were found on."""
+    words = ["autodisp-train"]
+    if config.task.name != "disparity":
+        words.append(f"task={config.task.name}")
+    words.append(f"dataset={config.dataset.name}")
+    if getattr(config.dataset, "root", None) is not None:
+        words.append(f"dataset.root={config.dataset.root}")
+    if config.space.file is not None:
+        words.append(f"space_file={config.space.file}")
+    return shlex.join([*words, f"genotype={folder}/genotype.json"])
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """Opens a trained model, whatever form it is in, as something to be called on images."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from autodisp import model_file
 from autodisp.errors import InputError
+from autodisp.prediction.exported import EXPORTED, open_exported
 from autodisp.prediction.inference import StereoMatcher
 
 SHIPPED = Path(__file__).parent.parent / "weights" / "disparity_small.safetensors"
@@ -33,15 +33,18 @@ def load(model: str | Path | None = None, *, device: str | torch.device = "cpu")
         InputError: the file is missing, damaged, or no such model.
     """
     path = SHIPPED if model is None else Path(model).expanduser()
-    if path.suffix in EXPORTED:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; autodisp-export checkpoint=... writes one")
-        network, task = EXPORTED[path.suffix](path)
-        return StereoMatcher(network, device=device) if task == "disparity" else ImageClassifier(network, device=device)
-    card, _, network = model_file.load_network(path)
-    if card.task == "disparity":
-        return StereoMatcher(network, device=device)
-    return ImageClassifier(network, device=device, classes=card.about.get("classes"))
+    if model is None and not SHIPPED.is_file():
+        raise InputError("this copy of autodisp ships no weights: name a model, such as best.safetensors of a training")
+    where = torch.device(device)
+    if path.suffix.lower() in EXPORTED:
+        network, data = open_exported(path, device=where)
+        task, about = data["task"], data["about"]
+    else:
+        card, _, network = model_file.load_network(path)
+        task, about = card.task, card.about
+    if task == "disparity":
+        return StereoMatcher(network, device=where)
+    return ImageClassifier(network, device=where, classes=about.get("classes"))
 
 
 def load_stereo(model: str | Path | None = None, *, device: str | torch.device = "cpu") -> StereoMatcher:
@@ -86,45 +89,3 @@ class ImageClassifier:
             scores = self.network(values)
             logits = scores if isinstance(scores, Tensor) else scores.logits
             return torch.softmax(logits, dim=1).clone()
-
-
-class OnnxNetwork(nn.Module):
-    """An ONNX file as a module, run by onnxruntime on the CPU."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        try:
-            import onnxruntime
-        except ImportError:
-            raise InputError(f"{path}: needs onnxruntime: pip install 'autodisp[export]'") from None
-        try:
-            self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has no common class of errors
-            raise InputError(f"{path}: onnxruntime cannot read it ({' '.join(str(error).split())[:200]})") from None
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """The first output."""
-        names = [entry.name for entry in self.session.get_inputs()]
-        arrays = (entry.detach().cpu().contiguous().numpy() for entry in inputs)
-        return torch.from_numpy(self.session.run(None, dict(zip(names, arrays, strict=True)))[0])
-
-
-def _open_onnx(path: Path) -> tuple[nn.Module, str]:
-    network = OnnxNetwork(path)
-    return network, "disparity" if len(network.session.get_inputs()) == 2 else "classification"
-
-
-def _open_pt2(path: Path) -> tuple[nn.Module, str]:
-    files = {"autodisp.json": ""}
-    try:
-        program = torch.export.load(path, extra_files=files)
-        task = str(json.loads(files["autodisp.json"])["task"])
-    except Exception as error:  # a damaged archive may end in any exception
-        raise InputError(
-            f"{path}: no program that autodisp-export wrote ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:200]})"
-        ) from None
-    return program.module(), task
-
-
-EXPORTED = {".onnx": _open_onnx, ".pt2": _open_pt2}
