@@ -376,19 +376,29 @@ class Tracker:
         run_folder: made if it is not there.
         console: where progress is shown; one on standard output if None.
         keep: for a resumed run the ``records`` of its checkpoint: later ones are dropped. None keeps all there are.
+        shown_from: for a run that says at which step TensorBoard puts its records: the first one yet to come. None:
+            they are put at their number.
 
     Raises:
         InputError: metrics.jsonl is damaged, or holds fewer records than are to be kept.
     """
 
-    def __init__(self, run_folder: Path, *, console: ConsoleProgress | None = None, keep: int | None = None) -> None:
+    def __init__(
+        self,
+        run_folder: Path,
+        *,
+        console: ConsoleProgress | None = None,
+        keep: int | None = None,
+        shown_from: int | None = None,
+    ) -> None:
         run_folder.mkdir(parents=True, exist_ok=True)
         self.lines = JsonLines(run_folder / METRICS)
         if keep is not None:
             self.lines.keep(keep)
         epochs = sum("event" not in record for record, _ in _complete_lines(self.lines.path))
         self.console = console or ConsoleProgress()
-        self.tensorboard = TensorBoard(run_folder / "tensorboard", purge_from=epochs)
+        purge_from = epochs if shown_from is None else shown_from
+        self.tensorboard = TensorBoard(run_folder / "tensorboard", purge_from=purge_from)
         self._epochs_written = epochs
 
     @property

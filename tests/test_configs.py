@@ -132,6 +132,8 @@ def test_the_published_numbers() -> None:
         (["space.name=s9"], "space.name=s9: must be one of"),
         (["task=classification", "dataset.limit=1"], "dataset.limit=1: must be at least 4"),
         (["task.volume_weight=2", "network.head=regression"], "task.volume_weight=2.0: weighs the volume of"),
+        (["network.stages=2", "network.frozen_stages=1"], "network.frozen_stages=1: must be 0: a search has no"),
+        (["network.aggregation=4", "network.head=regression"], "network.aggregation=4: must be 0 for network.head"),
         (["network.stem_scale=nan"], "network.stem_scale=nan: must be at least 0"),
         (["network.stem_scale=0.2"], "network.stem_scale=0.2: must be at least 1 / channels"),
         (["network.encoder_cells=10", "network.decoder_cells=2", "dataset.crop=[64,128]"],
@@ -160,3 +162,9 @@ def test_the_darts_flavour_always_normalises(tmp_path: Path) -> None:
     config = config_of(f"space.file={tmp_path / 'space.json'}", "network.batch_norm=false")
     with pytest.raises(InputError, match=r"network\.batch_norm=false: space 'mine' is of the darts flavour"):
         build_style(config.network, build_space(config))
+
+
+def test_training_has_every_shared_network() -> None:
+    links = {path.name for path in (CONFIGS / "train" / "network").iterdir() if path.is_symlink()}
+    assert links == {path.name for path in (CONFIGS / "network").glob("*.yaml")}
+    assert all(path.resolve().is_file() for path in (CONFIGS / "train" / "network").iterdir())

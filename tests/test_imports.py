@@ -8,16 +8,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    "cli": {"cli", "build", "config", "search", "training", "evaluation", "prediction", "report", "tasks", "model_file",
-            "tracking", "run_state", "errors"},
-    "build": {"config", "search", "training", "evaluation", "prediction", "report", "networks", "tasks", "cells",
-              "datasets", "model_file", "tracking", "run_state", "errors"},
+    "cli": {"cli", "build", "config", "search", "training", "evaluation", "prediction", "export", "report", "tasks",
+            "model_file", "tracking", "run_state", "errors"},
+    "build": {"config", "search", "training", "evaluation", "prediction", "export", "report", "networks", "tasks",
+              "cells", "datasets", "model_file", "tracking", "run_state", "errors"},
     "config": {"cells", "errors"},
     "report": {"search", "tasks", "cells", "model_file", "tracking", "errors"},
     "search": {"tasks", "cells", "run_state", "errors"},
     "training": {"networks", "tasks", "cells", "run_state", "errors"},
     "evaluation": {"networks", "tasks", "cells", "datasets", "errors"},
     "prediction": {"report", "networks", "tasks", "cells", "datasets", "model_file", "errors"},
+    "export": {"prediction", "report", "networks", "tasks", "cells", "model_file", "tracking", "run_state", "errors"},
     "model_file": {"tasks", "cells", "run_state", "errors"},
     "tasks": {"networks", "cells", "datasets", "errors"},
     "networks": {"cells", "errors"},

@@ -13,14 +13,18 @@ from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
 
 
-def build_device(name: str) -> torch.device:
+def build_device(name: str, *, key: str = "run.device") -> torch.device:
     """The device of that name.
+
+    Args:
+        name: auto, cpu or cuda.
+        key: how the program calls the setting.
 
     Raises:
         InputError: cuda is asked for and not there.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("run.device=cuda: this machine has no usable GPU; take run.device=cpu or auto")
+        raise InputError(f"{key}=cuda: this machine has no usable GPU; take {key}=cpu or auto")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 

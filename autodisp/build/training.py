@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 import autodisp
 from autodisp import model_file
-from autodisp.build.data import TEST_SPLITS, build_image_dataset, build_stereo_dataset, kept
+from autodisp.build.data import (
+    SHAPES3D_TEST_SEED,
+    TEST_SPLITS,
+    build_image_dataset,
+    build_stereo_dataset,
+    kept,
+)
 from autodisp.build.networks import build_device, build_style, build_task
 from autodisp.cells import genotype as genotypes
 from autodisp.cells.genotype import Genotype
@@ -27,7 +33,7 @@ from autodisp.datasets.splits import Part, halves, subset
 from autodisp.datasets.stereo_transforms import StereoAugmentation
 from autodisp.datasets.streams import MapDataset, Stream, fixed_batches
 from autodisp.errors import InputError
-from autodisp.model_file import ModelCard
+from autodisp.model_file import SUFFIX, ModelCard
 from autodisp.networks.parameter_count import channels_for, count_parameters
 from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.report.disparity_pictures import panel
@@ -44,6 +50,8 @@ DESIGNED = "designed"
 """What ``genotype`` says for hand-designed cells."""
 RANDOM = "random:"
 """What it begins with for cells drawn from a space."""
+FARTHEST_COUNT = 0.25
+"""How far, as a share, a network's parameters may be from those asked for."""
 HELD_OUT_FRACTION = 0.1
 """For validation, of a dataset that has no test split with a truth."""
 
@@ -56,6 +64,7 @@ class TrainData:
     transform: Callable[[Any, np.random.Generator], Any]
     validation: Iterable[Any]
     classes: int = 0
+    class_names: Sequence[str] = ()
     mean: Sequence[float] = (0.0, 0.0, 0.0)
     std: Sequence[float] = (1.0, 1.0, 1.0)
 
@@ -76,11 +85,16 @@ def build_train_data(config: TrainConfig) -> TrainData:
 
 
 def _stereo_data(config: TrainConfig) -> TrainData:
+    if config.dataset.name == "shapes3d" and config.seed == SHAPES3D_TEST_SEED and config.validation.fraction is None:
+        raise InputError(f"seed={config.seed}: is that of the held-out pairs of shapes3d; take another one")
     dataset = build_stereo_dataset(config.dataset, seed=config.seed)
     chosen = subset(len(dataset), limit=config.dataset.limit, seed=config.seed)
     crop = (config.dataset.crop[0], config.dataset.crop[1]) if config.dataset.crop else None
     if config.validation.fraction is None and config.dataset.name in TEST_SPLITS:
-        test = build_stereo_dataset(config.dataset, seed=config.seed, split="test")
+        try:
+            test = build_stereo_dataset(config.dataset, seed=config.seed, split="test")
+        except InputError as error:
+            raise InputError(f"{error}; or hold out a tenth of the training split: validation.fraction=0.1") from None
         held_out = Part(kept(config.dataset, test), list(range(len(test))))
     else:
         fraction = config.validation.fraction or HELD_OUT_FRACTION
@@ -111,6 +125,7 @@ def _image_data(config: TrainConfig) -> TrainData:
         transform=ImageAugmentation(scale=config.augmentation.scale, flip=data.flip, fill=dataset.mean),
         validation=_validation(config, held_out),
         classes=len(dataset.classes),
+        class_names=dataset.classes,
         mean=dataset.mean,
         std=dataset.std,
     )
@@ -156,14 +171,20 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
     Raises:
         InputError: the cells, or the model that they are to be taken from, cannot be used.
     """
-    about = provenance(config)
+    about = provenance(config, data)
     if config.network.name == "from_checkpoint":
         card, _ = model_file.load(Path(str(config.init)))
         if card.task != config.task.name:
             raise InputError(f"init={config.init}: is for task={card.task}, but task={config.task.name}")
+        if config.task.name == "disparity" and card.settings.get("head") == "regression" and config.task.volume_weight:
+            raise InputError(
+                f"task.volume_weight={config.task.volume_weight}: weighs the volume of a matching head, but that of "
+                f"init={config.init} has none: leave it null"
+            )
         settings = dict(card.settings)
         if config.task.name == "classification":
-            settings |= {"classes": data.classes, "mean": list(data.mean), "std": list(data.std)}
+            # the images stay normalised as the weights know them, by buffers among them
+            settings |= {"classes": data.classes, "auxiliary": config.task.auxiliary_weight > 0}
         return dataclasses.replace(card, settings=settings, about=about)
     genotype, space = build_genotype(config)
     if space is None:
@@ -178,19 +199,34 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
 
     channels = config.network.channels
     if config.parameters is not None:
-        channels = channels_for(config.parameters, lambda channels: card_at(channels).build()[1], smallest=2)
+        try:
+            channels = channels_for(config.parameters, lambda channels: card_at(channels).build()[1], smallest=2)
+        except ValueError as error:
+            raise InputError(f"parameters={config.parameters}: {error}; ask for fewer") from None
+        with torch.device("meta"):
+            nearest = count_parameters(card_at(channels).build()[1])
+        if abs(nearest - config.parameters) > FARTHEST_COUNT * config.parameters:
+            raise InputError(
+                f"parameters={config.parameters}: the nearest that this network can have is {nearest}, at "
+                f"network.channels={channels}; ask for that, or take another network"
+            )
     return card_at(channels)
 
 
-def build_network(config: TrainConfig, card: ModelCard) -> tuple[Task, nn.Module]:
-    """Task and network on the CPU, initialised from the seed or from the model that ``init`` names."""
+def build_network(config: TrainConfig, card: ModelCard, *, resumed: bool = False) -> tuple[Task, nn.Module]:
+    """Task and network on the CPU, initialised from the seed or from the model that ``init`` names.
+
+    A training that is resumed gets its weights from its state, and needs that model no more.
+    """
     torch.manual_seed(config.seed)
     task, network = card.build()
+    if isinstance(network, StackedDisparityNetwork):
+        network.freeze(getattr(config.network, "frozen_stages", 0))
     if isinstance(task, DisparityTask) and config.task.volume_weight is not None:
         task.volume_weight = config.task.volume_weight
     if isinstance(task, ClassificationTask):
         task.auxiliary_weight = config.task.auxiliary_weight
-    if config.init is not None:
+    if config.init is not None and not resumed:
         _, weights = model_file.load(Path(config.init))
         take_over(network, weights, origin=config.init)
     return task, channels_last(network)
@@ -266,27 +302,34 @@ class TrainParts:
 
 
 def build_training(
-    config: TrainConfig, data: TrainData, folder: Path, console: ConsoleProgress, *, prepare: Callable[[], None]
+    config: TrainConfig, data: TrainData, folder: Path, console: ConsoleProgress, *, prepare: Callable[[], None] | None
 ) -> TrainParts:
     """Everything of a training.
 
     Args:
         config: of the training.
         data: that it reads.
-        folder: the run folder; where it holds a state, the training goes on from it.
+        folder: the run folder.
         console: where progress is shown.
-        prepare: makes the folder; called when the network has been built, which may refuse its settings.
+        prepare: makes the folder; called when the network has been built, which may refuse its settings. None: the
+            training goes on from the state that the folder holds, if it holds one.
 
     Raises:
         InputError: the network cannot be built, or the folder not be used.
     """
-    card = build_card(config, data)
+    checkpoints = Checkpoints(folder / "checkpoints", unit="step")
+    resumed = prepare is None and bool(checkpoints.epochs())
+    if resumed:
+        card = dataclasses.replace(model_file.load(folder / f"last{SUFFIX}")[0], about=provenance(config, data))
+    else:
+        card = build_card(config, data)
     device = build_device(config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    task, network = build_network(config, card)
+    task, network = build_network(config, card, resumed=resumed)
     network.to(device)
-    prepare()
+    if prepare is not None:
+        prepare()
     stream = Stream(
         data.train,
         batch_size=config.training.batch_size,
@@ -295,7 +338,6 @@ def build_training(
         workers=config.run.workers,
     )
     optimizer = build_train_optimizer(config, network)
-    checkpoints = Checkpoints(folder / "checkpoints", unit="step")
     training = Training(
         task,
         network,
@@ -315,7 +357,7 @@ def build_training(
         before_step=_level_weights(config, task),
     )
     done = training.resume()
-    tracker = Tracker(folder, console=console, keep=-(-done // config.validation.every))
+    tracker = Tracker(folder, console=console, keep=-(-done // config.validation.every), shown_from=done + 1)
     observer = TrainFolder(
         folder,
         figure=task.figure,
@@ -357,9 +399,10 @@ def _pictures(training: Training, data: TrainData) -> Callable[[], Mapping[str, 
     return draw
 
 
-def provenance(config: TrainConfig) -> Mapping[str, Any]:
-    """What a model file says of the run it comes from."""
+def provenance(config: TrainConfig, data: TrainData) -> Mapping[str, Any]:
+    """What a model file says of the run it comes from, and what its classes are called."""
     return {
+        **({"classes": list(data.class_names)} if data.class_names else {}),
         "dataset": config.dataset.name,
         "seed": config.seed,
         "init": config.init,

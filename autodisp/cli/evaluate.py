@@ -30,7 +30,7 @@ def evaluate(tree: DictConfig) -> Path:
         InputError: a setting, the data, the model or the folder cannot be used.
     """
     config = parse(tree)
-    device = build_device(config.device)
+    device = build_device(config.device, key="device")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     data = build_evaluation_data(config)

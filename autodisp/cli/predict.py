@@ -36,7 +36,7 @@ def predict(tree: DictConfig) -> list[str]:
     config = parse(tree)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    device = build_device(config.device)
+    device = build_device(config.device, key="device")
     found = find_pairs(str(config.left), config.right, skip=config.out)
     writer = build_writer(config, [view for pair in found.pairs for view in (pair.left, pair.right)])
     matcher = build_matcher(config, device)

@@ -5,7 +5,6 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
@@ -60,28 +59,35 @@ def resume(tree: DictConfig, overrides: list[str]) -> Path:
         InputError: there is no such run, or the command line wants another config than it has.
     """
     folder = Path(str(tree.resume))
-    other = [text for text in overrides if not text.lstrip("+").startswith(("resume=", "run."))]
-    if other:
-        raise InputError(
-            f"{other[0]}: resume={folder} goes on with the config of that run; beside it only run.* may be given"
-        )
-    try:
-        stored = OmegaConf.load(folder / "config.yaml")
-    except (OSError, OmegaConfBaseException, ValueError) as error:
-        raise InputError(
-            f"resume={folder}: its config.yaml cannot be read ({type(error).__name__}); name the folder of a training"
-        ) from None
+    stored = _stored_config(folder)
     for text in overrides:
         key = text.lstrip("+").partition("=")[0]
-        if key.startswith("run.") and key != "run.folder":
+        if key != "resume" and not (key.startswith("run.") and key != "run.folder"):
+            raise InputError(
+                f"{text}: resume={folder} goes on with the config of that run, in its folder; beside it only "
+                "run.device, run.workers and run.threads may be given"
+            )
+        if key != "resume":
             OmegaConf.update(stored, key, OmegaConf.select(tree, key))
-    assert isinstance(stored, DictConfig)
     config = parse(stored)
     data = build_train_data(config)
     with ConsoleProgress(unit="interval") as console:
-        parts = build_training(config, data, folder, console, prepare=lambda: None)
+        parts = build_training(config, data, folder, console, prepare=None)
         console.message(f"resumed at step {parts.training.progress.steps} of {config.training.steps}")
         return _run(config, parts, folder, console)
+
+
+def _stored_config(folder: Path) -> DictConfig:
+    """What ``_prepare`` left there."""
+    try:
+        stored = OmegaConf.load(folder / "config.yaml")
+    except Exception as error:  # OSError, or whatever YAML makes of a damaged file
+        raise InputError(
+            f"resume={folder}: its config.yaml cannot be read ({type(error).__name__}); name the folder of a training"
+        ) from None
+    if not isinstance(stored, DictConfig):
+        raise InputError(f"resume={folder}: its config.yaml is a list; name the folder of a training")
+    return stored
 
 
 def _run(config: TrainConfig, parts: TrainParts, folder: Path, console: ConsoleProgress) -> Path:

@@ -160,6 +160,9 @@ class SearchConfig:
         need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32")
         task = self.task.name
         check_task(self.task, self.dataset, self.network)
+        if task == "disparity":
+            frozen = self.network.frozen_stages
+            need(frozen == 0, "network.frozen_stages", frozen, "0: a search has no trained stages to freeze")
         self._check_space(task)
         self._check_regularization()
         self._check_size()

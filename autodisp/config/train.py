@@ -82,7 +82,7 @@ class TrainingConfig:
     drop_path: float = 0.0
     average: float | None = None
     precision: str = "float32"
-    level_weights: list[list[float]] = field(default_factory=list)
+    level_weights: list[list[Any]] = field(default_factory=list)  # OmegaConf takes no 1 for 1.0 in a list of lists
     level_steps: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -106,12 +106,14 @@ class TrainingConfig:
             f"as many as training.level_weights has lists, {len(weights)}",
         )
         for row in weights:
+            numbers = bool(row) and all(type(weight) in (int, float) for weight in row)
             need(
-                bool(row) and min(row) >= 0 and max(row) < math.inf and row[-1] > 0,
+                numbers and min(row) >= 0 and max(row) < math.inf and row[-1] > 0,
                 "training.level_weights",
                 weights,
                 "lists of weights of at least 0, coarse to fine, the last one of each above 0",
             )
+        object.__setattr__(self, "level_weights", [[float(weight) for weight in row] for row in weights])
         ascending = all(a < b for a, b in itertools.pairwise(steps))
         need(not steps or (steps[0] == 0 and ascending), "training.level_steps", steps, "ascending from 0")
 
@@ -175,9 +177,16 @@ class TrainConfig:
                     f"genotype={self.genotype}: network=from_checkpoint takes the cells of init={self.init}: "
                     "leave genotype null"
                 )
-            need(self.parameters is None, "parameters", self.parameters, "null with network=from_checkpoint")
+            for key in ("parameters", "space_file"):
+                need(getattr(self, key) is None, key, getattr(self, key), "null with network=from_checkpoint")
         elif self.genotype is None:
             raise InputError("genotype=null: must be a name of the zoo, a genotype.json of a search, or 'designed'")
+        frozen = getattr(self.network, "frozen_stages", 0)
+        if frozen > 0 and self.init is None:
+            raise InputError(
+                f"network.frozen_stages={frozen}: freezes stages that were trained before: give "
+                "the model that holds them as init=best.safetensors"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""

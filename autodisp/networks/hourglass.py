@@ -43,9 +43,16 @@ def stems(inputs: int, *, channels: int, stem_scale: float, style: Style) -> tup
 
 
 def padded(images: Tensor, stride: int) -> Tensor:
-    """The images (B, C, H, W), their last row and column repeated up to a multiple of the stride."""
-    bottom, right = -images.shape[-2] % stride, -images.shape[-1] % stride
-    return functional.pad(images, (0, right, 0, bottom), mode="replicate") if bottom or right else images
+    """The images (B, C, H, W), their last row and column repeated up to a multiple of the stride.
+
+    To torch.export the sizes are symbols: it is told the multiple as a product, which it can reason about, and no
+    branch, which would fix in the program whether there is something to pad.
+    """
+    height, width = images.shape[-2:]
+    bottom, right = (height + stride - 1) // stride * stride - height, (width + stride - 1) // stride * stride - width
+    if torch.compiler.is_exporting() or bottom or right:
+        return functional.pad(images, (0, right, 0, bottom), mode="replicate")
+    return images
 
 
 class Hourglass(nn.Module):

@@ -78,14 +78,18 @@ class ImageClassifier:
             images: (B, 3, H, W) or (3, H, W) RGB in 0..1 or uint8.
 
         Raises:
+            TypeError: the images count in another way.
             ValueError: the shape is something else.
         """
         batch = torch.as_tensor(np.asarray(images)) if not isinstance(images, Tensor) else images
         batch = batch.unsqueeze(0) if batch.dim() == 3 else batch
         if batch.dim() != 4 or batch.shape[1] != 3:
             raise ValueError(f"images are {tuple(batch.shape)} but must be (B, 3, H, W) or (3, H, W)")
+        if batch.dtype != torch.uint8 and not batch.dtype.is_floating_point:
+            raise TypeError(f"images are of {batch.dtype} but must be uint8, or floating in 0..1")
         values = batch.to(self.device).to(torch.float32) / (255.0 if batch.dtype == torch.uint8 else 1.0)
         with torch.inference_mode():
             scores = self.network(values)
             logits = scores if isinstance(scores, Tensor) else scores.logits
-            return torch.softmax(logits, dim=1).clone()
+            probabilities = torch.softmax(logits, dim=1)
+        return probabilities.clone()  # one made in inference mode could not take part in a user's own training

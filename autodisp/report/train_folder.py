@@ -9,6 +9,7 @@ last.safetensors    the newest one
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class TrainFolder:
             self._save("best", record)
 
     def _save(self, name: str, record: Mapping[str, Any]) -> None:
-        figures = {key: value for key, value in record.items() if key.startswith("valid/") and value == value}
+        figures = {key: value for key, value in record.items() if key.startswith("valid/") and math.isfinite(value)}
         about = {**self.card.about, "steps": record["step"], "figures": figures}
         card = dataclasses.replace(self.card, about=about)
         model_file.save(self.folder / f"{name}{SUFFIX}", card, self.network.state_dict())

@@ -2,6 +2,10 @@
 
 An interval is what lies between two validations. Weights that are validated and written are the averaged ones where
 there is an average (EMA), else the network's own.
+
+A batch of which nothing can be measured, such as one without a valid pixel, is a step that changes neither weights,
+optimizer nor average: with a gradient of zero, momentum and weight decay would still move the weights. Only the
+running statistics of batch normalisation, which are of the input, go on. Its loss counts in no mean.
 """
 
 import math
@@ -132,6 +136,9 @@ class Training:
         self.checkpoints = checkpoints
         self.before_step = before_step
         self.device = next(network.parameters()).device
+        # torch's schedules warn where they step before the optimizer does, and a first step may change nothing.
+        optimizer.zero_grad()
+        optimizer.step()
         self.progress = Progress()
         self.average: AveragedModel | None = None
         if average is not None:
@@ -181,8 +188,9 @@ class Training:
         interval, until = self._place()
         sums: Sums = {}
         self.network.train()
-        first = self.progress.steps
+        first, rate = self.progress.steps, math.nan
         while self.progress.steps < until:
+            rate = float(self.optimizer.param_groups[0]["lr"])
             pool(sums, self._step())
             observer.step(interval, self.progress.steps - 1 - interval * self.settings.validate_every,
                                lambda: self._shown(sums))  # fmt: skip
@@ -191,7 +199,7 @@ class Training:
         return {
             "epoch": interval,
             "step": self.progress.steps,
-            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            "learning_rate": rate,
             **{f"train/{name}": value for name, value in train.items()},
             **{f"valid/{name}": value for name, value in valid.items()},
             "seconds": time.perf_counter() - began,
@@ -211,10 +219,27 @@ class Training:
             set_drop_path(self.network, self.settings.drop_path * steps / self.settings.steps)
         if self.before_step is not None:
             self.before_step(steps)
-        batch = move(self.stream.next(), self.device)
+        loss, sums = self._judge(self.network, self.stream.next())
+        if bool(sums[self.task.figure.name][1] > 0):
+            self._learn(loss)
+        self.schedule.step()
+        self.progress.steps += 1
+        return sums
+
+    def _judge(self, network: nn.Module, batch: Any) -> tuple[Tensor, Sums]:
+        """The loss of a batch, and the sums of loss and figures."""
+        batch = move(batch, self.device)
         with self._precision():
-            output = self.network(*self.task.inputs(batch))
+            output = network(*self.task.inputs(batch))
             loss = self.task.loss(output, batch)
+        with torch.no_grad():
+            sums = self.task.measure(output, batch)
+            counts = (sums[self.task.figure.name][1] > 0).to(torch.float64)
+            counted = torch.where(counts > 0, loss.detach().to(torch.float64), 0.0)
+        return loss, {"loss": torch.stack([counted, counts]), **sums}
+
+    def _learn(self, loss: Tensor) -> None:
+        """One update of the weights, and of their average."""
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
@@ -223,13 +248,8 @@ class Training:
         self._refuse_non_finite(loss, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.schedule.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
-        self.progress.steps += 1
-        with torch.no_grad():
-            detached = loss.detach().to(torch.float64)
-            return {"loss": torch.stack([detached, torch.ones_like(detached)]), **self.task.measure(output, batch)}
 
     def _refuse_non_finite(self, loss: Tensor, norm: Tensor) -> None:
         """Stops before the update; a float16 gradient that overflowed is the scaler's business."""
@@ -258,11 +278,7 @@ class Training:
         sums: Sums = {}
         try:
             for batch in self.validation:
-                batch = move(batch, self.device)
-                with self._precision():
-                    output = network(*self.task.inputs(batch))
-                loss = self.task.loss(output, batch).to(torch.float64)
-                pool(sums, {"loss": torch.stack([loss, torch.ones_like(loss)]), **self.task.measure(output, batch)})
+                pool(sums, self._judge(network, batch)[1])
         finally:
             network.train(was_training)
         return means(sums)

@@ -1,0 +1,88 @@
+"""autodisp-export: found cells as JSON and a drawing, a trained network as ONNX and torch.export files."""
+
+import sys
+from pathlib import Path
+
+import hydra
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+
+from autodisp.build.export import build_found, build_out
+from autodisp.cli.program import program_name, run_program, wrong_input_leaves
+from autodisp.config.export import ExportConfig, parse
+from autodisp.export.found_cells import GENOTYPE, SPACE, Found
+from autodisp.export.models import ExportError, export_model
+from autodisp.export.staging import refuse_overwriting, staged
+
+FAULT = 1
+
+
+@hydra.main(config_path="pkg://autodisp.configs.export", config_name="export", version_base="1.3")
+def _hydra_main(tree: DictConfig) -> None:
+    with wrong_input_leaves():
+        try:
+            export(tree)
+        except ExportError as error:
+            print(f"{program_name()}: {error}", file=sys.stderr)  # noqa: T201
+            sys.exit(FAULT)
+
+
+def export(tree: DictConfig) -> Path:
+    """Exports what the composed config names; the folder with the files.
+
+    Raises:
+        InputError: a setting or what is to be exported cannot be used.
+        ExportError: a file would not compute what its network computes.
+    """
+    config = parse(tree)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    console = Console(highlight=False)
+    return _export_model(config, console) if config.checkpoint is not None else _export_cells(config, console)
+
+
+def _export_model(config: ExportConfig, console: Console) -> Path:
+    checkpoint, folder = Path(str(config.checkpoint)).expanduser(), build_out(config)
+    models = export_model(
+        checkpoint, folder, config.formats, overwrite=config.overwrite, tell=lambda line: _say(console, line)
+    )
+    for model in models:
+        _say(console, model.in_words(), *(f"    {line}" for line in model.usage().splitlines()))
+        if model.task == "disparity":
+            _say(console, f"    or: autodisp-predict checkpoint={model.path} left=left.png right=right.png")
+    return folder
+
+
+def _export_cells(config: ExportConfig, console: Console) -> Path:
+    found, folder = build_found(config), build_out(config)
+    if not config.overwrite:
+        refuse_overwriting(folder, found.files)
+    with staged(folder) as stage:
+        found.write(stage)
+    _say(
+        console,
+        *(f"note: {note}" for note in found.notes),
+        *found.genotype.in_words().splitlines(),
+        f"files: {folder}/ ({', '.join(found.files)})",
+        f"next:  {_training(found, folder)}",
+    )
+    return folder
+
+
+def _training(found: Found, folder: Path) -> str:
+    """The command that trains the cells."""
+    images = "" if "upsample" in found.genotype.kinds else " task=classification dataset.root=PATH"
+    space = "" if found.space is None else f" space_file={folder / SPACE}"
+    return f"autodisp-train{images} genotype={folder / GENOTYPE}{space}"
+
+
+def _say(console: Console, *lines: str) -> None:
+    """Whole lines, without markup: paths and commands are to be copied."""
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def main() -> None:
+    """The program's entry point."""
+    run_program(_hydra_main)

@@ -1,0 +1,692 @@
+"""From config to training: every choice builds, the published numbers arrive, validation is apart, init continues."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from torch import Tensor
+
+from autodisp import model_file
+from autodisp.build.training import (
+    TrainData,
+    build_card,
+    build_genotype,
+    build_network,
+    build_schedule,
+    build_train_data,
+    build_train_optimizer,
+    build_training,
+)
+from autodisp.cells.genotype import Genotype, load, zoo_names
+from autodisp.cells.operations import Style
+from autodisp.cells.spaces import SPACES
+from autodisp.config.train import TrainConfig, parse
+from autodisp.datasets.flyingthings3d import write_frame
+from autodisp.datasets.images import write_png
+from autodisp.datasets.samples import StereoSample
+from autodisp.errors import InputError
+from autodisp.networks.parameter_count import count_parameters
+from autodisp.tasks.classification import ClassificationTask
+from autodisp.tasks.disparity import DisparityTask
+from autodisp.tracking import ConsoleProgress
+
+CONFIGS = Path(__file__).parent.parent / "configs" / "train"
+CHOICES = [
+    f"{folder.name}={path.stem}"
+    for folder in sorted(CONFIGS.iterdir())
+    if folder.is_dir()
+    for path in sorted(folder.glob("*.yaml"))
+]
+IMAGES = ("cifar10", "cifar100", "svhn", "classification", "classification_tiny", "darts_evaluation")
+FROM_FILE = ("from_checkpoint", "finetune")
+TINY = ("network=disparity_tiny", "dataset.height=40", "dataset.width=72", "dataset.max_disparity=16")
+TINY_IMAGES = ("task=classification", "network=classification_tiny", "task.auxiliary_weight=0", "training.batch_size=4")
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+HEIGHT, WIDTH = 40, 72
+SCENES = (1, 3, 2, 4, 2)
+"""Frames of each scene."""
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("autodisp.configs.train", version_base="1.3"):
+        yield
+
+
+def config_of(*overrides: str) -> TrainConfig:
+    # hydra's own `now` resolver needs a running job
+    return parse(compose("train", overrides=["run.folder=unused", *overrides]))
+
+
+def data_of(classes: int = 10) -> TrainData:
+    return TrainData([], lambda sample, _: sample, [], classes=classes, mean=MEAN, std=STD)
+
+
+def parameters_of(config: TrainConfig) -> int:
+    with torch.device("meta"):
+        return count_parameters(build_card(config, data_of()).build()[1])
+
+
+def model(path: Path, *overrides: str, classes: int = 10) -> Path:
+    """A model file as a training of that config would begin it."""
+    config, data = config_of(*overrides), data_of(classes)
+    card = build_card(config, data)
+    model_file.save(path, card, build_network(config, card)[1].state_dict())
+    return path
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_builds(tmp_path: Path, choice: str) -> None:
+    group, name = choice.split("=")
+    overrides = [choice]
+    if group in ("dataset", "network") and name in IMAGES:
+        overrides.insert(0, "task=classification")
+    if name in FROM_FILE:
+        overrides += [f"init={model(tmp_path / 'a.safetensors', *TINY)}", "genotype=null"]
+    config = config_of(*overrides)
+    card = build_card(config, data_of())
+    with torch.device("meta"):
+        task, network = card.build()
+    assert task.name == card.task == config.task.name
+    assert card.style.affine, "a found network learns scale and shift"
+    optimizer = build_train_optimizer(config, network)
+    assert type(optimizer).__name__.lower() == config.optimizer.name
+    factor = build_schedule(config)
+    factors = [factor(step) for step in range(0, config.training.steps, max(1, config.training.steps // 50))]
+    assert all(0 < value <= 1 for value in factors)
+    assert json.loads(json.dumps(card.to_json(), allow_nan=False))["task"] == task.name
+
+
+def test_a_task_brings_its_own_defaults() -> None:
+    config = config_of()
+    assert (config.task.name, config.dataset.name, config.genotype) == ("disparity", "shapes3d", "autodispnet")
+    config = config_of("task=classification")
+    assert (config.dataset.name, config.network.name, config.genotype) == ("cifar10", "classification", "darts_v2")
+
+
+@pytest.mark.parametrize("dataset", ["shapes3d", "flyingthings3d", "sintel", "kitti2015", "middlebury2014"])
+@pytest.mark.parametrize("recipe", ["disparity_small", "disparity_published"])
+def test_a_recipe_takes_another_dataset(recipe: str, dataset: str) -> None:
+    """The command line wins; what a recipe says of its own dataset goes with that."""
+    config = config_of(f"recipe={recipe}", f"dataset={dataset}")
+    plain = config_of(f"dataset={dataset}")
+    assert config.dataset == plain.dataset
+    assert config.training.steps == {"disparity_small": 8000, "disparity_published": 600_000}[recipe]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["recipe=disparity_published", "genotype=autodispnet"], 36_989_773),
+        (["network=autodispnet_c", "genotype=autodispnet"], 6_931_157),
+        (["network=autodispnet_C", "network.stages=3"], 111_208_271),
+        (["network=autodispnet_c", "network.stages=3"], 20_855_103),
+        (["recipe=classification_published", "genotype=darts_v2"], 3_825_768),
+        (["recipe=classification_published", "genotype=darts_v2", "task.auxiliary_weight=0"], 3_349_342),
+    ],
+)
+def test_golden_parameter_counts(overrides: list[str], expected: int) -> None:
+    assert parameters_of(config_of(*overrides)) == expected
+
+
+def test_the_published_disparity_recipe() -> None:
+    """Adam at 1e-4, halved at 300, 400 and 500 k of 600 k steps; batches of 4 crops; no clipping, no average."""
+    config = config_of("recipe=disparity_published")
+    network = torch.nn.Linear(2, 2)
+    optimizer, factor = build_train_optimizer(config, network), build_schedule(config)
+    assert type(optimizer) is torch.optim.Adam
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (1e-4, (0.9, 0.999), 0)
+    at = {0: 1, 1: 1, 299_999: 1, 300_000: 1 / 2, 399_999: 1 / 2, 400_000: 1 / 4, 500_000: 1 / 8, 599_999: 1 / 8}
+    assert {step: factor(step) for step in at} == at
+    training = config.training
+    assert (training.steps, training.batch_size, training.average, training.drop_path) == (600_000, 4, None, 0)
+    assert config.optimizer.clip == math.inf
+    assert (config.dataset.name, config.dataset.crop) == ("flyingthings3d", [384, 768])
+    assert not config.dataset.half_resolution
+    assert training.level_weights[0] == [1 / 16, 1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1]
+    assert (config.network.channels, config.network.head, config.network.batch_norm) == (42, "regression", False)
+
+
+def test_the_published_classification_recipe() -> None:
+    """SGD from 0.025 to 0 by a cosine over 600 epochs of 50,000 images in whole batches of 96."""
+    config = config_of("recipe=classification_published")
+    optimizer, factor = build_train_optimizer(config, torch.nn.Linear(2, 2)), build_schedule(config)
+    assert type(optimizer) is torch.optim.SGD
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["momentum"], group["weight_decay"], group["nesterov"]) == (0.025, 0.9, 3e-4, False)
+    steps = 600 * (50_000 // 96)
+    assert config.training.steps == steps
+    assert [factor(step) for step in (0, steps // 2, steps)] == pytest.approx([1, 0.5, 0])
+    assert (config.optimizer.clip, config.training.drop_path, config.training.batch_size) == (5, 0.2, 96)
+    assert (config.task.auxiliary_weight, config.training.average) == (0.4, None)
+    assert (config.network.channels, config.network.layers) == (36, 20)
+    assert config.validation.fraction is None, "the test split"
+    task, network = build_network(config, build_card(config, data_of()))
+    assert isinstance(task, ClassificationTask)
+    assert task.auxiliary_weight == 0.4
+    assert torch.equal(network.mean.flatten(), torch.tensor(MEAN))
+
+
+def test_only_what_may_learn_is_optimised(tmp_path: Path) -> None:
+    alone = config_of(*TINY)
+    card = build_card(alone, data_of())
+    _, first = build_network(alone, card)
+    model_file.save(tmp_path / "first.safetensors", card, first.state_dict())
+    config = config_of(*TINY, "network.stages=2", "network.frozen_stages=1", f"init={tmp_path / 'first.safetensors'}",
+                       "seed=5")  # fmt: skip
+    _, network = build_network(config, build_card(config, data_of()))
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(network.state_dict()[f"stages.0.{name}"], tensor)
+    optimised = {id(parameter) for group in build_train_optimizer(config, network).param_groups
+                 for parameter in group["params"]}  # fmt: skip
+    names = {name.split(".")[1] for name, parameter in network.named_parameters() if id(parameter) in optimised}
+    assert names == {"1"}
+    assert len(optimised) == len(list(network.stages[1].parameters()))  # type: ignore[index, union-attr]
+
+
+def test_the_seed_decides_the_start() -> None:
+    starts = []
+    for seed in (0, 0, 1):
+        config = config_of(*TINY, f"seed={seed}")
+        torch.rand(3)
+        _, network = build_network(config, build_card(config, data_of()))
+        starts.append([tensor.clone() for tensor in network.state_dict().values()])
+    assert all(torch.equal(a, b) for a, b in zip(starts[0], starts[1], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(starts[0], starts[2], strict=True))
+
+
+# --- cells ---
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_cells_of_the_zoo(name: str) -> None:
+    task = [] if name == "autodispnet" else ["task=classification"]
+    genotype, space = build_genotype(config_of(*task, f"genotype={name}"))
+    assert genotype == load(name)
+    assert space == SPACES[load(name).space]
+
+
+def test_cells_of_a_search(tmp_path: Path) -> None:
+    found = Genotype("s2", SPACES["s2"].sample(7), {"run": "mine", "epoch": 3})
+    found.save(tmp_path / "genotype.json")
+    config = config_of("task=classification", f"genotype={tmp_path / 'genotype.json'}")
+    card = build_card(config, data_of())
+    assert card.genotype == found
+    assert card.genotype is not None
+    assert card.genotype.provenance == found.provenance
+
+
+def test_cells_of_a_space_of_ones_own(tmp_path: Path) -> None:
+    space = SPACES["autodispnet"].to_json() | {"name": "mine"}
+    (tmp_path / "space.json").write_text(json.dumps(space))
+    Genotype("mine", load("autodispnet").cells).save(tmp_path / "genotype.json")
+    for genotype in (tmp_path / "genotype.json", "random:mine"):
+        config = config_of(*TINY, f"genotype={genotype}", f"space_file={tmp_path / 'space.json'}")
+        card = build_card(config, data_of())
+        assert card.space is not None
+        assert card.space.name == "mine"
+        model_file.save(tmp_path / "a.safetensors", card, build_network(config, card)[1].state_dict())
+        assert model_file.load_network(tmp_path / "a.safetensors")[0] == card
+
+
+def test_random_cells_are_the_seeds() -> None:
+    drawn = [build_genotype(config_of("genotype=random:autodispnet", f"seed={seed}"))[0] for seed in (0, 0, 1, 2)]
+    assert all(isinstance(genotype, Genotype) for genotype in drawn)
+    assert drawn[0] == drawn[1]
+    assert len({str(genotype) for genotype in drawn}) == 3
+    assert drawn[0] is not None
+    assert drawn[0].cells == SPACES["autodispnet"].sample(0)
+    genotype, _ = build_genotype(config_of("task=classification", "genotype=random:s3", "seed=5"))
+    assert genotype == Genotype("s3", SPACES["s3"].sample(5))
+
+
+def test_designed_cells_are_a_network_of_their_own(tmp_path: Path) -> None:
+    path = model(tmp_path / "a.safetensors", *TINY, "genotype=designed")
+    card, _, network = model_file.load_network(path)
+    assert card.genotype is None
+    assert count_parameters(network) != parameters_of(config_of(*TINY))
+
+
+@pytest.mark.parametrize("genotype", ["autodispnet", "designed"])
+def test_a_network_of_so_many_parameters(genotype: str) -> None:
+    """The nearest width: no neighbour is nearer."""
+    base = (*TINY, f"genotype={genotype}")
+    widths = [parameters_of(config_of(*base, f"network.channels={channels}")) for channels in (4, 5, 6)]
+    for wanted in ((widths[0] + 2 * widths[1]) // 3, (widths[2] + 2 * widths[1]) // 3):
+        card = build_card(config_of(*base, f"parameters={wanted}"), data_of())
+        assert card.settings["channels"] == 5
+
+
+def test_more_parameters_than_any_width_has() -> None:
+    with pytest.raises(InputError, match=r"^parameters=1000000000000000: .*; ask for fewer$"):
+        build_card(config_of(*TINY, "genotype=designed", f"parameters={10**15}"), data_of())
+
+
+# --- data ---
+
+
+def sample(draw: torch.Generator) -> StereoSample:
+    left, right = torch.rand(2, 3, HEIGHT, WIDTH, generator=draw).unbind()
+    disparity = 8 * torch.rand(1, HEIGHT, WIDTH, generator=draw)
+    nowhere = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
+    return StereoSample(left, right, disparity, ~nowhere, nowhere, nowhere)
+
+
+@pytest.fixture
+def things(tmp_path: Path) -> Path:
+    """Twelve frames of five scenes of TRAIN, three of TEST, in the layout of FlyingThings3D."""
+    draw, root = torch.Generator().manual_seed(0), tmp_path / "frames"
+    for split, scenes in (("TRAIN", SCENES), ("TEST", (2, 1))):
+        for scene, count in enumerate(scenes):
+            for frame in range(count):
+                letter = "ABC"[scene % 3]
+                write_frame(root, split=split, subset=letter, scene=scene, frame=frame, sample=sample(draw))
+    return root
+
+
+@pytest.fixture
+def sintel(tmp_path: Path) -> Path:
+    """Twenty frames of ten scenes."""
+    draw, root = torch.Generator().manual_seed(0), tmp_path / "sintel"
+    for number in range(20):
+        for part in ("clean_left", "clean_right", "disparities", "occlusions", "outofframe"):
+            path = root / "training" / part / f"scene_{number // 2}" / f"frame_{number:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            channels = 1 if part in ("occlusions", "outofframe") else 3
+            write_png(path, torch.rand(channels, HEIGHT, WIDTH, generator=draw).round())
+    return root
+
+
+def stereo(name: str, root: Path, *overrides: str) -> TrainConfig:
+    fixed = ["dataset.half_resolution=false", "dataset.crop=[32,48]", "dataset.max_disparity=16"]
+    return config_of("network=disparity_tiny", f"dataset={name}", f"dataset.root={root}", *fixed, *overrides)
+
+
+def names(part: Any) -> list[str]:
+    return [part.dataset.names[index] for index in part.indices]
+
+
+def scenes(part: Any) -> set[str]:
+    return {part.dataset.groups[index] for index in part.indices}
+
+
+def held_out(data: TrainData) -> Any:
+    return data.validation.dataset  # type: ignore[attr-defined]
+
+
+def test_flyingthings3d_is_validated_on_its_test_split(things: Path) -> None:
+    data = build_train_data(stereo("flyingthings3d", things))
+    assert len(names(data.train)) == sum(SCENES)
+    assert all(name.startswith("TRAIN/") for name in names(data.train))
+    assert sorted(names(held_out(data))) == ["TEST/A/0000/0000", "TEST/A/0000/0001", "TEST/B/0001/0000"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_held_out_fraction_is_of_whole_scenes(things: Path, seed: int) -> None:
+    data = build_train_data(stereo("flyingthings3d", things, "validation.fraction=0.3", f"seed={seed}"))
+    assert not scenes(data.train) & scenes(held_out(data))
+    assert len(scenes(data.train) | scenes(held_out(data))) == len(SCENES)
+    assert sorted(names(data.train) + names(held_out(data))) == sorted(
+        f"TRAIN/{'ABC'[scene % 3]}/{scene:04d}/{frame:04d}"
+        for scene, count in enumerate(SCENES)
+        for frame in range(count)
+    )
+    assert 3 <= len(held_out(data)) <= 4
+
+
+def test_a_tenth_of_sintel_is_held_out(sintel: Path) -> None:
+    data = build_train_data(stereo("sintel", sintel))
+    assert (len(data.train), len(held_out(data))) == (18, 2)
+    assert not scenes(data.train) & scenes(held_out(data))
+
+
+def test_the_limit_is_of_the_training_split(things: Path) -> None:
+    data = build_train_data(stereo("flyingthings3d", things, "dataset.limit=5", "training.batch_size=2"))
+    assert (len(data.train), len(held_out(data))) == (5, 3)
+    data = build_train_data(
+        stereo("flyingthings3d", things, "dataset.limit=8", "training.batch_size=2", "validation.fraction=0.25")
+    )
+    assert len(data.train) + len(held_out(data)) == 8
+    assert not scenes(data.train) & scenes(held_out(data))
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1])
+def test_shapes3d_is_validated_on_pairs_of_another_seed(seed: int) -> None:
+    """The same ones for every run."""
+    data = build_train_data(config_of(*TINY, "dataset.length=5", f"seed={seed}", "validation.samples=3"))
+    trained = [data.train[index].left for index in range(len(data.train))]
+    shown = [batch.left[0] for batch in data.validation]
+    assert (len(trained), len(shown)) == (5, 3)
+    assert not any(torch.equal(one, other) for one in trained for other in shown)
+    other = build_train_data(config_of(*TINY, "dataset.length=4", "seed=9", "validation.samples=3"))
+    assert all(torch.equal(one, batch.left[0]) for one, batch in zip(shown, other.validation, strict=True))
+
+
+def test_the_seed_of_the_held_out_pairs_is_refused() -> None:
+    seed = 2**31 - 1
+    with pytest.raises(
+        InputError, match=rf"^seed={seed}: is that of the held-out pairs of shapes3d; take another one$"
+    ):
+        build_train_data(config_of(*TINY, f"seed={seed}"))
+    data = build_train_data(config_of(*TINY, f"seed={seed}", "validation.fraction=0.5", "dataset.length=8"))
+    assert not set(data.train.indices) & set(held_out(data).indices)  # type: ignore[attr-defined]
+
+
+def test_validation_sees_whole_pictures_as_they_are(things: Path) -> None:
+    data = build_train_data(stereo("flyingthings3d", things, "validation.samples=2", "validation.batch_size=2"))
+    (batch,) = data.validation
+    assert batch.left.shape == (2, 3, HEIGHT, WIDTH)
+    for index, name in enumerate(names(held_out(data))):
+        place = held_out(data).dataset.names.index(name)
+        assert torch.equal(batch.left[index], held_out(data).dataset[place].left)
+    cropped = data.transform(data.train[0], np.random.default_rng(0))
+    assert cropped.left.shape == (3, 32, 48)
+
+
+def write_cifar(root: Path, kind: str = "cifar10", count: int = 30) -> Path:
+    """So many images in each split, in the binary layout; no two are equal."""
+    draw = np.random.default_rng(0)
+    folder, files, label_bytes = {
+        "cifar10": ("cifar-10-batches-bin", [*(f"data_batch_{n}.bin" for n in range(1, 6)), "test_batch.bin"], 1),
+        "cifar100": ("cifar-100-binary", ["train.bin", "test.bin"], 2),
+    }[kind]
+    (root / folder).mkdir(parents=True)
+    for name in files:
+        each = count if name.startswith("t") else count // 5
+        labels = np.repeat(np.arange(each, dtype=np.uint8)[:, None] % 10, label_bytes, axis=1)
+        records = np.concatenate([labels, draw.integers(0, 256, (each, 3072), dtype=np.uint8)], axis=1)
+        (root / folder / name).write_bytes(records.tobytes())
+    return root
+
+
+def test_images_are_held_out_or_of_the_test_split(tmp_path: Path) -> None:
+    root = write_cifar(tmp_path)
+    base = [*TINY_IMAGES, f"dataset.root={root}"]
+    data = build_train_data(config_of(*base, "validation.fraction=0.2"))
+    assert (len(data.train), len(held_out(data)), data.classes) == (24, 6, 10)
+    assert sorted(data.train.indices + held_out(data).indices) == list(range(30))  # type: ignore[attr-defined]
+    data = build_train_data(config_of(*base, "validation.fraction=null", "dataset.limit=8"))
+    assert (len(data.train), len(held_out(data))) == (8, 30)
+    trained, shown = ([part[index].image for index in range(len(part))] for part in (data.train, held_out(data)))
+    assert not any(torch.equal(one, other) for one in trained for other in shown)
+    data = build_train_data(config_of(*base, "validation.samples=4", "validation.batch_size=3"))
+    assert [len(batch.label) for batch in data.validation] == [3, 1] or len(held_out(data)) == 3
+
+
+# --- init ---
+
+
+def weights_of(*overrides: str, classes: int = 10) -> tuple[model_file.ModelCard, dict[str, Tensor]]:
+    config = config_of(*overrides)
+    card = build_card(config, data_of(classes))
+    return card, build_network(config, card)[1].state_dict()
+
+
+def test_the_same_network_continues(tmp_path: Path) -> None:
+    path = model(tmp_path / "a.safetensors", *TINY, "seed=3")
+    _, expected = model_file.load(path)
+    _, found = weights_of(*TINY, "seed=4", f"init={path}")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    _, other = weights_of(*TINY, "seed=4")
+    assert not all(torch.equal(other[name], expected[name]) for name in found)
+
+
+def test_from_checkpoint_takes_cells_and_settings_over(tmp_path: Path) -> None:
+    path = model(tmp_path / "a.safetensors", *TINY, "genotype=random:autodispnet", "seed=3", "network.channels=3")
+    card, expected = model_file.load(path)
+    found, weights = weights_of("recipe=finetune", f"init={path}")
+    assert (found.genotype, found.style, found.settings) == (card.genotype, card.style, card.settings)
+    assert found.settings["channels"] == 3
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert found.about["init"] == str(path)
+    assert found.about != card.about
+
+
+def test_another_width_is_refused_by_name(tmp_path: Path) -> None:
+    path = model(tmp_path / "a.safetensors", *TINY)
+    with pytest.raises(InputError) as caught:
+        weights_of(*TINY, "network.channels=3", f"init={path}")
+    says = str(caught.value)
+    assert says.startswith(f"{path}: weight 'stem.")
+    assert "in the file but" in says
+    assert "in the network" in says
+    assert "\n" not in says
+
+
+@pytest.mark.parametrize("network", ["classification_tiny", "from_checkpoint"])
+def test_other_classes_start_a_new_classifier(tmp_path: Path, network: str) -> None:
+    path = model(tmp_path / "a.safetensors", *TINY_IMAGES, classes=10)
+    _, expected = model_file.load(path)
+    overrides = ["task=classification", f"network={network}", "dataset=cifar100", f"init={path}", "seed=8"]
+    overrides += ["task.auxiliary_weight=0"] + ["genotype=null"] * (network == "from_checkpoint")
+    card, found = weights_of(*overrides, classes=100)
+    assert card.settings["classes"] == 100
+    kept = [name for name in expected if not name.startswith("classifier.")]
+    assert set(found) == set(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in kept)
+    assert found["classifier.weight"].shape[0] == found["classifier.bias"].shape[0] == 100
+    assert found["classifier.weight"].std() > 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.4, 0.0), (0.0, 0.4)])
+def test_an_auxiliary_head_may_come_and_go(tmp_path: Path, before: float, after: float) -> None:
+    path = model(tmp_path / "a.safetensors", *TINY_IMAGES, f"task.auxiliary_weight={before}")
+    _, expected = model_file.load(path)
+    card, found = weights_of(*TINY_IMAGES, f"task.auxiliary_weight={after}", f"init={path}")
+    assert card.settings["auxiliary"] == (after > 0)
+    assert any(name.startswith("auxiliary.") for name in found) == (after > 0)
+    assert all(torch.equal(found[name], expected[name]) for name in found if not name.startswith("auxiliary."))
+
+
+def test_from_checkpoint_keeps_the_normalisation_and_honours_the_auxiliary_head(tmp_path: Path) -> None:
+    path = model(tmp_path / "a.safetensors", *TINY_IMAGES, "task.auxiliary_weight=0.4")
+    config = config_of("task=classification", "recipe=finetune", f"init={path}", "task.auxiliary_weight=0")
+    data = TrainData([], lambda sample, _: sample, [], classes=10, mean=(0.1, 0.1, 0.1), std=(0.9, 0.9, 0.9))
+    card = build_card(config, data)
+    _, network = build_network(config, card)
+    for found in (card.settings["mean"], network.mean.flatten().tolist()):  # type: ignore[operator, union-attr]
+        assert found == pytest.approx(MEAN)
+    for found in (card.settings["std"], network.std.flatten().tolist()):  # type: ignore[operator, union-attr]
+        assert found == pytest.approx(STD)
+    assert not card.settings["auxiliary"]
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_a_stack_goes_on_from_a_shorter_one(tmp_path: Path, stages: int) -> None:
+    path = model(tmp_path / "a.safetensors", *TINY, f"network.stages={stages}")
+    _, expected = model_file.load(path)
+    _, found = weights_of(*TINY, "network.stages=3", f"network.frozen_stages={stages}", f"init={path}", "seed=5")
+    for name, tensor in expected.items():
+        assert torch.equal(found[name if stages > 1 else f"stages.0.{name}"], tensor)
+    assert any(name.startswith("stages.2.") for name in found)
+
+
+# --- all of it ---
+
+
+def test_every_number_arrives(tmp_path: Path) -> None:
+    config = config_of(
+        *TINY, "dataset.length=6", "training.steps=9", "training.batch_size=2", "training.drop_path=0.25",
+        "training.average=0.75", "training.precision=bfloat16", "validation.every=4", "validation.samples=3",
+        "optimizer.learning_rate=0.5", "optimizer.min_learning_rate=0.1", "optimizer.clip=3", "optimizer.momentum=0.7",
+        "optimizer.warmup_steps=2", "task.volume_weight=0.3", "run.workers=0",
+        "training.level_weights=[[1,2],[3,4.0]]", "training.level_steps=[0,5]",
+    )  # fmt: skip
+    data, made = build_train_data(config), []
+    parts = build_training(config, data, tmp_path, ConsoleProgress(), prepare=lambda: made.append(True))
+    training = parts.training
+    try:
+        assert made == [True]
+        settings = training.settings
+        assert (settings.steps, settings.validate_every, settings.clip) == (9, 4, 3)
+        assert (settings.drop_path, settings.precision) == (0.25, "bfloat16")
+        (group,) = training.optimizer.param_groups
+        assert isinstance(training.optimizer, torch.optim.AdamW)
+        assert (group["betas"], group["weight_decay"]) == ((0.7, 0.999), 1e-4)
+        rates = []
+        for step in range(9):
+            rates.append(training.optimizer.param_groups[0]["lr"])
+            training.schedule.step()
+            cosine = 0.1 + 0.4 * (1 + math.cos(math.pi * step / 9)) / 2
+            assert rates[step] == pytest.approx(cosine * min(1, (step + 1) / 2))
+        assert training.average is not None
+        assert isinstance(training.task, DisparityTask)
+        assert training.task.volume_weight == 0.3
+        assert training.before_step is not None
+        for step, expected in ((0, (1, 2)), (4, (1, 2)), (5, (3, 4)), (8, (3, 4))):
+            training.before_step(step)
+            assert training.task.level_weights == expected
+        assert len(list(training.validation)) == 3
+        assert training.stream.next().left.shape == (2, 3, HEIGHT, WIDTH)
+        assert parts.parameters == count_parameters(training.network)
+        pictures = parts.folder.pictures
+        assert pictures is not None
+        random = torch.get_rng_state()
+        assert pictures()["prediction"].shape[0] > 2 * HEIGHT
+        assert torch.equal(torch.get_rng_state(), random)
+        assert training.judged.training
+    finally:
+        parts.close()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["task=classification", "dataset=sintel"], "dataset=sintel does not fit task=classification: take "),
+        (["dataset=svhn"], "dataset=svhn does not fit task=disparity"),
+        (["network=darts_evaluation"], "network=classification does not fit task=disparity"),
+        (["seed=-1"], "seed=-1: must be at least 0"),
+        (["genotype=null"], "genotype=null: must be a name of the zoo"),
+        (["parameters=0"], "parameters=0: must be at least 1, or null"),
+        (["network=from_checkpoint", "genotype=null"], "init=None: must be a model file, since "),
+        (["network=from_checkpoint", "init=a.safetensors"],
+         "genotype=autodispnet: network=from_checkpoint takes the cells of init=a.safetensors: leave genotype null"),
+        (["network=from_checkpoint", "genotype=null", "init=a", "parameters=5"], "parameters=5: must be null"),
+        (["task=classification", "training.level_weights=[[1.0]]", "training.level_steps=[0]"],
+         "training.level_weights=[[1.0]]: are of a disparity network's levels"),
+        (["optimizer.name=adma"], "optimizer.name=adma: must be one of sgd, adam, adamw; did you mean 'adam"),
+        (["optimizer.schedule=step"], "optimizer.schedule=step: must be one of cosine, milestones, constant"),
+        (["optimizer.learning_rate=0"], "optimizer.learning_rate=0.0: must be above 0"),
+        (["optimizer.learning_rate=nan"], "optimizer.learning_rate=nan: must be at least 0"),
+        (["optimizer.momentum=1"], "optimizer.momentum=1.0: must be at least 0 and below 1"),
+        (["optimizer.clip=0"], "optimizer.clip=0.0: must be above 0 (inf for no clipping)"),
+        (["optimizer.clip=nan"], "optimizer.clip=nan: must be above 0"),
+        (["optimizer.min_learning_rate=1"], "optimizer.min_learning_rate=1.0: must be at most learning_rate=0.002"),
+        (["optimizer.milestones=[5]"], "optimizer.milestones=[5]: belong to schedule=milestones, but schedule=cosine"),
+        (["optimizer.schedule=milestones"], "optimizer.milestones=[]: must be a list of steps for this schedule"),
+        (["optimizer.schedule=milestones", "optimizer.milestones=[5,5]"], "milestones=[5, 5]: must be ascending"),
+        (["optimizer.schedule=constant", "optimizer.min_learning_rate=1e-4"],
+         "optimizer.min_learning_rate=0.0001: is where schedule=cosine ends, but schedule=constant: leave it 0"),
+        (["optimizer.factor=0"], "optimizer.factor=0.0: must be above 0"),
+        (["training.steps=0"], "training.steps=0: must be at least 1"),
+        (["training.steps=many"], "training.steps: Value 'many' of type 'str' could not be converted to Integer"),
+        (["training.drop_path=1"], "training.drop_path=1.0: must be at least 0 and below 1"),
+        (["training.average=1"], "training.average=1.0: must be between 0 and 1, such as 0.999, or null for none"),
+        (["training.average=nan"], "training.average=nan: must be between 0 and 1"),
+        (["training.precision=fp16"], "training.precision=fp16: must be one of float32, bfloat16, float16"),
+        (["training.level_weights=[[1.0,2.0]]"], "training.level_steps=[]: must be as many as"),
+        (["training.level_weights=[[x]]", "training.level_steps=[0]"], "must be lists of weights of at least 0"),
+        (["training.level_weights=[[1,-1]]", "training.level_steps=[0]"], "must be lists of weights of at least 0"),
+        (["training.level_weights=[[1.0,0.0]]", "training.level_steps=[0]"], "the last one of each above 0"),
+        (["training.level_weights=[[]]", "training.level_steps=[0]"], "lists of weights of at least 0, coarse to fine"),
+        (["training.level_weights=[[1.0],[1.0]]", "training.level_steps=[1,2]"], "[1, 2]: must be ascending"),
+        (["training.level_weights=[[1.0],[1.0]]", "training.level_steps=[0,0]"], "[0, 0]: must be ascending"),
+        (["validation.every=0"], "validation.every=0: must be at least 1"),
+        (["validation.samples=0"], "validation.samples=0: must be at least 1, or null"),
+        (["validation.fraction=1"], "validation.fraction=1.0: must be between 0 and 1, or null"),
+        (["validation.batch_size=0"], "validation.batch_size=0: must be at least 1"),
+        (["network.stages=2", "network.frozen_stages=2"], "network.frozen_stages=2: must be below network.stages=2"),
+        (["network.to_full_resolution=true"], "network.to_full_resolution=True: must be false for a network without"),
+        (["task.volume_weight=2", "network=autodispnet_c"], "task.volume_weight=2.0: weighs the volume of"),
+        (["+training.setps=3"], "training.setps: no such setting; did you mean 'steps'?"),
+        (["+optimiser.name=sgd"], "optimiser: no such section or setting; did you mean 'optimizer'?"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(overrides: list[str], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        config_of(*overrides)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["genotype=darts_v2"], "genotype=darts_v2: has the cells normal, reduce, but task=disparity needs "),
+        (["task=classification", "genotype=autodispnet"],
+         "genotype=autodispnet: has the cells normal, reduce, upsample, but task=classification needs normal, reduce"),
+        (["genotype=random:s2"], "genotype=random:s2: has the cells normal, reduce, but task=disparity needs"),
+        (["task=classification", "genotype=designed"], "genotype=designed: is for task=disparity"),
+        (["genotype=random:s9"], "s9"),
+        (["genotype=darts_v9"], "darts_v9"),
+        (["genotype=nowhere/genotype.json"], "nowhere/genotype.json"),
+        (["space_file=nowhere/space.json"], "nowhere/space.json"),
+        (["network=from_checkpoint", "genotype=null", "init=nowhere.safetensors"], "nowhere.safetensors: no such file"),
+    ],
+)  # fmt: skip
+def test_cells_that_cannot_be_used_are_refused(overrides: list[str], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build_card(config_of(*overrides), data_of())
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_another_task_is_refused(tmp_path: Path) -> None:
+    path = model(tmp_path / "a.safetensors", *TINY_IMAGES)
+    with pytest.raises(InputError, match=r"init=.*a\.safetensors: is for task=classification, but task=disparity"):
+        build_card(config_of("recipe=finetune", f"init={path}"), data_of())
+    config = config_of(*TINY, f"init={path}")
+    with pytest.raises(InputError, match=r"a\.safetensors: weight '.*' is absent in the file"):
+        build_network(config, build_card(config, data_of()))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["dataset.length=3"], "training.batch_size=4: there are 3 training samples; take a batch size up to that"),
+        (["dataset=sintel"], "dataset.root"),
+        (["dataset=flyingthings3d", "dataset.root=/nowhere"], "dataset.root=/nowhere"),
+        (["dataset.height=8", "dataset.crop=null"], "height is 8"),
+    ],
+)
+def test_data_that_cannot_be_used_is_refused(overrides: list[str], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build_train_data(config_of(*overrides))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_fingerprint_is_of_what_the_result_depends_on() -> None:
+    base = config_of().fingerprint()
+    assert config_of("run.folder=elsewhere", "run.workers=0", "run.threads=3").fingerprint() == base
+    assert config_of("seed=1").fingerprint() != base
+    assert config_of("training.average=null").fingerprint() != base
+
+
+def test_what_a_model_says_of_its_origin(tmp_path: Path) -> None:
+    config = config_of("seed=6")
+    about = build_card(config, data_of()).about
+    assert (about["dataset"], about["seed"], about["init"]) == ("shapes3d", 6, None)
+    assert about["config_hash"] == config.fingerprint()
+    assert about["torch"] == torch.__version__
+    assert "classes" not in about
+    data = build_train_data(config_of(*TINY_IMAGES, f"dataset.root={write_cifar(tmp_path)}"))
+    about = build_card(config_of(*TINY_IMAGES), data).about
+    assert about["classes"][:3] == ["airplane", "automobile", "bird"]
+
+
+def test_a_style_without_normalisation_is_the_networks() -> None:
+    card = build_card(config_of("network=autodispnet_c"), data_of())
+    assert card.style == Style(flavour="dense", batch_norm=False, affine=True)
+    card = build_card(config_of("task=classification"), data_of())
+    assert card.style == Style(flavour="darts", batch_norm=True, affine=True)

@@ -1,0 +1,193 @@
+"""autodisp-export from its config to its exit codes; the files themselves have tests of their own."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+
+from autodisp import model_file
+from autodisp.build.export import build_out
+from autodisp.cells.genotype import Genotype, load
+from autodisp.cells.operations import Style
+from autodisp.cells.spaces import SPACES
+from autodisp.cli import export as program
+from autodisp.config.export import parse
+from autodisp.errors import InputError
+from autodisp.export import models
+from autodisp.model_file import card_of
+from autodisp.tasks.classification import ClassificationTask
+
+SPACE = SPACES["autodispnet"]
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("autodisp.configs.export", version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
+
+
+def composed(*overrides: str) -> Any:
+    return compose("export", overrides=list(overrides))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a search that is going."""
+    folder = tmp_path / "a run"
+    (folder / "genotypes").mkdir(parents=True)
+    Genotype(SPACE.name, SPACE.sample(1)).save(folder / "genotypes" / "epoch_0003.json")
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    task = ClassificationTask(channels=2, layers=3, classes=4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    card = card_of(task, Style("darts", affine=True), load("darts_v2"), SPACES["darts"], {})
+    torch.manual_seed(0)
+    path = tmp_path / "training" / "best.safetensors"
+    path.parent.mkdir()
+    model_file.save(path, card, card.build()[1].state_dict())
+    return path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_run_gives_cells_in_words_files_and_the_next_command(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = program.export(composed(f"run='{run}'"))
+    assert folder == run / "export"
+    assert files(folder) == ["cells.png", "cells.svg", "genotype.json"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("note: the search has not come to its end: these are the cells after epoch 3 ")
+    assert "\n".join(lines[1:4]) == load(folder / "genotype.json").in_words()
+    assert lines[-2] == f"files: {folder}/ (genotype.json, cells.svg, cells.png)"
+    assert lines[-1] == f"next:  autodisp-train genotype={folder}/genotype.json"
+
+
+def test_cells_for_images_are_trained_on_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program.export(composed("genotype=darts_v2"))
+    assert files(tmp_path) == [f"export/darts_v2/{name}" for name in ("cells.png", "cells.svg", "genotype.json")]
+    command = "next:  autodisp-train task=classification dataset.root=PATH genotype=export/darts_v2/genotype.json"
+    assert capsys.readouterr().out.splitlines()[-1] == command
+
+
+def test_files_are_replaced_only_where_asked(run: Path) -> None:
+    tree = composed(f"run='{run}'")
+    program.export(tree)
+    (run / "export" / "cells.svg").write_text("mine")
+    with pytest.raises(InputError, match=r"genotype\.json: exists already; take another folder with out="):
+        program.export(tree)
+    assert (run / "export" / "cells.svg").read_text() == "mine"
+    program.export(composed(f"run='{run}'", "overwrite=true"))
+    assert (run / "export" / "cells.svg").read_text() != "mine"
+
+
+def test_a_checkpoint_gives_a_file_and_lines_that_run_it(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = program.export(composed(f"checkpoint={checkpoint}", "format=pt2", f"out={tmp_path / 'out'}", "threads=1"))
+    assert files(folder) == ["best.pt2"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{checkpoint}: classification, ")
+    assert lines[1].startswith(f"{folder}/best.pt2: ")
+    assert "from PyTorch on random images of " in lines[1]
+    assert lines[2:4] == [
+        "    import imageio.v3 as imageio, torch",
+        f"    program = torch.export.load('{folder}/best.pt2').module()",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "folder"),
+    [
+        (["run=runs/a"], "runs/a/export"),
+        (["checkpoint=runs/b/best.safetensors"], "runs/b/export"),
+        (["genotype=runs/a/genotype.json"], "runs/a/export"),
+        (["genotype=autodispnet"], "export/autodispnet"),
+        (["genotype=autodispnet", "out=here"], "here"),
+        (["run='~/a'"], "HOME/a/export"),
+        (["run=a", "out='~/b'"], "HOME/b"),
+    ],
+)
+def test_where_files_go(overrides: list[str], folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "HOME")
+    assert build_out(parse(composed(*overrides))) == Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("format", "formats"), [("null", ("onnx", "pt2")), ("pt2", ("pt2",)), ("[pt2,onnx]", ("pt2", "onnx"))]
+)
+def test_formats(format: str, formats: tuple[str, ...]) -> None:
+    assert parse(composed("checkpoint=a", f"format={format}")).formats == formats
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ([], "nothing to export: give one of run= "),
+        (["run=a", "checkpoint=b"], "run=a: excludes checkpoint=; give one of run, checkpoint"),
+        (["checkpoint=a", "genotype=b"], "checkpoint=a: excludes genotype=; give one of checkpoint, genotype"),
+        (["checkpoint=a", "format=onxx"], "format=onxx: must be one of onnx, pt2; did you mean 'onnx'?"),
+        (["checkpoint=a", "format=[]"], "format=[]: must be one or both of onnx, pt2"),
+        (["checkpoint=a", "format=[onnx,onnx]"], "must be one or both of onnx, pt2"),
+        (["checkpoint=a", "format=[[onnx]]"], "must be one of onnx, pt2"),
+        (["checkpoint=a", "format=3"], "format=3: must be one of onnx, pt2"),
+        (["run=a", "format=onnx"], "format=onnx: must be null with run=: it is of a checkpoint's network"),
+        (["checkpoint=a", "space_file=b"], "space_file=b: must be null with checkpoint="),
+        (["run=a", "threads=0"], "threads=0: must be at least 1"),
+        (["run=a", "overwrite=perhaps"], "overwrite"),
+        (["run={a: b}"], "run: is one setting, not a section with keys"),
+        (["+dpi=3", "run=a"], "dpi: no such section or setting"),
+        (["run=absent"], "run=absent: no such folder"),
+        (["checkpoint=absent.safetensors"], "absent.safetensors: no such file"),
+        (["genotype=absent"], "genotype 'absent' is neither in the zoo"),
+        (["genotype=autodispnet", "space_file=absent.json"], "absent.json: cannot be read"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(
+    overrides: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        program.export(composed(*overrides))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert files(tmp_path) == []
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+    GlobalHydra.instance().clear()
+    monkeypatch.setattr(sys, "argv", ["autodisp-export", *arguments])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # which the program sets, and which is to be forgotten
+    try:
+        program.main()
+    except SystemExit as left:
+        return left.code
+    return 0
+
+
+def test_exit_codes(
+    checkpoint: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(monkeypatch, f"run='{run}'", "out=cells") == 0
+    capsys.readouterr()
+    assert exit_code(monkeypatch, "run=absent") == 2
+    assert capsys.readouterr().err.startswith("autodisp-export: run=absent: no such folder")
+    monkeypatch.setattr(models, "TOLERANCE", -1.0)
+    assert exit_code(monkeypatch, f"checkpoint={checkpoint}", "format=[pt2]", "out=models") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("autodisp-export: models/best.pt2: would differ from PyTorch by ")
+    assert message.count("\n") == 1
+    assert not (tmp_path / "models").exists()

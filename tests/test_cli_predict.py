@@ -1,0 +1,426 @@
+"""Predictions through the program's own function and as it is called: what is written, what is refused, exit codes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import imageio.v3 as iio
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+
+import autodisp
+from autodisp import model_file
+from autodisp.cells.genotype import load
+from autodisp.cells.operations import Style
+from autodisp.cells.spaces import SPACES
+from autodisp.cli.predict import main, predict
+from autodisp.datasets.images import read_rgb
+from autodisp.datasets.pfm import read_pfm
+from autodisp.errors import InputError
+from autodisp.prediction.inference import StereoMatcher
+from autodisp.tasks.base import Task
+from autodisp.tasks.classification import ClassificationTask
+from autodisp.tasks.disparity import DisparityTask
+
+STEREO = DisparityTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=2, max_displacement=3,
+                       head="matching", max_disparity=16)  # fmt: skip
+IMAGES = ClassificationTask(channels=1, layers=3, classes=3, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+HEIGHT, WIDTH = 21, 38
+PLAIN = ["-colour.png", "-disparity.pfm", "-disparity.png"]
+METRIC = ["-colour.png", "-depth.pfm", "-depth.png", "-disparity.pfm", "-disparity.png", "-points.ply"]
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("autodisp.configs.predict", version_base="1.3"):
+        yield
+
+
+def saved(path: Path, task: Task, genotype: str, style: Style) -> Path:
+    torch.manual_seed(0)
+    cells = load(genotype)
+    card = model_file.card_of(task, style, cells, SPACES[cells.space], {})
+    model_file.save(path, card, card.build()[1].state_dict())
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "best.safetensors"
+    return saved(path, STEREO, "autodispnet", Style("dense", affine=True))
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Path:
+    """A folder whose pairs are 1, 2 and 3."""
+    for number in (1, 2, 3):
+        put_pair(tmp_path / "rig", f"{number}.png", seed=number)
+    return tmp_path / "rig"
+
+
+def picture(seed: int, height: int = HEIGHT, width: int = WIDTH) -> npt.NDArray[np.uint8]:
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def put_pair(root: Path, name: str, *, seed: int, grey: bool = False) -> None:
+    for side, shift in (("left", 3), ("right", 0)):
+        view = picture(seed, width=WIDTH + 3)[:, shift : shift + WIDTH]
+        (root / side).mkdir(parents=True, exist_ok=True)
+        iio.imwrite(root / side / name, view[..., 1] if grey else view)
+
+
+def run(model: Path, out: Path, *overrides: str) -> list[str]:
+    return predict(compose("predict", overrides=[f"checkpoint={model}", f"out={out}", "device=cpu", *overrides]))
+
+
+def folders(rig: Path) -> list[str]:
+    return [f"left={rig / 'left'}", f"right={rig / 'right'}"]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def expected(model: Path, left: Path, right: Path) -> npt.NDArray[np.float32]:
+    matcher = autodisp.load(model)
+    assert isinstance(matcher, StereoMatcher)
+    return np.asarray(matcher(read_rgb(left), read_rgb(right))[0, 0].numpy())
+
+
+def test_a_folder_of_pairs(model: Path, rig: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(model, tmp_path / "out", *folders(rig)) == []
+    assert files(tmp_path / "out") == [f"{number}{ending}" for number in (1, 2, 3) for ending in PLAIN]
+    said = capsys.readouterr().out
+    for number in (1, 2, 3):
+        disparity = expected(model, rig / "left" / f"{number}.png", rig / "right" / f"{number}.png")
+        assert disparity.shape == (HEIGHT, WIDTH)
+        assert np.array_equal(read_pfm(tmp_path / "out" / f"{number}-disparity.pfm"), disparity)
+        stored = cv2.imread(str(tmp_path / "out" / f"{number}-disparity.png"), cv2.IMREAD_UNCHANGED)
+        assert stored is not None
+        np.testing.assert_allclose(stored / 256, disparity, atol=1 / 256)
+        assert f"{number}: {WIDTH}x{HEIGHT}, {disparity.min():.1f} to {disparity.max():.1f} px, " in said
+    assert f"3 pairs; files: {tmp_path / 'out'}/" in said
+
+
+def test_two_files(model: Path, rig: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    views = [rig / "left" / "2.png", rig / "right" / "2.png"]
+    assert run(model, tmp_path / "out", f"left={views[0]}", f"right={views[1]}", "outputs=[pfm]") == []
+    assert files(tmp_path / "out") == ["2-disparity.pfm"]
+    assert np.array_equal(read_pfm(tmp_path / "out" / "2-disparity.pfm"), expected(model, *views))
+    assert "1 pair; files: " in capsys.readouterr().out
+
+
+def test_one_folder_and_patterns(model: Path, rig: Path, tmp_path: Path) -> None:
+    assert run(model, tmp_path / "one", f"left={rig}", "outputs=[pfm]") == []
+    assert files(tmp_path / "one") == [f"left/{number}-disparity.pfm" for number in (1, 2, 3)]
+    patterns = [f"left='{rig}/left/[12].png'", f"right='{rig}/right/*.png'"]
+    problems = run(model, tmp_path / "two", *patterns, "outputs=[pfm]")
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{rig / 'right' / '3.png'}: has no left view")
+    assert files(tmp_path / "two") == ["1-disparity.pfm", "2-disparity.pfm"]
+
+
+def test_what_was_written_before_is_no_input(model: Path, rig: Path) -> None:
+    """The output folder may lie among the inputs."""
+    for _ in range(2):
+        assert run(model, rig / "predictions", f"left={rig}", "overwrite=true") == []
+    assert len(files(rig / "predictions")) == 9
+
+
+def spoil(rig: Path) -> None:
+    """2 is of two sizes, 3 is no picture, 4 and 5 have one view only, 6 is cut off."""
+    iio.imwrite(rig / "right" / "2.png", picture(7, height=HEIGHT + 2))
+    (rig / "left" / "3.png").write_bytes(b"no picture")
+    iio.imwrite(rig / "left" / "4.png", picture(4))
+    iio.imwrite(rig / "right" / "5.png", picture(5))
+    put_pair(rig, "6.png", seed=6)
+    (rig / "right" / "6.png").write_bytes((rig / "right" / "6.png").read_bytes()[:-30])
+    put_pair(rig, "7.png", seed=7)
+
+
+PROBLEMS = (
+    ("left/2.png", f"is {WIDTH}x{HEIGHT} but "),
+    ("left/3.png", "is no readable picture"),
+    ("left/4.png", "has no right view"),
+    ("right/5.png", "has no left view"),
+    ("right/6.png", "the PNG is truncated"),
+)
+
+
+def assert_problems(rig: Path, problems: list[str]) -> None:
+    """One line each, which names the file."""
+    assert len(problems) == len(PROBLEMS)
+    for name, says in PROBLEMS:
+        (line,) = [problem for problem in problems if problem.startswith((f"{rig / name}: ", f"{rig / name} is "))]
+        assert says in line
+        assert "\n" not in line
+
+
+def test_the_rest_of_a_folder_goes_on(
+    model: Path, rig: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(rig)
+    problems = run(model, tmp_path / "out", *folders(rig), "outputs=[pfm,png16]")
+    assert_problems(rig, problems)
+    assert files(tmp_path / "out") == [
+        "1-disparity.pfm", "1-disparity.png", "7-disparity.pfm", "7-disparity.png",
+    ]  # fmt: skip
+    said = capsys.readouterr()
+    assert [line.partition(": ")[2] for line in said.err.splitlines()] == problems
+    assert f"5 pairs, 5 problems (above); files: {tmp_path / 'out'}/" in said.out
+
+
+@pytest.mark.parametrize(("name", "grey"), [("a.png", True), ("a.jpg", False), ("a.webp", False), ("a.JPEG", True)])
+def test_pictures_of_any_kind(model: Path, tmp_path: Path, name: str, grey: bool) -> None:
+    put_pair(tmp_path / "rig", name, seed=1, grey=grey)
+    assert run(model, tmp_path / "out", *folders(tmp_path / "rig"), "outputs=[pfm]") == []
+    found = read_pfm(tmp_path / "out" / "a-disparity.pfm")
+    assert np.array_equal(found, expected(model, *(tmp_path / "rig" / side / name for side in ("left", "right"))))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 70), (64, 33)])
+def test_pictures_of_any_size(model: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+    for side in ("left", "right"):
+        (tmp_path / side).mkdir()
+        iio.imwrite(tmp_path / side / "a.png", picture(3, *size))
+    assert run(model, tmp_path / "out", *folders(tmp_path)) == []
+    assert read_pfm(tmp_path / "out" / "a-disparity.pfm").shape == size
+
+
+def test_a_calibration_gives_depth_and_points(model: Path, rig: Path, tmp_path: Path) -> None:
+    calibration = ["focal=100", "baseline=0.25", "doffs=1.5", "centre=[10,8]"]
+    assert run(model, tmp_path / "out", *folders(rig), *calibration) == []
+    assert files(tmp_path / "out") == [f"{number}{ending}" for number in (1, 2, 3) for ending in METRIC]
+    disparity = read_pfm(tmp_path / "out" / "1-disparity.pfm")
+    depth = read_pfm(tmp_path / "out" / "1-depth.pfm")
+    np.testing.assert_allclose(depth, 25 / (disparity.astype(np.float64) + 1.5), rtol=1e-6)
+    header, _, points = (tmp_path / "out" / "1-points.ply").read_bytes().partition(b"end_header\n")
+    assert f"element vertex {HEIGHT * WIDTH}\n".encode() in header
+    table = np.frombuffer(points, dtype=[("xyz", "<f4", 3), ("rgb", "u1", 3)])
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH].reshape(2, -1)
+    np.testing.assert_allclose(table["xyz"][:, 2], depth.ravel(), rtol=1e-6)
+    np.testing.assert_allclose(table["xyz"][:, 0], (columns - 10) * depth.ravel() / 100, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(table["xyz"][:, 1], (rows - 8) * depth.ravel() / 100, rtol=1e-5, atol=1e-7)
+    assert np.array_equal(table["rgb"].reshape(HEIGHT, WIDTH, 3), iio.imread(rig / "left" / "1.png"))
+
+
+def test_the_settings_arrive(model: Path, rig: Path, tmp_path: Path) -> None:
+    base = [*folders(rig), "outputs=[ply]", "focal=100", "baseline=0.25", "doffs=0.5"]
+    counts = []
+    disparity = expected(model, rig / "left" / "1.png", rig / "right" / "1.png")
+    limit = float(np.median(25 / (disparity + 0.5)))
+    for name, more in (("all", []), ("near", [f"max_depth={limit}"])):
+        run(model, tmp_path / name, *base, *more)
+        header = (tmp_path / name / "1-points.ply").read_bytes().partition(b"end_header")[0].decode()
+        counts.append(int(header.partition("element vertex ")[2].split()[0]))
+    assert counts[0] == disparity.size
+    assert 0 < counts[1] < counts[0]
+    colours = []
+    for number, limits in enumerate(("null", "[0,5]", "[0,50]")):
+        run(model, tmp_path / str(number), *folders(rig), "outputs=[colour]", f"colour_range={limits}")
+        colours.append((tmp_path / str(number) / "1-colour.png").read_bytes())
+    assert len(set(colours)) == 3
+
+
+def test_nothing_is_overwritten_unless_it_may_be(model: Path, rig: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "2-disparity.png").write_text("precious")
+    problems = run(model, out, *folders(rig))
+    assert problems == [
+        f"{out / '2-disparity.png'}: is there already; set overwrite=true, or write into another folder"
+    ]
+    assert (out / "2-disparity.png").read_text() == "precious"
+    assert files(out) == sorted([f"{number}{ending}" for number in (1, 3) for ending in PLAIN] + ["2-disparity.png"])
+    again = run(model, out, *folders(rig))
+    assert len(again) == 3
+    assert run(model, out, *folders(rig), "overwrite=true") == []
+    assert (out / "2-disparity.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_view_is_never_overwritten(model: Path, tmp_path: Path) -> None:
+    """A right view whose name is that of an output of the left one."""
+    left, right = tmp_path / "a.png", tmp_path / "a-disparity.png"
+    for path in (left, right):
+        iio.imwrite(path, picture(1))
+    content = right.read_bytes()
+    problems = run(model, tmp_path, f"left={left}", f"right={right}", "overwrite=true")
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{right}: is one of the views and will not be replaced")
+    assert right.read_bytes() == content
+
+
+def test_a_folder_that_cannot_be_written_to(model: Path, rig: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    problems = run(model, tmp_path / "out", *folders(rig))
+    assert len(problems) == 3
+    assert all("cannot be written" in problem or "is there already" in problem for problem in problems)
+    assert (tmp_path / "out").read_text() == "a file"
+
+
+def test_the_home_folder(model: Path, rig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    said = [f"checkpoint={model}", "left='~/rig/left'", "right='~/rig/right'", "out='~/out'", "outputs=[pfm]"]
+    assert predict(compose("predict", overrides=said)) == []
+    assert len(files(tmp_path / "out")) == 3
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["left=null"], "left=null: must be a picture, a folder, or a quoted pattern"),
+        (["left=nowhere"], "nowhere: there is no such file or folder"),
+        (["right=null", "left={rig}/left/1.png"], "is a file and right is not set"),
+        (["left={rig}/left/1.png"], "is a file but right="),
+        (["outputs=[jpeg]"], "jpeg: no such output; choose from pfm, png16, colour, depth, ply"),
+        (["outputs=[]"], "nothing: no such output"),
+        (["outputs=pfm"], "outputs: must be a list, such as [1,2]"),
+        (["outputs=[depth]"], "depth needs a calibration: set focal (in pixels) and baseline (in metres)"),
+        (["focal=100"], "baseline=None: must be given along with focal=100"),
+        (["baseline=0.5"], "baseline=0.5: must be given along with focal=None"),
+        (["focal=0", "baseline=1"], "focal=0.0: must be above 0"),
+        (["focal=nan", "baseline=1"], "focal=nan: must be above 0"),
+        (["focal=100", "baseline=-1"], "baseline=-1.0: must be above 0"),
+        (["focal=wide", "baseline=1"], "focal: Value 'wide' of type 'str' could not be converted to Float"),
+        (["focal=100", "baseline=1", "outputs=[pfm]"], "the calibration has no effect on pfm"),
+        (["doffs=3"], "doffs=3.0: must be 0 without focal and baseline"),
+        (["doffs=nan"], "doffs=nan: must be a number of pixels"),
+        (["centre=[1,2]"], "centre=[1.0, 2.0]: must be null without focal and baseline"),
+        (["focal=100", "baseline=1", "centre=[1]"], "centre=[1.0]: must be [x, y] in pixels, or null"),
+        (["focal=100", "baseline=1", "centre=[1,nan]"], "centre=nan: must be a finite number"),
+        (["max_depth=5"], "max_depth=5.0 has no effect without the output ply"),
+        (["focal=100", "baseline=1", "max_depth=0"], "max_depth=0.0: must be a positive number of metres"),
+        (["focal=100", "baseline=1", "max_depth=nan"], "max_depth=nan: must be a positive number of metres"),
+        (["colour_range=[1]"], "colour_range=[1.0]: must be [low, high] in pixels, or null"),
+        (["colour_range=[5,5]"], "the range of colours is 5.0 to 5.0: it must rise"),
+        (["colour_range=[0,nan]"], "the range of colours is 0.0 to nan: it must rise"),
+        (["colour_range=[0,5]", "outputs=[pfm]"], "the range of colours has no effect without the output colour"),
+        (["overwrite=maybe"], "overwrite: Value 'maybe' is not a valid bool"),
+        (["device=tpu"], "device=tpu: must be one of auto, cpu, cuda"),
+        (["threads=0"], "threads=0: must be at least 1, or null for all"),
+        (["checkpoint=nowhere.safetensors"], "nowhere.safetensors: no such file"),
+        (["checkpoint={rig}/left/1.png"], "1.png: no readable safetensors"),
+        (["checkpoint={images}"], "is a model for classification, but this needs one for disparity"),
+        (["+colour=3"], "colour: no such section or setting; did you mean 'colour_range'?"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_written(
+    model: Path, rig: Path, tmp_path: Path, overrides: list[str], says: str
+) -> None:
+    images = tmp_path / "images.safetensors"
+    if "{images}" in overrides[0]:
+        saved(images, IMAGES, "darts_v2", Style(affine=True))
+    said = [text.format(rig=rig, images=images) for text in overrides]
+    with pytest.raises(InputError) as caught:
+        run(model, tmp_path / "out", *folders(rig), *said)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there(model: Path, rig: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^device=cuda: this machine has no usable GPU; take device=cpu or auto$"):
+        run(model, tmp_path / "out", *folders(rig), "device=cuda")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_folder_is_refused(model: Path, tmp_path: Path) -> None:
+    for side in ("left", "right"):
+        (tmp_path / side).mkdir()
+    with pytest.raises(InputError, match=r"no picture .* is there"):
+        run(model, tmp_path / "out", *folders(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+# --- the program as it is called ---
+
+
+def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    program = "import sys; sys.argv[0] = 'autodisp-predict'; from autodisp.cli.predict import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *overrides],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_some_pairs_fail_and_the_exit_code_says_so(model: Path, rig: Path, tmp_path: Path) -> None:
+    spoil(rig)
+    done = call(tmp_path, f"checkpoint={model}", *folders(rig), "outputs=[pfm]")
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("autodisp-predict: ") for line in lines)
+    assert_problems(rig, [line.removeprefix("autodisp-predict: ") for line in lines])
+    assert files(tmp_path / "predictions") == ["1-disparity.pfm", "7-disparity.pfm"]
+    assert "1: 38x21, " in done.stdout
+
+
+def call_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> int:
+    """The exit code of the program in this process, which saves its start."""
+    GlobalHydra.instance().clear()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(sys, "argv", ["autodisp-predict", *overrides])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_all_is_well(
+    model: Path, rig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call_here(monkeypatch, tmp_path, f"checkpoint={model}", *folders(rig), "out=out", "threads=1") == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.splitlines()[-1] == "3 pairs; files: out/"
+    assert len(files(tmp_path / "out")) == 9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "rig"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["lft=a"], "lft: no such setting; `autodisp-predict --cfg job` shows all of them"),
+        ([], "left=null: must be a picture"),
+        (["left=a", "out"], "out"),
+        (["left=nowhere"], "nowhere: there is no such file or folder"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overrides: list[str],
+    says: str,
+) -> None:
+    assert call_here(monkeypatch, tmp_path, *overrides) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("autodisp-predict: ")
+    assert says in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_lists_the_settings(tmp_path: Path) -> None:
+    done = call(tmp_path, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in ("autodisp-predict", "checkpoint: null", "colour_range: null", "left=rig/left right=rig/right"):
+        assert words in done.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,456 @@
+"""Whole small trainings through the program's own functions, and the program as it is called."""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import autodisp
+from autodisp import model_file
+from autodisp.build import training as build_training
+from autodisp.cells.genotype import Genotype
+from autodisp.cells.spaces import SPACES
+from autodisp.cli.train import main, resume, train
+from autodisp.config.train import parse
+from autodisp.errors import InputError
+from autodisp.prediction.inference import StereoMatcher
+from autodisp.prediction.models import ImageClassifier
+from autodisp.run_state import Checkpoints
+from autodisp.tracking import read_json_lines
+from autodisp.training.loop import Training
+
+SMALL = (
+    "network=disparity_tiny", "dataset.length=6", "dataset.height=40", "dataset.width=72", "dataset.max_disparity=16",
+    "dataset.crop=[32,64]", "training.steps=5", "training.batch_size=2", "training.average=0.5",
+    "training.drop_path=0.2", "validation.every=2", "validation.samples=2", "optimizer.warmup_steps=2", "run.workers=0",
+)  # fmt: skip
+IMAGES = (
+    "task=classification", "network=classification_tiny", "training.steps=3", "training.batch_size=6",
+    "validation.every=2", "validation.batch_size=7", "optimizer.warmup_steps=1", "run.workers=0",
+)  # fmt: skip
+MODELS = ("best.safetensors", "last.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("autodisp.configs.train", version_base="1.3"):
+        yield
+
+
+def run(folder: Path, *overrides: str) -> Path:
+    return train(compose("train", overrides=[f"run.folder={folder}", *overrides]))
+
+
+def go_on(folder: Path, *overrides: str) -> Path:
+    said = [f"resume={folder}", *overrides]
+    return resume(compose("train", overrides=["run.folder=unused", *said]), said)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """Apart from times."""
+    found = read_json_lines(folder / "metrics.jsonl")
+    return [{name: value for name, value in record.items() if "second" not in name} for record in found]
+
+
+def assert_same_results(first: Path, second: Path) -> None:
+    assert records(first) == records(second)
+    for name in MODELS:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted training, which the tests leave as it is."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module("autodisp.configs.train", version_base="1.3"):
+        return run(tmp_path_factory.mktemp("whole") / "run", *SMALL)
+
+
+def test_what_a_training_leaves(whole: Path) -> None:
+    assert sorted(path.name for path in whole.iterdir()) == [
+        "best.safetensors", "checkpoints", "config.yaml", "last.safetensors", "metrics.jsonl", "tensorboard",
+    ]  # fmt: skip
+    assert [path.name for path in (whole / "checkpoints").iterdir()] == ["step_0005.pt"]
+    assert len(list((whole / "tensorboard").iterdir())) == 1
+    found = records(whole)
+    assert [(record["epoch"], record["step"]) for record in found] == [(0, 2), (1, 4), (2, 5)]
+    for record in found:
+        assert all(math.isfinite(value) for value in record.values())
+        assert {f"{part}/{name}" for part in ("train", "valid") for name in ("loss", "epe", "bad3", "d1")} <= set(
+            record
+        )
+
+
+def test_the_config_is_kept_resolved(whole: Path) -> None:
+    stored = OmegaConf.load(whole / "config.yaml")
+    assert "${" not in (whole / "config.yaml").read_text()
+    expected = compose("train", overrides=[f"run.folder={whole}", *SMALL])
+    assert parse(stored) == parse(expected)  # type: ignore[arg-type]
+
+
+def test_the_models_are_those_of_the_records(whole: Path) -> None:
+    found = records(whole)
+    best = min(found, key=lambda record: record["valid/epe"])
+    for name, record in (("best", best), ("last", found[-1])):
+        card, task, network = model_file.load_network(whole / f"{name}.safetensors")
+        assert (card.task, task.name) == ("disparity", "disparity")
+        assert card.about["steps"] == record["step"]
+        assert card.about["figures"] == {key: record[key] for key in record if key.startswith("valid/")}
+        assert card.about["dataset"] == "shapes3d"
+        assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
+
+
+def test_a_kept_model_gives_the_figure_of_its_record(whole: Path) -> None:
+    config = parse(OmegaConf.load(whole / "config.yaml"))  # type: ignore[arg-type]
+    matcher = autodisp.load(whole / "last.safetensors")
+    assert isinstance(matcher, StereoMatcher)
+    errors = []
+    for batch in build_training.build_train_data(config).validation:
+        errors.append((matcher(batch.left, batch.right) - batch.disparity).abs()[batch.valid].double())
+    assert torch.cat(errors).mean().item() == pytest.approx(records(whole)[-1]["valid/epe"], rel=1e-6)
+
+
+def test_what_the_console_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(tmp_path / "run", *SMALL, "training.steps=2")
+    said = capsys.readouterr().out
+    _, _, network = model_file.load_network(folder / "last.safetensors")
+    parameters = f"{sum(parameter.numel() for parameter in network.parameters()):,}"
+    assert f"run folder: {folder} · {parameters} parameters" in said
+    assert "interval 0 [1/1]  step 2 · train loss " in said
+    assert "training of disparity on shapes3d" in said
+    assert f"{records(folder)[0]['valid/epe']:.2f} px (step 2)" in said
+    assert f"files: {folder}/ (best.safetensors, last.safetensors, metrics.jsonl)" in said
+
+
+def test_one_seed_gives_one_result(tmp_path: Path, whole: Path) -> None:
+    """Whoever reads the batches, and whatever torch drew before."""
+    torch.rand(7)
+    assert_same_results(whole, run(tmp_path / "run", *SMALL, "run.workers=1"))
+
+
+def test_another_seed_gives_another_result(tmp_path: Path, whole: Path) -> None:
+    other = run(tmp_path / "run", *SMALL, "seed=1")
+    assert records(other) != records(whole)
+
+
+class Killed(BaseException):
+    """Ends a training as a signal would."""
+
+
+def killed_at_step(last: int, folder: Path, *overrides: str) -> Path:
+    """The folder of a training that died in that step."""
+    original = Training._step
+
+    def step(training: Training) -> Any:
+        if training.progress.steps == last:
+            raise Killed
+        return original(training)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "_step", step)
+        with pytest.raises(Killed):
+            run(folder, *overrides)
+    return folder
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_an_interrupted_training_goes_on(
+    tmp_path: Path, whole: Path, last: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the first interval, too, when there is nothing to go on from."""
+    folder = killed_at_step(last, tmp_path / "run", *SMALL)
+    capsys.readouterr()
+    torch.manual_seed(1234)
+    assert go_on(folder, f"run.workers={last % 2}") == folder
+    assert f"resumed at step {2 * (last // 2)} of 5" in capsys.readouterr().out
+    assert_same_results(whole, folder)
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step_0005.pt"]
+
+
+def test_killed_between_record_and_state(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of an interval without a state is written again, not twice."""
+    folder, original = tmp_path / "run", Checkpoints.save
+
+    def save(checkpoints: Checkpoints, epoch: int, state: dict[str, Any]) -> None:
+        if epoch == 4:
+            raise Killed
+        original(checkpoints, epoch, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save)
+        with pytest.raises(Killed):
+            run(folder, *SMALL)
+    assert [record["step"] for record in records(folder)] == [2, 4]
+    go_on(folder)
+    assert_same_results(whole, folder)
+
+
+def shown(folder: Path) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars("valid/epe")]
+
+
+def test_tensorboard_shows_all_of_a_resumed_training(tmp_path: Path, whole: Path) -> None:
+    folder = killed_at_step(4, tmp_path / "run", *SMALL)
+    go_on(folder)
+    assert_same_results(whole, folder)
+    assert [step for step, _ in shown(whole)] == [2, 4, 5]
+    assert shown(folder) == shown(whole)
+
+
+def test_a_finished_training_is_left_as_it_is(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", *SMALL, "training.steps=2")
+    names = ("config.yaml", "metrics.jsonl", "checkpoints/step_0002.pt", *MODELS)
+    before = {name: (folder / name).read_bytes() for name in names}
+    go_on(folder)
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert [step for step, _ in shown(folder)] == [2]
+
+
+def test_a_fine_tuning_goes_on_without_the_model_it_began_with(tmp_path: Path, whole: Path) -> None:
+    begun = tmp_path / "begun.safetensors"
+    begun.write_bytes((whole / "best.safetensors").read_bytes())
+    recipe = ["recipe=finetune", f"init={begun}", *SMALL[1:], "optimizer.learning_rate=1e-4"]
+    expected = run(tmp_path / "straight", *recipe)
+    folder = killed_at_step(3, tmp_path / "stopped", *recipe)
+    begun.unlink()
+    go_on(folder)
+    assert_same_results(expected, folder)
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (["training.steps=9"], "training.steps=9: resume="),
+        (["task=classification"], "task=classification: resume="),
+        (["+training.steps=9"], "+training.steps=9: resume="),
+        (["run.folder=elsewhere"], "run.folder=elsewhere: resume="),
+        (["run.workers=-1"], "run.workers=-1: must be at least 0"),
+    ],
+)
+def test_a_resumed_training_keeps_its_config(whole: Path, said: list[str], says: str) -> None:
+    composed = compose("train", overrides=["run.folder=unused", *(said if said[0].startswith("run") else [])])
+    composed.resume = str(whole)
+    with pytest.raises(InputError) as caught:
+        resume(composed, [f"resume={whole}", *said])
+    assert str(caught.value).startswith(says)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "its config.yaml cannot be read (FileNotFoundError); name the folder of a training"),
+        ("a: [1", "its config.yaml cannot be read"),
+        ("- 1\n- 2\n", "its config.yaml is a list; name the folder of a training"),
+        ("\x00\x01", "its config.yaml cannot be read"),
+        ("task: {name: disparity}\nalphas: 3\n", "alphas: no such section or setting"),
+        ("", "seed: Incompatible value 'None'"),
+    ],
+)
+def test_what_is_no_run_is_not_resumed(tmp_path: Path, content: str | None, says: str) -> None:
+    if content is not None:
+        (tmp_path / "config.yaml").write_text(content)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError) as caught:
+        go_on(tmp_path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["training.steps=0"], "training.steps=0"),
+        (["genotype=darts_v2"], "genotype=darts_v2: has the cells normal, reduce"),
+        (["genotype=nowhere.json"], "nowhere.json"),
+        (["init=nowhere.safetensors"], "nowhere.safetensors: no such file"),
+        (["dataset=sintel", "dataset.root=nowhere"], "dataset.root=nowhere"),
+        (["dataset.length=1", "training.batch_size=2"], "training.batch_size=2: there are 1 training samples"),
+    ],
+)
+def test_nothing_is_created_when_the_input_is_wrong(tmp_path: Path, overrides: list[str], says: str) -> None:
+    base = [] if "dataset=sintel" in overrides else list(SMALL)
+    with pytest.raises(InputError) as caught:
+        run(tmp_path / "run", *base, *overrides)
+    assert says in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    with pytest.raises(InputError, match=r"run\.folder=.* is not empty, and a run overwrites nothing"):
+        run(tmp_path, *SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_diverged_training_says_so_and_can_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Training._learn
+
+    def learn(training: Training, loss: torch.Tensor) -> None:
+        original(training, loss * (math.nan if training.progress.steps == 3 else 1.0))
+
+    monkeypatch.setattr(Training, "_learn", learn)
+    with pytest.raises(InputError, match=r"^step 3: loss nan, gradient norm .*; the step was not made"):
+        run(tmp_path / "run", *SMALL)
+    assert [record["step"] for record in records(tmp_path / "run")] == [2]
+    assert model_file.load_network(tmp_path / "run" / "best.safetensors")[0].about["steps"] == 2
+
+
+# --- other tasks, cells, starts ---
+
+
+def write_cifar10(root: Path, count: int = 20) -> Path:
+    """Images whose colour tells their class, in the binary layout."""
+    folder = root / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for name in [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]:
+        labels = np.arange(count, dtype=np.uint8) % 10
+        images = draw.integers(0, 20, (count, 3072)) + 20 * labels[:, None]
+        (folder / name).write_bytes(np.concatenate([labels[:, None], images], axis=1).astype(np.uint8).tobytes())
+    return root
+
+
+def test_a_classification_training(tmp_path: Path) -> None:
+    genotype = Genotype("s3", SPACES["s3"].sample(1))
+    genotype.save(tmp_path / "genotype.json")
+    root = write_cifar10(tmp_path / "data")
+    base = [*IMAGES, f"dataset.root={root}", f"genotype={tmp_path / 'genotype.json'}"]
+    folders = [run(tmp_path / name, *base) for name in "ab"]
+    assert_same_results(*folders)
+    found = records(folders[0])
+    assert [record["step"] for record in found] == [2, 3]
+    assert all(0 <= record["valid/accuracy"] <= 100 for record in found)
+    card, task, _ = model_file.load_network(folders[0] / "best.safetensors")
+    assert card.genotype == genotype
+    assert task.settings["classes"] == 10
+    assert task.settings["auxiliary"]
+    best = max(found, key=lambda record: record["valid/accuracy"])
+    assert card.about["steps"] == best["step"]
+    events = EventAccumulator(str(folders[0] / "tensorboard"))
+    events.Reload()
+    assert events.Tags()["images"] == []
+    classifier = autodisp.load(folders[0] / "best.safetensors")
+    assert isinstance(classifier, ImageClassifier)
+    assert classifier(torch.rand(2, 3, 32, 32)).sum(dim=1).tolist() == pytest.approx([1, 1])
+
+
+def test_classification_on_the_test_split(tmp_path: Path) -> None:
+    root = write_cifar10(tmp_path / "data")
+    folder = run(tmp_path / "run", *IMAGES, f"dataset.root={root}", "recipe=classification_small", "training.steps=2",
+                 "validation.every=1", "validation.fraction=null", "training.batch_size=5", "network.channels=2",
+                 "network.layers=3")  # fmt: skip
+    # of twenty images a share of hits is a multiple of 5 %
+    assert all(record["valid/accuracy"] % 5 == 0 for record in records(folder))
+
+
+def test_fine_tuning_starts_from_the_model(tmp_path: Path, whole: Path) -> None:
+    """With a rate of nearly nothing, and no averaging, it ends where it began."""
+    model = whole / "best.safetensors"
+    folder = run(tmp_path / "run", "recipe=finetune", f"init={model}", *SMALL[1:], "optimizer.learning_rate=1e-30",
+                 "optimizer.weight_decay=0", "training.average=null", "training.steps=1")  # fmt: skip
+    card, expected = model_file.load(model)
+    found_card, found = model_file.load(folder / "last.safetensors")
+    assert (found_card.genotype, found_card.settings) == (card.genotype, card.settings)
+    assert found_card.about["init"] == str(model)
+    moving = ("running_mean", "running_var", "num_batches_tracked")
+    for name, tensor in expected.items():
+        if not name.endswith(moving):
+            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-20)
+
+
+def test_a_frozen_stage_stays_as_it_was(tmp_path: Path, whole: Path) -> None:
+    model = whole / "best.safetensors"
+    folder = run(tmp_path / "run", *SMALL, f"init={model}", "network.stages=2", "network.frozen_stages=1",
+                 "training.steps=2")  # fmt: skip
+    _, expected = model_file.load(model)
+    _, found = model_file.load(folder / "last.safetensors")
+    for name, tensor in expected.items():
+        assert torch.equal(found[f"stages.0.{name}"], tensor), name
+    assert any(name.startswith("stages.1.") for name in found)
+
+
+# --- the program as it is called ---
+
+
+def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    program = "import sys; sys.argv[0] = 'autodisp-train'; from autodisp.cli.train import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *overrides],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_lists_groups_choices_and_settings(tmp_path: Path) -> None:
+    done = call(tmp_path, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in ("autodisp-train", "dataset: cifar10", "recipe: classification_published, ", "network: autodispnet_C",
+                  "validation:", "resume=runs/MY_TRAINING"):  # fmt: skip
+        assert words in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def call_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> int:
+    """The exit code of the program in this process, which saves its start."""
+    GlobalHydra.instance().clear()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(sys, "argv", ["autodisp-train", *overrides])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["training.setps=3"], "training.setps: no such setting"),
+        (["recipe=disparity_smal"], "recipe=disparity_smal: no such choice; did you mean recipe=disparity_small?"),
+        (["resume=nowhere"], "resume=nowhere: its config.yaml cannot be read"),
+        (["training.steps=0"], "training.steps=0: must be at least 1"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overrides: list[str],
+    says: str,
+) -> None:
+    assert call_here(monkeypatch, tmp_path, *overrides) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"autodisp-train: {says}")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_program_trains_and_goes_on(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call_here(monkeypatch, tmp_path, *SMALL, "run.folder=run", "training.steps=2") == 0
+    assert records(tmp_path / "run")[0].keys() == records(whole)[0].keys()
+    capsys.readouterr()
+    assert call_here(monkeypatch, tmp_path, "resume=run", "run.threads=1", "run.workers=0") == 0
+    assert "resumed at step 2 of 2" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -1,0 +1,101 @@
+"""autodisp.load opens a model by its form and hands out what its task needs; images come in as users have them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import autodisp
+from autodisp import model_file
+from autodisp.cells.genotype import load as load_genotype
+from autodisp.cells.operations import Style
+from autodisp.cells.spaces import SPACES
+from autodisp.errors import InputError
+from autodisp.model_file import card_of
+from autodisp.prediction import models
+from autodisp.prediction.inference import StereoMatcher
+from autodisp.prediction.models import ImageClassifier, load_stereo
+from autodisp.tasks.base import Task
+from autodisp.tasks.classification import ClassificationTask
+from autodisp.tasks.disparity import DisparityTask
+
+DISPARITY = DisparityTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=2, max_displacement=3)
+IMAGES = ClassificationTask(channels=2, layers=3, classes=4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+CLASSES = ["a", "b", "c", "d"]
+
+
+def saved(path: Path, task: Task) -> Path:
+    genotype = load_genotype("autodispnet" if task is DISPARITY else "darts_v2")
+    style = Style("dense" if task is DISPARITY else "darts", affine=True)
+    card = card_of(task, style, genotype, SPACES[genotype.space], {"classes": CLASSES} if task is IMAGES else {})
+    torch.manual_seed(0)
+    model_file.save(path, card, card.build()[1].state_dict())
+    return path
+
+
+def test_a_disparity_model_is_called_on_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "a.safetensors", DISPARITY)
+    matcher = autodisp.load(path)
+    assert isinstance(matcher, StereoMatcher)
+    left, right = torch.rand(2, 1, 3, 20, 30)
+    _, _, network = model_file.load_network(path)
+    with torch.no_grad():
+        expected = network(left, right).disparity
+    torch.testing.assert_close(matcher(left, right), expected)
+    monkeypatch.setattr(models, "SHIPPED", path)
+    torch.testing.assert_close(load_stereo()(left, right), expected)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    torch.testing.assert_close(load_stereo("~/a.safetensors")(left, right), expected)
+
+
+def test_a_classification_model_is_called_on_images(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.safetensors", IMAGES)
+    classifier = autodisp.load(str(path))
+    assert isinstance(classifier, ImageClassifier)
+    assert classifier.classes == CLASSES
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    _, _, network = model_file.load_network(path)
+    with torch.no_grad():
+        expected = network(images / 255).logits.softmax(dim=1)
+    torch.testing.assert_close(classifier(images), expected)
+    torch.testing.assert_close(classifier(images / 255), expected)
+    torch.testing.assert_close(classifier(images.numpy()), expected)
+    torch.testing.assert_close(classifier(images[0]), expected[:1])
+    with pytest.raises(InputError, match="is a model for classification, but this needs one for disparity"):
+        load_stereo(path)
+
+
+class Constant(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.zeros(len(images), 4)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (1, 32, 32), (2, 4, 8, 8), (32, 32, 3), (1, 1, 3, 8, 8)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"must be \(B, 3, H, W\) or \(3, H, W\)"):
+        ImageClassifier(Constant())(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.bool_])
+def test_other_counts_are_refused(dtype: type) -> None:
+    with pytest.raises(TypeError, match=r"must be uint8, or floating in 0\.\.1"):
+        ImageClassifier(Constant())(np.zeros((3, 8, 8), dtype))
+
+
+def test_the_result_takes_part_in_autograd() -> None:
+    result = ImageClassifier(Constant())(torch.zeros(1, 3, 8, 8))
+    weight = torch.ones(4, requires_grad=True)
+    (result * weight).sum().backward()
+    torch.testing.assert_close(weight.grad, torch.full((4,), 0.25))
+
+
+def test_a_missing_model_says_which_program_writes_it(tmp_path: Path) -> None:
+    for name, program in (
+        ("a.safetensors", "autodisp-train"),
+        ("a.onnx", "autodisp-export"),
+        ("a.pt", "autodisp-train"),
+    ):
+        with pytest.raises(InputError, match=f"{name}: no such file; {program}"):
+            autodisp.load(tmp_path / name)

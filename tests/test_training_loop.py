@@ -1,0 +1,644 @@
+"""The training loop against plain PyTorch loops, on a task of its own, which shows that it knows none."""
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autodisp.cells.cell import Cell, FoundCells
+from autodisp.cells.genotype import Genotype, load
+from autodisp.cells.operations import Style
+from autodisp.cells.spaces import SPACES
+from autodisp.datasets.samples import StereoSample
+from autodisp.errors import InputError
+from autodisp.run_state import Checkpoints
+from autodisp.tasks.base import Figure, Sums, sum_of
+from autodisp.tasks.disparity import DisparityTask
+from autodisp.training import schedules
+from autodisp.training.loop import Settings, Training
+
+NAN, INF = math.nan, math.inf
+RATE = 0.05
+
+
+class Batch(NamedTuple):
+    image: Tensor
+    target: Tensor
+    valid: Tensor
+
+
+class DenseNetwork(nn.Module):
+    """A normal and a reduction cell, then a value a pixel at half resolution; batch normalisation throughout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        cells = FoundCells(Genotype("tiny81", SPACES["tiny81"].sample(3)), style=Style(affine=True))
+        self.normal = cells.encoder_cell("normal", inputs=(3, 3), channels=2, after_reduction=False)
+        self.reduce = cells.encoder_cell("reduce", inputs=(3, 2), channels=2, after_reduction=False)
+        self.head = nn.Conv2d(2, 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        value: Tensor = self.head(self.reduce((image, self.normal((image, image), None)), None))
+        return value
+
+
+class DenseTask:
+    name = "dense"
+    kinds = ("normal", "reduce")
+
+    def __init__(self, direction: Any = "min") -> None:
+        self.figure = Figure("mse", direction)
+        self.modes: list[bool] = []
+        """Whether each loss was of an output that learns."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def build_network(self, cells: Any) -> nn.Module:
+        return DenseNetwork()
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        return (batch.image,)
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        self.modes.append(output.requires_grad)
+        return masked_mse(output, batch)
+
+    def measure(self, output: Tensor, batch: Batch) -> Sums:
+        return {"mse": sum_of((output.detach() - batch.target).square(), batch.valid)}
+
+    def constant(self, batches: Iterable[Batch]) -> float:
+        return NAN
+
+
+def masked_mse(output: Tensor, batch: Batch) -> Tensor:
+    error = torch.where(batch.valid, output - batch.target, 0.0).square()
+    return error.sum() / batch.valid.sum().clamp(min=1)
+
+
+class Batches:
+    """Batch k is a function of k; some are without truth, some spoilt."""
+
+    def __init__(self, seed: int, *, empty: Iterable[int] = (), spoilt: Iterable[int] = ()) -> None:
+        self.seed, self.empty, self.spoilt = seed, set(empty), set(spoilt)
+        self.position, self.waited = 0, 0.0
+
+    def at(self, position: int) -> Batch:
+        draw = torch.Generator().manual_seed(1000 * self.seed + position)
+        image = torch.rand(2, 3, 6, 6, generator=draw)
+        target = image.mean(dim=1, keepdim=True)[..., ::2, ::2]
+        valid = torch.rand(target.shape, generator=draw) < 0.8
+        if position in self.empty:
+            valid = torch.zeros_like(valid)
+        if position in self.spoilt:
+            target = target * NAN
+        return Batch(image, target, valid)
+
+    def next(self) -> Batch:
+        self.position += 1
+        return self.at(self.position - 1)
+
+    def seek(self, position: int) -> None:
+        self.position = position
+
+
+class Listener:
+    """Who was told what; copies of the weights after every step."""
+
+    def __init__(self) -> None:
+        self.training: Training | None = None
+        self.steps: list[tuple[int, int]] = []
+        self.shown: list[Mapping[str, float]] = []
+        self.records: list[dict[str, Any]] = []
+        self.best: list[bool] = []
+        self.weights: list[list[Tensor]] = []
+
+    def step(self, interval: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
+        self.steps.append((interval, step))
+        self.shown.append(figures())
+        assert self.training is not None
+        self.weights.append(copies(self.training.network.parameters()))
+
+    def interval(self, record: dict[str, Any], *, best: bool) -> None:
+        self.records.append(record)
+        self.best.append(best)
+
+
+def copies(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in tensors]
+
+
+def same(first: Iterable[Tensor], second: Iterable[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def optimizer_of(name: str, network: nn.Module, rate: float = RATE) -> torch.optim.Optimizer:
+    if name == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=0.01)
+    return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01)
+
+
+def make(
+    folder: Path,
+    *,
+    optimizer: str = "adamw",
+    factor: schedules.Factor | None = None,
+    stream: Batches | None = None,
+    validation: Iterable[Any] | None = None,
+    task: Any = None,
+    network: nn.Module | None = None,
+    average: float | None = None,
+    before_step: Callable[[int], None] | None = None,
+    **settings: Any,
+) -> tuple[Training, Listener]:
+    torch.manual_seed(0)
+    network = network or DenseNetwork()
+    chosen = optimizer_of(optimizer, network)
+    listener = Listener()
+    training = Training(
+        task or DenseTask(),
+        network,
+        stream=stream or Batches(1),
+        validation=[Batches(2).at(0), Batches(2).at(1)] if validation is None else validation,
+        optimizer=chosen,
+        schedule=torch.optim.lr_scheduler.LambdaLR(chosen, factor or schedules.constant()),
+        settings=Settings(**{"steps": 6, "validate_every": 3, **settings}),
+        checkpoints=Checkpoints(folder / "checkpoints", unit="step"),
+        average=average,
+        before_step=before_step,
+    )
+    listener.training = training
+    return training, listener
+
+
+def by_hand(
+    steps: int, *, optimizer: str, clip: float, factor: schedules.Factor, dtype: torch.dtype | None = None
+) -> tuple[nn.Module, list[float]]:
+    """The plainest loop: network and losses."""
+    torch.manual_seed(0)
+    network = DenseNetwork()
+    chosen = optimizer_of(optimizer, network)
+    network.train()
+    losses = []
+    for step in range(steps):
+        chosen.param_groups[0]["lr"] = RATE * factor(step)
+        batch = Batches(1).at(step)
+        # channels_last changes no value, but the order in which convolutions add up
+        image = batch.image.to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+            loss = masked_mse(network(image), batch)
+        chosen.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+        if norm > clip:
+            torch._foreach_mul_(gradients, clip / (norm + 1e-6))
+        chosen.step()
+        losses.append(loss.item())
+    return network, losses
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("clip", [0.05, INF])
+@pytest.mark.parametrize(
+    "factor",
+    [
+        schedules.constant(),
+        schedules.cosine(7, floor=0.1),
+        schedules.milestones([2, 5]),
+        schedules.warmed_up(schedules.cosine(7), 3),
+    ],
+    ids=["constant", "cosine", "milestones", "warm-up"],
+)
+def test_the_weights_are_those_of_a_plain_loop(
+    tmp_path: Path, optimizer: str, clip: float, factor: schedules.Factor
+) -> None:
+    training, listener = make(tmp_path, optimizer=optimizer, clip=clip, factor=factor, steps=7, validate_every=3)
+    training.run(listener)
+    network, losses = by_hand(7, optimizer=optimizer, clip=clip, factor=factor)
+    assert same(training.network.state_dict().values(), network.state_dict().values())
+    means = [math.fsum(losses[start : start + 3]) / len(losses[start : start + 3]) for start in (0, 3, 6)]
+    assert [record["train/loss"] for record in listener.records] == pytest.approx(means)
+    assert [record["learning_rate"] for record in listener.records] == [RATE * factor(step) for step in (2, 5, 6)]
+
+
+def test_clipping_bites(tmp_path: Path) -> None:
+    results = [by_hand(3, optimizer="sgd", clip=clip, factor=schedules.constant())[0] for clip in (0.05, INF)]
+    assert not same(results[0].parameters(), results[1].parameters())
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9])
+def test_the_average_is_exponential(tmp_path: Path, decay: float) -> None:
+    """It begins with the weights after the first step: d^(n-1) w_1 + (1 - d) sum over k from 2 to n of d^(n-k) w_k."""
+    training, listener = make(tmp_path, average=decay, steps=5, validate_every=2)
+    training.run(listener)
+    assert training.average is not None
+    weights, count = listener.weights, len(listener.weights)
+    shares = [decay ** (count - 1), *((1 - decay) * decay ** (count - k) for k in range(2, count + 1))]
+    assert math.fsum(shares) == pytest.approx(1)
+    for index, found in enumerate(training.average.module.parameters()):
+        expected = sum(share * one[index].double() for share, one in zip(shares, weights, strict=True))
+        assert isinstance(expected, Tensor)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-7)
+    assert same(training.average.module.buffers(), training.network.buffers()), "statistics are copied, not averaged"
+    assert not same(training.average.module.parameters(), training.network.parameters())
+
+
+def test_the_average_is_what_is_judged(tmp_path: Path) -> None:
+    training, listener = make(tmp_path, average=0.9)
+    training.run(listener)
+    assert training.average is not None
+    assert training.judged is training.average.module
+    found = training.validate()["mse"]
+    sums = torch.zeros(2, dtype=torch.float64)
+    training.judged.eval()
+    for batch in training.validation:
+        sums += DenseTask().measure(training.judged(batch.image), batch)["mse"]
+    assert found == pytest.approx((sums[0] / sums[1]).item())
+    assert listener.records[-1]["valid/mse"] == found
+    training.average = None
+    assert training.judged is training.network
+    assert training.validate()["mse"] != found
+
+
+def test_the_average_does_not_touch_the_training(tmp_path: Path) -> None:
+    plain, listener = make(tmp_path / "a", drop_path=0.3)
+    plain.run(listener)
+    averaged, listener = make(tmp_path / "b", average=0.9, drop_path=0.3)
+    averaged.run(listener)
+    assert same(plain.network.state_dict().values(), averaged.network.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "ends"),
+    [(7, 3, [3, 6, 7]), (6, 3, [3, 6]), (2, 5, [2]), (3, 1, [1, 2, 3]), (1, 1, [1])],
+)
+def test_the_last_interval_may_be_shorter(tmp_path: Path, steps: int, every: int, ends: list[int]) -> None:
+    training, listener = make(tmp_path, steps=steps, validate_every=every)
+    last = training.run(listener)
+    assert [record["step"] for record in listener.records] == ends
+    assert [record["epoch"] for record in listener.records] == list(range(len(ends)))
+    assert training.settings.intervals == len(ends)
+    assert listener.steps == [(step // every, step % every) for step in range(steps)]
+    assert last == listener.records[-1]
+    assert training.checkpoints.epochs() == [steps]
+    assert training.stream.position == steps
+
+
+def test_a_record_holds_what_was_measured(tmp_path: Path) -> None:
+    training, listener = make(tmp_path)
+    training.run(listener)
+    assert set(listener.records[0]) == {
+        "epoch", "step", "learning_rate", "train/loss", "train/mse", "valid/loss", "valid/mse", "seconds",
+        "seconds_waiting", "seconds_training", "steps_per_second",
+    }  # fmt: skip
+    assert listener.shown[2] == {
+        "loss": pytest.approx(listener.records[0]["train/loss"]),
+        "mse": pytest.approx(listener.records[0]["train/mse"]),
+    }
+    assert listener.shown[3] != listener.shown[2], "an interval begins with nothing"
+
+
+@pytest.mark.parametrize(
+    ("direction", "values", "best"),
+    [
+        ("min", [3.0, 2.0, 2.0, 4.0, 1.0], [True, True, False, False, True]),
+        ("max", [3.0, 2.0, 3.0, 4.0, 1.0], [True, False, False, True, False]),
+        ("min", [NAN, 5.0, NAN, 6.0, 4.0], [False, True, False, False, True]),
+        ("max", [NAN, NAN, -2.0, NAN, -3.0], [False, False, True, False, False]),
+        ("min", [INF, 7.0, INF, NAN, 7.0], [True, True, False, False, False]),
+        ("min", [NAN, NAN, NAN, NAN, NAN], [False] * 5),
+    ],
+)
+def test_the_best_is_kept_by_the_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direction: str, values: list[float], best: list[bool]
+) -> None:
+    given = iter(values)
+    monkeypatch.setattr(Training, "validate", lambda training: {"loss": 0.0, "mse": next(given)})
+    training, listener = make(tmp_path, task=DenseTask(direction), steps=10, validate_every=2)
+    training.run(listener)
+    assert listener.best == best
+    at = max((place for place, flag in enumerate(best) if flag), default=None)
+    progress = training.progress
+    assert progress.best_step == (0 if at is None else 2 * (at + 1))
+    assert progress.best == pytest.approx(NAN if at is None else values[at], nan_ok=True)
+
+
+def test_the_best_survives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = []
+    for values, steps in (([3.0, 2.0], 4), ([2.5, 1.0], 8)):
+        given = iter(values)
+        monkeypatch.setattr(Training, "validate", lambda training, given=given: {"loss": 0.0, "mse": next(given)})
+        training, listener = make(tmp_path, steps=steps, validate_every=2)
+        training.resume()
+        training.run(listener)
+        flags.append(listener.best)
+    assert flags == [[True, True], [False, True]]
+
+
+def test_drop_path_grows_with_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    original = Cell.forward
+
+    def spy(cell: Cell, inputs: Any, weights: Any) -> Tensor:
+        if cell.kind == "normal" and cell.training:
+            seen.append(cell.drop_probability)
+        return original(cell, inputs, weights)
+
+    monkeypatch.setattr(Cell, "forward", spy)
+    training, listener = make(tmp_path, steps=5, validate_every=2, drop_path=0.4, average=0.9)
+    training.run(listener)
+    assert seen == pytest.approx([0.4 * step / 5 for step in range(5)])
+
+
+def test_what_a_recipe_varies_is_told_the_steps_done(tmp_path: Path) -> None:
+    told: list[int] = []
+    training, listener = make(tmp_path, steps=5, validate_every=2, before_step=told.append)
+    training.run(listener)
+    assert told == [0, 1, 2, 3, 4]
+
+
+def test_bfloat16_is_of_forward_and_loss(tmp_path: Path) -> None:
+    training, listener = make(tmp_path, precision="bfloat16", optimizer="sgd", steps=4, validate_every=4)
+    training.run(listener)
+    factor = schedules.constant()
+    network, losses = by_hand(4, optimizer="sgd", clip=INF, factor=factor, dtype=torch.bfloat16)
+    exact, exact_losses = by_hand(4, optimizer="sgd", clip=INF, factor=factor)
+    assert same(training.network.state_dict().values(), network.state_dict().values())
+    assert not same(network.parameters(), exact.parameters())
+    assert {weight.dtype for weight in training.network.parameters()} == {torch.float32}
+    assert listener.records[0]["train/loss"] == pytest.approx(math.fsum(losses) / 4)
+    assert losses[0] == pytest.approx(exact_losses[0], rel=0.05)
+
+
+def test_validation_takes_its_loss_in_the_precision_of_the_training(tmp_path: Path) -> None:
+    """Autocast keeps a cross-entropy in float32; on bfloat16 scores alone it would be one of 8 bits."""
+
+    class Scores(DenseTask):
+        def loss(self, output: Tensor, batch: Batch) -> Tensor:
+            self.modes.append(torch.is_autocast_enabled("cpu"))
+            return nn.functional.cross_entropy(output.flatten(1), torch.zeros(len(output), dtype=torch.long))
+
+    task = Scores()
+    training, listener = make(tmp_path, task=task, precision="bfloat16", steps=1, validate_every=1)
+    training.run(listener)
+    assert task.modes == [True] * 3
+
+
+def test_a_float16_step_that_overflows_is_left_out(tmp_path: Path) -> None:
+    """The first one, before which a schedule of torch must not step without saying so."""
+    overflowing = iter([True])
+
+    class Overflowing(DenseTask):
+        def loss(self, output: Tensor, batch: Batch) -> Tensor:
+            if output.requires_grad and next(overflowing, False):
+                output.register_hook(lambda gradient: gradient * INF)  # type: ignore[no-untyped-call]
+            return super().loss(output, batch)
+
+    training, listener = make(tmp_path, task=Overflowing(), precision="float16", steps=16, validate_every=16)
+    start, scale = copies(training.network.parameters()), training.scaler.get_scale()
+    training.run(listener)
+    assert same(listener.weights[0], start)
+    assert not same(listener.weights[-1], start), "the scale was halved until the gradients fitted"
+    assert training.scaler.get_scale() <= scale / 2
+    assert all(weight.isfinite().all() for weight in listener.weights[-1])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_loss_that_is_no_number_stops_before_the_update(tmp_path: Path, optimizer: str) -> None:
+    training, listener = make(tmp_path, stream=Batches(1, spoilt=[4]), optimizer=optimizer, average=0.9, clip=0.5)
+    with pytest.raises(InputError) as caught:
+        training.run(listener)
+    says = str(caught.value)
+    assert says.startswith("step 4: loss nan")
+    assert f"optimizer.learning_rate ({RATE:g} now)" in says
+    assert "\n" not in says
+    assert len(listener.weights) == 4
+    assert same(training.network.parameters(), listener.weights[-1])
+    assert training.progress.steps == 4
+    assert training.checkpoints.epochs() == [3]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gradient_that_is_no_number_stops_too(tmp_path: Path, precision: str) -> None:
+    class Steep(DenseTask):
+        def loss(self, output: Tensor, batch: Batch) -> Tensor:
+            output.register_hook(lambda gradient: gradient * INF)  # type: ignore[no-untyped-call]
+            return super().loss(output, batch)
+
+    training, listener = make(tmp_path, task=Steep(), precision=precision)
+    start = copies(training.network.parameters())
+    with pytest.raises(InputError, match=r"^step 0: loss \d[^,]*, gradient norm (inf|nan); the step was not made\. "):
+        training.run(listener)
+    assert same(training.network.parameters(), start)
+
+
+@pytest.mark.parametrize("training_mode", [True, False])
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_validating_changes_nothing(tmp_path: Path, training_mode: bool, average: float | None) -> None:
+    task = DenseTask()
+    training, listener = make(tmp_path, task=task, average=average, drop_path=0.5)
+    training.run_interval(listener)
+    training.judged.train(training_mode)
+    before, random = copies(training.judged.state_dict().values()), torch.get_rng_state()
+    modes: list[bool] = []
+    handle = training.judged.register_forward_hook(lambda module, *_: modes.append(module.training))
+    task.modes.clear()
+    first = training.validate()
+    assert first == training.validate()
+    handle.remove()
+    assert modes == [False] * 4
+    assert task.modes == [False] * 4
+    assert training.judged.training == training_mode
+    assert all(module.training == training_mode for module in training.judged.modules())
+    assert same(training.judged.state_dict().values(), before)
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_validation_that_fails_leaves_the_mode(tmp_path: Path) -> None:
+    def unreadable() -> Iterable[Batch]:
+        yield Batches(2).at(0)
+        raise InputError("x.png: damaged")
+
+    training, _ = make(tmp_path, validation=unreadable())
+    training.network.train()
+    with pytest.raises(InputError, match="damaged"):
+        training.validate()
+    assert training.network.training
+
+
+def test_figures_are_pooled_over_what_counts(tmp_path: Path) -> None:
+    few = Batches(2).at(0)
+    few = few._replace(valid=few.valid & (torch.arange(few.valid.numel()).view(few.valid.shape) < 2))
+    empty = Batches(2, empty=[1]).at(1)
+    batches = [few, empty, Batches(2).at(2)]
+    training, _ = make(tmp_path, validation=batches)
+    found = training.validate()
+    training.network.eval()
+    with torch.no_grad():
+        outputs = [training.network(batch.image) for batch in batches]
+    pairs = list(zip(outputs, batches, strict=True))
+    errors = torch.cat([(output - batch.target)[batch.valid].square() for output, batch in pairs])
+    assert found["mse"] == pytest.approx(errors.double().mean().item(), rel=1e-5)
+    losses = [masked_mse(*pair).item() for pair in pairs if pair[1].valid.any()]
+    assert found["loss"] == pytest.approx(math.fsum(losses) / 2), "a batch without truth has no loss, not one of zero"
+
+
+def everything(training: Training) -> dict[str, Any]:
+    state = copy.deepcopy(training.state.capture())
+    progress = state["progress"]
+    progress["record"] = untimed(progress["record"])
+    return state
+
+
+def untimed(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if "second" not in name}
+
+
+def assert_equal(first: Any, second: Any, where: str = "state") -> None:
+    assert type(first) is type(second), where
+    if isinstance(first, Tensor):
+        assert torch.equal(first, second), where
+    elif isinstance(first, Mapping):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_equal(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for index, pair in enumerate(zip(first, second, strict=True)):
+            assert_equal(*pair, f"{where}[{index}]")
+    else:
+        assert first == second or (first != first and second != second), where
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize(("average", "precision"), [(0.9, "float32"), (None, "float16")])
+def test_a_resumed_training_is_the_uninterrupted_one(
+    tmp_path: Path, optimizer: str, average: float | None, precision: str
+) -> None:
+    options: dict[str, Any] = {
+        "optimizer": optimizer,
+        "average": average,
+        "precision": precision,
+        "drop_path": 0.4,
+        "clip": 0.5,
+        "factor": schedules.warmed_up(schedules.cosine(6), 2),
+    }
+    straight, expected = make(tmp_path / "straight", **options)
+    straight.run(expected)
+
+    stopped, first = make(tmp_path / "stopped", stream=Batches(1, spoilt=[4]), **options)
+    with pytest.raises(InputError):
+        stopped.run(first)
+    torch.manual_seed(77)
+    resumed, second = make(tmp_path / "stopped", **options)
+    torch.rand(5)
+    assert resumed.resume() == 3
+    assert resumed.progress.steps == 3
+    resumed.run(second)
+    assert_equal(everything(straight), everything(resumed))
+    assert [untimed(record) for record in [*first.records, *second.records]] == [
+        untimed(record) for record in expected.records
+    ]
+    assert resumed.checkpoints.epochs() == [6]
+
+
+def test_a_finished_training_has_nothing_to_do(tmp_path: Path) -> None:
+    training, listener = make(tmp_path)
+    last = training.run(listener)
+    again, listener = make(tmp_path)
+    assert again.resume() == 6
+    assert again.run(listener) == last
+    assert listener.steps == []
+
+
+def test_the_newest_of_two_states_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training may die after the new one is written and before the old one is gone."""
+    monkeypatch.setattr(Checkpoints, "keep_only", lambda checkpoints, steps: None)
+    training, listener = make(tmp_path)
+    training.run(listener)
+    assert training.checkpoints.epochs() == [3, 6]
+    again, _ = make(tmp_path)
+    assert again.resume() == 6
+
+
+def test_a_network_that_was_evaluated_is_trained_in_training_mode(tmp_path: Path) -> None:
+    training, listener = make(tmp_path)
+    training.network.eval()
+    training.run(listener)
+    expected, listener = make(tmp_path / "other")
+    expected.run(listener)
+    assert same(training.network.state_dict().values(), expected.network.state_dict().values())
+
+
+def test_without_a_state_a_training_begins(tmp_path: Path) -> None:
+    training, _ = make(tmp_path)
+    start = everything(training)
+    assert training.resume() == 0
+    assert_equal(start, everything(training))
+
+
+def stereo(seed: int, *, truth: bool = True) -> StereoSample:
+    draw = torch.Generator().manual_seed(seed)
+    views = torch.rand(2, 1, 3, 32, 32, generator=draw)
+    disparity = 8 * torch.rand(1, 1, 32, 32, generator=draw)
+    nowhere = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
+    valid = ~nowhere if truth else nowhere
+    return StereoSample(views[0], views[1], torch.where(valid, disparity, NAN), valid, nowhere, nowhere)
+
+
+class Frames(Batches):
+    def at(self, position: int) -> Any:
+        return stereo(1000 * self.seed + position, truth=position not in self.empty)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("empty", [0, 2])
+@pytest.mark.parametrize("head", ["regression", "matching"])
+def test_a_batch_without_a_valid_pixel_adds_nothing(tmp_path: Path, optimizer: str, empty: int, head: Any) -> None:
+    """Neither to weights (momentum and weight decay would move them), nor to optimizer, average and figures."""
+    task = DisparityTask(channels=2, stem_scale=1, encoder_cells=2, decoder_cells=2, max_displacement=2, head=head,
+                         max_disparity=16)  # fmt: skip
+    torch.manual_seed(0)
+    network = task.build_network(FoundCells(load("autodispnet"), style=Style("dense", affine=True)))
+    stream = Frames(1, empty=[empty])
+    states = []
+
+    class Watching(Listener):
+        def step(self, interval: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
+            super().step(interval, step, figures)
+            states.append(of(training))
+
+    def of(training: Training) -> dict[str, Any]:
+        assert training.average is not None
+        optimizer_state = copy.deepcopy(training.optimizer.state_dict()["state"])
+        average = copy.deepcopy(training.average.state_dict())
+        return {"weights": copies(training.network.parameters()), "optimizer": optimizer_state, "average": average}
+
+    training, _ = make(
+        tmp_path, task=task, network=network, stream=stream, optimizer=optimizer, average=0.9, steps=4,
+        validate_every=4, validation=[stereo(5, truth=False), stereo(6)], factor=schedules.cosine(4),
+    )  # fmt: skip
+    states.append(of(training))
+    listener = Watching()
+    listener.training = training
+    training.run(listener)
+    for step in range(4):
+        if step == empty:
+            assert_equal(states[step], states[step + 1])
+        else:
+            assert not same(states[step]["weights"], states[step + 1]["weights"])
+    assert training.progress.steps == stream.position == 4
+    assert training.optimizer.param_groups[0]["lr"] == 0, "the schedule counts every step"
+    record = listener.records[0]
+    for name in ("train/loss", "train/epe", "valid/loss", "valid/epe"):
+        assert math.isfinite(record[name])
+    assert record["train/loss"] > 0
+    training.validation = [stereo(6)]
+    assert training.validate() == {key[6:]: record[key] for key in record if key.startswith("valid/")}
