@@ -12,9 +12,9 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/autodisp-search experiment=demo
 
-# One thread: operations as small as the tests' are slower on two, and much slower on two beside another program.
+# One thread a process: operations as small as the tests' are slower on two. A file's tests share what they made.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
