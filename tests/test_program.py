@@ -34,6 +34,7 @@ def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
         (["task=classification", "dataset=sintel"], "dataset=sintel does not fit task=classification"),
         (["search.epoch=3"], "search.epoch: no such setting"),
         (["search.epochs"], "search.epochs"),
+        (["dataset=null"], "dataset=null: a group needs one of its choices; `autodisp-search --help` lists them"),
         (["a b=c d"], "'a b=c d' cannot be read as a setting"),
         (["search.batch_size=300"], "search.batch_size=300: the smaller half of the training split has 200 samples"),
     ],

@@ -31,6 +31,13 @@ def run_program(hydra_main: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             print(f"{program_name()}: interrupted", file=sys.stderr)  # noqa: T201
             sys.exit(INTERRUPTED)
+        except ValueError as error:
+            # Hydra's own, of group=null
+            if not str(error).startswith("Config group override must be"):
+                raise
+            given = next((text for text in sys.argv[1:] if text.lower().endswith(("=null", "=none"))), "a group=null")
+            help_text = f"`{program_name()} --help` lists them"
+            raise InputError(f"{given}: a group needs one of its choices; {help_text}") from None
 
 
 @contextmanager
