@@ -1,5 +1,6 @@
 """autodisp-train: trains a network of found cells in full and leaves the model in a run folder."""
 
+import shlex
 from pathlib import Path
 
 import hydra
@@ -115,9 +116,25 @@ def show_summary(config: TrainConfig, parts: TrainParts, folder: Path) -> None:
     console.print(table)
     for line in (
         f"files: {folder}/ (best.safetensors, last.safetensors, metrics.jsonl)",
-        f"next:  tensorboard --logdir {folder}/tensorboard",
+        f"look:  tensorboard --logdir {folder}/tensorboard",
+        *(
+            f"{word}  {command}"
+            for word, command in zip(("next:", "      "), next_commands(config, folder), strict=False)
+        ),
     ):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def next_commands(config: TrainConfig, folder: Path) -> list[str]:
+    """What a trained model is good for."""
+    checkpoint = f"checkpoint={folder}/best.safetensors"
+    words = ["autodisp-evaluate", checkpoint, f"dataset={config.dataset.name}"]
+    if getattr(config.dataset, "root", None) is not None:
+        words.append(f"dataset.root={config.dataset.root}")
+    commands = [shlex.join(words)]
+    if config.task.name == "disparity":
+        commands.append(shlex.join(["autodisp-predict", checkpoint, "left=left.png", "right=right.png"]))
+    return commands
 
 
 def main() -> None:
