@@ -117,10 +117,7 @@ def show_summary(config: TrainConfig, parts: TrainParts, folder: Path) -> None:
     for line in (
         f"files: {folder}/ (best.safetensors, last.safetensors, metrics.jsonl)",
         f"look:  tensorboard --logdir {folder}/tensorboard",
-        *(
-            f"{word}  {command}"
-            for word, command in zip(("next:", "      "), next_commands(config, folder), strict=False)
-        ),
+        *(f"next:  {command}" for command in next_commands(config, folder)),
     ):
         console.print(line, markup=False, soft_wrap=True)
 
