@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 import autodisp
 from autodisp import model_file
+from autodisp.build.data import SHAPES3D_TEST_SEED
 from autodisp.cells.genotype import load as load_genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
+from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.errors import InputError
 from autodisp.model_file import card_of
 from autodisp.prediction import models
@@ -99,3 +101,17 @@ def test_a_missing_model_says_which_program_writes_it(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=f"{name}: no such file; {program}"):
             autodisp.load(tmp_path / name)
+
+
+def test_the_shipped_network_is_small_free_of_foreign_data_and_matches() -> None:
+    assert models.SHIPPED.stat().st_size < 5_000_000
+    card, _ = model_file.load(models.SHIPPED)
+    assert (card.task, card.about["dataset"], card.about["init"]) == ("disparity", "shapes3d", None)
+    matcher = autodisp.load()
+    held_out = Shapes3D(length=2, seed=SHAPES3D_TEST_SEED, height=192, width=384, max_disparity=96)
+    errors, constant = [], []
+    for sample in (held_out[0], held_out[1]):
+        disparity = matcher(sample.left, sample.right)
+        errors.append(float((disparity[0] - sample.disparity).abs().mean()))
+        constant.append(float((sample.disparity - sample.disparity.median()).abs().mean()))
+    assert np.mean(errors) < np.mean(constant) / 3
