@@ -46,6 +46,17 @@ class Positioned(Protocol):
         ...
 
 
+class BatchStream(Positioned, Protocol):
+    """An endless sequence of batches that a loop reads."""
+
+    waited: float
+    """Seconds spent in ``next`` so far."""
+
+    def next(self) -> Any:
+        """The next batch."""
+        ...
+
+
 @dataclass
 class Progress:
     """How far a search is and what it has learnt about itself."""

@@ -18,7 +18,7 @@ from autodisp.cells.cell import set_drop_path
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import PARAMETER_FREE
 from autodisp.errors import InputError
-from autodisp.run_state import Checkpoints, Progress, RunState
+from autodisp.run_state import BatchStream, Checkpoints, Progress, RunState
 from autodisp.search.bilevel import Order, alpha_gradient, first_order, momentum_buffers_of
 from autodisp.search.curvature import curvature, frozen_statistics, preserved_rng
 from autodisp.search.regularization import Regularization, RollBack, Stop
@@ -28,28 +28,8 @@ from autodisp.tasks.base import Sums, means, pool
 Record = dict[str, Any]
 
 
-class BatchStream(Protocol):
-    """An endless sequence of batches that knows its position."""
-
-    waited: float
-    """Seconds spent in ``next`` so far."""
-
-    @property
-    def position(self) -> int:
-        """Batches consumed."""
-        ...
-
-    def next(self) -> Any:
-        """The next batch."""
-        ...
-
-    def seek(self, position: int) -> None:
-        """Goes on from there."""
-        ...
-
-
 class Observer(Protocol):
-    """Who is told of the search; see ``autodisp.tracking`` and ``autodisp.run_folder``."""
+    """Who is told of the search; see ``autodisp.tracking`` and ``autodisp.report.search_folder``."""
 
     def step(self, epoch: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
         """A step is done; the figures cost a synchronisation, so they are computed only when shown."""

@@ -21,30 +21,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from autodisp.cells.cell import set_drop_path
 from autodisp.errors import InputError
-from autodisp.run_state import Checkpoints, RunState
+from autodisp.run_state import BatchStream, Checkpoints, RunState
 from autodisp.tasks.base import Sums, Task, means, move, pool
 
 Record = dict[str, Any]
-
-
-class BatchStream(Protocol):
-    """An endless sequence of batches that knows its position."""
-
-    waited: float
-    """Seconds spent in ``next`` so far."""
-
-    @property
-    def position(self) -> int:
-        """Batches consumed."""
-        ...
-
-    def next(self) -> Any:
-        """The next batch."""
-        ...
-
-    def seek(self, position: int) -> None:
-        """Goes on from there."""
-        ...
 
 
 class Observer(Protocol):
