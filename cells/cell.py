@@ -7,11 +7,12 @@ edges, and concatenates all nodes. What stands on the edges is the factory's bus
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from autodisp.cells.folded import Source, mixed_node
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.mixed import Edge, MixedOperation
 from autodisp.cells.operations import FactorizedReduction, Style, convolution, transposed_convolution
@@ -177,18 +178,29 @@ class Cell(BaseCell):
             (B, outputs, H, W).
         """
         states = [prepare(x) for prepare, x in zip(self.prepare, inputs, strict=True)]
-        rows = [None] * len(self.edges) if weights is None else weights[self.kind].unbind()
         drop = self.drop_probability if self.training else 0.0
-        position = 0
+        nodes = self._single(states, drop) if weights is None else self._mixed(states, weights[self.kind], drop)
+        return torch.cat(nodes, dim=1)
+
+    def _single(self, states: list[Tensor], drop: float) -> list[Tensor]:
+        """The nodes where an edge is one operation."""
+        edges = iter(self.edges)
         for sources in self.sources:
-            total: Tensor | None = None
-            for source in sources:
-                y = self.edges[position](states[source], rows[position], drop)
-                total = y if total is None else total + y
-                position += 1
-            assert total is not None
-            states.append(total)
-        return torch.cat(states[len(self.prepare) :], dim=1)
+            incoming = [edge(states[source], None, drop) for source, edge in zip(sources, edges, strict=False)]
+            states = [*states, sum(incoming[1:], start=incoming[0])]
+        return states[len(self.prepare) :]
+
+    def _mixed(self, states: list[Tensor], weights: Tensor, drop: float) -> list[Tensor]:
+        """The nodes where an edge is all of its operations, weighted by its row."""
+        edges: Any = self.edges
+        rows = zip(edges, weights.unbind(), strict=True)
+        known, nodes = [Source(x) for x in states], []
+        for sources in self.sources:
+            incoming = zip(sources, rows, strict=False)
+            checked = [(edge, known[source], edge.checked(row)) for source, (edge, row) in incoming]
+            nodes.append(mixed_node(checked, drop))
+            known.append(Source(nodes[-1]))
+        return nodes
 
 
 def _halve(inputs: int, outputs: int, style: Style) -> nn.Module:

@@ -1,21 +1,12 @@
-"""The mixed operation of DARTS: an edge as the weighted sum of its candidate operations (Liu et al. 2019, eq. 2)."""
+"""What stands on an edge: all candidate operations, weighted (Liu et al. 2019, eq. 2), or the one that was found."""
 
-import torch
+from collections.abc import Sequence
+from dataclasses import replace
+
 from torch import Tensor, nn
 
-from autodisp.cells.operations import Style, Zero, build_operation
-
-
-def drop_path(x: Tensor, probability: float) -> Tensor:
-    """Zeroes whole samples with that probability and rescales the others (Larsson et al. 2017).
-
-    Args:
-        x: (B, C, H, W).
-        probability: 0 <= p < 1, of losing a sample's path.
-    """
-    keep = 1.0 - probability
-    kept = torch.empty((x.shape[0], 1, 1, 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
-    return x * (kept / keep)
+from autodisp.cells.folded import Block, Source, blocks_of, mixed_node
+from autodisp.cells.operations import Style, build_operation, drop_path
 
 
 class Edge(nn.Module):
@@ -34,26 +25,31 @@ class Edge(nn.Module):
 
 
 class MixedOperation(nn.Module):
-    """All candidate operations of one edge, weighted.
+    """All candidate operations of one edge: sum_o w_o o(x).
 
-    Pooling is followed by batch normalisation without scale and shift, where the style normalises at all.
+    Pooling is followed by batch normalisation without scale and shift, where the style normalises at all. Each batch
+    is normalised by itself in either mode: a supernet's running statistics would say nothing of a found cell, and
+    nothing reads them.
     """
 
     def __init__(self, operations: tuple[str, ...], *, channels: int, stride: int, style: Style) -> None:
         super().__init__()
+        style = replace(style, running=False)
+        self.names = operations
         self.operations = nn.ModuleList(
             self._candidate(name, channels=channels, stride=stride, style=style) for name in operations
         )
+        self.blocks: Sequence[Sequence[Block] | None] = [blocks_of(operation) for operation in self.operations]
 
     @staticmethod
     def _candidate(name: str, *, channels: int, stride: int, style: Style) -> nn.Module:
         operation = build_operation(name, channels=channels, stride=stride, style=style)
         if "pool" in name and style.batch_norm:
-            return nn.Sequential(operation, nn.BatchNorm2d(channels, affine=False))
+            return nn.Sequential(operation, *replace(style, affine=False).norms(channels))
         return operation
 
     def forward(self, x: Tensor, weights: Tensor | None, drop_probability: float) -> Tensor:
-        """The weighted sum.
+        """The weighted sum; a cell evaluates all edges of a node at once instead.
 
         Args:
             x: (B, C, H, W).
@@ -63,6 +59,14 @@ class MixedOperation(nn.Module):
         Raises:
             ValueError: there are no weights, or fewer than candidates.
         """
+        return mixed_node([(self, Source(x), self.checked(weights))], drop_probability)
+
+    def checked(self, weights: Tensor | None) -> Tensor:
+        """The weights.
+
+        Raises:
+            ValueError: there are none, or fewer than candidates.
+        """
         if weights is None:
             raise ValueError("a mixed operation needs its edge weights: pass the architecture's weights to the network")
         if len(weights) < len(self.operations):
@@ -70,14 +74,4 @@ class MixedOperation(nn.Module):
                 f"an edge has {len(self.operations)} operations but {len(weights)} weights: "
                 "network and architecture must be of one space"
             )
-        total: Tensor | None = None
-        for operation, weight in zip(self.operations, weights.unbind(), strict=False):
-            if isinstance(operation, Zero):
-                continue
-            y = operation(x)
-            if drop_probability > 0.0 and not isinstance(operation, nn.Identity):
-                y = drop_path(y, drop_probability)
-            total = weight * y if total is None else total + weight * y
-        if total is None:
-            total = self.operations[0](x)
-        return total
+        return weights

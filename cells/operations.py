@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from autodisp.cells.depthwise import DepthwiseConvolution
+
 Flavour = Literal["darts", "dense"]
 LEAK = 0.1
 
@@ -29,6 +31,8 @@ class Style:
     """Only ``dense`` can go without."""
     affine: bool = False
     """Learnt scale and shift in batch normalisation; off while searching, where they would rescale the alphas."""
+    running: bool = True
+    """Running statistics, by which a network in eval mode normalises."""
 
     def __post_init__(self) -> None:
         if self.flavour not in ("darts", "dense"):
@@ -38,7 +42,9 @@ class Style:
 
     def norms(self, channels: int) -> list[nn.Module]:
         """Batch normalisation of so many channels, or nothing."""
-        return [nn.BatchNorm2d(channels, affine=self.affine)] if self.batch_norm else []
+        return (
+            [nn.BatchNorm2d(channels, affine=self.affine, track_running_stats=self.running)] if self.batch_norm else []
+        )
 
 
 def block(convolutions: list[nn.Module], channels: int, style: Style) -> list[nn.Module]:
@@ -63,16 +69,7 @@ def transposed_convolution(inputs: int, outputs: int, style: Style) -> nn.Sequen
 
 def depthwise_pointwise(channels: int, kernel: int, stride: int, dilation: int, style: Style) -> list[nn.Module]:
     """A depthwise convolution and the pointwise one that mixes its channels."""
-    depthwise = nn.Conv2d(
-        channels,
-        channels,
-        kernel,
-        stride=stride,
-        padding=dilation * (kernel // 2),
-        dilation=dilation,
-        groups=channels,
-        bias=False,
-    )
+    depthwise = DepthwiseConvolution(channels, kernel, stride=stride, dilation=dilation)
     pointwise = nn.Conv2d(channels, channels, 1, bias=style.flavour == "dense")
     return block([depthwise, pointwise], channels, style)
 
@@ -146,6 +143,18 @@ def separable(channels: int, kernel: int, stride: int, style: Style) -> nn.Seque
 def dilated(channels: int, kernel: int, stride: int, style: Style) -> nn.Sequential:
     """Depthwise convolution with dilation 2 and pointwise convolution, once."""
     return nn.Sequential(*depthwise_pointwise(channels, kernel, stride, 2, style))
+
+
+def drop_path(x: Tensor, probability: float) -> Tensor:
+    """Zeroes whole samples with that probability and rescales the others (Larsson et al. 2017).
+
+    Args:
+        x: (B, C, H, W).
+        probability: 0 <= p < 1, of losing a sample's path.
+    """
+    keep = 1.0 - probability
+    kept = torch.empty((x.shape[0], 1, 1, 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
+    return x * (kept / keep)
 
 
 Builder = Callable[[int, int, Style], nn.Module]

@@ -136,7 +136,8 @@ def transplant(supernet: nn.Module, found: nn.Module, space: SearchSpace, genoty
         for edge, (node, name, source) in zip(single.edges, chosen, strict=True):
             (row,) = (row for row, (at, found) in enumerate(places) if (at, found.source) == (node, source))
             candidate = mixed.edges[row].operations[places[row][1].operations.index(name)]
-            edge.operation.load_state_dict(candidate.state_dict())
+            loaded = edge.operation.load_state_dict(candidate.state_dict(), strict=False)
+            assert all("running" in key or "batches" in key for key in loaded.missing_keys)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,8 @@ def transplant(supernet: nn.Module, found: nn.Module, space: SearchSpace, genoty
 def test_the_found_network_is_the_supernet_under_one_hot_weights(
     build: object, space: str, style: Style, training: bool
 ) -> None:
+    if style.batch_norm and not training:
+        pytest.skip("the edges of a supernet normalise by the batch in either mode")
     torch.manual_seed(0)
     kept = SPACES[space]
     # a supernet normalises after pooling, a found network does not (as published)

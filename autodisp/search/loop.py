@@ -216,7 +216,7 @@ class Search:
         batch = supernet.to_device(self.alpha_stream.next())
         with frozen_statistics(supernet.network):
             if order == "first":
-                gradients = first_order(lambda: supernet.loss(batch), supernet.alphas)
+                gradients = first_order(lambda: supernet.alpha_loss(batch), supernet.alphas)
             else:
                 weights = dict(supernet.network.named_parameters())
                 group = self.weight_optimizer.param_groups[0]
@@ -257,7 +257,7 @@ class Search:
         began = time.perf_counter()
         with preserved_rng(), frozen_statistics(supernet.network):
             found = curvature(
-                lambda: supernet.loss(batch),
+                lambda: supernet.alpha_loss(batch),
                 supernet.alphas,
                 full=settings.curvature_full,
                 tolerance=settings.curvature_tolerance,

@@ -45,6 +45,10 @@ class Supernet:
         inputs = (*self.task.inputs(batch), self.architecture.weights())
         return self.task.loss(functional_call(self.network, dict(parameters), inputs), batch)
 
+    def alpha_loss(self, batch: Any) -> Tensor:
+        """The same number as ``loss``, for derivatives in the alphas alone: no gradient of a weight is prepared."""
+        return self.loss(batch, {name: weight.detach() for name, weight in self.network.named_parameters()})
+
     def to_device(self, batch: Any) -> Any:
         """The batch where the network is."""
         return move(batch, self.device)
