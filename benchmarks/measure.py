@@ -16,18 +16,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
 from hydra import compose, initialize_config_module
 
 from autodisp.build.data import build_stereo_dataset
-from autodisp.build.search import SearchData, build_data, build_search
+from autodisp.build.networks import build_style
+from autodisp.build.search import (
+    SearchData,
+    build_data,
+    build_search,
+    build_search_task,
+    build_space,
+    build_supernet,
+    build_weight_optimizer,
+)
 from autodisp.config.search import SearchConfig, parse
 from autodisp.datasets.samples import LabelledImage
+from autodisp.datasets.streams import Stream
 from autodisp.search.bilevel import Order
 from autodisp.search.loop import Search
+from autodisp.search.supernet import Supernet
 from autodisp.tracking import ConsoleProgress
+from benchmarks import textbook
 
 WEIGHT_STEP, EIGENVALUE, FULL_HESSIAN, CHECKPOINT, PAIR = (
     "weight step",
@@ -36,14 +49,13 @@ WEIGHT_STEP, EIGENVALUE, FULL_HESSIAN, CHECKPOINT, PAIR = (
     "checkpoint",
     "pair",
 )
-ALPHA_STEPS: dict[str, Order] = {
-    "alpha, first order": "first",
-    "alpha, exact": "exact",
-    "alpha, differences": "finite_difference",
-}
+FIRST_ORDER, DIFFERENCES = "alpha, first order", "alpha, differences"
+ALPHA_STEPS: dict[str, Order] = {FIRST_ORDER: "first", "alpha, exact": "exact", DIFFERENCES: "finite_difference"}
 SEARCH = (WEIGHT_STEP, *ALPHA_STEPS, EIGENVALUE, CHECKPOINT)
 PAIRS = 8
 """Drawn in one run, whose time is divided by it: scenes differ in how long they take."""
+ROWS = 2
+"""Of the textbook's Hessian, measured in one run."""
 CLASSES = 10
 
 Notes = Mapping[str, float]
@@ -66,8 +78,8 @@ class Action:
     """Gives what is worth knowing beside the time."""
     warm_up: Callable[[], Notes] | None = None
     """Is run once before; None: the action itself. Something of the same kind where that takes minutes."""
-    pieces: int = 1
-    """How many of the thing measured one run makes."""
+    pieces: float = 1
+    """How many of the thing measured one run makes; below one where it makes a part that stands for the whole."""
 
 
 class NotOffered(Exception):
@@ -125,7 +137,49 @@ def prepare_autodisp(case: Case, measurement: str, folder: Path) -> Action:
     return Action(steps.weight_step if measurement == WEIGHT_STEP else steps.checkpoint)
 
 
-IMPLEMENTATIONS: dict[str, Callable[[Case, str, Path], Action]] = {"autodisp": prepare_autodisp}
+def prepare_textbook(case: Case, measurement: str, folder: Path) -> Action:
+    """The actions as ``benchmarks.textbook`` takes them, on the same weights and batches.
+
+    Its Hessian would take many minutes: a few rows stand for all of them, without the graph that they share.
+
+    Raises:
+        NotOffered: there is no such measurement.
+    """
+    if measurement not in (WEIGHT_STEP, FIRST_ORDER, DIFFERENCES, EIGENVALUE):
+        raise NotOffered(f"the textbook has no measurement '{measurement}'")
+    config = config_of(case)
+    data = build_data(config) if config.task.name == "disparity" else _random_images(config)
+    space = build_space(config)
+    task, style = build_search_task(config, data), build_style(config.network, space)
+    supernet = build_supernet(
+        task, textbook.TextbookCells(space, style=style), space, seed=config.seed, device=torch.device("cpu")
+    )
+    supernet.network.to(memory_format=torch.contiguous_format)
+    stream = Stream(data.weight_half, batch_size=config.search.batch_size, seed=0, transform=data.transform)
+    batch = stream.next()
+    optimizer = build_weight_optimizer(config, supernet)
+    assert isinstance(optimizer, torch.optim.SGD)
+    clip = config.optimizer.weights.clip
+    textbook.weight_step(supernet, batch, optimizer, clip)
+    if measurement == EIGENVALUE:
+        return _rows_of_the_hessian(supernet, batch)
+
+    def run() -> Notes:
+        if measurement == WEIGHT_STEP:
+            textbook.weight_step(supernet, batch, optimizer, clip)
+        elif measurement == FIRST_ORDER:
+            textbook.first_order_gradient(supernet, batch)
+        else:
+            textbook.second_order_gradient(supernet, batch, batch, optimizer)
+        return {}
+
+    return Action(run)
+
+
+IMPLEMENTATIONS: dict[str, Callable[[Case, str, Path], Action]] = {
+    "autodisp": prepare_autodisp,
+    "textbook": prepare_textbook,
+}
 
 
 class _Steps:
@@ -160,6 +214,16 @@ def _random_images(config: SearchConfig) -> SearchData:
     count = config.search.batch_size
     images = [LabelledImage(torch.rand(3, 32, 32, generator=draw), index % CLASSES) for index in range(2 * count)]
     return SearchData(images[:count], images[count:], lambda sample, _: sample, [], CLASSES)
+
+
+def _rows_of_the_hessian(supernet: Supernet, batch: Any) -> Action:
+    gradient = textbook.gradient_with_graph(supernet, batch)
+
+    def run() -> Notes:
+        textbook.hessian_rows(gradient[:ROWS], supernet.alphas)
+        return {f"of {len(gradient)} rows measured": ROWS}
+
+    return Action(run, pieces=ROWS / len(gradient))
 
 
 def _drawing_of_pairs(config: SearchConfig) -> Action:

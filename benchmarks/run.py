@@ -171,9 +171,10 @@ def table_of(results: Sequence[Result], title: str) -> Table:
     several = len({result.implementation for result in results}) > 1
     for name in ("case", "measurement", *(["by"] if several else [])):
         table.add_column(name, no_wrap=True)
-    for name in ("median", "range", "runs", "steps", "MiB"):
+    for name in ("median", "range", "runs", "steps", "MiB", *(["times faster", "of its MiB"] if several else [])):
         table.add_column(name, justify="right", no_wrap=True)
     steps = {(r.case, r.implementation): r.median for r in results if r.measurement == measure.WEIGHT_STEP}
+    textbook = {(r.case, r.measurement): r for r in results if r.implementation == "textbook" and r.seconds}
     for result, before in zip(results, [None, *results], strict=False):
         notes = ", ".join(f"{value:.3g} {name}" for name, value in result.notes.items())
         table.add_row(
@@ -181,6 +182,7 @@ def table_of(results: Sequence[Result], title: str) -> Table:
             (f"{result.measurement} ({notes})" if notes else result.measurement) + (" †" if result.failure else ""),
             *([result.implementation] if several else []),
             *_figures(result, steps.get((result.case, result.implementation))),
+            *_ratios(result, textbook.get((result.case, result.measurement))),
         )
     return table
 
@@ -193,6 +195,14 @@ def _figures(result: Result, weight_step: float | None) -> list[str]:
     median, lowest, highest = (f"{x:.0f}" if x >= 100 else f"{x:.3g}" for x in times)
     in_steps = f"{result.median / weight_step:.2g}" if weight_step else ""
     return [f"{median} {unit}", f"{lowest}–{highest}", str(len(result.seconds)), in_steps, f"{result.memory:.0f}"]
+
+
+def _ratios(result: Result, textbook: Result | None) -> list[str]:
+    """How many times faster than the textbook, and with which part of its memory."""
+    if textbook is None or textbook is result or not result.seconds:
+        return []
+    part = f"{result.memory / textbook.memory:.2f}" if textbook.memory else ""
+    return [f"{textbook.median / result.median:.3g}", part]
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -260,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.json.write_text(json.dumps({"machine": about, "results": figures}, indent=1) + "\n", encoding="utf-8")
     console = Console()
     if not console.is_terminal:
-        console = Console(width=110)
+        console = Console(width=130)
     console.print(table_of(results, f"{about['processor']}, threads: {options.threads}, torch {about['torch']}"))
     console.print(f"every run, and the machine: {options.json}", soft_wrap=True)
     failures = [result for result in results if result.failure]

@@ -170,15 +170,18 @@ def second_order_gradient(
     return [one - rate * (plus - minus) / (2 * step) for one, plus, minus in zip(direct, *sides, strict=True)]
 
 
-def hessian(supernet: Supernet, batch: Any, rows: int | None = None) -> Tensor:
-    """The Hessian in the alphas, a row for each entry of the gradient: (rows, n); all of them if None."""
-    loss = supernet.loss(batch)
-    gradients = torch.autograd.grad(loss, supernet.alphas, create_graph=True)
-    gradient = torch.cat([part.flatten() for part in gradients])
+def gradient_with_graph(supernet: Supernet, batch: Any) -> Tensor:
+    """The loss's gradient in all alphas, (n,), to be differentiated again."""
+    slopes = torch.autograd.grad(supernet.loss(batch), supernet.alphas, create_graph=True)
+    return torch.cat([slope.flatten() for slope in slopes])
+
+
+def hessian_rows(entries: Tensor, alphas: Sequence[Tensor]) -> Tensor:
+    """Rows of the Hessian, (m, n), one for each of m entries of the gradient."""
     found = []
-    for entry in gradient[:rows]:
-        row = torch.autograd.grad(entry, supernet.alphas, retain_graph=True, allow_unused=True)
-        parts = zip(row, supernet.alphas, strict=True)
+    for entry in entries:
+        row = torch.autograd.grad(entry, alphas, retain_graph=True, allow_unused=True)
+        parts = zip(row, alphas, strict=True)
         found.append(torch.cat([torch.zeros_like(alpha) if part is None else part for part, alpha in parts]))
     return torch.stack(found)
 
