@@ -188,20 +188,20 @@ class _Steps:
     def __init__(self, search: Search) -> None:
         self.search = search
         self.batch = search.supernet.to_device(search.weight_stream.next())
-        search._weight_step(self.batch)  # momentum belongs to a later step, and to a checkpoint
+        search.weight_step(self.batch)  # momentum belongs to a later step, and to a checkpoint
 
     def weight_step(self) -> Notes:
-        self.search._weight_step(self.batch)
+        self.search.weight_step(self.batch)
         return {}
 
     def alpha_step(self, order: Order) -> Notes:
-        self.search._alpha_step(self.batch, order)
+        self.search.alpha_step(self.batch, order)
         return {}
 
     def curvature(self, *, whole: bool) -> Notes:
         self.search.settings = replace(self.search.settings, curvature_full=whole)
         self.search.progress.eigenvector = None  # of the run before: the answer already
-        return {"products": self.search._measure_curvature(0)["eigenvalue_products"]}
+        return {"products": self.search.measure_curvature(0)["eigenvalue_products"]}
 
     def checkpoint(self) -> Notes:
         self.search.checkpoints.save(0, self.search.state.capture())

@@ -175,12 +175,12 @@ def test_each_level_moves_its_own_parameters(tmp_path: Path) -> None:
     assert not weights & alphas
     batch = Batches(1).next()
     before = tensors(search)
-    search._alpha_step(batch, "first")
+    search.alpha_step(batch, "first")
     after = tensors(search)
     moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
     assert moved == [False] * (len(moved) - 2) + [True, True]
     assert all(parameter.grad is None for parameter in supernet.network.parameters())
-    search._weight_step(batch)
+    search.weight_step(batch)
     assert all(torch.equal(a, b) for a, b in zip(after[-2:], tensors(search)[-2:], strict=True))
     assert all(alpha.grad is None for alpha in supernet.alphas)
 
@@ -198,13 +198,13 @@ def test_alphas_wait_for_the_warm_up(tmp_path: Path) -> None:
 
 def test_second_order_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     orders: list[tuple[int, str]] = []
-    original = Search._alpha_step
+    original = Search.alpha_step
 
     def spy(search: Search, batch: Batch, order: Any) -> None:
         orders.append((search.progress.epochs, order))
         original(search, batch, order)
 
-    monkeypatch.setattr(Search, "_alpha_step", spy)
+    monkeypatch.setattr(Search, "alpha_step", spy)
     search, _ = make(tmp_path, epochs=4, steps_per_epoch=1, warmup_epochs=1, first_order_epochs=1, order="exact")
     search.run()
     assert orders == [(1, "first"), (2, "exact"), (3, "exact")]
@@ -214,8 +214,8 @@ def test_measuring_changes_nothing(tmp_path: Path) -> None:
     search, _ = make(tmp_path, curvature_full=True)
     search.run_epoch(0)
     before, random = tensors(search), torch.get_rng_state()
-    search._measure_curvature(1)
-    search._validate()
+    search.measure_curvature(1)
+    search.validate()
     assert same(before, tensors(search))
     assert torch.equal(random, torch.get_rng_state())
 
@@ -290,7 +290,7 @@ def test_ada_with_the_real_rule_ends_at_the_cap(tmp_path: Path, monkeypatch: pyt
         search.progress.history.append((epoch, 2.0**epoch))
         return {"eigenvalue": 2.0**epoch}
 
-    monkeypatch.setattr(Search, "_measure_curvature", growing)
+    monkeypatch.setattr(Search, "measure_curvature", growing)
     rule = EarlyStopping(window=1, start_epoch=1, delta=1, every=1)
     policy = Regularization(rule, AdaptiveRegularization(factor=10, cap=3e-2))
     search, listener = make(tmp_path, epochs=5, regularization=policy)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from autodisp.cli.memory import keep_freed_memory
 from autodisp.config.parsing import one_line
 from autodisp.errors import InputError
 
@@ -25,6 +26,7 @@ def run_program(hydra_main: Callable[[], None]) -> None:
     """Runs a function decorated by ``hydra.main`` and leaves with the exit code that its end deserves."""
     # Hydra would print its own message and leave with 1; with this it lets exceptions through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    keep_freed_memory()
     with wrong_input_leaves():
         try:
             hydra_main()

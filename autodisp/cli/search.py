@@ -1,6 +1,7 @@
 """autodisp-search: finds the cells of a network by gradient and leaves them in a run folder."""
 
 import shlex
+import tempfile
 from pathlib import Path
 
 import hydra
@@ -9,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from autodisp.build.networks import build_device, build_style
-from autodisp.build.search import SearchParts, build_data, build_regularization, build_search, build_space
+from autodisp.build.search import SearchData, SearchParts, build_data, build_regularization, build_search, build_space
 from autodisp.cli.program import run_program, wrong_input_leaves
 from autodisp.cli.run_folder import make_run_folder
 from autodisp.config.search import SearchConfig, parse
 from autodisp.search.loop import Outcome
+from autodisp.search.plan import plan_search
 from autodisp.tracking import ConsoleProgress
 
 
@@ -23,8 +25,8 @@ def _hydra_main(tree: DictConfig) -> None:
         search(tree)
 
 
-def search(tree: DictConfig) -> Path:
-    """Runs the search that the composed config describes; the run folder.
+def search(tree: DictConfig) -> Path | None:
+    """Runs the search that the composed config describes; its run folder, or None where only a plan was asked for.
 
     Nothing is created before everything that can be refused has been checked.
 
@@ -34,6 +36,9 @@ def search(tree: DictConfig) -> Path:
     config = parse(tree)
     check_parts(config)
     data = build_data(config)
+    if config.plan:
+        show_plan(config, data)
+        return None
     folder = make_run_folder(Path(config.run.folder))
     OmegaConf.save(tree, folder / "config.yaml", resolve=True)
     with ConsoleProgress() as console:
@@ -50,6 +55,36 @@ def search(tree: DictConfig) -> Path:
             parts.close()
     show_summary(config, parts, start, outcome, folder)
     return folder
+
+
+def show_plan(config: SearchConfig, data: SearchData) -> None:
+    """Takes a few steps of the search and prints what all of it would take; leaves no file behind."""
+    with tempfile.TemporaryDirectory() as folder, ConsoleProgress() as console:
+        parts = build_search(config, data, Path(folder), console)
+        try:
+            plan = plan_search(parts.search)
+        finally:
+            parts.close()
+    costs, settings = plan.costs, plan.settings
+    table = Table(title=f"plan of a search of {config.task.name} on {config.dataset.name}", show_header=False)
+    table.add_row("memory, at most", f"{costs.memory / 1024:.1f} GiB")
+    table.add_row("weight step, with its batch", in_time(costs.weight_step))
+    for order, seconds in costs.alpha_steps.items():
+        table.add_row(f"alpha step, {order}", in_time(seconds))
+    table.add_row("curvature, one measurement", in_time(plan.measurement))
+    if settings.warmup_epochs:
+        table.add_row("an epoch of the warm-up", in_time(plan.epoch(0)))
+    table.add_row(f"an epoch of {settings.steps_per_epoch} steps", in_time(plan.epoch(settings.epochs - 1)))
+    table.add_row(f"all {settings.epochs} epochs", in_time(plan.total))
+    Console(highlight=False).print(table)
+
+
+def in_time(seconds: float) -> str:
+    """In the unit that a person would choose."""
+    for length, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{1000 * seconds:.0f} ms"
 
 
 def check_parts(config: SearchConfig) -> None:

@@ -155,6 +155,8 @@ class SearchConfig:
     search: ScheduleConfig
     curvature: CurvatureConfig
     run: RunConfig
+    plan: bool = False
+    """Say what the search would cost instead of running it."""
 
     def __post_init__(self) -> None:
         need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32")
@@ -217,7 +219,7 @@ class SearchConfig:
 
     def fingerprint(self) -> str:
         """A short hash of everything that the result depends on; where it runs does not count."""
-        what = {key: value for key, value in self.as_dict().items() if key != "run"}
+        what = {key: value for key, value in self.as_dict().items() if key not in ("run", "plan")}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -61,6 +61,14 @@ class Settings:
     curvature_tolerance: float = 1e-3
     alpha_decay_in_curvature: float = 0.0
 
+    def order_at(self, epoch: int) -> Order:
+        """The order of that epoch's alpha steps."""
+        return "first" if epoch < self.warmup_epochs + self.first_order_epochs else self.order
+
+    def measures(self, epoch: int) -> bool:
+        """Whether the curvature is measured after that epoch: every so often, and after the last one."""
+        return epoch % self.curvature_every == 0 or epoch == self.epochs - 1
+
 
 @dataclass
 class Outcome:
@@ -160,7 +168,7 @@ class Search:
         train = self._steps(epoch)
         trained = time.perf_counter() - began
         self.schedule.step()
-        measured = epoch % settings.curvature_every == 0 or epoch == settings.epochs - 1
+        measured = settings.measures(epoch)
         record: Record = {
             "epoch": epoch,
             "restart": self.progress.restarts,
@@ -168,8 +176,8 @@ class Search:
             "learning_rate": learning_rate,
             "weight_decay": self.progress.weight_decay,
             **{f"train/{name}": value for name, value in train.items()},
-            **(self._measure_curvature(epoch) if measured else {}),
-            **self._validate(),
+            **(self.measure_curvature(epoch) if measured else {}),
+            **self.validate(),
         }
         genotype = self.supernet.architecture.genotype()
         self.genotypes[epoch] = genotype
@@ -189,13 +197,12 @@ class Search:
         """Alpha and weight steps of one epoch; the loss and figures over the weight half."""
         sums: Sums = {}
         self.supernet.network.train()
-        first_order_until = self.settings.warmup_epochs + self.settings.first_order_epochs
-        order: Order = "first" if epoch < first_order_until else self.settings.order
+        order = self.settings.order_at(epoch)
         for step in range(self.settings.steps_per_epoch):
             batch = self.supernet.to_device(self.weight_stream.next())
             if epoch >= self.settings.warmup_epochs:
-                self._alpha_step(batch, order)
-            pool(sums, self._weight_step(batch))
+                self.alpha_step(batch, order)
+            pool(sums, self.weight_step(batch))
             self.progress.steps += 1
             self.observer.step(epoch, step, lambda: self._shown(sums))
         figures = means(sums)
@@ -211,7 +218,8 @@ class Search:
         figures = means({name: sums[name] for name in ("loss", self.supernet.task.figure.name)})
         return figures | ({"eigenvalue": self.progress.history[-1][1]} if self.progress.history else {})
 
-    def _alpha_step(self, train_batch: Any, order: Order) -> None:
+    def alpha_step(self, train_batch: Any, order: Order) -> None:
+        """Moves the alphas once, on the next batch of the architecture half; the other one is for second order."""
         supernet = self.supernet
         batch = supernet.to_device(self.alpha_stream.next())
         with frozen_statistics(supernet.network):
@@ -236,7 +244,8 @@ class Search:
         self.alpha_optimizer.step()
         self.alpha_optimizer.zero_grad()
 
-    def _weight_step(self, batch: Any) -> Sums:
+    def weight_step(self, batch: Any) -> Sums:
+        """Moves the weights once; loss and figures of the batch before."""
         supernet = self.supernet
         parameters = list(supernet.network.parameters())
         edge_weights = {kind: table.detach() for kind, table in supernet.architecture.weights().items()}
@@ -250,7 +259,7 @@ class Search:
             detached = loss.detach().to(torch.float64)
             return {"loss": torch.stack([detached, torch.ones_like(detached)]), **supernet.task.measure(output, batch)}
 
-    def _measure_curvature(self, epoch: int) -> Record:
+    def measure_curvature(self, epoch: int) -> Record:
         """The dominant eigenvalue on the next batch of the architecture half, as the published code measures it."""
         supernet, settings = self.supernet, self.settings
         batch = supernet.to_device(self.alpha_stream.next())
@@ -273,7 +282,7 @@ class Search:
             "seconds_curvature": time.perf_counter() - began,
         }
 
-    def _validate(self) -> Record:
+    def validate(self) -> Record:
         """Loss and figures on the architecture half, before and after discretisation."""
         supernet = self.supernet
         with preserved_rng():

@@ -1,0 +1,161 @@
+"""What a search will cost, from a few measured steps: to be known before days are spent on it."""
+
+import operator
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from autodisp.run_state import Checkpoints
+from autodisp.search.bilevel import Order
+from autodisp.search.curvature import frozen_statistics, preserved_rng
+from autodisp.search.loop import Search, Settings
+
+PRODUCTS = 12
+"""Hessian-vector products of a Lanczos measurement in the middle of a search (EXPERIMENTS.md: 6 to 19)."""
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of the parts of a search, and what they need at most."""
+
+    weight_step: float
+    """With the reading of its batch."""
+    alpha_steps: dict[Order, float]
+    gradient_graph: float
+    """What all Hessian-vector products of one measurement share."""
+    product: float
+    validation_batch: float
+    """Before and after discretisation."""
+    checkpoint: float
+    memory: float
+    """MiB: peak of the process, or of the GPU."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cost of a whole search."""
+
+    settings: Settings
+    costs: Costs
+    validation_batches: int
+    alphas: int
+    """Their number, which the full Hessian takes as many products as."""
+
+    def epoch(self, number: int) -> float:
+        """Seconds of that epoch."""
+        settings, costs = self.settings, self.costs
+        step = costs.weight_step
+        if number >= settings.warmup_epochs:
+            step += costs.alpha_steps[settings.order_at(number)]
+        measured = self.measurement if settings.measures(number) else 0.0
+        validation = self.validation_batches * costs.validation_batch
+        return settings.steps_per_epoch * step + measured + validation + costs.checkpoint
+
+    @property
+    def measurement(self) -> float:
+        """Seconds of one measurement of the curvature."""
+        products = self.alphas if self.settings.curvature_full else PRODUCTS
+        return self.costs.gradient_graph + products * self.costs.product
+
+    @property
+    def total(self) -> float:
+        """Seconds of all epochs, without roll-backs and early stopping."""
+        return sum(self.epoch(number) for number in range(self.settings.epochs))
+
+
+def plan_search(search: Search) -> Plan:
+    """Takes a few steps of a search that has just been built, and is not to be used afterwards.
+
+    Weights and alphas move, as in the search itself; a first step of each kind is not timed.
+    """
+    settings = search.settings
+    orders = {settings.order_at(number) for number in range(settings.warmup_epochs, settings.epochs)}
+    batch = search.supernet.to_device(search.weight_stream.next())
+    search.supernet.network.train()
+
+    def weight_step() -> None:
+        search.weight_step(search.supernet.to_device(search.weight_stream.next()))
+
+    alpha_steps = {order: _seconds(partial(search.alpha_step, batch, order)) for order in sorted(orders)}
+    graph, product = _curvature(search)
+    costs = Costs(
+        weight_step=_seconds(weight_step),
+        alpha_steps=alpha_steps,
+        gradient_graph=graph,
+        product=product,
+        validation_batch=_validation_batch(search),
+        checkpoint=_checkpoint(search),
+        memory=_peak_memory(search.supernet.device),
+    )
+    alphas = sum(alpha.numel() for alpha in search.supernet.alphas)
+    return Plan(settings, costs, operator.length_hint(search.validation) or sum(1 for _ in search.validation), alphas)
+
+
+def _curvature(search: Search) -> tuple[float, float]:
+    """Seconds of the gradient's graph and of one product with the Hessian."""
+    supernet = search.supernet
+    batch = supernet.to_device(search.alpha_stream.next())
+    with preserved_rng(), frozen_statistics(supernet.network):
+        began = time.perf_counter()
+        slopes = torch.autograd.grad(supernet.alpha_loss(batch), supernet.alphas, create_graph=True)
+        gradient = torch.cat([slope.flatten() for slope in slopes])
+        _synchronise(supernet.device)
+        graph = time.perf_counter() - began
+        direction = torch.ones_like(gradient)
+
+        def product() -> None:
+            torch.autograd.grad(gradient, supernet.alphas, direction, retain_graph=True)
+            _synchronise(supernet.device)
+
+        return graph, _seconds(product, repeats=2)
+
+
+def _validation_batch(search: Search) -> float:
+    """Read twice and evaluated twice."""
+    supernet = search.supernet
+    began = time.perf_counter()
+    batch = next(iter(search.validation))
+    read = time.perf_counter() - began
+    for weights in (None, supernet.discretised()):
+        supernet.evaluate([batch], weights)
+    return time.perf_counter() - began + read
+
+
+def _checkpoint(search: Search) -> float:
+    with tempfile.TemporaryDirectory(dir=search.checkpoints.folder.parent) as folder:
+        checkpoints = Checkpoints(Path(folder))
+        return _seconds(lambda: checkpoints.save(0, search.state.capture()), repeats=1, warm_up=False)
+
+
+def _seconds(run: Callable[[], object], *, repeats: int = REPEATS, warm_up: bool = True) -> float:
+    """The median of a few runs."""
+    if warm_up:
+        run()
+    taken = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
