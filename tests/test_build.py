@@ -400,13 +400,13 @@ def test_the_loop_has_the_numbers_of_its_config() -> None:
         "optimizer=sgd", "search.epochs=7", "search.warmup_epochs=2", "search.drop_path=0.25",
         "optimizer.weights.clip=3", "optimizer.alphas.order=finite_difference", "optimizer.alphas.first_order_epochs=1",
         "optimizer.alphas.weight_decay=0.004", "curvature.every=3", "curvature.method=hessian",
-        "curvature.tolerance=0.01", "curvature.weight_decay=true",
+        "curvature.tolerance=0.01", "curvature.weight_decay=true", "search.precision=bfloat16",
     )  # fmt: skip
     settings = build_settings(config, 11)
     assert vars(settings) == {
         "epochs": 7, "steps_per_epoch": 11, "warmup_epochs": 2, "drop_path": 0.25, "clip": 3.0,
         "order": "finite_difference", "first_order_epochs": 1, "curvature_every": 3, "curvature_full": True,
-        "curvature_tolerance": 0.01, "alpha_decay_in_curvature": 0.004,
+        "curvature_tolerance": 0.01, "alpha_decay_in_curvature": 0.004, "precision": "bfloat16",
     }  # fmt: skip
     assert build_settings(config_of("search.steps_per_epoch=5"), 11).steps_per_epoch == 5
     assert build_settings(config_of(), 11).alpha_decay_in_curvature == 0.0

@@ -210,6 +210,34 @@ def test_second_order_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert orders == [(1, "first"), (2, "exact"), (3, "exact")]
 
 
+def test_half_precision_is_for_the_weight_step_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, set[bool]] = {}
+    for name in ("weight_step", "alpha_step", "measure_curvature", "validate"):
+        original = getattr(Search, name)
+
+        def told(self: Search, *args: Any, name: str = name, original: Any = original) -> Any:
+            forward = self.supernet.task.loss
+
+            def spy(*inputs: Any) -> Tensor:
+                seen.setdefault(name, set()).add(torch.is_autocast_enabled("cpu"))
+                return forward(*inputs)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(self.supernet.task, "loss", spy)
+                return original(self, *args)
+
+        monkeypatch.setattr(Search, name, told)
+    search, _ = make(tmp_path, precision="bfloat16")
+    search.run_epoch(0)
+    assert seen == {"weight_step": {True}, "alpha_step": {False}, "measure_curvature": {False}, "validate": {False}}
+    assert all(parameter.dtype == torch.float32 for parameter in search.supernet.network.parameters())
+    full, _ = make(tmp_path / "full")
+    full.run_epoch(0)
+    pairs = list(zip(tensors(search), tensors(full), strict=True))
+    assert not same(*zip(*pairs, strict=True))
+    assert all(torch.allclose(a, b, atol=0.1, rtol=0.1) for a, b in pairs if a.is_floating_point())
+
+
 def test_measuring_changes_nothing(tmp_path: Path) -> None:
     search, _ = make(tmp_path, curvature_full=True)
     search.run_epoch(0)

@@ -270,6 +270,7 @@ def build_settings(config: SearchConfig, batches_per_epoch: int) -> Settings:
         curvature_every=config.curvature.every,
         curvature_full=config.curvature.method == "hessian",
         curvature_tolerance=config.curvature.tolerance,
+        precision=config.search.precision,
         alpha_decay_in_curvature=config.optimizer.alphas.weight_decay if config.curvature.weight_decay else 0.0,
     )
 

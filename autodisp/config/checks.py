@@ -7,6 +7,9 @@ from typing import Any
 
 from autodisp.errors import InputError
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""Of a forward pass."""
+
 
 def need(holds: bool, key: str, value: Any, constraint: str) -> None:
     """Refuses a setting: names it, its value and what it must be."""

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from autodisp.cells.spaces import SPACES
-from autodisp.config.checks import need, need_at_least, need_choice
+from autodisp.config.checks import PRECISIONS, need, need_at_least, need_choice
 from autodisp.config.parsing import read
 from autodisp.config.sections import (
     DATASETS,
@@ -116,8 +116,10 @@ class ScheduleConfig:
     warmup_epochs: int = 0
     validation_batches: int | None = None
     drop_path: float = 0.0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
+        need_choice("search.precision", self.precision, PRECISIONS)
         need_at_least("search", self, epochs=1, batch_size=1, warmup_epochs=0)
         for key in ("steps_per_epoch", "validation_batches"):
             value = getattr(self, key)

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from autodisp.config.checks import need, need_at_least, need_choice
+from autodisp.config.checks import PRECISIONS, need, need_at_least, need_choice
 from autodisp.config.parsing import read
 from autodisp.config.sections import (
     DATASETS,
@@ -94,7 +94,7 @@ class TrainingConfig:
             self.average,
             "between 0 and 1, such as 0.999, or null for none",
         )
-        need_choice("training.precision", self.precision, ("float32", "bfloat16", "float16"))
+        need_choice("training.precision", self.precision, PRECISIONS)
         self._check_levels()
 
     def _check_levels(self) -> None:

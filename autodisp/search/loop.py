@@ -23,7 +23,7 @@ from autodisp.search.bilevel import Order, alpha_gradient, first_order, momentum
 from autodisp.search.curvature import curvature, frozen_statistics, preserved_rng
 from autodisp.search.regularization import Regularization, RollBack, Stop
 from autodisp.search.supernet import Supernet
-from autodisp.tasks.base import Sums, means, pool
+from autodisp.tasks.base import Sums, autocast, means, pool
 
 Record = dict[str, Any]
 
@@ -60,6 +60,8 @@ class Settings:
     curvature_full: bool = False
     curvature_tolerance: float = 1e-3
     alpha_decay_in_curvature: float = 0.0
+    precision: str = "float32"
+    """Of the weight step's forward pass; alphas and curvature keep float32."""
 
     def order_at(self, epoch: int) -> Order:
         """The order of that epoch's alpha steps."""
@@ -124,6 +126,8 @@ class Search:
         self.settings = settings
         self.checkpoints = checkpoints
         self.observer = observer
+        # Scales only float16, whose small gradients would vanish; else it lets everything through.
+        self.scaler = torch.amp.GradScaler(supernet.device.type, enabled=settings.precision == "float16")
         self.progress = Progress(weight_decay=float(weight_optimizer.param_groups[0]["weight_decay"]))
         self.state = RunState(
             parts={
@@ -132,6 +136,7 @@ class Search:
                 "weight_optimizer": weight_optimizer,
                 "alpha_optimizer": alpha_optimizer,
                 "schedule": schedule,
+                "scaler": self.scaler,
             },
             streams={"weights": weight_stream, "alphas": alpha_stream},
             progress=self.progress,
@@ -249,12 +254,15 @@ class Search:
         supernet = self.supernet
         parameters = list(supernet.network.parameters())
         edge_weights = {kind: table.detach() for kind, table in supernet.architecture.weights().items()}
-        output = supernet.output(batch, edge_weights)
-        loss = supernet.task.loss(output, batch)
+        with autocast(self.settings.precision, supernet.device):
+            output = supernet.output(batch, edge_weights)
+            loss = supernet.task.loss(output, batch)
         self.weight_optimizer.zero_grad()
-        loss.backward()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.weight_optimizer)
         nn.utils.clip_grad_norm_(parameters, self.settings.clip)
-        self.weight_optimizer.step()
+        self.scaler.step(self.weight_optimizer)
+        self.scaler.update()
         with torch.no_grad():
             detached = loss.detach().to(torch.float64)
             return {"loss": torch.stack([detached, torch.ones_like(detached)]), **supernet.task.measure(output, batch)}

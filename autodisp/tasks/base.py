@@ -1,6 +1,7 @@
 """The contract between the engine and a task."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -95,6 +96,13 @@ def move(batch: Any, device: torch.device) -> Any:
             entry = entry.to(device, memory_format=layout, non_blocking=True)
         moved.append(entry)
     return type(batch)(*moved)
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """What a forward pass runs in: autocast to bfloat16 or float16, nothing for float32."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def channels_last(network: nn.Module) -> nn.Module:

@@ -11,7 +11,6 @@ running statistics of batch normalisation, which are of the input, go on. Its lo
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from autodisp.cells.cell import set_drop_path
 from autodisp.errors import InputError
 from autodisp.run_state import BatchStream, Checkpoints, RunState
-from autodisp.tasks.base import Sums, Task, means, move, pool
+from autodisp.tasks.base import Sums, Task, autocast, means, move, pool
 
 Record = dict[str, Any]
 
@@ -209,7 +208,7 @@ class Training:
     def _judge(self, network: nn.Module, batch: Any) -> tuple[Tensor, Sums]:
         """The loss of a batch, and the sums of loss and figures."""
         batch = move(batch, self.device)
-        with self._precision():
+        with autocast(self.settings.precision, self.device):
             output = network(*self.task.inputs(batch))
             loss = self.task.loss(output, batch)
         with torch.no_grad():
@@ -240,11 +239,6 @@ class Training:
             f"step {self.progress.steps}: loss {loss.item():g}, gradient norm {norm.item():g}; the step was not made. "
             f"Lower optimizer.learning_rate ({rate:g} now) or optimizer.clip, or look at that batch"
         )
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        if self.settings.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=getattr(torch, self.settings.precision))
 
     def _shown(self, sums: Sums) -> dict[str, float]:
         return means({name: sums[name] for name in ("loss", self.task.figure.name)})
