@@ -29,6 +29,22 @@ from autodisp.tasks.registry import TASKS, rebuild
 KEY, SCHEMA, VERSION = "autodisp", "autodisp/model", 1
 SUFFIX = ".safetensors"
 
+SHIPPED = Path(__file__).parent / "weights" / "disparity_small.safetensors"
+"""A small disparity network, trained on shapes3d alone."""
+
+
+def model_path(name: str | Path | None) -> Path:
+    """Where the model of that name lies: a path, or ``shipped`` (as None) for the one that comes with the package.
+
+    Raises:
+        InputError: this copy of the package has none.
+    """
+    if name is not None and str(name) != "shipped":
+        return Path(name).expanduser()
+    if not SHIPPED.is_file():
+        raise InputError("this copy of autodisp ships no weights: name a model, such as best.safetensors of a training")
+    return SHIPPED
+
 
 @dataclass(frozen=True)
 class ModelCard:

@@ -46,7 +46,7 @@ def test_a_disparity_model_is_called_on_pairs(tmp_path: Path, monkeypatch: pytes
     with torch.no_grad():
         expected = network(left, right).disparity
     torch.testing.assert_close(matcher(left, right), expected)
-    monkeypatch.setattr(models, "SHIPPED", path)
+    monkeypatch.setattr(model_file, "SHIPPED", path)
     torch.testing.assert_close(load_stereo()(left, right), expected)
     monkeypatch.setenv("HOME", str(tmp_path))
     torch.testing.assert_close(load_stereo("~/a.safetensors")(left, right), expected)
@@ -104,8 +104,8 @@ def test_a_missing_model_says_which_program_writes_it(tmp_path: Path) -> None:
 
 
 def test_the_shipped_network_is_small_free_of_foreign_data_and_matches() -> None:
-    assert models.SHIPPED.stat().st_size < 5_000_000
-    card, _ = model_file.load(models.SHIPPED)
+    assert model_file.SHIPPED.stat().st_size < 5_000_000
+    card, _ = model_file.load(model_file.SHIPPED)
     assert (card.task, card.about["dataset"], card.about["init"]) == ("disparity", "shapes3d", None)
     matcher = autodisp.load()
     held_out = Shapes3D(length=2, seed=SHAPES3D_TEST_SEED, height=192, width=384, max_disparity=96)
@@ -115,3 +115,13 @@ def test_the_shipped_network_is_small_free_of_foreign_data_and_matches() -> None
         errors.append(float((disparity[0] - sample.disparity).abs().mean()))
         constant.append(float((sample.disparity - sample.disparity.median()).abs().mean()))
     assert np.mean(errors) < np.mean(constant) / 3
+
+
+def test_the_shipped_model_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "a.safetensors", DISPARITY)
+    monkeypatch.setattr(model_file, "SHIPPED", path)
+    assert model_file.model_path("shipped") == model_file.model_path(None) == path
+    assert isinstance(autodisp.load("shipped"), StereoMatcher)
+    monkeypatch.setattr(model_file, "SHIPPED", tmp_path / "absent")
+    with pytest.raises(InputError, match="ships no weights: name a model"):
+        autodisp.load("shipped")

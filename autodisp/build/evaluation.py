@@ -22,8 +22,6 @@ from autodisp.evaluation.stereo_metrics import StereoMetrics
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.models import load
 
-SHIPPED = "shipped"
-"""What ``checkpoint`` says for the network that ships with the package."""
 SHAPES3D_TRAIN_SEED = 0
 Predictor = Callable[[Any], Tensor]
 
@@ -79,7 +77,7 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
             raise InputError(f"baseline={config.baseline}: is for disparity, but dataset={config.dataset.name} is not")
         found[config.baseline] = _baseline(config, data)
     if config.checkpoint is not None:
-        model = load(None if config.checkpoint == SHIPPED else config.checkpoint, device=device)
+        model = load(config.checkpoint, device=device)
         if isinstance(model, StereoMatcher) != (task == "disparity"):
             raise InputError(f"checkpoint={config.checkpoint}: is of another task than dataset={config.dataset.name}")
         found["network"] = _of_model(model)

@@ -29,4 +29,6 @@ def build_out(config: ExportConfig) -> Path:
         return Path(config.run).expanduser() / "export"
     if config.genotype in zoo_names():
         return Path("export") / str(config.genotype)
+    if config.checkpoint == "shipped":
+        return Path("export")
     return Path(str(config.checkpoint or config.genotype)).expanduser().parent / "export"

@@ -173,7 +173,7 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
     """
     about = provenance(config, data)
     if config.network.name == "from_checkpoint":
-        card, _ = model_file.load(Path(str(config.init)))
+        card, _ = model_file.load(model_file.model_path(config.init))
         if card.task != config.task.name:
             raise InputError(f"init={config.init}: is for task={card.task}, but task={config.task.name}")
         if config.task.name == "disparity" and card.settings.get("head") == "regression" and config.task.volume_weight:
@@ -227,7 +227,7 @@ def build_network(config: TrainConfig, card: ModelCard, *, resumed: bool = False
     if isinstance(task, ClassificationTask):
         task.auxiliary_weight = config.task.auxiliary_weight
     if config.init is not None and not resumed:
-        _, weights = model_file.load(Path(config.init))
+        _, weights = model_file.load(model_file.model_path(config.init))
         take_over(network, weights, origin=config.init)
     return task, channels_last(network)
 

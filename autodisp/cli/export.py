@@ -14,6 +14,7 @@ from autodisp.config.export import ExportConfig, parse
 from autodisp.export.found_cells import GENOTYPE, SPACE, Found
 from autodisp.export.models import ExportError, export_model
 from autodisp.export.staging import refuse_overwriting, staged
+from autodisp.model_file import model_path
 
 FAULT = 1
 
@@ -43,7 +44,7 @@ def export(tree: DictConfig) -> Path:
 
 
 def _export_model(config: ExportConfig, console: Console) -> Path:
-    checkpoint, folder = Path(str(config.checkpoint)).expanduser(), build_out(config)
+    checkpoint, folder = model_path(config.checkpoint), build_out(config)
     models = export_model(
         checkpoint, folder, config.formats, overwrite=config.overwrite, tell=lambda line: _say(console, line)
     )

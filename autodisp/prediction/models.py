@@ -13,16 +13,13 @@ from autodisp.errors import InputError
 from autodisp.prediction.exported import EXPORTED, open_exported
 from autodisp.prediction.inference import StereoMatcher
 
-SHIPPED = Path(__file__).parent.parent / "weights" / "disparity_small.safetensors"
-"""A small disparity network, trained on shapes3d alone."""
-
 
 def load(model: str | Path | None = None, *, device: str | torch.device = "cpu") -> "StereoMatcher | ImageClassifier":
     """A model, ready to be called.
 
     Args:
         model: a ``.safetensors`` file of autodisp-train, or what autodisp-export made of one (``.pt2``, ``.onnx``);
-            None for the disparity network that ships with the package.
+            None or "shipped" for the disparity network that ships with the package.
         device: where it runs; an ``.onnx`` file runs on the CPU.
 
     Returns:
@@ -32,9 +29,7 @@ def load(model: str | Path | None = None, *, device: str | torch.device = "cpu")
     Raises:
         InputError: the file is missing, damaged, or no such model.
     """
-    path = SHIPPED if model is None else Path(model).expanduser()
-    if model is None and not SHIPPED.is_file():
-        raise InputError("this copy of autodisp ships no weights: name a model, such as best.safetensors of a training")
+    path = model_file.model_path(model)
     where = torch.device(device)
     if path.suffix.lower() in EXPORTED:
         network, data = open_exported(path, device=where)
