@@ -22,6 +22,7 @@ import cv2
 import torch
 from hydra import compose, initialize_config_module
 
+import autodisp
 from autodisp.build.data import build_stereo_dataset
 from autodisp.build.networks import build_style
 from autodisp.build.search import (
@@ -33,25 +34,32 @@ from autodisp.build.search import (
     build_supernet,
     build_weight_optimizer,
 )
+from autodisp.cli.memory import keep_freed_memory
 from autodisp.config.search import SearchConfig, parse
+from autodisp.datasets.image_transforms import ImageAugmentation
 from autodisp.datasets.samples import LabelledImage
-from autodisp.datasets.streams import Stream
+from autodisp.datasets.streams import Stream, fixed_batches
 from autodisp.search.bilevel import Order
 from autodisp.search.loop import Search
 from autodisp.search.supernet import Supernet
 from autodisp.tracking import ConsoleProgress
 from benchmarks import textbook
 
-WEIGHT_STEP, EIGENVALUE, FULL_HESSIAN, CHECKPOINT, PAIR = (
+WEIGHT_STEP, EIGENVALUE, FULL_HESSIAN, CHECKPOINT, EPOCH, PAIR, INFERENCE = (
     "weight step",
     "eigenvalue",
     "full Hessian",
     "checkpoint",
+    "search epoch",
     "pair",
+    "inference",
 )
 FIRST_ORDER, DIFFERENCES = "alpha, first order", "alpha, differences"
 ALPHA_STEPS: dict[str, Order] = {FIRST_ORDER: "first", "alpha, exact": "exact", DIFFERENCES: "finite_difference"}
-SEARCH = (WEIGHT_STEP, *ALPHA_STEPS, EIGENVALUE, CHECKPOINT)
+SEARCH = (WEIGHT_STEP, *ALPHA_STEPS, EIGENVALUE, CHECKPOINT, EPOCH)
+STEPS = 10
+"""Of the search epoch, which measures curvature and validates as well, and reads its data from workers."""
+INFERENCE_SIZE = (540, 960)
 PAIRS = 8
 """Drawn in one run, whose time is divided by it: scenes differ in how long they take."""
 ROWS = 2
@@ -102,6 +110,7 @@ CASES = {
     "s2": Case(("space=s2", *IMAGES)),
     "autodispnet": Case(("experiment=demo", "dataset.length=4", *STILL)),
     "shapes3d": Case(("dataset.height=256", "dataset.width=512", "dataset.max_disparity=128", *STILL), (PAIR,)),
+    "shipped": Case(STILL, (INFERENCE,)),
 }
 
 
@@ -125,6 +134,10 @@ def prepare_autodisp(case: Case, measurement: str, folder: Path) -> Action:
     config = config_of(case)
     if measurement == PAIR:
         return _drawing_of_pairs(config)
+    if measurement == INFERENCE:
+        return _inference()
+    if measurement == EPOCH:
+        config = config_of(Case((*case.overrides, "run.workers=1", f"search.steps_per_epoch={STEPS}")))
     data = build_data(config) if config.task.name == "disparity" else _random_images(config)
     steps = _Steps(build_search(config, data, folder, ConsoleProgress(io.StringIO())).search)
     if measurement in ALPHA_STEPS:
@@ -132,6 +145,8 @@ def prepare_autodisp(case: Case, measurement: str, folder: Path) -> Action:
     if measurement in (EIGENVALUE, FULL_HESSIAN):
         whole = measurement == FULL_HESSIAN
         return Action(partial(steps.curvature, whole=whole), warm_up=partial(steps.alpha_step, "exact"))
+    if measurement == EPOCH:
+        return Action(steps.epoch)
     if measurement not in (WEIGHT_STEP, CHECKPOINT):
         raise NotOffered(f"autodisp has no measurement '{measurement}'")
     return Action(steps.weight_step if measurement == WEIGHT_STEP else steps.checkpoint)
@@ -203,6 +218,11 @@ class _Steps:
         self.search.progress.eigenvector = None  # of the run before: the answer already
         return {"products": self.search.measure_curvature(0)["eigenvalue_products"]}
 
+    def epoch(self) -> Notes:
+        self.search.progress.eigenvector = None
+        record, _ = self.search.run_epoch(0)
+        return {"% waiting for data": 100 * record["seconds_waiting"] / record["seconds"]}
+
     def checkpoint(self) -> Notes:
         self.search.checkpoints.save(0, self.search.state.capture())
         return {"MB": self.search.checkpoints.path(0).stat().st_size / 1e6}
@@ -213,7 +233,20 @@ def _random_images(config: SearchConfig) -> SearchData:
     draw = torch.Generator().manual_seed(0)
     count = config.search.batch_size
     images = [LabelledImage(torch.rand(3, 32, 32, generator=draw), index % CLASSES) for index in range(2 * count)]
-    return SearchData(images[:count], images[count:], lambda sample, _: sample, [], CLASSES)
+    augmentation = ImageAugmentation(scale=1.0, flip=True, fill=(0.5, 0.5, 0.5))
+    validation = fixed_batches(images[count:], count)
+    return SearchData(images[:count], images[count:], augmentation, validation, CLASSES, (0.5,) * 3, (0.25,) * 3)
+
+
+def _inference() -> Action:
+    model = autodisp.load("shipped")
+    left, right = torch.rand(2, 1, 3, *INFERENCE_SIZE, generator=torch.Generator().manual_seed(0))
+
+    def run() -> Notes:
+        model(left, right)
+        return {}
+
+    return Action(run)
 
 
 def _rows_of_the_hessian(supernet: Supernet, batch: Any) -> Action:
@@ -242,8 +275,13 @@ _prepared: list[Action] = []
 """The one action of a measuring process."""
 
 
-def prepare(implementation: str, case: str, measurement: str, folder: Path, threads: int) -> float:
+def prepare(implementation: str, case: str | Case, measurement: str, folder: Path, threads: int) -> float:
     """Makes this process a measuring one.
+
+    Args:
+        implementation: of ``IMPLEMENTATIONS``.
+        case: of ``CASES``, or one of its own.
+        measurement, folder, threads: which one; empty, for files; of torch.
 
     Returns:
         MiB that Python and its libraries take once they are in use.
@@ -252,10 +290,12 @@ def prepare(implementation: str, case: str, measurement: str, folder: Path, thre
         NotOffered: the implementation has no such measurement.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()  # as the programs do, for all implementations alike
     pixel = torch.zeros(1, 1, 1, 1, requires_grad=True)
     torch.nn.functional.conv2d(pixel, pixel).sum().backward()
     idle = peak_memory()
-    action = IMPLEMENTATIONS[implementation](CASES[case], measurement, folder)
+    case = CASES[case] if isinstance(case, str) else case
+    action = IMPLEMENTATIONS[implementation](case, measurement, folder)
     (action.warm_up or action.run)()
     _prepared.append(action)
     return idle

@@ -45,9 +45,11 @@ class Plan:
     """For one action in one sweep."""
     least_runs: int
     """However long they take."""
+    without: tuple[str, ...] = ()
+    """Measurements that it leaves out."""
 
 
-THOROUGH, QUICK = Plan(sweeps=2, seconds=10.0, least_runs=2), Plan(sweeps=1, seconds=3.0, least_runs=1)
+THOROUGH, QUICK = Plan(sweeps=2, seconds=5.0, least_runs=1), Plan(1, 2.0, 1, (measure.EPOCH, "alpha, exact"))
 
 
 @dataclass
@@ -141,6 +143,7 @@ def measure_all(
         [Result(case, measurement, name) for name in implementations]
         for case in cases
         for measurement in (*measure.CASES[case].measurements, measure.FULL_HESSIAN)
+        if measurement not in plan.without
         if measurement != measure.FULL_HESSIAN or (full and measure.EIGENVALUE in measure.CASES[case].measurements)
     ]
     context = multiprocessing.get_context("forkserver")

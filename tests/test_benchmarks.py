@@ -43,7 +43,10 @@ def test_every_action_runs(measure: ModuleType, tmp_path: Path) -> None:
         before = {} if action.warm_up is None else action.warm_up()
         assert before == {}
         notes[name] = dict(action.run())
-        assert dict(action.run()) == notes[name], "every run does the same work"
+        if name == measure.EPOCH:
+            assert 0 <= notes[name]["% waiting for data"] < 100
+        else:
+            assert dict(action.run()) == notes[name], "every run does the same work"
     assert notes[measure.FULL_HESSIAN] == {"products": 12}
     assert 2 <= notes[measure.EIGENVALUE]["products"] <= 12
     written = (tmp_path / "checkpoint" / "checkpoints" / "epoch_0000.pt").stat().st_size
@@ -174,3 +177,22 @@ def test_a_failure_is_told_and_the_exit_code_says_so(
     captured = capsys.readouterr()
     assert "s2, weight step, autodisp failed:\nTraceback: no memory" in captured.err
     assert json.loads((tmp_path / "b.json").read_text())["results"][0]["median"] is None
+
+
+def test_growth_is_fitted_between_the_last_two_points(measure: ModuleType, tmp_path: Path) -> None:
+    from benchmarks import growth
+
+    points = [
+        growth.Point("batch", 1.0, 1.0, 10.0),
+        growth.Point("batch", 2.0, 1.5, 15.0),
+        growth.Point("batch", 4.0, 3.0, 60.0),
+    ]
+    assert growth.exponents(points) == pytest.approx((1.0, 2.0))
+    out = io.StringIO()
+    Console(file=out, width=100).print(growth.table_of(points))
+    assert "1.00" in out.getvalue()
+    growth.draw(points, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").stat().st_size > 1000
+    for held, values in growth.AXES.values():
+        for overrides in values.values():
+            measure.config_of(measure.Case((*held, *overrides, *measure.STILL)))

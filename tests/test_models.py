@@ -16,7 +16,6 @@ from autodisp.cells.spaces import SPACES
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.errors import InputError
 from autodisp.model_file import card_of
-from autodisp.prediction import models
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.models import ImageClassifier, load_stereo
 from autodisp.tasks.base import Task
