@@ -84,6 +84,8 @@ class _Convolution(Function):
         x, weight = ctx.saved_tensors
         again = torch.is_grad_enabled()
         to_x = to_weight = None
+        if not again and weight.shape[-1] <= WIDEST and ctx.geometry == (1, 1):
+            return *_native_gradients(gradient, x, weight, 1, weight.shape[-1] // 2, ctx.needs_input_grad[:2]), None
         if ctx.needs_input_grad[0]:
             to_x = (_InputGradient.apply if again else _input_gradient)(gradient, weight, ctx.geometry, x.shape)
         if ctx.needs_input_grad[1]:
@@ -138,7 +140,7 @@ def _input_gradient(gradient: Tensor, weight: Tensor, geometry: _Geometry, shape
     if geometry[0] == 1:
         return _convolved(gradient, weight.flip(-2, -1), geometry)
     x = gradient.new_empty(()).expand(shape)
-    return _native_gradients(gradient, x, weight, geometry[0], weight.shape[-1] // 2, wanted=0)
+    return _native_gradients(gradient, x, weight, geometry[0], weight.shape[-1] // 2, (True, False))[0]
 
 
 def _weight_gradient(x: Tensor, gradient: Tensor, geometry: _Geometry, kernel: int) -> Tensor:
@@ -149,22 +151,26 @@ def _weight_gradient(x: Tensor, gradient: Tensor, geometry: _Geometry, kernel: i
     channels, half = x.shape[1], kernel // 2
     whole = x.new_empty(channels, 1, kernel, kernel)
     if kernel <= WIDEST or stride > 1:
-        return _native_gradients(gradient, x, whole, stride, half, wanted=1)
+        return _native_gradients(gradient, x, whole, stride, half, (False, True))[1]
     triple = x.new_empty(channels, 1, kernel, WIDEST)
     for first in {*range(0, kernel - WIDEST, WIDEST - 1), kernel - WIDEST}:
         seen = functional.pad(x, (half - first, first + WIDEST - 1 - half))
-        whole[..., first : first + WIDEST] = _native_gradients(gradient, seen, triple, 1, 0, wanted=1)
+        whole[..., first : first + WIDEST] = _native_gradients(gradient, seen, triple, 1, 0, (False, True))[1]
     return whole
 
 
-def _native_gradients(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, *, wanted: int) -> Tensor:
-    """torch's own to the input (0) or the weight (1), of which only the shape is read; the padding of the columns."""
+def _native_gradients(
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor]:
+    """torch's own to input and weight, the wanted ones; of what only an unwanted one needs, the shape is read.
+
+    The padding is that of the columns.
+    """
     around = (weight.shape[-2] // 2, padding)
-    mask = [wanted == 0, wanted == 1, False]
-    gradients = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, (stride, stride), around, (1, 1), False, (0, 0), weight.shape[0], mask
+    to_x, to_weight, _ = torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, (stride, stride), around, (1, 1), False, (0, 0), weight.shape[0], (*wanted, False)
     )
-    return cast(Tensor, gradients[wanted])
+    return to_x, to_weight
 
 
 def _phases(x: Tensor, dilation: int) -> Tensor:
