@@ -69,9 +69,9 @@ def hessian(loss: Loss, parameters: Sequence[Tensor], *, weight_decay: float = 0
     Raises:
         ValueError: the loss is no scalar with a graph, or a parameter does not require a gradient.
     """
-    gradient = _flat_gradient(loss, parameters)
+    gradient = flat_gradient(loss, parameters)
     unit_vectors = torch.eye(gradient.numel(), dtype=gradient.dtype, device=gradient.device)
-    rows = torch.stack([_product(gradient, parameters, unit) for unit in unit_vectors])
+    rows = torch.stack([hessian_product(gradient, parameters, unit) for unit in unit_vectors])
     return (rows + rows.T) / 2 + weight_decay * unit_vectors
 
 
@@ -102,10 +102,10 @@ def dominant_eigenvalue(
     Raises:
         ValueError: as for ``hessian``; or a setting is out of its range.
     """
-    gradient = _flat_gradient(loss, parameters)
+    gradient = flat_gradient(loss, parameters)
 
     def product(direction: Tensor) -> Tensor:
-        image = _product(gradient, parameters, direction.to(gradient))
+        image = hessian_product(gradient, parameters, direction.to(gradient))
         return image.to("cpu", torch.float64) + weight_decay * direction
 
     return largest_eigenvalue(
@@ -242,7 +242,12 @@ def _set_aside(layer: _InstanceNorm, restored: ExitStack) -> None:
         setattr(layer, name, None)
 
 
-def _flat_gradient(loss: Loss, parameters: Sequence[Tensor]) -> Tensor:
+def flat_gradient(loss: Loss, parameters: Sequence[Tensor]) -> Tensor:
+    """The gradient with its graph, (n,): what all products with the Hessian share.
+
+    Raises:
+        ValueError: as for ``hessian``.
+    """
     fixed = [index for index, parameter in enumerate(parameters) if not parameter.requires_grad]
     if fixed or not parameters:
         raise ValueError(f"{len(parameters)} parameters, without requires_grad: {fixed}; the curvature needs them all")
@@ -257,7 +262,8 @@ def _flat_gradient(loss: Loss, parameters: Sequence[Tensor]) -> Tensor:
         return torch.cat([gradient.flatten() for gradient in gradients])
 
 
-def _product(gradient: Tensor, parameters: Sequence[Tensor], direction: Tensor) -> Tensor:
+def hessian_product(gradient: Tensor, parameters: Sequence[Tensor], direction: Tensor) -> Tensor:
+    """The Hessian times a direction (n,), from what ``flat_gradient`` gave; the graph is kept."""
     if not gradient.requires_grad:
         return torch.zeros_like(gradient)
     images = torch.autograd.grad(gradient, parameters, direction, retain_graph=True, materialize_grads=True)

@@ -15,7 +15,7 @@ import torch
 
 from autodisp.run_state import Checkpoints
 from autodisp.search.bilevel import Order
-from autodisp.search.curvature import frozen_statistics, preserved_rng
+from autodisp.search.curvature import flat_gradient, frozen_statistics, hessian_product, preserved_rng
 from autodisp.search.loop import Search, Settings
 
 PRODUCTS = 12
@@ -106,15 +106,13 @@ def _curvature(search: Search) -> tuple[float, float]:
     batch = supernet.to_device(search.alpha_stream.next())
     with preserved_rng(), frozen_statistics(supernet.network):
         began = time.perf_counter()
-        slopes = torch.autograd.grad(supernet.alpha_loss(batch), supernet.alphas, create_graph=True)
-        gradient = torch.cat([slope.flatten() for slope in slopes])
+        gradient = flat_gradient(lambda: supernet.alpha_loss(batch), supernet.alphas)
         _synchronise(supernet.device)
         graph = time.perf_counter() - began
         direction = torch.ones_like(gradient)
 
         def product() -> None:
-            torch.autograd.grad(gradient, supernet.alphas, direction, retain_graph=True)
-            _synchronise(supernet.device)
+            hessian_product(gradient, supernet.alphas, direction)
 
         return graph, _seconds(product, repeats=2)
 
