@@ -33,6 +33,8 @@ import autodisp
 from benchmarks import measure
 
 MOST_RUNS = 50
+WIDTH = 160
+"""Of the table where the output is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,13 @@ class Plan:
     """Measurements that it leaves out."""
 
 
-THOROUGH, QUICK = Plan(sweeps=2, seconds=5.0, least_runs=1), Plan(1, 2.0, 1, (measure.EPOCH, "alpha, exact"))
+THOROUGH = Plan(sweeps=2, seconds=5.0, least_runs=1)
+QUICK = Plan(
+    sweeps=1,
+    seconds=2.0,
+    least_runs=1,
+    without=(measure.EPOCH, "alpha, exact", measure.DIFFERENCES, measure.CHECKPOINT),
+)
 
 
 @dataclass
@@ -235,7 +243,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     names = list(measure.IMPLEMENTATIONS)
     cases = list(measure.CASES)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="Measures speed and memory.")
-    parser.add_argument("--quick", action="store_true", help="few runs of everything: two to four minutes")
+    parser.add_argument("--quick", action="store_true", help="few runs of most of it: under three minutes")
     parser.add_argument("--full", action="store_true", help="the full Hessian as well, which takes minutes")
     parser.add_argument("--json", type=Path, default=Path("runs/bench.json"), help="where to write (%(default)s)")
     parser.add_argument(
@@ -273,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.json.write_text(json.dumps({"machine": about, "results": figures}, indent=1) + "\n", encoding="utf-8")
     console = Console()
     if not console.is_terminal:
-        console = Console(width=130)
+        console = Console(width=WIDTH)
     console.print(table_of(results, f"{about['processor']}, threads: {options.threads}, torch {about['torch']}"))
     console.print(f"every run, and the machine: {options.json}", soft_wrap=True)
     failures = [result for result in results if result.failure]

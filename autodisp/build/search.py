@@ -165,9 +165,14 @@ def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.op
             lr=settings.learning_rate,
             betas=(settings.momentum, 0.999),
             weight_decay=settings.weight_decay,
+            fused=True,
         )
     return torch.optim.SGD(
-        parameters, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+        parameters,
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
 
 
@@ -179,6 +184,7 @@ def build_alpha_optimizer(config: SearchConfig, supernet: Supernet) -> torch.opt
         lr=settings.learning_rate,
         betas=(settings.betas[0], settings.betas[1]),
         weight_decay=settings.weight_decay,
+        fused=True,
     )
 
 

@@ -67,7 +67,7 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
             parts.close()
     costs, settings = plan.costs, plan.settings
     table = Table(title=f"plan of a search of {config.task.name} on {config.dataset.name}", show_header=False)
-    table.add_row("memory, at most", f"{costs.memory / 1024:.1f} GiB")
+    table.add_row("memory, about, without the workers", f"{costs.memory / 1024:.1f} GiB")
     table.add_row("weight step, with its batch", in_time(costs.weight_step))
     for order, seconds in costs.alpha_steps.items():
         table.add_row(f"alpha step, {order}", in_time(seconds))

@@ -181,8 +181,7 @@ def second_order_finite_difference(
     direct, slope = _gradient_at(unrolled, validation_loss, alphas)
     moving = {name: slope[name] for name in gradients}
     norm = torch.nn.utils.get_total_norm(list(moving.values()))
-    if norm == 0:
-        return direct
+    norm = torch.where(norm > 0, norm, 1.0)  # no slope, no step to either side; asked on the device, not waited for
     to_both_sides = []
     for side in (radius, -radius):
         shifted = {name: weight.detach() for name, weight in weights.items()}

@@ -1,0 +1,102 @@
+"""The steps of a search never wait for the device: nothing is fetched from it, whichever order the alphas take."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from autodisp.build.search import SearchData, build_search
+from autodisp.config.search import parse
+from autodisp.datasets.samples import LabelledImage, StereoSample
+from autodisp.datasets.streams import fixed_batches
+from autodisp.search import bilevel
+from autodisp.search.bilevel import Order
+from autodisp.search.loop import Search
+from autodisp.tracking import ConsoleProgress
+
+FETCHING = {
+    "aten::_local_scalar_dense",
+    "aten::is_nonzero",
+    "aten::equal",
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::_unique2",
+}
+"""What hands a number, or a shape that depends on numbers, to the host."""
+SMALL = ("experiment=smoke", "run.folder=unused", "run.workers=0", "search.batch_size=2")
+TASKS: dict[str, Sequence[str]] = {
+    "disparity": ("network=disparity_tiny", "dataset.max_disparity=16", "dataset.crop=null"),
+    "classification": ("task=classification", "space=s2", "network.channels=4", "network.layers=3"),
+}
+
+
+class Fetches(TorchDispatchMode):
+    """Names what fetches from a device; on a CPU as on a GPU, where each would be a wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = operation.overloadpacket._qualified_op_name
+        by_mask = name == "aten::index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if name in FETCHING or by_mask:
+            self.found.append(name)
+        return operation(*args, **(kwargs or {}))
+
+
+def data_of(task: str) -> SearchData:
+    draw = torch.Generator().manual_seed(0)
+    samples: list[Any]
+    if task == "disparity":
+        nowhere = torch.zeros(1, 32, 64, dtype=torch.bool)
+        samples = [
+            StereoSample(*torch.rand(2, 3, 32, 64, generator=draw), 8 * torch.rand(1, 32, 64, generator=draw),
+                         ~nowhere, nowhere, nowhere)
+            for _ in range(4)
+        ]  # fmt: skip
+    else:
+        samples = [LabelledImage(torch.rand(3, 16, 16, generator=draw), label) for label in range(4)]
+    return SearchData(samples, samples, lambda sample, _: sample, fixed_batches(samples, 2), classes=4)
+
+
+def made(task: str, folder: Path) -> Search:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
+        config = parse(compose("search", overrides=[*SMALL, *TASKS[task]]))
+    return build_search(config, data_of(task), folder, ConsoleProgress(io.StringIO())).search
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_step_fetches_nothing(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = made(task, tmp_path)
+    batch = search.supernet.to_device(search.weight_stream.next())
+    monkeypatch.setattr(search.alpha_stream, "next", lambda: batch)  # reading and augmenting are the CPU's anyway
+    monkeypatch.setattr(bilevel, "_new_seed", lambda: 7)  # drawn on the CPU whatever the device
+    parameters = [*search.supernet.alphas, *search.supernet.network.parameters()]
+    before = [parameter.detach().clone() for parameter in parameters]
+    orders: tuple[Order, ...] = ("first", "exact", "finite_difference")
+    with Fetches() as fetches:
+        for order in orders:
+            search.alpha_step(batch, order)
+            search.weight_step(batch)
+    assert fetches.found == []
+    assert any(not torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
+
+
+def test_a_fetch_would_be_seen() -> None:
+    values: Tensor = torch.arange(3.0)
+    with Fetches() as fetches:
+        float(values.sum())
+        values[values > 1]
+        bool(torch.equal(values, values))
+    assert fetches.found == ["aten::_local_scalar_dense", "aten::index", "aten::equal"]
