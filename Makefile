@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint format bench bench-quick clean
+.PHONY: demo test browser-test lint format fuzz bench bench-quick crash-test clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -16,6 +16,11 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
+# The report's pages in Chromium (Debian's package); skips, saying so, where there is none.
+browser-test: $(READY)
+	$(BIN)/pip install --quiet --editable '.[browser]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/browser/report_pages.py
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -25,11 +30,19 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# 100,000 damaged files; those that end as none may are kept in runs/fuzz.
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzzing
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run
 
 bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.run --quick
+
+# Searches killed at 50 moments each, both tasks under each policy.
+crash-test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.crashing
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -1,11 +1,15 @@
 """A trained network in one file: weights as safetensors, and in its metadata all that rebuilds the network.
 
-Nothing is loaded by pickle, so a file from a stranger can be opened.
+Nothing is loaded by pickle, so a file from a stranger can be opened. What it describes is built without memory first,
+and only as far as the file has weights for it.
 """
 
+import itertools
 import json
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from autodisp.cells import genotype as genotypes
 from autodisp.cells.cell import CellFactory, FoundCells
@@ -21,13 +26,15 @@ from autodisp.cells.designed import DesignedCells
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace
-from autodisp.errors import InputError
-from autodisp.run_state import sync_folder
+from autodisp.errors import InputError, in_one_line
+from autodisp.files import sync_folder
 from autodisp.tasks.base import Task, channels_last
 from autodisp.tasks.registry import TASKS, rebuild
 
 KEY, SCHEMA, VERSION = "autodisp", "autodisp/model", 1
 SUFFIX = ".safetensors"
+_LARGEST = 1 << 16
+"""Of the whole numbers in a description: more than any network's width, depth or disparity."""
 
 SHIPPED = Path(__file__).parent / "weights" / "disparity_small.safetensors"
 """A small disparity network, trained on shapes3d alone."""
@@ -116,12 +123,12 @@ def load(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = in_one_line(error)
         raise InputError(f"{path}: no readable safetensors ({reason}); is it cut off, or another format?") from None
     if KEY not in metadata:
         raise InputError(f"{path}: holds weights but not what they are for; only files of autodisp-train can be used")
-    return _read_card(metadata[KEY], path), weights
+    return _read_card(metadata[KEY], path, len(weights)), weights
 
 
 def load_network(path: Path) -> tuple[ModelCard, Task, nn.Module]:
@@ -133,8 +140,13 @@ def load_network(path: Path) -> tuple[ModelCard, Task, nn.Module]:
     card, weights = load(path)
     with torch.device("meta"):
         compare(card.build()[1], weights, origin=str(path))
-    task, network = card.build()
-    network.load_state_dict(weights)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            task, network = card.build()
+            network.load_state_dict(weights)
+    except Exception as error:  # of numbers that nothing looks at where there is no memory
+        raise _damaged(path, error) from None
     return card, task, channels_last(network).eval()
 
 
@@ -142,32 +154,34 @@ def compare(network: nn.Module, weights: Mapping[str, Tensor], *, origin: str) -
     """Makes sure that the weights are those of the network.
 
     Raises:
-        InputError: a name is missing or too many, or a shape differs; the first one is named.
+        InputError: a name is missing or too many, a shape differs, or numbers are not real where the network's are;
+            the first one is named.
     """
     own = network.state_dict()
     for name in [*own, *weights]:
         here, there = (tuple(tensors[name].shape) if name in tensors else None for tensors in (own, weights))
         if here != there:
             raise InputError(
-                f"{origin}: weight '{name}' is {_shape(there)} in the file but {_shape(here)} in the network; "
-                "it is of another network or version"
+                f"{origin}: weight '{in_one_line(name)}' is {_shape(there)} in the file but {_shape(here)} in the "
+                "network; it is of another network or version"
             )
+        if own[name].is_floating_point() != weights[name].is_floating_point():
+            raise InputError(f"{origin}: weight '{name}' is {weights[name].dtype} but {own[name].dtype} in the network")
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return "absent" if shape is None else "x".join(map(str, shape)) or "a number"
 
 
-def _read_card(text: str, path: Path) -> ModelCard:
+def _read_card(text: str, path: Path, weights: int) -> ModelCard:
+    """The card in the metadata of a file with so many weights."""
     try:
         data = json.loads(text)
         if data["schema"] != SCHEMA or data["version"] != VERSION:
-            raise InputError(
-                f"{path}: schema {data['schema']} version {data['version']}, but this program reads version {VERSION}; "
-                "update autodisp"
-            )
+            found = in_one_line(f"schema {data['schema']} version {data['version']}")
+            raise InputError(f"{path}: {found}, but this program reads version {VERSION}; update autodisp")
         if data["task"] not in TASKS:
-            raise InputError(f"{path}: is for task '{data['task']}', but there are {', '.join(TASKS)}")
+            raise InputError(f"{path}: is for task '{in_one_line(data['task'])}', but there are {', '.join(TASKS)}")
         space = None if data["space"] is None else SearchSpace.from_json(data["space"], file=str(path))
         genotype = data["genotype"]
         if genotype is not None:
@@ -180,15 +194,47 @@ def _read_card(text: str, path: Path) -> ModelCard:
             space=space,
             about=data["about"],
         )
-        with torch.device("meta"):
-            card.build()
+        _try(card, weights)
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: its description is damaged ({type(error).__name__}: {error}); train or export it again"
-        ) from None
+    except Exception as error:  # the layers of a network raise whatever odd numbers lead them to
+        raise _damaged(path, error) from None
     return card
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = f"{type(error).__name__}: {in_one_line(error)}"
+    return InputError(f"{path}: its description is damaged ({reason}); train or export it again")
+
+
+def _try(card: ModelCard, weights: int) -> None:
+    """Builds the network without memory for it.
+
+    Raises:
+        Exception: of any kind, where there is no such network or it has more parameters than the file has weights.
+    """
+    for name, value in card.settings.items():
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise ValueError(f"{name} is beyond {_LARGEST}")
+    with _at_most(weights), warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("error")  # such as that a layer has no elements
+        card.build()
+
+
+@contextmanager
+def _at_most(weights: int) -> Iterator[None]:
+    """Stops the building of a network that has more parameters; some are registered twice."""
+    number = itertools.count()
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        if next(number) >= 2 * weights:
+            raise ValueError(f"describes a larger network than the {weights} weights of the file are for")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def card_of(

@@ -4,12 +4,8 @@ Weights, BN buffers, alphas, both optimizers, the learning-rate schedule, the ei
 decay, random generators, stream positions, epoch and step. What a config says is not in it: config is frozen.
 """
 
-import os
-import re
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -17,8 +13,8 @@ from torch import Tensor
 
 from autodisp.errors import InputError
 
-VERSION = 1
-CONTENTS = frozenset({"parts", "streams", "progress", "rng"})
+VERSION = 2
+CONTENTS = frozenset({"version", "parts", "streams", "progress", "rng", "records"})
 
 
 class Stateful(Protocol):
@@ -64,13 +60,20 @@ class Progress:
     weight_decay: float
     epochs: int = 0
     """Complete epochs; the next one has this number."""
+    step: int = 0
+    """Complete steps of the epoch now running."""
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """Of its loss and figures so far."""
     steps: int = 0
+    """Of all epochs."""
     restarts: int = 0
     """How often ADA rolled back."""
     history: list[tuple[int, float]] = field(default_factory=list)
     """(epoch, dominant eigenvalue), of the path that led here."""
     eigenvector: Tensor | None = None
     """Of the last measurement: where the next one starts looking."""
+    genotypes: dict[int, Any] = field(default_factory=dict)
+    """The cells of every epoch of that path, as JSON has them."""
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as plain data and tensors."""
@@ -96,99 +99,105 @@ class RunState:
         self.streams = streams
         self.progress = progress
 
-    def capture(self) -> dict[str, Any]:
-        """The state as plain data and tensors. The tensors are the live ones: write or copy before training on."""
+    def capture(self, *, records: int = 0) -> dict[str, Any]:
+        """The state as plain data and tensors. The tensors are the live ones: write or copy before training on.
+
+        Args:
+            records: in metrics.jsonl at this moment; later ones are cut off when the run goes on from here.
+        """
         return {
             "version": VERSION,
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
-            "streams": {name: stream.position for name, stream in self.streams.items()},
+            "streams": self.positions(),
             "progress": self.progress.state_dict(),
-            "rng": {
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-            },
+            "rng": random_states(),
+            "records": records,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Puts everything back as it was captured."""
-        for name, part in self.parts.items():
-            part.load_state_dict(state["parts"][name])
-        for name, stream in self.streams.items():
-            stream.seek(state["streams"][name])
-        self.progress.load_state_dict(state["progress"])
-        torch.set_rng_state(state["rng"]["cpu"])
-        if state["rng"]["cuda"]:
-            torch.cuda.set_rng_state_all(state["rng"]["cuda"])
-
-
-class Checkpoints:
-    """The states of a run's epochs (or steps) in one folder, written so that a file is whole or absent.
-
-    Args:
-        folder: is made at the first state.
-        unit: what the number of a state counts; begins its file's name.
-    """
-
-    def __init__(self, folder: Path, *, unit: str = "epoch") -> None:
-        self.folder = folder
-        self.unit = unit
-
-    def path(self, epoch: int) -> Path:
-        """Where that epoch's state lies."""
-        return self.folder / f"{self.unit}_{epoch:04d}.pt"
-
-    def save(self, epoch: int, state: dict[str, Any]) -> None:
-        """Writes the state after that epoch: temporary file, flushed to the disk, renamed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.path(epoch).with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path(epoch))
-        sync_folder(self.folder)
-
-    def load(self, epoch: int) -> dict[str, Any]:
-        """The state after that epoch.
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Puts everything back as it was captured.
 
         Raises:
-            InputError: the file is missing or damaged.
+            InputError: it is the state of another network, or of another kind of run.
         """
-        path = self.path(epoch)
         try:
-            # torch.load does not look at the archive's checksums
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-            if damaged is None:
-                state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        except Exception as error:  # a damaged pickle may end in any exception
+            for name, part in self.parts.items():
+                part.load_state_dict(state["parts"][name])
+            self.seek(state["streams"])
+            self.progress.load_state_dict(state["progress"])
+            restore_random(state["rng"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(
-                f"{path}: cannot be read as a checkpoint ({type(error).__name__}); is it cut off?"
+                f"the checkpoint's state does not fit this run ({first}); it belongs to another network, task or "
+                "optimizer: resume with the config it was written under"
             ) from None
-        if damaged is not None:
-            raise InputError(f"{path}: damaged, the checksum of its part '{damaged}' is wrong; copy it again")
-        if not isinstance(state, dict) or state.get("version") != VERSION or not state.keys() >= CONTENTS:
-            raise InputError(f"{path}: not a checkpoint of version {VERSION}, which this program reads")
-        return state
 
-    def epochs(self) -> list[int]:
-        """The epochs that have a state, ascending."""
-        pattern = re.compile(rf"{self.unit}_(\d{{4,}})\.pt")
-        names = (pattern.fullmatch(path.name) for path in self.folder.glob(f"{self.unit}_*.pt"))
-        return sorted(int(name[1]) for name in names if name)
+    def positions(self) -> dict[str, int]:
+        """Of the streams."""
+        return {name: stream.position for name, stream in self.streams.items()}
 
-    def keep_only(self, epochs: Iterable[int]) -> None:
-        """Deletes the states of all other epochs."""
-        wanted = set(epochs)
-        for epoch in self.epochs():
-            if epoch not in wanted:
-                self.path(epoch).unlink()
+    def seek(self, positions: Mapping[str, int]) -> None:
+        """Moves the streams."""
+        for name, stream in self.streams.items():
+            stream.seek(positions[name])
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes a renaming in that folder last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+class Moment:
+    """What one step changes before its update is made, to be put back if the step is not to be.
+
+    Costs no synchronisation: tensors are copied where they are.
+
+    Args:
+        state: of the run; its progress holds what changes during a step as attributes that are replaced, not moved.
+        tensors: that the step changes in place, such as alphas and running statistics.
+        optimizer: whose step comes first and is to be taken back too, if any.
+    """
+
+    def __init__(
+        self, state: RunState, tensors: Iterable[Tensor], optimizer: torch.optim.Optimizer | None = None
+    ) -> None:
+        self.state = state
+        self.progress = dict(vars(state.progress))
+        self._positions = state.positions()
+        self._random = random_states()
+        self._tensors: dict[torch.dtype, list[Tensor]] = {}
+        for tensor in tensors:
+            self._tensors.setdefault(tensor.dtype, []).append(tensor.detach())
+        # one copy a dtype: a network has hundreds of buffers, and a GPU call costs more than they do
+        self._copies = {
+            dtype: torch.cat([tensor.reshape(-1) for tensor in several]) for dtype, several in self._tensors.items()
+        }
+        self._optimizer = optimizer
+        self._memory = {
+            parameter: {name: value.clone() if isinstance(value, Tensor) else value for name, value in entries.items()}
+            for parameter, entries in (optimizer.state.items() if optimizer is not None else ())
+        }
+
+    def put_back(self) -> None:
+        """Makes it so again."""
+        for dtype, several in self._tensors.items():
+            copies = self._copies[dtype].split([tensor.numel() for tensor in several])
+            for tensor, copy in zip(several, copies, strict=True):
+                tensor.copy_(copy.view(tensor.shape))
+        if self._optimizer is not None:
+            self._optimizer.state.clear()
+            self._optimizer.state.update(self._memory)
+        vars(self.state.progress).update(self.progress)
+        self.state.seek(self._positions)
+        restore_random(self._random)
+
+
+def random_states() -> dict[str, Any]:
+    """Of torch's generators."""
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def restore_random(states: Mapping[str, Any]) -> None:
+    """Puts torch's generators back."""
+    torch.set_rng_state(states["cpu"])
+    if states["cuda"]:
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -28,7 +28,7 @@ from rich.table import Column
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from autodisp.errors import InputError
+from autodisp.errors import InputError, RunFault
 
 Record = Mapping[str, Any]
 Figures = Mapping[str, float | None] | Callable[[], Mapping[str, float | None]]
@@ -70,11 +70,18 @@ class JsonLines:
         Raises:
             ValueError: the record has the key ``non_finite``, which is taken.
             TypeError: a value has no JSON form.
+            RunFault: it cannot be written; the file holds what it held.
         """
         line = (_to_json(record) + "\n").encode()
-        with self.path.open("ab") as file:
-            file.write(line)
-            self._ends.append(file.tell())
+        try:
+            with self.path.open("ab") as file:
+                file.write(line)
+                file.flush()
+                end = file.tell()
+        except OSError as error:
+            self._cut()
+            raise RunFault(f"{self.path}: cannot be written ({error.strerror})") from error
+        self._ends.append(end)
 
     def keep(self, count: int) -> None:
         """Cuts the file back to its first records, as when a run is resumed from a checkpoint.
@@ -90,6 +97,13 @@ class JsonLines:
         del self._ends[count:]
         if self.path.exists():
             os.truncate(self.path, self._ends[-1] if self._ends else 0)
+
+    def _cut(self) -> None:
+        """Takes off what a write that failed has left, if the disk lets it."""
+        try:
+            os.truncate(self.path, self._ends[-1] if self._ends else 0)
+        except OSError:
+            return  # whoever opens the file next passes over an unfinished line
 
     def _end_last_line(self) -> None:
         content = self.path.read_bytes()
@@ -113,7 +127,10 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 def _complete_lines(path: Path) -> list[tuple[dict[str, Any], int]]:
     """Each record as it stands in the file, with the offset at which its line ends."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    try:
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
     found: list[tuple[dict[str, Any], int]] = []
     end = 0
     for number, line in enumerate(lines, start=1):
@@ -122,7 +139,7 @@ def _complete_lines(path: Path) -> list[tuple[dict[str, Any], int]]:
             continue
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if isinstance(record, dict):
             found.append((record, end))
@@ -163,7 +180,7 @@ def _restored(record: dict[str, Any], path: Path) -> dict[str, Any]:
             for key in place[:-1]:
                 within = within[key]
             within[place[-1]] = float(name)
-    except (TypeError, ValueError, LookupError) as error:
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
         raise InputError(f"{path}: {_NON_FINITE!r} names a value that its record lacks: remove that entry") from error
     return record
 
@@ -300,23 +317,34 @@ class _Bar:
 class TensorBoard:
     """Writes a run's figures as TensorBoard events.
 
+    They are for watching: where they cannot be written, as on a full disk, the run goes on without them.
+
     Args:
         folder: for the event files; made if it is not there.
         purge_from: where a resumed run goes on: what was written at this step or later is no longer shown.
+        warn: is told once, in one line, if they cannot be written.
     """
 
-    def __init__(self, folder: Path, *, purge_from: int | None = None) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=purge_from)
+    def __init__(
+        self, folder: Path, *, purge_from: int | None = None, warn: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._folder = folder
+        self._warn = warn
+        self._writer: SummaryWriter | None = None
+        try:
+            self._writer = SummaryWriter(str(folder), purge_step=purge_from)
+        except OSError as error:
+            self._give_up(error)
 
     def scalars(self, record: Record, step: int) -> None:
         """Every number of a flat record, under its key; whatever is no number is passed over."""
         for name, value in record.items():
             if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-                self._writer.add_scalar(name, float(value), step)
+                self._write("add_scalar", name, float(value), step)
 
     def image(self, name: str, picture: npt.NDArray[np.uint8], step: int) -> None:
         """An (H, W, 3) picture."""
-        self._writer.add_image(name, picture, step, dataformats="HWC")
+        self._write("add_image", name, picture, step, dataformats="HWC")
 
     def figure(self, name: str, figure: Figure, step: int) -> None:
         """A matplotlib figure as a picture, 100 pixels per inch."""
@@ -324,7 +352,7 @@ class TensorBoard:
 
     def text(self, name: str, text: str, step: int) -> None:
         """A text, read as Markdown."""
-        self._writer.add_text(name, text, step)
+        self._write("add_text", name, text, step)
 
     def heat_map(self, name: str, weights: Tensor, edges: Sequence[str], operations: Sequence[str], step: int) -> None:
         """The (E, K) weights of a cell's edges, in 0..1, as a labelled table; NaN marks what an edge does not offer."""
@@ -332,7 +360,20 @@ class TensorBoard:
 
     def close(self) -> None:
         """Finishes the file."""
-        self._writer.close()
+        self._write("close")
+        self._writer = None
+
+    def _write(self, what: str, *entries: Any, **options: Any) -> None:
+        if self._writer is None:
+            return
+        try:
+            getattr(self._writer, what)(*entries, **options)
+        except OSError as error:  # of this call, or of one before: a thread does the writing
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._writer = None
+        self._warn(f"{self._folder}: cannot be written ({error.strerror}); the run goes on without TensorBoard")
 
 
 def weights_figure(weights: Tensor, edges: Sequence[str], operations: Sequence[str]) -> Figure:
@@ -398,7 +439,7 @@ class Tracker:
         epochs = sum("event" not in record for record, _ in _complete_lines(self.lines.path))
         self.console = console or ConsoleProgress()
         purge_from = epochs if shown_from is None else shown_from
-        self.tensorboard = TensorBoard(run_folder / "tensorboard", purge_from=purge_from)
+        self.tensorboard = TensorBoard(run_folder / "tensorboard", purge_from=purge_from, warn=self.console.message)
         self._epochs_written = epochs
 
     @property

@@ -220,7 +220,7 @@ class _Steps:
 
     def epoch(self) -> Notes:
         self.search.progress.eigenvector = None
-        record, _ = self.search.run_epoch(0)
+        record = self.search.run_epoch(0)
         return {"% waiting for data": 100 * record["seconds_waiting"] / record["seconds"]}
 
     def checkpoint(self) -> Notes:

@@ -10,6 +10,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,18 @@ from typing import Any
 from torch import Tensor
 
 from autodisp.cells.spaces import INPUTS, KINDS, SPACES, Choice, EdgeSpace, NodeChoice, SearchSpace
-from autodisp.errors import InputError
+from autodisp.errors import InputError, in_one_line
 
 SCHEMA = "autodisp/genotype"
 VERSION = 1
 ALIASES = {"upsample": "upsample", "upsampling": "upsample", "upconv": "upsample", "up": "upsample"}
 NUMPY_SCALAR = re.compile(r"(np|numpy)\.(u?int(8|16|32|64|_)?|str_)")
 """What numpy 2 prints around a number or a string of its own."""
+LONGEST_CALL = 1 << 16
+"""Characters of a published string, which has two or three thousand."""
+LARGEST = 100
+"""Of the numbers in one."""
+CALL = re.compile(r"(?<!class )\bGenotype\s*\(")
 ZOO = Path(__file__).parent / "zoo"
 
 
@@ -118,7 +124,12 @@ def check(genotype: Genotype, space: SearchSpace, *, origin: str = "genotype") -
         InputError: names the cell, the node and the operation or source that does not fit.
     """
     for problem in _problems(genotype, space):
-        raise InputError(f"{origin}: {problem}")
+        raise _wrong(origin, problem)
+
+
+def _wrong(origin: str, problem: str) -> InputError:
+    """A refusal in one line, whatever the names are that a file uses."""
+    return InputError(f"{origin}: {in_one_line(problem, at_most=600)}")
 
 
 def _problems(genotype: Genotype, space: SearchSpace) -> Iterator[str]:
@@ -168,26 +179,27 @@ def from_json(data: Any, *, origin: str, space: SearchSpace | None = None) -> Ge
         InputError: not a genotype, a schema from the future, or not in its space.
     """
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise InputError(f"{origin}: not a genotype; its 'schema' must be '{SCHEMA}'")
+        raise _wrong(origin, f"not a genotype; its 'schema' must be '{SCHEMA}'")
     version = data.get("version")
     if version != VERSION:
         remedy = "; update autodisp" if isinstance(version, int) and version > VERSION else ""
-        raise InputError(f"{origin}: version {version!r} but this program reads version {VERSION}{remedy}")
+        raise _wrong(origin, f"version {version!r} but this program reads version {VERSION}{remedy}")
     try:
         cells = {str(kind): _nodes(nodes) for kind, nodes in data["cells"].items()}
         genotype = Genotype(space=str(data["space"]), cells=cells, provenance=dict(data.get("provenance") or {}))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{origin}: not a genotype ({type(error).__name__}: {error}); 'cells' must map a kind to nodes of "
-            '["operation", source] pairs'
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        found = in_one_line(error, at_most=100)
+        raise _wrong(
+            origin,
+            f"not a genotype ({type(error).__name__}: {found}); 'cells' must map a kind to nodes of "
+            '["operation", source] pairs',
         ) from None
     if unknown := set(cells) - set(KINDS):
-        raise InputError(f"{origin}: cell kind '{sorted(unknown)[0]}' is unknown: take {', '.join(KINDS)}")
+        raise _wrong(origin, f"cell kind '{sorted(unknown)[0]}' is unknown: take {', '.join(KINDS)}")
     if space is None:
         if genotype.space not in SPACES:
-            raise InputError(
-                f"{origin}: says space '{genotype.space}', which is none of {', '.join(SPACES)}; give its space.file"
-            )
+            name = in_one_line(genotype.space, at_most=60)
+            raise _wrong(origin, f"says space '{name}', which is none of {_listed(SPACES)}; give its space.file")
         space = SPACES[genotype.space]
     check(genotype, space, origin=origin)
     return genotype
@@ -252,7 +264,7 @@ def parse(text: str, *, origin: str = "genotype string", space: SearchSpace | No
         if key.endswith("_concat"):
             continue
         if key not in KINDS:
-            raise InputError(f"{origin}: '{key}' is no kind of cell; take {_listed(KINDS)}")
+            raise _wrong(origin, f"'{key}' is no kind of cell; take {_listed(KINDS)}")
         keep = space.cells[key].keep if space and key in space.cells else None
         cells[key] = _nodes_of(key, value, keep, f"{origin}: {key} cell")
         _check_concat(key, len(cells[key]), fields.get(f"{key}_concat"), origin)
@@ -264,7 +276,7 @@ def parse(text: str, *, origin: str = "genotype string", space: SearchSpace | No
     nearest = min(candidates, key=lambda candidate: _distance(cells, candidate))
     reason = next(_problems(Genotype(space=nearest.name, cells=cells), nearest))
     among = "" if space else f"in none of the spaces {_listed(SPACES)}; nearest is '{nearest.name}', but: "
-    raise InputError(f"{origin}: {among}{reason}")
+    raise _wrong(origin, f"{among}{reason}")
 
 
 def _distance(cells: Mapping[str, tuple[NodeChoice, ...]], space: SearchSpace) -> tuple[int, int, int]:
@@ -276,23 +288,30 @@ def _distance(cells: Mapping[str, tuple[NodeChoice, ...]], space: SearchSpace) -
 
 def _call(text: str, origin: str) -> tuple[ast.Call, str]:
     """The call, and its source."""
-    sources = [_closed(text, match.start()) for match in re.finditer(r"(?<!class )\bGenotype\s*\(", text)]
+    sources, place = [], 0
+    while match := CALL.search(text, place):
+        sources.append(_closed(text, match.start()))
+        if sources[-1] is None:
+            break
+        place = match.start() + len(sources[-1])
     if not sources:
-        raise InputError(f"{origin}: neither JSON nor a string with 'Genotype(...)' in it")
+        raise _wrong(origin, "neither JSON nor a string with 'Genotype(...)' in it")
     source = sources[0]
     different = {"".join((other or "").split()) for other in sources}
     if len(different) > 1:
-        raise InputError(f"{origin}: holds {len(different)} different 'Genotype(...)' calls; keep the one you want")
+        raise _wrong(origin, f"holds {len(different)} different 'Genotype(...)' calls; keep the one you want")
     if source is None:
-        raise InputError(f"{origin}: the 'Genotype(' call is not closed; is the line cut off?")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the parser's own, about escapes in strings
-            call = ast.parse(source, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise InputError(f"{origin}: the 'Genotype(...)' call is no valid Python expression") from None
+        raise _wrong(origin, "the 'Genotype(' call is not closed; is the line cut off?")
+    if len(source) > LONGEST_CALL:
+        raise _wrong(origin, f"the 'Genotype(...)' call has {len(source)} characters, more than {LONGEST_CALL}")
+    call: ast.expr | None = None
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the parser's own, about escapes in strings
+        call = ast.parse(source, mode="eval").body
+    if call is None:
+        raise _wrong(origin, "the 'Genotype(...)' call is no valid Python expression")
     if not isinstance(call, ast.Call):
-        raise InputError(f"{origin}: no 'Genotype(...)' call")
+        raise _wrong(origin, "no 'Genotype(...)' call")
     return call, source
 
 
@@ -310,14 +329,14 @@ def _fields(found: tuple[ast.Call, str], origin: str) -> dict[str, Any]:
     call, source = found
     order = ("normal", "normal_concat", "reduce", "reduce_concat", "upsample", "upsample_concat")
     if len(call.args) > len(order):
-        raise InputError(f"{origin}: {len(call.args)} positional fields but at most {len(order)} are known")
+        raise _wrong(origin, f"{len(call.args)} positional fields but at most {len(order)} are known")
     fields: dict[str, Any] = {}
     named = [*zip(order, call.args, strict=False), *((entry.arg or "**", entry.value) for entry in call.keywords)]
     for name, node in named:
         kind, concat = name.removesuffix("_concat"), "_concat" if name.endswith("_concat") else ""
         key = ALIASES.get(kind, kind) + concat
         if key in fields:
-            raise InputError(f"{origin}: '{key}' is given twice")
+            raise _wrong(origin, f"'{key}' is given twice")
         fields[key] = _plain(node, source, origin)
     return fields
 
@@ -325,20 +344,29 @@ def _fields(found: tuple[ast.Call, str], origin: str) -> dict[str, Any]:
 def _plain(node: ast.expr, source: str, origin: str) -> Any:
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_plain(element, source, origin) for element in node.elts]
-    if isinstance(node, ast.Constant) and type(node.value) in (str, int):
-        return node.value
+    if isinstance(node, ast.Constant):
+        value = node.value
+        if type(value) is str or (type(value) is int and value <= LARGEST):
+            return value
     if isinstance(node, ast.Call) and not node.keywords:
-        called = ast.get_source_segment(source, node.func) or ""
+        called = _dotted(node.func)
         arguments = [_plain(argument, source, origin) for argument in node.args]
         if called in ("list", "tuple") and len(arguments) == 1 and isinstance(arguments[0], list):
             return arguments[0]
-        small = all(isinstance(argument, int) and 0 <= argument < 1000 for argument in arguments)
+        small = all(isinstance(argument, int) and 0 <= argument <= LARGEST for argument in arguments)
         if called == "range" and small and 1 <= len(arguments) <= 2:
             return list(range(*arguments))
         if NUMPY_SCALAR.fullmatch(called) and len(arguments) == 1 and isinstance(arguments[0], (str, int)):
             return arguments[0]
     shown = " ".join((ast.get_source_segment(source, node) or "").split())[:60]
-    raise InputError(f"{origin}: '{shown}' is no plain data; lists, pairs, range(a, b) are read")
+    raise _wrong(origin, f"'{shown}' is no plain data; lists, pairs, range(a, b) are read")
+
+
+def _dotted(node: ast.expr) -> str:
+    """``list`` or ``np.int64``; empty for anything longer."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return f"{node.value.id}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _is_pair(entry: Any) -> bool:
@@ -348,14 +376,14 @@ def _is_pair(entry: Any) -> bool:
 def _nodes_of(kind: str, value: Any, keep: Sequence[int] | None, where: str) -> tuple[NodeChoice, ...]:
     """The nodes of a flat list of pairs, or of a list that is nested by node already."""
     if not isinstance(value, list) or not value:
-        raise InputError(f"{where}: {value!r} is no list of (operation, source) pairs")
+        raise _wrong(where, f"{value!r} is no list of (operation, source) pairs")
     if all(map(_is_pair, value)):
         return tuple(_split(kind, [(name, source) for name, source in value], keep, where))
     nested = [isinstance(node, list) and bool(node) and all(map(_is_pair, node)) for node in value]
     if not all(nested):
         odd = [entry for entry, fine in zip(value, nested, strict=True) if not fine and not _is_pair(entry)]
         shown = str((odd or value)[0])[:60]
-        raise InputError(f"{where}: {shown} is neither one of (operation, source) pairs nor one of lists of them")
+        raise _wrong(where, f"{shown} is neither one of (operation, source) pairs nor one of lists of them")
     return tuple(tuple((name, source) for name, source in node) for node in value)
 
 
@@ -364,7 +392,7 @@ def _split(kind: str, pairs: list[Choice], keep: Sequence[int] | None, where: st
     if keep is None or sum(keep) != len(pairs):
         first = 4 if kind == "upsample" else 2
         if len(pairs) < first or (len(pairs) - first) % 2:
-            raise InputError(f"{where}: {len(pairs)} edges, which is not {first} at node 0 and then two a node")
+            raise _wrong(where, f"{len(pairs)} edges, which is not {first} at node 0 and then two a node")
         keep = [first] + [2] * ((len(pairs) - first) // 2)
     start = 0
     for count in keep:
@@ -375,6 +403,4 @@ def _split(kind: str, pairs: list[Choice], keep: Sequence[int] | None, where: st
 def _check_concat(kind: str, nodes: int, concat: Any, origin: str) -> None:
     expected = list(range(INPUTS[kind], INPUTS[kind] + nodes))
     if concat is not None and (not isinstance(concat, list) or sorted(map(str, concat)) != sorted(map(str, expected))):
-        raise InputError(
-            f"{origin}: {kind} cell concatenates {concat} but here a cell's output is all its nodes, {expected}"
-        )
+        raise _wrong(origin, f"{kind} cell concatenates {concat} but here a cell's output is all its nodes, {expected}")

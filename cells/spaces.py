@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from autodisp.cells.operations import OPERATIONS, Flavour
-from autodisp.errors import InputError
+from autodisp.errors import InputError, in_one_line
 
 KINDS = ("normal", "reduce", "upsample")
 INPUTS = {"normal": 2, "reduce": 2, "upsample": 4}
@@ -236,10 +236,11 @@ class SearchSpace:
             }
             space = cls(name=_word(data["name"]), flavour=data["flavour"], cells=cells)
         except InputError as error:
-            raise InputError(f"{file}: {error}") from None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{file}: {in_one_line(error, at_most=600)}") from None
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            found = in_one_line(error, at_most=100)
             raise InputError(
-                f"{file}: not a search space ({type(error).__name__}: {str(error)[:100]}); it needs 'name', 'flavour' "
+                f"{file}: not a search space ({type(error).__name__}: {found}); it needs 'name', 'flavour' "
                 "and 'cells' with 'keep' and 'nodes' of [source, [operations]]"
             ) from None
         if SPACES.get(space.name, space) != space:

@@ -15,7 +15,7 @@ import torch
 import torchvision
 from torchvision.datasets.utils import check_integrity
 
-from autodisp.datasets.layout import find_root
+from autodisp.datasets.layout import DamagedFiles, find_root
 from autodisp.datasets.memory import ImagesInMemory
 from autodisp.errors import InputError
 
@@ -71,14 +71,24 @@ class CIFAR10(ImagesInMemory):
         root: the folder that holds cifar-10-batches-py or cifar-10-batches-bin, or one of these itself; with
             both there, the pickles are read.
         split: train or test.
+        exclude: a list of names to leave out, see `memory.ImagesInMemory`.
 
     Raises:
-        InputError: nothing of the kind is there, a file is missing or damaged, or a label is out of range.
+        InputError: nothing of the kind is there, a file is missing or damaged, a label is out of range, or the list
+            does not fit.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None, *, split: Split = "train") -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None,
+        *,
+        split: Split = "train",
+        exclude: str | os.PathLike[str] | None = None,
+    ) -> None:
         images, labels, classes = _read(_CIFAR10, root, split)
-        super().__init__(images, labels, classes=classes, mean=_CIFAR10.mean, std=_CIFAR10.std)
+        super().__init__(
+            images, labels, classes=classes, mean=_CIFAR10.mean, std=_CIFAR10.std, split=split, exclude=exclude
+        )
 
 
 class CIFAR100(ImagesInMemory):
@@ -88,14 +98,24 @@ class CIFAR100(ImagesInMemory):
         root: the folder that holds cifar-100-python or cifar-100-binary, or one of these itself; with both
             there, the pickles are read.
         split: train or test.
+        exclude: a list of names to leave out, see `memory.ImagesInMemory`.
 
     Raises:
-        InputError: nothing of the kind is there, a file is missing or damaged, or a label is out of range.
+        InputError: nothing of the kind is there, a file is missing or damaged, a label is out of range, or the list
+            does not fit.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None, *, split: Split = "train") -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None,
+        *,
+        split: Split = "train",
+        exclude: str | os.PathLike[str] | None = None,
+    ) -> None:
         images, labels, classes = _read(_CIFAR100, root, split)
-        super().__init__(images, labels, classes=classes, mean=_CIFAR100.mean, std=_CIFAR100.std)
+        super().__init__(
+            images, labels, classes=classes, mean=_CIFAR100.mean, std=_CIFAR100.std, split=split, exclude=exclude
+        )
 
 
 def _read(
@@ -138,7 +158,15 @@ def _read_pickles(variant: _Variant, folder: Path, split: Split) -> tuple[torch.
 
 def _read_binary(variant: _Variant, folder: Path, split: Split) -> tuple[torch.Tensor, torch.Tensor, Sequence[str]]:
     files = [folder / name for name in variant.binary_files[split]]
-    records = np.concatenate([_read_records(path, variant.label_limits) for path in files])
+    found, damaged = [], []
+    for path in files:
+        try:
+            found.append(_read_records(path, variant.label_limits))
+        except InputError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise DamagedFiles(damaged)
+    records = np.concatenate(found)
     label_bytes = len(variant.label_limits)
     images = torch.from_numpy(records[:, label_bytes:].reshape(-1, 3, _SIDE, _SIDE))
     labels = torch.from_numpy(records[:, label_bytes - 1].astype(np.int64))

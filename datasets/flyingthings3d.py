@@ -14,8 +14,20 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from autodisp.datasets.exclusions import read_exclusions
+from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.images import read_mask, read_rgb, write_png
-from autodisp.datasets.layout import PICTURES, Frame, Tree, files_in, find_root, folders_in, match, require_one_size
+from autodisp.datasets.layout import (
+    PICTURES,
+    Frame,
+    NotThere,
+    Tree,
+    files_in,
+    find_root,
+    folders_in,
+    match,
+    require_one_size,
+)
 from autodisp.datasets.pfm import read_pfm, write_pfm
 from autodisp.datasets.resolution import halve
 from autodisp.datasets.samples import StereoSample
@@ -37,8 +49,10 @@ _ORIGIN = (
     "frames_cleanpass/TRAIN/A/0000/left/0006.png with disparity/TRAIN/A/0000/left/0006.pfm, or as the subset "
     "train/image_clean/left/0000000.png with train/disparity/left/0000000.pfm"
 )
-_REMEDY = "Complete the download, or list the frames in the file that dataset.excluded names"
-_FLAT_REMEDY = "Complete the download, or move what is left of these frames away"
+_FLAT_REMEDY = (
+    "Complete the download, or leave these frames out: autodisp-check writes the list that dataset.exclude takes"
+)
+_REMEDY = f"{_FLAT_REMEDY}, and dataset.excluded the official one"
 
 
 class _Files(NamedTuple):
@@ -64,11 +78,14 @@ class FlyingThings3D:
         subsets: letters among A, B and C; the "subset" layout has none and takes all of it.
         excluded: a file with one frame a line, such as TRAIN/A/0000/left/0006.png (the official
             all_unused_files.txt); such a frame is left out with both views. Not in the "subset" layout.
+        exclude: a list of names to leave out, see `exclusions`; those of the other split or of other letters are
+            passed over.
         layout: full, subset, or auto to see which one is there.
         half_resolution: halves every sample, see `resolution.halve`.
+        strict: refuses frames that lack a part; otherwise they are left out and told in `incomplete`.
 
     Raises:
-        InputError: the data or the list is not there or does not fit, or a frame lacks a part, which is named.
+        InputError: the data or a list is not there or does not fit, or a frame lacks a part, which is named.
             Unreadable files and sizes that differ are reported when the sample is read.
     """
 
@@ -80,8 +97,10 @@ class FlyingThings3D:
         render_pass: RenderPass = "cleanpass",
         subsets: Sequence[str] = _LETTERS,
         excluded: str | os.PathLike[str] | None = None,
+        exclude: str | os.PathLike[str] | None = None,
         layout: Layout = "auto",
         half_resolution: bool = False,
+        strict: bool = True,
     ) -> None:
         _require_choice("split", split, _SPLITS)
         _require_choice("render_pass", render_pass, ("cleanpass", "finalpass"))
@@ -100,13 +119,19 @@ class FlyingThings3D:
         if self.has_occlusion:
             trees += masks
         ignored = set() if excluded is None else _read_excluded(Path(excluded).expanduser())
-        frames = match(folder, trees, ignored=ignored, remedy=_FLAT_REMEDY if flat else _REMEDY)
-        if not frames:
-            raise InputError(f"dataset.root={root}: no frame of {split} {', '.join(subsets)} is left. {_ORIGIN}")
+        known = {_name(frame): frame for tree in trees for frame in tree.files}
+        unread = _parts(_SPLITS, _LETTERS, flat) - _parts([split], subsets, flat)
+        elsewhere = re.compile("|".join(rf"{part}/{'' if flat else '[^/]+/'}[^/]+" for part in unread)).fullmatch
+        ignored |= {known[name] for name in read_exclusions(exclude, known, elsewhere=elsewhere)}
+        incomplete: dict[Frame, str] | None = None if strict else {}
+        frames = match(folder, trees, ignored=ignored, remedy=_FLAT_REMEDY if flat else _REMEDY, collected=incomplete)
+        if not frames and not incomplete:
+            raise NotThere(f"dataset.root={root}: no frame of {split} {', '.join(subsets)} is left. {_ORIGIN}")
 
         found = {frame.scene.split("/")[1] for frame in frames if not flat}
         self.absent_subsets = () if flat else tuple(sorted(set(subsets).difference(found)))
-        self.names = [f"{frame.scene}/{frame.stem}" for frame in frames]
+        self.incomplete = {_name(frame): lack for frame, lack in (incomplete or {}).items()}
+        self.names = [_name(frame) for frame in frames]
         self.groups = [_flat_group(frame) if flat else frame.scene for frame in frames]
         self._files = [_Files(*(tree.files[frame] for tree in trees)) for frame in frames]
         self._turn_sign = flat
@@ -126,20 +151,36 @@ class FlyingThings3D:
         """
         files = self._files[index]
         left, right = read_rgb(files.left), read_rgb(files.right)
-        pixels = read_pfm(files.disparity)
-        if pixels.ndim != 2:
-            raise InputError(f"{files.disparity}: is a colour PFM, but a disparity has one channel")
-        disparity = torch.from_numpy(pixels)[None]
-        known = disparity.isfinite()
-        if self._turn_sign and not (disparity[known] > 0).any():
-            disparity = -disparity
-        valid = known & (disparity >= 0)
+        disparity = self._read_truth(files.disparity)
+        valid = disparity.isfinite() & (disparity >= 0)
         occluded = torch.zeros_like(valid) if files.occluded is None else read_mask(files.occluded)
         out_of_frame = torch.zeros_like(valid) if files.out_of_frame is None else read_mask(files.out_of_frame)
         planes = (left, right, disparity, occluded, out_of_frame)
         require_one_size({path: _size(plane) for path, plane in zip(files, planes, strict=True) if path is not None})
         sample = StereoSample(left, right, torch.where(valid, disparity, 0), valid, occluded, out_of_frame)
         return halve(sample) if self._half_resolution else sample
+
+    def paths(self, index: int) -> list[Path]:
+        """The files of one frame."""
+        return [path for path in self._files[index] if path is not None]
+
+    def flaws(self, index: int) -> DisparityFlaws:
+        """Counts the pixels of one frame's truth that are no disparity, which the official release does not have.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        return DisparityFlaws.of(self._read_truth(self._files[index].disparity))
+
+    def _read_truth(self, path: Path) -> Tensor:
+        """(1, H, W) as the file has it, but for the sign."""
+        pixels = read_pfm(path)
+        if pixels.ndim != 2:
+            raise InputError(f"{path}: is a colour PFM, but a disparity has one channel")
+        disparity = torch.from_numpy(pixels)[None]
+        if self._turn_sign and not (disparity[disparity.isfinite()] > 0).any():
+            return -disparity
+        return disparity
 
 
 def write_frame(root: Path, *, split: str, subset: str, scene: int, frame: int, sample: StereoSample) -> None:
@@ -174,6 +215,15 @@ def write_frame(root: Path, *, split: str, subset: str, scene: int, frame: int, 
     map_path = root / "disparity" / place / "left" / f"{frame:04d}.pfm"
     map_path.parent.mkdir(parents=True, exist_ok=True)
     write_pfm(map_path, disparity[0].numpy(), trailing_spaces=True)
+
+
+def _parts(splits: Sequence[str], subsets: Sequence[str], flat: bool) -> set[str]:
+    """What the names of frames begin with."""
+    return {_FLAT_SPLIT[split] for split in splits} if flat else {f"{s}/{letter}" for s in splits for letter in subsets}
+
+
+def _name(frame: Frame) -> str:
+    return f"{frame.scene}/{frame.stem}"
 
 
 def _find_layout(

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from autodisp.datasets.disparity_png import read_disparity_png
+from autodisp.datasets.exclusions import read_exclusions
 from autodisp.datasets.hidden import split_hidden
 from autodisp.datasets.images import read_rgb
-from autodisp.datasets.layout import Frame, Tree, files_in, find_root, match, require_one_size
+from autodisp.datasets.layout import Frame, NotThere, Tree, files_in, find_root, match, require_one_size
 from autodisp.datasets.resolution import halve
 from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
@@ -19,7 +20,9 @@ from autodisp.errors import InputError
 Year = Literal[2012, 2015]
 
 _FRAME_WITH_TRUTH = "_10"
-_REMEDY = "Unpack the download again, or move what is left of these frames away"
+_REMEDY = (
+    "Unpack the download again, or leave these frames out: autodisp-check writes the list that dataset.exclude takes"
+)
 
 
 class _Layout(NamedTuple):
@@ -65,11 +68,13 @@ class Kitti:
         root: the folder that holds training/.
         year: 2012 or 2015.
         split: train; the truth of KITTI's test split is not published.
+        exclude: a list of names to leave out, see `exclusions`.
         half_resolution: halves every sample, see `resolution.halve`.
+        strict: refuses frames that lack a part; otherwise they are left out and told in `incomplete`.
 
     Raises:
-        InputError: the data is not there, is that of the other year, or a frame lacks a part, which is named.
-            Unreadable files and sizes that differ are reported when the sample is read.
+        InputError: the data or the list is not there, the data is that of the other year, or a frame lacks a part,
+            which is named. Unreadable files and sizes that differ are reported when the sample is read.
     """
 
     def __init__(
@@ -78,7 +83,9 @@ class Kitti:
         *,
         year: Year,
         split: Literal["train"] = "train",
+        exclude: str | os.PathLike[str] | None = None,
         half_resolution: bool = False,
+        strict: bool = True,
     ) -> None:
         if year not in _LAYOUTS:
             raise InputError(f"dataset.year={year!r}: must be one of {', '.join(map(str, _LAYOUTS))}")
@@ -92,11 +99,16 @@ class Kitti:
         self.has_occlusion = bool(visible.files)
         if self.has_occlusion:
             trees.append(visible)
-        frames = match(folder, trees, remedy=_REMEDY)
-        if not frames:
-            raise InputError(
-                f"dataset.root={root}: training/{views[0]} holds no frame *{_FRAME_WITH_TRUTH}.png. {layout.origin}"
+        known = {frame.stem: frame for tree in trees for frame in tree.files}
+        ignored = {known[name] for name in read_exclusions(exclude, known)}
+        incomplete: dict[Frame, str] | None = None if strict else {}
+        frames = match(folder, trees, ignored=ignored, remedy=_REMEDY, collected=incomplete)
+        if not frames and not incomplete:
+            raise NotThere(
+                f"dataset.root={root}: training/{views[0]} holds no frame *{_FRAME_WITH_TRUTH}.png, or none is left. "
+                f"{layout.origin}"
             )
+        self.incomplete = {frame.stem: lack for frame, lack in (incomplete or {}).items()}
         self.names = [frame.stem for frame in frames]
         self.groups = list(self.names)
         self._files = [_Files(*(tree.files[frame] for tree in trees)) for frame in frames]
@@ -124,6 +136,10 @@ class Kitti:
         occluded, out_of_frame = split_hidden(valid & ~visible, disparity)
         sample = StereoSample(left, right, disparity, valid, occluded, out_of_frame)
         return halve(sample) if self._half_resolution else sample
+
+    def paths(self, index: int) -> list[Path]:
+        """The files of one frame."""
+        return [path for path in self._files[index] if path is not None]
 
 
 def _find(root: str | os.PathLike[str] | None, year: int) -> Path:

@@ -5,7 +5,7 @@ a part is reported by name.
 """
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,31 @@ from autodisp.errors import InputError
 
 PICTURES = (".png", ".webp")
 _SHOWN = 3
+
+
+class WrongSetting(InputError):
+    """It is what the user wrote that cannot be used, not a file of the data."""
+
+
+class NotThere(WrongSetting):
+    """There is no such data, or no such part of it."""
+
+
+class DifferentSizes(InputError):
+    """The files of one frame are readable but do not have one size."""
+
+
+class DamagedFiles(InputError):
+    """Some of the files that make up a split cannot be read; the message is about the first and counts the others.
+
+    Args:
+        messages: one a file, at least one.
+    """
+
+    def __init__(self, messages: Sequence[str]) -> None:
+        others = f"; {len(messages) - 1} more file(s) cannot be read either" if len(messages) > 1 else ""
+        super().__init__(f"{messages[0]}{others}")
+        self.messages = tuple(messages)
 
 
 class Frame(NamedTuple):
@@ -41,46 +66,68 @@ def find_root(root: str | os.PathLike[str] | None, *, looked_for: Sequence[str],
         origin: where the data comes from and how it has to lie.
 
     Raises:
-        InputError: root is not set, no folder, or holds none of the paths.
+        NotThere: root is not set, no folder, or holds none of the paths.
     """
     advice = f"{origin}; task=disparity dataset=shapes3d needs no data"
     wanted = " or ".join(looked_for)
     if root is None or not str(root).strip():
-        raise InputError(f"dataset.root is not set: it must be the folder that holds {wanted}. {advice}")
+        raise NotThere(f"dataset.root is not set: it must be the folder that holds {wanted}. {advice}")
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise InputError(f"dataset.root={root}: there is no such folder; looked for {wanted} in it. {advice}")
+        raise NotThere(f"dataset.root={root}: there is no such folder; looked for {wanted} in it. {advice}")
     if not any((folder / path).exists() for path in looked_for):
-        raise InputError(f"dataset.root={root}: looked for {wanted}, which it does not hold. {advice}")
+        raise NotThere(f"dataset.root={root}: looked for {wanted}, which it does not hold. {advice}")
     return folder
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Names of the visible folders in a folder, sorted; none if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    """Names of the visible folders in a folder, sorted; none if there is no such folder.
+
+    Raises:
+        WrongSetting: it may not be looked into.
+    """
+    return sorted(entry.name for entry in _listing(folder) if not entry.name.startswith(".") and entry.is_dir())
 
 
 def files_in(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """The visible files with one of the suffixes, whatever their case, by stem.
 
     Of two files with one stem the earlier suffix wins. Other files are no part of a data set and are passed over.
+
+    Raises:
+        WrongSetting: the folder may not be looked into.
     """
-    if not folder.is_dir():
-        return {}
     found: dict[str, tuple[int, str]] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            stem, suffix = os.path.splitext(entry.name)
-            if stem.startswith(".") or suffix.lower() not in suffixes:
-                continue
-            candidate = (suffixes.index(suffix.lower()), entry.name)
-            found[stem] = min(found.get(stem, candidate), candidate)
+    for entry in _listing(folder):
+        stem, suffix = os.path.splitext(entry.name)
+        if stem.startswith(".") or suffix.lower() not in suffixes:
+            continue
+        candidate = (suffixes.index(suffix.lower()), entry.name)
+        found[stem] = min(found.get(stem, candidate), candidate)
     return {stem: folder / name for stem, (_, name) in found.items()}
 
 
-def match(root: Path, trees: Sequence[Tree], *, ignored: Collection[Frame] = (), remedy: str) -> list[Frame]:
+def _listing(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, nothing if there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise WrongSetting(
+            f"{folder}: cannot be listed ({error.strerror or error}): check its permissions, or the dataset.root"
+        ) from None
+
+
+def match(
+    root: Path,
+    trees: Sequence[Tree],
+    *,
+    ignored: Collection[Frame] = (),
+    remedy: str,
+    collected: MutableMapping[Frame, str] | None = None,
+) -> list[Frame]:
     """Gives the frames that every tree holds, sorted.
 
     Args:
@@ -88,12 +135,16 @@ def match(root: Path, trees: Sequence[Tree], *, ignored: Collection[Frame] = (),
         trees: the parts that make a frame.
         ignored: frames to leave out, complete or not.
         remedy: what the user can do about an incomplete frame.
+        collected: takes up the incomplete frames, each with what it lacks, instead of the error.
 
     Raises:
         InputError: a frame has some of its parts only; the first few are named, and the count.
     """
     frames = sorted(set().union(*(tree.files for tree in trees)).difference(ignored))
     incomplete = [frame for frame in frames if any(frame not in tree.files for tree in trees)]
+    if collected is not None:
+        collected.update((frame, _describe(root, frame, trees)) for frame in incomplete)
+        return [frame for frame in frames if frame not in collected]
     if incomplete:
         shown = "; ".join(_describe(root, frame, trees) for frame in incomplete[:_SHOWN])
         more = f"; and {len(incomplete) - _SHOWN} more" if len(incomplete) > _SHOWN else ""
@@ -108,12 +159,12 @@ def require_one_size(sizes: Mapping[Path, tuple[int, int]]) -> None:
         sizes: (height, width) of each file.
 
     Raises:
-        InputError: two of them differ.
+        DifferentSizes: two of them differ.
     """
     (first, (height, width)), *others = sizes.items()
     for path, (other_height, other_width) in others:
         if (other_height, other_width) != (height, width):
-            raise InputError(
+            raise DifferentSizes(
                 f"{path}: is {other_width}x{other_height} but {first} is {width}x{height} (width x height): "
                 "the files of one frame must have one size; are they of one download?"
             )

@@ -1,15 +1,21 @@
 """Labelled images that are kept in memory: what CIFAR-10, CIFAR-100 and SVHN have in common."""
 
+import os
+import re
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from autodisp.datasets.exclusions import read_exclusions
+from autodisp.datasets.layout import WrongSetting
 from autodisp.datasets.samples import LabelledImage
 
 
 class ImagesInMemory:
     """A map-style dataset over one tensor of images.
+
+    An image is named by its split and its place in the files, such as train/00012, whatever is left out.
 
     Args:
         images: (N, 3, H, W) uint8 RGB.
@@ -17,6 +23,11 @@ class ImagesInMemory:
         classes: one name a class.
         mean: of each channel over the training images, in 0..1, to normalise by.
         std: as `mean`, the standard deviation.
+        split: which part the images are.
+        exclude: a list of names to leave out, see `exclusions`; those of other splits are passed over.
+
+    Raises:
+        WrongSetting: the list cannot be read, names an image that is not there, or leaves none.
     """
 
     def __init__(
@@ -27,7 +38,17 @@ class ImagesInMemory:
         classes: Sequence[str],
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
+        split: str = "train",
+        exclude: str | os.PathLike[str] | None = None,
     ) -> None:
+        self.names: Sequence[str] = [f"{split}/{index:05d}" for index in range(len(labels))]
+        elsewhere = re.compile(rf"(?!{split}/)(train|test|extra)/\d{{5,}}", re.ASCII).fullmatch
+        if left_out := read_exclusions(exclude, dict.fromkeys(self.names), elsewhere=elsewhere):
+            places = [index for index, name in enumerate(self.names) if name not in left_out]
+            if not places:
+                raise WrongSetting(f"dataset.exclude={exclude}: leaves no image of the {split} split: take lines out")
+            images, labels = images[places], labels[places]
+            self.names = [self.names[place] for place in places]
         self.images = images
         self.labels = labels
         self.classes = tuple(classes)

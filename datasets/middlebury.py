@@ -14,9 +14,20 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from autodisp.datasets.exclusions import read_exclusions
+from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.hidden import split_hidden
 from autodisp.datasets.images import read_rgb
-from autodisp.datasets.layout import Frame, Tree, files_in, find_root, folders_in, match, require_one_size
+from autodisp.datasets.layout import (
+    Frame,
+    Tree,
+    WrongSetting,
+    files_in,
+    find_root,
+    folders_in,
+    match,
+    require_one_size,
+)
 from autodisp.datasets.pfm import read_pfm
 from autodisp.datasets.resolution import halve
 from autodisp.datasets.samples import StereoSample
@@ -45,7 +56,7 @@ _ORIGIN_2006 = (
     "disp1.png beside it (the two-view download)"
 )
 _ROUNDING = 1e-3
-_REMEDY = "Complete the download, or move what is left of these scenes away"
+_REMEDY = "Complete the download, or leave these scenes out: autodisp-check writes the list that dataset.exclude takes"
 
 
 class _Scene(NamedTuple):
@@ -65,14 +76,23 @@ class Middlebury2014:
 
     Args:
         root: a folder that holds scene folders, at most three levels below it, or one scene folder itself.
+        exclude: a list of names to leave out, see `exclusions`.
         half_resolution: halves every sample, see `resolution.halve`.
+        strict: refuses scenes that lack a part; otherwise they are left out and told in `incomplete`.
 
     Raises:
-        InputError: the data is not there, a scene lacks a part, which is named, or MiddEval3 is there in more than
-            one size. Unreadable files and sizes that differ are reported when the sample is read.
+        InputError: the data or the list is not there, a scene lacks a part, which is named, or MiddEval3 is there in
+            more than one size. Unreadable files and sizes that differ are reported when the sample is read.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None, *, half_resolution: bool = False) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None,
+        *,
+        exclude: str | os.PathLike[str] | None = None,
+        half_resolution: bool = False,
+        strict: bool = True,
+    ) -> None:
         folder, places = _find(root, ("im0.png", "im1.png"), origin=_ORIGIN, passed_over=_WITHOUT_TRUTH)
         sizes = sorted({part for place in places for part in Path(place).parts if part in _TRAINING})
         if len(sizes) > 1:
@@ -82,7 +102,7 @@ class Middlebury2014:
             )
         truths = _tree(folder, places, "disp0GT.pfm", "disp0.pfm")
         trees = [_tree(folder, places, "im0.png"), _tree(folder, places, "im1.png"), truths]
-        scenes = match(folder, trees, remedy=_REMEDY)
+        scenes, self.incomplete = _match(folder, trees, exclude=exclude, strict=strict)
         masks = _tree(folder, places, "mask0nocc.png").files
         self.has_occlusion = all(scene in masks for scene in scenes)
         self.names = [scene.scene for scene in scenes]
@@ -103,10 +123,7 @@ class Middlebury2014:
         """
         files = self._files[index]
         left, right = read_rgb(files.left), read_rgb(files.right)
-        pixels = read_pfm(files.disparity)
-        if pixels.ndim != 2:
-            raise InputError(f"{files.disparity}: is a colour PFM, but a disparity has one channel")
-        disparity = torch.from_numpy(pixels)[None]
+        disparity = _read_truth(files.disparity)
         mask = torch.full_like(disparity, _VISIBLE) if files.mask is None else _levels(files.mask)
         _require_one_size(files, (left, right, disparity, mask))
         valid = disparity.isfinite() & (disparity >= 0) & (mask > _HIDDEN / 2)
@@ -118,6 +135,18 @@ class Middlebury2014:
         sample = StereoSample(left, right, disparity, valid, occluded, out_of_frame)
         return halve(sample) if self._half_resolution else sample
 
+    def paths(self, index: int) -> list[Path]:
+        """The files of one scene."""
+        return [path for path in self._files[index] if path is not None]
+
+    def flaws(self, index: int) -> DisparityFlaws:
+        """Counts the pixels of one scene's truth that are no disparity; plus infinity marks the unknown ones.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        return DisparityFlaws.of(_read_truth(self._files[index].disparity), unknown=float("inf"))
+
 
 class Middlebury2006:
     """The scenes of 2005 and 2006 with view1.png, view5.png and disp1.png, by path; each is a group of its own.
@@ -128,18 +157,26 @@ class Middlebury2006:
     Args:
         root: a folder that holds scene folders, at most three levels below it, or one scene folder itself.
         size: full, half or third, the download that the files come from.
+        exclude: a list of names to leave out, see `exclusions`.
         half_resolution: halves every sample once more, see `resolution.halve`.
+        strict: refuses scenes that lack a part; otherwise they are left out and told in `incomplete`.
 
     Raises:
-        InputError: the data is not there, a scene lacks a part, which is named, or a folder's official name
-            (FullSize, HalfSize, ThirdSize) says another size. Unreadable files and sizes that differ are reported
+        InputError: the data or the list is not there, a scene lacks a part, which is named, or a folder's official
+            name (FullSize, HalfSize, ThirdSize) says another size. Unreadable files and sizes that differ are reported
             when the sample is read.
     """
 
     has_occlusion = False
 
     def __init__(
-        self, root: str | os.PathLike[str] | None, *, size: Size = "half", half_resolution: bool = False
+        self,
+        root: str | os.PathLike[str] | None,
+        *,
+        size: Size = "half",
+        exclude: str | os.PathLike[str] | None = None,
+        half_resolution: bool = False,
+        strict: bool = True,
     ) -> None:
         if size not in _FACTORS:
             raise InputError(f"dataset.size={size!r}: must be one of {', '.join(_FACTORS)}")
@@ -152,7 +189,7 @@ class Middlebury2006:
                         f"dataset.size={_SIZE_FOLDERS[part]}, or name the folder of one size"
                     )
         trees = [_tree(folder, places, name) for name in _NAMES_2006]
-        scenes = match(folder, trees, remedy=_REMEDY)
+        scenes, self.incomplete = _match(folder, trees, exclude=exclude, strict=strict)
         self.names = [scene.scene for scene in scenes]
         self.groups = list(self.names)
         self._files = [_Scene(*(tree.files[scene] for tree in trees)) for scene in scenes]
@@ -175,6 +212,10 @@ class Middlebury2006:
         nowhere = torch.zeros_like(stored, dtype=torch.bool)
         sample = StereoSample(left, right, stored / self._factor, stored > 0, nowhere, nowhere.clone())
         return halve(sample) if self._half_resolution else sample
+
+    def paths(self, index: int) -> list[Path]:
+        """The files of one scene."""
+        return [path for path in self._files[index] if path is not None]
 
 
 def _find(
@@ -210,6 +251,27 @@ def _tree(folder: Path, places: Sequence[str], *names: str) -> Tree:
         if found is not None:
             files[Frame(place or folder.absolute().name, "")] = found
     return Tree(f"{{scene}}/{' or '.join(reversed(names))}", files)
+
+
+def _match(
+    folder: Path, trees: Sequence[Tree], *, exclude: str | os.PathLike[str] | None, strict: bool
+) -> tuple[list[Frame], dict[str, str]]:
+    """The complete scenes, and what the others lack where that is no error."""
+    known = {scene.scene: scene for tree in trees for scene in tree.files}
+    ignored = {known[name] for name in read_exclusions(exclude, known)}
+    incomplete: dict[Frame, str] | None = None if strict else {}
+    scenes = match(folder, trees, ignored=ignored, remedy=_REMEDY, collected=incomplete)
+    if not scenes and not incomplete:
+        raise WrongSetting(f"dataset.exclude={exclude}: leaves no scene of {folder}: take lines out")
+    return scenes, {scene.scene: lack for scene, lack in (incomplete or {}).items()}
+
+
+def _read_truth(path: Path) -> Tensor:
+    """(1, H, W) as the file has it."""
+    pixels = read_pfm(path)
+    if pixels.ndim != 2:
+        raise InputError(f"{path}: is a colour PFM, but a disparity has one channel")
+    return torch.from_numpy(pixels)[None]
 
 
 def _groups(names: Sequence[str]) -> list[str]:

@@ -11,8 +11,19 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
+from autodisp.datasets.exclusions import read_exclusions
 from autodisp.datasets.images import read_mask, read_rgb, read_rgb8
-from autodisp.datasets.layout import PICTURES, Frame, Tree, files_in, find_root, folders_in, match, require_one_size
+from autodisp.datasets.layout import (
+    PICTURES,
+    Frame,
+    NotThere,
+    Tree,
+    files_in,
+    find_root,
+    folders_in,
+    match,
+    require_one_size,
+)
 from autodisp.datasets.resolution import halve
 from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
@@ -24,7 +35,9 @@ _ORIGIN = (
     "Sintel stereo comes from http://sintel.is.tue.mpg.de/stereo, as training/clean_left/alley_1/frame_0001.png with "
     "clean_right, final_left, final_right, disparities, occlusions and outofframe beside it"
 )
-_REMEDY = "Unpack the download again, or move what is left of these frames away"
+_REMEDY = (
+    "Unpack the download again, or leave these frames out: autodisp-check writes the list that dataset.exclude takes"
+)
 
 
 class _Files(NamedTuple):
@@ -43,11 +56,13 @@ class Sintel:
     Args:
         root: the folder that holds training/.
         render_pass: clean or final.
+        exclude: a list of names to leave out, see `exclusions`.
         half_resolution: halves every sample, see `resolution.halve`.
+        strict: refuses frames that lack a part; otherwise they are left out and told in `incomplete`.
 
     Raises:
-        InputError: the data is not there, or a frame lacks a part, which is named. Unreadable files and sizes that
-            differ are reported when the sample is read.
+        InputError: the data or the list is not there, or a frame lacks a part, which is named. Unreadable files and
+            sizes that differ are reported when the sample is read.
     """
 
     has_occlusion = True
@@ -57,7 +72,9 @@ class Sintel:
         root: str | os.PathLike[str] | None,
         *,
         render_pass: RenderPass = "clean",
+        exclude: str | os.PathLike[str] | None = None,
         half_resolution: bool = False,
+        strict: bool = True,
     ) -> None:
         if render_pass not in _PASSES:
             raise InputError(f"dataset.render_pass={render_pass!r}: must be one of {', '.join(_PASSES)}")
@@ -65,10 +82,14 @@ class Sintel:
         folder = find_root(root, looked_for=[views], origin=_ORIGIN)
         tops = (views, f"training/{render_pass}_right", "training/disparities", "training/occlusions")
         trees = [_tree(folder, top) for top in (*tops, "training/outofframe")]
-        frames = match(folder, trees, remedy=_REMEDY)
-        if not frames:
-            raise InputError(f"dataset.root={root}: {views} holds no frame. {_ORIGIN}")
-        self.names = [f"{frame.scene}/{frame.stem}" for frame in frames]
+        known = {_name(frame): frame for tree in trees for frame in tree.files}
+        ignored = {known[name] for name in read_exclusions(exclude, known)}
+        incomplete: dict[Frame, str] | None = None if strict else {}
+        frames = match(folder, trees, ignored=ignored, remedy=_REMEDY, collected=incomplete)
+        if not frames and not incomplete:
+            raise NotThere(f"dataset.root={root}: {views} holds no frame, or none is left. {_ORIGIN}")
+        self.incomplete = {_name(frame): lack for frame, lack in (incomplete or {}).items()}
+        self.names = [_name(frame) for frame in frames]
         self.groups = [frame.scene for frame in frames]
         self._files = [_Files(*(tree.files[frame] for tree in trees)) for frame in frames]
         self._half_resolution = half_resolution
@@ -95,6 +116,14 @@ class Sintel:
         valid = torch.ones_like(occluded)
         sample = StereoSample(left, right, disparity, valid, occluded, out_of_frame)
         return halve(sample) if self._half_resolution else sample
+
+    def paths(self, index: int) -> list[Path]:
+        """The files of one frame."""
+        return list(self._files[index])
+
+
+def _name(frame: Frame) -> str:
+    return f"{frame.scene}/{frame.stem}"
 
 
 def _tree(folder: Path, top: str) -> Tree:

@@ -51,6 +51,22 @@ def halves(groups_or_n: Sequence[str] | int, *, seed: int, fraction: float = 0.5
     return weights, architecture
 
 
+def deal(groups_or_n: Sequence[str] | int, *, limit: int | None, seed: int) -> tuple[list[int], list[int]]:
+    """Takes at most `limit` samples, see `subset`, and divides them in two, see `halves`: what a search reads.
+
+    Returns:
+        Ascending indices, among all samples, of those for the weights and of those for the architecture.
+
+    Raises:
+        InputError: as `subset` and `halves` do.
+    """
+    n = groups_or_n if isinstance(groups_or_n, int) else len(groups_or_n)
+    chosen = subset(n, limit=limit, seed=seed)
+    parts = len(chosen) if isinstance(groups_or_n, int) else [groups_or_n[index] for index in chosen]
+    weights, architecture = halves(parts, seed=seed)
+    return [chosen[index] for index in weights], [chosen[index] for index in architecture]
+
+
 def subset(n: int, *, limit: int | None, seed: int) -> list[int]:
     """Takes at most `limit` of n samples at random.
 

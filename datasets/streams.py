@@ -5,6 +5,7 @@ not on what was read before. A run that stops or rolls back saves one integer an
 """
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from autodisp.errors import InputError
+from autodisp.errors import InputError, RunFault
 
 Sample = TypeVar("Sample")
 Sample_co = TypeVar("Sample_co", covariant=True)
@@ -178,9 +179,19 @@ class Stream(Generic[Sample]):
 
         Raises:
             InputError: a sample cannot be read; the message is the reader's own, whichever process it came from.
+            RunFault: a worker died. A later call starts new ones at the same position.
         """
         start = time.perf_counter()
-        batch = next(self._restart() if self._batches is None else self._batches)
+        try:
+            batch = next(self._restart() if self._batches is None else self._batches)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            self.close()
+            raise RunFault(
+                f"a worker that reads samples ahead died ({_last_words(error)}); if memory is short, take fewer "
+                f"workers than run.workers={self._workers}, or smaller batches"
+            ) from error
         self.waited += time.perf_counter() - start
         if isinstance(batch, _Failure):
             self._batches = None
@@ -219,7 +230,12 @@ class Stream(Generic[Sample]):
                 generator=torch.Generator(),
             )
         self._sampler.position = self._position
+        before = signal.getsignal(signal.SIGCHLD)
         self._batches = iter(self._loader)
+        if before is not None and threading.current_thread() is threading.main_thread():
+            # torch's own handler would raise the death of a worker in the middle of a step, wherever that is; without
+            # it `next` finds out.
+            signal.signal(signal.SIGCHLD, before)
         return self._batches
 
 
@@ -272,8 +288,16 @@ def _as_is(batch: Sample) -> Sample:
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    # Ctrl-C is the main process's to handle; the workers end with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Asked to stop, the main process still wants its workers for the step it is at; they end with it. SIGTERM is how
+    # it ends them where nobody closed the stream, so that one is theirs too.
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _last_words(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if "DataLoader worker" in line]
+    return lines[-1].strip().rstrip(".")
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.io import loadmat
 
 from autodisp.datasets.layout import find_root
+from autodisp.datasets.matlab import read_arrays
 from autodisp.datasets.memory import ImagesInMemory
 from autodisp.errors import InputError
 
@@ -31,18 +31,25 @@ class SVHN(ImagesInMemory):
     Args:
         root: the folder that holds train_32x32.mat, test_32x32.mat or extra_32x32.mat.
         split: train, test or extra.
+        exclude: a list of names to leave out, see `memory.ImagesInMemory`.
 
     Raises:
-        InputError: the file is missing or damaged, or a label is out of range.
+        InputError: the file is missing or damaged, a label is out of range, or the list does not fit.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None, *, split: Split = "train") -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None,
+        *,
+        split: Split = "train",
+        exclude: str | os.PathLike[str] | None = None,
+    ) -> None:
         if split not in _SPLITS:
             raise InputError(f"dataset.split={split!r}: must be one of {', '.join(_SPLITS)}")
         name = f"{split}_32x32.mat"
         origin = "SVHN comes from http://ufldl.stanford.edu/housenumbers (format 2, cropped digits), as train_32x32.mat"
         path = find_root(root, looked_for=[name], origin=origin) / name
-        content = _load(path)
+        content = read_arrays(path, ("X", "y"))
         images = _images(content.get("X"), path)
         labels = _labels(content.get("y"), len(images), path)
         super().__init__(
@@ -51,15 +58,9 @@ class SVHN(ImagesInMemory):
             classes=[str(digit) for digit in range(10)],
             mean=(0.4377, 0.4438, 0.4728),
             std=(0.1980, 0.2010, 0.1970),
+            split=split,
+            exclude=exclude,
         )
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        return dict(loadmat(path, variable_names=("X", "y")))
-    except Exception as error:  # scipy raises whatever the malformed bytes lead it to
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: is no readable MATLAB file ({reason}); was the download interrupted?") from error
 
 
 def _images(stored: Any, path: Path) -> npt.NDArray[np.uint8]:

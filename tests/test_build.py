@@ -462,13 +462,14 @@ def test_a_space_of_ones_own_is_searched(tmp_path: Path, frames: Path) -> None:
         data["cells"]["upsample"]["nodes"][0] = [[source, ["none", "sep_conv_7x7"]] for source in range(4)]
 
     file = own_space(tmp_path / "space.json", change)
-    brief = ["search.epochs=1", "search.steps_per_epoch=1", "curvature.tolerance=0.5"]
+    brief = ["search.epochs=1", "search.steps_per_epoch=1", "curvature.tolerance=0.5", "optimizer.alphas.order=first"]
+    brief += ["optimizer.alphas.first_order_epochs=0"]
     config = stereo(frames, f"space.file={file}", *brief)
     parts = whole(config, tmp_path / "run")
     try:
         start = parts.begin()
         outcome = parts.search.run()
-        path = parts.folder.finish(outcome.genotype, outcome.records[-1])
+        path = parts.folder.finish(outcome.genotype, parts.folder.epoch_records()[-1])
     finally:
         parts.close()
     space = SearchSpace.load(file)

@@ -267,7 +267,7 @@ def test_a_network_of_so_many_parameters(genotype: str) -> None:
 
 
 def test_more_parameters_than_any_width_has() -> None:
-    with pytest.raises(InputError, match=r"^parameters=1000000000000000: .*; ask for fewer$"):
+    with pytest.raises(InputError, match=r"^parameters=1000000000000000: must be at least 1 and at most 1000000000"):
         build_card(config_of(*TINY, "genotype=designed", f"parameters={10**15}"), data_of())
 
 
@@ -457,7 +457,7 @@ def test_another_width_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         weights_of(*TINY, "network.channels=3", f"init={path}")
     says = str(caught.value)
-    assert says.startswith(f"{path}: weight 'stem.")
+    assert says.startswith(f"init={path}: weight 'stem.")
     assert "in the file but" in says
     assert "in the network" in says
     assert "\n" not in says
@@ -567,8 +567,8 @@ def test_every_number_arrives(tmp_path: Path) -> None:
         (["network=darts_evaluation"], "network=classification does not fit task=disparity"),
         (["seed=-1"], "seed=-1: must be at least 0"),
         (["genotype=null"], "genotype=null: must be a name of the zoo"),
-        (["parameters=0"], "parameters=0: must be at least 1, or null"),
-        (["network=from_checkpoint", "genotype=null"], "init=None: must be a model file, since "),
+        (["parameters=0"], "parameters=0: must be at least 1 and at most 1000000000, or null"),
+        (["network=from_checkpoint", "genotype=null"], "init=null: must be a model file such as "),
         (["network=from_checkpoint", "init=a.safetensors"],
          "genotype=autodispnet: network=from_checkpoint takes the cells of init=a.safetensors: leave genotype null"),
         (["network=from_checkpoint", "genotype=null", "init=a", "parameters=5"], "parameters=5: must be null"),
@@ -583,13 +583,13 @@ def test_every_number_arrives(tmp_path: Path) -> None:
         (["optimizer.clip=nan"], "optimizer.clip=nan: must be above 0"),
         (["optimizer.min_learning_rate=1"], "optimizer.min_learning_rate=1.0: must be at most learning_rate=0.002"),
         (["optimizer.milestones=[5]"], "optimizer.milestones=[5]: belong to schedule=milestones, but schedule=cosine"),
-        (["optimizer.schedule=milestones"], "optimizer.milestones=[]: must be a list of steps for this schedule"),
+        (["optimizer.schedule=milestones"], "optimizer.milestones=[]: must be a list of steps for schedule=milestones"),
         (["optimizer.schedule=milestones", "optimizer.milestones=[5,5]"], "milestones=[5, 5]: must be ascending"),
         (["optimizer.schedule=constant", "optimizer.min_learning_rate=1e-4"],
          "optimizer.min_learning_rate=0.0001: is where schedule=cosine ends, but schedule=constant: leave it 0"),
         (["optimizer.factor=0"], "optimizer.factor=0.0: must be above 0"),
         (["training.steps=0"], "training.steps=0: must be at least 1"),
-        (["training.steps=many"], "training.steps: Value 'many' of type 'str' could not be converted to Integer"),
+        (["training.steps=many"], "training.steps=many: must be a whole number, such as 10"),
         (["training.drop_path=1"], "training.drop_path=1.0: must be at least 0 and below 1"),
         (["training.average=1"], "training.average=1.0: must be between 0 and 1, such as 0.999, or null for none"),
         (["training.average=nan"], "training.average=nan: must be between 0 and 1"),
@@ -606,7 +606,7 @@ def test_every_number_arrives(tmp_path: Path) -> None:
         (["validation.fraction=1"], "validation.fraction=1.0: must be between 0 and 1, or null"),
         (["validation.batch_size=0"], "validation.batch_size=0: must be at least 1"),
         (["network.stages=2", "network.frozen_stages=2"], "network.frozen_stages=2: must be below network.stages=2"),
-        (["network.to_full_resolution=true"], "network.to_full_resolution=True: must be false for a network without"),
+        (["network.to_full_resolution=true"], "network.to_full_resolution=true: must be false for a network without"),
         (["task.volume_weight=2", "network=autodispnet_c"], "task.volume_weight=2.0: weighs the volume of"),
         (["+training.setps=3"], "training.setps: no such setting; did you mean 'steps'?"),
         (["+optimiser.name=sgd"], "optimiser: no such section or setting; did you mean 'optimizer'?"),
@@ -656,7 +656,7 @@ def test_a_model_of_another_task_is_refused(tmp_path: Path) -> None:
         (["dataset.length=3"], "training.batch_size=4: there are 3 training samples; take a batch size up to that"),
         (["dataset=sintel"], "dataset.root"),
         (["dataset=flyingthings3d", "dataset.root=/nowhere"], "dataset.root=/nowhere"),
-        (["dataset.height=8", "dataset.crop=null"], "height is 8"),
+        (["dataset.height=8", "dataset.crop=null"], "dataset.height=8: must be at least 16"),
     ],
 )
 def test_data_that_cannot_be_used_is_refused(overrides: list[str], says: str) -> None:

@@ -12,6 +12,7 @@ import torch
 import torchvision
 
 from autodisp.datasets.cifar import CIFAR10, CIFAR100
+from autodisp.datasets.layout import DamagedFiles
 from autodisp.errors import InputError
 
 NAMES10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -200,3 +201,36 @@ def test_the_shared_images_have_the_published_statistics() -> None:
     # Means of 1,000 images, each of standard deviation about 0.12, scatter by 0.004.
     assert channels.mean(1).tolist() == pytest.approx(data.mean, abs=0.012)
     assert channels.std(1).tolist() == pytest.approx(data.std, abs=0.012)
+
+
+def test_a_list_leaves_images_out(binary10: Path) -> None:
+    whole = CIFAR10(binary10)
+    assert whole.names[:2] == ["train/00000", "train/00001"]
+    assert len(whole.names) == 15
+    listed = binary10 / "list.txt"
+    listed.write_text("train/00002  # of the second file\ntrain/00014\ntest/00001\nextra/00000\n")
+    data = CIFAR10(binary10, exclude=listed)
+    kept = [index for index in range(15) if index not in (2, 14)]
+    assert torch.equal(data.images, whole.images[kept])
+    assert torch.equal(data.labels, whole.labels[kept])
+    assert data.names == [f"train/{index:05d}" for index in kept], "a name stays, whatever else is left out"
+    assert CIFAR10(binary10, split="test", exclude=listed).names == ["test/00000"]
+    for slip in ("train/00015", "train/2", "valid/00000", "00002"):
+        listed.write_text(slip)
+        with pytest.raises(InputError, match=f"'{slip}', names no sample of this data"):
+            CIFAR10(binary10, exclude=listed)
+    listed.write_text("\n".join(whole.names))
+    with pytest.raises(InputError, match="leaves no image of the train split"):
+        CIFAR10(binary10, exclude=listed)
+
+
+def test_all_damaged_files_are_told(binary10: Path) -> None:
+    folder = binary10 / "cifar-10-batches-bin"
+    for number in (2, 5):
+        (folder / f"data_batch_{number}.bin").write_bytes(b"0")
+    with pytest.raises(DamagedFiles, match=r"data_batch_2\.bin: has 1 bytes.*; 1 more file\(s\)") as caught:
+        CIFAR10(binary10)
+    assert [message.split(": ")[0] for message in caught.value.messages] == [
+        str(folder / "data_batch_2.bin"),
+        str(folder / "data_batch_5.bin"),
+    ]

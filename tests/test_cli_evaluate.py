@@ -150,7 +150,7 @@ def test_classification(tmp_path: Path, image_model: Path) -> None:
         (["baseline=sgbm", "ranges=[10,5]"], "ranges=[10.0, 5.0]: must be ascending disparities above 0"),
         (["baseline=sgbm", "batch_size=0"], "batch_size=0: must be at least 1"),
         (["baseline=sgbm", "split=validation"], "split=validation: must be one of train, test"),
-        (["baseline=sgbm", "dataset=cifar10"], "dataset.root"),
+        (["baseline=sgbm", "dataset=cifar10"], "baseline=sgbm: is for disparity, but dataset=cifar10 is not"),
         (["checkpoint=nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (
             ["baseline=sgbm", "dataset=sintel", "split=test"],
@@ -182,7 +182,7 @@ def test_a_folder_with_something_in_it_is_refused_before_the_work(tmp_path: Path
 def test_every_dataset_composes(dataset: str) -> None:
     from autodisp.config.evaluate import parse
 
-    config = parse(compose("evaluate", overrides=[f"dataset={dataset}", "baseline=constant", "out=unused"]))
+    config = parse(compose("evaluate", overrides=[f"dataset={dataset}", "checkpoint=shipped", "out=unused"]))
     assert config.dataset.name == dataset
     assert getattr(config.dataset, "crop", None) is None
     assert getattr(config.dataset, "half_resolution", False) is False

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from autodisp.cells.genotype import Genotype, load
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.errors import InputError
-from autodisp.export.found_cells import of_genotype, of_run
+from autodisp.export.found_cells import Found, of_run
 
 SPACE = SPACES["autodispnet"]
 
@@ -122,7 +122,7 @@ def test_a_config_that_says_nothing_of_a_space_is_no_matter(tmp_path: Path, text
 
 @pytest.mark.parametrize("name", ["autodispnet", "darts_v2"])
 def test_json_and_drawing(tmp_path: Path, name: str) -> None:
-    found = of_genotype(name)
+    found = Found(load(name), None)
     found.write(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(found.files)
     assert load(tmp_path / "genotype.json") == load(name)
@@ -133,8 +133,3 @@ def test_json_and_drawing(tmp_path: Path, name: str) -> None:
         assert sum(f'id="c{place}-edge-{number}-' in drawn for number in range(99)) == operations
     picture = imread(tmp_path / "cells.png")
     assert picture.shape[1] > 2 * picture.shape[0]  # side by side
-
-
-def test_no_such_genotype(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="neither in the zoo"):
-        of_genotype(str(tmp_path / "none.json"))

@@ -311,6 +311,50 @@ def test_no_frame_outside_the_layout_is_written(tmp_path: Path, wrong: dict) -> 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_list_leaves_frames_out(tmp_path: Path) -> None:
+    put_full(tmp_path, "TRAIN/A/0000/0006", "TRAIN/A/0000/0007", "TRAIN/B/0003/0006", "TEST/A/0000/0006")
+    listed = tmp_path / "list.txt"
+    listed.write_text("TRAIN/A/0000/0007 # dark\nTRAIN/C/0000/0006\nTEST/A/0000/0006\n")
+    with pytest.raises(InputError, match=r"line 2, 'TRAIN/C/0000/0006', names no sample"):
+        FlyingThings3D(tmp_path, exclude=listed)
+    # A letter that is not read, and the other split, are no slips.
+    assert FlyingThings3D(tmp_path, exclude=listed, subsets=["A"]).names == ["TRAIN/A/0000/0006"]
+    with pytest.raises(InputError, match="no frame of TEST A is left"):
+        FlyingThings3D(tmp_path, exclude=listed, subsets=["A"], split="TEST")
+    for slip in ("TRAIN/A/0000/left/0007.png", "TRAIN/A/0007", "train/0000007", "TEST/D/0000/0006"):
+        listed.write_text(slip)
+        with pytest.raises(InputError, match="names no sample"):
+            FlyingThings3D(tmp_path, exclude=listed)
+
+
+def test_a_list_serves_both_splits_of_the_subset_release(tmp_path: Path) -> None:
+    put_flat(tmp_path, "train", "0000007", "0000008")
+    put_flat(tmp_path, "val", "0000001", "0000002")
+    listed = tmp_path / "list.txt"
+    listed.write_text("val/0000001\ntrain/0000008\n")
+    assert FlyingThings3D(tmp_path, exclude=listed).names == ["train/0000007"]
+    assert FlyingThings3D(tmp_path, exclude=listed, split="TEST").names == ["val/0000002"]
+    listed.write_text("train/0000009")
+    with pytest.raises(InputError, match="names no sample"):
+        FlyingThings3D(tmp_path, exclude=listed)
+    assert len(FlyingThings3D(tmp_path, exclude=listed, split="TEST")) == 2
+
+
+def test_an_incomplete_frame_is_told_or_left_out(tmp_path: Path) -> None:
+    put_full(tmp_path, "TRAIN/A/0000/0006", "TRAIN/A/0000/0007", "TRAIN/A/0000/0008")
+    (tmp_path / "disparity/TRAIN/A/0000/left/0007.pfm").unlink()
+    data = FlyingThings3D(tmp_path, strict=False)
+    assert data.names == ["TRAIN/A/0000/0006", "TRAIN/A/0000/0008"]
+    assert list(data.incomplete) == ["TRAIN/A/0000/0007"]
+    assert "disparity/TRAIN/A/0000/left/0007.pfm missing" in data.incomplete["TRAIN/A/0000/0007"]
+    assert data.paths(1)[2] == tmp_path / "disparity/TRAIN/A/0000/left/0008.pfm"
+    (tmp_path / "list.txt").write_text("TRAIN/A/0000/0007")
+    left = FlyingThings3D(tmp_path, exclude=tmp_path / "list.txt")
+    assert (left.names, left.incomplete) == (data.names, {})
+    (tmp_path / "frames_cleanpass/TRAIN/A/0000/right").rename(tmp_path / "away")
+    assert len(FlyingThings3D(tmp_path, strict=False).incomplete) == 3
+
+
 def test_genuine_frames() -> None:
     shared = Path(os.environ.get("AUTODISP_SHARED", Path(__file__).parents[1] / ".." / "shared"))
     root = shared / "data" / "flyingthings3d"

@@ -490,3 +490,39 @@ def test_in_words() -> None:
         "node 2 = dil_conv_3x3(n0) + dil_conv_3x3(in0)"
     )
     assert [line.split(":")[0] for line in rest] == ["reduce", "upsample"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Genotype(" * 50_000, "is not closed"),
+        ("Genotype(" * 9_000 + ")" * 9_000, "has 90000 characters, more than 65536"),
+        ("Genotype(normal=[('none', 0x" + "f" * 9000 + ")])", "is no plain data"),
+        ("Genotype(normal=[('none', 101)])", "'101' is no plain data"),
+        ("Genotype(normal=range(101))", "'101' is no plain data"),
+        ("Genotype(normal=" + "-" * 60_000 + "1)", "no valid Python expression"),
+        (
+            "Genotype(normal=[('a\\nb', 0), ('\\x1b[31m', 1)], reduce=[('none', 0), ('none', 1)])",
+            "in none of the spaces",
+        ),
+        ("Genotype(normal=[('" + "y" * 50_000 + "', 0), ('none', 1)], reduce=[])", "reduce cell: \\[\\] is no list"),
+    ],
+)
+def test_hostile_strings_are_refused_in_one_short_line(text: str, says: str) -> None:
+    with pytest.raises(InputError, match=f"g.txt: .*{says}") as caught:
+        parse(text, origin="g.txt")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 700
+
+
+def test_hostile_json_is_refused_in_one_short_line(tmp_path: Path) -> None:
+    deep: Any = []
+    for _ in range(950):
+        deep = [deep]
+    for changes in ({"space": "a\nb"}, {"space": "x" * 10**5}, {"version": "\x1b[31m"}, {"cells": {"a\nb": []}},
+                    {"cells": {"normal": deep}}, {"cells": {"normal": [[["y" * 10**5, 0]]]}}):  # fmt: skip
+        data = load("darts_v2").to_json() | changes
+        with pytest.raises(InputError, match=r"^g\.json: ") as caught:
+            from_json(data, origin="g.json")
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 700

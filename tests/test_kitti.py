@@ -185,3 +185,18 @@ def test_wrong_settings(tmp_path: Path, year: int) -> None:
         Kitti(tmp_path, year=year, split="test")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"dataset\.year=2013.*2012, 2015"):
         Kitti(tmp_path, year=2013)  # type: ignore[arg-type]
+
+
+@YEARS
+def test_a_list_leaves_frames_out_and_incomplete_ones_are_told(tmp_path: Path, year: int) -> None:
+    write(tmp_path, year)
+    (tmp_path / "training" / FOLDERS[year][1] / f"{STEMS[1]}.png").unlink()
+    data = Kitti(tmp_path, year=year, strict=False)
+    assert tuple(data.names) == (STEMS[0], STEMS[2])
+    assert f"{FOLDERS[year][1]}/{STEMS[1]}.png missing" in data.incomplete[STEMS[1]]
+    assert [path.parts[-2] for path in data.paths(1)] == list(FOLDERS[year])
+    (tmp_path / "list.txt").write_text(f"{STEMS[1]}\n# and\n{STEMS[0]}")
+    assert tuple(Kitti(tmp_path, year=year, exclude=tmp_path / "list.txt").names) == STEMS[2:]
+    (tmp_path / "list.txt").write_text("000000_11")
+    with pytest.raises(InputError, match="'000000_11', names no sample"):
+        Kitti(tmp_path, year=year, exclude=tmp_path / "list.txt")

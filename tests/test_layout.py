@@ -74,6 +74,24 @@ def test_names_incomplete_frames_and_counts_them(tmp_path: Path) -> None:
     assert match(tmp_path, [left, right], ignored=ignored, remedy="") == [Frame("s", "0")]
 
 
+def test_incomplete_frames_may_be_collected(tmp_path: Path) -> None:
+    left, right = tree("l", tmp_path, *"012"), tree("r", tmp_path, "0", "9")
+    collected: dict[Frame, str] = {}
+    assert match(tmp_path, [left, right], remedy="", collected=collected) == [Frame("s", "0")]
+    assert set(collected) == {Frame("s", stem) for stem in "129"}
+    assert collected[Frame("s", "9")] == "l/s/9.png missing while r/s/9.png is there"
+
+
+def test_a_folder_that_may_not_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", refuse)
+    for look in (folders_in, lambda folder: files_in(folder, (".png",))):
+        with pytest.raises(InputError, match="cannot be listed"):
+            look(tmp_path)
+
+
 def test_sizes_must_agree() -> None:
     require_one_size({Path("a"): (2, 3)})
     require_one_size({Path("a"): (2, 3), Path("b"): (2, 3)})

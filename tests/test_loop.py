@@ -13,8 +13,7 @@ from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
-from autodisp.errors import InputError
-from autodisp.run_state import Checkpoints
+from autodisp.checkpoints import Checkpoints
 from autodisp.search import loop
 from autodisp.search.adaptive import AdaptiveRegularization, Restart
 from autodisp.search.early_stopping import Decision, EarlyStopping
@@ -88,6 +87,14 @@ class Listener:
         self.records: list[dict[str, Any]] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.steps = 0
+        self.messages: list[str] = []
+
+    @property
+    def kept(self) -> int:
+        return len(self.records) + len(self.events)
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
 
     def step(self, epoch: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
         self.steps += 1
@@ -120,6 +127,7 @@ class Scripted(Regularization):
 def make(
     folder: Path, *, seed: int = 0, regularization: Regularization | None = None, spoilt: bool = False, **settings: Any
 ) -> tuple[Search, Listener]:
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     space, task = SPACES["tiny81"], DenseTask()
     network = task.build_network(MixedCells(space, style=Style()))
@@ -189,7 +197,6 @@ def test_alphas_wait_for_the_warm_up(tmp_path: Path) -> None:
     search, _ = make(tmp_path, warmup_epochs=2)
     start = [alpha.detach().clone() for alpha in search.supernet.alphas]
     search.run_epoch(0)
-    search.progress.epochs = 1
     search.run_epoch(1)
     assert same(start, search.supernet.alphas)
     search.run_epoch(2)
@@ -270,7 +277,8 @@ def test_early_stopping_returns_the_earlier_genotype(tmp_path: Path) -> None:
     search, listener = make(tmp_path, epochs=5, regularization=Scripted(2, stop))
     outcome = search.run()
     assert outcome.epoch == 1
-    assert outcome.genotype == search.genotypes[1]
+    assert outcome.genotype.to_json()["cells"] == listener.records[1]["genotype"]
+    assert outcome.genotype.to_json()["cells"] != listener.records[2]["genotype"], "or this test says nothing"
     assert len(listener.records) == 3
     assert listener.events == [("early_stop", {"decided_epoch": 2, "returned_epoch": 1, "ratio": 2.0})]
 
@@ -327,9 +335,3 @@ def test_ada_with_the_real_rule_ends_at_the_cap(tmp_path: Path, monkeypatch: pyt
     assert [record["epoch"] for record in listener.records] == [0, 1, 2, 2, 2, 3, 4]
     assert listener.records[-1]["weight_decay"] == pytest.approx(3e-2)
     assert len(search.checkpoints.epochs()) <= 3
-
-
-def test_a_loss_that_is_not_finite_is_said_so(tmp_path: Path) -> None:
-    search, _ = make(tmp_path, spoilt=True)
-    with pytest.raises(InputError, match=r"training loss is nan.*learning_rate"):
-        search.run()

@@ -297,3 +297,33 @@ def _difference(
 ) -> float:
     match = np.rint(columns - disparity[rows, columns] - shift).astype(int).clip(0, left.shape[1] - 1)
     return float(np.abs(left[rows, columns].astype(float) - right[rows, match]).mean())
+
+
+def test_a_list_leaves_scenes_out_and_incomplete_ones_are_told(tmp_path: Path) -> None:
+    for scene in SCENES:
+        put_scene(tmp_path, scene)
+    (tmp_path / SCENES[1] / "im1.png").unlink()
+    data = Middlebury2014(tmp_path, strict=False)
+    assert tuple(data.names) == (SCENES[0], SCENES[2])
+    assert "im1.png missing" in data.incomplete[SCENES[1]]
+    assert [path.name for path in data.paths(0)] == ["im0.png", "im1.png", "disp0.pfm"]
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(SCENES[1:]))
+    assert tuple(Middlebury2014(tmp_path, exclude=listed).names) == SCENES[:1]
+    listed.write_text("Piano")
+    with pytest.raises(InputError, match="'Piano', names no sample"):
+        Middlebury2014(tmp_path, exclude=listed)
+    listed.write_text("\n".join(SCENES))
+    with pytest.raises(InputError, match=r"dataset\.exclude=.* leaves no scene"):
+        Middlebury2014(tmp_path, exclude=listed)
+
+
+def test_a_list_leaves_old_scenes_out(tmp_path: Path) -> None:
+    for scene in ("Art", "Dolls"):
+        for name in ("view1", "view5"):
+            put(tmp_path / scene / f"{name}.png", view(name))
+        put(tmp_path / scene / "disp1.png", view(scene)[..., 0])
+    (tmp_path / "list.txt").write_text("Art")
+    assert Middlebury2006(tmp_path, exclude=tmp_path / "list.txt").names == ["Dolls"]
+    (tmp_path / "Art/disp1.png").unlink()
+    assert list(Middlebury2006(tmp_path, strict=False).incomplete) == ["Art"]

@@ -131,3 +131,39 @@ def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
         model_file.compare(CARDS["disparity"].build()[1], less, origin="x")
     with pytest.raises(InputError, match=r"'more' is 1 in the file but absent in the network"):
         model_file.compare(CARDS["disparity"].build()[1], {**weights, "more": torch.zeros(1)}, origin="x")
+
+
+@pytest.mark.parametrize(
+    ("which", "settings", "says"),
+    [
+        ("classification", {"layers": 60_000}, "a larger network than the"),
+        ("classification", {"layers": 10**9}, "layers is beyond 65536"),
+        ("classification", {"channels": 0}, "UserWarning: Initializing zero-element tensors"),
+        ("classification", {"mean": [[0.1], 0.2, 0.3]}, "its description is damaged"),
+        ("disparity", {"encoder_cells": 10**12}, "encoder_cells is beyond 65536"),
+        ("disparity", {"encoder_cells": 50_000}, "its description is damaged"),
+        ("disparity", {"stages": 50_000}, "a larger network than the"),
+        ("disparity", {"stem_scale": 1e308}, "OverflowError"),
+        ("disparity", {"stem_scale": "a\nb"}, "its description is damaged"),
+    ],
+)
+def test_a_description_of_a_network_that_the_weights_are_not_for_is_refused_before_it_is_built(
+    tmp_path: Path, which: str, settings: dict[str, Any], says: str
+) -> None:
+    path = tmp_path / "a.safetensors"
+    saved(path, which)
+    data = json.loads(json.dumps(CARDS[which].to_json()))
+    data["settings"] |= settings
+    save_file(load_file(path), path, metadata={"autodisp": json.dumps(data)})
+    with pytest.raises(InputError, match=rf"a\.safetensors: .*{says}") as caught:
+        model_file.load_network(path)
+    assert str(caught.value).isprintable()
+
+
+def test_weights_that_no_network_has_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    saved(path)
+    weights = {name: value.to(torch.complex64) for name, value in load_file(path).items()}
+    save_file(weights, path, metadata={"autodisp": json.dumps(CARDS["disparity"].to_json())})
+    with pytest.raises(InputError, match=r"a\.safetensors: weight '\S+' is torch\.complex64 but torch\.float32 in the"):
+        model_file.load_network(path)

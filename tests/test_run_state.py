@@ -1,4 +1,4 @@
-import random
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import MixedCells, set_drop_path
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
+from autodisp.checkpoints import Checkpoints
 from autodisp.errors import InputError
 from autodisp.networks.classification import ClassificationNetwork
-from autodisp.run_state import Checkpoints, Progress, RunState
+from autodisp.run_state import Moment, Progress, RunState
 
 
 class Batches:
@@ -142,123 +143,31 @@ def test_what_changes_during_a_run_is_in_the_state() -> None:
     assert set(state["progress"]) == set(vars(Progress(weight_decay=0.0)))
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> tuple[Checkpoints, bytes, dict[str, Any]]:
-    checkpoints = Checkpoints(tmp_path)
-    layer = nn.Linear(5, 3)
-    state = RunState(parts={"network": layer}, streams={"weights": Batches(1)}, progress=Progress(1e-3)).capture()
-    checkpoints.save(4, state)
-    return checkpoints, checkpoints.path(4).read_bytes(), checkpoints.load(4)
+def test_another_networks_state_is_refused() -> None:
+    training, other = Training(seed=0), Training(seed=0)
+    state = training.state.capture()
+    parts = {**state["parts"], "network": nn.Linear(2, 2).state_dict()}
+    for wrong in ({**state, "parts": parts}, {**state, "parts": {}}, {**state, "rng": {}}, {**state, "streams": {}}):
+        with pytest.raises(InputError, match="state does not fit this run"):
+            other.state.restore(wrong)
 
 
-def outcome(checkpoints: Checkpoints, content: bytes) -> dict[str, Any] | str:
-    checkpoints.path(4).write_bytes(content)
-    try:
-        return checkpoints.load(4)
-    except InputError as error:
-        return str(error)
-
-
-def test_a_truncated_file_is_refused(saved: tuple[Checkpoints, bytes, dict[str, Any]]) -> None:
-    checkpoints, content, _ = saved
-    for length in [*range(0, len(content), 97), len(content) - 1]:
-        assert "epoch_0004.pt: cannot be read as a checkpoint" in outcome(checkpoints, content[:length])
-
-
-def test_a_damaged_file_is_refused_or_read_as_it_was(saved: tuple[Checkpoints, bytes, dict[str, Any]]) -> None:
-    checkpoints, content, whole = saved
-    draw = random.Random(0)
-    refused = 0
-    for _ in range(200):
-        damaged = bytearray(content)
-        start = draw.randrange(len(damaged))
-        for position in range(start, min(start + draw.choice([1, 1, 50]), len(damaged))):
-            damaged[position] = draw.randrange(256)
-        found = outcome(checkpoints, bytes(damaged))
-        if isinstance(found, str):
-            assert "epoch_0004.pt: " in found
-            assert "\n" not in found
-            refused += 1
-        else:
-            assert_same(found, whole)
-    assert refused > 50
-
-
-def test_damage_in_the_weights_is_noticed(saved: tuple[Checkpoints, bytes, dict[str, Any]]) -> None:
-    checkpoints, content, whole = saved
-    weight = whole["parts"]["network"]["weight"].numpy().tobytes()
-    position = content.index(weight) + 7
-    damaged = content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
-    assert "damaged, the checksum of its part" in outcome(checkpoints, damaged)
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        {"version": 2, "parts": {}, "streams": {}, "progress": {}, "rng": {}},
-        {"version": 1},
-        {"parts": {}},
-        [1, 2],
-        torch.zeros(3),
-    ],
-)
-def test_other_files_are_refused(state: Any, tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(0, state)
-    with pytest.raises(InputError, match=r"epoch_0000\.pt: not a checkpoint of version 1"):
-        checkpoints.load(0)
-
-
-def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
-    class Attack:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return Path.touch, (tmp_path / "trace",)
-
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(0, {"version": 1, "parts": Attack()})
-    with pytest.raises(InputError, match=r"cannot be read as a checkpoint \(UnpicklingError"):
-        checkpoints.load(0)
-    assert not (tmp_path / "trace").exists()
-
-
-def test_missing_epochs_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"epoch_0003.pt: .*FileNotFoundError"):
-        Checkpoints(tmp_path / "absent").load(3)
-    assert Checkpoints(tmp_path / "absent").epochs() == []
-
-
-def test_only_wanted_epochs_stay_and_foreign_files_are_let_alone(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path)
-    for epoch in (3, 0, 12345, 7):
-        checkpoints.save(epoch, {"version": 1})
-    foreign = [tmp_path / name for name in ("epoch_final.pt", "epoch_0001.tmp", "notes.txt", "epoch_3.pt")]
-    for path in foreign:
-        path.write_text("mine")
-    assert checkpoints.epochs() == [0, 3, 7, 12345]
-    checkpoints.keep_only({7, 3, 99})
-    assert checkpoints.epochs() == [3, 7]
-    checkpoints.keep_only(iter([7]))
-    assert checkpoints.epochs() == [7]
-    checkpoints.keep_only([])
-    assert checkpoints.epochs() == []
-    assert all(path.read_text() == "mine" for path in foreign)
-
-
-def test_a_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoints = Checkpoints(tmp_path)
-    complete = {"version": 1, "parts": {}, "streams": {}, "progress": {}, "rng": {}}
-    checkpoints.save(0, complete)
-
-    def fail(state: object, file: Any) -> None:
-        file.write(b"half of it")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(torch, "save", fail)
-    for epoch in (0, 1):
-        with pytest.raises(OSError, match="disk full"):
-            checkpoints.save(epoch, complete)
-    monkeypatch.undo()
-    assert checkpoints.epochs() == [0]
-    assert checkpoints.load(0) == complete
-    checkpoints.save(1, complete)
-    assert checkpoints.load(1) == complete
+def test_a_moment_takes_a_step_back() -> None:
+    training = Training(seed=0)
+    training.alphas = torch.optim.Adam(training.architecture.parameters(), lr=0.01, fused=True)
+    for _ in range(2):  # the first one finds Adam without memory
+        before = copy.deepcopy((training.state.capture(), dict(training.alphas.state)))
+        moved = [*training.architecture.parameters(), *training.network.buffers()]
+        moment = Moment(training.state, moved, training.alphas)
+        for stream in training.streams.values():
+            images, labels = stream.next()
+        logits = training.network(images, training.architecture.weights()).logits
+        functional.cross_entropy(logits, labels).backward()
+        training.alphas.step()
+        training.progress.steps += 1
+        assert not torch.equal(moved[-1], before[0]["parts"]["network"][list(training.network.state_dict())[-1]])
+        moment.put_back()
+        after = copy.deepcopy((training.state.capture(), dict(training.alphas.state)))
+        assert_same(after[0], before[0])
+        assert [list(entries) for entries in after[1].values()] == [list(entries) for entries in before[1].values()]
+        training.alphas.step()

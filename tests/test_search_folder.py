@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -281,3 +282,8 @@ def test_the_heat_map_shows_each_weight_at_its_edge_and_operation(
                 row, start = row + 1, start + len(edge.operations)
         assert row == len(edges)
         assert start == len(alphas)
+
+
+def test_the_newest_prediction_lies_in_the_folder(told: Told) -> None:
+    told.epoch(0)
+    assert cv2.imread(str(told.root / "prediction.png")).shape == (4, 6, 3)

@@ -113,3 +113,19 @@ def test_wrong_settings(tmp_path: Path) -> None:
     (tmp_path / "training" / "clean_left" / "alley_1").mkdir(parents=True)
     with pytest.raises(InputError, match="no frame"):
         Sintel(tmp_path)
+
+
+def test_a_list_leaves_frames_out_and_incomplete_ones_are_told(root: Path) -> None:
+    (root / "training/occlusions" / f"{FRAMES[1]}.png").unlink()
+    data = Sintel(root, strict=False)
+    assert tuple(data.names) == (FRAMES[0], FRAMES[2])
+    assert "occlusions/alley_1/frame_0002.png missing" in data.incomplete[FRAMES[1]]
+    assert [path.parts[-3] for path in data.paths(0)] == [TOPS[0], TOPS[1], *TOPS[4:]]
+    (root / "list.txt").write_text(f"{FRAMES[1]}\n{FRAMES[2]}\n")
+    assert tuple(Sintel(root, exclude=root / "list.txt").names) == FRAMES[:1]
+    (root / "list.txt").write_text("frame_0002")
+    with pytest.raises(InputError, match=r"'frame_0002', names no sample.*alley_1/frame_0001"):
+        Sintel(root, exclude=root / "list.txt")
+    (root / "list.txt").write_text("\n".join(FRAMES))
+    with pytest.raises(InputError, match="none is left"):
+        Sintel(root, exclude=root / "list.txt")

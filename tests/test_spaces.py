@@ -348,3 +348,17 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
 def test_cells_stand_under_their_kind() -> None:
     with pytest.raises(InputError, match="a normal cell stands under the name 'reduce'"):
         SearchSpace("mine", "darts", {"reduce": dense_cell("normal", nodes=1, operations=(SKIP,))})
+
+
+def test_hostile_json_is_refused_in_one_short_line() -> None:
+    deep: Any = []
+    for _ in range(950):
+        deep = [deep]
+    cell = SPACES["s2"].to_json()["cells"]["normal"]
+    for cells in ({"a\nb": cell}, {"normal": cell | {"nodes": deep}}, {"normal": cell | {"keep": deep}},
+                  {"normal": cell | {"nodes": [[[0, ["y" * 10**5]]]], "keep": [1]}},
+                  {"normal": cell | {"nodes": [[[10**4000, ["skip_connect"]]]], "keep": [1]}}):  # fmt: skip
+        with pytest.raises(InputError, match=r"^s\.json: ") as caught:
+            SearchSpace.from_json({"name": "mine", "flavour": "darts", "cells": cells}, file="s.json")
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 700

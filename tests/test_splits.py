@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodisp.datasets.splits import halves, subset
+from autodisp.datasets.splits import deal, halves, subset
 from autodisp.errors import InputError
 
 
@@ -99,3 +99,12 @@ def test_subset() -> None:
     for limit in (0, -3):
         with pytest.raises(InputError, match=f"limit={limit}"):
             subset(5, limit=limit, seed=0)
+
+
+@given(n=st.integers(4, 40), limit=st.integers(4, 40) | st.none(), seed=st.integers(0, 5))
+def test_a_search_takes_some_and_deals_them(n: int, limit: int | None, seed: int) -> None:
+    weights, architecture = deal(n, limit=limit, seed=seed)
+    assert sorted(weights + architecture) == subset(n, limit=limit, seed=seed)
+    groups = [str(index // 2) for index in range(n)]
+    sides = [{groups[index] for index in half} for half in deal(groups, limit=limit, seed=seed)]
+    assert not sides[0] & sides[1]

@@ -1,6 +1,8 @@
 """Batches are a function of the seed and their number, whatever reads them."""
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -14,7 +16,7 @@ import torch
 
 from autodisp.datasets.samples import LabelledImage, StereoSample
 from autodisp.datasets.streams import Augmented, Draw, EndlessBatches, Stream, collate, fixed_batches
-from autodisp.errors import InputError
+from autodisp.errors import InputError, RunFault
 
 
 class Numbered:
@@ -274,3 +276,25 @@ def test_collate_stacks_every_field() -> None:
 def test_collate_names_sizes_that_differ() -> None:
     with pytest.raises(InputError, match=r"3x4x5 and 3x4x6.*batch size to 1"):
         collate([stereo(4, 6), stereo(4, 5)])
+
+
+def test_a_worker_that_dies_is_named_and_replaced() -> None:
+    stream = Stream(Numbered(12), batch_size=2, seed=0, workers=1)
+    straight = Stream(Numbered(12), batch_size=2, seed=0)
+    labels = [straight.next().label.tolist() for _ in range(12)]
+    before, others = signal.getsignal(signal.SIGCHLD), multiprocessing.active_children()
+    assert stream.next().label.tolist() == labels[0]
+    assert signal.getsignal(signal.SIGCHLD) is before
+    (worker,) = (process for process in multiprocessing.active_children() if process not in others)
+    worker.kill()
+    worker.join()
+
+    def read_on() -> None:
+        for _ in range(10):  # what it had read ahead is still there
+            stream.next()
+
+    with pytest.raises(RunFault, match=r"a worker that reads samples ahead died \(DataLoader worker .*run\.workers=1"):
+        read_on()
+    position = stream.position
+    assert stream.next().label.tolist() == labels[position]
+    stream.close()

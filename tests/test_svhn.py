@@ -80,3 +80,9 @@ def test_wrong_settings(tmp_path: Path) -> None:
             SVHN(root, split=split)
     with pytest.raises(InputError, match=r"split='val'.*train, test, extra"):
         SVHN(tmp_path, split="val")
+
+
+def test_a_list_leaves_images_out(tmp_path: Path) -> None:
+    put(tmp_path / "train_32x32.mat", [1, 2, 3])
+    (tmp_path / "list.txt").write_text("train/00001\ntest/00700\n")
+    assert SVHN(tmp_path, exclude=tmp_path / "list.txt").labels.tolist() == [1, 3]

@@ -82,6 +82,9 @@ def test_a_step_fetches_nothing(task: str, tmp_path: Path, monkeypatch: pytest.M
     batch = search.supernet.to_device(search.weight_stream.next())
     monkeypatch.setattr(search.alpha_stream, "next", lambda: batch)  # reading and augmenting are the CPU's anyway
     monkeypatch.setattr(bilevel, "_new_seed", lambda: 7)  # drawn on the CPU whatever the device
+    search.guard.every = 10**6  # as on a GPU, but for its look now and then
+    search.alpha_step(batch, "first")  # a first step sets up the optimizers' memory
+    search.weight_step(batch)
     parameters = [*search.supernet.alphas, *search.supernet.network.parameters()]
     before = [parameter.detach().clone() for parameter in parameters]
     orders: tuple[Order, ...] = ("first", "exact", "finite_difference")

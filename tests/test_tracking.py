@@ -440,3 +440,20 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         tracker.epoch({"epoch": 0})
     with pytest.raises(InputError, match="1 records, but the checkpoint was written after 2"):
         Tracker(tmp_path, console=ConsoleProgress(io.StringIO()), keep=2)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"[" * 10**5 + b"\n{}\n", "line 1 is no JSON object"),
+        (b'{"a": 1, "non_finite": [[["a"], 1' + b"0" * 400 + b"]]}\n", "names a value that its record lacks"),
+        (b'{"a": 1, "non_finite": 3}\n', "names a value that its record lacks"),
+        (b'{"a": ' + b"9" * 5000 + b"}\n{}\n", "line 1 is no JSON object"),
+        (b"\xff\xfe{}\n{}\n", "line 1 is no JSON object"),
+    ],
+)
+def test_hostile_lines_are_refused_by_name(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"metrics\.jsonl: .*{says}"):
+        read_json_lines(path)

@@ -176,3 +176,9 @@ def test_steps_go_to_the_console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     told.tracker.close()
     assert seen == [(1, 7)]
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_the_newest_prediction_lies_in_the_folder(told: Told) -> None:
+    for number in range(2):
+        told.interval(number, best=False)
+    assert (cv2.imread(str(told.root / "prediction.png")) == 200).all()

@@ -14,9 +14,9 @@ from autodisp.cells.cell import Cell, FoundCells
 from autodisp.cells.genotype import Genotype, load
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
+from autodisp.checkpoints import Checkpoints
 from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
-from autodisp.run_state import Checkpoints
 from autodisp.tasks.base import Figure, Sums, sum_of
 from autodisp.tasks.disparity import DisparityTask
 from autodisp.training import schedules
@@ -119,6 +119,10 @@ class Listener:
         self.best: list[bool] = []
         self.weights: list[list[Tensor]] = []
 
+    @property
+    def kept(self) -> int:
+        return len(self.records)
+
     def step(self, interval: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
         self.steps.append((interval, step))
         self.shown.append(figures())
@@ -157,6 +161,7 @@ def make(
     before_step: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> tuple[Training, Listener]:
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     network = network or DenseNetwork()
     chosen = optimizer_of(optimizer, network)
@@ -175,6 +180,13 @@ def make(
     )
     listener.training = training
     return training, listener
+
+
+def resume(training: Training) -> int:
+    state = training.checkpoints.newest(print)
+    if state is not None:
+        training.state.restore(state)
+    return training.progress.steps
 
 
 def by_hand(
@@ -287,7 +299,7 @@ def test_the_last_interval_may_be_shorter(tmp_path: Path, steps: int, every: int
     assert training.settings.intervals == len(ends)
     assert listener.steps == [(step // every, step % every) for step in range(steps)]
     assert last == listener.records[-1]
-    assert training.checkpoints.epochs() == [steps]
+    assert training.checkpoints.epochs() == ends[-2:]
     assert training.stream.position == steps
 
 
@@ -336,7 +348,7 @@ def test_the_best_survives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         given = iter(values)
         monkeypatch.setattr(Training, "validate", lambda training, given=given: {"loss": 0.0, "mse": next(given)})
         training, listener = make(tmp_path, steps=steps, validate_every=2)
-        training.resume()
+        resume(training)
         training.run(listener)
         flags.append(listener.best)
     assert flags == [[True, True], [False, True]]
@@ -416,13 +428,13 @@ def test_a_loss_that_is_no_number_stops_before_the_update(tmp_path: Path, optimi
     with pytest.raises(InputError) as caught:
         training.run(listener)
     says = str(caught.value)
-    assert says.startswith("step 4: loss nan")
+    assert says.startswith("step 4 (batch 4): loss nan")
     assert f"optimizer.learning_rate ({RATE:g} now)" in says
     assert "\n" not in says
     assert len(listener.weights) == 4
     assert same(training.network.parameters(), listener.weights[-1])
-    assert training.progress.steps == 4
-    assert training.checkpoints.epochs() == [3]
+    assert training.progress.steps == training.stream.position == 4
+    assert training.checkpoints.epochs() == [3, 4], "the state before that step is there to be looked at"
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -434,7 +446,9 @@ def test_a_gradient_that_is_no_number_stops_too(tmp_path: Path, precision: str) 
 
     training, listener = make(tmp_path, task=Steep(), precision=precision)
     start = copies(training.network.parameters())
-    with pytest.raises(InputError, match=r"^step 0: loss \d[^,]*, gradient norm (inf|nan); the step was not made\. "):
+    with pytest.raises(
+        InputError, match=r"^step 0 \(batch 0\): loss \d[^,]*, gradient norm (inf|nan); the step was not made\. "
+    ):
         training.run(listener)
     assert same(training.network.parameters(), start)
 
@@ -539,21 +553,20 @@ def test_a_resumed_training_is_the_uninterrupted_one(
     torch.manual_seed(77)
     resumed, second = make(tmp_path / "stopped", **options)
     torch.rand(5)
-    assert resumed.resume() == 3
-    assert resumed.progress.steps == 3
+    assert resume(resumed) == 4, "the state before the batch that was refused"
     resumed.run(second)
     assert_equal(everything(straight), everything(resumed))
     assert [untimed(record) for record in [*first.records, *second.records]] == [
         untimed(record) for record in expected.records
     ]
-    assert resumed.checkpoints.epochs() == [6]
+    assert resumed.checkpoints.epochs() == [4, 6]
 
 
 def test_a_finished_training_has_nothing_to_do(tmp_path: Path) -> None:
     training, listener = make(tmp_path)
     last = training.run(listener)
     again, listener = make(tmp_path)
-    assert again.resume() == 6
+    assert resume(again) == 6
     assert again.run(listener) == last
     assert listener.steps == []
 
@@ -565,7 +578,7 @@ def test_the_newest_of_two_states_counts(tmp_path: Path, monkeypatch: pytest.Mon
     training.run(listener)
     assert training.checkpoints.epochs() == [3, 6]
     again, _ = make(tmp_path)
-    assert again.resume() == 6
+    assert resume(again) == 6
 
 
 def test_a_network_that_was_evaluated_is_trained_in_training_mode(tmp_path: Path) -> None:
@@ -580,7 +593,7 @@ def test_a_network_that_was_evaluated_is_trained_in_training_mode(tmp_path: Path
 def test_without_a_state_a_training_begins(tmp_path: Path) -> None:
     training, _ = make(tmp_path)
     start = everything(training)
-    assert training.resume() == 0
+    assert resume(training) == 0
     assert_equal(start, everything(training))
 
 

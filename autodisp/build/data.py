@@ -29,13 +29,14 @@ IMAGES: dict[str, type[Images]] = {
 }
 
 
-def build_stereo_dataset(data: Any, *, seed: int, split: Split = "train") -> StereoDataset:
+def build_stereo_dataset(data: Any, *, seed: int, split: Split = "train", strict: bool = True) -> StereoDataset:
     """One split of a stereo dataset.
 
     Args:
         data: the dataset's section.
         seed: of shapes3d.
         split: which part.
+        strict: refuses frames of files that lack a part.
     """
     if isinstance(data, Shapes3DConfig):
         return Shapes3D(
@@ -45,14 +46,15 @@ def build_stereo_dataset(data: Any, *, seed: int, split: Split = "train") -> Ste
             width=data.width,
             max_disparity=data.max_disparity,
         )
+    shared = {"exclude": data.exclude, "half_resolution": data.half_resolution, "strict": strict}
     if data.name == "sintel":
-        return Sintel(data.root, render_pass=data.render_pass, half_resolution=data.half_resolution)
+        return Sintel(data.root, render_pass=data.render_pass, **shared)
     if data.name in KITTI_YEARS:
-        return Kitti(data.root, year=KITTI_YEARS[data.name], half_resolution=data.half_resolution)
+        return Kitti(data.root, year=KITTI_YEARS[data.name], **shared)
     if data.name == "middlebury2014":
-        return Middlebury2014(data.root, half_resolution=data.half_resolution)
+        return Middlebury2014(data.root, **shared)
     if data.name == "middlebury2006":
-        return Middlebury2006(data.root, size=data.size, half_resolution=data.half_resolution)
+        return Middlebury2006(data.root, size=data.size, **shared)
     return FlyingThings3D(
         data.root,
         split="TRAIN" if split == "train" else "TEST",
@@ -60,13 +62,13 @@ def build_stereo_dataset(data: Any, *, seed: int, split: Split = "train") -> Ste
         subsets=tuple(data.subsets),
         excluded=data.excluded,
         layout=data.layout,
-        half_resolution=data.half_resolution,
+        **shared,
     )
 
 
 def build_image_dataset(data: ImagesConfig, *, split: Split = "train") -> Images:
     """One split of a dataset of labelled images."""
-    return IMAGES[data.name](data.root, split=split)
+    return IMAGES[data.name](data.root, split=split, exclude=data.exclude)
 
 
 def kept(data: Any, dataset: StereoDataset) -> MapDataset[Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from autodisp.build.data import TEST_SPLITS, Split, build_image_dataset, build_stereo_dataset, kept
+from autodisp.config.checks import naming
 from autodisp.config.evaluate import EvaluateConfig
 from autodisp.config.sections import TASK_DATASETS
 from autodisp.datasets.samples import LabelledImage, StereoSample
@@ -73,13 +74,15 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
     found: dict[str, Predictor] = {}
     task = next(task for task, names in TASK_DATASETS.items() if config.dataset.name in names)
     if config.baseline is not None:
-        if task != "disparity":
-            raise InputError(f"baseline={config.baseline}: is for disparity, but dataset={config.dataset.name} is not")
         found[config.baseline] = _baseline(config, data)
     if config.checkpoint is not None:
-        model = load(config.checkpoint, device=device)
+        with naming("checkpoint", config.checkpoint, choices=["shipped"]):
+            model = load(config.checkpoint, device=device)
         if isinstance(model, StereoMatcher) != (task == "disparity"):
-            raise InputError(f"checkpoint={config.checkpoint}: is of another task than dataset={config.dataset.name}")
+            raise InputError(
+                f"checkpoint={config.checkpoint}: is of another task than dataset={config.dataset.name}; take a "
+                "dataset of its own task"
+            )
         found["network"] = _of_model(model)
     return found
 

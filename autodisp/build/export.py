@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from autodisp.build.networks import find_genotype, load_space
 from autodisp.cells.genotype import zoo_names
-from autodisp.cells.spaces import SearchSpace
 from autodisp.config.export import ExportConfig
-from autodisp.export.found_cells import Found, of_genotype, of_run
+from autodisp.errors import InputError
+from autodisp.export.found_cells import Found, of_run
 
 
 def build_found(config: ExportConfig) -> Found:
@@ -14,17 +15,27 @@ def build_found(config: ExportConfig) -> Found:
     Raises:
         InputError: there are none, or they cannot be read.
     """
-    space = None if config.space_file is None else SearchSpace.load(Path(config.space_file).expanduser())
+    space = load_space(config.space_file, key="space_file")
     if config.run is not None:
         return of_run(Path(config.run).expanduser(), space=space)
-    name = str(config.genotype)
-    return of_genotype(name if name in zoo_names() else str(Path(name).expanduser()), space=space)
+    return Found(find_genotype(str(config.genotype), space=space), space)
 
 
 def build_out(config: ExportConfig) -> Path:
-    """The folder for the files: as the config says, or beside what is exported."""
+    """The folder for the files: as the config says, or beside what is exported.
+
+    Raises:
+        InputError: the folder beside it is a link, which may lead anywhere.
+    """
     if config.out is not None:
         return Path(config.out).expanduser()
+    folder = _beside(config)
+    if folder.is_symlink():
+        raise InputError(f"{folder}: is a link to {folder.resolve()}; say where the files are to go with out=")
+    return folder
+
+
+def _beside(config: ExportConfig) -> Path:
     if config.run is not None:
         return Path(config.run).expanduser() / "export"
     if config.genotype in zoo_names():

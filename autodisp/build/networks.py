@@ -1,16 +1,50 @@
 """Tasks, styles and devices from their config sections, for every program."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from autodisp.cells import genotype as genotypes
+from autodisp.cells.genotype import Genotype, zoo_names
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SearchSpace
+from autodisp.config.checks import naming, nearest
 from autodisp.errors import InputError
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
+
+
+def find_genotype(name: str, *, space: SearchSpace | None) -> Genotype:
+    """The cells that ``genotype`` names: of the zoo, or in a file.
+
+    Raises:
+        InputError: neither; the nearest name of the zoo is offered where no file is meant.
+    """
+    if name in zoo_names():
+        return genotypes.load(name, space=space)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        near = nearest(name, zoo_names())
+        hint = f"; did you mean '{near}'?" if near else "; take one of these, or a genotype.json of a search"
+        raise InputError(f"genotype={name}: no such file, and the zoo has {', '.join(zoo_names())}{hint}")
+    with naming("genotype", str(path)):
+        return genotypes.load(path, space=space)
+
+
+def load_space(path: str | None, *, key: str) -> SearchSpace | None:
+    """The space in the file that a setting names; None for none.
+
+    Raises:
+        InputError: no readable space.
+    """
+    if path is None:
+        return None
+    place = Path(path).expanduser()
+    with naming(key, str(place)):
+        return SearchSpace.load(place)
 
 
 def build_device(name: str, *, key: str = "run.device") -> torch.device:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from autodisp.config.checks import naming
 from autodisp.config.predict import PredictConfig
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.models import load_stereo
@@ -16,7 +17,8 @@ WITHOUT_CALIBRATION = ("pfm", "png16", "colour")
 
 def build_matcher(config: PredictConfig, device: torch.device) -> StereoMatcher:
     """The model that the config names, or the one that ships with the package."""
-    return load_stereo(config.checkpoint, device=device)
+    with naming("checkpoint", config.checkpoint, choices=["shipped"]):
+        return load_stereo(config.checkpoint, device=device)
 
 
 def build_writer(config: PredictConfig, inputs: Iterable[Path]) -> PredictionWriter:

@@ -12,20 +12,20 @@ import torch
 
 import autodisp
 from autodisp.build.data import build_image_dataset, build_stereo_dataset, kept
-from autodisp.build.networks import build_device, build_style, build_task
+from autodisp.build.networks import build_device, build_style, build_task, load_space
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.spaces import SearchSpace, find_space
+from autodisp.checkpoints import Checkpoints
 from autodisp.config.search import SearchConfig
 from autodisp.config.sections import TASK_KINDS, ImagesConfig
 from autodisp.datasets.image_transforms import ImageAugmentation
-from autodisp.datasets.splits import Part, halves, subset
+from autodisp.datasets.splits import Part, deal, subset
 from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation
 from autodisp.datasets.streams import MapDataset, Stream, fixed_batches
 from autodisp.errors import InputError
 from autodisp.report.disparity_pictures import panel
 from autodisp.report.search_folder import SearchFolder
-from autodisp.run_state import Checkpoints
 from autodisp.search.adaptive import AdaptiveRegularization
 from autodisp.search.curvature import preserved_rng
 from autodisp.search.early_stopping import EarlyStopping
@@ -58,9 +58,9 @@ def build_space(config: SearchConfig) -> SearchSpace:
     Raises:
         InputError: the file is no space, or has other kinds of cell than the task needs.
     """
-    if config.space.file is None:
+    space = load_space(config.space.file, key="space.file")
+    if space is None:
         return find_space(config.space.name)
-    space = SearchSpace.load(Path(config.space.file))
     needed = TASK_KINDS[config.task.name]
     if set(space.kinds) != needed:
         raise InputError(
@@ -88,11 +88,9 @@ def build_data(config: SearchConfig) -> SearchData:
 
 def _stereo_data(config: SearchConfig) -> SearchData:
     dataset = build_stereo_dataset(config.dataset, seed=config.seed)
-    chosen = subset(len(dataset), limit=config.dataset.limit, seed=config.seed)
     crop = (config.dataset.crop[0], config.dataset.crop[1]) if config.dataset.crop else None
     samples = kept(config.dataset, dataset)
-    weight_half, alpha_half = halves([dataset.groups[index] for index in chosen], seed=config.seed)
-    weights, alphas = ([chosen[index] for index in half] for half in (weight_half, alpha_half))
+    weights, alphas = deal(dataset.groups, limit=config.dataset.limit, seed=config.seed)
     return SearchData(
         weight_half=Part(samples, weights),
         alpha_half=Part(samples, alphas),
@@ -104,8 +102,7 @@ def _stereo_data(config: SearchConfig) -> SearchData:
 def _image_data(config: SearchConfig) -> SearchData:
     data: ImagesConfig = config.dataset
     dataset = build_image_dataset(data)
-    chosen = subset(len(dataset), limit=data.limit, seed=config.seed)
-    weights, alphas = ([chosen[index] for index in half] for half in halves(len(chosen), seed=config.seed))
+    weights, alphas = deal(len(dataset), limit=data.limit, seed=config.seed)
     return SearchData(
         weight_half=Part(dataset, weights),
         alpha_half=Part(dataset, alphas),
@@ -195,6 +192,8 @@ class SearchParts:
     search: Search
     folder: SearchFolder
     close: Callable[[], None]
+    resumed: bool = False
+    """Whether it goes on from a state."""
 
     def begin(self) -> dict[str, float]:
         """Records where the search starts from: the best constant answer and the untrained supernet."""
@@ -205,30 +204,39 @@ class SearchParts:
         return start
 
 
-def build_search(config: SearchConfig, data: SearchData, folder: Path, console: ConsoleProgress) -> SearchParts:
-    """Everything of a search, in a run folder that exists."""
+def build_search(
+    config: SearchConfig,
+    data: SearchData,
+    folder: Path,
+    console: ConsoleProgress,
+    *,
+    resume: bool = False,
+    stopping: Callable[[], bool] = lambda: False,
+) -> SearchParts:
+    """Everything of a search, in a run folder that exists.
+
+    Args:
+        config, data: of the search.
+        folder: the run folder.
+        console: where progress is shown.
+        resume: to go on from the newest state in the folder, or from the beginning where there is none yet.
+        stopping: see ``Search``.
+
+    Raises:
+        InputError: a setting cannot be used, or no state be read.
+    """
     space = build_space(config)
     task = build_search_task(config, data)
     style = build_style(config.network, space)
     device = build_device(config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    state = checkpoints.newest(console.message) if resume else None
     supernet = build_supernet(task, MixedCells(space, style=style), space, seed=config.seed, device=device)
-    streams = {
-        name: Stream(
-            half,
-            batch_size=config.search.batch_size,
-            seed=3 * config.seed + offset,
-            transform=data.transform,
-            workers=config.run.workers,
-        )
-        for name, half, offset in (
-            ("weights", data.weight_half, WEIGHT_STREAM),
-            ("alphas", data.alpha_half, ALPHA_STREAM),
-        )
-    }
+    streams = _streams(config, data)
     regularization = build_regularization(config)
-    tracker = Tracker(folder, console=console)
+    tracker = Tracker(folder, console=console, keep=state["records"] if state else 0)
     observer = SearchFolder(
         folder,
         space=space,
@@ -251,8 +259,9 @@ def build_search(config: SearchConfig, data: SearchData, folder: Path, console: 
         ),
         regularization=regularization,
         settings=build_settings(config, min(stream.batches_per_epoch for stream in streams.values())),
-        checkpoints=Checkpoints(folder / "checkpoints"),
+        checkpoints=checkpoints,
         observer=observer,
+        stopping=stopping,
     )
 
     def close() -> None:
@@ -260,7 +269,26 @@ def build_search(config: SearchConfig, data: SearchData, folder: Path, console: 
             stream.close()
         tracker.close()
 
-    return SearchParts(search, observer, close)
+    if state is not None:
+        search.state.restore(state)
+    return SearchParts(search, observer, close, resumed=state is not None)
+
+
+def _streams(config: SearchConfig, data: SearchData) -> dict[str, Stream[Any]]:
+    """Training batches of both halves."""
+    return {
+        name: Stream(
+            half,
+            batch_size=config.search.batch_size,
+            seed=3 * config.seed + offset,
+            transform=data.transform,
+            workers=config.run.workers,
+        )
+        for name, half, offset in (
+            ("weights", data.weight_half, WEIGHT_STREAM),
+            ("alphas", data.alpha_half, ALPHA_STREAM),
+        )
+    }
 
 
 def build_settings(config: SearchConfig, batches_per_epoch: int) -> Settings:

@@ -21,11 +21,12 @@ from autodisp.build.data import (
     build_stereo_dataset,
     kept,
 )
-from autodisp.build.networks import build_device, build_style, build_task
-from autodisp.cells import genotype as genotypes
+from autodisp.build.networks import build_device, build_style, build_task, find_genotype, load_space
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
-from autodisp.cells.spaces import SearchSpace, find_space
+from autodisp.cells.spaces import SPACES, SearchSpace, find_space
+from autodisp.checkpoints import Checkpoints
+from autodisp.config.checks import naming, nearest
 from autodisp.config.sections import TASK_KINDS
 from autodisp.config.train import TrainConfig
 from autodisp.datasets.image_transforms import ImageAugmentation
@@ -38,7 +39,6 @@ from autodisp.networks.parameter_count import channels_for, count_parameters
 from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.report.disparity_pictures import panel
 from autodisp.report.train_folder import TrainFolder
-from autodisp.run_state import Checkpoints
 from autodisp.tasks.base import Task, channels_last, move
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
@@ -144,7 +144,7 @@ def build_genotype(config: TrainConfig) -> tuple[Genotype | None, SearchSpace | 
     Raises:
         InputError: no such cells, or cells of another task.
     """
-    own = None if config.space_file is None else SearchSpace.load(Path(config.space_file))
+    own = load_space(config.space_file, key="space_file")
     name = str(config.genotype)
     if name == DESIGNED:
         if config.task.name != "disparity":
@@ -152,17 +152,25 @@ def build_genotype(config: TrainConfig) -> tuple[Genotype | None, SearchSpace | 
         return None, None
     if name.startswith(RANDOM):
         wanted = name.removeprefix(RANDOM)
-        space = own if own is not None and own.name == wanted else find_space(wanted)
+        space = own if own is not None and own.name == wanted else _named_space(wanted)
         genotype = Genotype(space.name, space.sample(config.seed), {"origin": f"sampled with seed {config.seed}"})
     else:
-        genotype = genotypes.load(name, space=own)
+        genotype = find_genotype(name, space=own)
         space = own or find_space(genotype.space)
     if set(genotype.kinds) != TASK_KINDS[config.task.name]:
         raise InputError(
             f"genotype={name}: has the cells {', '.join(genotype.kinds)}, but task={config.task.name} needs "
-            f"{', '.join(sorted(TASK_KINDS[config.task.name]))}"
+            f"{', '.join(sorted(TASK_KINDS[config.task.name]))}; take cells of such a search, or the other task"
         )
     return genotype, space
+
+
+def _named_space(name: str) -> SearchSpace:
+    if name not in SPACES:
+        near = nearest(name, SPACES, cutoff=0.5)
+        hint = f"; did you mean '{RANDOM}{near}'?" if near else ""
+        raise InputError(f"genotype={RANDOM}{name}: no such space; there are {', '.join(SPACES)}{hint}")
+    return SPACES[name]
 
 
 def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
@@ -173,7 +181,8 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
     """
     about = provenance(config, data)
     if config.network.name == "from_checkpoint":
-        card, _ = model_file.load(model_file.model_path(config.init))
+        with naming("init", config.init, choices=["shipped"]):
+            card, _ = model_file.load(model_file.model_path(config.init))
         if card.task != config.task.name:
             raise InputError(f"init={config.init}: is for task={card.task}, but task={config.task.name}")
         if config.task.name == "disparity" and card.settings.get("head") == "regression" and config.task.volume_weight:
@@ -227,8 +236,9 @@ def build_network(config: TrainConfig, card: ModelCard, *, resumed: bool = False
     if isinstance(task, ClassificationTask):
         task.auxiliary_weight = config.task.auxiliary_weight
     if config.init is not None and not resumed:
-        _, weights = model_file.load(model_file.model_path(config.init))
-        take_over(network, weights, origin=config.init)
+        with naming("init", config.init, choices=["shipped"]):
+            _, weights = model_file.load(model_file.model_path(config.init))
+        take_over(network, weights, origin=f"init={config.init}")
     return task, channels_last(network)
 
 
@@ -302,7 +312,13 @@ class TrainParts:
 
 
 def build_training(
-    config: TrainConfig, data: TrainData, folder: Path, console: ConsoleProgress, *, prepare: Callable[[], None] | None
+    config: TrainConfig,
+    data: TrainData,
+    folder: Path,
+    console: ConsoleProgress,
+    *,
+    prepare: Callable[[], None] | None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> TrainParts:
     """Everything of a training.
 
@@ -312,21 +328,19 @@ def build_training(
         folder: the run folder.
         console: where progress is shown.
         prepare: makes the folder; called when the network has been built, which may refuse its settings. None: the
-            training goes on from the state that the folder holds, if it holds one.
+            training goes on from the newest state that the folder holds, if it holds one.
+        stopping: see ``Training``.
 
     Raises:
         InputError: the network cannot be built, or the folder not be used.
     """
     checkpoints = Checkpoints(folder / "checkpoints", unit="step")
-    resumed = prepare is None and bool(checkpoints.epochs())
-    if resumed:
-        card = dataclasses.replace(model_file.load(folder / f"last{SUFFIX}")[0], about=provenance(config, data))
-    else:
-        card = build_card(config, data)
+    state = checkpoints.newest(console.message) if prepare is None else None
+    card = _card(config, data, folder if state else None)
     device = build_device(config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    task, network = build_network(config, card, resumed=resumed)
+    task, network = build_network(config, card, resumed=state is not None)
     network.to(device)
     if prepare is not None:
         prepare()
@@ -355,9 +369,12 @@ def build_training(
         checkpoints=checkpoints,
         average=config.training.average,
         before_step=_level_weights(config, task),
+        stopping=stopping,
     )
-    done = training.resume()
-    tracker = Tracker(folder, console=console, keep=-(-done // config.validation.every), shown_from=done + 1)
+    if state is not None:
+        training.state.restore(state)
+    done, records = training.progress.steps, state["records"] if state else 0
+    tracker = Tracker(folder, console=console, keep=records, shown_from=done + 1)
     observer = TrainFolder(
         folder,
         figure=task.figure,
@@ -372,6 +389,16 @@ def build_training(
         tracker.close()
 
     return TrainParts(training, observer, count_parameters(network), close)
+
+
+def _card(config: TrainConfig, data: TrainData, folder: Path | None) -> ModelCard:
+    """Of the network to be trained; from the model that a resumed run has written, where it has written one.
+
+    The genotype that the run began with may be elsewhere by then.
+    """
+    if folder is not None and (model := folder / f"last{SUFFIX}").exists():
+        return dataclasses.replace(model_file.load(model)[0], about=provenance(config, data))
+    return build_card(config, data)
 
 
 def _level_weights(config: TrainConfig, task: Task) -> Callable[[int], None] | None:

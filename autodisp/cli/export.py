@@ -1,5 +1,6 @@
 """autodisp-export: found cells as JSON and a drawing, a trained network as ONNX and torch.export files."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from autodisp.build.export import build_found, build_out
 from autodisp.cli.program import program_name, run_program, wrong_input_leaves
+from autodisp.config.checks import naming
 from autodisp.config.export import ExportConfig, parse
 from autodisp.export.found_cells import GENOTYPE, SPACE, Found
 from autodisp.export.models import ExportError, export_model
@@ -48,10 +50,12 @@ def _export_model(config: ExportConfig, console: Console) -> Path:
     models = export_model(
         checkpoint, folder, config.formats, overwrite=config.overwrite, tell=lambda line: _say(console, line)
     )
-    for model in models:
-        _say(console, model.in_words(), *(f"    {line}" for line in model.usage().splitlines()))
-        if model.task == "disparity":
-            _say(console, f"    or: autodisp-predict checkpoint={model.path} left=left.png right=right.png")
+    with naming("checkpoint", str(checkpoint), choices=["shipped"]):
+        for model in models:
+            _say(console, model.in_words(), *(f"    {line}" for line in model.usage().splitlines()))
+            if model.task == "disparity":
+                words = ["autodisp-predict", f"checkpoint={model.path}", "left=left.png", "right=right.png"]
+                _say(console, f"    or: {shlex.join(words)}")
     return folder
 
 
@@ -73,9 +77,9 @@ def _export_cells(config: ExportConfig, console: Console) -> Path:
 
 def _training(found: Found, folder: Path) -> str:
     """The command that trains the cells."""
-    images = "" if "upsample" in found.genotype.kinds else " task=classification dataset.root=PATH"
-    space = "" if found.space is None else f" space_file={folder / SPACE}"
-    return f"autodisp-train{images} genotype={folder / GENOTYPE}{space}"
+    images = [] if "upsample" in found.genotype.kinds else ["task=classification", "dataset.root=PATH"]
+    space = [] if found.space is None else [f"space_file={folder / SPACE}"]
+    return shlex.join(["autodisp-train", *images, f"genotype={folder / GENOTYPE}", *space])
 
 
 def _say(console: Console, *lines: str) -> None:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from autodisp.build.networks import build_device
 from autodisp.build.prediction import build_matcher, build_writer
 from autodisp.cli.program import WRONG_INPUT, program_name, run_program, wrong_input_leaves
+from autodisp.config.checks import naming, printable
 from autodisp.config.predict import PredictConfig, parse
 from autodisp.errors import InputError
 from autodisp.prediction.inference import StereoMatcher
@@ -37,7 +38,8 @@ def predict(tree: DictConfig) -> list[str]:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = build_device(config.device, key="device")
-    found = find_pairs(str(config.left), config.right, skip=config.out)
+    with naming("left", config.left), naming("right", config.right):
+        found = find_pairs(str(config.left), config.right, skip=config.out)
     writer = build_writer(config, [view for pair in found.pairs for view in (pair.left, pair.right)])
     matcher = build_matcher(config, device)
     problems = list(found.problems)
@@ -46,7 +48,7 @@ def predict(tree: DictConfig) -> list[str]:
         _complain(problem)
     for pair in found.pairs:
         try:
-            console.message(_one(pair, matcher, writer))
+            console.message(printable(_one(pair, matcher, writer)))
         except InputError as error:
             problems.append(str(error))
             _complain(str(error))
@@ -69,7 +71,7 @@ def _one(pair: StereoPair, matcher: StereoMatcher, writer: PredictionWriter) -> 
 
 
 def _complain(problem: str) -> None:
-    print(f"{program_name()}: {problem}", file=sys.stderr)  # noqa: T201
+    print(f"{program_name()}: {printable(problem)}", file=sys.stderr)  # noqa: T201
 
 
 def _show_summary(

@@ -1,23 +1,22 @@
 """What all programs share: exit codes, and one clear line for whatever the user got wrong.
 
-0: done. 2: the input was wrong, one line on standard error. 1: a fault of ours, with its traceback.
+0: done. 2: the input was wrong, one line on standard error. 1: what a run stands on gave way, such as a full disk, one
+line; or a fault of ours, with its traceback. 130, 143, 138: stopped by SIGINT, SIGTERM, SIGUSR1, with its state saved.
 """
 
-import difflib
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from autodisp.cli.explaining import group_without_choice, in_one_line, refuse_unknown_options
 from autodisp.cli.memory import keep_freed_memory
-from autodisp.config.parsing import one_line
-from autodisp.errors import InputError
+from autodisp.errors import InputError, RunFault
 
-WRONG_INPUT = 2
+WRONG_INPUT, GAVE_WAY = 2, 1
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
 
@@ -29,17 +28,18 @@ def run_program(hydra_main: Callable[[], None]) -> None:
     keep_freed_memory()
     with wrong_input_leaves():
         try:
+            if hasattr(hydra_main, "__wrapped__"):
+                refuse_unknown_options(program_name())
             hydra_main()
         except KeyboardInterrupt:
             print(f"{program_name()}: interrupted", file=sys.stderr)  # noqa: T201
             sys.exit(INTERRUPTED)
         except ValueError as error:
-            # Hydra's own, of group=null
-            if not str(error).startswith("Config group override must be"):
+            # not a class of Hydra's own
+            explained = group_without_choice(error, program=program_name())
+            if explained is None:
                 raise
-            given = next((text for text in sys.argv[1:] if text.lower().endswith(("=null", "=none"))), "a group=null")
-            help_text = f"`{program_name()} --help` lists them"
-            raise InputError(f"{given}: a group needs one of its choices; {help_text}") from None
+            raise explained from None
 
 
 @contextmanager
@@ -53,6 +53,9 @@ def wrong_input_leaves() -> Iterator[None]:
     except (InputError, HydraException, OmegaConfBaseException) as error:
         print(f"{program_name()}: {explain(find_input_error(error) or error)}", file=sys.stderr)  # noqa: T201
         sys.exit(WRONG_INPUT)
+    except RunFault as error:
+        print(f"{program_name()}: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(GAVE_WAY)
 
 
 def program_name() -> str:
@@ -71,17 +74,4 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 
 def explain(error: Exception) -> str:
     """One line: the value, the constraint, the remedy."""
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        near = difflib.get_close_matches(choice, error.options, n=1, cutoff=0.5)
-        hint = f"did you mean {group}={near[0]}? " if near else ""
-        return f"{group}={choice}: no such choice; {hint}{group} is one of {', '.join(error.options)}"
-    message = str(error)
-    if found := re.search(r"Could not override '([^']+)'", message):
-        return f"{found[1]}: no such setting; `{program_name()} --cfg job` shows all of them"
-    if isinstance(error, OverrideParseException):
-        return (
-            f"'{error.override}' cannot be read as a setting; write group=choice or section.key=value, and for a value "
-            "with spaces or commas \"section.key='a value'\""
-        )
-    return one_line(error)
+    return in_one_line(error, program=program_name())

@@ -2,7 +2,9 @@
 
 import shlex
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -11,8 +13,10 @@ from rich.table import Table
 
 from autodisp.build.networks import build_device, build_style
 from autodisp.build.search import SearchData, SearchParts, build_data, build_regularization, build_search, build_space
-from autodisp.cli.program import run_program, wrong_input_leaves
-from autodisp.cli.run_folder import make_run_folder
+from autodisp.cli.keeping import kept_run
+from autodisp.cli.program import program_name, run_program, wrong_input_leaves
+from autodisp.cli.resuming import resumed_config
+from autodisp.cli.run_folder import CONFIG, keep_command, make_run_folder
 from autodisp.config.search import SearchConfig, parse
 from autodisp.search.loop import Outcome
 from autodisp.search.plan import plan_search
@@ -22,7 +26,10 @@ from autodisp.tracking import ConsoleProgress
 @hydra.main(config_path="pkg://autodisp.configs.search", config_name="search", version_base="1.3")
 def _hydra_main(tree: DictConfig) -> None:
     with wrong_input_leaves():
-        search(tree)
+        if tree.get("resume") is None:
+            search(tree)
+        else:
+            resume(tree)
 
 
 def search(tree: DictConfig) -> Path | None:
@@ -39,22 +46,80 @@ def search(tree: DictConfig) -> Path | None:
     if config.plan:
         show_plan(config, data)
         return None
-    folder = make_run_folder(Path(config.run.folder))
-    OmegaConf.save(tree, folder / "config.yaml", resolve=True)
-    with ConsoleProgress() as console:
-        parts = build_search(config, data, folder, console)
+    folder = make_run_folder(Path(config.run.folder), resumes_with=program_name())
+    (folder / "checkpoints").mkdir()
+    OmegaConf.save(tree, folder / CONFIG, resolve=True)
+    keep_command(folder)
+    return _run(config, data, folder, resume=False)
+
+
+def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
+    """Goes on with the search of a run folder, from its newest state.
+
+    Args:
+        tree: the composed config, of which ``resume`` and what the command line says count.
+        overrides: the words of the command line; Hydra's if None.
+
+    Raises:
+        InputError: there is no such run, another process is at work on it, or it would become another one.
+    """
+    folder = Path(str(tree.resume))
+    wanted = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
+    config = parse(wanted)
+    check_parts(config)
+    return _run(config, build_data(config), folder, resume=True, wanted=wanted)
+
+
+def _grows(config: SearchConfig) -> dict[str, str | None]:
+    """More epochs, where the ones before would have been the same."""
+    weights = config.optimizer.weights
+    why_not = None
+    if weights.min_learning_rate != weights.learning_rate:
+        why_not = "the learning rate falls over all epochs, so the ones done would have been others"
+    elif config.search.drop_path:
+        why_not = "drop-path rises over all epochs, so the ones done would have been others"
+    return {"search.epochs": why_not}
+
+
+def _run(
+    config: SearchConfig, data: SearchData, folder: Path, *, resume: bool, wanted: DictConfig | None = None
+) -> Path:
+    with kept_run(folder, memory=_memory_settings(config)) as stopping, ConsoleProgress() as console:
+        if wanted is not None:
+            OmegaConf.save(wanted, folder / CONFIG, resolve=True)
+        parts = build_search(config, data, folder, console, resume=resume, stopping=stopping)
         try:
             console.message(f"run folder: {folder}")
             tell_what_cannot_happen(config, parts, console)
-            start = parts.begin()
+            if parts.resumed:
+                progress = parts.search.progress
+                console.message(f"resumed at epoch {progress.epochs}, step {progress.step}")
+            else:
+                parts.begin()
             console.start(config.search.epochs, parts.search.settings.steps_per_epoch)
             outcome = parts.search.run()
-            record = next(record for record in reversed(outcome.records) if record["epoch"] == outcome.epoch)
-            parts.folder.finish(outcome.genotype, record)
+            parts.folder.finish(outcome.genotype, _record_of(parts, outcome))
         finally:
             parts.close()
-    show_summary(config, parts, start, outcome, folder)
+    show_summary(config, parts, outcome, folder)
     return folder
+
+
+def _record_of(parts: SearchParts, outcome: Outcome) -> dict[str, Any]:
+    """Of the epoch that gave the cells, on the path that the search took last."""
+    return next(record for record in reversed(parts.folder.epoch_records()) if record["epoch"] == outcome.epoch)
+
+
+def _memory_settings(config: SearchConfig) -> list[str]:
+    """What decides how much memory a search takes."""
+    names = [f"search.batch_size={config.search.batch_size}", f"network.channels={config.network.channels}"]
+    if config.task.name == "classification":
+        names.append(f"network.layers={config.network.layers}")
+    elif (crop := getattr(config.dataset, "crop", None)) is not None:
+        names.append(f"dataset.crop={list(crop)}")
+    if config.optimizer.alphas.order != "first":
+        names.append(f"optimizer.alphas.order={config.optimizer.alphas.order}")
+    return names
 
 
 def show_plan(config: SearchConfig, data: SearchData) -> None:
@@ -105,15 +170,13 @@ def tell_what_cannot_happen(config: SearchConfig, parts: SearchParts, console: C
         )
 
 
-def show_summary(
-    config: SearchConfig, parts: SearchParts, start: dict[str, float], outcome: Outcome, folder: Path
-) -> None:
+def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome, folder: Path) -> None:
     """The small table at the end: what it was, what it became, where it lies, what to do next."""
     figure = parts.search.supernet.task.figure
     valid, discrete = f"valid/{figure.name}", f"valid_discrete/{figure.name}"
-    last = outcome.records[-1]
-    found = next(record for record in reversed(outcome.records) if record["epoch"] == outcome.epoch)
-    eigenvalues = [record["eigenvalue"] for record in outcome.records if "eigenvalue" in record]
+    start, records, found = parts.folder.start_record(), parts.folder.epoch_records(), _record_of(parts, outcome)
+    last = records[-1]
+    eigenvalues = [record["eigenvalue"] for record in records if "eigenvalue" in record]
     table = Table(title=f"search of {config.task.name} on {config.dataset.name}", show_header=False)
     table.add_row(f"validation {figure.name}, best constant", f"{start['constant']:.2f} {figure.unit}")
     table.add_row(f"validation {figure.name}, at the start", f"{start[valid]:.2f} {figure.unit}")
@@ -147,6 +210,8 @@ def next_command(config: SearchConfig, folder: Path) -> str:
     words.append(f"dataset={config.dataset.name}")
     if getattr(config.dataset, "root", None) is not None:
         words.append(f"dataset.root={config.dataset.root}")
+    if getattr(config.dataset, "exclude", None) is not None:
+        words.append(f"dataset.exclude={config.dataset.exclude}")
     if config.space.file is not None:
         words.append(f"space_file={config.space.file}")
     return shlex.join([*words, f"genotype={folder}/genotype.json"])

@@ -1,20 +1,23 @@
 """autodisp-train: trains a network of found cells in full and leaves the model in a run folder."""
 
+import contextlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from autodisp.build.networks import build_device
 from autodisp.build.training import TrainParts, build_train_data, build_training
-from autodisp.cli.program import run_program, wrong_input_leaves
-from autodisp.cli.run_folder import make_run_folder
+from autodisp.cli.keeping import kept_run
+from autodisp.cli.program import program_name, run_program, wrong_input_leaves
+from autodisp.cli.resuming import resumed_config
+from autodisp.cli.run_folder import CONFIG, keep_command, make_run_folder
+from autodisp.cli.signals import StopSignals
 from autodisp.config.train import TrainConfig, parse
-from autodisp.errors import InputError
 from autodisp.tracking import ConsoleProgress
 
 
@@ -24,7 +27,7 @@ def _hydra_main(tree: DictConfig) -> None:
         if tree.get("resume") is None:
             train(tree)
         else:
-            resume(tree, list(HydraConfig.get().overrides.task))
+            resume(tree)
 
 
 def train(tree: DictConfig) -> Path:
@@ -39,59 +42,67 @@ def train(tree: DictConfig) -> Path:
     build_device(config.run.device)
     folder = Path(config.run.folder)
     data = build_train_data(config)
-    with ConsoleProgress(unit="interval") as console:
-        parts = build_training(config, data, folder, console, prepare=lambda: _prepare(folder, tree))
-        return _run(config, parts, folder, console)
+    with contextlib.ExitStack() as kept:
+
+        def prepare() -> None:
+            make_run_folder(folder, resumes_with=program_name())
+            (folder / "checkpoints").mkdir()
+            OmegaConf.save(tree, folder / CONFIG, resolve=True)
+            keep_command(folder)
+            signals.append(kept.enter_context(kept_run(folder, memory=_memory_settings(config))))
+
+        signals: list[StopSignals] = []
+        console = kept.enter_context(ConsoleProgress(unit="interval"))
+        parts = build_training(
+            config, data, folder, console, prepare=prepare, stopping=lambda: bool(signals and signals[0]())
+        )
+        _run(config, parts, folder, console)
+    return folder
 
 
-def _prepare(folder: Path, tree: DictConfig) -> None:
-    make_run_folder(folder)
-    OmegaConf.save(tree, folder / "config.yaml", resolve=True)
-
-
-def resume(tree: DictConfig, overrides: list[str]) -> Path:
-    """Goes on with the training of a run folder, from its newest checkpoint.
+def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
+    """Goes on with the training of a run folder, from its newest state.
 
     Args:
-        tree: the composed config, of which ``resume`` and ``run`` count.
-        overrides: what the command line said.
+        tree: the composed config, of which ``resume`` and what the command line says count.
+        overrides: the words of the command line; Hydra's if None.
 
     Raises:
-        InputError: there is no such run, or the command line wants another config than it has.
+        InputError: there is no such run, another process is at work on it, or it would become another one.
     """
     folder = Path(str(tree.resume))
-    stored = _stored_config(folder)
-    for text in overrides:
-        key = text.lstrip("+").partition("=")[0]
-        if key != "resume" and not (key.startswith("run.") and key != "run.folder"):
-            raise InputError(
-                f"{text}: resume={folder} goes on with the config of that run, in its folder; beside it only "
-                "run.device, run.workers and run.threads may be given"
-            )
-        if key != "resume":
-            OmegaConf.update(stored, key, OmegaConf.select(tree, key))
-    config = parse(stored)
+    wanted = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
+    config = parse(wanted)
     data = build_train_data(config)
-    with ConsoleProgress(unit="interval") as console:
-        parts = build_training(config, data, folder, console, prepare=None)
+    with kept_run(folder, memory=_memory_settings(config)) as stopping, ConsoleProgress(unit="interval") as console:
+        OmegaConf.save(wanted, folder / CONFIG, resolve=True)
+        parts = build_training(config, data, folder, console, prepare=None, stopping=stopping)
         console.message(f"resumed at step {parts.training.progress.steps} of {config.training.steps}")
-        return _run(config, parts, folder, console)
+        _run(config, parts, folder, console)
+    return folder
 
 
-def _stored_config(folder: Path) -> DictConfig:
-    """What ``_prepare`` left there."""
-    try:
-        stored = OmegaConf.load(folder / "config.yaml")
-    except Exception as error:  # OSError, or whatever YAML makes of a damaged file
-        raise InputError(
-            f"resume={folder}: its config.yaml cannot be read ({type(error).__name__}); name the folder of a training"
-        ) from None
-    if not isinstance(stored, DictConfig):
-        raise InputError(f"resume={folder}: its config.yaml is a list; name the folder of a training")
-    return stored
+def _grows(config: TrainConfig) -> dict[str, str | None]:
+    """More steps, where the ones before would have been the same."""
+    why_not = None
+    if config.optimizer.schedule == "cosine":
+        why_not = "schedule=cosine falls over all steps, so the ones done would have been others"
+    elif config.training.drop_path:
+        why_not = "drop-path rises over all steps, so the ones done would have been others"
+    return {"training.steps": why_not}
 
 
-def _run(config: TrainConfig, parts: TrainParts, folder: Path, console: ConsoleProgress) -> Path:
+def _memory_settings(config: TrainConfig) -> list[str]:
+    """What decides how much memory a training takes."""
+    names = [f"training.batch_size={config.training.batch_size}", f"parameters={config.parameters}"]
+    if (channels := getattr(config.network, "channels", None)) is not None:
+        names.append(f"network.channels={channels}")
+    if (crop := getattr(config.dataset, "crop", None)) is not None:
+        names.append(f"dataset.crop={list(crop)}")
+    return names
+
+
+def _run(config: TrainConfig, parts: TrainParts, folder: Path, console: ConsoleProgress) -> None:
     settings = parts.training.settings
     try:
         console.message(f"run folder: {folder} · {parts.parameters:,} parameters")
@@ -100,7 +111,6 @@ def _run(config: TrainConfig, parts: TrainParts, folder: Path, console: ConsoleP
     finally:
         parts.close()
     show_summary(config, parts, folder)
-    return folder
 
 
 def show_summary(config: TrainConfig, parts: TrainParts, folder: Path) -> None:
@@ -128,6 +138,8 @@ def next_commands(config: TrainConfig, folder: Path) -> list[str]:
     words = ["autodisp-evaluate", checkpoint, f"dataset={config.dataset.name}"]
     if getattr(config.dataset, "root", None) is not None:
         words.append(f"dataset.root={config.dataset.root}")
+    if getattr(config.dataset, "exclude", None) is not None:
+        words.append(f"dataset.exclude={config.dataset.exclude}")
     commands = [shlex.join(words)]
     if config.task.name == "disparity":
         commands.append(shlex.join(["autodisp-predict", checkpoint, "left=left.png", "right=right.png"]))

@@ -1,17 +1,21 @@
 """The config of autodisp-evaluate."""
 
 import itertools
+import math
+import os
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig
 
-from autodisp.config.checks import need, need_choice
+from autodisp.config.checks import DEVICES, need, need_at_least, need_choice, need_path, need_threads
 from autodisp.config.parsing import read
-from autodisp.config.sections import DATASETS
+from autodisp.config.sections import DATASETS, TASK_DATASETS
 from autodisp.errors import InputError
 
 BASELINES = ("sgbm", "constant")
+LARGEST_SGBM = 2032
+"""Pixels: OpenCV counts sixteenths of them in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,26 @@ class EvaluateConfig:
             need_choice("baseline", self.baseline, BASELINES)
         if self.split is not None:
             need_choice("split", self.split, ("train", "test"))
-        need_choice("device", self.device, ("auto", "cpu", "cuda"))
-        need(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
-        need(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1, or null for all")
-        ascending = all(a < b for a, b in itertools.pairwise([0.0, *self.ranges]))
+        need_path("checkpoint", self.checkpoint, what="a model file such as best.safetensors, or shipped")
+        need_path("out", self.out, what="a folder that the evaluation makes, such as runs/figures")
+        object.__setattr__(self, "out", os.path.expanduser(self.out))
+        need_choice("device", self.device, DEVICES)
+        need_at_least("", self, batch_size=1)
+        need_threads("threads", self.threads)
+        ascending = all(a < b for a, b in itertools.pairwise([0.0, *self.ranges, math.inf]))
         need(ascending, "ranges", self.ranges, "ascending disparities above 0, such as [10,40]")
+        self._check_task()
+
+    def _check_task(self) -> None:
+        images = self.dataset.name in TASK_DATASETS["classification"]
+        if images and self.baseline is not None:
+            raise InputError(
+                f"baseline={self.baseline}: is for disparity, but dataset={self.dataset.name} is not; leave it null, "
+                f"or take dataset={' or dataset='.join(TASK_DATASETS['disparity'])}"
+            )
+        if self.baseline == "sgbm":
+            most = self.dataset.max_disparity
+            need(most <= LARGEST_SGBM, "dataset.max_disparity", most, f"at most {LARGEST_SGBM} for baseline=sgbm")
 
 
 def parse(tree: DictConfig) -> EvaluateConfig:

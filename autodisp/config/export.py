@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from autodisp.config.checks import need, need_choice
+from autodisp.config.checks import need, need_choice, need_path, need_threads, shown
 from autodisp.config.parsing import read
 from autodisp.errors import InputError
 
@@ -31,18 +31,22 @@ class ExportConfig:
     threads: int | None
 
     def __post_init__(self) -> None:
+        for key, what in SOURCES.items():
+            need_path(key, getattr(self, key), what=what)
+        need_path("space_file", self.space_file, what="the JSON of a search space, or null for a named one")
+        need_path("out", self.out, what="a folder, or null for one beside what is exported")
         self._check_source()
         for name in self.formats:
             need_choice("format", name, FORMATS)
         need(len(set(self.formats)) == len(self.formats) > 0, "format", self.format, "one or both of onnx, pt2")
-        need(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1, or null for all")
+        need_threads("threads", self.threads)
 
     @property
     def formats(self) -> tuple[str, ...]:
         """Of the model's files."""
         if self.format is None:
             return FORMATS
-        return tuple(map(str, self.format)) if isinstance(self.format, list) else (str(self.format),)
+        return tuple(map(shown, self.format)) if isinstance(self.format, list) else (shown(self.format),)
 
     def _check_source(self) -> None:
         given = [key for key in SOURCES if getattr(self, key) is not None]

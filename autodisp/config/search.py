@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig
 
 from autodisp.cells.spaces import SPACES
-from autodisp.config.checks import PRECISIONS, need, need_at_least, need_choice
+from autodisp.config.checks import PRECISIONS, need, need_at_least, need_at_most, need_choice, need_count, need_path
 from autodisp.config.parsing import read
 from autodisp.config.sections import (
     DATASETS,
@@ -31,6 +32,7 @@ class SpaceConfig:
     file: str | None = None
 
     def __post_init__(self) -> None:
+        need_path("space.file", self.file, what="the JSON of a search space, or null for a named one")
         if self.file is None:
             need_choice("space.name", self.name, tuple(SPACES))
 
@@ -51,6 +53,14 @@ class RegularizationConfig:
     def __post_init__(self) -> None:
         need_choice("regularization.name", self.name, ("none", "es", "ada"))
         need_choice("regularization.rule", self.rule, ("ratio", "paper"))
+        need_at_least("regularization", self, window=1, start_epoch=0)
+        window = "odd, since an average belongs to its middle epoch; 3 or 5 are usual"
+        need(self.window % 2 == 1, "regularization.window", self.window, window)
+        need_count("regularization.delta", self.delta, null="the rule's own")
+        for key, value in (("factor", self.factor), ("raise_by", self.raise_by)):
+            usual = ", or null for the rule's own" if key == "factor" else "; 10 is usual"
+            need(value is None or 1 < value < math.inf, f"regularization.{key}", value, f"a growth above 1{usual}")
+        need(0 < self.cap < math.inf, "regularization.cap", self.cap, "a weight decay above 0; 0.03 is usual")
 
 
 @dataclass(frozen=True)
@@ -67,13 +77,15 @@ class WeightsConfig:
     def __post_init__(self) -> None:
         need_choice("optimizer.weights.name", self.name, ("sgd", "adamw"))
         need_at_least("optimizer.weights", self, learning_rate=0.0, min_learning_rate=0.0, weight_decay=0.0)
-        need(0 <= self.momentum < 1, "optimizer.weights.momentum", self.momentum, "at least 0 and below 1")
+        need(
+            0 <= self.momentum < 1, "optimizer.weights.momentum", self.momentum, "at least 0 and below 1; 0.9 is usual"
+        )
         need(self.clip > 0, "optimizer.weights.clip", self.clip, "above 0 (inf for no clipping)")
         need(
             self.min_learning_rate <= self.learning_rate,
             "optimizer.weights.min_learning_rate",
             self.min_learning_rate,
-            f"at most learning_rate={self.learning_rate}",
+            f"at most learning_rate={self.learning_rate}, where the schedule begins",
         )
 
 
@@ -94,7 +106,7 @@ class AlphasConfig:
             len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
             "optimizer.alphas.betas",
             self.betas,
-            "two numbers, each at least 0 and below 1",
+            "two numbers, each at least 0 and below 1, such as [0.5,0.999]",
         )
 
 
@@ -122,9 +134,9 @@ class ScheduleConfig:
         need_choice("search.precision", self.precision, PRECISIONS)
         need_at_least("search", self, epochs=1, batch_size=1, warmup_epochs=0)
         for key in ("steps_per_epoch", "validation_batches"):
-            value = getattr(self, key)
-            need(value is None or value >= 1, f"search.{key}", value, "at least 1, or null for all")
-        need(0 <= self.drop_path < 1, "search.drop_path", self.drop_path, "at least 0 and below 1")
+            need_count(f"search.{key}", getattr(self, key), null="all")
+        need(0 <= self.drop_path < 1, "search.drop_path", self.drop_path, "at least 0 and below 1; 0 is none")
+        need_at_most("search", self, epochs=1_000_000)
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,7 @@ class CurvatureConfig:
 
     def __post_init__(self) -> None:
         need_at_least("curvature", self, every=1)
-        need(0 < self.tolerance < 1, "curvature.tolerance", self.tolerance, "between 0 and 1")
+        need(0 < self.tolerance < 1, "curvature.tolerance", self.tolerance, "between 0 and 1; 0.001 is usual")
         need_choice("curvature.method", self.method, ("lanczos", "hessian"))
 
 
@@ -159,9 +171,12 @@ class SearchConfig:
     run: RunConfig
     plan: bool = False
     """Say what the search would cost instead of running it."""
+    resume: str | None = None
+    """The folder of a run to go on with."""
 
     def __post_init__(self) -> None:
-        need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32")
+        need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32; 0 is usual")
+        need_path("resume", self.resume, what="the folder of a run to go on with, or null")
         task = self.task.name
         check_task(self.task, self.dataset, self.network)
         if task == "disparity":
@@ -176,12 +191,23 @@ class SearchConfig:
             self.search.warmup_epochs,
             f"below search.epochs={self.search.epochs}, or no alpha ever moves",
         )
+        self._check_order()
+
+    def _check_order(self) -> None:
+        """A second order unrolls a step of SGD, and needs an epoch to be used in."""
         weights, alphas = self.optimizer.weights, self.optimizer.alphas
         if alphas.order != "first" and weights.name != "sgd":
             raise InputError(
                 f"optimizer.alphas.order={alphas.order} unrolls a step of SGD, but optimizer.weights.name="
                 f"{weights.name}: take order=first or weights.name=sgd"
             )
+        room = self.search.epochs - self.search.warmup_epochs
+        need(
+            alphas.first_order_epochs <= room,
+            "optimizer.alphas.first_order_epochs",
+            alphas.first_order_epochs,
+            f"at most {room}, the epochs after the warm-up; 0 is usual",
+        )
 
     def _check_space(self, task: str) -> None:
         if self.space.file is None and set(SPACES[self.space.name].kinds) != TASK_KINDS[task]:
@@ -221,7 +247,7 @@ class SearchConfig:
 
     def fingerprint(self) -> str:
         """A short hash of everything that the result depends on; where it runs does not count."""
-        what = {key: value for key, value in self.as_dict().items() if key not in ("run", "plan")}
+        what = {key: value for key, value in self.as_dict().items() if key not in ("run", "plan", "resume")}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -1,10 +1,22 @@
 """The sections that several programs share: task, dataset, network, augmentation, run."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from autodisp.config.checks import need, need_at_least, need_choice
+from autodisp.config.checks import (
+    DEVICES,
+    need,
+    need_at_least,
+    need_at_most,
+    need_choice,
+    need_path,
+    need_threads,
+)
 from autodisp.errors import InputError
+
+LARGEST_SIDE = 8192
+"""Of a picture, pixels."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,10 @@ class Shapes3DConfig:
     cache: bool = True
 
     def __post_init__(self) -> None:
-        need(self.max_disparity < self.width, "dataset.max_disparity", self.max_disparity, f"below width={self.width}")
+        need_at_least("dataset", self, length=1, height=16, width=16)
+        need_at_most("dataset", self, length=1_000_000, height=LARGEST_SIDE, width=LARGEST_SIDE)
+        below = f"below dataset.width={self.width}"
+        need(self.max_disparity < self.width, "dataset.max_disparity", self.max_disparity, below)
         _check_stereo(self)
         need(
             self.crop is None or (self.crop[0] <= self.height and self.crop[1] <= self.width),
@@ -64,6 +79,7 @@ class FlyingThings3DConfig:
     subsets: list[str] = field(default_factory=lambda: ["A", "B", "C"])
     excluded: str | None = None
     layout: str = "auto"
+    exclude: str | None = None
     half_resolution: bool = False
     max_disparity: int = 192
     crop: list[int] | None = None
@@ -74,7 +90,9 @@ class FlyingThings3DConfig:
         need_choice("dataset.layout", self.layout, ("auto", "full", "subset"))
         for subset in self.subsets:
             need_choice("dataset.subsets", subset, ("A", "B", "C"))
-        need(bool(self.subsets), "dataset.subsets", self.subsets, "a list of A, B, C")
+        once = 0 < len(self.subsets) == len(set(self.subsets))
+        need(once, "dataset.subsets", self.subsets, "a list of A, B, C, each at most once")
+        need_path("dataset.excluded", self.excluded, what="the official list of frames to leave out, or null")
         _check_stereo(self)
 
 
@@ -85,6 +103,7 @@ class SintelConfig:
     name: str = "sintel"
     root: str | None = None
     render_pass: str = "clean"
+    exclude: str | None = None
     half_resolution: bool = False
     max_disparity: int = 192
     crop: list[int] | None = None
@@ -101,6 +120,7 @@ class KittiConfig:
 
     name: str = "kitti2015"
     root: str | None = None
+    exclude: str | None = None
     half_resolution: bool = False
     max_disparity: int = 192
     crop: list[int] | None = None
@@ -116,6 +136,7 @@ class Middlebury2014Config:
 
     name: str = "middlebury2014"
     root: str | None = None
+    exclude: str | None = None
     half_resolution: bool = False
     max_disparity: int = 256
     crop: list[int] | None = None
@@ -132,6 +153,7 @@ class Middlebury2006Config:
     name: str = "middlebury2006"
     root: str | None = None
     size: str = "half"
+    exclude: str | None = None
     half_resolution: bool = False
     max_disparity: int = 128
     crop: list[int] | None = None
@@ -144,6 +166,7 @@ class Middlebury2006Config:
 
 def _check_stereo(config: Any) -> None:
     need_at_least("dataset", config, max_disparity=4)
+    need_at_most("dataset", config, max_disparity=LARGEST_SIDE)
     crop = config.crop
     need(
         crop is None or (len(crop) == 2 and min(crop) >= 32),
@@ -151,11 +174,13 @@ def _check_stereo(config: Any) -> None:
         crop,
         "[height, width], each at least 32, or null",
     )
-    _check_limit(config.limit)
+    _check_files(config)
 
 
-def _check_limit(limit: int | None) -> None:
-    need(limit is None or limit >= 4, "dataset.limit", limit, "at least 4, or null for all")
+def _check_files(config: Any) -> None:
+    need(config.limit is None or config.limit >= 4, "dataset.limit", config.limit, "at least 4, or null for all")
+    for key, what in (("root", "the folder of the data"), ("exclude", "a list of samples to leave out, or null")):
+        need_path(f"dataset.{key}", getattr(config, key, None) or None, what=what)
 
 
 @dataclass(frozen=True)
@@ -164,11 +189,12 @@ class ImagesConfig:
 
     name: str = "cifar10"
     root: str | None = None
+    exclude: str | None = None
     flip: bool = True
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        _check_limit(self.limit)
+        _check_files(self)
 
 
 @dataclass(frozen=True)
@@ -181,6 +207,7 @@ class ClassificationNetworkConfig:
 
     def __post_init__(self) -> None:
         need_at_least("network", self, channels=1, layers=3)
+        need_at_most("network", self, channels=1024, layers=200)
 
 
 @dataclass(frozen=True)
@@ -202,13 +229,19 @@ class DisparityNetworkConfig:
 
     def __post_init__(self) -> None:
         need_at_least("network", self, channels=1, stem_scale=0.0, encoder_cells=2, decoder_cells=1, max_displacement=1)
-        need(self.encoder_cells % 2 == 0, "network.encoder_cells", self.encoder_cells, "even (normal, reduction, ...)")
+        need_at_most("network", self, channels=1024, stem_scale=64, encoder_cells=12, max_displacement=512)
+        even = "even, as cells come in pairs; 6 is usual"
+        need(self.encoder_cells % 2 == 0, "network.encoder_cells", self.encoder_cells, even)
         most = self.encoder_cells // 2 + 1
         need(
-            self.decoder_cells <= most, "network.decoder_cells", self.decoder_cells, f"at most {most}, which is at 1/4"
+            self.decoder_cells <= most,
+            "network.decoder_cells",
+            self.decoder_cells,
+            f"at most {most}, the last of which is at 1/4",
         )
         need_choice("network.head", self.head, ("regression", "matching"))
         need_at_least("network", self, stages=1, frozen_stages=0, aggregation=0)
+        need_at_most("network", self, stages=8, aggregation=256)
         need(
             self.head == "matching" or self.aggregation == 0,
             "network.aggregation",
@@ -219,7 +252,7 @@ class DisparityNetworkConfig:
             self.frozen_stages < self.stages,
             "network.frozen_stages",
             self.frozen_stages,
-            f"below network.stages={self.stages}: the last one is always trained",
+            f"below network.stages={self.stages}: the last one is always trained; 0 freezes none",
         )
         need(
             self.stages > 1 or not self.to_full_resolution,
@@ -227,7 +260,14 @@ class DisparityNetworkConfig:
             self.to_full_resolution,
             "false for a network without refinement stages (network.stages=1)",
         )
-        need(int(self.stem_scale * self.channels) >= 1, "network.stem_scale", self.stem_scale, "at least 1 / channels")
+        need(
+            self.decoder_cells == most or not self.to_full_resolution,
+            "network.to_full_resolution",
+            self.to_full_resolution,
+            f"false for network.decoder_cells={self.decoder_cells}, which do not reach 1/4; take {most} of them",
+        )
+        whole = int(self.stem_scale * self.channels) >= 1
+        need(whole, "network.stem_scale", self.stem_scale, "at least 1 / channels; 2 is usual")
 
 
 @dataclass(frozen=True)
@@ -238,6 +278,7 @@ class AugmentationConfig:
 
     def __post_init__(self) -> None:
         need_at_least("augmentation", self, scale=0.0)
+        need(self.scale <= 4, "augmentation.scale", self.scale, "at most 4; 0 is none, 1 the default, 2 strong")
 
 
 @dataclass(frozen=True)
@@ -250,9 +291,12 @@ class RunConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        need_choice("run.device", self.device, ("auto", "cpu", "cuda"))
+        need_path("run.folder", self.folder, what="a folder that the run makes, such as runs/first")
+        object.__setattr__(self, "folder", os.path.expanduser(self.folder))
+        need_choice("run.device", self.device, DEVICES)
         need_at_least("run", self, workers=0)
-        need(self.threads is None or self.threads >= 1, "run.threads", self.threads, "at least 1, or null for all")
+        need_at_most("run", self, workers=256)
+        need_threads("run.threads", self.threads)
 
 
 TASKS: dict[str, type] = {"disparity": DisparityTaskConfig, "classification": ClassificationTaskConfig}

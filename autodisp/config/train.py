@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from autodisp.config.checks import PRECISIONS, need, need_at_least, need_choice
+from autodisp.config.checks import PRECISIONS, need, need_at_least, need_choice, need_count, need_path
 from autodisp.config.parsing import read
 from autodisp.config.sections import (
     DATASETS,
@@ -20,6 +20,9 @@ from autodisp.config.sections import (
     check_task,
 )
 from autodisp.errors import InputError
+
+MOST_PARAMETERS = 1_000_000_000
+"""4 GB of weights, four times as much while they are trained."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +51,25 @@ class TrainOptimizerConfig:
         need_choice("optimizer.name", self.name, ("sgd", "adam", "adamw"))
         need_choice("optimizer.schedule", self.schedule, ("cosine", "milestones", "constant"))
         need_at_least("optimizer", self, learning_rate=0.0, min_learning_rate=0.0, weight_decay=0.0, warmup_steps=0)
-        need(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "above 0")
-        need(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "at least 0 and below 1")
+        need(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "above 0; 0.001 is usual")
+        need(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "at least 0 and below 1; 0.9 is usual")
         need(self.clip > 0, "optimizer.clip", self.clip, "above 0 (inf for no clipping)")
-        need(0 < self.factor < math.inf, "optimizer.factor", self.factor, "above 0")
+        need(0 < self.factor < math.inf, "optimizer.factor", self.factor, "above 0; 0.5 is usual")
         need(
             self.min_learning_rate <= self.learning_rate,
             "optimizer.min_learning_rate",
             self.min_learning_rate,
-            f"at most learning_rate={self.learning_rate}",
+            f"at most learning_rate={self.learning_rate}, where the schedule begins",
         )
-        ascending = all(a < b for a, b in itertools.pairwise(self.milestones))
-        need(ascending, "optimizer.milestones", self.milestones, "ascending steps")
+        ascending = all(a < b for a, b in itertools.pairwise([0, *self.milestones]))
+        need(ascending, "optimizer.milestones", self.milestones, "ascending steps above 0, such as [6000,8000]")
         if self.schedule == "milestones":
-            need(bool(self.milestones), "optimizer.milestones", self.milestones, "a list of steps for this schedule")
+            wanted = "a list of steps for schedule=milestones, such as [6000,8000]"
+            need(bool(self.milestones), "optimizer.milestones", self.milestones, wanted)
         elif self.milestones:
             raise InputError(
-                f"optimizer.milestones={self.milestones}: belong to schedule=milestones, but schedule={self.schedule}"
+                f"optimizer.milestones={self.milestones}: belong to schedule=milestones, but schedule={self.schedule}: "
+                "leave them empty, or take that schedule"
             )
         if self.schedule != "cosine" and self.min_learning_rate > 0:
             raise InputError(
@@ -87,7 +92,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         need_at_least("training", self, steps=1, batch_size=1)
-        need(0 <= self.drop_path < 1, "training.drop_path", self.drop_path, "at least 0 and below 1")
+        need(0 <= self.drop_path < 1, "training.drop_path", self.drop_path, "at least 0 and below 1; 0 is none")
         need(
             self.average is None or 0 < self.average < 1,
             "training.average",
@@ -103,7 +108,7 @@ class TrainingConfig:
             len(weights) == len(steps),
             "training.level_steps",
             steps,
-            f"as many as training.level_weights has lists, {len(weights)}",
+            f"as many as training.level_weights has lists, {len(weights)}, such as [0,5000] for two",
         )
         for row in weights:
             numbers = bool(row) and all(type(weight) in (int, float) for weight in row)
@@ -111,11 +116,12 @@ class TrainingConfig:
                 numbers and min(row) >= 0 and max(row) < math.inf and row[-1] > 0,
                 "training.level_weights",
                 weights,
-                "lists of weights of at least 0, coarse to fine, the last one of each above 0",
+                "lists of weights of at least 0, coarse to fine, the last one of each above 0, such as [[0.5,1]]",
             )
         object.__setattr__(self, "level_weights", [[float(weight) for weight in row] for row in weights])
         ascending = all(a < b for a, b in itertools.pairwise(steps))
-        need(not steps or (steps[0] == 0 and ascending), "training.level_steps", steps, "ascending from 0")
+        fine = not steps or (steps[0] == 0 and ascending)
+        need(fine, "training.level_steps", steps, "ascending from 0, such as [0,5000]")
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ class ValidationConfig:
 
     def __post_init__(self) -> None:
         need_at_least("validation", self, every=1, batch_size=1)
-        need(self.samples is None or self.samples >= 1, "validation.samples", self.samples, "at least 1, or null")
+        need_count("validation.samples", self.samples, null="all")
         need(
             self.fraction is None or 0 < self.fraction < 1,
             "validation.fraction",
@@ -158,27 +164,37 @@ class TrainConfig:
     run: RunConfig
 
     def __post_init__(self) -> None:
-        need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32")
+        need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32; 0 is usual")
+        self._check_paths()
         check_task(self.task, self.dataset, None if self.network.name == "from_checkpoint" else self.network)
         self._check_origin()
-        need(self.parameters is None or self.parameters >= 1, "parameters", self.parameters, "at least 1, or null")
+        few = self.parameters is None or 1 <= self.parameters <= MOST_PARAMETERS
+        need(few, "parameters", self.parameters, f"at least 1 and at most {MOST_PARAMETERS}, or null for as they are")
         if self.training.level_weights and self.task.name != "disparity":
             raise InputError(
                 f"training.level_weights={self.training.level_weights}: are of a disparity network's levels, but "
                 f"task={self.task.name}: leave them empty"
             )
 
+    def _check_paths(self) -> None:
+        need_path("genotype", self.genotype, what="a genotype.json, or a name of the zoo, designed, or null")
+        need_path("space_file", self.space_file, what="the JSON of a search space, or null for a named one")
+        need_path("init", self.init, what="a model file such as best.safetensors, shipped, or null")
+        need_path("resume", self.resume, what="the folder of a run to go on with, or null")
+
     def _check_origin(self) -> None:
         """Where the network comes from is said once."""
         if self.network.name == "from_checkpoint":
-            need(self.init is not None, "init", self.init, "a model file, since network=from_checkpoint takes it")
+            wanted = "a model file such as best.safetensors, or shipped, since network=from_checkpoint takes it"
+            need(self.init is not None, "init", self.init, wanted)
             if self.genotype is not None:
                 raise InputError(
                     f"genotype={self.genotype}: network=from_checkpoint takes the cells of init={self.init}: "
                     "leave genotype null"
                 )
             for key in ("parameters", "space_file"):
-                need(getattr(self, key) is None, key, getattr(self, key), "null with network=from_checkpoint")
+                value = getattr(self, key)
+                need(value is None, key, value, "null with network=from_checkpoint, whose model says so itself")
         elif self.genotype is None:
             raise InputError("genotype=null: must be a name of the zoo, a genotype.json of a search, or 'designed'")
         frozen = getattr(self.network, "frozen_stages", 0)

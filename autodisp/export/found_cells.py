@@ -45,15 +45,6 @@ class Found:
             (folder / SPACE).write_text(text + "\n", encoding="utf-8")
 
 
-def of_genotype(source: str, *, space: SearchSpace | None = None) -> Found:
-    """The cells of a zoo genotype or of a file.
-
-    Raises:
-        InputError: see ``autodisp.cells.genotype.load``.
-    """
-    return Found(genotypes.load(source, space=space), space)
-
-
 def of_run(run: Path, *, space: SearchSpace | None = None) -> Found:
     """The cells that a search found, or those of its newest epoch while it is going or where it was stopped.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from autodisp.errors import InputError
-from autodisp.run_state import sync_folder
+from autodisp.files import sync_folder
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def staged(folder: Path) -> Iterator[Path]:
     that was made for it and stays empty is removed.
 
     Raises:
-        InputError: the folder cannot be made or written to.
+        InputError: the folder cannot be made or written to, or a file in it not be replaced.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -29,12 +29,19 @@ def staged(folder: Path) -> Iterator[Path]:
         with temporary as name:
             yield Path(name)
             for path in sorted(Path(name).iterdir()):
-                path.replace(folder / path.name)
+                _move(path, folder / path.name)
         sync_folder(folder)
     finally:
         for path in made:
             with suppress(OSError):  # it holds the files, or another program's
                 path.rmdir()
+
+
+def _move(path: Path, target: Path) -> None:
+    try:
+        path.replace(target)
+    except (IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{target}: cannot be replaced ({error.strerror}); take another folder with out=") from None
 
 
 def refuse_overwriting(folder: Path, names: list[str]) -> None:

@@ -1,14 +1,15 @@
 """Opens what autodisp-export wrote, a ``.pt2`` or an ``.onnx`` file, as a module to be called on tensors.
 
-A ``.pt2`` file is a program for torch, and to open one is to trust whoever wrote it, which torch says of the format
-itself. torch.export.load also unpickles whatever an archive declares as pickled; autodisp-export writes no such part,
-and an archive with one is refused before torch sees it.
+A ``.pt2`` file is a program for torch, which says of the format itself that to open one is to trust whoever wrote it.
+Here it is looked through first, so that it can compute and do nothing else; how long, and with how much memory, is up
+to the program, as it is with any network.
 """
 
 import json
-import re
-import zipfile
+import logging
+import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
-from autodisp.errors import InputError
+from autodisp.errors import InputError, in_one_line
 from autodisp.model_file import KEY, SCHEMA
+from autodisp.prediction.archives import refuse_code
 from autodisp.tasks.registry import TASKS
 
 EXTRA_FILE = "autodisp.json"
 """Of a ``.pt2`` file: the model card. In an ``.onnx`` file it is the entry KEY of the metadata."""
-
-_PLAIN = re.compile(
-    r"[^/]+/(\w+|\.data/\w+|models/model\.json|extra/[^/]+|data/sample_inputs/model\.pt"
-    r"|data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json))"
-)
-"""The entries of a ``.pt2`` archive that hold JSON, plain text or raw numbers."""
+_FATAL = 4
+"""Of onnxruntime's levels of logging."""
 
 
 def open_exported(path: Path, *, device: torch.device) -> tuple[nn.Module, Mapping[str, Any]]:
@@ -62,7 +60,11 @@ def _card(text: str | None, path: Path) -> Mapping[str, Any]:
 
 
 class OnnxNetwork(nn.Module):
-    """An ONNX file as a module, run by onnxruntime on the CPU, on as many threads as torch uses."""
+    """An ONNX file as a module, run by onnxruntime on the CPU, on as many threads as torch uses.
+
+    Attributes:
+        description: the model card, as text.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -72,17 +74,15 @@ class OnnxNetwork(nn.Module):
             raise InputError(f"{path}: needs onnxruntime: pip install 'autodisp[export]'") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = _FATAL  # whatever else it has to say it also raises
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
+            self.inputs = [entry.name for entry in self.session.get_inputs()]
+            self.description: str | None = self.session.get_modelmeta().custom_metadata_map.get(KEY)
         except Exception as error:  # onnxruntime has no common class of errors
             raise InputError(f"{path}: onnxruntime cannot read it ({_short(error)}); is it cut off?") from None
-        self.inputs = [entry.name for entry in self.session.get_inputs()]
-
-    @property
-    def description(self) -> str | None:
-        """The model card, as text."""
-        text: str | None = self.session.get_modelmeta().custom_metadata_map.get(KEY)
-        return text
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """The first output."""
@@ -109,53 +109,33 @@ def _open_onnx(path: Path, device: torch.device) -> tuple[nn.Module, str | None]
 
 
 def _open_pt2(path: Path, device: torch.device) -> tuple[nn.Module, str | None]:
-    _refuse_pickles(path)
+    refuse_code(path)
     files = {EXTRA_FILE: ""}
     try:
-        with path.open("rb") as file:  # of a path torch would want the suffix in lower case
+        with _quietly(), path.open("rb") as file:  # of a path torch would want the suffix in lower case
             program = torch.export.load(file, extra_files=files)
         if device.type != "cpu":  # the program makes tensors of its own, on the device that it was traced on
             program = move_to_device_pass(program, device)
-        return program.module(), files[EXTRA_FILE]
+        return program.module(check_guards=False), files[EXTRA_FILE]  # the conditions would be run as Python
     except Exception as error:  # a damaged program may end in any exception
         raise InputError(f"{path}: torch cannot read it ({_short(error)}); export it again with this torch") from None
 
 
-def _refuse_pickles(path: Path) -> None:
-    """Looks through the archive.
-
-    Raises:
-        InputError: it is damaged, or holds what torch would unpickle, or anything else than a program and numbers.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            odd = None if damaged else next(_odd_entries(archive), None)
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: no readable .pt2 archive ({_short(error)}); is it cut off?") from None
-    if damaged is not None:
-        raise InputError(f"{path}: is damaged in {damaged}; copy or export it again")
-    if odd is not None:
-        raise InputError(
-            f"{path}: holds {odd}, which autodisp-export does not write and which torch might unpickle; "
-            "only files of autodisp-export can be used"
-        )
-
-
-def _odd_entries(archive: zipfile.ZipFile) -> Iterator[str]:
-    seen = set()
-    for entry in archive.infolist():
-        name = entry.filename
-        if not _PLAIN.fullmatch(name) or (name.endswith(".pt") and entry.file_size) or name in seen:
-            yield name
-        elif name.endswith("_config.json"):
-            payloads = json.loads(archive.read(name))["config"].values()
-            yield from (f"{name} with a pickled part" for payload in payloads if payload["use_pickle"])
-        seen.add(name)
-
-
 def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {in_one_line(error)}"
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """torch tells its log about what it then raises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 EXPORTED = {".onnx": _open_onnx, ".pt2": _open_pt2}

@@ -105,7 +105,7 @@ class PredictionWriter:
             InputError: the name leads out of the folder.
         """
         path = self.folder / name
-        if not Path(name).name or Path(name).is_absolute() or ".." in Path(name).parts:
+        if not Path(name).name or Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
             raise InputError(
                 f"{name!r} is no name for a prediction in {self.folder}: it must be a path below the folder"
             )
@@ -115,13 +115,17 @@ class PredictionWriter:
         """Makes sure that a prediction of that name may be written; to be called before it costs time to make it.
 
         Raises:
-            InputError: a file is an input, or is there already and may not be replaced.
+            InputError: a file is an input, lies behind a link out of the folder, or is there already and may not be
+                replaced.
         """
         for file in self.files(name):
             try:
                 exists = file.exists()
+                inside = file.parent.resolve().is_relative_to(self.folder.resolve())
             except OSError as error:
                 raise _unwritable(file, error) from error
+            if not inside:
+                raise InputError(f"{file}: a link leads out of {self.folder}; write into another folder")
             if exists and file.resolve() in self._inputs:
                 raise InputError(f"{file}: is one of the views and will not be replaced; write into another folder")
             if exists and not self.overwrite:

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 Record = Mapping[str, Any]
 Pairs = Sequence[tuple[int, float]]
 
-_RC: dict[Any, Any] = {
+RC: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
     "axes.spines.top": False,
@@ -41,13 +41,13 @@ _RC: dict[Any, Any] = {
     "text.usetex": False,
 }
 _WEIGHT_HALF, _ARCHITECTURE_HALF, _DISCRETE = "#0072B2", "#D55E00", "#6A51A3"
-_EIGENVALUE, _AVERAGE, _DECIDED, _RETURNED = "#56A0C8", "#22303C", "#C0392B", "#009E73"
+_EIGENVALUE, _AVERAGE, DECIDED, RETURNED = "#56A0C8", "#22303C", "#C0392B", "#009E73"
 _SPREAD_FOR_LOGARITHM = 50.0
 _NO_PANEL = "no epoch recorded yet"
 
 
 @dataclass(frozen=True)
-class _Course:
+class Course:
     """One curve: the points that count, and the parts that were thrown away, each with the point it set out from."""
 
     kept: Pairs
@@ -55,17 +55,21 @@ class _Course:
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
+    """One curve of a panel."""
+
     name: str
-    course: _Course
+    course: Course
     colour: str
     style: str = "default"
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Panel:
+    """What is drawn into one pair of axes."""
+
     title: str
-    lines: Sequence[_Line]
+    lines: Sequence[Line]
 
 
 def draw_curves(
@@ -79,7 +83,7 @@ def draw_curves(
 ) -> None:
     """Writes the picture of :func:`curves_figure`, 120 pixels per inch; its format is the path's suffix."""
     figure = curves_figure(records, metric=metric, eigenvalues=eigenvalues, averages=averages, events=events)
-    with mpl.rc_context({**_RC, "svg.hashsalt": "autodisp"}):
+    with mpl.rc_context({**RC, "svg.hashsalt": "autodisp"}):
         figure.savefig(path, dpi=120)
 
 
@@ -109,8 +113,8 @@ def curves_figure(
     """
     epochs = [record for record in records if "event" not in record]
     happened = [*(record for record in records if "event" in record), *events]
-    panels = _panels(epochs, metric or _first_metric(epochs), eigenvalues, averages)
-    with mpl.rc_context(_RC):
+    panels = panels_of(epochs, metric or first_metric(epochs), eigenvalues, averages)
+    with mpl.rc_context(RC):
         columns = min(len(panels), 3 if len(panels) > 4 else 2) or 1
         rows = math.ceil(len(panels) / columns) or 1
         figure = Figure(
@@ -121,75 +125,82 @@ def curves_figure(
         worded = next((i for i, panel in enumerate(panels) if panel.title.startswith("dominant")), 0)
         for number, panel in enumerate(panels):
             axes = figure.add_subplot(rows, columns, number + 1)
-            _draw_panel(axes, panel)
-            _draw_events(axes, happened, worded=number == worded)
-            axes.set_xlim(*_span(panels))
+            draw_panel(axes, panel)
+            draw_events(axes, happened, worded=number == worded)
+            axes.set_xlim(*span_of(panels))
     return figure
 
 
-def _first_metric(records: Sequence[Record]) -> str | None:
+def first_metric(records: Sequence[Record]) -> str | None:
+    """What the records measure beside the loss; None where that is nothing."""
     for half in ("valid/", "train/"):
         for record in records:
             for key, value in record.items():
-                if key.startswith(half) and key != half + "loss" and _number(value) is not None:
+                if key.startswith(half) and key != half + "loss" and as_number(value) is not None:
                     return key.removeprefix(half)
     return None
 
 
-def _panels(records: Sequence[Record], metric: str | None, eigenvalues: Pairs | None, averages: Pairs) -> list[_Panel]:
-    epochs = _epochs(records)
+def panels_of(records: Sequence[Record], metric: str | None, eigenvalues: Pairs | None, averages: Pairs) -> list[Panel]:
+    """The panels of :func:`curves_figure`, those that would be empty left out."""
+    epochs = epochs_of(records)
 
-    def course(key: str) -> _Course:
-        return _course(epochs, [_number(record.get(key)) for record in records])
+    def course(key: str) -> Course:
+        return course_of(epochs, [as_number(record.get(key)) for record in records])
 
     def drop(record: Record) -> float | None:
-        after, before = _number(record.get(f"valid_discrete/{metric}")), _number(record.get(f"valid/{metric}"))
+        after, before = as_number(record.get(f"valid_discrete/{metric}")), as_number(record.get(f"valid/{metric}"))
         return None if after is None or before is None else after - before
 
-    curvature = course("eigenvalue") if eigenvalues is None else _Course(eigenvalues, [])
+    curvature = course("eigenvalue") if eigenvalues is None else Course(eigenvalues, [])
     decay = course("weight_decay")
     changes = len({value for part in (decay.kept, *decay.abandoned) for _, value in part}) > 1
     panels = [
-        _Panel("loss", [
-            _Line("weight half", course("train/loss"), _WEIGHT_HALF),
-            _Line("architecture half", course("valid/loss"), _ARCHITECTURE_HALF),
+        Panel("loss", [
+            Line("weight half", course("train/loss"), _WEIGHT_HALF),
+            Line("architecture half", course("valid/loss"), _ARCHITECTURE_HALF),
         ]),
-        _Panel(str(metric), [
-            _Line("weight half", course(f"train/{metric}"), _WEIGHT_HALF),
-            _Line("architecture half", course(f"valid/{metric}"), _ARCHITECTURE_HALF),
-            _Line("architecture half, discretised", course(f"valid_discrete/{metric}"), _DISCRETE),
+        Panel(str(metric), [
+            Line("weight half", course(f"train/{metric}"), _WEIGHT_HALF),
+            Line("architecture half", course(f"valid/{metric}"), _ARCHITECTURE_HALF),
+            Line("architecture half, discretised", course(f"valid_discrete/{metric}"), _DISCRETE),
         ]),
-        _Panel("dominant eigenvalue", [
-            _Line("eigenvalue", curvature, _EIGENVALUE),
-            _Line("local average", _Course(averages, []), _AVERAGE),
+        Panel("dominant eigenvalue", [
+            Line("eigenvalue", curvature, _EIGENVALUE),
+            Line("local average", Course(averages, []), _AVERAGE),
         ]),
-        _Panel(f"discretisation drop: {metric} after - before", [
-            _Line("drop", _course(epochs, [drop(record) for record in records]), _DISCRETE),
+        Panel(f"discretisation drop: {metric} after - before", [
+            Line("drop", course_of(epochs, [drop(record) for record in records]), _DISCRETE),
         ]),
-        _Panel("weight decay", [_Line("weight decay", decay, _WEIGHT_HALF, "steps-post")] if changes else []),
+        Panel("weight decay", [Line("weight decay", decay, _WEIGHT_HALF, "steps-post")] if changes else []),
     ]  # fmt: skip
     filled = [
-        _Panel(panel.title, [line for line in panel.lines if line.course.kept or line.course.abandoned])
+        Panel(panel.title, [line for line in panel.lines if line.course.kept or line.course.abandoned])
         for panel in panels
     ]
     return [panel for panel in filled if panel.lines]
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def as_number(value: Any) -> float | None:
+    """The value as a float; None if it is no number, or an integer beyond all floats."""
+    try:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    except OverflowError:
+        return None
 
 
-def _epochs(records: Sequence[Record]) -> list[int]:
+def epochs_of(records: Sequence[Record]) -> list[int]:
     """Each record's epoch; one that does not say follows the record before."""
     epochs: list[int] = []
     for record in records:
-        epoch = _number(record.get("epoch"))
+        epoch = as_number(record.get("epoch"))
         known = epoch is not None and math.isfinite(epoch)
         epochs.append(int(epoch) if epoch is not None and known else epochs[-1] + 1 if epochs else 0)
     return epochs
 
 
-def _course(epochs: Sequence[int], values: Sequence[float | None]) -> _Course:
+def course_of(epochs: Sequence[int], values: Sequence[float | None]) -> Course:
+    """The curve of values that came at these epochs, in the order in which they came; None is passed over."""
     kept: list[tuple[int, float]] = []
     abandoned: list[Pairs] = []
     for epoch, value in zip(epochs, values, strict=True):
@@ -199,10 +210,11 @@ def _course(epochs: Sequence[int], values: Sequence[float | None]) -> _Course:
             del kept[left:]
         if value is not None:
             kept.append((epoch, value))
-    return _Course(kept, abandoned)
+    return Course(kept, abandoned)
 
 
-def _draw_panel(axes: Axes, panel: _Panel) -> None:
+def draw_panel(axes: Axes, panel: Panel, *, along: str = "epoch", legend: bool = True) -> None:
+    """Draws the lines, the title and the scales; ``along`` names the horizontal axis."""
     numbers: list[float] = []
     for line in panel.lines:
         marker = "o" if len(line.course.kept) <= 60 else ""
@@ -213,14 +225,14 @@ def _draw_panel(axes: Axes, panel: _Panel) -> None:
         numbers += [y for part in (line.course.kept, *line.course.abandoned) for _, y in part if math.isfinite(y)]
     if numbers and min(numbers) > 0 and max(numbers) / min(numbers) > _SPREAD_FOR_LOGARITHM:
         axes.set_yscale("log")
-    if len(panel.lines) > 1:
+    if legend and len(panel.lines) > 1:
         axes.legend(loc="best")
     axes.set_title(panel.title)
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(along)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
 
 
-def _span(panels: Iterable[_Panel]) -> tuple[float, float]:
+def span_of(panels: Iterable[Panel]) -> tuple[float, float]:
     """One range of epochs for all panels, so that they can be read side by side."""
     courses = [line.course for panel in panels for line in panel.lines]
     epochs = [x for course in courses for part in (course.kept, *course.abandoned) for x, _ in part]
@@ -232,13 +244,14 @@ def _with_gaps(points: Pairs) -> tuple[list[int], list[float]]:
     return [x for x, _ in points], [y if math.isfinite(y) else math.nan for _, y in points]
 
 
-def _draw_events(axes: Axes, events: Iterable[Record], worded: bool) -> None:
+def draw_events(axes: Axes, events: Iterable[Record], worded: bool) -> None:
+    """Draws a line at each event, see :func:`curves_figure`, with words beside it if ``worded``."""
     words: dict[tuple[int, str], list[str]] = {}
     for event in events:
         what = str(event.get("event", "event")).replace("_", " ")
         decided, returned = event.get("decided_epoch", event.get("epoch")), event.get("returned_epoch")
-        for value, colour, text in ((decided, _DECIDED, what), (returned, _RETURNED, "returned")):
-            epoch = _number(value)
+        for value, colour, text in ((decided, DECIDED, what), (returned, RETURNED, "returned")):
+            epoch = as_number(value)
             if epoch is not None and math.isfinite(epoch):
                 told = words.setdefault((int(epoch), colour), [])
                 if text not in told:

@@ -8,6 +8,7 @@ genotypes/epoch_0003.json  the cells of every epoch
 genotype.json              the cells found
 cell_normal.svg .png ...   their drawings
 curves.png                 losses, figure, eigenvalue, decisions
+prediction.png             of a disparity: the newest picture of a prediction
 """
 
 import time
@@ -24,9 +25,10 @@ from autodisp.cells.genotype import Genotype, source_name
 from autodisp.cells.spaces import INPUTS, SearchSpace
 from autodisp.report.curves import draw_curves
 from autodisp.report.drawing import CellDrawing, DrawnEdge, cell_figure, draw_cell
+from autodisp.report.prediction import keep_picture
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
-from autodisp.tracking import Tracker, read_json_lines
+from autodisp.tracking import METRICS, Tracker, read_json_lines
 
 PICTURE_SECONDS = 30.0
 """Between two sets of pictures, which take about as long as a tiny epoch."""
@@ -80,6 +82,15 @@ class SearchFolder:
         self._drawn = -PICTURE_SECONDS
         (folder / "genotypes").mkdir(exist_ok=True)
 
+    @property
+    def kept(self) -> int:
+        """Records in metrics.jsonl."""
+        return self.tracker.records
+
+    def message(self, text: str) -> None:
+        """Says something on the console."""
+        self.tracker.message(text)
+
     def step(self, epoch: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
         """Moves the progress bar."""
         self.tracker.step(epoch, step, figures)
@@ -93,7 +104,7 @@ class SearchFolder:
             self._show(genotype, edge_weights)
         self.tracker.epoch({key: value for key, value in record.items() if value is not None}, self._line(record))
         if draws:
-            self.draw_curves()
+            self._draw_curves_if_possible()
             self._drawn = time.monotonic()
 
     def event(self, kind: str, **entries: Any) -> None:
@@ -101,6 +112,15 @@ class SearchFolder:
         self.tracker.event(kind, **entries)
         words = ", ".join(f"{name} {value:g}" for name, value in entries.items() if isinstance(value, int | float))
         self.tracker.message(f"{kind.replace('_', ' ')}: {words}")
+
+    def epoch_records(self) -> list[dict[str, Any]]:
+        """What metrics.jsonl says of the epochs, roll-backs included, in the order in which they were run."""
+        return [record for record in read_json_lines(self.folder / METRICS) if "event" not in record]
+
+    def start_record(self) -> dict[str, Any]:
+        """What was recorded before the first epoch."""
+        records = read_json_lines(self.folder / METRICS)
+        return next((record for record in records if record.get("event") == "start"), {})
 
     def finish(self, genotype: Genotype, record: Mapping[str, Any]) -> Path:
         """Writes the found cells and their drawings; the path of genotype.json."""
@@ -122,9 +142,16 @@ class SearchFolder:
             eigenvalue=_finite(record.get("eigenvalue")),
         )
 
+    def _draw_curves_if_possible(self) -> None:
+        """A picture on the way is not worth a run."""
+        try:
+            self.draw_curves()
+        except OSError as error:
+            self.message(f"{self.folder / 'curves.png'}: cannot be written ({error.strerror}); the run goes on")
+
     def draw_curves(self) -> None:
         """Draws curves.png anew from metrics.jsonl."""
-        records = read_json_lines(self.folder / "metrics.jsonl")
+        records = read_json_lines(self.folder / METRICS)
         events = [record for record in records if record.get("event") not in (None, "start")]
         epochs = [record for record in records if "event" not in record]
         latest = max((record.get("restart", 0) for record in epochs), default=0)
@@ -141,6 +168,7 @@ class SearchFolder:
             self.tracker.tensorboard.figure(f"cell/{kind}", cell_figure(cell_drawing(genotype, kind)), step)
         for name, picture in (self.pictures() if self.pictures else {}).items():
             self.tracker.tensorboard.image(name, picture, step)
+            keep_picture(self.folder, name, picture)
 
     def _show_weights(self, kind: str, weights: Tensor, step: int) -> None:
         cell = self.space.cells[kind]

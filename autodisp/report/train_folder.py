@@ -6,6 +6,7 @@ tensorboard/        the same, with pictures
 checkpoints/        the state to resume from
 best.safetensors    the model with the best validation figure so far
 last.safetensors    the newest one
+prediction.png      of a disparity: the newest picture of a prediction
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from torch import nn
 
 from autodisp import model_file
 from autodisp.model_file import SUFFIX, ModelCard
+from autodisp.report.prediction import keep_picture
 from autodisp.tasks.base import Figure
 from autodisp.tracking import Tracker
 
@@ -55,6 +57,11 @@ class TrainFolder:
         self.network = network
         self.pictures = pictures
 
+    @property
+    def kept(self) -> int:
+        """Records in metrics.jsonl."""
+        return self.tracker.records
+
     def step(self, interval: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
         """See ``autodisp.training.loop.Observer``."""
         self.tracker.step(interval, step, figures)
@@ -63,6 +70,7 @@ class TrainFolder:
         """Writes the record, the pictures and the models."""
         for name, picture in (self.pictures() if self.pictures else {}).items():
             self.tracker.tensorboard.image(name, picture, record["step"])
+            keep_picture(self.folder, name, picture)
         self.tracker.epoch(record, self._line(record, best), step=record["step"])
         self._save("last", record)
         if best:

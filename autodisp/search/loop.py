@@ -8,19 +8,21 @@ eigenvalue history included.
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from autodisp.cells.cell import set_drop_path
-from autodisp.cells.genotype import Genotype
+from autodisp.cells.genotype import Genotype, from_json
 from autodisp.cells.operations import PARAMETER_FREE
-from autodisp.errors import InputError
-from autodisp.run_state import BatchStream, Checkpoints, Progress, RunState
+from autodisp.checkpoints import Checkpoints
+from autodisp.errors import InputError, Interrupted, RunFault
+from autodisp.run_state import BatchStream, Progress, RunState
 from autodisp.search.bilevel import Order, alpha_gradient, first_order, momentum_buffers_of
 from autodisp.search.curvature import curvature, frozen_statistics, preserved_rng
+from autodisp.search.guard import ALPHAS, LOSS, WEIGHTS, NotFinite, StepGuard
 from autodisp.search.regularization import Regularization, RollBack, Stop
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Sums, autocast, means, pool
@@ -30,6 +32,11 @@ Record = dict[str, Any]
 
 class Observer(Protocol):
     """Who is told of the search; see ``autodisp.tracking`` and ``autodisp.report.search_folder``."""
+
+    @property
+    def kept(self) -> int:
+        """How many records, of epochs and events; a run that is resumed has it cut back to the state's number."""
+        ...
 
     def step(self, epoch: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
         """A step is done; the figures cost a synchronisation, so they are computed only when shown."""
@@ -41,6 +48,10 @@ class Observer(Protocol):
 
     def event(self, kind: str, **entries: Any) -> None:
         """Early stopping or a roll-back."""
+        ...
+
+    def message(self, text: str) -> None:
+        """Something that a person is to know at once."""
         ...
 
 
@@ -81,7 +92,6 @@ class Outcome:
     """The epoch whose alphas gave the genotype."""
     stopped: Stop | None
     restarts: int
-    records: list[Record] = field(default_factory=list)
 
 
 class Search:
@@ -98,6 +108,7 @@ class Search:
         settings: the numbers.
         checkpoints: where the states go.
         observer: is told of everything.
+        stopping: asked after each step and each epoch whether the run is to save its state and stop.
     """
 
     def __init__(
@@ -114,6 +125,7 @@ class Search:
         settings: Settings,
         checkpoints: Checkpoints,
         observer: Observer,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.supernet = supernet
         self.weight_stream = weight_stream
@@ -126,6 +138,7 @@ class Search:
         self.settings = settings
         self.checkpoints = checkpoints
         self.observer = observer
+        self.stopping = stopping
         # Scales only float16, whose small gradients would vanish; else it lets everything through.
         self.scaler = torch.amp.GradScaler(supernet.device.type, enabled=settings.precision == "float16")
         self.progress = Progress(weight_decay=float(weight_optimizer.param_groups[0]["weight_decay"]))
@@ -141,39 +154,53 @@ class Search:
             streams={"weights": weight_stream, "alphas": alpha_stream},
             progress=self.progress,
         )
-        self.genotypes: dict[int, Genotype] = {}
+        self.guard = StepGuard(self.state, supernet.device, every=1 if self.scaler.is_enabled() else None)
 
     def run(self) -> Outcome:
-        """Searches to the end, or to where the policy stops it."""
-        records = []
-        last_epoch = self.settings.epochs - 1
-        while self.progress.epochs < self.settings.epochs:
-            epoch = self.progress.epochs
-            record, measured = self.run_epoch(epoch)
-            records.append(record)
-            answer = None
-            if measured:
-                answer = self.regularization.answer(
-                    self.progress.history, last_epoch=last_epoch, weight_decay=self.progress.weight_decay
-                )
+        """Searches to the end, or to where the policy stops it; goes on from wherever its state is.
+
+        Raises:
+            Interrupted: it was asked to stop; its state is saved.
+            InputError: a number was not finite, or a sample could not be read; the state before that is saved.
+            RunFault: a file could not be written, or a loader's worker died.
+        """
+        while True:
+            answer = self._answer()
             if isinstance(answer, Stop):
                 self._tell_decision("early_stop", answer.decision)
-                returned = answer.decision.returned_epoch
-                return Outcome(self.genotypes[returned], returned, answer, self.progress.restarts, records)
+                return self._outcome(answer.decision.returned_epoch, answer)
             if isinstance(answer, RollBack):
                 self._roll_back(answer)
-        return Outcome(self.genotypes[last_epoch], last_epoch, None, self.progress.restarts, records)
+            if self.progress.epochs >= self.settings.epochs:
+                return self._outcome(self.settings.epochs - 1, None)
+            self.run_epoch(self.progress.epochs)
+            if self.stopping():
+                raise Interrupted
 
-    def run_epoch(self, epoch: int) -> tuple[Record, bool]:
-        """One epoch with its measurements, its record and its checkpoint; also whether the curvature was measured."""
+    def _answer(self) -> Stop | RollBack | None:
+        """The policy's, once the newest complete epoch has an eigenvalue; a resumed run gets the same one again."""
+        history = self.progress.history
+        if self.progress.step or not history or history[-1][0] != self.progress.epochs - 1:
+            return None
+        return self.regularization.answer(
+            history, last_epoch=self.settings.epochs - 1, weight_decay=self.progress.weight_decay
+        )
+
+    def _outcome(self, epoch: int, stopped: Stop | None) -> Outcome:
+        genotype = from_json(
+            self.progress.genotypes[epoch], origin=f"epoch {epoch}", space=self.supernet.architecture.space
+        )
+        return Outcome(genotype, epoch, stopped, self.progress.restarts)
+
+    def run_epoch(self, epoch: int) -> Record:
+        """One epoch, or what is left of it, with its measurements, its record and its checkpoint."""
         settings = self.settings
         set_drop_path(self.supernet.network, settings.drop_path * epoch / settings.epochs)
         began, waited = time.perf_counter(), self._waited()
         learning_rate = float(self.weight_optimizer.param_groups[0]["lr"])
-        train = self._steps(epoch)
+        train = self._train(epoch)
         trained = time.perf_counter() - began
         self.schedule.step()
-        measured = settings.measures(epoch)
         record: Record = {
             "epoch": epoch,
             "restart": self.progress.restarts,
@@ -181,42 +208,88 @@ class Search:
             "learning_rate": learning_rate,
             "weight_decay": self.progress.weight_decay,
             **{f"train/{name}": value for name, value in train.items()},
-            **(self.measure_curvature(epoch) if measured else {}),
+            **(self.measure_curvature(epoch) if settings.measures(epoch) else {}),
             **self.validate(),
         }
         genotype = self.supernet.architecture.genotype()
-        self.genotypes[epoch] = genotype
+        self.progress.genotypes[epoch] = genotype.to_json()
         record |= self._describe(genotype)
         record["seconds"] = time.perf_counter() - began
         record["seconds_waiting"] = self._waited() - waited
         record["seconds_training"] = trained
-        self.progress.epochs = epoch + 1
-        self.checkpoints.save(epoch, self.state.capture())
-        self.checkpoints.keep_only(
-            self.regularization.returnable(self.progress.history, epoch, weight_decay=self.progress.weight_decay)
-        )
+        self.progress.epochs, self.progress.step, self.progress.sums = epoch + 1, 0, {}
+        # First the record, then the state that counts it: a run killed in between goes through the epoch again.
         self.observer.epoch(record, genotype, self.supernet.architecture.weights())
-        return record, measured
+        self._save_epoch(epoch)
+        return record
 
-    def _steps(self, epoch: int) -> dict[str, float]:
-        """Alpha and weight steps of one epoch; the loss and figures over the weight half."""
-        sums: Sums = {}
+    def _save_epoch(self, epoch: int) -> None:
+        """The state after that epoch. Kept are those that may be asked for, and one more, should it be damaged."""
+        self.checkpoints.save(epoch, self.state.capture(records=self.observer.kept))
+        returnable = self.regularization.returnable(
+            self.progress.history, epoch, weight_decay=self.progress.weight_decay
+        )
+        before = [older for older in self.checkpoints.epochs() if older < epoch]
+        self.checkpoints.keep_only(returnable | set(before[-1:]))
+
+    def save_step(self) -> None:
+        """The state between two steps of an epoch; before the first one it is that of the epoch before."""
+        progress = self.progress
+        if progress.step:
+            state = self.state.capture(records=self.observer.kept)
+            self.checkpoints.save(progress.epochs, state, step=progress.step)
+
+    def _train(self, epoch: int) -> dict[str, float]:
+        """The steps of an epoch; the loss and figures over the weight half.
+
+        Whatever goes wrong in a step, the state before it is saved.
+        """
         self.supernet.network.train()
-        order = self.settings.order_at(epoch)
-        for step in range(self.settings.steps_per_epoch):
-            batch = self.supernet.to_device(self.weight_stream.next())
-            if epoch >= self.settings.warmup_epochs:
-                self.alpha_step(batch, order)
-            pool(sums, self.weight_step(batch))
-            self.progress.steps += 1
-            self.observer.step(epoch, step, lambda: self._shown(sums))
-        figures = means(sums)
-        if not math.isfinite(figures["loss"]):
-            raise InputError(
-                f"epoch {epoch}: the training loss is {figures['loss']}; lower optimizer.weights.learning_rate "
-                f"({self.weight_optimizer.param_groups[0]['lr']:g} now) or optimizer.weights.clip"
-            )
-        return figures
+        last = self.settings.steps_per_epoch
+        try:
+            while self.progress.step < last:
+                self._step(epoch)
+                if self.stopping() and self.progress.step < last:
+                    self.guard.end(last=True)
+                    self.save_step()
+                    raise Interrupted
+            self.guard.end(last=True)
+        except NotFinite as found:
+            self.save_step()
+            raise InputError(self._what_to_try(found)) from None
+        except (InputError, RunFault):
+            self.guard.take_back()
+            self.save_step()
+            raise
+        return means(self.progress.sums)
+
+    def _step(self, epoch: int) -> None:
+        """One alpha step, after the warm-up, and one weight step."""
+        progress = self.progress
+        self.guard.begin([*self.supernet.alphas, *self.supernet.network.buffers()], self.alpha_optimizer)
+        batch = self.supernet.to_device(self.weight_stream.next())
+        if epoch >= self.settings.warmup_epochs:
+            self.alpha_step(batch, self.settings.order_at(epoch))
+        sums = pool(dict(progress.sums), self.weight_step(batch))
+        progress.sums = sums
+        progress.step += 1
+        progress.steps += 1
+        self.guard.end()
+        self.observer.step(epoch, progress.step - 1, lambda: self._shown(sums))
+
+    def _what_to_try(self, found: NotFinite) -> str:
+        group = self.weight_optimizer.param_groups[0]
+        if found.quantity == ALPHAS:
+            rate = self.alpha_optimizer.param_groups[0]["lr"]
+            advice = f"lower optimizer.alphas.learning_rate ({rate:g} now) or optimizer.weights.learning_rate"
+        else:
+            advice = f"lower optimizer.weights.learning_rate ({group['lr']:g} now) or optimizer.weights.clip"
+        progress = self.progress
+        return (
+            f"epoch {progress.epochs}, step {progress.step} (batch {self.weight_stream.position} of the weight half, "
+            f"{self.alpha_stream.position} of the architecture half): the {found.quantity} is not finite; the step was "
+            f"not made. Look at these batches, or begin anew: {advice}"
+        )
 
     def _shown(self, sums: Sums) -> dict[str, float]:
         """What a progress bar shows: loss and figure so far in the epoch, the newest eigenvalue."""
@@ -244,9 +317,10 @@ class Search:
                     momentum_buffers=momentum_buffers_of(self.weight_optimizer, weights),
                     weight_decay=group["weight_decay"],
                 )
+        self.guard.note(ALPHAS, gradients)
         for alpha, gradient in zip(supernet.alphas, gradients, strict=True):
             alpha.grad = gradient
-        self.alpha_optimizer.step()
+        self.guard.step(self.alpha_optimizer)
         self.alpha_optimizer.zero_grad()
 
     def weight_step(self, batch: Any) -> Sums:
@@ -260,9 +334,14 @@ class Search:
         self.weight_optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.weight_optimizer)
-        nn.utils.clip_grad_norm_(parameters, self.settings.clip)
-        self.scaler.step(self.weight_optimizer)
-        self.scaler.update()
+        norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip)
+        self.guard.note(LOSS, [loss])
+        if self.scaler.is_enabled():  # which leaves out steps whose gradients overflowed, and those only
+            self.scaler.step(self.weight_optimizer)
+            self.scaler.update()
+        else:
+            self.guard.note(WEIGHTS, [norm])
+            self.guard.step(self.weight_optimizer)
         with torch.no_grad():
             detached = loss.detach().to(torch.float64)
             return {"loss": torch.stack([detached, torch.ones_like(detached)]), **supernet.task.measure(output, batch)}
@@ -282,6 +361,11 @@ class Search:
                 weight_decay=settings.alpha_decay_in_curvature,
             )
         self.progress.history.append((epoch, found.dominant.value))
+        if not math.isfinite(found.dominant.value):
+            self.observer.message(
+                f"epoch {epoch}: the dominant eigenvalue is {found.dominant.value}; early stopping takes inf as a rise "
+                "and passes over nan"
+            )
         self.progress.eigenvector = found.dominant.vector if math.isfinite(found.dominant.value) else None
         return {
             "eigenvalue": found.dominant.value,
@@ -315,7 +399,11 @@ class Search:
         }
 
     def _roll_back(self, answer: RollBack) -> None:
-        """Restores the returned epoch whole, then raises the weight decay everywhere it is read from."""
+        """Restores the returned epoch whole, then raises the weight decay everywhere it is read from.
+
+        The new state takes the place of the one that it came from, before those of the path that was left go: a run
+        killed anywhere in between comes to the same answer again.
+        """
         restarts = self.progress.restarts + 1
         self.state.restore(self.checkpoints.load(answer.restart.epoch))
         self.progress.restarts = restarts
@@ -323,6 +411,7 @@ class Search:
         for group in self.weight_optimizer.param_groups:
             group["weight_decay"] = answer.restart.weight_decay
         self._tell_decision("restart", answer.decision, weight_decay=answer.restart.weight_decay)
+        self._save_epoch(answer.restart.epoch)
 
     def _tell_decision(self, kind: str, decision: Any, **more: Any) -> None:
         self.observer.event(

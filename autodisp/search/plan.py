@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from autodisp.run_state import Checkpoints
+from autodisp.checkpoints import Checkpoints
 from autodisp.search.bilevel import Order
 from autodisp.search.curvature import flat_gradient, frozen_statistics, hessian_product, preserved_rng
 from autodisp.search.loop import Search, Settings

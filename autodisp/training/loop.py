@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from autodisp.cells.cell import set_drop_path
-from autodisp.errors import InputError
-from autodisp.run_state import BatchStream, Checkpoints, RunState
+from autodisp.checkpoints import Checkpoints
+from autodisp.errors import InputError, Interrupted, RunFault
+from autodisp.run_state import BatchStream, Moment, RunState
 from autodisp.tasks.base import Sums, Task, autocast, means, move, pool
 
 Record = dict[str, Any]
@@ -28,6 +30,11 @@ Record = dict[str, Any]
 
 class Observer(Protocol):
     """Who is told of the training."""
+
+    @property
+    def kept(self) -> int:
+        """How many records; a run that is resumed has them cut back to the state's number."""
+        ...
 
     def step(self, interval: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
         """A step of an interval is done; the figures cost a synchronisation, so they are computed only when shown."""
@@ -65,6 +72,10 @@ class Progress:
     best_step: int = 0
     record: Record = field(default_factory=dict)
     """Of the newest interval."""
+    sums: Sums = field(default_factory=dict)
+    """Of the loss and figures of the interval now running."""
+    learning_rate: float = math.nan
+    """Of the newest step."""
 
     def state_dict(self) -> dict[str, Any]:
         """All of it."""
@@ -89,6 +100,7 @@ class Training:
         checkpoints: where the states go.
         average: decay of the averaged weights, None for none.
         before_step: called with the number of steps done, for what a recipe varies by the step.
+        stopping: asked after each step whether the run is to save its state and stop.
     """
 
     def __init__(
@@ -104,6 +116,7 @@ class Training:
         checkpoints: Checkpoints,
         average: float | None = None,
         before_step: Callable[[int], None] | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.task = task
         self.network = network
@@ -114,6 +127,7 @@ class Training:
         self.settings = settings
         self.checkpoints = checkpoints
         self.before_step = before_step
+        self.stopping = stopping
         self.device = next(network.parameters()).device
         # torch's schedules warn where they step before the optimizer does, and a first step may change nothing.
         optimizer.zero_grad()
@@ -140,45 +154,53 @@ class Training:
         network: nn.Module = self.network if self.average is None else self.average.module
         return network
 
-    def resume(self) -> int:
-        """Goes on from the newest checkpoint; the number of steps done."""
-        steps = max(self.checkpoints.epochs(), default=0)
-        if steps:
-            self.state.restore(self.checkpoints.load(steps))
-        return steps
-
     def run(self, observer: Observer) -> Record:
-        """Trains to the end, telling the observer of everything; the last record."""
+        """Trains to the end, telling the observer of everything; the last record.
+
+        Raises:
+            Interrupted: it was asked to stop; its state is saved.
+            InputError: a number was not finite, or a sample could not be read; the state before that is saved.
+            RunFault: a file could not be written, or a loader's worker died.
+        """
         while self.progress.steps < self.settings.steps:
             self.progress.record = self.run_interval(observer)
+            self.progress.sums = {}
             steps = self.progress.steps
             value = float(self.progress.record[f"valid/{self.task.figure.name}"])
             best = self.task.figure.better(value, self.progress.best)
             if best:
                 self.progress.best, self.progress.best_step = value, steps
             observer.interval(self.progress.record, best=best)
-            self.checkpoints.save(steps, self.state.capture())
-            self.checkpoints.keep_only([steps])
+            self._save(observer)
+            if self.stopping() and steps < self.settings.steps:
+                raise Interrupted
         return self.progress.record
+
+    def _save(self, observer: Observer) -> None:
+        """The state of now; the one before is kept, should this one be damaged."""
+        steps = self.progress.steps
+        self.checkpoints.save(steps, self.state.capture(records=observer.kept))
+        self.checkpoints.keep_only(self.checkpoints.epochs()[-2:])
 
     def run_interval(self, observer: Observer) -> Record:
         """Trains to the next validation, and validates."""
         began, waited = time.perf_counter(), self.stream.waited
         interval, until = self._place()
-        sums: Sums = {}
         self.network.train()
-        first, rate = self.progress.steps, math.nan
+        first = self.progress.steps
         while self.progress.steps < until:
-            rate = float(self.optimizer.param_groups[0]["lr"])
-            pool(sums, self._step())
-            observer.step(interval, self.progress.steps - 1 - interval * self.settings.validate_every,
-                               lambda: self._shown(sums))  # fmt: skip
-        train, trained = means(sums), time.perf_counter() - began
+            self._guarded_step(observer)
+            step = self.progress.steps - 1 - interval * self.settings.validate_every
+            observer.step(interval, step, partial(self._shown, self.progress.sums))
+            if self.stopping() and self.progress.steps < until:
+                self._save(observer)
+                raise Interrupted
+        train, trained = means(self.progress.sums), time.perf_counter() - began
         valid = self.validate()
         return {
             "epoch": interval,
             "step": self.progress.steps,
-            "learning_rate": rate,
+            "learning_rate": self.progress.learning_rate,
             **{f"train/{name}": value for name, value in train.items()},
             **{f"valid/{name}": value for name, value in valid.items()},
             "seconds": time.perf_counter() - began,
@@ -192,8 +214,21 @@ class Training:
         interval = self.progress.steps // self.settings.validate_every
         return interval, min((interval + 1) * self.settings.validate_every, self.settings.steps)
 
+    def _guarded_step(self, observer: Observer) -> None:
+        """One step; if it cannot be made, the state before it is saved."""
+        moment = Moment(self.state, self.network.buffers())
+        try:
+            self.progress.sums = self._step()
+        except (InputError, RunFault):
+            moment.put_back()
+            if self.progress.steps:
+                self._save(observer)
+            raise
+
     def _step(self) -> Sums:
+        """The sums with those of its batch."""
         steps = self.progress.steps
+        self.progress.learning_rate = float(self.optimizer.param_groups[0]["lr"])
         if self.settings.drop_path:
             set_drop_path(self.network, self.settings.drop_path * steps / self.settings.steps)
         if self.before_step is not None:
@@ -203,7 +238,7 @@ class Training:
             self._learn(loss)
         self.schedule.step()
         self.progress.steps += 1
-        return sums
+        return pool(dict(self.progress.sums), sums)
 
     def _judge(self, network: nn.Module, batch: Any) -> tuple[Tensor, Sums]:
         """The loss of a batch, and the sums of loss and figures."""
@@ -236,8 +271,9 @@ class Training:
             return
         rate = self.optimizer.param_groups[0]["lr"]
         raise InputError(
-            f"step {self.progress.steps}: loss {loss.item():g}, gradient norm {norm.item():g}; the step was not made. "
-            f"Lower optimizer.learning_rate ({rate:g} now) or optimizer.clip, or look at that batch"
+            f"step {self.progress.steps} (batch {self.stream.position - 1}): loss {loss.item():g}, gradient norm "
+            f"{norm.item():g}; the step was not made. Look at that batch, or begin anew with a lower "
+            f"optimizer.learning_rate ({rate:g} now) or optimizer.clip"
         )
 
     def _shown(self, sums: Sums) -> dict[str, float]:

@@ -1,0 +1,266 @@
+"""A check of a dataset from its typed config: looks at every sample, deals the halves, says what to leave out."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from autodisp.build.data import Split, build_image_dataset, build_stereo_dataset
+from autodisp.config.check import CheckConfig
+from autodisp.datasets.checking import (
+    BOTH_HALVES,
+    IMAGE_KINDS,
+    LOST,
+    MISSING,
+    STEREO_KINDS,
+    TWINS,
+    UNREADABLE,
+    HasFiles,
+    Inspector,
+    Problem,
+    find_shared,
+    find_twins,
+)
+from autodisp.datasets.exclusions import can_be_listed, read_entries, write_exclusions
+from autodisp.datasets.layout import DamagedFiles, NotThere, WrongSetting
+from autodisp.datasets.processes import Lost, apply_to_all, cores
+from autodisp.datasets.splits import deal
+from autodisp.errors import InputError
+
+Progress = Callable[[int, int, int], None]
+"""Takes how many samples are done, of how many, and how many problems there are so far."""
+IMAGES_AT_A_TIME = 256
+"""They are in memory already and take microseconds each."""
+
+
+@dataclass
+class CheckReport:
+    """What a check found."""
+
+    config: CheckConfig
+    samples: dict[str, int] = field(default_factory=dict)
+    """How many there are, by split, incomplete ones among them."""
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+    """What is worth knowing but spoils no search."""
+    remarks: list[str] = field(default_factory=list)
+    """About the dataset as a whole."""
+    excluded: dict[str, str] = field(default_factory=dict)
+    """The samples to leave out, each with the reason."""
+    unlisted: list[Problem] = field(default_factory=list)
+    """Problems that no list of samples can mend."""
+    obstacle: str = ""
+    """Why no run is possible without the excluded samples; "" if one is."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Of problems that this dataset can have."""
+        return STEREO_KINDS if self.config.task == "disparity" else IMAGE_KINDS
+
+    @property
+    def total(self) -> int:
+        """Number of samples."""
+        return sum(self.samples.values())
+
+    def by_kind(self) -> dict[str, list[Problem]]:
+        """Problems and notes; a kind of problem that the dataset can have is there even if it has none."""
+        everything = (*self.problems, *self.notes)
+        kinds = dict.fromkeys([*self.kinds, *(found.kind for found in everything)])
+        return {kind: [found for found in everything if found.kind == kind] for kind in kinds}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "clean": not self.problems,
+            "config": asdict(self.config),
+            "samples": self.samples,
+            "counts": {kind: sum(problem.kind == kind for problem in self.problems) for kind in self.kinds},
+            "problems": [problem._asdict() for problem in self.problems],
+            "notes": [note._asdict() for note in self.notes],
+            "remarks": self.remarks,
+            "excluded": list(self.excluded),
+        }
+
+    def write_list(self, path: Path) -> None:
+        """Writes the samples to leave out, as `dataset.exclude` takes them."""
+        title = f"{self.config.dataset.name}: samples that dataset.exclude leaves out, as autodisp-check found them"
+        write_exclusions(path, self.excluded.items(), title=title)
+
+
+@dataclass
+class _Part:
+    """One split, and what was found in it."""
+
+    dataset: Any
+    problems: list[Problem] = field(default_factory=list)
+    digests: list[bytes | None] = field(default_factory=list)
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """Labelled images stand alone."""
+        groups: Sequence[str] = getattr(self.dataset, "groups", self.dataset.names)
+        return groups
+
+    def with_files(self, problems: Iterable[Problem]) -> list[Problem]:
+        """Names the picture where the samples have files of their own."""
+        place = {name: index for index, name in enumerate(self.dataset.names)}
+        if not isinstance(self.dataset, HasFiles):
+            return list(problems)
+        return [problem._replace(file=str(self.dataset.paths(place[problem.sample])[0])) for problem in problems]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check that is ready to look at every sample of its splits.
+
+    Samples that `dataset.exclude` names already are not looked at and stay excluded. `dataset.limit` counts only where
+    the halves are dealt: which samples it leaves to a run depends on which others are excluded.
+    """
+
+    config: CheckConfig
+    report: CheckReport
+    parts: Mapping[str, _Part]
+
+    def run(self, progress: Progress) -> CheckReport:
+        """Does it; to be called once."""
+        config, report, parts = self.config, self.report, self.parts
+        total = sum(len(part.dataset) for part in parts.values())
+        done = 0
+        for split, part in parts.items():
+            done = _look(part, config, done, total, len(report.problems), progress)
+            report.samples[split] = len(part.dataset) + len(getattr(part.dataset, "incomplete", ()))
+            report.problems += part.problems
+        if "train" in parts:
+            _compare(parts["train"], parts.get("test"), config, report)
+        _exclude(parts, config, report)
+        return report
+
+
+def build_check(config: CheckConfig) -> Check:
+    """Lists the samples of the splits; reads them only where they stand in few files.
+
+    Raises:
+        InputError: a setting is wrong, or there is nothing to look at.
+    """
+    report = CheckReport(config)
+    return Check(config, report, _open(config, report))
+
+
+def _open(config: CheckConfig, report: CheckReport) -> dict[str, _Part]:
+    """The datasets by split; one of which nothing can be read becomes a problem, and an absent test split a remark."""
+    # Halving hides what is wrong with single pixels.
+    data = replace(config.dataset, half_resolution=False) if _is_halved(config) else config.dataset
+    parts: dict[str, _Part] = {}
+    for split in config.splits:
+        try:
+            parts[split] = _Part(_build(data, config, "test" if split == "test" else "train"))
+        except InputError as error:
+            if isinstance(error, NotThere) and split == "test" and config.split is None:
+                report.remarks.append(f"no test split was looked at: {error}")
+            elif isinstance(error, WrongSetting) or config.task == "disparity":
+                raise
+            else:
+                report.samples[split] = 0
+                says = error.messages if isinstance(error, DamagedFiles) else [str(error)]
+                damaged = [Problem(UNREADABLE, "", message.split(": ")[0], message) for message in says]
+                # A file that serves both splits is one problem.
+                report.problems += [problem for problem in damaged if problem not in report.problems]
+    return parts
+
+
+def _build(data: Any, config: CheckConfig, split: Split) -> Any:
+    if config.task == "disparity":
+        return build_stereo_dataset(data, seed=config.seed, split=split, strict=False)
+    return build_image_dataset(data, split=split)
+
+
+def _is_halved(config: CheckConfig) -> bool:
+    return bool(getattr(config.dataset, "half_resolution", False))
+
+
+def _look(part: _Part, config: CheckConfig, done: int, total: int, problems: int, progress: Progress) -> int:
+    """Looks at every sample of one split; how many samples are done then."""
+    stereo = config.task == "disparity"
+    crop = tuple(config.dataset.crop) if stereo and config.dataset.crop else None
+    inspector = Inspector(part.dataset, crop=crop, halved=_is_halved(config))
+    for name, lacks in getattr(part.dataset, "incomplete", {}).items():
+        part.problems.append(Problem(MISSING, name, lacks.split(" missing ")[0], lacks))
+    part.digests = [None] * len(part.dataset)
+    found: list[tuple[int, Problem]] = []
+    looks = apply_to_all(
+        inspector,
+        len(part.dataset),
+        workers=config.workers or cores(),
+        chunk=1 if stereo else IMAGES_AT_A_TIME,
+        timeout=config.timeout,
+    )
+    # Closed at once where the user interrupts, so that no process outlives this one.
+    with closing(looks):
+        for index, result in looks:
+            if isinstance(result, Lost):
+                found.append((index, inspector.problem(LOST, index, result.reason)))
+            else:
+                part.digests[index] = result.digest
+                found += [(index, problem) for problem in result.problems]
+            done += 1
+            progress(done, total, problems + len(part.problems) + len(found))
+    part.problems += [problem for _, problem in sorted(found, key=lambda entry: entry[0])]
+    return done
+
+
+def _compare(train: _Part, test: _Part | None, config: CheckConfig, report: CheckReport) -> None:
+    """Looks for the same picture in both halves, and in both splits."""
+    names = train.dataset.names
+    stereo = config.task == "disparity"
+    halves: Mapping[int, str] = {}
+    try:
+        weights, architecture = deal(
+            train.groups if stereo else len(names), limit=config.dataset.limit, seed=config.seed
+        )
+        halves = {**dict.fromkeys(weights, "weight"), **dict.fromkeys(architecture, "architecture")}
+    except InputError as error:
+        report.remarks.append(f"a search cannot use this training split: {error}")
+    flawed = {problem.sample for problem in report.problems}
+    twins = train.with_files(find_twins(names, train.groups, train.digests, halves, flawed=flawed))
+    report.problems += [twin for twin in twins if twin.kind == BOTH_HALVES]
+    report.notes += [twin for twin in twins if twin.kind == TWINS]
+    if test is not None:
+        shown = {digest: names[index] for index, digest in enumerate(train.digests) if digest is not None}
+        report.notes += test.with_files(find_shared(shown, test.dataset.names, test.digests))
+
+
+def _exclude(parts: Mapping[str, _Part], config: CheckConfig, report: CheckReport) -> None:
+    """Says what to leave out, and whether a run is possible without it."""
+    before = getattr(config.dataset, "exclude", None)
+    if before is not None:
+        report.excluded = dict.fromkeys(read_entries(before), f"listed in {before}")
+    _leave_out(report.problems, report)
+    parted = [problem for problem in report.problems if problem.kind == BOTH_HALVES]
+    if "train" in parts and (parts["train"].problems or parted):
+        # The halves are dealt anew once a sample is left out, and any twins may then be parted.
+        _leave_out((note for note in report.notes if note.kind == TWINS), report)
+    if report.unlisted:
+        report.obstacle = f"{len(report.unlisted)} of the problems cannot be mended by leaving samples out"
+    for split, part in parts.items():
+        groups = {
+            group for group, name in zip(part.groups, part.dataset.names, strict=True) if name not in report.excluded
+        }
+        if len(groups) == 0:
+            says = f"no sample of the {split} split would be left"
+        elif len(groups) == 1 and split == "train":
+            says = "what would be left of the train split cannot be divided in two halves"
+        else:
+            continue
+        if split == "test" and "train" in parts:
+            report.remarks.append(f"{says}, so a training needs validation.fraction=0.1")
+        else:
+            report.obstacle = says
+
+
+def _leave_out(problems: Iterable[Problem], report: CheckReport) -> None:
+    for problem in problems:
+        if can_be_listed(problem.sample):
+            report.excluded.setdefault(problem.sample, f"{problem.kind}: {problem.says}")
+        else:
+            report.unlisted.append(problem)

@@ -1,0 +1,143 @@
+"""How large the networks of a run are: parameters, and multiplications of one forward pass, without weights or data.
+
+Networks are built of fake tensors, which take neither memory nor time. What cannot be known is left out: a run
+of another version, a dataset whose images are of many sizes.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from autodisp import model_file
+from autodisp.build.data import IMAGES
+from autodisp.build.networks import build_style, build_task
+from autodisp.build.search import build_space
+from autodisp.cells.architecture import Architecture
+from autodisp.cells.cell import FoundCells, MixedCells
+from autodisp.cells.genotype import Genotype, check
+from autodisp.config.search import SearchConfig, parse
+from autodisp.errors import InputError
+from autodisp.networks.parameter_count import count_parameters
+from autodisp.tasks.base import Task
+
+CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10}
+_IMAGE = 32
+Rows = list[tuple[str, str]]
+
+
+def search_sizes(config: Mapping[str, Any], cells: Mapping[str, Any]) -> Rows:
+    """Of a search's supernet and of its found network at the same width.
+
+    Args:
+        config: plain, as the run folder has it.
+        cells: the found ones, empty if there are none.
+    """
+    try:
+        typed = _typed(config)
+        space = build_space(typed)
+        classes = CLASSES.get(typed.dataset.name, 0)
+        statistics = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+        task = build_task(typed.task, typed.network, typed.dataset, classes=classes, **statistics)
+        style = build_style(typed.network, space)
+        size = _size(typed.dataset)
+        rows = [("alphas of the search", f"{space.alphas:,}")]
+        with FakeTensorMode():
+            supernet = task.build_network(MixedCells(space, style=style))
+            weights = Architecture(space).weights()
+            rows += _rows("supernet", task, supernet, size, weights)
+            if cells:
+                genotype = Genotype(space.name, dict(cells))
+                check(genotype, space)
+                found = task.build_network(FoundCells(genotype, style=style))
+                rows += _rows("found network, as wide", task, found, size)
+    except (InputError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError):
+        return []
+    return rows
+
+
+def training_sizes(config: Mapping[str, Any], folder: Path) -> Rows:
+    """Of a training's network, by the model file in its folder."""
+    for name in ("best", "last"):
+        path = folder / f"{name}{model_file.SUFFIX}"
+        if not path.is_file():
+            continue
+        try:
+            card, _ = model_file.load(path)
+            dataset = config.get("dataset")
+            size = _size_of_plain(dataset) if isinstance(dataset, Mapping) else None
+            with FakeTensorMode():
+                task, network = card.build()
+                return _rows("network", task, network, size)
+        except (InputError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError):
+            continue
+    return []
+
+
+def _typed(config: Mapping[str, Any]) -> SearchConfig:
+    """A stored config holds no references: it was resolved when it was written."""
+    if "${" in str(config):
+        raise InputError("config.yaml: refers to something outside")
+    return parse(OmegaConf.create(dict(config)))
+
+
+def _size(dataset: Any) -> tuple[int, int] | None:
+    return _size_of_plain(vars(dataset))
+
+
+def _size_of_plain(dataset: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width of what the network sees in training; None where the files decide."""
+    if dataset.get("name") in IMAGES:
+        return _IMAGE, _IMAGE
+    size = dataset.get("crop") or (dataset.get("height"), dataset.get("width"))
+    if isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(n, int) and 0 < n <= 8192 for n in size):
+        return int(size[0]), int(size[1])
+    return None
+
+
+def _rows(
+    name: str, task: Task, network: nn.Module, size: tuple[int, int] | None, weights: Mapping[str, Tensor] | None = None
+) -> Rows:
+    rows = [(f"{name}: parameters", f"{count_parameters(network):,}")]
+    if size is not None:
+        macs = count_macs(task.name, network, size, weights)
+        if macs:
+            rows.append((f"{name}: MACs at {size[1]}x{size[0]}, one sample", _in_words(macs)))
+    return rows
+
+
+def count_macs(
+    task: str, network: nn.Module, size: tuple[int, int], weights: Mapping[str, Tensor] | None = None
+) -> int | None:
+    """Multiplications of the convolutions and matrix products of one forward pass in evaluation mode.
+
+    Args:
+        task: decides what the network takes: one image, or a pair.
+        network: of fake tensors, whose mode is on.
+        size: height and width.
+        weights: of the edges, for a supernet.
+
+    Returns:
+        None where the network cannot run without data.
+    """
+    image = torch.empty(1, 3, *size)
+    inputs = (image, image) if task == "disparity" else (image,)
+    counter = FlopCounterMode(display=False)
+    try:
+        with torch.no_grad(), counter:
+            network.eval()(*inputs, weights)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        return None
+    return int(counter.get_total_flops()) // 2
+
+
+def _in_words(macs: int) -> str:
+    for size, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M")):
+        if macs >= size:
+            return f"{macs / size:.3g} {unit}"
+    return f"{macs:,}"

@@ -1,0 +1,69 @@
+"""A report from its typed config."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from autodisp.build.network_sizes import search_sizes, training_sizes
+from autodisp.config.report import ReportConfig
+from autodisp.errors import InputError
+from autodisp.export.staging import staged
+from autodisp.report.comparing import common_folder, find_runs
+from autodisp.report.comparison_page import write_comparison
+from autodisp.report.page import PAGE, write_run_page
+from autodisp.report.reading import read_run
+
+REPORT = "report"
+
+
+def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
+    """Writes the report that the config asks for.
+
+    Returns:
+        Its folder, and the names of the files in it, the page first.
+
+    Raises:
+        InputError: there is no run, it cannot be read, or the folder cannot be used.
+    """
+    out = report_folder(config)
+    try:
+        if config.run is not None:
+            return out, _report_on_run(config, Path(config.run).expanduser(), out)
+        found = find_runs(config.patterns, skip=out)
+        with staged(out) as stage:
+            return out, write_comparison(found, stage, key=config.key, seen_from=out)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"out={out}: {error.filename or 'a file'} cannot be written ({reason})") from None
+
+
+def report_folder(config: ReportConfig) -> Path:
+    """Where it goes.
+
+    Raises:
+        InputError: a folder of that name is a link, or one with something else in it.
+    """
+    if config.out is not None:
+        out = Path(config.out).expanduser()
+    elif config.run is not None:
+        out = Path(config.run).expanduser() / REPORT
+    else:
+        out = common_folder(config.patterns) / REPORT
+    # A run folder may be a stranger's, and what it calls report/ may lead anywhere.
+    if config.out is None and out.is_symlink():
+        raise InputError(f"{out}: is a link, which is not written through; name a folder with out=")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"out={out}: is no folder; take another one")
+    return out
+
+
+def _report_on_run(config: ReportConfig, folder: Path, out: Path) -> list[str]:
+    run = read_run(folder)
+    sizes: Sequence[tuple[str, str]]
+    sizes = search_sizes(run.config, run.cells) if run.kind == "search" else training_sizes(run.config, folder)
+    with staged(out) as stage:
+        return write_run_page(run, stage, sizes=sizes, with_animation=config.animation)
+
+
+def page_of(out: Path) -> Path:
+    """The page in a report's folder."""
+    return out / PAGE

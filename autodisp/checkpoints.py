@@ -1,0 +1,172 @@
+"""The states of a run on the disk: whole or absent, checked when read, and only as many as may be asked for.
+
+A state is written to a temporary file, flushed to the disk and renamed; then the folder is flushed. The file is a
+plain ``torch.save`` archive, in which every part has a CRC-32. torch does not look at it, so it is checked here.
+Nothing in it is ever executed, and it cannot unpack to more than its own size.
+"""
+
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from autodisp.errors import InputError, RunFault
+from autodisp.files import sync_folder
+from autodisp.run_state import CONTENTS, VERSION
+
+_NAME = r"_(\d{4,})(?:_at_(\d{6,}))?\.pt"
+
+
+class Place(NamedTuple):
+    """Where in a run a state was taken; places sort in the order in which a run comes by."""
+
+    number: int
+    """Complete epochs (or steps)."""
+    step: int = 0
+    """Steps into the next epoch."""
+
+
+class Checkpoints:
+    """The states of a run's epochs (or steps) in one folder.
+
+    Args:
+        folder: is made at the first state; the one above it exists.
+        unit: what the number of a state counts; begins its file's name.
+    """
+
+    def __init__(self, folder: Path, *, unit: str = "epoch") -> None:
+        self.folder = folder
+        self.unit = unit
+        self._pattern = re.compile(re.escape(unit) + _NAME)
+
+    def path(self, epoch: int, step: int = 0) -> Path:
+        """Where the state after that epoch lies, or the one in its middle after so many of its steps."""
+        return self.folder / (f"{self.unit}_{epoch:04d}" + (f"_at_{step:06d}" if step else "") + ".pt")
+
+    def save(self, epoch: int, state: dict[str, Any], *, step: int = 0) -> Path:
+        """Writes the state after that epoch, or in its middle.
+
+        Raises:
+            RunFault: it cannot be written; what was there before is untouched.
+        """
+        path = self.path(epoch, step)
+        temporary = path.with_suffix(".tmp")
+        try:
+            self.folder.mkdir(exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(self.folder)
+        except (OSError, RuntimeError) as error:  # torch wraps what its writer meets
+            reason = _reason(error, temporary)
+            _remove(temporary)
+            raise RunFault(f"{path}: cannot be written ({reason})") from error
+        return path
+
+    def load(self, epoch: int, step: int = 0) -> dict[str, Any]:
+        """The state after that epoch, or in its middle.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        return read_checkpoint(self.path(epoch, step))
+
+    def newest(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
+        """The newest state that can be read; None where there is none at all.
+
+        Args:
+            warn: is told, in one line, of each damaged one that was passed over.
+
+        Raises:
+            InputError: there are states, but none can be read.
+        """
+        paths = [path for _, path in sorted(self._states(), reverse=True)]
+        for path in paths:
+            try:
+                return read_checkpoint(path)
+            except InputError as error:
+                warn(f"{error}; the state before it is taken")
+        if paths:
+            raise InputError(
+                f"{self.folder}: none of its {len(paths)} states can be read; put one back from a copy, or start the "
+                "run anew in another folder"
+            )
+        return None
+
+    def epochs(self) -> list[int]:
+        """The epochs that have a state after them, ascending."""
+        return sorted(place.number - 1 for place, _ in self._states() if not place.step)
+
+    def keep_only(self, epochs: Iterable[int]) -> None:
+        """Deletes all other states, the newest first, and what interrupted writing left.
+
+        In that order a run that is killed meanwhile finds whatever its newest state may ask for.
+        """
+        wanted = {Place(epoch + 1) for epoch in epochs}
+        for place, path in sorted(self._states(), reverse=True):
+            if place not in wanted:
+                path.unlink(missing_ok=True)
+        for path in self.folder.glob(f"{self.unit}_*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def _states(self) -> list[tuple[Place, Path]]:
+        found = []
+        for path in self.folder.glob(f"{self.unit}_*.pt"):
+            if name := self._pattern.fullmatch(path.name):
+                found.append((Place(int(name[1]), int(name[2])) if name[2] else Place(int(name[1]) + 1), path))
+        return found
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in a file.
+
+    Raises:
+        InputError: the file is missing, damaged or no checkpoint.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+            if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+                raise InputError(f"{path}: not a checkpoint, which holds no compressed parts")
+            damaged = archive.testzip()
+        if damaged is None:
+            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except InputError:
+        raise
+    except Exception as error:  # a damaged pickle may end in any exception
+        raise InputError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}); is it cut off?") from None
+    if damaged is not None:
+        raise InputError(f"{path}: damaged, the checksum of its part {damaged!r} is wrong; copy it again")
+    if not isinstance(state, dict) or state.get("version") != VERSION or not state.keys() >= CONTENTS:
+        raise InputError(f"{path}: not a checkpoint of version {VERSION}, which this program reads")
+    return state
+
+
+def _reason(error: Exception, temporary: Path) -> str:
+    """Why a file could not be written: torch says little where its own writer failed."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    try:
+        with temporary.open("ab") as file:
+            file.write(b" " * (1 << 16))
+            file.flush()
+    except OSError as again:
+        return again.strerror or type(again).__name__
+    return str(error).strip().splitlines()[0]
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return

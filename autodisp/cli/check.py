@@ -1,0 +1,212 @@
+"""autodisp-check: looks at every sample of a dataset before a long run, and lists what to leave out."""
+
+import json
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from autodisp.build.checking import CheckReport, build_check
+from autodisp.cli.program import WRONG_INPUT, run_program, wrong_input_leaves
+from autodisp.cli.run_folder import make_run_folder
+from autodisp.config.check import CheckConfig, parse
+from autodisp.errors import RunFault
+
+REPORT, LIST = "check.json", "excluded.txt"
+_SHOWN = 3
+_WIDTH_OF_FILES = 160
+"""Of the table where standard output is no terminal, so that few file names are broken."""
+_REFRESH_SECONDS, _LINE_SECONDS = 0.25, 30.0
+_PLAIN = re.compile(r"[\w./:~@+-]+", re.ASCII)
+"""What Hydra takes as a value without quotes."""
+
+
+@hydra.main(config_path="pkg://autodisp.configs.check", config_name="check", version_base="1.3")
+def _hydra_main(tree: DictConfig) -> None:
+    with wrong_input_leaves():
+        if check(tree, HydraConfig.get().overrides.task).problems:
+            sys.exit(WRONG_INPUT)
+
+
+def check(tree: DictConfig, overrides: Sequence[str] | None = None) -> CheckReport:
+    """Looks at the dataset that the composed config names, and leaves a report and a list in a folder.
+
+    Args:
+        tree: the composed config.
+        overrides: the words of the command line, for the command to go on with; made from the config if None.
+
+    Raises:
+        InputError: a setting or the folder cannot be used, or there is no such data.
+        RunFault: the report cannot be written.
+    """
+    config = parse(tree)
+    prepared = build_check(config)
+    folder = Path(config.out)
+    is_new = not folder.exists()
+    make_run_folder(folder, key="out")
+    console = _console()
+    try:
+        with _Progress(console) as progress:
+            report = prepared.run(progress)
+        _write(report, folder)
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # what is not empty stays
+                folder.rmdir()
+        raise
+    _show(report, folder, console, next_command(report, folder, overrides))
+    return report
+
+
+def next_command(report: CheckReport, folder: Path, overrides: Sequence[str] | None = None) -> str:
+    """What to do next: a run without the excluded samples, or another check after what stands in its way is mended."""
+    config = report.config
+    words = _dataset_words(config) if overrides is None else [word for word in overrides if _is_of_data(word)]
+    if report.obstacle:
+        return shlex.join(["autodisp-check", *words])
+    if report.excluded:
+        words = [word for word in words if not word.lstrip("+").startswith("dataset.exclude=")]
+        words.append(f"dataset.exclude={_quoted(str(folder / LIST))}")
+    if config.split == "test":
+        words = [word for word in words if not word.startswith(("seed=", "dataset="))]
+        model = ["checkpoint=runs/MY_TRAINING/best.safetensors", f"dataset={config.dataset.name}"]
+        return shlex.join(["autodisp-evaluate", *model, *words])
+    task = [] if config.task == "disparity" else [f"task={config.task}"]
+    return shlex.join(["autodisp-search", *task, *words])
+
+
+def _is_of_data(word: str) -> bool:
+    return word.lstrip("+").startswith(("dataset=", "dataset.", "seed="))
+
+
+def _dataset_words(config: CheckConfig) -> list[str]:
+    root, before = (getattr(config.dataset, name, None) for name in ("root", "exclude"))
+    words = [f"dataset={config.dataset.name}"]
+    words += [f"dataset.root={_quoted(str(root))}"] if root is not None else []
+    words += [f"dataset.exclude={_quoted(str(before))}"] if before is not None else []
+    return words + ([f"seed={config.seed}"] if config.seed else [])
+
+
+def _quoted(value: str) -> str:
+    if _PLAIN.fullmatch(value):
+        return value
+    # To Hydra a backslash is nothing special, except before a quote.
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", value)) + "'"
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDTH_OF_FILES)
+
+
+def _write(report: CheckReport, folder: Path) -> None:
+    try:
+        (folder / REPORT).write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+        report.write_list(folder / LIST)
+    except OSError as error:
+        raise RunFault(
+            f"{folder}: the report cannot be written ({error.strerror}): make room, or take out=PATH"
+        ) from None
+
+
+def _show(report: CheckReport, folder: Path, console: Console, following: str) -> None:
+    """The table, the verdict, and what to do next."""
+    splits = ", ".join(f"{count} {split}" for split, count in report.samples.items())
+    table = Table("what", "count", "the first of them", title=f"check of {report.config.dataset.name}: {splits}")
+    root = str(getattr(report.config.dataset, "root", None) or "")
+    for kind, findings in report.by_kind().items():
+        named = [_shortened(finding.file, root) for finding in findings[:_SHOWN]]
+        more = [f"and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
+        words = kind if kind in report.kinds else f"{kind} (a note)"
+        table.add_row(words, str(len(findings)), _printable("\n".join([*named, *more]), console))
+    console.print(table, markup=False)
+    for remark in report.remarks:
+        console.print(_printable(f"note:  {remark}", console), markup=False, soft_wrap=True)
+    obstacle = f"; {report.obstacle}" if report.obstacle else ""
+    for line in (
+        f"verdict: {verdict(report)}{obstacle}",
+        f"files: {folder}/ ({REPORT}, {LIST})",
+        f"next:  {'mend it, then ' if report.obstacle else ''}{following}",
+    ):
+        console.print(_printable(line, console), markup=False, soft_wrap=True)
+
+
+def verdict(report: CheckReport) -> str:
+    """One line."""
+    if not report.problems:
+        return f"nothing is wrong with {_counted(report.total, 'sample')}"
+    samples = len({problem.sample for problem in report.problems if problem.sample})
+    listed = f", {len(report.excluded)} listed in {LIST}" if report.excluded else ""
+    return f"{_counted(len(report.problems), 'problem')} in {samples} of {_counted(report.total, 'sample')}{listed}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _shortened(file: str, root: str) -> str:
+    """Without the root, which all of them share."""
+    base = os.path.join(os.path.expanduser(root), "")
+    return file.removeprefix(base) if root else file
+
+
+def _printable(text: str, console: Console) -> str:
+    """File names may hold what the terminal's encoding, or any, lacks."""
+    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+
+
+class _Progress:
+    """A bar on a terminal, a line every half minute elsewhere.
+
+    The bar is drawn without a thread of its own, since processes are forked beside it.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        if console.is_terminal and not console.is_dumb_terminal:
+            columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=console, auto_refresh=False, transient=True)
+            self._task = self._bar.add_task("")
+        self._shown = time.monotonic()
+
+    def __call__(self, done: int, total: int, problems: int) -> None:
+        """Shows how far the check is, at a pace that one can follow."""
+        now = time.monotonic()
+        if now - self._shown < (_LINE_SECONDS if self._bar is None else _REFRESH_SECONDS) and done > 1:
+            return
+        words = _counted(problems, "problem")
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total, description=words, refresh=True)
+        elif done > 1:
+            self._console.print(f"{done} of {total} samples, {words}", markup=False)
+        self._shown = now
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def main() -> None:
+    """The program's entry point."""
+    run_program(_hydra_main)

@@ -1,0 +1,120 @@
+"""What Hydra and OmegaConf have to say of a command line, in one line: the value, the constraint, the remedy."""
+
+import re
+import sys
+from collections.abc import Sequence
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from autodisp.config.checks import nearest, nearest_setting, printable
+from autodisp.config.parsing import dotted, one_line
+from autodisp.errors import InputError
+
+_WRITE = (
+    "write group=choice or section.key=value, and for a value with spaces, commas or letters beyond ASCII "
+    "\"section.key='a value'\""
+)
+
+
+def in_one_line(error: Exception, *, program: str) -> str:
+    """What the user got wrong; ``program`` is the name to call for help."""
+    if isinstance(error, InputError):
+        return printable(str(error))
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        return printable(_no_such_choice(error.missing_cfg_file, error.options))
+    if isinstance(error, OverrideParseException):
+        return f"'{printable(error.override)}' cannot be read as a setting; {_WRITE}"
+    return printable(_of_composition(error, program))
+
+
+def refuse_unknown_options(program: str) -> None:
+    """Refuses an option that Hydra does not have; it would print a page.
+
+    Raises:
+        InputError: names the option.
+    """
+    _, unknown = get_args_parser().parse_known_args()
+    option = next((text for text in unknown if text.startswith("-")), None)
+    if option is not None:
+        setting = option.lstrip("-").partition("=")[0] or "key"
+        raise InputError(
+            f"{option}: no such option; settings are written without dashes, as {setting}=VALUE, and `{program} "
+            "--help` lists them"
+        )
+
+
+def group_without_choice(error: ValueError, *, program: str) -> InputError | None:
+    """What to say if the error is Hydra's own of a group that is given something else than a name."""
+    if not str(error).startswith("Config group override"):
+        return None
+    parser = OverridesParser.create()
+    for text in sys.argv[1:]:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:
+            continue
+        if not override.key_or_group:
+            return InputError(f"'{text}' cannot be read as a setting; {_WRITE}")
+        if "." not in override.key_or_group and not isinstance(override.value(), str | list):
+            break
+    else:
+        text = "a group=null"
+    return InputError(f"{text}: a group needs one of its choices; `{program} --help` lists them")
+
+
+def _no_such_choice(missing: str, options: Sequence[str]) -> str:
+    group, _, choice = missing.rpartition("/")
+    for text in sys.argv[1:]:
+        given, _, value = text.lstrip("+").partition("=")
+        if missing == f"{given}/{value}":
+            group, choice = given, value
+    near = nearest(choice, options, cutoff=0.5)
+    hint = f"did you mean {group}={near}? " if near else ""
+    return f"{group}={choice}: no such choice; {hint}{group} is one of {', '.join(options)}"
+
+
+def _of_composition(error: Exception, program: str) -> str:
+    message = str(error)
+    all_of_them = f"`{program} --cfg job` shows all of them"
+    if found := re.search(r"Could not override '([^']+)'", message):
+        near = _nearest_in(error, found[1])
+        hint = f"did you mean {near}? " if near else ""
+        return f"{found[1]}: no such setting; {hint}{all_of_them}"
+    if found := re.search(r"An item is already at '([^']+)'", message):
+        return f"+{found[1]}: is there already, and + adds a new one; write {found[1]}=VALUE without the +"
+    if found := re.search(r"Could not delete from config\. '([^']+)' does not exist", message):
+        return f"~{found[1]}: no such setting, so there is nothing to take away; {all_of_them}"
+    if found := re.search(r"Ambiguous value for argument '(.+)'", message):
+        key, _, value = found[1].partition("=")
+        return (
+            f"{found[1]}: more than one value, which is a run for each with -m in front; write a list as "
+            f"{key}=[{value}], and a text with commas as \"{key}='{value}'\""
+        )
+    if found := re.search(r"Sweep parameters '(.+)' requires --multirun", message):
+        return f"{found[1]}: is a run for each value, which needs -m in front; write one value without it"
+    if found := re.search(r"Error merging override (.+)", message):
+        key = found[1].lstrip("+~").partition("=")[0]
+        return f"{found[1]}: is of another kind than the setting; `{program} --cfg job` shows what {key} holds"
+    if found := re.search(r"Error resolving interpolation '([^']+)'", message):
+        given = next((text for text in sys.argv[1:] if found[1] in text), found[1])
+        return f"{given}: names no group that is chosen before; write the choice itself"
+    if not message and isinstance(error.__cause__, OmegaConfBaseException):
+        return one_line(error.__cause__)
+    return one_line(error)
+
+
+def _nearest_in(error: BaseException, key: str) -> str | None:
+    """Among the settings of the config that OmegaConf looked through."""
+    cause: BaseException | None = error
+    while cause is not None:
+        node = getattr(cause, "parent_node", None)
+        if isinstance(node, DictConfig):
+            root = node._get_root()
+            assert isinstance(root, DictConfig)
+            return nearest_setting(key, [name for name in dotted(root) if name.partition(".")[0] != "hydra"])
+        cause = cause.__cause__ or cause.__context__
+    return None

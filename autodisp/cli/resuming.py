@@ -1,0 +1,107 @@
+"""Going on with a run in its folder, under the config that it has."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from autodisp.cli.run_folder import CONFIG
+from autodisp.errors import InputError
+
+FREE = ("run.device", "run.workers", "run.threads", "resume")
+"""What does not change the result, up to rounding."""
+
+
+def resumed_config(
+    tree: DictConfig,
+    folder: Path,
+    *,
+    parse: Callable[[DictConfig], Any],
+    grows: Callable[[Any], Mapping[str, str | None]],
+    overrides: Sequence[str] | None = None,
+) -> DictConfig:
+    """The config under which the run in that folder goes on.
+
+    Settings of the command line go on top of the run's own config. Where it chooses a group, such as
+    ``experiment=demo``, all of its composed config is taken. Either is refused if it would make another run.
+
+    Args:
+        tree: what the command line composed.
+        folder: of the run.
+        parse: makes a typed config of a tree, and refuses what is wrong.
+        grows: from the run's typed config, the numbers that may be raised; for each the reason why it may not,
+            if it may not.
+        overrides: the words of the command line; Hydra's if None.
+
+    Raises:
+        InputError: there is no run, or the config differs in what may not change.
+    """
+    stored = stored_config(folder)
+    before = _flat(asdict(parse(stored)))
+    said = [text.lstrip("+~") for text in (HydraConfig.get().overrides.task if overrides is None else overrides)]
+    keys = [text.partition("=")[0] for text in said if not text.startswith("resume=")]
+    if any("." not in key and (isinstance(tree.get(key), DictConfig) or key not in tree) for key in keys):
+        wanted = tree.copy()
+        if "run.folder" not in keys:
+            OmegaConf.update(wanted, "run.folder", stored.run.folder)
+    else:
+        wanted = stored.copy()
+        for key in keys:
+            OmegaConf.update(wanted, key, OmegaConf.select(tree, key), force_add=True)
+    config = parse(wanted)
+    after = _flat(asdict(config))
+    if "run.folder" in keys and Path(after["run.folder"]).resolve() == folder.resolve():
+        after["run.folder"] = before["run.folder"]
+    _refuse_changes(folder, before, after, grows(parse(stored)))
+    return wanted
+
+
+def stored_config(folder: Path) -> DictConfig:
+    """The config that a run left in its folder.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    try:
+        stored = OmegaConf.load(folder / CONFIG)
+    except Exception as error:  # OSError, or whatever YAML makes of a damaged file
+        raise InputError(
+            f"resume={folder}: its {CONFIG} cannot be read ({type(error).__name__}); name the folder of a run"
+        ) from None
+    if not isinstance(stored, DictConfig):
+        raise InputError(f"resume={folder}: its {CONFIG} is a list; name the folder of a run")
+    return stored
+
+
+def _refuse_changes(
+    folder: Path, before: Mapping[str, Any], after: Mapping[str, Any], grows: Mapping[str, str | None]
+) -> None:
+    changed = [key for key in sorted({*before, *after}) if key not in FREE and before.get(key) != after.get(key)]
+    refused = []
+    for key in changed:
+        words = f"{key}={after.get(key)} (the run has {before.get(key)})"
+        if key not in grows:
+            refused.append(words)
+        elif (why_not := grows[key]) is not None:
+            refused.append(f"{words}: {why_not}")
+        elif after[key] < before[key]:
+            refused.append(f"{words}: can be raised, not lowered")
+    if refused:
+        free = ", ".join(key for key in FREE if key != "resume")
+        raise InputError(
+            f"resume={folder}: would change {'; '.join(refused)}. A run keeps its config: leave this out, or start "
+            f"another run; only {free} may differ"
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

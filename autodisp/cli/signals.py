@@ -1,0 +1,51 @@
+"""Asked to stop, a run saves its state at the next step; asked again, it stops at once."""
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
+"""Ctrl-C; what schedulers send before they kill; what Slurm's ``--signal`` is mostly told to send."""
+
+
+class StopSignals:
+    """While it is entered, the first of these signals only sets ``received``, and the second ends the process.
+
+    Outside the main thread, where Python takes no handlers, it leaves everything as it is.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for name in _NAMES:
+                number = getattr(signal, name, None)
+                if number is not None:
+                    self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        """Whether the run is to stop."""
+        return self.received is not None
+
+    @property
+    def exit_code(self) -> int:
+        """128 and the signal's number, as shells have it."""
+        return 128 + (self.received or signal.SIGINT)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = number
+        # print() may be what was interrupted, and refuses to be entered twice
+        os.write(2, b"\nstops after this step and saves its state; once more to stop at once\n")

@@ -1,0 +1,1 @@
+"""What autodisp-check is made of."""

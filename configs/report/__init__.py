@@ -1,0 +1,1 @@
+"""What autodisp-report is made of."""

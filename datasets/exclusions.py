@@ -1,0 +1,104 @@
+"""Lists of samples that a run leaves out, such as autodisp-check writes.
+
+One sample a line, by the name that its dataset gives it. A line that begins with # is a comment, and so is what
+follows a # after white space. An entry of a part that is not read (the other split, a letter that is not chosen) is
+passed over, since one list serves a whole data set; any other entry that names no sample is refused, because it is a
+slip or belongs to other data.
+"""
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+
+from autodisp.datasets.layout import WrongSetting
+
+_SHOWN = 60
+_COMMENT = re.compile(r"(?:^|\s)#.*", re.DOTALL)
+
+
+def read_exclusions(
+    path: str | os.PathLike[str] | None,
+    known: Collection[str],
+    *,
+    elsewhere: Callable[[str], object] = lambda name: None,
+) -> set[str]:
+    """Gives the samples that a list names.
+
+    Args:
+        path: the user's `dataset.exclude`; None names nothing.
+        known: names of all samples of the part that is read, incomplete ones among them; quick to look up.
+        elsewhere: says truly whether a name is that of a sample in a part that is not read.
+
+    Raises:
+        WrongSetting: the file cannot be read, or an entry names no sample.
+    """
+    if path is None:
+        return set()
+    found: set[str] = set()
+    unknown: list[tuple[int, str]] = []
+    for number, entry in _entries(path):
+        if entry in known:
+            found.add(entry)
+        elif not elsewhere(entry):
+            unknown.append((number, entry))
+    if unknown:
+        number, entry = unknown[0]
+        more = f" (nor do {len(unknown) - 1} other lines)" if len(unknown) > 1 else ""
+        raise WrongSetting(
+            f"dataset.exclude={path}: line {number}, {entry[:_SHOWN]!r}, names no sample of this data{more}, whose "
+            f"samples are named like {min(known, default='none')}: take such lines out, or have autodisp-check write "
+            "the list anew"
+        )
+    return found
+
+
+def read_entries(path: str | os.PathLike[str]) -> list[str]:
+    """All samples that a list names, of whatever part, in its order.
+
+    Raises:
+        WrongSetting: the file cannot be read.
+    """
+    return list(dict.fromkeys(entry for _, entry in _entries(path)))
+
+
+def write_exclusions(path: Path, reasons: Iterable[tuple[str, str]], *, title: str) -> None:
+    """Writes a list.
+
+    Args:
+        path: in a folder that exists.
+        reasons: a sample and why it is left out, which becomes a comment above it.
+        title: the first comment.
+    """
+    lines = [f"# {_one_line(title)}"]
+    for name, reason in reasons:
+        lines += [f"# {_one_line(reason)}", name]
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8", errors="surrogateescape", newline="\n")
+
+
+def can_be_listed(name: str) -> bool:
+    """Whether a line of a list can name the sample, which the odd folder name forbids."""
+    return bool(name) and name == _entry_of(name) and not re.search(r"[\r\n]", name)
+
+
+def _entries(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+    """What the lines name, each with its number."""
+    try:
+        # File names need not be UTF-8; "-sig" since Windows' editors put a mark in front.
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WrongSetting(
+            f"dataset.exclude={path}: cannot be read ({reason}): name a list of samples, or null for none"
+        ) from None
+    for number, line in enumerate(text.split("\n"), start=1):
+        if entry := _entry_of(line):
+            yield number, entry
+
+
+def _entry_of(line: str) -> str:
+    return _COMMENT.sub("", line, count=1).strip()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

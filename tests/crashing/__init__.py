@@ -1,0 +1,1 @@
+"""Kills searches and compares what comes of them; see ``__main__``."""

@@ -1,0 +1,349 @@
+"""A whole check, from its config: what is found, and that a run without the excluded samples finds nothing more."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+from scipy.io import savemat
+
+from autodisp.build.checking import CheckReport, build_check
+from autodisp.build.evaluation import build_evaluation_data
+from autodisp.build.search import build_data
+from autodisp.build.training import build_train_data
+from autodisp.config import check as check_config
+from autodisp.config import evaluate as evaluate_config
+from autodisp.config import search as search_config
+from autodisp.config import train as train_config
+from autodisp.datasets import checking
+from autodisp.datasets.checking import (
+    BOTH_HALVES,
+    BOTH_SPLITS,
+    LOST,
+    MISSING,
+    NEGATIVE,
+    NO_TRUTH,
+    NON_FINITE,
+    SIZES,
+    SMALL,
+    TWINS,
+    UNREADABLE,
+)
+from autodisp.datasets.pfm import read_pfm, write_pfm
+from autodisp.datasets.shapes3d import Shapes3D, write
+from autodisp.errors import InputError
+
+HEIGHT, WIDTH = 48, 64
+SEARCH = ("run.folder=unused", "search.batch_size=1")
+
+
+def composed(program: str, *overrides: str) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_module(f"autodisp.configs.{program}", version_base="1.3"):
+        return compose(program, overrides=list(overrides))
+
+
+def checked(*overrides: str) -> CheckReport:
+    shown: list[tuple[int, int, int]] = []
+    config = check_config.parse(composed("check", "out=unused", "workers=2", *overrides))
+    report = build_check(config).run(lambda *figures: shown.append(figures))
+    assert [done for done, _, _ in shown] == list(range(1, len(shown) + 1))
+    assert {total for _, total, _ in shown} <= {len(shown)}
+    return report
+
+
+def things(root: Path, *more: str) -> list[str]:
+    """The overrides for made-up frames, which every program takes."""
+    return ["dataset=flyingthings3d", f"dataset.root={root}", "dataset.half_resolution=false", "dataset.crop=[32,48]",
+            *more]  # fmt: skip
+
+
+def counts(report: CheckReport) -> dict[str, int]:
+    return dict(Counter(problem.kind for problem in report.problems))
+
+
+def saved(report: CheckReport, folder: Path) -> str:
+    """The override that makes a program heed the list."""
+    report.write_list(folder / "excluded.txt")
+    return f"dataset.exclude={folder / 'excluded.txt'}"
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    """Ten scenes of TRAIN and two of TEST, one frame each, with masks."""
+    samples = Shapes3D(length=12, seed=0, height=HEIGHT, width=WIDTH, max_disparity=16)
+    write(samples, tmp_path / "data", train=10)
+    return tmp_path / "data"
+
+
+def part(root: Path, scene: int, top: str = "left", split: str = "TRAIN") -> Path:
+    place = f"{split}/A/{scene:04d}"
+    if top == "disparity":
+        return root / "disparity" / place / "left/0006.pfm"
+    return root / "frames_cleanpass" / place / top / "0006.png"
+
+
+def name(scene: int, split: str = "TRAIN") -> str:
+    return f"{split}/A/{scene:04d}/0006"
+
+
+def change(path: Path, value: float, pixels: slice = slice(0, 5)) -> None:
+    plane = read_pfm(path)
+    plane.flat[pixels] = value
+    write_pfm(path, plane)
+
+
+def copy(root: Path, scene: int, other: int, split: str = "TRAIN") -> None:
+    """Shows in another scene what one shows; the truth stays its own."""
+    for side in ("left", "right"):
+        part(root, other, side, split).write_bytes(part(root, scene, side).read_bytes())
+
+
+def halves_of(root: Path, *more: str) -> tuple[list[str], list[str]]:
+    """Names of the samples in the two halves, from the search itself."""
+    data: Any = build_data(search_config.parse(composed("search", *SEARCH, *things(root, *more))))
+    return tuple([half.dataset.names[index] for index in half.indices] for half in (data.weight_half, data.alpha_half))
+
+
+def test_nothing_is_wrong(frames: Path, tmp_path: Path) -> None:
+    report = checked(*things(frames))
+    assert (report.problems, report.notes, report.remarks, report.excluded) == ([], [], [], {})
+    assert (report.samples, report.total, report.obstacle) == ({"train": 10, "test": 2}, 12, "")
+    assert len(halves_of(frames, saved(report, tmp_path))[0]) == 5
+
+
+def test_everything_at_once(frames: Path, tmp_path: Path) -> None:
+    part(frames, 0, "right").unlink()
+    part(frames, 1, "disparity").write_bytes(part(frames, 1, "disparity").read_bytes()[:-7])
+    change(part(frames, 2, "disparity"), np.nan)
+    change(part(frames, 3, "disparity"), -4)
+    change(part(frames, 4, "disparity"), np.inf, slice(None))
+    iio.imwrite(part(frames, 5, "right"), np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8))
+    part(frames, 1, "disparity", "TEST").unlink()
+    report = checked(*things(frames))
+    assert counts(report) == {MISSING: 2, UNREADABLE: 1, NON_FINITE: 2, NEGATIVE: 1, NO_TRUTH: 1, SIZES: 1}
+    assert list(report.excluded) == [name(0), *(name(scene) for scene in range(1, 6)), name(1, "TEST")]
+    assert report.samples == {"train": 10, "test": 2}
+    files = {problem.sample: problem.file for problem in report.problems}
+    assert files[name(0)].endswith("frames_cleanpass/TRAIN/A/0000/right/0006.png")
+    assert files[name(1)] == str(part(frames, 1, "disparity"))
+    assert files[name(5)] == str(part(frames, 5, "right"))
+
+    left_out = saved(report, tmp_path)
+    again = checked(*things(frames, left_out))
+    assert (again.problems, again.samples) == ([], {"train": 4, "test": 1})
+    assert list(again.excluded) == list(report.excluded), "a list made with a list replaces it"
+    expected = {name(scene) for scene in range(6, 10)}
+    weights, architecture = halves_of(frames, left_out)
+    assert {*weights, *architecture} == expected
+    training: Any = build_train_data(
+        train_config.parse(composed("train", "run.folder=unused", "training.batch_size=1", *things(frames, left_out)))
+    )
+    assert {training.train.dataset.names[index] for index in training.train.indices} == expected
+    for split, samples in (("train", 4), ("test", 1)):
+        evaluation = build_evaluation_data(
+            evaluate_config.parse(
+                composed("evaluate", "out=unused", "baseline=sgbm", f"split={split}", *things(frames, left_out))
+            )
+        )
+        assert sum(len(batch.left) for batch in evaluation.batches) == samples
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_halves_are_those_of_the_search(frames: Path, tmp_path: Path, seed: int) -> None:
+    weights, architecture = halves_of(frames, f"seed={seed}")
+    number = {name(scene): scene for scene in range(10)}
+    copy(frames, number[weights[0]], number[architecture[0]])
+    copy(frames, number[weights[1]], number[weights[2]])
+    report = checked(*things(frames, f"seed={seed}"))
+    parted, beside = {weights[0], architecture[0]}, {weights[1], weights[2]}
+    assert [(problem.kind, problem.sample) for problem in report.problems] == [(BOTH_HALVES, max(parted))]
+    assert [(note.kind, note.sample) for note in report.notes] == [(TWINS, max(beside))]
+    # Whatever the next seed deals, nothing is on both sides any more.
+    assert set(report.excluded) == {max(parted), max(beside)}
+    left_out = saved(report, tmp_path)
+    for other in (0, 1, 2, 3):
+        again = checked(*things(frames, f"seed={other}", left_out))
+        assert (again.problems, again.notes) == ([], [])
+
+
+def test_twins_in_one_half_are_a_note(frames: Path) -> None:
+    weights, _ = halves_of(frames)
+    copy(frames, int(weights[0].split("/")[2]), int(weights[1].split("/")[2]))
+    copy(frames, int(weights[2].split("/")[2]), 1, "TEST")
+    report = checked(*things(frames))
+    assert (report.problems, report.excluded, report.obstacle) == ([], {}, "")
+    assert [(note.kind, note.sample) for note in report.notes] == [(TWINS, weights[1]), (BOTH_SPLITS, name(1, "TEST"))]
+    assert report.notes[1].file == str(part(frames, 1, "left", "TEST"))
+
+
+def test_the_limit_decides_who_is_in_a_half(frames: Path) -> None:
+    limit = "dataset.limit=4"
+    weights, architecture = halves_of(frames, limit)
+    scenes = [int(sample.split("/")[2]) for sample in (weights[0], architecture[0])]
+    absent = next(scene for scene in range(10) if name(scene) not in {*weights, *architecture})
+    copy(frames, scenes[0], absent)
+    assert [note.kind for note in checked(*things(frames, limit)).notes] == [TWINS]
+    copy(frames, scenes[0], scenes[1])
+    assert counts(checked(*things(frames, limit))) == {BOTH_HALVES: 1}
+
+
+def test_small_pictures(frames: Path) -> None:
+    report = checked(*things(frames, "dataset.crop=[64,64]"))
+    assert counts(report) == {SMALL: 12}
+    assert report.obstacle == "no sample of the train split would be left"
+    assert report.remarks == ["no sample of the test split would be left, so a training needs validation.fraction=0.1"]
+    assert counts(checked(*things(frames, "dataset.half_resolution=true", "dataset.crop=null"))) == {SMALL: 12}
+    assert "at half resolution" in checked(*things(frames, "dataset.half_resolution=true")).problems[0].says
+
+
+def test_too_little_is_left(frames: Path) -> None:
+    for scene in range(9):
+        part(frames, scene, "disparity").unlink()
+    report = checked(*things(frames))
+    assert counts(report) == {MISSING: 9}
+    assert report.obstacle == "what would be left of the train split cannot be divided in two halves"
+    assert [remark for remark in report.remarks if remark.startswith("a search cannot use")]
+
+
+def test_an_absent_test_split_is_a_remark(frames: Path) -> None:
+    for top in ("frames_cleanpass", "disparity"):
+        (frames / top / "TEST").rename(frames / f"{top}_away")
+    report = checked(*things(frames))
+    assert (report.samples, report.problems) == ({"train": 10}, [])
+    assert report.remarks[0].startswith("no test split was looked at: ")
+    with pytest.raises(InputError, match="which it does not hold"):
+        checked(*things(frames, "split=test"))
+
+
+class Fatal(checking.Inspector):
+    """An inspector that one picture kills, as a fault in a decoder does."""
+
+    def __call__(self, index: int) -> checking.Inspection:
+        if index == 3:
+            os._exit(11)
+        return super().__call__(index)
+
+
+def test_a_file_that_kills_its_reader_is_a_row(frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autodisp.build.checking.Inspector", Fatal)
+    report = checked(*things(frames, "split=train"))
+    assert [(problem.kind, problem.sample) for problem in report.problems] == [(LOST, name(3))]
+    assert "exit code 11" in report.problems[0].says
+
+
+@pytest.mark.parametrize("entry", [name(11), "TRAIN/A/0001", "anything"])
+def test_an_entry_of_the_list_that_names_nothing(frames: Path, tmp_path: Path, entry: str) -> None:
+    (tmp_path / "list.txt").write_text(entry)
+    left_out = f"dataset.exclude={tmp_path / 'list.txt'}"
+    for attempt in (lambda: checked(*things(frames, left_out)), lambda: halves_of(frames, left_out)):
+        with pytest.raises(InputError, match="names no sample"):
+            attempt()
+
+
+def cifar(root: Path, batches: Sequence[np.ndarray]) -> Path:
+    """Records of (label, pixels), one file a batch, the last one the test split."""
+    folder = root / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    for number, records in enumerate(batches[:-1], start=1):
+        (folder / f"data_batch_{number}.bin").write_bytes(records.tobytes())
+    (folder / "test_batch.bin").write_bytes(batches[-1].tobytes())
+    return root
+
+
+def records() -> list[np.ndarray]:
+    draw = np.random.default_rng(0)
+    return [
+        np.concatenate([draw.integers(0, 10, (8, 1)), draw.integers(0, 256, (8, 3072))], axis=1).astype(np.uint8)
+        for _ in range(6)
+    ]
+
+
+def test_images(tmp_path: Path) -> None:
+    batches = records()
+    settings = ["dataset=cifar10", f"dataset.root={cifar(tmp_path / 'whole', batches)}"]
+    whole = checked(*settings)
+    assert (whole.problems, whole.notes, whole.samples) == ([], [], {"train": 40, "test": 8})
+    task = ["task=classification", "search.batch_size=4", "run.folder=unused"]
+    data: Any = build_data(search_config.parse(composed("search", *task, *settings)))
+    one, two = data.weight_half.indices[0], data.alpha_half.indices[0]
+    flat = np.concatenate(batches[:-1])
+    flat[two, 1:] = flat[one, 1:]  # another label does not make it another picture
+    batches = [*np.split(flat, 5), batches[-1]]
+    batches[-1][6, 1:] = flat[39, 1:]
+    settings[1] = f"dataset.root={cifar(tmp_path / 'twins', batches)}"
+    report = checked(*settings)
+    assert [(problem.kind, problem.sample) for problem in report.problems] == [
+        (BOTH_HALVES, f"train/{max(one, two):05d}")
+    ]
+    assert [(note.kind, note.sample) for note in report.notes] == [(BOTH_SPLITS, "test/00006")]
+    left_out = saved(report, tmp_path)
+    assert checked(*settings, left_out).problems == []
+    data = build_data(search_config.parse(composed("search", *task, *settings, left_out)))
+    assert len(data.weight_half) + len(data.alpha_half) == 39
+
+
+def test_a_file_of_many_images_that_cannot_be_read(tmp_path: Path) -> None:
+    settings = ["dataset=cifar10", f"dataset.root={cifar(tmp_path, records())}"]
+    cut, absent = (tmp_path / f"cifar-10-batches-bin/data_batch_{number}.bin" for number in (2, 4))
+    cut.write_bytes(cut.read_bytes()[:-1])
+    absent.unlink()
+    report = checked(*settings)
+    assert [(problem.kind, problem.sample, problem.file) for problem in report.problems] == [
+        (UNREADABLE, "", str(cut)),
+        (UNREADABLE, "", str(absent)),
+    ]
+    assert report.samples == {"train": 0, "test": 8}, "the other split is looked at all the same"
+    assert report.obstacle == "2 of the problems cannot be mended by leaving samples out"
+    with pytest.raises(InputError, match=r"dataset\.root is not set"):
+        checked("dataset=cifar10")
+
+
+def test_svhn_without_its_test_file(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 6), dtype=np.uint8)
+    savemat(tmp_path / "train_32x32.mat", {"X": images, "y": np.arange(1, 7, dtype=np.uint8)[:, None]})
+    report = checked("dataset=svhn", f"dataset.root={tmp_path}")
+    assert (report.samples, report.problems) == ({"train": 6}, [])
+    assert len(report.remarks) == 1
+
+
+def test_shapes3d_is_always_in_order() -> None:
+    report = checked("dataset.length=6", "dataset.height=64", "dataset.width=96", "dataset.max_disparity=16")
+    assert (report.samples, report.problems, report.notes) == ({"train": 6}, [], [])
+
+
+def test_the_report_is_plain(frames: Path) -> None:
+    part(frames, 0, "right").unlink()
+    plain = checked(*things(frames)).to_json()
+    assert plain["clean"] is False
+    assert plain["counts"][MISSING] == 1
+    assert sum(plain["counts"].values()) == 1
+    assert plain["problems"][0]["sample"] == plain["excluded"][0] == name(0)
+    assert plain["config"]["dataset"]["root"] == str(frames)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["dataset=sintel", "split=test"], "split=test: dataset=sintel has a truth for its training pictures only"),
+        (["split=val"], "split=val: must be one of train, test"),
+        (["seed=-1"], "seed=-1: must be at least 0"),
+        (["workers=0"], "workers=0: must be at least 1, or null"),
+        (["timeout=0"], "timeout=0.0: must be a number of seconds above 0"),
+        (["timeout=nan"], "timeout=nan: must be"),
+        (["+dataset.exclude=list.txt"], "dataset.exclude: no such setting"),
+        (["dataset=sintel"], "dataset.root is not set"),
+    ],
+)
+def test_wrong_settings(overrides: list[str], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        checked(*overrides)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,264 @@
+"""What a look at one sample finds, and which samples show the same."""
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from autodisp.datasets.checking import (
+    BOTH_HALVES,
+    BOTH_SPLITS,
+    NEGATIVE,
+    NO_TRUTH,
+    NON_FINITE,
+    SIZES,
+    SMALL,
+    TWINS,
+    UNREADABLE,
+    Inspector,
+    content,
+    find_shared,
+    find_twins,
+)
+from autodisp.datasets.flyingthings3d import FlyingThings3D
+from autodisp.datasets.kitti import Kitti
+from autodisp.datasets.memory import ImagesInMemory
+from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
+from autodisp.datasets.shapes3d import Shapes3D
+from autodisp.datasets.sintel import Sintel
+
+HEIGHT, WIDTH = 40, 56
+DRAW = np.random.default_rng(0)
+
+
+def picture(path: Path, pixels: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    iio.imwrite(path, DRAW.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8) if pixels is None else pixels)
+    return path
+
+
+def pfm(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    body = b"".join(struct.pack("<f", value) for row in pixels[::-1] for value in row)
+    path.write_bytes(f"Pf\n{pixels.shape[1]} {pixels.shape[0]}\n-1\n".encode() + body)
+    return path
+
+
+def disparity(**pixels: float) -> np.ndarray:
+    """Seven everywhere, but for the first pixels."""
+    plane = np.full((HEIGHT, WIDTH), 7, np.float32)
+    plane.flat[: len(pixels)] = list(pixels.values())
+    return plane
+
+
+def frame(root: Path, truth: np.ndarray, *, stem: str = "0006") -> Path:
+    for side in ("left", "right"):
+        picture(root / f"frames_cleanpass/TRAIN/A/0000/{side}/{stem}.png")
+    return pfm(root / f"disparity/TRAIN/A/0000/left/{stem}.pfm", truth)
+
+
+def kinds(inspector: Inspector, index: int = 0) -> list[str]:
+    return [problem.kind for problem in inspector(index).problems]
+
+
+@pytest.mark.parametrize(
+    ("truth", "found"),
+    [
+        (disparity(), []),
+        (disparity(a=0), []),
+        (disparity(a=np.nan), [NON_FINITE]),
+        (disparity(a=np.inf), [NON_FINITE]),
+        (disparity(a=-1, b=-np.inf), [NON_FINITE, NEGATIVE]),
+        (np.full((HEIGHT, WIDTH), np.nan), [NO_TRUTH, NON_FINITE]),
+        (np.full((HEIGHT, WIDTH), -2), [NO_TRUTH, NEGATIVE]),
+        (np.full((HEIGHT, WIDTH + 1), 3), [SIZES]),
+        (np.full((HEIGHT + 1, WIDTH), np.nan), [SIZES, NON_FINITE]),
+    ],
+)
+def test_disparities_of_flyingthings3d(tmp_path: Path, truth: np.ndarray, found: list[str]) -> None:
+    path = frame(tmp_path, truth)
+    problems = Inspector(FlyingThings3D(tmp_path))(0).problems
+    assert [problem.kind for problem in problems] == found
+    assert {problem.file for problem in problems} <= {str(path)}
+    assert {problem.sample for problem in problems} <= {"TRAIN/A/0000/0006"}
+
+
+def test_the_number_of_odd_pixels_is_told(tmp_path: Path) -> None:
+    frame(tmp_path, disparity(a=np.nan, b=-1, c=np.inf, d=-2, e=-3))
+    says = {problem.kind: problem.says for problem in Inspector(FlyingThings3D(tmp_path))(0).problems}
+    assert says[NON_FINITE].startswith("2 pixel(s)")
+    assert says[NEGATIVE].startswith("3 pixel(s)")
+
+
+def test_the_subset_release_stores_its_disparities_negative(tmp_path: Path) -> None:
+    for stem, truth in (("0000000", -disparity()), ("0000001", -disparity(a=-2)), ("0000002", -disparity(a=np.nan))):
+        for side in ("left", "right"):
+            picture(tmp_path / f"train/image_clean/{side}/{stem}.png")
+        pfm(tmp_path / f"train/disparity/left/{stem}.pfm", truth)
+    inspector = Inspector(FlyingThings3D(tmp_path))
+    assert kinds(inspector, 0) == []
+    # One positive pixel: the frame is read as stored, so that all others are negative.
+    assert kinds(inspector, 1) == [NEGATIVE]
+    assert kinds(inspector, 2) == [NON_FINITE]
+
+
+@pytest.mark.parametrize(
+    ("truth", "found"),
+    [
+        (disparity(a=np.inf), []),
+        (disparity(a=np.nan), [NON_FINITE]),
+        (disparity(a=-np.inf, b=-1), [NON_FINITE, NEGATIVE]),
+        (np.full((HEIGHT, WIDTH), np.inf), [NO_TRUTH]),
+    ],
+)
+def test_infinity_is_unknown_to_middlebury(tmp_path: Path, truth: np.ndarray, found: list[str]) -> None:
+    for name in ("im0", "im1"):
+        picture(tmp_path / f"Piano/{name}.png")
+    pfm(tmp_path / "Piano/disp0.pfm", truth)
+    assert kinds(Inspector(Middlebury2014(tmp_path))) == found
+
+
+def test_maps_without_a_truth_in_pngs(tmp_path: Path) -> None:
+    nothing = np.zeros((HEIGHT, WIDTH), np.uint16)
+    for stem, truth in (("000000_10", nothing), ("000001_10", nothing + 1)):
+        for folder in ("image_2", "image_3"):
+            picture(tmp_path / f"training/{folder}/{stem}.png")
+        picture(tmp_path / f"training/disp_occ_0/{stem}.png", truth)
+    inspector = Inspector(Kitti(tmp_path, year=2015))
+    assert (kinds(inspector, 0), kinds(inspector, 1)) == ([NO_TRUTH], [])
+    for name in ("view1", "view5"):
+        picture(tmp_path / f"old/Art/{name}.png")
+    path = picture(tmp_path / "old/Art/disp1.png", nothing.astype(np.uint8))
+    [problem] = Inspector(Middlebury2006(tmp_path / "old"))(0).problems
+    assert (problem.kind, problem.file) == (NO_TRUTH, str(path))
+
+
+@pytest.mark.parametrize("part", ["clean_left", "clean_right", "disparities", "occlusions", "outofframe"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "other", "folder", "larger"])
+def test_the_file_at_fault_is_named(tmp_path: Path, part: str, damage: str) -> None:
+    for top in ("clean_left", "clean_right", "disparities", "occlusions", "outofframe"):
+        picture(tmp_path / f"training/{top}/alley_1/frame_0001.png")
+    path = tmp_path / f"training/{part}/alley_1/frame_0001.png"
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "larger":
+        picture(path, DRAW.integers(0, 256, (HEIGHT, WIDTH + 2, 3), dtype=np.uint8))
+    else:
+        path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "other": b"not a picture"}[damage])
+    [problem] = Inspector(Sintel(tmp_path))(0).problems
+    assert problem.kind == (SIZES if damage == "larger" else UNREADABLE)
+    # Of two sizes neither is the right one, but a partner of the left view is named rather than it.
+    at_fault = part if part != "clean_left" or damage != "larger" else "clean_right"
+    assert problem.file == str(tmp_path / f"training/{at_fault}/alley_1/frame_0001.png")
+    assert problem.sample == "alley_1/frame_0001"
+    assert "\n" not in problem.says
+
+
+@pytest.mark.parametrize(
+    ("crop", "halved", "small"),
+    [
+        (None, False, False),
+        (None, True, True),
+        ((HEIGHT, WIDTH), False, False),
+        ((HEIGHT + 1, WIDTH), False, True),
+        ((HEIGHT, WIDTH + 1), False, True),
+        ((HEIGHT // 2, WIDTH // 2), True, False),
+        ((HEIGHT // 2, WIDTH // 2 + 1), True, True),
+    ],
+)
+def test_how_large_a_picture_must_be(crop: tuple[int, int] | None, halved: bool, small: bool) -> None:
+    data = Shapes3D(length=1, seed=0, height=HEIGHT, width=WIDTH, max_disparity=8)
+    assert kinds(Inspector(data, crop=crop, halved=halved)) == ([SMALL] if small else [])
+
+
+class Raises:
+    """A dataset whose decoder does what decoders do with damaged bytes."""
+
+    names = ("a",)
+
+    def __getitem__(self, index: int) -> object:
+        raise MemoryError("two\nlines")
+
+
+def test_whatever_a_decoder_raises_is_one_line() -> None:
+    [problem] = Inspector(Raises())(0).problems
+    assert problem == (UNREADABLE, "a", "a", "MemoryError: two lines")
+
+
+def test_content_is_that_of_the_pictures_alone(tmp_path: Path) -> None:
+    frame(tmp_path, disparity())
+    frame(tmp_path, disparity(a=3), stem="0007")
+    frame(tmp_path, disparity(), stem="0008")
+    views = tmp_path / "frames_cleanpass/TRAIN/A/0000"
+    for side in ("left", "right"):
+        pixels = iio.imread(views / side / "0006.png")
+        # Other bytes, the same picture.
+        iio.imwrite(views / side / "0007.png", pixels, compress_level=0)
+    iio.imwrite(views / "left/0008.png", iio.imread(views / "left/0006.png"))
+    digests = [Inspector(FlyingThings3D(tmp_path))(index).digest for index in range(3)]
+    assert digests[0] == digests[1]
+    assert digests[0] != digests[2], "the right views differ"
+
+
+def test_digests_tell_shapes_and_pictures_apart() -> None:
+    zeros = torch.zeros(3, 4, 6)
+    assert content(zeros) == content(torch.zeros(3, 6, 4).transpose(1, 2))
+    different = [content(zeros), content(zeros.reshape(3, 6, 4)), content(zeros, zeros), content(zeros + 1)]
+    assert len(set(different)) == 4
+
+
+def test_images(tmp_path: Path) -> None:
+    del tmp_path
+    images = torch.arange(2 * 3 * 32 * 32, dtype=torch.int64).reshape(2, 3, 32, 32).to(torch.uint8)
+    images[1, 0, 0, 0] += 1
+    labels = torch.tensor([0, 1])
+    data = ImagesInMemory(images[[0, 1, 0]], labels[[0, 1, 1]], classes="ab", mean=(0.0,) * 3, std=(1.0,) * 3)
+    first, second, third = (Inspector(data)(index) for index in range(3))
+    assert first.problems == second.problems == ()
+    assert first.digest == third.digest != second.digest
+
+
+A, B = b"a", b"b"
+
+
+@pytest.mark.parametrize(
+    ("digests", "groups", "weights", "architecture", "flawed", "found"),
+    [
+        ([A, B], "xy", [0], [1], "", []),
+        ([A, A], "xy", [0], [1], "", [(BOTH_HALVES, "1", "0")]),
+        ([A, A], "xy", [1], [0], "", [(BOTH_HALVES, "1", "0")]),
+        ([A, A], "xy", [0, 1], [], "", [(TWINS, "1", "0")]),
+        ([A, A], "xx", [0, 1], [], "", []),  # one scene is never parted
+        ([A, A], "xy", [0], [], "", [(TWINS, "1", "0")]),  # dataset.limit leaves 1 out
+        ([A, A, A], "xyz", [1], [2], "", [(TWINS, "0", "1"), (BOTH_HALVES, "2", "1")]),
+        ([A, A, A], "xxy", [0, 1], [2], "", [(BOTH_HALVES, "2", "0")]),
+        ([A, A], "xy", [0], [1], "0", [(BOTH_HALVES, "0", "1")]),  # the sound one stays
+        ([A, None, None, A], "wxyz", [0, 1], [2, 3], "", [(BOTH_HALVES, "3", "0")]),
+        ([B, A, B, A], "wxyz", [0, 1], [2, 3], "", [(BOTH_HALVES, "2", "0"), (BOTH_HALVES, "3", "1")]),
+        ([], "", [], [], "", []),
+    ],
+)
+def test_twins(
+    digests: Sequence[bytes | None],
+    groups: str,
+    weights: list[int],
+    architecture: list[int],
+    flawed: str,
+    found: list[tuple[str, str, str]],
+) -> None:
+    names = [str(index) for index in range(len(digests))]
+    halves = dict.fromkeys(weights, "weight") | dict.fromkeys(architecture, "architecture")
+    twins = find_twins(names, groups, digests, halves, flawed=flawed)
+    assert [(twin.kind, twin.sample, twin.says.split()[2]) for twin in twins] == found
+
+
+def test_what_both_splits_show() -> None:
+    shared = find_shared({A: "train/0"}, ["test/0", "test/1", "test/2"], [B, A, None])
+    assert [(problem.kind, problem.sample) for problem in shared] == [(BOTH_SPLITS, "test/1")]
+    assert "train/0" in shared[0].says

@@ -1,0 +1,376 @@
+"""What a search does when something comes in between: signals, full disks, damaged files, other processes."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from torch import Tensor
+from torch.utils import _pytree
+
+from autodisp.checkpoints import Checkpoints
+from autodisp.cli.run_folder import locked
+from autodisp.cli.search import resume, search
+from autodisp.datasets import shapes3d
+from autodisp.errors import InputError, RunFault
+from autodisp.search.loop import Search
+from autodisp.tracking import read_json_lines
+
+SMALL = (
+    "experiment=smoke", "network=disparity_tiny", "dataset.length=6", "dataset.height=32", "dataset.width=48",
+    "dataset.max_disparity=16", "dataset.crop=null", "curvature.tolerance=0.3", "optimizer.alphas.order=first",
+    "optimizer.alphas.first_order_epochs=0", "search.steps_per_epoch=2",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
+        yield
+
+
+def run(folder: Path, *overrides: str) -> Path:
+    made = search(compose("search", overrides=[f"run.folder={folder}", *SMALL, *overrides]))
+    assert made is not None
+    return made
+
+
+def go_on(folder: Path, *overrides: str) -> Path:
+    said = [f"resume={folder}", *overrides]
+    torch.manual_seed(4321)  # a resumed search depends on nothing that it finds
+    return resume(compose("search", overrides=["run.folder=unused", *said]), said)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that nothing came in between of; the tests leave it as it is."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
+        return run(tmp_path_factory.mktemp("whole") / "run")
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    records = read_json_lines(folder / "metrics.jsonl")
+    return [{key: value for key, value in record.items() if not key.startswith("seconds")} for record in records]
+
+
+def assert_same_end(first: Path, second: Path) -> None:
+    assert untimed(first) == untimed(second)
+    assert (first / "genotype.json").read_bytes() == (second / "genotype.json").read_bytes()
+    states = [Checkpoints(folder / "checkpoints").newest(pytest.fail) for folder in (first, second)]
+    (leaves, form), (others, other_form) = (_pytree.tree_flatten(state) for state in states)
+    assert form == other_form
+    for one, other in zip(leaves, others, strict=True):
+        assert torch.equal(one, other) if isinstance(one, Tensor) else one == other
+
+
+@contextmanager
+def before_step(number: int, act: Callable[[], None]) -> Iterator[None]:
+    """Does something before that step of the run, once."""
+    original = Search._step
+
+    def step(self: Search, epoch: int) -> None:
+        if self.progress.steps == number:
+            act()
+        original(self, epoch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Search, "_step", step)
+        yield
+
+
+def states(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+# --- signals ---
+
+
+@pytest.mark.parametrize(
+    ("number", "step", "left"),
+    [
+        (signal.SIGINT, 0, ["epoch_0000_at_000001.pt"]),
+        (signal.SIGTERM, 2, ["epoch_0000.pt", "epoch_0001_at_000001.pt"]),
+        (signal.SIGUSR1, 1, ["epoch_0000.pt"]),
+    ],
+)
+def test_a_signal_saves_and_stops(
+    tmp_path: Path, whole: Path, number: int, step: int, left: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In the middle of an epoch, and at its last step, when the epoch is brought to its end."""
+    folder = tmp_path / "run"
+    with before_step(step, lambda: signal.raise_signal(number)), pytest.raises(SystemExit) as stopped:
+        run(folder)
+    assert stopped.value.code == 128 + number
+    said = capfd.readouterr().err
+    assert "stops after this step and saves its state" in said
+    assert f"stopped; go on with: {os.path.basename(sys.argv[0])} resume={folder}" in said
+    assert states(folder) == left
+    handler = signal.getsignal(number)
+    assert handler in (signal.SIG_DFL, signal.default_int_handler)
+    go_on(folder)
+    assert_same_end(whole, folder)
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    script = (
+        "import signal, time\nfrom autodisp.cli.signals import StopSignals\n"
+        "with StopSignals() as stop:\n"
+        "    signal.raise_signal(signal.SIGTERM)\n    assert stop() and stop.exit_code == 143\n"
+        "    signal.raise_signal(signal.SIGINT)\n    time.sleep(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 128 + signal.SIGINT
+    assert done.stderr.count("once more to stop at once") == 1
+
+
+# --- going on ---
+
+
+def test_a_run_is_not_begun_over_another(whole: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"holds a run already.*go on with it by `.* resume=.*`, or take another folder"
+    ):
+        run(whole)
+
+
+def test_a_finished_search_is_left_as_it_is(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(whole, tmp_path / "run")
+    names = ("metrics.jsonl", "genotype.json", "config.yaml", "checkpoints/epoch_0001.pt")
+    before = {name: (folder / name).read_bytes() for name in names}
+    go_on(folder)
+    assert {name: (folder / name).read_bytes() for name in names} == before
+    assert "resumed at epoch 2, step 0" in capsys.readouterr().out
+
+
+def test_a_damaged_newest_state_costs_an_epoch(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(whole, tmp_path / "run")
+    newest = folder / "checkpoints" / "epoch_0001.pt"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    go_on(folder)
+    said = capsys.readouterr().out
+    assert f"{newest}: cannot be read as a checkpoint" in said
+    assert "resumed at epoch 1, step 0" in said
+    assert_same_end(whole, folder)
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (["search.epochs=9"], "search.epochs=9 (the run has 2): the learning rate falls over all epochs"),
+        (["seed=1", "network.channels=3"], "network.channels=3 (the run has 2); seed=1 (the run has 0)"),
+        (["experiment=smoke"], "dataset.length="),
+        (["regularization=ada"], "regularization.name=ada (the run has es)"),
+        (["run.folder=elsewhere"], "run.folder=elsewhere"),
+        (["plan=true"], "plan=True (the run has False)"),
+    ],
+)
+def test_a_resumed_search_keeps_its_config(whole: Path, said: list[str], says: str) -> None:
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    words = [f"resume={whole}", *said]
+    elsewhere = [] if "run.folder=elsewhere" in said else ["run.folder=unused"]
+    with pytest.raises(InputError) as caught:
+        resume(compose("search", overrides=[*elsewhere, *words]), words)
+    assert says in str(caught.value)
+    assert "A run keeps its config" in str(caught.value)
+    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+
+
+def test_the_same_command_line_may_be_said_again(tmp_path: Path, whole: Path) -> None:
+    folder = shutil.copytree(whole, tmp_path / "run")
+    assert go_on(folder, *SMALL, "run.workers=1") == folder
+    assert_same_end(whole, folder)
+
+
+def test_epochs_are_added_where_they_change_nothing_before(tmp_path: Path) -> None:
+    constant = ("optimizer.weights.min_learning_rate=0.005", "regularization=none")
+    longer = run(tmp_path / "longer" / "run", *constant, "search.epochs=3")
+    folder = run(tmp_path / "run", *constant)
+    go_on(folder, "search.epochs=3")
+    assert untimed(folder) == untimed(longer)
+    assert "epochs: 3" in (folder / "config.yaml").read_text()
+    with pytest.raises(InputError, match=r"search\.epochs=2 \(the run has 3\): can be raised, not lowered"):
+        go_on(folder, "search.epochs=2")
+
+
+# --- the disk ---
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("name", ["checkpoints/epoch_0001.tmp", "metrics.jsonl"])
+def test_a_full_disk(tmp_path: Path, whole: Path, name: str) -> None:
+    folder = tmp_path / "run"
+    kept = tmp_path / "kept"
+
+    def fill() -> None:
+        if (folder / name).exists():
+            (folder / name).rename(kept)
+        (folder / name).symlink_to("/dev/full")
+
+    with before_step(3, fill), pytest.raises(RunFault) as caught:
+        run(folder)
+    says = str(caught.value)
+    assert "cannot be written (No space left on device)" in says
+    assert f"the state before is saved: when that is mended, `{os.path.basename(sys.argv[0])} resume={folder}`" in says
+    assert "\n" not in says
+    if kept.exists():
+        (folder / name).unlink()
+        kept.rename(folder / name)
+    assert states(folder) == ["epoch_0000.pt"]
+    go_on(folder)
+    assert_same_end(whole, folder)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard's own thread
+def test_a_limit_on_the_size_of_files(tmp_path: Path, whole: Path) -> None:
+    folder = tmp_path / "run"
+    with files_up_to(20_000), pytest.raises(RunFault, match=r"epoch_0000\.pt: cannot be written \(File too large\)"):
+        run(folder)
+    assert states(folder) == []
+    go_on(folder)
+    assert_same_end(whole, folder)
+
+
+def test_what_is_for_watching_only_ends_no_run(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TensorBoard's events and the curves."""
+
+    def no_space(*arguments: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", no_space)
+    monkeypatch.setattr("autodisp.report.search_folder.draw_curves", no_space)
+    folder = tmp_path / "run"
+    with pytest.raises(RunFault, match="No space left on device"):
+        run(folder)  # the curves at the very end are what a search is for
+    said = capsys.readouterr().out
+    assert said.count("goes on without TensorBoard") == 1
+    assert said.count("curves.png: cannot be written (No space left on device); the run goes on") == 1
+    monkeypatch.undo()
+    go_on(folder)
+    assert_same_end(whole, folder)
+
+
+def test_a_run_folder_that_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with (
+        before_step(3, lambda: shutil.rmtree(folder)),
+        pytest.raises(RunFault, match=r"the run folder is gone, and with it the run$") as caught,
+    ):
+        run(folder)
+    assert str(folder) in str(caught.value)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("folder", ["/proc/nowhere/run", "/dev/null/run"])
+def test_a_folder_that_cannot_be_made(folder: str) -> None:
+    with pytest.raises(InputError, match=r"run\.folder=.*: cannot be used \(.*\); take another one"):
+        run(Path(folder))
+
+
+def test_one_process_a_folder(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom autodisp.cli.run_folder import locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('in', flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"in\n"
+        with pytest.raises(InputError, match=rf"process {other.pid} on \S+ is at work there"), locked(tmp_path):
+            pass
+        other.kill()
+        other.wait()
+    with locked(tmp_path):
+        assert str(os.getpid()) in (tmp_path / ".lock").read_text()
+
+
+# --- data and numbers ---
+
+
+def test_an_image_that_becomes_unreadable(tmp_path: Path) -> None:
+    root = tmp_path / "frames"
+    shapes3d.write(shapes3d.Shapes3D(length=6, seed=0, height=32, width=48, max_disparity=16), root, train=5)
+    data = ("dataset=flyingthings3d", f"dataset.root={root}", "dataset.crop=[32,32]", "dataset.max_disparity=16")
+    few = [*SMALL[:1], *SMALL[7:], *data, "network=disparity_tiny", "run.workers=1", "search.steps_per_epoch=6"]
+
+    def search_it(folder: Path) -> None:
+        search(compose("search", overrides=[f"run.folder={folder}", *few]))
+
+    search_it(tmp_path / "whole" / "run")
+    images = sorted(root.rglob("*.png"))
+    whole_files = {path: path.read_bytes() for path in images}
+
+    def damage() -> None:
+        for path in images:
+            path.write_bytes(path.read_bytes()[:50])
+
+    folder = tmp_path / "run"
+    with before_step(1, damage), pytest.raises(InputError, match=r"\.png: .*the state before is saved"):
+        search_it(folder)
+    assert states(folder)[-1].startswith("epoch_000")
+    for path, content in whole_files.items():
+        path.write_bytes(content)
+    go_on(folder)
+    assert_same_end(tmp_path / "whole" / "run", folder)
+
+
+def test_a_number_that_is_not_finite(tmp_path: Path, whole: Path) -> None:
+    folder = tmp_path / "run"
+    original = Search.weight_step
+
+    def spoilt(search: Search, batch: Any) -> Any:
+        if search.progress.steps == 3:
+            batch = batch._replace(left=batch.left * float("nan"))
+        return original(search, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Search, "weight_step", spoilt)
+        with pytest.raises(InputError) as caught:
+            run(folder)
+    assert "epoch 1, step 1 (batch 3 of the weight half, 4 of the architecture half): the training loss" in str(
+        caught.value
+    )
+    assert "lower optimizer.weights.learning_rate" in str(caught.value)
+    assert states(folder) == ["epoch_0000.pt", "epoch_0001_at_000001.pt"]
+    go_on(folder)
+    assert_same_end(whole, folder)
+
+
+def test_out_of_memory_says_what_decides_it(tmp_path: Path) -> None:
+    def take_too_much() -> None:
+        torch.empty(1 << 55)
+
+    with before_step(1, take_too_much), pytest.raises(RunFault) as caught:
+        run(tmp_path / "run")
+    says = str(caught.value)
+    for words in ("out of memory", "search.batch_size=2", "network.channels=2", "plan=true", "begins it again"):
+        assert words in says
+    assert "\n" not in says
+
+
+def test_the_record_says_what_a_search_began_with(whole: Path) -> None:
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [line.get("event") for line in lines] == ["start", None, None]
+    assert {"constant", "valid/epe"} <= set(lines[0])

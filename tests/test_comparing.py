@@ -1,0 +1,131 @@
+"""Finding runs and lining them up."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autodisp.errors import InputError
+from autodisp.report.comparing import common_folder, find_runs, numeric_settings, rank_correlation, varying_keys
+from tests.made_runs import config_of, record_of, write_run, write_search, write_training
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Two searches and a training, two levels deep, beside folders that are none."""
+    root = tmp_path / "runs"
+    write_search(root / "a", optimizer={"weights": {"weight_decay": 1e-4}})
+    write_search(root / "deep" / "b", optimizer={"weights": {"weight_decay": 1e-2}}, policy="es")
+    write_training(root / "deep" / "c", genotype=str(root / "a" / "genotype.json"))
+    (root / "a" / "checkpoints").mkdir()
+    (root / "an evaluation").mkdir()
+    (root / "an evaluation" / "evaluation.json").write_text("{}")
+    (root / "empty").mkdir()
+    return root
+
+
+@pytest.mark.parametrize("pattern", ["{}", "{}/**", "{}/**/"])
+def test_all_below_a_folder(runs: Path, pattern: str) -> None:
+    found = find_runs([pattern.format(runs)], skip=runs / "report")
+    assert [entry.run.name for entry in found.entries] == ["a", "b", "c"]
+    assert [entry.number for entry in found.entries] == [1, 2, 3]
+    assert found.passed_over == 2
+
+
+def test_patterns_add_up_and_name_a_run_once(runs: Path) -> None:
+    found = find_runs([f"{runs}/a", f"{runs}/*", f"{runs}/../runs/a"])
+    assert [entry.run.name for entry in found.entries] == ["a"]
+
+
+def test_a_reports_own_folder_is_not_looked_into(runs: Path) -> None:
+    write_search(runs / "report" / "stray")
+    assert len(find_runs([f"{runs}/**"], skip=runs / "report").entries) == 3
+
+
+def test_a_damaged_run_is_passed_over_with_a_note(runs: Path) -> None:
+    (runs / "a" / "metrics.jsonl").write_text("nonsense\n{}\n")
+    found = find_runs([str(runs)])
+    assert [entry.run.name for entry in found.entries] == ["b", "c"]
+    assert any("line 1" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [("{}/gone", "no such folder"), ("{}/gone*", "no run"), ("{}/empty", "no run"), ("{}/[", "no run")],
+)
+def test_nothing_found_is_one_line(runs: Path, pattern: str, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        find_runs([pattern.format(runs)])
+    assert "\n" not in str(caught.value)
+
+
+def test_links_that_go_in_circles_end(runs: Path) -> None:
+    (runs / "a" / "loop").symlink_to(runs)
+    found = find_runs([f"{runs}/*"])
+    assert [entry.run.name for entry in found.entries] == ["a"]
+
+
+def test_a_search_and_the_training_of_its_cells(runs: Path) -> None:
+    first, second, training = find_runs([str(runs)]).entries
+    assert first.trainings == [training]
+    assert (first.trained, second.trained) == (42.0, None)
+    assert (first.eigenvalue, first.figure, first.discretised, first.drop) == (pytest.approx(0.35), 33.0, 23.0, 10.0)
+    assert (first.policy, second.policy, training.policy) == ("none", "es", "")
+    assert (first.group, training.group) == (("search", "accuracy"), ("training", "accuracy"))
+
+
+def test_the_eigenvalue_is_the_newest_up_to_the_chosen_epoch(tmp_path: Path) -> None:
+    records = [record_of(0, eigenvalue=1.0), record_of(1, eigenvalue=2.0), record_of(2, eigenvalue=None)]
+    records += [{"event": "early_stop", "decided_epoch": 3, "returned_epoch": 2}]
+    run = write_run(tmp_path / "run", [*records[:3], record_of(3, eigenvalue=9.0), records[3]], config=config_of())
+    assert find_runs([str(run)]).entries[0].eigenvalue == 2.0
+
+
+def test_settings_that_differ(runs: Path) -> None:
+    entries = find_runs([str(runs)]).entries
+    assert varying_keys(entries[:2]) == ["optimizer.weights.weight_decay"]
+    assert varying_keys(entries[:1]) == []
+    assert varying_keys([]) == []
+
+
+def test_the_seed_and_the_run_are_not_compared(tmp_path: Path) -> None:
+    for number in range(2):
+        write_search(tmp_path / str(number), seed=number, run={"threads": number})
+    assert varying_keys(find_runs([str(tmp_path)]).entries) == []
+
+
+def test_numbers_of_a_config() -> None:
+    config = {"a": {"b": 1, "c": {"d": 2.5}}, "e": True, "f": "3", "g": [1], "h": float("nan"), 1: 2, "i": 10**400}
+    assert numeric_settings(config) == {"a.b": 1.0, "a.c.d": 2.5, "1": 2.0}
+
+
+def test_rank_correlation_against_ranks_counted_by_hand() -> None:
+    draw = np.random.default_rng(0)
+    x, y = draw.integers(0, 6, 15).astype(float), draw.integers(0, 6, 15).astype(float)
+
+    def ranks(values: np.ndarray) -> np.ndarray:
+        return np.array([np.sum(values < value) + (np.sum(values == value) + 1) / 2 for value in values])
+
+    expected = np.corrcoef(ranks(x), ranks(y))[0, 1]
+    assert rank_correlation(list(zip(x, y, strict=True))) == pytest.approx(expected)
+    assert rank_correlation([(1, 10), (2, 100), (5, 1000)]) == 1.0
+
+
+@pytest.mark.parametrize("pairs", [[], [(1, 2), (2, 3)], [(1, 2), (1, 3), (1, 4)], [(1, 2), (2, 2), (3, 2)]])
+def test_where_it_is_not_defined(pairs: list[tuple[float, float]]) -> None:
+    assert rank_correlation(pairs) is None
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["runs/**"], "runs"),
+        (["runs/a*/b"], "runs"),
+        (["runs"], "runs"),
+        (["*"], "."),
+        (["runs/a/*", "runs/b/*"], "runs"),
+        (["/x/y/*", "/x/z"], "/x"),
+    ],
+)
+def test_where_a_comparison_belongs(patterns: list[str], expected: str) -> None:
+    assert common_folder(patterns).absolute() == Path(expected).absolute()

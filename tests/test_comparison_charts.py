@@ -1,0 +1,102 @@
+"""The charts of a comparison: which lines and points, in which look."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autodisp.report.charts import Chart
+from autodisp.report.comparing import Entry, find_runs
+from autodisp.report.comparison_charts import charts_of_group, style_of
+from tests.made_runs import config_of, record_of, write_run, write_training
+
+DECAY = "optimizer.weights.weight_decay"
+
+
+def searches(root: Path, runs: list[dict[str, Any]]) -> list[Entry]:
+    """One search an entry: decay, policy, result and eigenvalue."""
+    for number, run in enumerate(runs):
+        config = config_of(
+            policy=run.get("policy", "none"), optimizer={"weights": {"weight_decay": run.get("decay", 1)}}
+        )
+        records = [
+            record_of(i, **{"eigenvalue": 0.1, "valid_discrete/accuracy": 1.0} | run.get("values", {})) for i in (0, 1)
+        ]
+        write_run(root / f"{number:02}", records, config=config)
+    return find_runs([str(root)]).entries
+
+
+def charts(entries: list[Entry], key: str | None = None) -> dict[str, Chart]:
+    return {chart.name.split("_", 2)[2]: chart for chart in charts_of_group(entries, key)}
+
+
+def test_results_over_a_setting(tmp_path: Path) -> None:
+    results = [(1e-4, "none", 30.0), (1e-4, "none", 40.0), (1e-2, "none", 20.0), (1e-4, "es", 50.0), (1e-2, "es", 60.0)]
+    runs = [{"decay": d, "policy": p, "values": {"valid_discrete/accuracy": y}} for d, p, y in results]
+    axes = charts(searches(tmp_path, runs), DECAY)["discretised_over_setting"].figure.axes[0]
+    lines = {str(line.get_label()): line for line in axes.lines if not str(line.get_label()).startswith("_")}
+    assert lines["none"].get_xydata().tolist() == [[1e-4, 35.0], [1e-2, 20.0]]  # type: ignore[union-attr]
+    assert lines["es"].get_xydata().tolist() == [[1e-4, 50.0], [1e-2, 60.0]]  # type: ignore[union-attr]
+    assert lines["none"].get_linestyle() == "-"
+    assert lines["es"].get_linestyle() == "--"
+    points = [point for line in axes.lines if line not in lines.values() for point in line.get_xydata().tolist()]  # type: ignore[union-attr]
+    assert sorted(points) == sorted([d, y] for d, _, y in results)
+    assert (axes.get_xlabel(), axes.get_xscale()) == (DECAY, "log")
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [([0, 1, 2], "linear"), ([1e-4, 1e-2], "log"), ([0, 1e-4, 1e-2], "symlog"), ([-1, 100], "linear")],
+)
+def test_the_scale_of_a_setting(tmp_path: Path, values: list[float], scale: str) -> None:
+    entries = searches(tmp_path, [{"decay": value} for value in values])
+    assert charts(entries, DECAY)["discretised_over_setting"].figure.axes[0].get_xscale() == scale
+
+
+def test_one_value_of_a_setting_is_no_chart(tmp_path: Path) -> None:
+    assert "discretised_over_setting" not in charts(searches(tmp_path, [{}, {}]), DECAY)
+
+
+def test_a_point_a_run_over_the_curvature(tmp_path: Path) -> None:
+    values = [(0.1, 1.0), (0.2, 4.0), (0.3, 2.0), (0.4, 8.0)]
+    entries = searches(tmp_path, [{"values": {"eigenvalue": x, "discretisation_drop": y}} for x, y in values])
+    chart = charts(entries)["drop_over_eigenvalue"]
+    assert [line.get_xydata()[0].tolist() for line in chart.figure.axes[0].lines] == [list(pair) for pair in values]  # type: ignore[index]
+    # ranks 1 2 3 4 against 1 3 2 4: 1 - 6 * 2 / (4 * 15)
+    assert chart.note == "Spearman's rank correlation +0.80, over 4 runs."
+    assert "not defined" in charts(entries)["discretised_over_eigenvalue"].note
+
+
+def test_runs_without_a_number_are_left_out(tmp_path: Path) -> None:
+    odd = [{"values": {"eigenvalue": value}} for value in (float("nan"), None, 1e300)]
+    drawn = charts(searches(tmp_path, [*odd, {}, {}]))
+    assert len(drawn["drop_over_eigenvalue"].figure.axes[0].lines) == 2
+
+
+def test_curves_lie_over_each_other_without_what_was_undone(tmp_path: Path) -> None:
+    write_run(
+        tmp_path / "0",
+        [record_of(0), record_of(1, eigenvalue=9.0), record_of(1, restart=1)],
+        config=config_of(policy="ada"),
+    )
+    write_run(tmp_path / "1", [record_of(0)], config=config_of())
+    lines = charts(find_runs([str(tmp_path)]).entries)["eigenvalue"].figure.axes[0].lines
+    assert lines[0].get_xydata().tolist() == [[0.0, 0.2], [1.0, 0.25]]  # type: ignore[union-attr]
+    assert len(lines) == 2
+    assert style_of("ada") != style_of("es") != style_of("none") == style_of("anything")
+
+
+def test_trainings(tmp_path: Path) -> None:
+    for number, decay in enumerate((1e-4, 1e-3)):
+        write_training(tmp_path / str(number), optimizer={"weight_decay": decay})
+    drawn = charts(find_runs([str(tmp_path)]).entries, "optimizer.weight_decay")
+    assert list(drawn) == ["figure", "figure_over_setting"]
+    assert drawn["figure"].figure.axes[0].lines[0].get_xydata()[0].tolist() == [100.0, 40.0]  # type: ignore[index]
+
+
+def test_a_key_with_mathematics_in_it_is_a_word(tmp_path: Path) -> None:
+    for number in range(2):
+        config = config_of() | {"$x_{": number, "space": {"name": f"$s_{{{number}"}}
+        write_run(tmp_path / str(number), [record_of(0)], config=config)
+    for chart in charts_of_group(find_runs([str(tmp_path)]).entries, "$x_{"):
+        chart.figure.draw_without_rendering()

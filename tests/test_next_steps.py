@@ -1,0 +1,56 @@
+"""The commands that a report offers: what the programs take."""
+
+import shlex
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from autodisp.report.next_steps import next_commands
+from autodisp.report.reading import read_run
+from tests.made_runs import config_of, record_of, write_run, write_search, write_training
+
+
+def commands(folder: Path) -> list[list[str]]:
+    """Each as a shell takes it apart, its words such as Hydra can read."""
+    found = [shlex.split(command) for _, command in next_commands(read_run(folder))]
+    for words in found:
+        OverridesParser.create().parse_overrides(words[1:])
+    return found
+
+
+def test_after_a_search(tmp_path: Path) -> None:
+    folder = write_search(tmp_path / "a run", dataset={"name": "cifar10", "root": "/my data"})
+    assert commands(folder) == [
+        [
+            "autodisp-train", "task=classification", "dataset=cifar10", "dataset.root=/my data",
+            f"genotype={folder}/genotype.json",
+        ],
+        ["autodisp-export", f"run={folder}"],
+    ]  # fmt: skip
+
+
+def test_of_a_disparity_search_in_a_space_of_ones_own(tmp_path: Path) -> None:
+    space = {"name": "mine", "file": "/spaces/mine.json"}
+    folder = write_search(tmp_path / "run", task="disparity", space="autodispnet")
+    write_run(folder, [record_of(0)], config=config_of(task="disparity") | {"space": space})
+    assert commands(folder)[0][1:3] == ["dataset=shapes3d", "space_file=/spaces/mine.json"]
+
+
+def test_a_search_on_the_way_can_be_exported(tmp_path: Path) -> None:
+    folder = write_search(tmp_path / "run", finished=False)
+    assert commands(folder) == [["autodisp-export", f"run={folder}"]]
+
+
+def test_nothing_before_the_first_epoch(tmp_path: Path) -> None:
+    assert commands(write_search(tmp_path / "run", epochs=0, finished=False)) == []
+
+
+def test_after_a_training(tmp_path: Path) -> None:
+    folder = write_training(tmp_path / "run")
+    assert commands(folder) == []
+    best = folder / "best.safetensors"
+    best.write_bytes(b"")
+    assert commands(folder) == [
+        ["autodisp-evaluate", f"checkpoint={best}", "dataset=cifar10", "dataset.root=/data"],
+        ["autodisp-export", f"checkpoint={best}"],
+    ]

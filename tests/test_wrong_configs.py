@@ -1,0 +1,695 @@
+"""Wrong settings of every program, each with the line it gets: the value, the constraint, the remedy; nothing is made.
+
+A command line stands at the margin, the line that it gets below it; [...] is whatever comes between. Programs as they
+are called, in a process of their own, are the matter of test_program and the test_cli modules.
+"""
+
+import functools
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from autodisp.config import evaluate, export, predict, search, train
+from autodisp.config.checks import nearest, nearest_setting, printable, shown
+from autodisp.config.parsing import dotted
+from autodisp.errors import InputError
+from autodisp.prediction.outputs import OUTPUTS
+
+SEARCH = r"""
+search.epochs=0
+    search.epochs=0: must be at least 1; 50 is usual
+search.epochs=many
+    search.epochs=many: must be a whole number, such as 10
+search.epochs=1.5
+    search.epochs=1.5: must be a whole number, such as 10
+search.epochs=null
+    search.epochs=null: must be a whole number, such as 10
+search.epochs=[]
+    search.epochs=[]: must be a whole number, such as 10
+search.epochs={a:1}
+    search.epochs={'a': 1}: must be a whole number, such as 10, not a section with keys
+search.epochs=true
+    search.epochs=true: must be a whole number, such as 10
+search.epochs=10000000
+    search.epochs=10000000: must be at most 1000000; 50 is usual
+search.batch_size=-1
+    search.batch_size=-1: must be at least 1; 64 is usual
+search.batch_size=201
+    search.batch_size=201: the smaller half of the training split has 200 [...] size up to that, or more data
+search.steps_per_epoch=0
+    search.steps_per_epoch=0: must be at least 1, or null for all
+search.steps_per_epoch=100000000000
+    search.steps_per_epoch=100000000000: must be at most 2147483647, or null for all
+search.validation_batches=-1
+    search.validation_batches=-1: must be at least 1, or null for all
+search.warmup_epochs=20
+    search.warmup_epochs=20: must be below search.epochs=20, or no alpha ever moves
+search.drop_path=1
+    search.drop_path=1.0: must be at least 0 and below 1; 0 is none
+search.drop_path=nan
+    search.drop_path=nan: must be at least 0 and below 1; 0 is none
+search.precision=float8
+    search.precision=float8: must be one of float32, bfloat16, float16; did you mean 'float32'?
+search.precision=
+    search.precision='': must be one of float32, bfloat16, float16
+search=3
+    search=3: must be a section with keys, such as search.KEY=VALUE; see --help
+optimizer.weights=null
+    optimizer.weights=null: must be a section with keys, such as optimizer.weights.KEY=VALUE
+seed=-1
+    seed=-1: must be at least 0 and below 2^32; 0 is usual
+seed=4294967296
+    seed=4294967296: must be at least 0 and below 2^32; 0 is usual
+"seed='zwölf'"
+    seed=zwölf: must be a whole number, such as 10
+plan=maybe
+    plan=maybe: must be true or false
+plan=2
+    plan=2: must be true or false
+optimizer.weights.learning_rate=nan
+    optimizer.weights.learning_rate=nan: must be at least 0 and finite; 0.025 is usual
+optimizer.weights.learning_rate=-0.1
+    optimizer.weights.learning_rate=-0.1: must be at least 0; 0.025 is usual
+optimizer.weights.learning_rate=1e400
+    optimizer.weights.learning_rate=inf: must be at least 0 and finite; 0.025 is usual
+optimizer.weights.min_learning_rate=1
+    optimizer.weights.min_learning_rate=1.0: must be at most learning_rate=0.008, where the schedule begins
+optimizer.weights.momentum=1
+    optimizer.weights.momentum=1.0: must be at least 0 and below 1; 0.9 is usual
+optimizer.weights.clip=0
+    optimizer.weights.clip=0.0: must be above 0 (inf for no clipping)
+optimizer.weights.name=adma
+    optimizer.weights.name=adma: must be one of sgd, adamw; did you mean 'adamw'?
+optimizer.alphas.betas=[0.5]
+    optimizer.alphas.betas=[0.5]: must be two numbers, each at least 0 and below 1, such as [0.5,0.999]
+optimizer.alphas.betas=[0.5,1]
+    optimizer.alphas.betas=[0.5, 1.0]: must be two numbers, each at least 0 and below 1, such as [0.5,0.999]
+optimizer.alphas.betas=[0.5,x]
+    optimizer.alphas.betas=[0.5, x]: must be a list of numbers, such as [0.5,2]
+optimizer.alphas.betas=0.5
+    optimizer.alphas.betas=0.5: must be a list of numbers, such as [0.5,2]
+optimizer.alphas.order=exact
+    optimizer.alphas.order=exact unrolls a step of SGD, but [...] take order=first or weights.name=sgd
+optimizer.alphas.first_order_epochs=21
+    optimizer.alphas.first_order_epochs=21: must be at most 20, the epochs after the warm-up; 0 is usual
+curvature.every=0
+    curvature.every=0: must be at least 1; 2 is usual
+curvature.tolerance=1
+    curvature.tolerance=1.0: must be between 0 and 1; 0.001 is usual
+curvature.method=lancosz
+    curvature.method=lancosz: must be one of lanczos, hessian; did you mean 'lanczos'?
+curvature.weight_decay=yess
+    curvature.weight_decay=yess: must be true or false
+regularization=es regularization.window=4
+    regularization.window=4: must be odd, since an average belongs to its middle epoch; 3 or 5 are usual
+regularization=es regularization.window=0
+    regularization.window=0: must be at least 1; 5 is usual
+regularization=es regularization.delta=0
+    regularization.delta=0: must be at least 1, or null for the rule's own
+regularization=es regularization.factor=inf
+    regularization.factor=inf: must be a growth above 1, or null for the rule's own
+regularization=ada regularization.raise_by=1
+    regularization.raise_by=1.0: must be a growth above 1; 10 is usual
+regularization=ada regularization.cap=nan
+    regularization.cap=nan: must be a weight decay above 0; 0.03 is usual
+regularization=ada regularization.cap=0.0001
+    regularization.cap=0.0001: must be above optimizer.weights.weight_decay=0.0003, or it is never raised
+regularization=ada optimizer.weights.weight_decay=0
+    regularization=ada multiplies optimizer.weights.weight_decay, which [...] from 3e-4, or use regularization=es
+augmentation.scale=5
+    augmentation.scale=5.0: must be at most 4; 0 is none, 1 the default, 2 strong
+augmentation.scale=inf
+    augmentation.scale=inf: must be at least 0 and finite; 1.0 is usual
+dataset.length=0
+    dataset.length=0: must be at least 1; 400 is usual
+dataset.height=8
+    dataset.height=8: must be at least 16; 192 is usual
+dataset.width=100000
+    dataset.width=100000: must be at most 8192; 384 is usual
+dataset.max_disparity=384
+    dataset.max_disparity=384: must be below dataset.width=384
+dataset.max_disparity=0
+    dataset.max_disparity=0: must be at least 4; 96 is usual
+dataset.crop=[64]
+    dataset.crop=[64]: must be [height, width], each at least 32, or null
+dataset.crop=[16,64]
+    dataset.crop=[16, 64]: must be [height, width], each at least 32, or null
+dataset.crop=[200,100]
+    dataset.crop=[200, 100]: must be no larger than the pictures, 192x384
+dataset.crop=[64.5,64]
+    dataset.crop=[64.5, 64]: must be a list of whole numbers, such as [1,2], or null
+dataset.crop=5
+    dataset.crop=5: must be a list of whole numbers, such as [1,2], or null
+dataset.limit=3
+    dataset.limit=3: must be at least 4, or null for all
+dataset.cache=often
+    dataset.cache=often: must be true or false
+dataset=flyingthings3d dataset.subsets=[]
+    dataset.subsets=[]: must be a list of A, B, C, each at most once
+dataset=flyingthings3d dataset.subsets=[A,A]
+    dataset.subsets=[A, A]: must be a list of A, B, C, each at most once
+dataset=flyingthings3d dataset.subsets=[D]
+    dataset.subsets=D: must be one of A, B, C
+dataset=flyingthings3d dataset.layout=ful
+    dataset.layout=ful: must be one of auto, full, subset; did you mean 'full'?
+dataset=flyingthings3d "dataset.excluded=''"
+    dataset.excluded='': must be a path to the official list of frames to leave out, or null
+dataset=flyingthings3d
+    dataset.root is not set: it must be the folder that holds [...] task=disparity dataset=shapes3d needs no data
+dataset=sintel dataset.root=nowhere
+    dataset.root=nowhere: there is no such folder; looked for [...] task=disparity dataset=shapes3d needs no data
+dataset=sintel dataset.root=file
+    dataset.root=file: there is no such folder; looked for [...] it; task=disparity dataset=shapes3d needs no data
+dataset=sintel dataset.render_pass=cleanpass
+    dataset.render_pass=cleanpass: must be one of clean, final; did you mean 'clean'?
+dataset=middlebury2006 dataset.size=quarter
+    dataset.size=quarter: must be one of full, half, third
+task=classification dataset.flip=perhaps
+    dataset.flip=perhaps: must be true or false
+task=classification dataset=sintel
+    dataset=sintel does not fit task=classification: take dataset=cifar10 or dataset=cifar100 or dataset=svhn
+dataset=svhn
+    dataset=svhn does not fit task=disparity: take dataset=shapes3d or [...] or dataset=middlebury2006
+space=s2
+    space=s2 does not fit task=disparity: take space=autodispnet
+task=classification space=autodispnet
+    space=autodispnet does not fit task=classification: take space=s1 or [...] or space=darts or space=tiny81
+network=classification
+    network=classification does not fit task=disparity: take network=disparity
+space.file=nowhere.json
+    space.file=nowhere.json: cannot be read as the JSON of a search space [...] SearchSpace.to_json shows the form
+space.file=folder
+    space.file=folder: cannot be read as the JSON of a search space [...] SearchSpace.to_json shows the form
+space.file=
+    space.file='': must be a path to the JSON of a search space, or null for a named one
+space.name=s9
+    space.name=s9: must be one of s1, s2, s3, s4, darts, tiny81, autodispnet; did you mean 's4'?
+network.channels=0
+    network.channels=0: must be at least 1; 24 is usual
+network.channels=100000
+    network.channels=100000: must be at most 1024; 24 is usual
+network.stem_scale=0.1
+    network.stem_scale=0.1: must be at least 1 / channels; 2 is usual
+network.encoder_cells=3
+    network.encoder_cells=3: must be even, as cells come in pairs; 6 is usual
+network.encoder_cells=12 network.decoder_cells=1
+    network.encoder_cells=12: with a stride of 512 one pixel is left of [...] or crops, or fewer encoder cells
+network.decoder_cells=5
+    network.decoder_cells=5: must be at most 2, the last of which is at 1/4
+network.head=matchin
+    network.head=matchin: must be one of regression, matching; did you mean 'matching'?
+network.head=regression network.aggregation=8
+    network.aggregation=8: must be 0 for network.head=regression, which has no volume
+network.frozen_stages=1
+    network.frozen_stages=1: must be below network.stages=1: the last one is always trained; 0 freezes none
+network.to_full_resolution=true
+    network.to_full_resolution=true: must be false for a network without refinement stages (network.stages=1)
+network.stages=2 network.to_full_resolution=true
+    network.to_full_resolution=true: must be false for [...] which do not reach 1/4; take 2 of them
+task.volume_weight=-1
+    task.volume_weight=-1.0: must be at least 0, or null
+network.head=regression task.volume_weight=1
+    task.volume_weight=1.0: weighs the volume of network.head=matching, [...] it null, or take the other head
+task=classification network.layers=2
+    network.layers=2: must be at least 3; 8 is usual
+run.device=cdua
+    run.device=cdua: must be one of auto, cpu, cuda; did you mean 'cuda'?
+run.workers=-1
+    run.workers=-1: must be at least 0; 1 is usual
+run.workers=1000
+    run.workers=1000: must be at most 256; 1 is usual
+run.threads=0
+    run.threads=0: must be at least 1 and at most 1024, or null for all cores
+run.folder=
+    run.folder='': must be a path to a folder that the run makes, such as runs/first
+"run.folder='aNULb'"
+    run.folder=a\x00b: must be free of control characters, a path to a folder that the run makes, such as runs/first
+run.folder=LONG
+    run.folder=SHOWN...: must be of names of at most 255 bytes, a path to [...] the run makes, such as runs/first
+run.folder=folder
+    run.folder=folder: is not empty, and a run overwrites nothing; take another folder
+run.folder=file/run
+    run.folder=file/run: cannot be used (Not a directory); take another one
+run.folder=true
+    run.folder=true: must be text, in quotes where it looks like something else
+dataset.name=sintel
+    dataset.name=sintel: the other settings are those of another dataset; write dataset=sintel, which brings its own
+search.epochs=3 search.epochs=0
+    search.epochs=0: must be at least 1; 50 is usual
+search.epochs=${nothing}
+    search.epochs=${nothing}: Interpolation key 'nothing' not found; [...] or ${KEY} with a setting that there is
+search.epochs=${search.epochs}
+    search.epochs=${search.epochs}: Recursive interpolation detected; [...] or ${KEY} with a setting that there is
+"""
+TRAIN = r"""
+training.steps=0
+    training.steps=0: must be at least 1; 10000 is usual
+training.batch_size=401
+    training.batch_size=401: there are 400 training samples; take a batch size up to that, or more data
+training.average=1
+    training.average=1.0: must be between 0 and 1, such as 0.999, or null for none
+training.level_weights=[[1]]
+    training.level_steps=[]: must be as many as training.level_weights has lists, 1, such as [0,5000] for two
+training.level_weights=[[-1]] training.level_steps=[0]
+    training.level_weights=[[-1]]: must be lists of weights of at least [...] of each above 0, such as [[0.5,1]]
+training.level_weights=[1]
+    training.level_weights=[1]: must be a list of lists of numbers, such as [[0.5,1]]
+training.level_weights=[[1]] training.level_steps=[5]
+    training.level_steps=[5]: must be ascending from 0, such as [0,5000]
+task=classification training.level_weights=[[1]] training.level_steps=[0]
+    training.level_weights=[[1.0]]: are of a disparity network's levels, but task=classification: leave them empty
+optimizer.learning_rate=0
+    optimizer.learning_rate=0.0: must be above 0; 0.001 is usual
+optimizer.schedule=milestones
+    optimizer.milestones=[]: must be a list of steps for schedule=milestones, such as [6000,8000]
+optimizer.schedule=milestones optimizer.milestones=[-5,5]
+    optimizer.milestones=[-5, 5]: must be ascending steps above 0, such as [6000,8000]
+optimizer.milestones=[100]
+    optimizer.milestones=[100]: belong to schedule=milestones, but [...] leave them empty, or take that schedule
+optimizer.schedule=constant optimizer.min_learning_rate=0.001
+    optimizer.min_learning_rate=0.001: is where schedule=cosine ends, but schedule=constant: leave it 0
+optimizer.warmup_steps=-1
+    optimizer.warmup_steps=-1: must be at least 0; 0 is usual
+optimizer.factor=inf
+    optimizer.factor=inf: must be above 0; 0.5 is usual
+validation.every=0
+    validation.every=0: must be at least 1; 500 is usual
+validation.samples=0
+    validation.samples=0: must be at least 1, or null for all
+validation.fraction=1
+    validation.fraction=1.0: must be between 0 and 1, or null for the dataset's own test split
+seed=2147483647
+    seed=2147483647: is that of the held-out pairs of shapes3d; take another one
+genotype=null
+    genotype=null: must be a name of the zoo, a genotype.json of a search, or 'designed'
+genotype=autodispnett
+    genotype=autodispnett: no such file, and the zoo has autodispnet, [...] darts_v2; did you mean 'autodispnet'?
+genotype=nowhere/genotype.json
+    genotype=nowhere/genotype.json: no such file, and the zoo has [...] of these, or a genotype.json of a search
+genotype=darts_v2
+    genotype=darts_v2: has the cells normal, reduce, but task=disparity [...] of such a search, or the other task
+genotype=random:s9
+    genotype=random:s9: no such space; there are s1, s2, s3, s4, darts, [...] did you mean 'random:s4'?
+space_file=nowhere.json
+    space_file=nowhere.json: cannot be read as the JSON of a search space [...] SearchSpace.to_json shows the form
+parameters=0
+    parameters=0: must be at least 1 and at most 1000000000, or null for as they are
+parameters=1000000000000
+    parameters=1000000000000: must be at least 1 and at most 1000000000, or null for as they are
+parameters=5
+    parameters=5: the nearest that this network can have is 118716, at [...] ask for that, or take another network
+init=nowhere.safetensors
+    init=nowhere.safetensors: no such file; autodisp-train writes best.safetensors into its run folder
+init=shiped
+    init=shiped: no such file; autodisp-train writes best.safetensors into its run folder; did you mean 'shipped'?
+init=file
+    init=file: no readable safetensors (Error while deserializing header: [...] is it cut off, or another format?
+recipe=finetune
+    init=null: must be a model file such as best.safetensors, or shipped, since network=from_checkpoint takes it
+recipe=finetune init=shipped genotype=autodispnet
+    genotype=autodispnet: network=from_checkpoint takes the cells of init=shipped: leave genotype null
+network.stages=2 network.frozen_stages=1
+    network.frozen_stages=1: freezes stages that were trained before: [...] holds them as init=best.safetensors
+run.device=gpu
+    run.device=gpu: must be one of auto, cpu, cuda; did you mean 'cpu'?
+"""
+EVALUATE = r"""
+NOTHING
+    checkpoint=null and baseline=null: give checkpoint=best.safetensors, [...] or a checkpoint and a baseline
+checkpoint=nowhere.safetensors
+    checkpoint=nowhere.safetensors: no such file; autodisp-train writes best.safetensors into its run folder
+checkpoint=
+    checkpoint='': must be a path to a model file such as best.safetensors, or shipped
+baseline=sgmb
+    baseline=sgmb: must be one of sgbm, constant; did you mean 'sgbm'?
+baseline=sgbm ranges=[10,5]
+    ranges=[10.0, 5.0]: must be ascending disparities above 0, such as [10,40]
+baseline=sgbm ranges=[nan]
+    ranges=[nan]: must be ascending disparities above 0, such as [10,40]
+baseline=sgbm ranges=null
+    ranges=null: must be a list of numbers, such as [0.5,2]
+baseline=sgbm batch_size=0
+    batch_size=0: must be at least 1
+baseline=sgbm split=val
+    split=val: must be one of train, test
+baseline=sgbm dataset=sintel split=test dataset.root=folder
+    split=test: dataset=sintel has a truth for its training pictures only; take split=train
+baseline=sgbm dataset=cifar10
+    baseline=sgbm: is for disparity, but dataset=cifar10 is not; leave it [...] or dataset=middlebury2006
+baseline=sgbm dataset=sintel dataset.max_disparity=4096
+    dataset.max_disparity=4096: must be at most 2032 for baseline=sgbm
+baseline=sgbm device=gpu
+    device=gpu: must be one of auto, cpu, cuda; did you mean 'cpu'?
+baseline=sgbm threads=0
+    threads=0: must be at least 1 and at most 1024, or null for all cores
+baseline=sgbm "out=''"
+    out='': must be a path to a folder that the evaluation makes, such as runs/figures
+baseline=sgbm out=folder
+    out=folder: is not empty, and a run overwrites nothing; take another folder
+"""
+PREDICT = r"""
+NOTHING
+    left=null: must be a picture, a folder, or a quoted pattern such as 'left/*.png'
+left=
+    left='': must be a path to a picture, a folder, or a quoted pattern such as 'left/*.png'
+left=nowhere
+    left=nowhere: there is no such file or folder; a pattern has a *, ? or [...] and stands in quotes
+left=file
+    left=file is a file and right is not set: name the right view too, or one folder of both
+left=[a,b]
+    left=[a, b]: must be text, in quotes where it looks like something else, or null
+left=folder "out=''"
+    out='': must be a path to a folder for the predictions, such as predictions
+left=folder outputs=[]
+    outputs=[]: must be some of pfm, png16, colour, depth, ply, or null for the usual ones
+left=folder outputs=[pgm]
+    outputs=pgm: must be one of pfm, png16, colour, depth, ply; did you mean 'pfm'?
+left=folder outputs=pfm
+    outputs=pfm: must be a list of words, such as [a,b], or null
+left=folder outputs=[ply]
+    outputs=[ply]: must be without ply, or with focal and baseline
+left=folder focal=500
+    baseline=null: must be given along with focal=500.0, such as baseline=0.54
+left=folder focal=-1 baseline=1
+    focal=-1.0: must be above 0 (focal in pixels, baseline in metres)
+left=folder focal=500 baseline=1 outputs=[pfm]
+    focal=500.0: must be null for outputs=[pfm]; or add depth or ply
+left=folder doffs=nan
+    doffs=nan: must be a number of pixels; 0 is usual
+left=folder centre=[1,2]
+    centre=[1.0, 2.0]: must be null without focal and baseline
+left=folder focal=500 baseline=1 centre=[1]
+    centre=[1.0]: must be [x, y] in pixels, or null for the middle
+left=folder max_depth=5
+    max_depth=5.0: must be null without the output ply; or give focal and baseline
+left=folder focal=500 baseline=1 max_depth=nan
+    max_depth=nan: must be above 0 metres, or null for no limit
+left=folder colour_range=[5,1]
+    colour_range=[5.0, 1.0]: must be [low, high] in pixels, low below high, or null for each picture's own
+left=folder overwrite=si
+    overwrite=si: must be true or false
+left=folder device=cudaa
+    device=cudaa: must be one of auto, cpu, cuda; did you mean 'cuda'?
+left=folder
+    left=folder: no picture (.png, .jpg, .jpeg, .webp, .ppm, .pgm, .pnm, [...] name left and right by two patterns
+"""
+EXPORT = r"""
+NOTHING
+    nothing to export: give one of run= (the folder of a search), [...] (a name of the zoo or a file with cells)
+run=nowhere
+    run=nowhere: no such folder; autodisp-search makes one and names it when it starts
+run=folder
+    run=folder: holds neither genotype.json nor genotypes/epoch_*.json; [...] of a search after its first epoch
+checkpoint=nowhere.safetensors
+    checkpoint=nowhere.safetensors: no such file; autodisp-train writes best.safetensors into its run folder
+genotype=dartsv2
+    genotype=dartsv2: no such file, and the zoo has autodispnet, darts_v1, darts_v2; did you mean 'darts_v2'?
+genotype=darts_v2 run=folder
+    run=folder: excludes genotype=; give one of run, genotype
+genotype=darts_v2 format=onnx
+    format=onnx: must be null with genotype=: it is of a checkpoint's network
+checkpoint=shipped format=onyx
+    format=onyx: must be one of onnx, pt2; did you mean 'onnx'?
+checkpoint=shipped format=[]
+    format=[]: must be one or both of onnx, pt2
+checkpoint=shipped format={a:1}
+    format={'a': 1}: must be a word or a list of them, not a section with keys
+checkpoint=shipped space_file=a.json
+    space_file=a.json: must be null with checkpoint=, which holds its space
+genotype=darts_v2 space_file=folder
+    space_file=folder: cannot be read as the JSON of a search space [...] SearchSpace.to_json shows the form
+genotype=darts_v2 out=file
+    out=file: cannot be used (File exists); take another folder
+genotype=darts_v2 "out=''"
+    out='': must be a path to a folder, or null for one beside what is exported
+genotype=darts_v2 overwrite=x
+    overwrite=x: must be true or false
+"""
+COMMANDS = r"""
+search seed=zwölf
+    'seed=zwölf' cannot be read as a setting; write group=choice or [...] beyond ASCII "section.key='a value'"
+search datset=sintel
+    datset: no such setting; did you mean dataset? `autodisp-search --cfg job` shows all of them
+search dataset=SINTEL
+    dataset=SINTEL: no such choice; did you mean dataset=sintel? dataset [...] shapes3d_wide, sintel, svhn
+search dataset=flyingthing3d
+    dataset=flyingthing3d: no such choice; did you mean [...] shapes3d, shapes3d_wide, sintel, svhn
+search dataset=../../etc
+    dataset=../../etc: no such choice; dataset is one of cifar10, [...] shapes3d, shapes3d_wide, sintel, svhn
+search dataset=3
+    dataset=3: a group needs one of its choices; `autodisp-search --help` lists them
+search regularization=null
+    regularization=null: a group needs one of its choices; `autodisp-search --help` lists them
+search epochs=3
+    epochs: no such setting; did you mean search.epochs? `autodisp-search --cfg job` shows all of them
+search learning_rate=0.1
+    learning_rate: no such setting; did you mean [...] `autodisp-search --cfg job` shows all of them
+search search.epoch=3
+    search.epoch: no such setting; did you mean search.epochs? `autodisp-search --cfg job` shows all of them
+search datset.root=x
+    datset.root: no such setting; did you mean dataset.root? `autodisp-search --cfg job` shows all of them
+search +search.epoch=3
+    search.epoch: no such setting; did you mean 'epochs'? search has [...] drop_path, precision
+search +serach.epochs=3
+    serach: no such section or setting; did you mean 'search'? there are [...] run, search, seed, space, task
+search ++optimizer.weights.lerning_rate=1
+    optimizer.weights.lerning_rate: no such setting; did you mean [...] momentum, weight_decay, clip
+search ~search.epoch
+    ~search.epoch: no such setting, so there is nothing to take away; `autodisp-search --cfg job` shows all of them
+search +search.epochs=3
+    +search.epochs: is there already, and + adds a new one; write search.epochs=VALUE without the +
+search task=${nothing}
+    task=${nothing}: names no group that is chosen before; write the choice itself
+search seed=1,2
+    seed=1,2: more than one value, which is a run for each with -m in [...] and a text with commas as "seed='1,2'"
+search 'seed=range(3)'
+    seed=range(3): is a run for each value, which needs -m in front; write one value without it
+search search=[]
+    search=[]: is of another kind than the setting; `autodisp-search --cfg job` shows what search holds
+search 'search.epochs 3'
+    'search.epochs 3' cannot be read as a setting; write group=choice or [...] ASCII "section.key='a value'"
+search =3
+    '=3' cannot be read as a setting; write group=choice or [...] or letters beyond ASCII "section.key='a value'"
+search --search.epochs=3
+    --search.epochs=3: no such option; settings are written without [...] and `autodisp-search --help` lists them
+train batch_size=8
+    batch_size: no such setting; did you mean training.batch_size or [...] --cfg job` shows all of them
+train recipe=finetuned
+    recipe=finetuned: no such choice; did you mean recipe=finetune? [...] disparity_small, finetune
+train resume=nowhere
+    resume=nowhere: its config.yaml cannot be read (FileNotFoundError); name the folder of a run
+evaluate baseline=sgbm dataset.lenght=3
+    dataset.lenght: no such setting; did you mean dataset.length? `autodisp-evaluate --cfg job` shows all of them
+predict lft=folder
+    lft: no such setting; did you mean left? `autodisp-predict --cfg job` shows all of them
+export genotyp=darts_v2
+    genotyp: no such setting; did you mean genotype? `autodisp-export --cfg job` shows all of them
+"""
+TABLES = {"search": SEARCH, "train": TRAIN, "evaluate": EVALUATE, "predict": PREDICT, "export": EXPORT}
+PARSE: dict[str, Callable[[DictConfig], Any]] = {
+    "search": search.parse,
+    "train": train.parse,
+    "evaluate": evaluate.parse,
+    "predict": predict.parse,
+    "export": export.parse,
+}
+ENOUGH: dict[str, list[str]] = {"evaluate": ["baseline=sgbm"], "predict": ["left=a"], "export": ["run=a"]}
+"""What a program needs at least."""
+GROUPS = ("task", "dataset", "space", "network", "regularization", "optimizer", "recipe")
+
+
+def entries(table: str) -> Iterator[tuple[list[str], str]]:
+    """The words of each command line, and the line that it gets."""
+    lines = table.strip().splitlines()
+    for command, line in zip(lines[::2], lines[1::2], strict=True):
+        words = [word.replace("NUL", "\0").replace("LONG", 300 * "a") for word in shlex.split(command)]
+        yield [word for word in words if word != "NOTHING"], line.strip().replace("SHOWN", 80 * "a")
+
+
+SETTINGS = [(program, words, line) for program, table in TABLES.items() for words, line in entries(table)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the programs are called; whatever folder they would make is a failure at once, not a run."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").touch()
+    (tmp_path / "file").write_text("text")
+    make = os.mkdir
+
+    def refuse(path: str, *args: Any, **kwargs: Any) -> None:
+        if not os.path.exists(path) and not os.path.isfile(os.path.dirname(path)):
+            pytest.fail(f"made {path}")
+        make(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(program: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    """The exit code of a program, called in this process."""
+    monkeypatch.setattr("autodisp.cli.program.keep_freed_memory", lambda: None)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", [f"autodisp-{program}", *words])
+    with pytest.raises(SystemExit) as caught:
+        import_module(f"autodisp.cli.{program}").main()
+    return caught.value.code
+
+
+def left_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def assert_is(said: str, line: str) -> None:
+    first, *others = line.split(" [...] ")
+    assert said.startswith(first)
+    assert said.endswith(others[0] if others else first)
+    assert others or said == first
+    assert "\n" not in said
+
+
+def test_the_tables_are_long() -> None:
+    assert len(SETTINGS) >= 150
+
+
+@pytest.mark.parametrize(("program", "words", "line"), SETTINGS)
+def test_a_wrong_setting_gets_its_line(
+    program: str, words: list[str], line: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = [word for word in words if word.partition("=")[0] in GROUPS]
+    tree = composed(program, *groups).copy()
+    for word in words:
+        if word not in groups:
+            override = OverridesParser.create().parse_override(word)
+            OmegaConf.update(tree, override.key_or_group, override.value(), merge=True)
+    before = left_in(folder)
+    with pytest.raises(InputError) as caught:
+        getattr(import_module(f"autodisp.cli.{program}"), program)(tree)
+    assert_is(str(caught.value), line)
+    assert capsys.readouterr() == ("", "")
+    assert left_in(folder) == before
+
+
+@pytest.mark.parametrize(("words", "line"), list(entries(COMMANDS)))
+def test_what_hydra_refuses_gets_its_line(
+    words: list[str], line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = left_in(folder)
+    assert call(words[0], words[1:], monkeypatch) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.endswith("\n")
+    assert_is(said.err[:-1], f"autodisp-{words[0]}: {line}")
+    assert left_in(folder) == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(("program", "key"), [("search", "run.device"), ("train", "run.device"), ("evaluate", "device"),
+                                              ("predict", "device")])  # fmt: skip
+def test_a_device_that_is_not_there(
+    program: str, key: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(program, [*ENOUGH.get(program, []), f"{key}=cuda"], monkeypatch) == 2
+    says = f"autodisp-{program}: {key}=cuda: this machine has no usable GPU; take {key}=cpu or auto\n"
+    assert capsys.readouterr().err == says
+
+
+@functools.cache
+def composed(program: str, *overrides: str) -> DictConfig:
+    with initialize_config_module(f"autodisp.configs.{program}", version_base="1.3"):
+        where = {"search": "run.folder=x", "train": "run.folder=x", "evaluate": "out=x"}.get(program)
+        return compose(program, overrides=[*overrides, *([where] if where else [])])
+
+
+VARIANTS = [
+    *((program, ENOUGH.get(program, [])) for program in TABLES),
+    ("search", ["dataset=flyingthings3d", "regularization=ada", "optimizer=sgd"]),
+    ("search", ["dataset=kitti2015"]),
+    ("train", ["task=classification"]),
+    ("evaluate", ["baseline=sgbm", "dataset=middlebury2006"]),
+]
+
+
+def refused(program: str, tree: DictConfig, key: str, value: object) -> str:
+    """The line that a setting of that value gets."""
+    wrong = tree.copy()
+    OmegaConf.update(wrong, key, value, merge=False)
+    with pytest.raises(InputError) as caught:
+        PARSE[program](wrong)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("program", "overrides"), VARIANTS, ids=str)
+def test_no_setting_takes_a_section_or_a_list_of_sections(program: str, overrides: list[str]) -> None:
+    tree = composed(program, *overrides)
+    PARSE[program](tree)
+    leaves = [key for key in dotted(tree) if not isinstance(OmegaConf.select(tree, key), DictConfig)]
+    assert len(leaves) >= 8
+    for key in leaves:
+        for value in ({"a": 1}, [{"a": 1}]):
+            line = refused(program, tree, key, value)
+            assert line.startswith((f"{key}=", f"{key.removesuffix('.name')}="))
+            assert "must be" in line
+            assert "\n" not in line
+
+
+@pytest.mark.parametrize(("program", "overrides"), VARIANTS, ids=str)
+@pytest.mark.parametrize("value", [float("nan"), -1e30, -1, "x", 10**20])
+def test_no_number_takes_what_cannot_be_meant(program: str, overrides: list[str], value: float | str) -> None:
+    tree = composed(program, *overrides)
+    numbers = [key for key in dotted(tree) if type(OmegaConf.select(tree, key)) in (int, float)]
+    for key in numbers:
+        as_large_as_you_like = isinstance(OmegaConf.select(tree, key), float) and value == 10**20
+        if as_large_as_you_like or (key == "doffs" and value != "x" and value == value):
+            continue
+        line = refused(program, tree, key, value)
+        assert key in line
+        assert "\n" not in line
+
+
+def test_the_outputs_are_those_that_can_be_written() -> None:
+    assert tuple(OUTPUTS) == predict.OUTPUTS
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"), (True, "true"), ("", "''"), ([1, None], "[1, null]"), ("a\nb", "a\\nb"),
+        ("\x1b[31m", "\\x1b[31m"),
+        (0.5, "0.5"), ("é", "é"), ("x" * 90, "x" * 80 + "..."), ("\udc80", "\\udc80"),
+    ],
+)  # fmt: skip
+def test_a_value_is_shown_in_one_line(value: object, text: str) -> None:
+    assert shown(value) == text
+    assert printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("word", "near"), [("sgdd", "sgd"), ("SGD", "sgd"), ("adma", "adamw"), ("", None), ("qqqq", None)]
+)
+def test_the_nearest_choice(word: str, near: str | None) -> None:
+    assert nearest(word, ["sgd", "adamw"]) == near
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("run.folde", "run.folder"), ("folder", "run.folder"), ("rum.folder", "run.folder"),
+        ("rum.device", "run.device"),
+        ("size", "a.size or b.size"), ("runn", "run"), ("qqqq", None), ("qqqq.zzzz", None),
+    ],
+)  # fmt: skip
+def test_the_nearest_setting(key: str, near: str | None) -> None:
+    settings = ["run", "run.folder", "run.device", "a", "a.size", "b", "b.size"]
+    assert nearest_setting(key, settings) == near
