@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test browser-test lint format fuzz bench bench-quick crash-test clean
+.PHONY: demo test browser-test lint format fuzz bench bench-quick crash-test soak clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -43,6 +43,10 @@ bench-quick: $(READY)
 # Searches killed at 50 moments each, both tasks under each policy.
 crash-test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.crashing
+
+# A search of 2,000 tiny epochs, looked at from outside; needs the CIFAR-10 files of ../shared.
+soak: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -72,8 +72,8 @@ class Progress:
     """(epoch, dominant eigenvalue), of the path that led here."""
     eigenvector: Tensor | None = None
     """Of the last measurement: where the next one starts looking."""
-    genotypes: dict[int, Any] = field(default_factory=dict)
-    """The cells of every epoch of that path, as JSON has them."""
+    genotypes: dict[int, str] = field(default_factory=dict)
+    """The cells of every epoch of that path, as JSON."""
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as plain data and tensors."""

@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from autodisp.cli.run_folder import CONFIG
+from autodisp.config.checks import need_path
 from autodisp.errors import InputError
 
 FREE = ("run.device", "run.workers", "run.threads", "resume")
@@ -37,8 +38,11 @@ def resumed_config(
         overrides: the words of the command line; Hydra's if None.
 
     Raises:
-        InputError: there is no run, or the config differs in what may not change.
+        InputError: there is no run, it has links that lead out of its folder, or the config differs in what may not
+            change.
     """
+    need_path("resume", str(tree.resume), what="the folder of a run")
+    _refuse_links(folder)
     stored = stored_config(folder)
     before = _flat(asdict(parse(stored)))
     said = [text.lstrip("+~") for text in (HydraConfig.get().overrides.task if overrides is None else overrides)]
@@ -74,6 +78,16 @@ def stored_config(folder: Path) -> DictConfig:
     if not isinstance(stored, DictConfig):
         raise InputError(f"resume={folder}: its {CONFIG} is a list; name the folder of a run")
     return stored
+
+
+def _refuse_links(folder: Path) -> None:
+    """What a run writes and deletes is its own: a folder from elsewhere may have it reach for other files."""
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"resume={folder}: {path} is a link to {path.resolve()}, outside of it, and a run writes into its own "
+                "folder only: put there what it points to"
+            )
 
 
 def _refuse_changes(

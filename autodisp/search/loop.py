@@ -5,6 +5,7 @@ curvature use the statistics of their own batch; what ADA rolls back to is the w
 eigenvalue history included.
 """
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -188,7 +189,7 @@ class Search:
 
     def _outcome(self, epoch: int, stopped: Stop | None) -> Outcome:
         genotype = from_json(
-            self.progress.genotypes[epoch], origin=f"epoch {epoch}", space=self.supernet.architecture.space
+            json.loads(self.progress.genotypes[epoch]), origin=f"epoch {epoch}", space=self.supernet.architecture.space
         )
         return Outcome(genotype, epoch, stopped, self.progress.restarts)
 
@@ -212,7 +213,7 @@ class Search:
             **self.validate(),
         }
         genotype = self.supernet.architecture.genotype()
-        self.progress.genotypes[epoch] = genotype.to_json()
+        self.progress.genotypes[epoch] = json.dumps(genotype.to_json())
         record |= self._describe(genotype)
         record["seconds"] = time.perf_counter() - began
         record["seconds_waiting"] = self._waited() - waited
