@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test browser-test lint format fuzz bench bench-quick crash-test soak clean
+.PHONY: demo test browser-test readme-test lint format fuzz docs bench bench-quick crash-test soak clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -21,6 +21,10 @@ browser-test: $(READY)
 	$(BIN)/pip install --quiet --editable '.[browser]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/browser/report_pages.py
 
+# The README's commands on small made data.
+readme-test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.readme
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,6 +33,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The page of all settings, from the schema; a test says when it is due.
+docs: $(READY)
+	$(BIN)/python -m autodisp.config.reference docs/config.md
 
 # 100,000 damaged files; those that end as none may are kept in runs/fuzz.
 fuzz: $(READY)

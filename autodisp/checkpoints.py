@@ -6,7 +6,9 @@ Nothing in it is ever executed, and it cannot unpack to more than its own size.
 """
 
 import os
+import pickletools
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,11 +16,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from autodisp.errors import InputError, RunFault
+from autodisp.errors import InputError, RunFault, in_one_line
 from autodisp.files import sync_folder
 from autodisp.run_state import CONTENTS, VERSION
 
 _NAME = r"_(\d{4,})(?:_at_(\d{6,}))?\.pt"
+
+_NAMING = frozenset({"GLOBAL", "INST", "STACK_GLOBAL"})
+_NAMES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage")
+"""What torch.save puts into a state. torch.load takes more, such as bytearray(10**9), and makes it."""
 
 
 class Place(NamedTuple):
@@ -136,8 +142,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             if packed or sum(part.file_size for part in parts) > path.stat().st_size:
                 raise InputError(f"{path}: not a checkpoint, which holds no compressed parts")
             damaged = archive.testzip()
+            odd = None if damaged is not None else _odd_name(archive)
+        if odd is not None:
+            raise InputError(f"{path}: not a checkpoint: it holds {in_one_line(odd)}, which no state has")
         if damaged is None:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's, of a pickle protocol that only damage makes
+                state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except InputError:
         raise
     except Exception as error:  # a damaged pickle may end in any exception
@@ -147,6 +158,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("version") != VERSION or not state.keys() >= CONTENTS:
         raise InputError(f"{path}: not a checkpoint of version {VERSION}, which this program reads")
     return state
+
+
+def _odd_name(archive: zipfile.ZipFile) -> str | None:
+    """What a pickle names that no state has; torch.load would make some of it, of any size."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for part in archive.namelist():
+            if part.endswith("data.pkl"):
+                for code, argument, _ in pickletools.genops(archive.read(part)):
+                    if code.name in _NAMING and not _NAMES.fullmatch(str(argument)):
+                        return str(argument)
+    return None
 
 
 def _reason(error: Exception, temporary: Path) -> str:

@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Literal, Self, TextIO
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -27,6 +28,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from autodisp.errors import InputError, RunFault
 
@@ -37,6 +39,9 @@ METRICS = "metrics.jsonl"
 _NON_FINITE = "non_finite"
 _REFRESH_SECONDS = 0.25
 _LINE_SECONDS = 30.0
+_VERBOSE_LINE_SECONDS = 5.0
+
+Verbosity = Literal["quiet", "normal", "verbose"]
 
 
 class JsonLines:
@@ -196,17 +201,29 @@ class ConsoleProgress:
         stream: where to write; standard output at the time of construction if None.
         clock: seconds, from any moment on.
         unit: what is counted.
+        verbosity: quiet writes messages alone, no bar, no epochs and no remarks; verbose leaves a line every five
+            seconds, on a terminal too.
     """
 
     def __init__(
-        self, stream: TextIO | None = None, *, clock: Callable[[], float] = time.monotonic, unit: str = "epoch"
+        self,
+        stream: TextIO | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        unit: str = "epoch",
+        verbosity: Verbosity = "normal",
     ) -> None:
         self._unit = unit
+        self._quiet = verbosity == "quiet"
         self._stream = sys.stdout if stream is None else stream
         self._clock = clock
         console = Console(file=self._stream)
         terminal = self._stream.isatty() and console.is_terminal and not console.is_dumb_terminal
-        self._bar = _Bar(console) if terminal and _encoding(self._stream).startswith("utf") else None
+        draws = terminal and not self._quiet and _encoding(self._stream).startswith("utf")
+        self._bar = _Bar(console) if draws else None
+        self._line_seconds = math.inf if self._bar else _LINE_SECONDS
+        if verbosity == "verbose":
+            self._line_seconds = _VERBOSE_LINE_SECONDS
         self.start(0, 0)
 
     def start(self, epochs: int, steps_per_epoch: int) -> None:
@@ -233,8 +250,9 @@ class ConsoleProgress:
         self._steps_done += 1 if self._place is None else max(1, place - self._place)
         self._place = place
         now = self._clock()
-        last, interval = (self._shown, _REFRESH_SECONDS) if self._bar else (self._line_written, _LINE_SECONDS)
-        if now - last < interval:
+        line_due = now - self._line_written >= self._line_seconds
+        bar_due = self._bar is not None and now - self._shown >= _REFRESH_SECONDS
+        if self._quiet or not (line_due or bar_due):
             return
         self._shown = now
         values = figures() if callable(figures) else figures
@@ -243,14 +261,19 @@ class ConsoleProgress:
         left = self._epochs * self._steps_per_epoch - place
         seconds = max(0, left) * (now - self._started) / self._steps_done
         text = "  ".join([count, f"{timedelta(seconds=round(seconds))} left", *words])
-        if self._bar is None:
+        if line_due:
             self.message(text)
-        else:
+        if self._bar is not None:
             self._bar.update(place, text)
 
     def epoch_done(self, epoch: int, line: str) -> None:
         """Writes the line that stays of an epoch."""
-        self.message(f"{self._epoch(epoch)}  {line}")
+        self.note(f"{self._epoch(epoch)}  {line}")
+
+    def note(self, text: str) -> None:
+        """Writes a line that tells how it goes, which nobody misses who wants it quiet."""
+        if not self._quiet:
+            self.message(text)
 
     def message(self, text: str) -> None:
         """Writes a line, above the bar where there is one."""
@@ -354,6 +377,18 @@ class TensorBoard:
         """A text, read as Markdown."""
         self._write("add_text", name, text, step)
 
+    def settings(self, values: Mapping[str, Any], *, figures: Sequence[str]) -> None:
+        """A run's settings: as a text, and as hyperparameters (HPARAMS) to set the figures of many runs against.
+
+        Args:
+            values: the config as plain data; its numbers and the names of what was chosen become hyperparameters.
+            figures: tags of scalars, whose newest value counts.
+        """
+        written = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+        self.text("config", "\n".join(f"    {line}" for line in written.splitlines()), 0)
+        for summary in hparams(_hyperparameters(values), dict.fromkeys(figures, 0.0)):
+            self._write_summary(summary)
+
     def heat_map(self, name: str, weights: Tensor, edges: Sequence[str], operations: Sequence[str], step: int) -> None:
         """The (E, K) weights of a cell's edges, in 0..1, as a labelled table; NaN marks what an edge does not offer."""
         self.figure(name, weights_figure(weights, edges, operations), step)
@@ -362,6 +397,14 @@ class TensorBoard:
         """Finishes the file."""
         self._write("close")
         self._writer = None
+
+    def _write_summary(self, summary: Any) -> None:
+        if self._writer is None:
+            return
+        try:
+            self._writer._get_file_writer().add_summary(summary)
+        except OSError as error:
+            self._give_up(error)
 
     def _write(self, what: str, *entries: Any, **options: Any) -> None:
         if self._writer is None:
@@ -374,6 +417,17 @@ class TensorBoard:
     def _give_up(self, error: OSError) -> None:
         self._writer = None
         self._warn(f"{self._folder}: cannot be written ({error.strerror}); the run goes on without TensorBoard")
+
+
+def _hyperparameters(values: Mapping[str, Any], prefix: str = "") -> dict[str, float | str]:
+    """The numbers of a config and the names of its choices, by their dotted keys."""
+    found: dict[str, float | str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _hyperparameters(value, f"{prefix}{key}.")
+        elif (isinstance(value, int | float) and not isinstance(value, bool)) or (key == "name" and value):
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def weights_figure(weights: Tensor, edges: Sequence[str], operations: Sequence[str]) -> Figure:
@@ -488,6 +542,10 @@ class Tracker:
         self.lines.append({"event": kind, **fields})
         told = ", ".join(f"{name} {value}" for name, value in fields.items())
         self.tensorboard.text("events", f"{kind}: {told}", self._epochs_written)
+
+    def note(self, text: str) -> None:
+        """See :meth:`ConsoleProgress.note`."""
+        self.console.note(text)
 
     def message(self, text: str) -> None:
         """Says something on the console and nowhere else."""

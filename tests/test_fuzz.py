@@ -27,7 +27,7 @@ from scipy.io import savemat
 from autodisp.errors import InputError
 from tests.fuzzing import campaign, seeds, strategies
 from tests.fuzzing.campaign import Tally, place_case
-from tests.fuzzing.formats import AWAITED, FORMATS, USUAL, Format
+from tests.fuzzing.formats import FORMATS, Format
 from tests.fuzzing.judge import read
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def test_two_thousand_cases_are_read_or_refused(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     rows = re.findall(r"^(\S.*?) +(\d+) +(\d+) +(\d+) +0 +[\d.]+$", done.stdout, re.MULTILINE)
-    assert [row[0] for row in rows] == USUAL
+    assert [row[0] for row in rows] == list(FORMATS)
     assert sum(int(row[1]) for row in rows) == 2000
     assert all(int(row[2]) + int(row[3]) == int(row[1]) for row in rows)
     assert not (tmp_path / "faults").exists()
@@ -143,7 +143,7 @@ def misbehaving(folder: Path) -> dict[str, tuple[Callable[[Path], Any], str]]:
     return {
         "crashes": (lambda path: os.abort(), "the interpreter crashed: SIGABRT"),
         "leaves": (lambda path: os._exit(3), "the interpreter crashed: exit code 3"),
-        "hangs": (lambda path: time.sleep(60), "hung for 2 s"),
+        "hangs": (lambda path: time.sleep(60), "hung for 8 s"),
         "computes": (loops, "computed for 1"),
         "raises": (lambda path: {}[path], "KeyError at test_fuzz.py"),
         "exits": (lambda path: sys.exit(2), "SystemExit"),
@@ -173,7 +173,7 @@ def test_the_harness_sees_whatever_a_reader_does_wrong(tmp_path: Path) -> None:
                 misbehave(path)
 
         kinds.append(Fixed(name, "a.bin", lambda: [b"good"], reader, 1, content=b"bad"))
-    found = tallies(kinds, tmp_path, hangs_after=2.5, seconds=1.0)
+    found = tallies(kinds, tmp_path, hangs_after=8.0, seconds=1.0)
     for name, (_, says) in wrong.items():
         assert [fault.reason[: len(says)] for fault in found[name].faults] == [says]
         assert (found[name].cases, found[name].refused) == (1, 0)
@@ -308,6 +308,10 @@ def bombs() -> dict[str, tuple[str, bytes]]:
         "space nested deeply": ("search space", b'{"cells": ' + b"[" * 990 + b"]" * 990 + b"}"),
         "metrics nested deeply": ("metrics", b"[" * 200_000 + b"\n{}\n"),
         "metrics of a huge number": ("metrics", b'{"a": 1, "non_finite": [[["a"], 1' + b"0" * 400 + b"]]}\n"),
+        "checkpoint of a bytearray": (
+            "checkpoint", checkpoint_of(b"\x80\x02c__builtin__\nbytearray\nJ\x00\xca\x9a;\x85R.")),
+        "checkpoint of an empty tensor": (
+            "checkpoint", checkpoint_of(b"\x80\x02ctorch\nFloatTensor\n\x8a\x05\x00\x10\xa5\xd4\xe8\x85R.")),
         "checkpoint of packed nothing": ("checkpoint", checkpoint_of(bytes(1 << 28), packing=zipfile.ZIP_DEFLATED)),
         "pt2 of a huge power": ("pt2", pt2_of(lambda tree: tree["graph_module"]["graph"]["sym_int_values"].update(
             x={"as_expr": {"expr_str": "Pow(Integer(10), Integer(10000000000))", "hint": None}}))),
@@ -388,8 +392,7 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
         path = place_case(FORMATS[name], tmp_path / "cases", content)
         fault, was_read = read(FORMATS[name], path)
         assert not sprung.exists(), title
-        if name not in AWAITED:
-            assert fault is None, title
+        assert fault is None, title
         assert not was_read or not FORMATS[name].named, title
     assert "antigravity" not in sys.modules
     pickle.loads(pickle.dumps(Trap(sprung), protocol=2)).close()

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from autodisp.cells.architecture import Architecture
@@ -287,3 +288,20 @@ def test_the_heat_map_shows_each_weight_at_its_edge_and_operation(
 def test_the_newest_prediction_lies_in_the_folder(told: Told) -> None:
     told.epoch(0)
     assert cv2.imread(str(told.root / "prediction.png")).shape == (4, 6, 3)
+
+
+def test_tensorboard_tells_the_cells_in_words(told: Told) -> None:
+    told.epoch(0)
+    found = told.genotype
+    record = told.epoch(1)
+    told.folder.finish(found, record)
+    told.tracker.close()
+    board = EventAccumulator(str(told.root / "tensorboard"))
+    board.Reload()
+    texts = {
+        tag: [event.tensor_proto.string_val[0].decode() for event in board.Tensors(f"{tag}/text_summary")]
+        for tag in ("genotype", "found")
+    }
+    words = "\n".join(f"    {line}" for line in found.in_words().splitlines())
+    assert texts == {"genotype": [words, words], "found": [words]}
+    assert [event.value for event in board.Scalars("found/epe")] == [5.75]

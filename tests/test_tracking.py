@@ -10,10 +10,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from autodisp.errors import InputError
-from autodisp.tracking import ConsoleProgress, JsonLines, TensorBoard, Tracker, read_json_lines, weights_figure
+from autodisp.tracking import (
+    ConsoleProgress,
+    JsonLines,
+    TensorBoard,
+    Tracker,
+    Verbosity,
+    read_json_lines,
+    weights_figure,
+)
 
 NAN, INF = math.nan, math.inf
 
@@ -318,6 +328,42 @@ def test_standard_output_is_taken_when_it_is_built(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "here\n"
 
 
+def told(verbosity: Verbosity, stream: io.StringIO, clock: Clock, seconds: int = 12) -> list[str]:
+    with ConsoleProgress(stream, clock=clock, verbosity=verbosity) as progress:
+        progress.start(epochs=1, steps_per_epoch=seconds)
+        for step in range(seconds):
+            clock.now += 1
+            progress.step(0, step, {"loss": 0.5})
+        progress.note("a remark")
+        progress.epoch_done(0, "done")
+        progress.message("a warning")
+    return stream.getvalue().splitlines()
+
+
+def test_quiet_leaves_warnings_only() -> None:
+    assert told("quiet", io.StringIO(), Clock()) == ["a warning"]
+    assert told("normal", io.StringIO(), Clock()) == ["a remark", "epoch 0 [1/1]  done", "a warning"]
+
+
+def test_verbose_leaves_a_line_every_five_seconds() -> None:
+    assert told("verbose", io.StringIO(), Clock()) == [
+        "epoch 0 [1/1]  step 5/12  0:00:07 left  loss 0.5",
+        "epoch 0 [1/1]  step 10/12  0:00:02 left  loss 0.5",
+        "a remark", "epoch 0 [1/1]  done", "a warning",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("verbosity", "bars", "lines"), [("quiet", 0, 0), ("normal", 1, 0), ("verbose", 1, 2)])
+def test_the_same_on_a_terminal(
+    verbosity: Verbosity, bars: int, lines: int, console: tuple[ConsoleProgress, Terminal, Clock]
+) -> None:
+    shown = told(verbosity, Terminal(), console[2])
+    assert any("━" in line for line in shown) == bool(bars)
+    # a line that stays has no bar before it
+    assert sum(line.lstrip("\r\x1b[2K").startswith("epoch 0 [1/1]  step") for line in shown) == lines
+    assert shown[-1].endswith("a warning") or bars
+
+
 # -- TensorBoard
 
 
@@ -354,6 +400,34 @@ def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
     heat = decoded(accumulator, "alphas/normal")
     assert heat.shape[0] > 100
     assert len(np.unique(heat.reshape(-1, 3), axis=0)) > 10
+
+
+def test_the_settings_are_a_text_and_hyperparameters(tmp_path: Path) -> None:
+    values = {
+        "seed": 3,
+        "dataset": {"name": "cifar10", "root": "/ä: #1", "crop": [1, 2], "limit": None, "flip": True},
+        "optimizer": {"weights": {"name": "sgd", "weight_decay": 3e-4}},
+    }
+    board = TensorBoard(tmp_path)
+    board.settings(values, figures=["valid/accuracy"])
+    board.scalars({"valid/accuracy": 41.5}, 1)
+    board.close()
+    accumulator = events(tmp_path)
+    (text,) = accumulator.Tensors("config/text_summary")
+    written = text.tensor_proto.string_val[0].decode()
+    assert all(line.startswith("    ") for line in written.splitlines()), "Markdown leaves it as it is"
+    assert yaml.safe_load(written) == values
+    data = {
+        tag: accumulator.SummaryMetadata(tag).plugin_data.content for tag in accumulator.PluginTagToContent("hparams")
+    }
+    started = HParamsPluginData.FromString(data["_hparams_/session_start_info"]).session_start_info.hparams
+    found = {key: value.number_value or value.string_value for key, value in started.items()}
+    assert found == {
+        "seed": 3.0, "dataset.name": "cifar10", "optimizer.weights.name": "sgd", "optimizer.weights.weight_decay": 3e-4,
+    }  # fmt: skip
+    experiment = HParamsPluginData.FromString(data["_hparams_/experiment"]).experiment
+    assert [info.name.tag for info in experiment.metric_infos] == ["valid/accuracy"]
+    assert accumulator.Scalars("valid/accuracy")[-1].value == 41.5
 
 
 def test_a_heat_map_shows_each_weight_under_its_names() -> None:

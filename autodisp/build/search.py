@@ -237,6 +237,7 @@ def build_search(
     streams = _streams(config, data)
     regularization = build_regularization(config)
     tracker = Tracker(folder, console=console, keep=state["records"] if state else 0)
+    tracker.tensorboard.settings(config.as_dict(), figures=[f"valid/{task.figure.name}", f"found/{task.figure.name}"])
     observer = SearchFolder(
         folder,
         space=space,

@@ -375,6 +375,7 @@ def build_training(
         training.state.restore(state)
     done, records = training.progress.steps, state["records"] if state else 0
     tracker = Tracker(folder, console=console, keep=records, shown_from=done + 1)
+    tracker.tensorboard.settings(config.as_dict(), figures=[f"valid/{task.figure.name}"])
     observer = TrainFolder(
         folder,
         figure=task.figure,

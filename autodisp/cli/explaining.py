@@ -1,7 +1,9 @@
 """What Hydra and OmegaConf have to say of a command line, in one line: the value, the constraint, the remedy."""
 
+import os
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 
 from hydra._internal.utils import get_args_parser
@@ -10,6 +12,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from autodisp import errors
 from autodisp.config.checks import nearest, nearest_setting, printable
 from autodisp.config.parsing import dotted, one_line
 from autodisp.errors import InputError
@@ -47,7 +50,7 @@ def refuse_unknown_options(program: str) -> None:
         )
 
 
-def group_without_choice(error: ValueError, *, program: str) -> InputError | None:
+def group_without_choice(error: Exception, *, program: str) -> InputError | None:
     """What to say if the error is Hydra's own of a group that is given something else than a name."""
     if not str(error).startswith("Config group override"):
         return None
@@ -118,3 +121,12 @@ def _nearest_in(error: BaseException, key: str) -> str | None:
             return nearest_setting(key, [name for name in dotted(root) if name.partition(".")[0] != "hydra"])
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def unreadable_config(error: Exception) -> InputError | None:
+    """What to say if the error is Hydra's own of a config file or its name; those have no class in common."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not any(f"{os.sep}hydra{os.sep}_internal{os.sep}config_" in frame.filename for frame in frames):
+        return None
+    said = errors.in_one_line(error, at_most=400)
+    return InputError(f"a config file cannot be read ({said}); mend it, or leave it out")

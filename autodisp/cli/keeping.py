@@ -42,7 +42,8 @@ def kept_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSignals]:
             if isinstance(error, Interrupted) or (isinstance(error, RunFault) and signals()):
                 print(f"{program_name()}: stopped; go on with: {command}", file=sys.stderr, flush=True)  # noqa: T201
                 sys.exit(signals.exit_code)
-            raise type(error)(f"{error}{_how_to_go_on(folder, command)}") from error
+            kind = RunFault if isinstance(error, RunFault) else InputError
+            raise kind(f"{error}{_how_to_go_on(folder, command)}") from error
         except (MemoryError, RuntimeError) as error:
             if not _is_lack_of_memory(error):
                 raise

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from autodisp.cli.explaining import group_without_choice, in_one_line, refuse_unknown_options
+from autodisp.cli.explaining import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
 from autodisp.cli.memory import keep_freed_memory
 from autodisp.errors import InputError, RunFault
 
@@ -34,9 +35,10 @@ def run_program(hydra_main: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             print(f"{program_name()}: interrupted", file=sys.stderr)  # noqa: T201
             sys.exit(INTERRUPTED)
-        except ValueError as error:
-            # not a class of Hydra's own
-            explained = group_without_choice(error, program=program_name())
+        except (InputError, HydraException, OmegaConfBaseException):
+            raise
+        except (ValueError, OSError, yaml.YAMLError) as error:  # not classes of Hydra's own
+            explained = group_without_choice(error, program=program_name()) or unreadable_config(error)
             if explained is None:
                 raise
             raise explained from None

@@ -12,7 +12,7 @@ from autodisp.cli.run_folder import CONFIG
 from autodisp.config.checks import need_path
 from autodisp.errors import InputError
 
-FREE = ("run.device", "run.workers", "run.threads", "resume")
+FREE = ("run.device", "run.workers", "run.threads", "run.verbosity", "resume")
 """What does not change the result, up to rounding."""
 
 

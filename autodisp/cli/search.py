@@ -17,6 +17,7 @@ from autodisp.cli.keeping import kept_run
 from autodisp.cli.program import program_name, run_program, wrong_input_leaves
 from autodisp.cli.resuming import resumed_config
 from autodisp.cli.run_folder import CONFIG, keep_command, make_run_folder
+from autodisp.cli.verbosity import say_how_much
 from autodisp.config.search import SearchConfig, parse
 from autodisp.search.loop import Outcome
 from autodisp.search.plan import plan_search
@@ -84,16 +85,16 @@ def _grows(config: SearchConfig) -> dict[str, str | None]:
 def _run(
     config: SearchConfig, data: SearchData, folder: Path, *, resume: bool, wanted: DictConfig | None = None
 ) -> Path:
-    with kept_run(folder, memory=_memory_settings(config)) as stopping, ConsoleProgress() as console:
+    with kept_run(folder, memory=_memory_settings(config)) as stopping, _console(config) as console:
         if wanted is not None:
             OmegaConf.save(wanted, folder / CONFIG, resolve=True)
         parts = build_search(config, data, folder, console, resume=resume, stopping=stopping)
         try:
-            console.message(f"run folder: {folder}")
+            console.note(f"run folder: {folder}")
             tell_what_cannot_happen(config, parts, console)
             if parts.resumed:
                 progress = parts.search.progress
-                console.message(f"resumed at epoch {progress.epochs}, step {progress.step}")
+                console.note(f"resumed at epoch {progress.epochs}, step {progress.step}")
             else:
                 parts.begin()
             console.start(config.search.epochs, parts.search.settings.steps_per_epoch)
@@ -103,6 +104,10 @@ def _run(
             parts.close()
     show_summary(config, parts, outcome, folder)
     return folder
+
+
+def _console(config: SearchConfig) -> ConsoleProgress:
+    return ConsoleProgress(verbosity=config.run.verbosity)  # type: ignore[arg-type]
 
 
 def _record_of(parts: SearchParts, outcome: Outcome) -> dict[str, Any]:
@@ -124,7 +129,7 @@ def _memory_settings(config: SearchConfig) -> list[str]:
 
 def show_plan(config: SearchConfig, data: SearchData) -> None:
     """Takes a few steps of the search and prints what all of it would take; leaves no file behind."""
-    with tempfile.TemporaryDirectory() as folder, ConsoleProgress() as console:
+    with tempfile.TemporaryDirectory() as folder, _console(config) as console:
         parts = build_search(config, data, Path(folder), console)
         try:
             plan = plan_search(parts.search)
@@ -219,4 +224,5 @@ def next_command(config: SearchConfig, folder: Path) -> str:
 
 def main() -> None:
     """The program's entry point."""
+    say_how_much()
     run_program(_hydra_main)

@@ -17,6 +17,7 @@ from autodisp.cli.program import program_name, run_program, wrong_input_leaves
 from autodisp.cli.resuming import resumed_config
 from autodisp.cli.run_folder import CONFIG, keep_command, make_run_folder
 from autodisp.cli.signals import StopSignals
+from autodisp.cli.verbosity import say_how_much
 from autodisp.config.train import TrainConfig, parse
 from autodisp.tracking import ConsoleProgress
 
@@ -52,7 +53,7 @@ def train(tree: DictConfig) -> Path:
             signals.append(kept.enter_context(kept_run(folder, memory=_memory_settings(config))))
 
         signals: list[StopSignals] = []
-        console = kept.enter_context(ConsoleProgress(unit="interval"))
+        console = kept.enter_context(_console(config))
         parts = build_training(
             config, data, folder, console, prepare=prepare, stopping=lambda: bool(signals and signals[0]())
         )
@@ -74,12 +75,16 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
     wanted = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
     config = parse(wanted)
     data = build_train_data(config)
-    with kept_run(folder, memory=_memory_settings(config)) as stopping, ConsoleProgress(unit="interval") as console:
+    with kept_run(folder, memory=_memory_settings(config)) as stopping, _console(config) as console:
         OmegaConf.save(wanted, folder / CONFIG, resolve=True)
         parts = build_training(config, data, folder, console, prepare=None, stopping=stopping)
-        console.message(f"resumed at step {parts.training.progress.steps} of {config.training.steps}")
+        console.note(f"resumed at step {parts.training.progress.steps} of {config.training.steps}")
         _run(config, parts, folder, console)
     return folder
+
+
+def _console(config: TrainConfig) -> ConsoleProgress:
+    return ConsoleProgress(unit="interval", verbosity=config.run.verbosity)  # type: ignore[arg-type]
 
 
 def _grows(config: TrainConfig) -> dict[str, str | None]:
@@ -105,7 +110,7 @@ def _memory_settings(config: TrainConfig) -> list[str]:
 def _run(config: TrainConfig, parts: TrainParts, folder: Path, console: ConsoleProgress) -> None:
     settings = parts.training.settings
     try:
-        console.message(f"run folder: {folder} · {parts.parameters:,} parameters")
+        console.note(f"run folder: {folder} · {parts.parameters:,} parameters")
         console.start(settings.intervals, min(settings.validate_every, settings.steps))
         parts.training.run(parts.folder)
     finally:
@@ -148,4 +153,5 @@ def next_commands(config: TrainConfig, folder: Path) -> list[str]:
 
 def main() -> None:
     """The program's entry point."""
+    say_how_much()
     run_program(_hydra_main)

@@ -289,8 +289,10 @@ class RunConfig:
     device: str = "auto"
     workers: int = 1
     threads: int | None = None
+    verbosity: str = "normal"
 
     def __post_init__(self) -> None:
+        need_choice("run.verbosity", self.verbosity, ("quiet", "normal", "verbose"))
         need_path("run.folder", self.folder, what="a folder that the run makes, such as runs/first")
         object.__setattr__(self, "folder", os.path.expanduser(self.folder))
         need_choice("run.device", self.device, DEVICES)

@@ -48,6 +48,11 @@ def cell_drawing(genotype: Genotype, kind: str) -> CellDrawing:
     return CellDrawing(title=kind, inputs=INPUT_NAMES[kind], nodes=len(genotype.cells[kind]), edges=edges)
 
 
+def as_code(genotype: Genotype) -> str:
+    """The cells in words, as Markdown that leaves them as they are."""
+    return "\n".join(f"    {line}" for line in genotype.in_words().splitlines())
+
+
 class SearchFolder:
     """Listens to a search and keeps its folder.
 
@@ -99,6 +104,7 @@ class SearchFolder:
         """Keeps the record, the genotype and the pictures of an epoch."""
         number = record["epoch"]
         self.signed(genotype, record).save(self.folder / "genotypes" / f"epoch_{number:04d}.json")
+        self.tracker.tensorboard.text("genotype", as_code(genotype), self.tracker.tensorboard_step)
         draws = time.monotonic() - self._drawn >= PICTURE_SECONDS
         if draws:
             self._show(genotype, edge_weights)
@@ -111,7 +117,7 @@ class SearchFolder:
         """Keeps a decision."""
         self.tracker.event(kind, **entries)
         words = ", ".join(f"{name} {value:g}" for name, value in entries.items() if isinstance(value, int | float))
-        self.tracker.message(f"{kind.replace('_', ' ')}: {words}")
+        self.tracker.note(f"{kind.replace('_', ' ')}: {words}")
 
     def epoch_records(self) -> list[dict[str, Any]]:
         """What metrics.jsonl says of the epochs, roll-backs included, in the order in which they were run."""
@@ -126,6 +132,9 @@ class SearchFolder:
         """Writes the found cells and their drawings; the path of genotype.json."""
         path = self.folder / "genotype.json"
         self.signed(genotype, record).save(path)
+        board, step = self.tracker.tensorboard, self.tracker.tensorboard_step
+        board.text("found", as_code(genotype), step)
+        board.scalars({f"found/{self.figure.name}": record.get(f"valid_discrete/{self.figure.name}")}, step)
         for kind in genotype.kinds:
             for suffix in ("svg", "png"):
                 draw_cell(cell_drawing(genotype, kind), self.folder / f"cell_{kind}.{suffix}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.fuzzing.campaign import Tally, place_case, run
-from tests.fuzzing.formats import FORMATS, USUAL, counts
+from tests.fuzzing.formats import FORMATS, counts
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case of each format")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=2.0, help="of computing that a case may take")
-    parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=USUAL, metavar="FORMAT")
+    parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=list(FORMATS), metavar="FORMAT")
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="for the failing files")
     parser.add_argument("--file", type=Path, help="read this one, of the one format, and show what comes of it")
     given = parser.parse_args()

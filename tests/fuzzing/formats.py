@@ -176,11 +176,6 @@ FORMATS: dict[str, Format] = {
 }  # fmt: skip
 
 
-AWAITED = ("yaml",)
-"""Whose reader is known to let through what it must not: autodisp.cli.program, the errors of Hydra's YAML reader."""
-USUAL = [name for name in FORMATS if name not in AWAITED]
-
-
 def counts(cases: int, names: Sequence[str]) -> dict[str, int]:
     """How many cases each of these formats has of so many in all, at least one."""
     whole = sum(FORMATS[name].share for name in names)

@@ -1,0 +1,61 @@
+"""The command lines that the README and the programs' help show."""
+
+import importlib.resources
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import setup_globals
+
+from autodisp.config.reference import PROGRAMS, Program
+
+README = Path(__file__).parent.parent.parent / "README.md"
+BY_NAME = {f"autodisp-{program.name}": program for program in PROGRAMS}
+
+
+def of_readme(text: str | None = None) -> list[list[str]]:
+    """Every line of its bash blocks, as a shell takes it apart, without its comment."""
+    text = README.read_text(encoding="utf-8") if text is None else text
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    return list(_commands("".join(blocks)))
+
+
+def of_help(program: str) -> list[list[str]]:
+    """The examples of its ``--help``."""
+    kind = program.removeprefix("autodisp-")
+    config = importlib.resources.files(f"autodisp.configs.{kind}") / f"{kind}.yaml"
+    template = yaml.safe_load(config.read_text(encoding="utf-8"))["hydra"]["help"]["template"]
+    return list(_commands(template.partition("Examples:")[2].partition("${")[0]))
+
+
+def _commands(text: str) -> Iterator[list[str]]:
+    for line in text.replace("\\\n", " ").splitlines():
+        if words := shlex.split(line, comments=True):
+            yield words
+
+
+def parse(words: list[str]) -> None:
+    """Composes the config of a command line and holds it to the program's schema.
+
+    Of a sweep (-m) the first value counts. Raises what the program would refuse the line for, or KeyError where there
+    is no such program.
+    """
+    program: Program = BY_NAME[words[0]]
+    overrides = [_without_sweep(word) for word in words[1:] if not word.startswith("-")]
+    kind = program.name
+    GlobalHydra.instance().clear()
+    setup_globals()  # the resolver ``now``
+    with initialize_config_module(f"autodisp.configs.{kind}", version_base="1.3"):
+        program.parse(compose(kind, overrides=overrides))
+
+
+def _without_sweep(word: str) -> str:
+    override = OverridesParser.create().parse_override(word)
+    if not override.is_sweep_override():
+        return word
+    return f"{override.key_or_group}={next(override.sweep_string_iterator())}"

@@ -1,0 +1,61 @@
+"""-q and -v: what Hydra is given, and what a search then says."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from autodisp.cli import search, train
+from autodisp.cli.verbosity import say_how_much
+from tests.test_program import call
+
+SMALL = [
+    "experiment=smoke", "search.epochs=1", "search.steps_per_epoch=2", "search.batch_size=1", "dataset.length=8",
+    "dataset.height=64", "dataset.width=64", "dataset.max_disparity=16", "optimizer.alphas.order=first",
+    "regularization=none", "run.folder=found", "run.workers=0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "becomes"),
+    [
+        (["seed=1"], ["seed=1"]),
+        (["-q", "seed=1"], ["seed=1", "run.verbosity=quiet"]),
+        (["seed=1", "--quiet"], ["seed=1", "run.verbosity=quiet"]),
+        (["-v"], ["run.verbosity=verbose"]),
+        (["-q", "--verbose"], ["run.verbosity=verbose"]),
+        (["-q", "run.verbosity=normal"], ["run.verbosity=normal"]),
+        (["--version"], ["--version"]),
+    ],
+)
+def test_options_become_a_setting(words: list[str], becomes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["autodisp-search", *words])
+    say_how_much()
+    assert sys.argv == ["autodisp-search", *becomes]
+
+
+@pytest.mark.parametrize("program", [search, train])
+def test_both_long_programs_take_them(program: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(sys, "argv", ["program", "-q"])
+    monkeypatch.setattr(program, "run_program", lambda _: seen.append(sys.argv[1:]))
+    program.main()  # type: ignore[attr-defined]
+    assert seen == [["run.verbosity=quiet"]]
+
+
+def test_a_quiet_search_prints_its_summary_alone(tmp_path: Path) -> None:
+    done = call(tmp_path, "-q", *SMALL)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].strip() == "search of disparity on shapes3d"
+    assert lines[-1].startswith("next:  autodisp-train ")
+    assert not any(line.startswith(("epoch", "run folder")) for line in lines)
+    again = call(tmp_path, "resume=found", "-v")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("run folder: found")
+
+
+def test_another_word_is_refused(tmp_path: Path) -> None:
+    done = call(tmp_path, "run.verbosity=loud")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "run.verbosity=loud: must be one of quiet, normal, verbose" in done.stderr
