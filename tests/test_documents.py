@@ -39,7 +39,7 @@ def links() -> Iterator[tuple[Path, str]]:
 
 
 @pytest.mark.parametrize(
-    ("page", "target"), [pytest.param(*link, id=f"{link[0].name}-{link[1]}") for link in set(links())]
+    ("page", "target"), [pytest.param(*link, id=f"{link[0].name}-{link[1]}") for link in sorted(set(links()))]
 )
 def test_link_leads_somewhere(page: Path, target: str) -> None:
     path, _, anchor = target.partition("#")
