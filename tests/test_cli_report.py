@@ -1,6 +1,7 @@
 """autodisp-report from its config to its exit codes; the pages have tests of their own."""
 
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,21 @@ def test_again_while_the_run_goes_on(tmp_path: Path) -> None:
     write_training(folder, intervals=3)
     assert "complete" in program.report(composed(f"run={folder}")).read_text()
     assert not [path for path in (folder / "report").iterdir() if path.name.startswith(".")]
+
+
+def test_a_report_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    """The disk's limit is met by a real write."""
+    folder = write_training(tmp_path / "run")
+    program.report(composed(f"run={folder}", QUICK))
+    before = snapshot(folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
+    try:
+        with pytest.raises(InputError, match=r"^out=.*report: .* cannot be written \(File too large\)$"):
+            program.report(composed(f"run={folder}", QUICK))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert snapshot(folder) == before
 
 
 def test_a_comparison_lies_beside_its_runs(tmp_path: Path) -> None:

@@ -329,8 +329,15 @@ def test_one_process_a_folder(tmp_path: Path) -> None:
 # --- data and numbers ---
 
 
-def test_an_image_that_becomes_unreadable(tmp_path: Path) -> None:
-    root = tmp_path / "frames"
+def cut_short(root: Path) -> None:
+    for path in root.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:50])
+
+
+@pytest.mark.parametrize(("goes_wrong", "says"), [(cut_short, r"\.png: "), (shutil.rmtree, r"\.(png|pfm): ")])
+def test_data_that_goes_wrong_in_the_middle(tmp_path: Path, goes_wrong: Callable[[Path], None], says: str) -> None:
+    """Images that become unreadable, and a dataset that disappears."""
+    root, kept = tmp_path / "frames", tmp_path / "kept"
     shapes3d.write(shapes3d.Shapes3D(length=6, seed=0, height=32, width=48, max_disparity=16), root, train=5)
     few = [*STEREO, f"dataset.root={root}"]
 
@@ -338,19 +345,16 @@ def test_an_image_that_becomes_unreadable(tmp_path: Path) -> None:
         search(compose("search", overrides=[f"run.folder={folder}", *few]))
 
     search_it(tmp_path / "whole" / "run")
-    images = sorted(root.rglob("*.png"))
-    whole_files = {path: path.read_bytes() for path in images}
-
-    def damage() -> None:
-        for path in images:
-            path.write_bytes(path.read_bytes()[:50])
-
+    shutil.copytree(root, kept)
     folder = tmp_path / "run"
-    with before_step(1, damage), pytest.raises(InputError, match=r"\.png: .*the state before is saved"):
+    with (
+        before_step(1, lambda: goes_wrong(root)),
+        pytest.raises(InputError, match=rf"{says}.*the state before is saved"),
+    ):
         search_it(folder)
     assert states(folder)[-1].startswith("epoch_000")
-    for path, content in whole_files.items():
-        path.write_bytes(content)
+    shutil.rmtree(root, ignore_errors=True)
+    kept.rename(root)
     go_on(folder)
     assert_same_end(tmp_path / "whole" / "run", folder)
 
