@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from autodisp.checkpoints import Checkpoints
-from autodisp.cli.run_folder import locked
 from autodisp.cli.search import resume, search
 from autodisp.datasets import shapes3d
 from autodisp.errors import InputError, RunFault
@@ -308,22 +307,6 @@ def test_a_run_folder_that_is_removed(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made(folder: str) -> None:
     with pytest.raises(InputError, match=r"run\.folder=.*: cannot be used \(.*\); take another one"):
         run(Path(folder))
-
-
-def test_one_process_a_folder(tmp_path: Path) -> None:
-    script = (
-        "import sys, time\nfrom pathlib import Path\nfrom autodisp.cli.run_folder import locked\n"
-        "with locked(Path(sys.argv[1])):\n    print('in', flush=True)\n    time.sleep(60)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"in\n"
-        with pytest.raises(InputError, match=rf"process {other.pid} on \S+ is at work there"), locked(tmp_path):
-            pass
-        other.kill()
-        other.wait()
-    with locked(tmp_path):
-        assert str(os.getpid()) in (tmp_path / ".lock").read_text()
 
 
 # --- data and numbers ---

@@ -9,11 +9,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     "cli": {"cli", "build", "config", "search", "training", "evaluation", "prediction", "export", "report", "tasks",
-            "model_file", "tracking", "checkpoints", "run_state", "files", "errors"},
+            "model_file", "tracking", "checkpoints", "run_state", "run_lock", "files", "errors"},
     "build": {"config", "search", "training", "evaluation", "prediction", "export", "report", "networks", "tasks",
               "cells", "datasets", "model_file", "tracking", "checkpoints", "run_state", "errors"},
     "config": {"cells", "errors"},
-    "report": {"search", "tasks", "cells", "model_file", "tracking", "errors"},
+    "report": {"search", "tasks", "cells", "model_file", "tracking", "run_lock", "errors"},
     "search": {"tasks", "cells", "checkpoints", "run_state", "errors"},
     "training": {"networks", "tasks", "cells", "checkpoints", "run_state", "errors"},
     "evaluation": {"networks", "tasks", "cells", "datasets", "errors"},
@@ -27,6 +27,7 @@ LAYERS = {
     "tracking": {"errors"},
     "checkpoints": {"run_state", "files", "errors"},
     "run_state": {"errors"},
+    "run_lock": {"errors"},
     "files": set(),
     "errors": set(),
 }  # fmt: skip

@@ -29,6 +29,14 @@ def test_after_a_search(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_on_the_samples_that_the_run_had(tmp_path: Path) -> None:
+    data = {"name": "flyingthings3d", "root": "/data", "exclude": "runs/my check/excluded.txt"}
+    folder = write_search(tmp_path / "run", task="disparity", space="autodispnet", dataset=data)
+    assert commands(folder)[0][1:4] == [
+        "dataset=flyingthings3d", "dataset.root=/data", "dataset.exclude=runs/my check/excluded.txt",
+    ]  # fmt: skip
+
+
 def test_of_a_disparity_search_in_a_space_of_ones_own(tmp_path: Path) -> None:
     space = {"name": "mine", "file": "/spaces/mine.json"}
     folder = write_search(tmp_path / "run", task="disparity", space="autodispnet")

@@ -15,6 +15,7 @@ import yaml
 from autodisp.report.page import write_run_page
 from autodisp.report.prediction import keep_picture
 from autodisp.report.reading import read_run
+from autodisp.run_lock import locked
 from tests.made_runs import config_of, record_of, write_run, write_search, write_training
 
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
@@ -125,6 +126,9 @@ def test_a_run_that_has_hardly_begun(tmp_path: Path, epochs: int) -> None:
     assert_whole(text)
     assert f"still going, or stopped: {epochs} of 4 epochs" in text
     assert ("nothing has been recorded yet" in text) == (epochs == 0)
+    with locked(folder):
+        assert read_run(folder).state == "still going"
+    assert read_run(folder).state == "stopped"
 
 
 def test_nothing_known_but_the_records(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_quiet_search_prints_its_summary_alone(tmp_path: Path) -> None:
     assert lines[0].strip() == "search of disparity on shapes3d"
     assert lines[-1].startswith("next:  autodisp-train ")
     assert not any(line.startswith(("epoch", "run folder")) for line in lines)
-    again = call(tmp_path, "resume=found", "-v")
+    again = call(tmp_path, "resume=found")
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("run folder: found")
 

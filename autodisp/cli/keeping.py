@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from autodisp.cli.program import program_name
-from autodisp.cli.run_folder import locked
 from autodisp.cli.signals import StopSignals
 from autodisp.errors import InputError, Interrupted, RunFault
+from autodisp.run_lock import locked
 
 _NO_MEMORY = ("can't allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
 

@@ -53,7 +53,7 @@ def resumed_config(
             OmegaConf.update(wanted, "run.folder", stored.run.folder)
     else:
         wanted = stored.copy()
-        for key in keys:
+        for key in ("run.verbosity", *keys):  # how much is said is of the command line alone
             OmegaConf.update(wanted, key, OmegaConf.select(tree, key), force_add=True)
     config = parse(wanted)
     after = _flat(asdict(config))

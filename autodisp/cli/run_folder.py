@@ -2,20 +2,11 @@
 
 import os
 import shlex
-import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from autodisp.errors import InputError
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
-
-LOCK = ".lock"
 CONFIG = "config.yaml"
 COMMAND = "command.txt"
 
@@ -53,35 +44,3 @@ def keep_command(folder: Path) -> None:
     """Leaves the command line that made a run in its folder, for whoever looks at it later."""
     command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
     (folder / COMMAND).write_text(command + "\n", encoding="utf-8", errors="surrogateescape")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a run folder.
-
-    The kernel forgets the lock when its owner dies, however it dies, so none is ever left behind.
-
-    Raises:
-        InputError: another process has it.
-    """
-    if fcntl is None:
-        yield
-        return
-    try:
-        file = (folder / LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written to ({error.strerror}); take another folder") from None
-    with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read(200).strip() or "another process"
-            raise InputError(f"{folder}: {owner} is at work there; wait for it, or stop it first") from None
-        except OSError:  # a file system without locks
-            yield
-            return
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield

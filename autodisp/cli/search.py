@@ -1,8 +1,8 @@
 """autodisp-search: finds the cells of a network by gradient and leaves them in a run folder."""
 
-import shlex
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from autodisp.cli.resuming import resumed_config
 from autodisp.cli.run_folder import CONFIG, keep_command, make_run_folder
 from autodisp.cli.verbosity import say_how_much
 from autodisp.config.search import SearchConfig, parse
+from autodisp.report.next_steps import report_command, training_command
 from autodisp.search.loop import Outcome
 from autodisp.search.plan import plan_search
 from autodisp.tracking import ConsoleProgress
@@ -201,25 +202,11 @@ def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome, fol
     # Outside the table, which would break or cut paths that are to be copied.
     for line in (
         f"files: {folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)",
-        f"look:  tensorboard --logdir {folder}/tensorboard",
-        f"next:  {next_command(config, folder)}",
+        f"look:  {report_command(folder)}",
+        f"       tensorboard --logdir {folder}/tensorboard",
+        f"next:  {training_command(asdict(config), folder)}",
     ):
         console.print(line, markup=False, soft_wrap=True)
-
-
-def next_command(config: SearchConfig, folder: Path) -> str:
-    """What trains the found cells in full, on the data they were found on."""
-    words = ["autodisp-train"]
-    if config.task.name != "disparity":
-        words.append(f"task={config.task.name}")
-    words.append(f"dataset={config.dataset.name}")
-    if getattr(config.dataset, "root", None) is not None:
-        words.append(f"dataset.root={config.dataset.root}")
-    if getattr(config.dataset, "exclude", None) is not None:
-        words.append(f"dataset.exclude={config.dataset.exclude}")
-    if config.space.file is not None:
-        words.append(f"space_file={config.space.file}")
-    return shlex.join([*words, f"genotype={folder}/genotype.json"])
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """autodisp-train: trains a network of found cells in full and leaves the model in a run folder."""
 
 import contextlib
-import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import hydra
@@ -19,6 +19,7 @@ from autodisp.cli.run_folder import CONFIG, keep_command, make_run_folder
 from autodisp.cli.signals import StopSignals
 from autodisp.cli.verbosity import say_how_much
 from autodisp.config.train import TrainConfig, parse
+from autodisp.report.next_steps import evaluation_command, prediction_command, report_command
 from autodisp.tracking import ConsoleProgress
 
 
@@ -129,26 +130,16 @@ def show_summary(config: TrainConfig, parts: TrainParts, folder: Path) -> None:
     table.add_row(f"validation {figure.name}, last", f"{progress.record.get(valid, float('nan')):.2f} {figure.unit}")
     console = Console(highlight=False)
     console.print(table)
+    commands = [evaluation_command(asdict(config), folder)]
+    if config.task.name == "disparity":
+        commands.append(prediction_command(folder))
     for line in (
         f"files: {folder}/ (best.safetensors, last.safetensors, metrics.jsonl)",
-        f"look:  tensorboard --logdir {folder}/tensorboard",
-        *(f"next:  {command}" for command in next_commands(config, folder)),
+        f"look:  {report_command(folder)}",
+        f"       tensorboard --logdir {folder}/tensorboard",
+        *(f"next:  {command}" for command in commands),
     ):
         console.print(line, markup=False, soft_wrap=True)
-
-
-def next_commands(config: TrainConfig, folder: Path) -> list[str]:
-    """What a trained model is good for."""
-    checkpoint = f"checkpoint={folder}/best.safetensors"
-    words = ["autodisp-evaluate", checkpoint, f"dataset={config.dataset.name}"]
-    if getattr(config.dataset, "root", None) is not None:
-        words.append(f"dataset.root={config.dataset.root}")
-    if getattr(config.dataset, "exclude", None) is not None:
-        words.append(f"dataset.exclude={config.dataset.exclude}")
-    commands = [shlex.join(words)]
-    if config.task.name == "disparity":
-        commands.append(shlex.join(["autodisp-predict", checkpoint, "left=left.png", "right=right.png"]))
-    return commands
 
 
 def main() -> None:

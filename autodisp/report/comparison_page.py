@@ -132,7 +132,7 @@ def _kinds_of_column(entries: Sequence[Entry], folder: Path) -> Iterator[tuple[s
         yield key, lambda e, key=key: _number(e.numbers.get(key))
     yield "seed", lambda e: _number(e.numbers.get("seed"))
     yield "time", _time
-    yield "state", lambda e: _word("complete" if e.run.finished else "going or stopped")
+    yield "state", lambda e: _word(e.run.state)
 
 
 def _word(value: Any) -> Cell:

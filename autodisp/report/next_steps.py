@@ -1,53 +1,85 @@
 """What can be done with a run, as commands to be copied."""
 
 import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from autodisp.report.reading import Run
+from autodisp.report.reading import Run, setting_of
 
 
 def next_commands(run: Run) -> list[tuple[str, str]]:
     """(what for, command) pairs; none where nothing of the run can be used yet."""
     if run.kind == "search":
         return _of_search(run) if run.cells else []
-    return _of_training(run)
+    return _of_training(run) if (run.folder / "best.safetensors").is_file() else []
+
+
+def report_command(folder: Path) -> str:
+    """What shows a run as a page."""
+    return shlex.join(["autodisp-report", f"run={folder}"])
+
+
+def training_command(config: Mapping[str, Any], folder: Path) -> str:
+    """What trains found cells in full, on the data they were found on.
+
+    Args:
+        config: of the search, as plain data.
+        folder: of the search.
+    """
+    words = ["autodisp-train"]
+    name, file = setting_of(config, "task.name"), setting_of(config, "space.file")
+    if isinstance(name, str) and name != "disparity":
+        words.append(f"task={name}")
+    words += _data(config)
+    if isinstance(file, str):
+        words.append(f"space_file={file}")
+    return shlex.join([*words, f"genotype={folder / 'genotype.json'}"])
+
+
+def evaluation_command(config: Mapping[str, Any], folder: Path) -> str:
+    """What measures a trained network on the data it was trained on.
+
+    Args:
+        config: of the training, as plain data.
+        folder: of the training.
+    """
+    return shlex.join(["autodisp-evaluate", _checkpoint(folder), *_data(config)])
+
+
+def prediction_command(folder: Path) -> str:
+    """What a trained disparity network is for."""
+    return shlex.join(["autodisp-predict", _checkpoint(folder), "left=left.png", "right=right.png"])
 
 
 def _of_search(run: Run) -> list[tuple[str, str]]:
-    commands = []
+    export = shlex.join(["autodisp-export", f"run={run.folder}"])
+    commands = [("Export the cells as JSON and a drawing:", export)]
     if run.found:
-        train = ["autodisp-train", *_data(run, task=True)]
-        file = run.setting("space.file")
-        if isinstance(file, str):
-            train.append(f"space_file={file}")
-        commands.append(("Train the found cells in full:", [*train, f"genotype={run.folder / 'genotype.json'}"]))
-    commands.append(("Export the cells as JSON and a drawing:", ["autodisp-export", f"run={run.folder}"]))
-    return _joined(commands)
+        commands.insert(0, ("Train the found cells in full:", training_command(run.config, run.folder)))
+    return commands
 
 
 def _of_training(run: Run) -> list[tuple[str, str]]:
-    best = run.folder / "best.safetensors"
-    if not best.is_file():
-        return []
-    checkpoint = f"checkpoint={best}"
-    commands = [("Evaluate the trained network:", ["autodisp-evaluate", checkpoint, *_data(run, task=False)])]
+    commands = [("Evaluate the trained network:", evaluation_command(run.config, run.folder))]
     if run.setting("task.name") == "disparity":
-        words = ["autodisp-predict", checkpoint, "left=left.png", "right=right.png"]
-        commands.append(("Predict the disparity of a pair of your own:", words))
-    commands.append(("Export it as ONNX and torch.export files:", ["autodisp-export", checkpoint]))
-    return _joined(commands)
+        commands.append(("Predict the disparity of a pair of your own:", prediction_command(run.folder)))
+    export = shlex.join(["autodisp-export", _checkpoint(run.folder)])
+    return [*commands, ("Export it as ONNX and torch.export files:", export)]
 
 
-def _data(run: Run, *, task: bool) -> list[str]:
+def _checkpoint(folder: Path) -> str:
+    return f"checkpoint={folder / 'best.safetensors'}"
+
+
+def _data(config: Mapping[str, Any]) -> list[str]:
     words = []
-    name, dataset, root = (run.setting(key) for key in ("task.name", "dataset.name", "dataset.root"))
-    if task and isinstance(name, str) and name != "disparity":
-        words.append(f"task={name}")
-    if isinstance(dataset, str):
-        words.append(f"dataset={dataset}")
-    if isinstance(root, str):
-        words.append(f"dataset.root={root}")
+    for key, name in (
+        ("dataset.name", "dataset"),
+        ("dataset.root", "dataset.root"),
+        ("dataset.exclude", "dataset.exclude"),
+    ):
+        value = setting_of(config, key)
+        if isinstance(value, str):
+            words.append(f"{name}={value}")
     return words
-
-
-def _joined(commands: list[tuple[str, list[str]]]) -> list[tuple[str, str]]:
-    return [(words, shlex.join(parts)) for words, parts in commands]

@@ -154,13 +154,13 @@ def lead(run: Run) -> str:
 def badge(run: Run) -> str:
     """How far it is."""
     if run.finished:
-        return "complete"
+        return run.state
     planned = run.setting("search.epochs" if run.kind == "search" else "training.steps")
     unit = "epochs" if run.kind == "search" else "steps"
     newest = run.kept[-1] if run.moments else None
     done = 0 if newest is None else newest.epoch + 1 if run.kind == "search" else int(newest.values.get("step", 0))
     of = f" of {planned}" if isinstance(planned, int) else ""
-    return f"still going, or stopped: {done}{of} {unit}"
+    return f"{run.state}: {done}{of} {unit}"
 
 
 def tiles(run: Run) -> list[tuple[str, str]]:

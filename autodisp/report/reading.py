@@ -20,6 +20,7 @@ from autodisp.cells.genotype import SCHEMA
 from autodisp.cells.spaces import INPUTS, KINDS, SPACES, NodeChoice, SearchSpace
 from autodisp.errors import InputError
 from autodisp.report.curves import as_number, first_metric
+from autodisp.run_lock import at_work
 from autodisp.tasks.base import Figure
 from autodisp.tasks.registry import TASKS
 from autodisp.tracking import METRICS, read_json_lines
@@ -78,12 +79,7 @@ class Run:
 
     def setting(self, key: str, default: Any = None) -> Any:
         """A setting of the config by its dotted name."""
-        node: Any = self.config
-        for part in key.split("."):
-            if not isinstance(node, Mapping) or part not in node:
-                return default
-            node = node[part]
-        return node
+        return setting_of(self.config, key, default)
 
     @property
     def name(self) -> str:
@@ -97,6 +93,13 @@ class Run:
             return bool(self.found)
         steps = as_number(self.setting("training.steps"))
         return bool(self.moments) and steps is not None and self.moments[-1].values.get("step", 0.0) >= steps
+
+    @property
+    def state(self) -> str:
+        """In words: complete, still going or stopped."""
+        if self.finished:
+            return "complete"
+        return {True: "still going", False: "stopped", None: "still going, or stopped"}[at_work(self.folder)]
 
     @property
     def kept(self) -> list[Moment]:
@@ -142,6 +145,16 @@ class Run:
         except (InputError, RuntimeError):
             return None
         return SPACES.get(name) if isinstance(name, str) else None
+
+
+def setting_of(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """A setting of a plain config by its dotted name."""
+    node: Any = config
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return default
+        node = node[part]
+    return node
 
 
 def is_run(folder: Path) -> bool:
