@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from autodisp.cells.spaces import SPACES
 from autodisp.cli.evaluate import evaluate
 from autodisp.datasets import shapes3d
 from autodisp.errors import InputError
+from autodisp.report.disparity_pictures import panel
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
@@ -103,6 +105,29 @@ def test_a_network_and_a_baseline_stand_side_by_side(
     assert content["about"]["split"] == "test"
 
 
+def test_the_worst_samples_are_shown_and_named(
+    tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = run(tmp_path / "out", "baseline=constant", "dataset=flyingthings3d", f"dataset.root={frames}",
+                  "split=train", "pictures=2")  # fmt: skip
+    shown = content["about"]["pictures"]["constant"]  # type: ignore[index]
+    assert [entry["picture"] for entry in shown] == ["worst_constant_1.png", "worst_constant_2.png"]
+    assert shown[0]["epe"] >= shown[1]["epe"]
+    assert f"constant: worst on {shown[0]['sample']}, EPE {shown[0]['epe']:.2f} px" in capsys.readouterr().out
+    samples = shapes3d.Shapes3D(length=5, seed=0, height=HEIGHT, width=WIDTH, max_disparity=24)
+    truths = torch.stack([samples[index].disparity for index in range(3)])
+    errors = (truths - truths.median()).abs().mean((1, 2, 3))
+    expected = errors.sort(descending=True).values[:2].tolist()
+    assert [entry["epe"] for entry in shown] == pytest.approx(expected, abs=0.01)
+    worst = int(errors.argmax())
+    assert shown[0]["sample"].startswith(f"TRAIN/A/{worst:04}/")
+    known = torch.ones_like(truths[worst], dtype=torch.bool)
+    picture = panel(samples[worst].left, truths[worst], torch.full_like(truths[worst], float(truths.median())), known)
+    written = iio.imread(tmp_path / "out" / "worst_constant_1.png")
+    assert written.shape == picture.shape
+    assert np.abs(written.astype(int) - picture.astype(int)).max() <= 2, "8 bits of the view, and a rounded median"
+
+
 def test_the_best_constant_beats_others(tmp_path: Path, frames: Path) -> None:
     run(tmp_path / "out", "baseline=constant", "dataset=flyingthings3d", f"dataset.root={frames}", "split=train")
     with (tmp_path / "out" / "evaluation.csv").open() as file:
@@ -151,6 +176,8 @@ def test_classification(tmp_path: Path, image_model: Path) -> None:
         (["baseline=sgbm", "batch_size=0"], "batch_size=0: must be at least 1"),
         (["baseline=sgbm", "split=validation"], "split=validation: must be one of train, test"),
         (["baseline=sgbm", "dataset=cifar10"], "baseline=sgbm: is for disparity, but dataset=cifar10 is not"),
+        (["baseline=sgbm", "pictures=101"], "pictures=101: must be 0 to 100"),
+        (["checkpoint=shipped", "dataset=cifar10", "pictures=3"], "pictures=3: shows disparities, but dataset=cifar10"),
         (["checkpoint=nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (
             ["baseline=sgbm", "dataset=sintel", "split=test"],

@@ -7,7 +7,7 @@ import pytest
 
 from autodisp.errors import InputError
 from autodisp.report.comparing import common_folder, find_runs, numeric_settings, rank_correlation, varying_keys
-from tests.made_runs import config_of, record_of, write_run, write_search, write_training
+from tests.made_runs import config_of, record_of, write_evaluation, write_run, write_search, write_training
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_all_below_a_folder(runs: Path, pattern: str) -> None:
     found = find_runs([pattern.format(runs)], skip=runs / "report")
     assert [entry.run.name for entry in found.entries] == ["a", "b", "c"]
     assert [entry.number for entry in found.entries] == [1, 2, 3]
-    assert found.passed_over == 2
+    assert found.passed_over == 1
 
 
 def test_patterns_add_up_and_name_a_run_once(runs: Path) -> None:
@@ -72,6 +72,19 @@ def test_a_search_and_the_training_of_its_cells(runs: Path) -> None:
     assert (first.eigenvalue, first.figure, first.discretised, first.drop) == (pytest.approx(0.35), 33.0, 23.0, 10.0)
     assert (first.policy, second.policy, training.policy) == ("none", "es", "")
     assert (first.group, training.group) == (("search", "accuracy"), ("training", "accuracy"))
+
+
+def test_the_test_split_of_a_search_is_that_of_its_trainings(runs: Path) -> None:
+    write_evaluation(runs / "2026_evaluation", str(runs / "deep" / "c" / "best.safetensors"), top1=80.0)
+    write_evaluation(runs / "2027_evaluation", str(runs / "deep" / "c" / "last.safetensors"), top1=90.0)
+    write_evaluation(runs / "2028_evaluation", str(runs / "deep" / "c" / "best.safetensors"), dataset="svhn")
+    write_evaluation(runs / "2029_evaluation", "runs/gone/best.safetensors", top1=10.0)
+    write_training(runs / "d", genotype=str(runs / "a" / "genotype.json"))
+    write_evaluation(runs / "d" / "evaluation", str(runs / "d" / "best.safetensors"), top1=70.0)
+    found = find_runs([str(runs)])
+    tested = {entry.run.name: entry.tested for entry in found.entries}
+    assert tested == {"a": 80.0, "b": None, "c": 90.0, "d": 70.0}
+    assert found.passed_over == 1
 
 
 def test_the_eigenvalue_is_the_newest_up_to_the_chosen_epoch(tmp_path: Path) -> None:

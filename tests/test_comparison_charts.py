@@ -8,7 +8,7 @@ import pytest
 from autodisp.report.charts import Chart
 from autodisp.report.comparing import Entry, find_runs
 from autodisp.report.comparison_charts import charts_of_group, style_of
-from tests.made_runs import config_of, record_of, write_run, write_training
+from tests.made_runs import config_of, record_of, write_evaluation, write_run, write_training
 
 DECAY = "optimizer.weights.weight_decay"
 
@@ -65,6 +65,18 @@ def test_a_point_a_run_over_the_curvature(tmp_path: Path) -> None:
     # ranks 1 2 3 4 against 1 3 2 4: 1 - 6 * 2 / (4 * 15)
     assert chart.note == "Spearman's rank correlation +0.80, over 4 runs."
     assert "not defined" in charts(entries)["discretised_over_eigenvalue"].note
+
+
+def test_the_test_split_over_the_curvature(tmp_path: Path) -> None:
+    searches(tmp_path, [{"values": {"eigenvalue": x}} for x in (0.1, 0.4, 0.2)])
+    for number, top1 in enumerate((96.0, 92.0, 94.0)):
+        write_training(tmp_path / f"t{number}", genotype=str(tmp_path / f"{number:02}" / "genotype.json"))
+        write_evaluation(tmp_path / f"e{number}", str(tmp_path / f"t{number}" / "best.safetensors"), top1=top1)
+    entries = [entry for entry in find_runs([str(tmp_path)]).entries if entry.run.kind == "search"]
+    chart = charts(entries)["tested_over_eigenvalue"]
+    points = [line.get_xydata()[0].tolist() for line in chart.figure.axes[0].lines]  # type: ignore[index]
+    assert points == [[0.1, 96.0], [0.4, 92.0], [0.2, 94.0]]
+    assert chart.note == "Spearman's rank correlation -1.00, over 3 runs."
 
 
 def test_runs_without_a_number_are_left_out(tmp_path: Path) -> None:

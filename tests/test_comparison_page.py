@@ -9,7 +9,7 @@ import pytest
 from autodisp.errors import InputError
 from autodisp.report.comparing import find_runs
 from autodisp.report.comparison_page import write_comparison
-from tests.made_runs import config_of, record_of, write_run, write_search, write_training
+from tests.made_runs import config_of, record_of, write_evaluation, write_run, write_search, write_training
 
 EVIL = '"><script>alert(1)</script>'
 
@@ -40,6 +40,7 @@ def runs(tmp_path: Path) -> Path:
     for number, decay in enumerate((1e-4, 1e-3, 1e-2)):
         write_search(root / f"s{number}", optimizer={"weights": {"weight_decay": decay}}, seed=number)
     write_training(root / "t", genotype=str(root / "s1" / "genotype.json"))
+    write_evaluation(root / "e", str(root / "t" / "best.safetensors"), top1=91.5)
     return root
 
 
@@ -51,6 +52,7 @@ def test_the_table(runs: Path, tmp_path: Path) -> None:
     assert [row["optimizer.weights.weight_decay"] for row in table] == ["0.0001", "0.001", "0.01", ""]
     assert [row["accuracy"] for row in table] == ["33", "33", "33", "42"]
     assert [row["accuracy, trained"] for row in table] == ["", "42", "", ""]
+    assert [row["accuracy, test"] for row in table] == ["", "91.5", "", "91.5"]
     assert table[0]["state"] == "complete"
     assert "restarts" not in head
     assert "3 searches · 1 training" in text

@@ -1,9 +1,11 @@
 """An evaluation from its typed config."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
 import torch
 from torch import Tensor
 
@@ -20,8 +22,10 @@ from autodisp.evaluation.baselines import BestConstant, SemiGlobalMatching
 from autodisp.evaluation.classification_metrics import ClassificationMetrics
 from autodisp.evaluation.runner import Evaluation, evaluate
 from autodisp.evaluation.stereo_metrics import StereoMetrics
+from autodisp.evaluation.worst import Case, WithWorst
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.models import load
+from autodisp.report.disparity_pictures import panel
 
 SHAPES3D_TRAIN_SEED = 0
 Predictor = Callable[[Any], Tensor]
@@ -33,6 +37,8 @@ class EvaluationData:
 
     split: Split
     batches: Iterable[Any]
+    names: Sequence[str]
+    """Of the samples, in their order."""
     metrics: Callable[[], StereoMetrics | ClassificationMetrics]
 
 
@@ -47,8 +53,10 @@ def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
         split: Split = "train" if config.split == "train" else "test"
         images = build_image_dataset(data, split=split)
         part: Part[Any] = Part(images, subset(len(images), limit=data.limit, seed=0))
-        names = [str(name) for name in images.classes]
-        return EvaluationData(split, fixed_batches(part, config.batch_size), lambda: ClassificationMetrics(names))
+        classes = [str(name) for name in images.classes]
+        names = [images.names[index] for index in part.indices]
+        batches = fixed_batches(part, config.batch_size)
+        return EvaluationData(split, batches, names, lambda: ClassificationMetrics(classes))
     if config.split == "test" and data.name not in TEST_SPLITS:
         raise InputError(
             f"split=test: dataset={data.name} has a truth for its training pictures only; take split=train"
@@ -61,6 +69,7 @@ def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
     return EvaluationData(
         split,
         fixed_batches(part, config.batch_size),
+        [dataset.names[index] for index in chosen],
         lambda: StereoMetrics(has_occlusion=dataset.has_occlusion, edges=config.ranges),
     )
 
@@ -108,9 +117,35 @@ def _of_model(model: Any) -> Predictor:
 
 
 def run_evaluation(
-    data: EvaluationData, predictors: Mapping[str, Predictor], device: torch.device
-) -> dict[str, Evaluation[Any]]:
-    """The figures of everything that is evaluated, by name."""
-    return {
-        name: evaluate(predict, data.batches, data.metrics(), device=device) for name, predict in predictors.items()
-    }
+    data: EvaluationData, predictors: Mapping[str, Predictor], device: torch.device, *, pictures: int = 0
+) -> tuple[dict[str, Evaluation[Any]], dict[str, list[Case]]]:
+    """The figures of everything that is evaluated and as many of its worst samples, by name."""
+    results, worst = {}, {}
+    for name, predict in predictors.items():
+        metrics: WithWorst[Any] = WithWorst(data.metrics(), pictures)
+        results[name] = evaluate(predict, data.batches, metrics, device=device)
+        worst[name] = metrics.worst()
+    return results, worst
+
+
+def write_pictures(
+    folder: Path, worst: Mapping[str, Sequence[Case]], names: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Writes view, truth, result and error of samples as PNG files.
+
+    Args:
+        folder: exists.
+        worst: by the name of the method, the worst first.
+        names: of all samples.
+
+    Returns:
+        By method, which sample each file shows, and its EPE.
+    """
+    told: dict[str, list[dict[str, Any]]] = {}
+    for method, cases in worst.items():
+        for place, case in enumerate(cases, start=1):
+            name = f"worst_{method}_{place:0{len(str(len(cases)))}}.png"
+            picture = panel(case.left, case.truth, case.prediction, case.valid)
+            iio.imwrite(folder / name, picture, plugin="pillow", extension=".png")
+            told.setdefault(method, []).append({"picture": name, "sample": names[case.index], "epe": case.epe})
+    return told

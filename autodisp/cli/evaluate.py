@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 import autodisp
-from autodisp.build.evaluation import build_evaluation_data, build_predictors, run_evaluation
+from autodisp.build.evaluation import build_evaluation_data, build_predictors, run_evaluation, write_pictures
 from autodisp.build.networks import build_device
 from autodisp.cli.program import run_program, wrong_input_leaves
 from autodisp.cli.run_folder import make_run_folder
@@ -36,14 +36,20 @@ def evaluate(tree: DictConfig) -> Path:
     data = build_evaluation_data(config)
     predictors = build_predictors(config, data, device)
     folder = make_run_folder(Path(config.out), key="out")
-    results = run_evaluation(data, predictors, device)
+    results, worst = run_evaluation(data, predictors, device, pictures=config.pictures)
+    pictures = write_pictures(folder, worst, data.names)
     versions = {"autodisp": autodisp.__version__, "torch": torch.__version__}
-    about = {"config": asdict(config), "split": data.split, **versions}
+    about = {"config": asdict(config), "split": data.split, "pictures": pictures, **versions}
     console = Console(highlight=False)
     print_table(results, console, title=f"{config.dataset.name}, {data.split} split")
     write_json(folder / "evaluation.json", results, about=about)
     write_csv(folder / "evaluation.csv", results)
-    console.print(f"files: {folder}/ (evaluation.json, evaluation.csv)", markup=False, soft_wrap=True)
+    for method, shown in pictures.items():
+        first = shown[0]
+        words = f"{method}: worst on {first['sample']}, EPE {first['epe']:.2f} px ({first['picture']})"
+        console.print(words, markup=False, soft_wrap=True)
+    files = ["evaluation.json", "evaluation.csv", *(["worst_*.png"] if pictures else [])]
+    console.print(f"files: {folder}/ ({', '.join(files)})", markup=False, soft_wrap=True)
     return folder
 
 

@@ -14,6 +14,7 @@ from autodisp.config.sections import DATASETS, TASK_DATASETS
 from autodisp.errors import InputError
 
 BASELINES = ("sgbm", "constant")
+MOST_PICTURES = 100
 LARGEST_SGBM = 2032
 """Pixels: OpenCV counts sixteenths of them in 16 bits."""
 
@@ -28,6 +29,7 @@ class EvaluateConfig:
     split: str | None
     ranges: list[float]
     batch_size: int
+    pictures: int
     out: str
     device: str
     threads: int | None
@@ -47,6 +49,7 @@ class EvaluateConfig:
         object.__setattr__(self, "out", os.path.expanduser(self.out))
         need_choice("device", self.device, DEVICES)
         need_at_least("", self, batch_size=1)
+        need(0 <= self.pictures <= MOST_PICTURES, "pictures", self.pictures, f"0 to {MOST_PICTURES}")
         need_threads("threads", self.threads)
         ascending = all(a < b for a, b in itertools.pairwise([0.0, *self.ranges, math.inf]))
         need(ascending, "ranges", self.ranges, "ascending disparities above 0, such as [10,40]")
@@ -58,6 +61,10 @@ class EvaluateConfig:
             raise InputError(
                 f"baseline={self.baseline}: is for disparity, but dataset={self.dataset.name} is not; leave it null, "
                 f"or take dataset={' or dataset='.join(TASK_DATASETS['disparity'])}"
+            )
+        if images and self.pictures:
+            raise InputError(
+                f"pictures={self.pictures}: shows disparities, but dataset={self.dataset.name} has none; leave it at 0"
             )
         if self.baseline == "sgbm":
             most = self.dataset.max_disparity

@@ -3,7 +3,7 @@
 import glob
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 
 from autodisp.errors import InputError
 from autodisp.report.curves import as_number
+from autodisp.report.evaluations import EVALUATION, MeasuredNetwork, read_tested
 from autodisp.report.reading import Moment, Run, is_run, read_run
 
 _MOST_FOLDERS = 200_000
@@ -30,6 +31,8 @@ class Entry:
     """Whose figures count, see ``Run.chosen``."""
     trainings: list["Entry"] = field(default_factory=list)
     """Of a search: those that trained its cells."""
+    evaluation: MeasuredNetwork | None = None
+    """Of a training: the newest one of its network on the test split of its own dataset."""
     numbers: Mapping[str, float] = field(default_factory=dict)
     """The numeric settings, by dotted name."""
 
@@ -76,7 +79,17 @@ class Entry:
     @property
     def trained(self) -> float | None:
         """Of a search: the mean best figure of the trainings of its cells."""
-        figures = [entry.figure for entry in self.trainings if entry.run.figure.name == self.run.figure.name]
+        return self._mean(entry.figure for entry in self.trainings if entry.run.figure.name == self.run.figure.name)
+
+    @property
+    def tested(self) -> float | None:
+        """Of a training: the figure on the test split; of a search: their mean over the trainings of its cells."""
+        if self.run.kind == "search":
+            return self._mean(entry.tested for entry in self.trainings if entry.run.figure.name == self.run.figure.name)
+        return None if self.evaluation is None else self.evaluation.figures.get(self.run.figure.name)
+
+    @staticmethod
+    def _mean(figures: Iterable[float | None]) -> float | None:
         known = [figure for figure in figures if figure is not None]
         return sum(known) / len(known) if known else None
 
@@ -106,8 +119,9 @@ def find_runs(patterns: Sequence[str], *, skip: Path | None = None) -> Found:
     if skip is not None:
         folders = [folder for folder in folders if skip.resolve() not in (folder.resolve(), *folder.resolve().parents)]
     runs = {folder.resolve(): folder for folder in folders if is_run(folder)}
-    holding = {parent for run in runs for parent in run.parents}
-    others = [folder.resolve() for folder in folders if folder.resolve() not in runs]
+    evaluations = {folder.resolve() for folder in folders if (folder / EVALUATION).is_file()}
+    holding = {parent for folder in (*runs, *evaluations) for parent in folder.parents}
+    others = [folder.resolve() for folder in folders if folder.resolve() not in {*runs, *evaluations}]
     lost = [folder for folder in others if folder not in holding and not any(p in runs for p in folder.parents)]
     notes: list[str] = []
     entries: list[Entry] = []
@@ -124,6 +138,7 @@ def find_runs(patterns: Sequence[str], *, skip: Path | None = None) -> Found:
             + (f" ({notes[0]})" if notes else "; name the folder above them, or a pattern such as 'runs/**'")
         )
     _link(entries)
+    _link_evaluations(entries, [tested for folder in sorted(evaluations) if (tested := read_tested(folder))])
     return Found(entries, len(set(lost)), notes)
 
 
@@ -188,6 +203,17 @@ def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     if len(pairs) < 3 or any(len({pair[side] for pair in pairs}) < 2 for side in (0, 1)):
         return None
     return float(spearmanr([x for x, _ in pairs], [y for _, y in pairs]).statistic)
+
+
+def _link_evaluations(entries: Sequence[Entry], evaluations: Sequence[MeasuredNetwork]) -> None:
+    """Gives each training the last one of its best.safetensors, or of another file in its folder."""
+    trainings = {entry.run.folder.resolve(): entry for entry in entries if entry.run.kind == "training"}
+    by_setting = {str(entry.run.setting("run.folder")): entry for entry in trainings.values()}
+    for tested in evaluations:
+        parent = tested.checkpoint.parent
+        training = by_setting.get(str(parent)) or trainings.get(parent.resolve())
+        if training is not None and training.run.setting("dataset.name") == tested.dataset:
+            training.evaluation = tested
 
 
 def _link(entries: Sequence[Entry]) -> None:

@@ -52,6 +52,7 @@ def charts_of_group(entries: Sequence[Entry], key: str | None) -> Iterator[Chart
     ]
     if kind == "training":
         results = [("figure", f"{metric}, the best")]
+    results.append(("tested", f"{metric} on the test split"))
     if key is not None:
         for attribute, words in results:
             yield from _over_setting(entries, key, attribute, words, f"{prefix}_{attribute}_over_setting")

@@ -124,6 +124,7 @@ def _kinds_of_column(entries: Sequence[Entry], folder: Path) -> Iterator[tuple[s
         yield metric, lambda e, m=metric: _number(e.figure if e.run.figure.name == m else None)
         yield f"{metric}, discretised", lambda e, m=metric: _number(e.discretised if e.run.figure.name == m else None)
         yield f"{metric}, trained", lambda e, m=metric: _number(e.trained if e.run.figure.name == m else None)
+        yield f"{metric}, test", lambda e, m=metric: _number(e.tested if e.run.figure.name == m else None)
     yield "drop", lambda e: _number(e.drop)
     yield "parameter-free", lambda e: _number(e.value("parameter_free"))
     yield "restarts", lambda e: _number(e.value("restart") or None)

@@ -1,0 +1,45 @@
+"""Reads what autodisp-evaluate left: how good a trained network is on the test split."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autodisp.report.curves import as_number
+from autodisp.report.reading import setting_of
+
+EVALUATION = "evaluation.json"
+_PLACES = {"epe": "regions.all.pooled.epe", "accuracy": "accuracy.top1"}
+"""Where a task's figure stands among the figures of a method."""
+_MOST_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class MeasuredNetwork:
+    """A network on a test split."""
+
+    checkpoint: Path
+    """As the evaluation was told, so seen from where it ran."""
+    dataset: str
+    figures: Mapping[str, float]
+    """Finite ones, by the name of the task's figure: EPE in pixels, accuracy in percent."""
+
+
+def read_tested(folder: Path) -> MeasuredNetwork | None:
+    """The evaluation in a folder; None where it is of no network, of another split, or damaged."""
+    path = folder / EVALUATION
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            return None
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    about: Mapping[str, Any] = setting_of(content, "about", {})
+    checkpoint, dataset = (setting_of(about, f"config.{key}") for key in ("checkpoint", "dataset.name"))
+    if setting_of(about, "split") != "test" or not isinstance(checkpoint, str) or not isinstance(dataset, str):
+        return None
+    found = {name: as_number(setting_of(content, f"methods.network.figures.{at}")) for name, at in _PLACES.items()}
+    figures = {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
+    return MeasuredNetwork(Path(checkpoint), dataset, figures) if figures else None
