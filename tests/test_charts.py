@@ -30,7 +30,9 @@ def test_a_search_has_them_all(tmp_path: Path) -> None:
     charts = {chart.name: chart for chart in charts_of(run)}
     assert list(charts) == ["eigenvalue", "figure", "loss", "discretisation_drop", "entropy", "parameter_free"]
     assert lines(charts["figure"].figure)["architecture half, discretised"] == [(i, 20.0 + i) for i in range(4)]
-    assert lines(charts["discretisation_drop"].figure)["drop"] == [(i, -10.0) for i in range(4)]
+    assert lines(charts["discretisation_drop"].figure)["drop"] == [(i, 10.0) for i in range(4)], (
+        "an accuracy that falls"
+    )
     assert lines(charts["parameter_free"].figure)["parameter-free"] == [(i, 3.0 + i) for i in range(4)]
     assert set(lines(charts["entropy"].figure)) == {"normal", "reduce"}
     # three values around each epoch of a straight line: the line itself

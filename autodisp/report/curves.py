@@ -148,10 +148,6 @@ def panels_of(records: Sequence[Record], metric: str | None, eigenvalues: Pairs 
     def course(key: str) -> Course:
         return course_of(epochs, [as_number(record.get(key)) for record in records])
 
-    def drop(record: Record) -> float | None:
-        after, before = as_number(record.get(f"valid_discrete/{metric}")), as_number(record.get(f"valid/{metric}"))
-        return None if after is None or before is None else after - before
-
     curvature = course("eigenvalue") if eigenvalues is None else Course(eigenvalues, [])
     decay = course("weight_decay")
     changes = len({value for part in (decay.kept, *decay.abandoned) for _, value in part}) > 1
@@ -169,8 +165,8 @@ def panels_of(records: Sequence[Record], metric: str | None, eigenvalues: Pairs 
             Line("eigenvalue", curvature, _EIGENVALUE),
             Line("local average", Course(averages, []), _AVERAGE),
         ]),
-        Panel(f"discretisation drop: {metric} after - before", [
-            Line("drop", course_of(epochs, [drop(record) for record in records]), _DISCRETE),
+        Panel("discretisation drop, above 0 is worse", [
+            Line("drop", course("discretisation_drop"), _DISCRETE),
         ]),
         Panel("weight decay", [Line("weight decay", decay, _WEIGHT_HALF, "steps-post")] if changes else []),
     ]  # fmt: skip

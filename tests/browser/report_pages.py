@@ -92,9 +92,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         out = tmp_path_factory.mktemp(name)
         write_run_page(read_run(folder), out, with_animation=False)
         found[name] = out / "index.html"
-    out = tmp_path_factory.mktemp("comparison")
-    write_comparison(find_runs([real or str(root)]), out)
-    return found | {"comparison": out / "index.html"}
+    for name, place in {"comparison": str(root), "real_comparison": real}.items():
+        if place:
+            out = tmp_path_factory.mktemp(name)
+            write_comparison(find_runs([place]), out)
+            found[name] = out / "index.html"
+    return found
 
 
 @pytest.fixture(scope="session")
