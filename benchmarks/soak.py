@@ -85,7 +85,7 @@ def main() -> int:
     given.out.mkdir(parents=True)
     folder = given.out / "run"
     words = [*TINY, f"search.epochs={given.epochs}", f"dataset.root={given.data}", f"run.folder={folder}"]
-    program = "import sys; from autodisp.cli.search import main; sys.argv[0] = 'autodisp-search'; sys.exit(main())"
+    program = "import sys; from autodisp.cli.entry import search; sys.argv[0] = 'autodisp-search'; sys.exit(search())"
     seen = []
     began = time.monotonic()
     with (given.out / "log.txt").open("w") as log:

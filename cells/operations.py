@@ -54,10 +54,31 @@ def block(convolutions: list[nn.Module], channels: int, style: Style) -> list[nn
     return [*convolutions, nn.LeakyReLU(LEAK), *style.norms(channels)]
 
 
+class PointwiseConvolution(nn.Conv2d):
+    """A 1x1 convolution that leaves pixels out before it, instead of striding.
+
+    The same in exact arithmetic. oneDNN (3.x, in torch 2.14) writes beyond its memory in the input's gradient of a
+    strided 1x1 convolution of fewer than eight channels in channels_last, on CPUs with AVX2 alone (EXPERIMENTS.md).
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, bias: bool) -> None:
+        super().__init__(inputs, outputs, 1, stride=stride, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, ceil(H/stride), ceil(W/stride))."""
+        rows, columns = self.stride
+        kept = input if rows == columns == 1 else input[:, :, ::rows, ::columns]
+        return functional.conv2d(kept, self.weight, self.bias)
+
+
 def convolution(inputs: int, outputs: int, kernel: int, style: Style, *, stride: int = 1) -> nn.Sequential:
     """One dense convolution in the style's order: (B, inputs, H, W) -> (B, outputs, ceil(H/stride), ceil(W/stride))."""
     bias = style.flavour == "dense"
-    layer = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
+    layer: nn.Conv2d
+    if kernel == 1:
+        layer = PointwiseConvolution(inputs, outputs, stride=stride, bias=bias)
+    else:
+        layer = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
     return nn.Sequential(*block([layer], outputs, style))
 
 
@@ -80,8 +101,8 @@ class FactorizedReduction(nn.Module):
     def __init__(self, inputs: int, outputs: int, style: Style) -> None:
         super().__init__()
         self.activation = nn.ReLU()
-        self.even = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False) if outputs > 1 else None
+        self.even = PointwiseConvolution(inputs, outputs - outputs // 2, stride=2, bias=False)
+        self.odd = PointwiseConvolution(inputs, outputs // 2, stride=2, bias=False) if outputs > 1 else None
         self.norm = nn.Sequential(*style.norms(outputs))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,8 +12,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-import torchvision
-from torchvision.datasets.utils import check_integrity
 
 from autodisp.datasets.layout import DamagedFiles, find_root
 from autodisp.datasets.memory import ImagesInMemory
@@ -27,7 +25,9 @@ _PIXELS = 3 * _SIDE * _SIDE
 
 class _Variant(NamedTuple):
     title: str
-    pickles: type[torchvision.datasets.CIFAR10]
+    pickles: Literal["CIFAR10", "CIFAR100"]
+    """The class of torchvision that reads them."""
+    pickle_folder: str
     binary_folder: str
     binary_files: dict[str, tuple[str, ...]]
     label_limits: tuple[int, ...]
@@ -42,7 +42,8 @@ class _Variant(NamedTuple):
 # Mean and standard deviation over the 50,000 training images, as DARTS and RobustDARTS publish them.
 _CIFAR10 = _Variant(
     title="CIFAR-10",
-    pickles=torchvision.datasets.CIFAR10,
+    pickles="CIFAR10",
+    pickle_folder="cifar-10-batches-py",
     binary_folder="cifar-10-batches-bin",
     binary_files={"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)},
     label_limits=(10,),
@@ -53,7 +54,8 @@ _CIFAR10 = _Variant(
 )
 _CIFAR100 = _Variant(
     title="CIFAR-100",
-    pickles=torchvision.datasets.CIFAR100,
+    pickles="CIFAR100",
+    pickle_folder="cifar-100-python",
     binary_folder="cifar-100-binary",
     binary_files={"train": ("train.bin",), "test": ("test.bin",)},
     label_limits=(20, 100),
@@ -124,7 +126,7 @@ def _read(
     """Gives images (N, 3, 32, 32) uint8, labels (N,) int64 and class names."""
     if split not in variant.binary_files:
         raise InputError(f"dataset.split={split!r}: must be one of {', '.join(variant.binary_files)}")
-    pickles, first = variant.pickles.base_folder, variant.binary_files[split][0]
+    pickles, first = variant.pickle_folder, variant.binary_files[split][0]
     if root is not None and os.path.basename(os.path.abspath(root)) == pickles:
         root = Path(root).expanduser().absolute().parent
     folder = find_root(
@@ -140,7 +142,10 @@ def _read(
 
 
 def _read_pickles(variant: _Variant, folder: Path, split: Split) -> tuple[torch.Tensor, torch.Tensor, Sequence[str]]:
-    source = variant.pickles
+    import torchvision  # takes seconds to load, which only who has pickles is to spend
+    from torchvision.datasets.utils import check_integrity
+
+    source: type[torchvision.datasets.CIFAR10] = getattr(torchvision.datasets, variant.pickles)
     digests = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
     for name, digest in digests:
         path = folder / source.base_folder / name

@@ -22,7 +22,7 @@ from autodisp.config.check import parse
 from autodisp.datasets.shapes3d import Shapes3D, write
 from autodisp.errors import InputError, RunFault
 
-PROGRAM = "import sys; sys.argv[0] = 'autodisp-check'; from autodisp.cli.check import main; main()"
+PROGRAM = "import sys; sys.argv[0] = 'autodisp-check'; from autodisp.cli.entry import check; check()"
 TINY = ("dataset.height=64", "dataset.width=96", "dataset.max_disparity=16")
 
 

@@ -16,6 +16,7 @@ from autodisp.build.export import build_out
 from autodisp.cells.genotype import Genotype, load
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
+from autodisp.cli import entry
 from autodisp.cli import export as program
 from autodisp.config.export import parse
 from autodisp.errors import InputError
@@ -172,7 +173,7 @@ def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
     monkeypatch.setattr(sys, "argv", ["autodisp-export", *arguments])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # which the program sets, and which is to be forgotten
     try:
-        program.main()
+        entry.export()
     except SystemExit as left:
         return left.code
     return 0

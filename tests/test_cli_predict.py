@@ -20,7 +20,8 @@ from autodisp import model_file
 from autodisp.cells.genotype import load
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
-from autodisp.cli.predict import main, predict
+from autodisp.cli.entry import predict as main
+from autodisp.cli.predict import predict
 from autodisp.datasets.images import read_rgb
 from autodisp.datasets.pfm import read_pfm
 from autodisp.errors import InputError
@@ -348,7 +349,7 @@ def test_an_empty_folder_is_refused(model: Path, tmp_path: Path) -> None:
 
 
 def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    program = "import sys; sys.argv[0] = 'autodisp-predict'; from autodisp.cli.predict import main; main()"
+    program = "import sys; sys.argv[0] = 'autodisp-predict'; from autodisp.cli.entry import predict; predict()"
     return subprocess.run(
         [sys.executable, "-c", program, *overrides],
         cwd=folder,

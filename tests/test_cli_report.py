@@ -11,6 +11,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
+from autodisp.cli import entry
 from autodisp.cli import report as program
 from autodisp.config.report import parse
 from autodisp.errors import InputError
@@ -155,7 +156,7 @@ def test_exit_codes(
     monkeypatch.setattr(sys, "argv", ["autodisp-report", *(word.format(run=run) for word in words)])
     monkeypatch.setattr(os, "environ", {**os.environ})
     try:
-        program.main()
+        entry.report()
         left = 0
     except SystemExit as leaving:
         left = int(str(leaving.code))

@@ -22,7 +22,8 @@ from autodisp.build import training as build_training
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
-from autodisp.cli.train import main, resume, train
+from autodisp.cli.entry import train as main
+from autodisp.cli.train import resume, train
 from autodisp.config.train import parse
 from autodisp.errors import InputError
 from autodisp.prediction.inference import StereoMatcher
@@ -392,7 +393,7 @@ def test_a_frozen_stage_stays_as_it_was(tmp_path: Path, whole: Path) -> None:
 
 
 def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    program = "import sys; sys.argv[0] = 'autodisp-train'; from autodisp.cli.train import main; main()"
+    program = "import sys; sys.argv[0] = 'autodisp-train'; from autodisp.cli.entry import train; train()"
     return subprocess.run(
         [sys.executable, "-c", program, *overrides],
         cwd=folder,

@@ -1,10 +1,12 @@
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from autodisp.cells.operations import (
     LEAK,
@@ -12,6 +14,7 @@ from autodisp.cells.operations import (
     PARAMETER_FREE,
     FactorizedReduction,
     Flavour,
+    PointwiseConvolution,
     Style,
     build_operation,
     convolution,
@@ -185,6 +188,50 @@ def test_factorized_reduction_against_slicing(height: int, width: int) -> None:
     odd[:, :, : shifted.shape[2], : shifted.shape[3]] = shifted
     mixed = torch.cat([torch.einsum("oc,bchw->bohw", first, even), torch.einsum("oc,bchw->bohw", second, odd)], dim=1)
     torch.testing.assert_close(operation(x), normalised(mixed))
+
+
+class Strided1x1(TorchDispatchMode):
+    """Counts 1x1 convolutions that stride."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = self.found = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            self.convolutions += 1
+            self.found += tuple(args[1].shape[2:]) == (1, 1) and tuple(args[3]) != (1, 1)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
+def test_no_1x1_convolution_strides(style: Style) -> None:
+    """oneDNN's gradient of one writes beyond its memory on CPUs that have AVX2 alone."""
+    x = torch.randn(2, CHANNELS, 8, 8)
+    with Strided1x1() as seen:
+        functional.conv2d(x, torch.randn(4, CHANNELS, 1, 1), stride=2)
+        assert seen.found == 1, "the counter counts"
+        for name in OPERATIONS:
+            build_operation(name, channels=CHANNELS, stride=2, style=style)(x)
+        FactorizedReduction(CHANNELS, 8, style)(x)
+    assert seen.found == 1
+    assert seen.convolutions > len(OPERATIONS) - 4
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_a_pointwise_convolution_is_the_strided_one(height: int, width: int, stride: int) -> None:
+    torch.manual_seed(0)
+    layer = PointwiseConvolution(CHANNELS, 5, stride=stride, bias=True).double()
+    x = torch.randn(2, CHANNELS, height, width, dtype=torch.double)
+    other = x.clone().requires_grad_()
+    x.requires_grad_()
+    y = layer(x)
+    expected = functional.conv2d(other, layer.weight, layer.bias, stride)
+    torch.testing.assert_close(y, expected)
+    draw = torch.randn_like(y)
+    found = torch.autograd.grad(y, (x, layer.weight, layer.bias), draw)
+    torch.testing.assert_close(found, torch.autograd.grad(expected, (other, layer.weight, layer.bias), draw))
 
 
 def test_skip_is_the_identity_and_reduces_by_flavour() -> None:

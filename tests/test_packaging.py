@@ -65,7 +65,7 @@ def test_the_wheel_searches_three_steps(built: Path, tmp_path: Path) -> None:
         sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site),
         str(next(built.glob("*.whl"))), cwd=tmp_path,
     )  # fmt: skip
-    program = "import autodisp, autodisp.cli.search as search; print(autodisp.__file__); search.main()"
+    program = "import autodisp, autodisp.cli.entry as entry; print(autodisp.__file__); entry.search()"
     overrides = [
         "experiment=smoke", "search.epochs=1", "search.steps_per_epoch=3", "search.batch_size=1", "dataset.length=8",
         "dataset.height=64", "dataset.width=64", "dataset.max_disparity=16", "optimizer.alphas.order=first",

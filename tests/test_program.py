@@ -14,7 +14,7 @@ from autodisp.errors import InputError
 
 
 def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    program = "import sys; sys.argv[0] = 'autodisp-search'; from autodisp.cli.search import main; main()"
+    program = "import sys; sys.argv[0] = 'autodisp-search'; from autodisp.cli.entry import search; search()"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, "-c", program, *overrides],

@@ -1,11 +1,12 @@
 """-q and -v: what Hydra is given, and what a search then says."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from autodisp.cli import search, train
+from autodisp.cli import entry
 from autodisp.cli.verbosity import say_how_much
 from tests.test_program import call
 
@@ -34,12 +35,12 @@ def test_options_become_a_setting(words: list[str], becomes: list[str], monkeypa
     assert sys.argv == ["autodisp-search", *becomes]
 
 
-@pytest.mark.parametrize("program", [search, train])
-def test_both_long_programs_take_them(program: object, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("program", [entry.search, entry.train])
+def test_both_long_programs_take_them(program: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     monkeypatch.setattr(sys, "argv", ["program", "-q"])
-    monkeypatch.setattr(program, "run_program", lambda _: seen.append(sys.argv[1:]))
-    program.main()  # type: ignore[attr-defined]
+    monkeypatch.setattr(entry, "run_program", lambda _: seen.append(sys.argv[1:]))
+    program()
     assert seen == [["run.verbosity=quiet"]]
 
 

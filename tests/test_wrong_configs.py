@@ -19,6 +19,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from autodisp.cli import entry
 from autodisp.config import evaluate, export, predict, search, train
 from autodisp.config.checks import nearest, nearest_setting, printable, shown
 from autodisp.config.parsing import dotted
@@ -543,7 +544,7 @@ def call(program: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> obj
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr(sys, "argv", [f"autodisp-{program}", *words])
     with pytest.raises(SystemExit) as caught:
-        import_module(f"autodisp.cli.{program}").main()
+        getattr(entry, program)()
     return caught.value.code
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
@@ -20,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from autodisp.build.checking import CheckReport, build_check
-from autodisp.cli.program import WRONG_INPUT, run_program, wrong_input_leaves
+from autodisp.cli.program import WRONG_INPUT
 from autodisp.cli.run_folder import make_run_folder
 from autodisp.config.check import CheckConfig, parse
 from autodisp.errors import RunFault
@@ -34,11 +33,10 @@ _PLAIN = re.compile(r"[\w./:~@+-]+", re.ASCII)
 """What Hydra takes as a value without quotes."""
 
 
-@hydra.main(config_path="pkg://autodisp.configs.check", config_name="check", version_base="1.3")
-def _hydra_main(tree: DictConfig) -> None:
-    with wrong_input_leaves():
-        if check(tree, HydraConfig.get().overrides.task).problems:
-            sys.exit(WRONG_INPUT)
+def run(tree: DictConfig) -> None:
+    """What the program does with its composed config."""
+    if check(tree, HydraConfig.get().overrides.task).problems:
+        sys.exit(WRONG_INPUT)
 
 
 def check(tree: DictConfig, overrides: Sequence[str] | None = None) -> CheckReport:
@@ -205,8 +203,3 @@ class _Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-
-
-def main() -> None:
-    """The program's entry point."""
-    run_program(_hydra_main)

@@ -3,7 +3,6 @@
 from dataclasses import asdict
 from pathlib import Path
 
-import hydra
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
@@ -11,16 +10,14 @@ from rich.console import Console
 import autodisp
 from autodisp.build.evaluation import build_evaluation_data, build_predictors, run_evaluation, write_pictures
 from autodisp.build.networks import build_device
-from autodisp.cli.program import run_program, wrong_input_leaves
 from autodisp.cli.run_folder import make_run_folder
 from autodisp.config.evaluate import parse
 from autodisp.evaluation.tables import print_table, write_csv, write_json
 
 
-@hydra.main(config_path="pkg://autodisp.configs.evaluate", config_name="evaluate", version_base="1.3")
-def _hydra_main(tree: DictConfig) -> None:
-    with wrong_input_leaves():
-        evaluate(tree)
+def run(tree: DictConfig) -> None:
+    """What the program does with its composed config."""
+    evaluate(tree)
 
 
 def evaluate(tree: DictConfig) -> Path:
@@ -51,8 +48,3 @@ def evaluate(tree: DictConfig) -> Path:
     files = ["evaluation.json", "evaluation.csv", *(["worst_*.png"] if pictures else [])]
     console.print(f"files: {folder}/ ({', '.join(files)})", markup=False, soft_wrap=True)
     return folder
-
-
-def main() -> None:
-    """The program's entry point."""
-    run_program(_hydra_main)

@@ -4,13 +4,12 @@ import shlex
 import sys
 from pathlib import Path
 
-import hydra
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
 from autodisp.build.export import build_found, build_out
-from autodisp.cli.program import program_name, run_program, wrong_input_leaves
+from autodisp.cli.program import program_name
 from autodisp.config.checks import naming
 from autodisp.config.export import ExportConfig, parse
 from autodisp.export.found_cells import GENOTYPE, SPACE, Found
@@ -21,14 +20,13 @@ from autodisp.model_file import model_path
 FAULT = 1
 
 
-@hydra.main(config_path="pkg://autodisp.configs.export", config_name="export", version_base="1.3")
-def _hydra_main(tree: DictConfig) -> None:
-    with wrong_input_leaves():
-        try:
-            export(tree)
-        except ExportError as error:
-            print(f"{program_name()}: {error}", file=sys.stderr)  # noqa: T201
-            sys.exit(FAULT)
+def run(tree: DictConfig) -> None:
+    """What the program does with its composed config."""
+    try:
+        export(tree)
+    except ExportError as error:
+        print(f"{program_name()}: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(FAULT)
 
 
 def export(tree: DictConfig) -> Path:
@@ -86,8 +84,3 @@ def _say(console: Console, *lines: str) -> None:
     """Whole lines, without markup: paths and commands are to be copied."""
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
-
-
-def main() -> None:
-    """The program's entry point."""
-    run_program(_hydra_main)

@@ -5,13 +5,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import hydra
 import torch
 from omegaconf import DictConfig
 
 from autodisp.build.networks import build_device
 from autodisp.build.prediction import build_matcher, build_writer
-from autodisp.cli.program import WRONG_INPUT, program_name, run_program, wrong_input_leaves
+from autodisp.cli.program import WRONG_INPUT, program_name
 from autodisp.config.checks import naming, printable
 from autodisp.config.predict import PredictConfig, parse
 from autodisp.errors import InputError
@@ -21,11 +20,10 @@ from autodisp.prediction.pairs import StereoPair, find_pairs, read_pair
 from autodisp.tracking import ConsoleProgress
 
 
-@hydra.main(config_path="pkg://autodisp.configs.predict", config_name="predict", version_base="1.3")
-def _hydra_main(tree: DictConfig) -> None:
-    with wrong_input_leaves():
-        if predict(tree):
-            sys.exit(WRONG_INPUT)
+def run(tree: DictConfig) -> None:
+    """What the program does with its composed config."""
+    if predict(tree):
+        sys.exit(WRONG_INPUT)
 
 
 def predict(tree: DictConfig) -> list[str]:
@@ -79,8 +77,3 @@ def _show_summary(
 ) -> None:
     failed = f", {len(problems)} problem{'s' if len(problems) > 1 else ''} (above)" if problems else ""
     console.message(f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''}{failed}; files: {Path(config.out)}/")
-
-
-def main() -> None:
-    """The program's entry point."""
-    run_program(_hydra_main)

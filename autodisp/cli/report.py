@@ -2,20 +2,17 @@
 
 from pathlib import Path
 
-import hydra
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
 from autodisp.build.reporting import build_report, page_of
-from autodisp.cli.program import run_program, wrong_input_leaves
 from autodisp.config.report import parse
 
 
-@hydra.main(config_path="pkg://autodisp.configs.report", config_name="report", version_base="1.3")
-def _hydra_main(tree: DictConfig) -> None:
-    with wrong_input_leaves():
-        report(tree)
+def run(tree: DictConfig) -> None:
+    """What the program does with its composed config."""
+    report(tree)
 
 
 def report(tree: DictConfig) -> Path:
@@ -32,8 +29,3 @@ def report(tree: DictConfig) -> Path:
     console.print(f"page:  {page_of(folder)}", markup=False, soft_wrap=True)
     console.print(f"files: {folder}/ ({', '.join(files[1:])})", markup=False, soft_wrap=True)
     return page_of(folder)
-
-
-def main() -> None:
-    """The program's entry point."""
-    run_program(_hydra_main)

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -14,10 +13,9 @@ from rich.table import Table
 from autodisp.build.networks import build_device, build_style
 from autodisp.build.search import SearchData, SearchParts, build_data, build_regularization, build_search, build_space
 from autodisp.cli.keeping import kept_run
-from autodisp.cli.program import program_name, run_program, wrong_input_leaves
+from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config
 from autodisp.cli.run_folder import CONFIG, keep_command, make_run_folder
-from autodisp.cli.verbosity import say_how_much
 from autodisp.config.search import SearchConfig, parse
 from autodisp.report.next_steps import report_command, training_command
 from autodisp.search.loop import Outcome
@@ -25,13 +23,12 @@ from autodisp.search.plan import plan_search
 from autodisp.tracking import ConsoleProgress
 
 
-@hydra.main(config_path="pkg://autodisp.configs.search", config_name="search", version_base="1.3")
-def _hydra_main(tree: DictConfig) -> None:
-    with wrong_input_leaves():
-        if tree.get("resume") is None:
-            search(tree)
-        else:
-            resume(tree)
+def run(tree: DictConfig) -> None:
+    """What the program does with its composed config."""
+    if tree.get("resume") is None:
+        search(tree)
+    else:
+        resume(tree)
 
 
 def search(tree: DictConfig) -> Path | None:
@@ -207,9 +204,3 @@ def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome, fol
         f"next:  {training_command(asdict(config), folder)}",
     ):
         console.print(line, markup=False, soft_wrap=True)
-
-
-def main() -> None:
-    """The program's entry point."""
-    say_how_much()
-    run_program(_hydra_main)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -13,23 +12,21 @@ from rich.table import Table
 from autodisp.build.networks import build_device
 from autodisp.build.training import TrainParts, build_train_data, build_training
 from autodisp.cli.keeping import kept_run
-from autodisp.cli.program import program_name, run_program, wrong_input_leaves
+from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config
 from autodisp.cli.run_folder import CONFIG, keep_command, make_run_folder
 from autodisp.cli.signals import StopSignals
-from autodisp.cli.verbosity import say_how_much
 from autodisp.config.train import TrainConfig, parse
 from autodisp.report.next_steps import evaluation_command, prediction_command, report_command
 from autodisp.tracking import ConsoleProgress
 
 
-@hydra.main(config_path="pkg://autodisp.configs.train", config_name="train", version_base="1.3")
-def _hydra_main(tree: DictConfig) -> None:
-    with wrong_input_leaves():
-        if tree.get("resume") is None:
-            train(tree)
-        else:
-            resume(tree)
+def run(tree: DictConfig) -> None:
+    """What the program does with its composed config."""
+    if tree.get("resume") is None:
+        train(tree)
+    else:
+        resume(tree)
 
 
 def train(tree: DictConfig) -> Path:
@@ -140,9 +137,3 @@ def show_summary(config: TrainConfig, parts: TrainParts, folder: Path) -> None:
         *(f"next:  {command}" for command in commands),
     ):
         console.print(line, markup=False, soft_wrap=True)
-
-
-def main() -> None:
-    """The program's entry point."""
-    say_how_much()
-    run_program(_hydra_main)

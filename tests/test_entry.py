@@ -1,0 +1,41 @@
+"""What is loaded before a program has something to do."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from autodisp.cli import entry
+
+SCRIPTS = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]["scripts"]
+_CALL = """
+import sys
+from autodisp.cli import entry
+try:
+    getattr(entry, sys.argv.pop(1))()
+except SystemExit as left:
+    print("left", left.code or 0)
+print(sorted({"torch", "torchvision", "matplotlib", "cv2"} & set(sys.modules)))
+"""
+
+
+def test_every_program_has_its_entry() -> None:
+    assert {name.removeprefix("autodisp-"): target for name, target in SCRIPTS.items()} == {
+        name: f"autodisp.cli.entry:{name}"
+        for name, value in vars(entry).items()
+        if callable(value) and getattr(value, "__module__", "") == entry.__name__ and not name.startswith("_")
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["--help"], None), (["device=cpu", "no_such_setting=1"], 2), (["--cfg", "job"], None)]
+)
+def test_help_and_misspelt_settings_wait_for_no_library(tmp_path: Path, words: list[str], code: int | None) -> None:
+    command = [sys.executable, "-c", _CALL, "evaluate", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "[]"
+    assert ("left 2" in lines) == (code == 2)
+    assert (len(lines) > 10) == (code is None)
