@@ -74,6 +74,15 @@ def test_a_run_gives_cells_in_words_files_and_the_next_command(run: Path, capsys
     assert shlex.split(lines[-1]) == ["next:", "autodisp-train", f"genotype={folder}/genotype.json"]
 
 
+def test_cells_of_a_run_are_trained_on_its_data(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "config.yaml").write_text("task: {name: disparity}\ndataset: {name: flyingthings3d, root: /my data}\n")
+    program.export(composed(f"run='{run}'"))
+    assert shlex.split(capsys.readouterr().out.splitlines()[-1]) == [
+        "next:", "autodisp-train", "dataset=flyingthings3d", "dataset.root=/my data",
+        f"genotype={run}/export/genotype.json",
+    ]  # fmt: skip
+
+
 def test_cells_for_images_are_trained_on_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

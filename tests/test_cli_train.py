@@ -259,6 +259,7 @@ def test_a_resumed_training_keeps_its_config(whole: Path, said: list[str], says:
     [
         (None, "its config.yaml cannot be read (FileNotFoundError); name the folder of a run"),
         ("a: [1", "its config.yaml cannot be read"),
+        ("search: {epochs: 2}\n", "is the folder of a search; go on with it by `autodisp-search resume="),
         ("- 1\n- 2\n", "its config.yaml is a list; name the folder of a run"),
         ("\x00\x01", "its config.yaml cannot be read"),
         ("task: {name: disparity}\nalphas: 3\n", "alphas: no such section or setting"),

@@ -373,6 +373,10 @@ def test_wrong_calls() -> None:
         dominant_eigenvalue((x**2).sum(), [x, torch.ones(2)])
     with pytest.raises(ValueError, match="0 parameters"):
         hessian((x**2).sum(), [])
+    with pytest.raises(TypeError, match=r"one tensor; give a sequence of them, such as \[alpha\]"):
+        hessian((x**2).sum(), x)
+    with pytest.raises(ValueError, match="the loss uses none of the parameters"):
+        dominant_eigenvalue((x**2).sum(), [torch.ones(3, requires_grad=True)])
     with pytest.raises(ValueError, match="start has 2 numbers for 3 rows"):
         dominant_eigenvalue((x**2).sum(), [x], start=torch.ones(2))
     for wrong in ({"max_products": 0}, {"tolerance": 0.0}, {"tolerance": math.nan}):

@@ -62,3 +62,12 @@ def test_after_a_training(tmp_path: Path) -> None:
         ["autodisp-evaluate", f"checkpoint={best}", "dataset=cifar10", "dataset.root=/data"],
         ["autodisp-export", f"checkpoint={best}"],
     ]
+
+
+def test_a_network_is_measured_at_the_resolution_that_it_was_trained_at(tmp_path: Path) -> None:
+    data = {"name": "flyingthings3d", "root": "/data", "half_resolution": True}
+    folder = write_training(tmp_path / "run", task={"name": "disparity"}, dataset=data)
+    (folder / "best.safetensors").write_bytes(b"")
+    evaluation, prediction, _ = commands(folder)
+    assert evaluation[2:] == ["dataset=flyingthings3d", "dataset.root=/data", "dataset.half_resolution=true"]
+    assert prediction[0] == "autodisp-predict"

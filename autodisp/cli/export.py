@@ -16,6 +16,8 @@ from autodisp.export.found_cells import GENOTYPE, SPACE, Found
 from autodisp.export.models import ExportError, export_model
 from autodisp.export.staging import refuse_overwriting, staged
 from autodisp.model_file import model_path
+from autodisp.report.next_steps import training_command
+from autodisp.report.reading import CONFIG, read_config, setting_of
 
 FAULT = 1
 
@@ -68,13 +70,17 @@ def _export_cells(config: ExportConfig, console: Console) -> Path:
         *(f"note: {note}" for note in found.notes),
         *found.genotype.in_words().splitlines(),
         f"files: {folder}/ ({', '.join(found.files)})",
-        f"next:  {_training(found, folder)}",
+        f"next:  {_training(found, folder, config.run)}",
     )
     return folder
 
 
-def _training(found: Found, folder: Path) -> str:
-    """The command that trains the cells."""
+def _training(found: Found, folder: Path, run: str | None) -> str:
+    """The command that trains the cells, on the data of their run where there is one."""
+    settings = read_config(Path(run).expanduser() / CONFIG, []) if run is not None else {}
+    if isinstance(setting_of(settings, "dataset.name"), str):
+        space_file = None if found.space is None else str(folder / SPACE)
+        return training_command(settings, folder / GENOTYPE, space_file=space_file)
     images = [] if "upsample" in found.genotype.kinds else ["task=classification", "dataset.root=PATH"]
     space = [] if found.space is None else [f"space_file={folder / SPACE}"]
     return shlex.join(["autodisp-train", *images, f"genotype={folder / GENOTYPE}", *space])

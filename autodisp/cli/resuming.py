@@ -44,6 +44,7 @@ def resumed_config(
     need_path("resume", str(tree.resume), what="the folder of a run")
     _refuse_links(folder)
     stored = stored_config(folder)
+    _refuse_another_program(folder, stored, tree)
     before = _flat(asdict(parse(stored)))
     said = [text.lstrip("+~") for text in (HydraConfig.get().overrides.task if overrides is None else overrides)]
     keys = [text.partition("=")[0] for text in said if not text.startswith("resume=")]
@@ -78,6 +79,13 @@ def stored_config(folder: Path) -> DictConfig:
     if not isinstance(stored, DictConfig):
         raise InputError(f"resume={folder}: its {CONFIG} is a list; name the folder of a run")
     return stored
+
+
+def _refuse_another_program(folder: Path, stored: DictConfig, tree: DictConfig) -> None:
+    for section, kind, program in (("search", "search", "autodisp-search"), ("training", "training", "autodisp-train")):
+        if section in stored and section not in tree:
+            command = f"{program} resume={folder}"
+            raise InputError(f"resume={folder}: is the folder of a {kind}; go on with it by `{command}`")
 
 
 def _refuse_links(folder: Path) -> None:

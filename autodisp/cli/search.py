@@ -201,6 +201,6 @@ def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome, fol
         f"files: {folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)",
         f"look:  {report_command(folder)}",
         f"       tensorboard --logdir {folder}/tensorboard",
-        f"next:  {training_command(asdict(config), folder)}",
+        f"next:  {training_command(asdict(config), folder / 'genotype.json')}",
     ):
         console.print(line, markup=False, soft_wrap=True)

@@ -20,31 +20,33 @@ def report_command(folder: Path) -> str:
     return shlex.join(["autodisp-report", f"run={folder}"])
 
 
-def training_command(config: Mapping[str, Any], folder: Path) -> str:
+def training_command(config: Mapping[str, Any], genotype: Path, *, space_file: str | None = None) -> str:
     """What trains found cells in full, on the data they were found on.
 
     Args:
         config: of the search, as plain data.
-        folder: of the search.
+        genotype: the file with the cells.
+        space_file: of their space; None for the one that the search had.
     """
     words = ["autodisp-train"]
-    name, file = setting_of(config, "task.name"), setting_of(config, "space.file")
+    name, file = setting_of(config, "task.name"), space_file or setting_of(config, "space.file")
     if isinstance(name, str) and name != "disparity":
         words.append(f"task={name}")
     words += _data(config)
     if isinstance(file, str):
         words.append(f"space_file={file}")
-    return shlex.join([*words, f"genotype={folder / 'genotype.json'}"])
+    return shlex.join([*words, f"genotype={genotype}"])
 
 
 def evaluation_command(config: Mapping[str, Any], folder: Path) -> str:
-    """What measures a trained network on the data it was trained on.
+    """What measures a trained network on the data it was trained on, at the resolution it was trained at.
 
     Args:
         config: of the training, as plain data.
         folder: of the training.
     """
-    return shlex.join(["autodisp-evaluate", _checkpoint(folder), *_data(config)])
+    halved = ["dataset.half_resolution=true"] if setting_of(config, "dataset.half_resolution") is True else []
+    return shlex.join(["autodisp-evaluate", _checkpoint(folder), *_data(config), *halved])
 
 
 def prediction_command(folder: Path) -> str:
@@ -56,7 +58,8 @@ def _of_search(run: Run) -> list[tuple[str, str]]:
     export = shlex.join(["autodisp-export", f"run={run.folder}"])
     commands = [("Export the cells as JSON and a drawing:", export)]
     if run.found:
-        commands.insert(0, ("Train the found cells in full:", training_command(run.config, run.folder)))
+        training = training_command(run.config, run.folder / "genotype.json")
+        commands.insert(0, ("Train the found cells in full:", training))
     return commands
 
 

@@ -183,7 +183,7 @@ def read_run(folder: Path, *, key: str = "run") -> Run:
             "or compare all those below it with runs="
         )
     notes: list[str] = []
-    config = _read_config(folder / CONFIG, notes)
+    config = read_config(folder / CONFIG, notes)
     records = _read_records(folder / METRICS, notes)
     epochs = [record for record in records if "event" not in record]
     kind = _kind(folder, config, epochs)
@@ -226,7 +226,8 @@ def _read_text(path: Path, notes: list[str]) -> str | None:
         return None
 
 
-def _read_config(path: Path, notes: list[str]) -> dict[str, Any]:
+def read_config(path: Path, notes: list[str]) -> dict[str, Any]:
+    """A run's settings as plain data; empty, with a note, where they cannot be read."""
     text = _read_text(path, notes)
     if text is None:
         notes.append(f"there is no readable {path.name}: settings are not known")

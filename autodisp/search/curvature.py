@@ -67,7 +67,9 @@ def hessian(loss: Loss, parameters: Sequence[Tensor], *, weight_decay: float = 0
         the columns; the mean of both is returned, so it is symmetric bit by bit.
 
     Raises:
-        ValueError: the loss is no scalar with a graph, or a parameter does not require a gradient.
+        TypeError: parameters is a tensor instead of a sequence.
+        ValueError: the loss is no scalar with a graph, a parameter does not require a gradient, or the loss uses none
+            of them.
     """
     gradient = flat_gradient(loss, parameters)
     unit_vectors = torch.eye(gradient.numel(), dtype=gradient.dtype, device=gradient.device)
@@ -246,8 +248,10 @@ def flat_gradient(loss: Loss, parameters: Sequence[Tensor]) -> Tensor:
     """The gradient with its graph, (n,): what all products with the Hessian share.
 
     Raises:
-        ValueError: as for ``hessian``.
+        TypeError, ValueError: as for ``hessian``.
     """
+    if isinstance(parameters, Tensor):
+        raise TypeError("parameters is one tensor; give a sequence of them, such as [alpha]")
     fixed = [index for index, parameter in enumerate(parameters) if not parameter.requires_grad]
     if fixed or not parameters:
         raise ValueError(f"{len(parameters)} parameters, without requires_grad: {fixed}; the curvature needs them all")
@@ -258,8 +262,16 @@ def flat_gradient(loss: Loss, parameters: Sequence[Tensor]) -> Tensor:
                 f"the loss has shape {tuple(value.shape)} and requires_grad={value.requires_grad}; it must be a scalar "
                 "with a graph: take its mean, and evaluate it outside torch.no_grad"
             )
-        gradients = torch.autograd.grad(value, parameters, create_graph=True, materialize_grads=True)
-        return torch.cat([gradient.flatten() for gradient in gradients])
+        gradients = torch.autograd.grad(value, parameters, create_graph=True, allow_unused=True)
+        if all(gradient is None for gradient in gradients):
+            raise ValueError(
+                "the loss uses none of the parameters, so its curvature over them would be 0 for ever: give the very "
+                "tensors that entered the forward pass, not copies or a softmax of them taken afterwards"
+            )
+        return torch.cat([
+            (torch.zeros_like(parameter) if gradient is None else gradient).flatten()
+            for gradient, parameter in zip(gradients, parameters, strict=True)
+        ])  # fmt: skip
 
 
 def hessian_product(gradient: Tensor, parameters: Sequence[Tensor], direction: Tensor) -> Tensor:
