@@ -71,7 +71,7 @@ def test_a_search_and_the_training_of_its_cells(runs: Path) -> None:
     assert (first.trained, second.trained) == (42.0, None)
     assert (first.eigenvalue, first.figure, first.discretised, first.drop) == (pytest.approx(0.35), 33.0, 23.0, 10.0)
     assert (first.policy, second.policy, training.policy) == ("none", "es", "")
-    assert (first.group, training.group) == (("search", "accuracy"), ("training", "accuracy"))
+    assert (first.group, training.group) == (("search", "accuracy", "cifar10"), ("training", "accuracy", "cifar10"))
 
 
 def test_the_test_split_of_a_search_is_that_of_its_trainings(runs: Path) -> None:

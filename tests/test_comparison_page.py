@@ -60,7 +60,7 @@ def test_the_table(runs: Path, tmp_path: Path) -> None:
 
 def test_the_one_setting_that_differs_is_found(runs: Path, tmp_path: Path) -> None:
     text = page(runs, tmp_path / "out")
-    assert "search_accuracy_discretised_over_setting.svg" in text
+    assert "search_cifar10_accuracy_discretised_over_setting.svg" in text
     assert "name one with key=" not in text
 
 
@@ -70,6 +70,23 @@ def test_of_several_settings_one_must_be_named(runs: Path, tmp_path: Path) -> No
     assert "curvature.every, optimizer.weights.weight_decay" in text
     assert "over_setting" not in text
     assert "over_setting" in page(runs, tmp_path / "out2", key="curvature.every")
+
+
+def test_results_on_different_data_are_not_drawn_into_one_chart(runs: Path, tmp_path: Path) -> None:
+    for number, every in enumerate((1, 2)):
+        write_search(runs / f"v{number}", dataset={"name": "svhn"}, curvature={"every": every})
+    text = page(runs, tmp_path / "out")
+    assert "Searches by accuracy on cifar10" in text
+    assert "Searches by accuracy on svhn" in text
+    assert {path.name for path in (tmp_path / "out").glob("*_discretised_over_setting.svg")} == {
+        "search_cifar10_accuracy_discretised_over_setting.svg", "search_svhn_accuracy_discretised_over_setting.svg"
+    }  # fmt: skip
+
+
+def test_a_key_that_does_not_differ_is_said(runs: Path, tmp_path: Path) -> None:
+    text = page(runs, tmp_path / "out", key="optimizer.weight_decay")
+    assert "3 of 3 have no number under optimizer.weight_decay" in text
+    assert "optimizer.weight_decay is 0.0001 in all that have it, so no result is drawn over it" in text
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,10 @@ class Entry:
     """The numeric settings, by dotted name."""
 
     @property
-    def group(self) -> tuple[str, str]:
-        """Runs of one group can be drawn into one chart: searches or trainings, by the same figure."""
-        return self.run.kind, self.run.figure.name
+    def group(self) -> tuple[str, str, str]:
+        """Runs of one group can be drawn into one chart: searches or trainings, by the same figure on the same data."""
+        dataset = self.run.setting("dataset.name")
+        return self.run.kind, self.run.figure.name, dataset if isinstance(dataset, str) else ""
 
     @property
     def policy(self) -> str:

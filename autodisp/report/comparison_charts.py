@@ -39,9 +39,9 @@ def charts_of_group(entries: Sequence[Entry], key: str | None) -> Iterator[Chart
         entries: of one group.
         key: the numeric setting to draw results over, None for none.
     """
-    kind, metric = entries[0].group
+    kind, metric, dataset = entries[0].group
     unit = entries[0].run.figure.unit
-    prefix = f"{kind}_{_plain(metric)}"
+    prefix = f"{kind}_{_plain(dataset)}_{_plain(metric)}" if dataset else f"{kind}_{_plain(metric)}"
     if kind == "search":
         yield from _overlay(entries, f"{prefix}_eigenvalue", "dominant eigenvalue", "eigenvalue")
     named = f"validation {metric}, {unit}" if unit else f"validation {metric}"
@@ -170,7 +170,6 @@ def _scatter(entries: Sequence[Entry], attribute: str, words: str, name: str) ->
         return
     pairs = [(x, y) for _, x, y in known if x is not None]
     correlation = rank_correlation(pairs)
-    told = "not defined" if correlation is None else f"{correlation:+.2f}"
     with mpl.rc_context(RC):
         figure, axes = _empty(words, "dominant eigenvalue")
         for entry, x, y in known:
@@ -182,5 +181,7 @@ def _scatter(entries: Sequence[Entry], attribute: str, words: str, name: str) ->
         places = [x for x, _ in pairs]
         if min(places) > 0 and max(places) / min(places) > _SPREAD_FOR_LOGARITHM:
             axes.set_xscale("log")
-    note = f"Spearman's rank correlation {told}, over {len(pairs)} runs."
+    note = f"{len(pairs)} runs: too few, or too much alike, for a rank correlation."
+    if correlation is not None:
+        note = f"Spearman's rank correlation {correlation:+.2f}, over {len(pairs)} runs."
     yield Chart(name, words, figure, note)

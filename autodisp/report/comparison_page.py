@@ -47,20 +47,20 @@ def write_comparison(found: Found, folder: Path, *, key: str | None = None, seen
     if key is not None:
         _need_key(key, found.entries)
     gallery, notes = Gallery(folder), list(found.notes)
-    groups: dict[tuple[str, str], list[Entry]] = {}
+    groups: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in found.entries:
         groups.setdefault(entry.group, []).append(entry)
     sections = []
-    for (kind, metric), entries in groups.items():
+    for group, entries in groups.items():
+        title = _title(*group)
         varying = varying_keys(entries)
         own = key if key is not None else varying[0] if len(varying) == 1 else None
         if own is None and len(entries) > 1:
-            notes.append(_unsaid(kind, metric, varying))
-        lacking = sum(own not in entry.numbers for entry in entries) if own is not None else 0
-        if lacking and key is not None:
-            notes.append(f"{lacking} of {len(entries)} {_plural(kind)} have no number under {key}")
+            notes.append(f"{title}: {_unsaid(varying)}")
+        if key is not None:
+            notes += [f"{title}: {note}" for note in _notes_on_key(key, entries)]
         pictures = [gallery.add(c.name, c.title, c.figure, note=c.note) for c in charts_of_group(entries, own)]
-        sections.append({"title": f"{_plural(kind)} by {metric}".capitalize(), "charts": pictures})
+        sections.append({"title": title[:1].upper() + title[1:], "charts": pictures})
     columns = _columns(found.entries, seen_from or folder)
     content: dict[str, Any] = {
         "title": f"{len(found.entries)} runs compared" if len(found.entries) != 1 else "1 run",
@@ -88,11 +88,23 @@ def _lead(found: Found) -> str:
     return " · ".join(parts)
 
 
-def _unsaid(kind: str, metric: str, varying: Sequence[str]) -> str:
+def _title(kind: str, metric: str, dataset: str) -> str:
+    return f"{_plural(kind)} by {metric}" + (f" on {dataset}" if dataset else "")
+
+
+def _unsaid(varying: Sequence[str]) -> str:
     if not varying:
-        return f"{_plural(kind)} by {metric}: no numeric setting differs, so there is none to draw results over"
+        return "no numeric setting differs, so there is none to draw results over"
     some = ", ".join(varying[:8]) + (", …" if len(varying) > 8 else "")
-    return f"{_plural(kind)} by {metric}: several settings differ ({some}); name one with key= to draw results over it"
+    return f"several settings differ ({some}); name one with key= to draw results over it"
+
+
+def _notes_on_key(key: str, entries: Sequence[Entry]) -> Iterator[str]:
+    values = [entry.numbers[key] for entry in entries if key in entry.numbers]
+    if len(values) < len(entries):
+        yield f"{len(entries) - len(values)} of {len(entries)} have no number under {key}"
+    if len(set(values)) == 1:
+        yield f"{key} is {values[0]:g} in all that have it, so no result is drawn over it"
 
 
 def _need_key(key: str, entries: Sequence[Entry]) -> None:
@@ -120,7 +132,7 @@ def _kinds_of_column(entries: Sequence[Entry], folder: Path) -> Iterator[tuple[s
     yield "epochs", lambda e: _number(float(e.run.kept[-1].epoch + 1) if e.run.moments else None)
     yield "eigenvalue", lambda e: _number(e.eigenvalue)
     groups = {entry.group for entry in entries}
-    for metric in sorted({metric for _, metric in groups}):
+    for metric in sorted({metric for _, metric, _ in groups}):
         yield metric, lambda e, m=metric: _number(e.figure if e.run.figure.name == m else None)
         yield f"{metric}, discretised", lambda e, m=metric: _number(e.discretised if e.run.figure.name == m else None)
         yield f"{metric}, trained", lambda e, m=metric: _number(e.trained if e.run.figure.name == m else None)
