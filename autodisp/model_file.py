@@ -117,6 +117,10 @@ def load(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
     Raises:
         InputError: the file is missing, damaged, or not a model of this program.
     """
+    if path.is_dir():
+        inside = path / f"best{SUFFIX}"
+        hint = f"; name {inside}" if inside.is_file() else f"; name a file in it, such as {inside}"
+        raise InputError(f"{path}: is a folder{hint}")
     if not path.is_file():
         raise InputError(f"{path}: no such file; autodisp-train writes best{SUFFIX} into its run folder")
     try:

@@ -20,7 +20,7 @@ import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from autodisp.datasets.png_chunks import SIGNATURE, PngHeader, read_chunks
@@ -115,6 +115,8 @@ def _decode(path: Path) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
                 pixels = _decode_by_opencv(data)
     except InputError:
         raise
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: is no readable picture: none of {', '.join(_FORMATS)}, or a damaged one") from None
     except Exception as error:  # Pillow's decoders raise whatever the malformed bytes lead them to
         reason = in_one_line(error) or type(error).__name__
         raise InputError(f"{path}: is no readable picture ({reason}); is it damaged or of another format?") from error

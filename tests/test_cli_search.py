@@ -170,7 +170,7 @@ def test_a_finished_search_is_left_as_it_is(tmp_path: Path, whole: Path, capsys:
     before = {name: (folder / name).read_bytes() for name in names}
     go_on(folder)
     assert {name: (folder / name).read_bytes() for name in names} == before
-    assert "resumed at epoch 2, step 0" in capsys.readouterr().out
+    assert "resumed at epoch 2, step 0; all of its epochs are done" in capsys.readouterr().out
 
 
 def test_a_damaged_newest_state_costs_an_epoch(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:

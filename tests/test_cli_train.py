@@ -457,5 +457,5 @@ def test_the_program_trains_and_goes_on(
     assert records(tmp_path / "run")[0].keys() == records(whole)[0].keys()
     capsys.readouterr()
     assert call_here(monkeypatch, tmp_path, "resume=run", "run.threads=1", "run.workers=0") == 0
-    assert "resumed at step 2 of 2" in capsys.readouterr().out
+    assert "resumed at step 2 of 2; all of its steps are done" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

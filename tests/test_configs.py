@@ -130,7 +130,7 @@ def test_the_published_numbers() -> None:
         (["curvature.every=0"], "curvature.every=0: must be at least 1"),
         (["run.device=tpu"], "run.device=tpu: must be one of auto, cpu, cuda"),
         (["space.name=s9"], "space.name=s9: must be one of"),
-        (["task=classification", "dataset.limit=1"], "dataset.limit=1: must be at least 4"),
+        (["task=classification", "dataset.limit=0"], "dataset.limit=0: must be at least 1"),
         (["task.volume_weight=2", "network.head=regression"], "task.volume_weight=2.0: weighs the volume of"),
         (["network.stages=2", "network.frozen_stages=1"], "network.frozen_stages=1: must be 0: a search has no"),
         (["network.aggregation=4", "network.head=regression"], "network.aggregation=4: must be 0 for network.head"),

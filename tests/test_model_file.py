@@ -108,6 +108,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     with pytest.raises(InputError, match="no such file"):
         model_file.load(path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best.safetensors").touch()
+    with pytest.raises(InputError, match=r"run: is a folder; name .*run/best\.safetensors"):
+        model_file.load(tmp_path / "run")
     save_file({"x": torch.zeros(2)}, path)
     with pytest.raises(InputError, match="holds weights but not what they are for"):
         model_file.load(path)

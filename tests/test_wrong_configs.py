@@ -151,8 +151,8 @@ dataset.crop=[64.5,64]
     dataset.crop=[64.5, 64]: must be a list of whole numbers, such as [1,2], or null
 dataset.crop=5
     dataset.crop=5: must be a list of whole numbers, such as [1,2], or null
-dataset.limit=3
-    dataset.limit=3: must be at least 4, or null for all
+dataset.limit=0
+    dataset.limit=0: must be at least 1, or null for all
 dataset.cache=often
     dataset.cache=often: must be true or false
 dataset=flyingthings3d dataset.subsets=[]
@@ -329,6 +329,8 @@ NOTHING
     checkpoint=null and baseline=null: give checkpoint=best.safetensors, [...] or a checkpoint and a baseline
 checkpoint=nowhere.safetensors
     checkpoint=nowhere.safetensors: no such file; autodisp-train writes best.safetensors into its run folder
+checkpoint=folder
+    checkpoint=folder: is a folder; name a file in it, such as folder/best.safetensors
 checkpoint=
     checkpoint='': must be a path to a model file such as best.safetensors, or shipped
 baseline=sgmb
@@ -441,6 +443,10 @@ search seed=zwölf
     'seed=zwölf' cannot be read as a setting; write group=choice or [...] beyond ASCII "section.key='a value'"
 search datset=sintel
     datset: no such setting; did you mean dataset? `autodisp-search --cfg job` shows all of them
+search dataset.root=/data
+    dataset.root: no such setting of the dataset that is chosen; it is [...] sintel, svhn: write dataset=NAME as well
+search regularization.window=3
+    regularization.window: no such setting of the regularization that is chosen; [...] write regularization=NAME as well
 search dataset=SINTEL
     dataset=SINTEL: no such choice; did you mean dataset=sintel? dataset [...] shapes3d_wide, sintel, svhn
 search dataset=flyingthing3d

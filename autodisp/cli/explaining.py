@@ -5,11 +5,12 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import resources
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from autodisp import errors
@@ -84,6 +85,12 @@ def _of_composition(error: Exception, program: str) -> str:
     message = str(error)
     all_of_them = f"`{program} --cfg job` shows all of them"
     if found := re.search(r"Could not override '([^']+)'", message):
+        if others := _choices_with(found[1], program):
+            group = found[1].partition(".")[0]
+            return (
+                f"{found[1]}: no such setting of the {group} that is chosen; it is one of {', '.join(others)}: write "
+                f"{group}=NAME as well"
+            )
         near = _nearest_in(error, found[1])
         hint = f"did you mean {near}? " if near else ""
         return f"{found[1]}: no such setting; {hint}{all_of_them}"
@@ -108,6 +115,17 @@ def _of_composition(error: Exception, program: str) -> str:
     if not message and isinstance(error.__cause__, OmegaConfBaseException):
         return one_line(error.__cause__)
     return one_line(error)
+
+
+def _choices_with(key: str, program: str) -> list[str]:
+    """The choices of the group that have the setting."""
+    group, _, name = key.partition(".")
+    folder = resources.files("autodisp.configs") / program.removeprefix("autodisp-") / group
+    if not name or not folder.is_dir():
+        return []
+    files = {file.name.removesuffix(".yaml"): file for file in folder.iterdir() if file.name.endswith(".yaml")}
+    configs = {choice: OmegaConf.create(file.read_text(encoding="utf-8")) for choice, file in files.items()}
+    return sorted(choice for choice, config in configs.items() if isinstance(config, DictConfig) and name in config)
 
 
 def _nearest_in(error: BaseException, key: str) -> str | None:

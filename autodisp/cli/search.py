@@ -92,7 +92,8 @@ def _run(
             tell_what_cannot_happen(config, parts, console)
             if parts.resumed:
                 progress = parts.search.progress
-                console.note(f"resumed at epoch {progress.epochs}, step {progress.step}")
+                end = "; all of its epochs are done" if progress.epochs >= config.search.epochs else ""
+                console.note(f"resumed at epoch {progress.epochs}, step {progress.step}{end}")
             else:
                 parts.begin()
             console.start(config.search.epochs, parts.search.settings.steps_per_epoch)

@@ -76,7 +76,9 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
     with kept_run(folder, memory=_memory_settings(config)) as stopping, _console(config) as console:
         OmegaConf.save(wanted, folder / CONFIG, resolve=True)
         parts = build_training(config, data, folder, console, prepare=None, stopping=stopping)
-        console.note(f"resumed at step {parts.training.progress.steps} of {config.training.steps}")
+        done = parts.training.progress.steps >= config.training.steps
+        end = "; all of its steps are done" if done else ""
+        console.note(f"resumed at step {parts.training.progress.steps} of {config.training.steps}{end}")
         _run(config, parts, folder, console)
     return folder
 

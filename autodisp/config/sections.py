@@ -178,7 +178,7 @@ def _check_stereo(config: Any) -> None:
 
 
 def _check_files(config: Any) -> None:
-    need(config.limit is None or config.limit >= 4, "dataset.limit", config.limit, "at least 4, or null for all")
+    need(config.limit is None or config.limit >= 1, "dataset.limit", config.limit, "at least 1, or null for all")
     for key, what in (("root", "the folder of the data"), ("exclude", "a list of samples to leave out, or null")):
         need_path(f"dataset.{key}", getattr(config, key, None) or None, what=what)
 

@@ -24,6 +24,7 @@ Pairs = Sequence[tuple[int, float]]
 RC: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
+    "figure.constrained_layout.w_pad": 0.08,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 10,
