@@ -1,9 +1,10 @@
 """A dataset of one's own: rectified pairs as PNG files, true disparities as PFM files.
 
     python examples/own_dataset.py FOLDER     # FOLDER/left/*.png, FOLDER/right/*.png, FOLDER/disparity/*.pfm
+    autodisp-search dataset=own dataset.factory=examples/own_dataset.py:Rig dataset.root=FOLDER
 
-Prints the mean error of the network that ships. ``groups`` says which samples belong to one scene: a split never puts
-one scene on both sides.
+The first prints the mean error of the network that ships. ``groups`` says which samples belong to one scene: a split
+never puts one scene on both sides.
 """
 
 import sys
@@ -62,4 +63,6 @@ def error_of_the_shipped_network(rig: Rig) -> float:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} FOLDER")
     print(f"{error_of_the_shipped_network(Rig(Path(sys.argv[1]))):.2f} px")

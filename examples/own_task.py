@@ -121,4 +121,6 @@ def search(folder: Path, *, epochs: int = 4, length: int = 16, seed: int = 0) ->
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} FOLDER")
     print(search(Path(sys.argv[1])).genotype.in_words())

@@ -71,3 +71,10 @@ def test_a_network_is_measured_at_the_resolution_that_it_was_trained_at(tmp_path
     evaluation, prediction, _ = commands(folder)
     assert evaluation[2:] == ["dataset=flyingthings3d", "dataset.root=/data", "dataset.half_resolution=true"]
     assert prediction[0] == "autodisp-predict"
+
+
+def test_a_class_of_the_users_own_is_named_again(tmp_path: Path) -> None:
+    data = {"name": "own", "factory": "my rig.py:Rig", "root": "/data"}
+    folder = write_training(tmp_path / "run", task={"name": "disparity"}, dataset=data)
+    (folder / "best.safetensors").write_bytes(b"")
+    assert commands(folder)[0][2:] == ["dataset=own", "dataset.factory=my rig.py:Rig", "dataset.root=/data"]

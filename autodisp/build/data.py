@@ -2,12 +2,13 @@
 
 from typing import Any, Literal
 
-from autodisp.config.sections import ImagesConfig, Shapes3DConfig
+from autodisp.config.sections import ImagesConfig, OwnConfig, Shapes3DConfig
 from autodisp.datasets.cache import Cached
 from autodisp.datasets.cifar import CIFAR10, CIFAR100
 from autodisp.datasets.flyingthings3d import FlyingThings3D
 from autodisp.datasets.kitti import Kitti
 from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
+from autodisp.datasets.own import Own
 from autodisp.datasets.samples import StereoDataset
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.sintel import Sintel
@@ -46,6 +47,8 @@ def build_stereo_dataset(data: Any, *, seed: int, split: Split = "train", strict
             width=data.width,
             max_disparity=data.max_disparity,
         )
+    if isinstance(data, OwnConfig):
+        return Own(data.factory, data.root, exclude=data.exclude, half_resolution=data.half_resolution)
     shared = {"exclude": data.exclude, "half_resolution": data.half_resolution, "strict": strict}
     if data.name == "sintel":
         return Sintel(data.root, render_pass=data.render_pass, **shared)

@@ -91,10 +91,10 @@ def _is_of_data(word: str) -> bool:
 
 
 def _dataset_words(config: CheckConfig) -> list[str]:
-    root, before = (getattr(config.dataset, name, None) for name in ("root", "exclude"))
     words = [f"dataset={config.dataset.name}"]
-    words += [f"dataset.root={_quoted(str(root))}"] if root is not None else []
-    words += [f"dataset.exclude={_quoted(str(before))}"] if before is not None else []
+    for name in ("factory", "root", "exclude"):
+        if (value := getattr(config.dataset, name, None)) is not None:
+            words.append(f"dataset.{name}={_quoted(str(value))}")
     return words + ([f"seed={config.seed}"] if config.seed else [])
 
 

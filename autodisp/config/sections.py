@@ -1,6 +1,7 @@
 """The sections that several programs share: task, dataset, network, augmentation, run."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -164,6 +165,25 @@ class Middlebury2006Config:
         _check_stereo(self)
 
 
+@dataclass(frozen=True)
+class OwnConfig:
+    """dataset=own."""
+
+    name: str = "own"
+    factory: str | None = None
+    root: str | None = None
+    exclude: str | None = None
+    half_resolution: bool = False
+    max_disparity: int = 192
+    crop: list[int] | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        named = self.factory is None or re.fullmatch(r".+:[^\W\d]\w*", self.factory) is not None
+        need(named, "dataset.factory", self.factory, "a file and a class in it, such as rig.py:Rig")
+        _check_stereo(self)
+
+
 def _check_stereo(config: Any) -> None:
     need_at_least("dataset", config, max_disparity=4)
     need_at_most("dataset", config, max_disparity=LARGEST_SIDE)
@@ -310,6 +330,7 @@ DATASETS: dict[str, type] = {
     "kitti2015": KittiConfig,
     "middlebury2014": Middlebury2014Config,
     "middlebury2006": Middlebury2006Config,
+    "own": OwnConfig,
     "cifar10": ImagesConfig,
     "cifar100": ImagesConfig,
     "svhn": ImagesConfig,
@@ -324,6 +345,7 @@ TASK_DATASETS = {
         "kitti2015",
         "middlebury2014",
         "middlebury2006",
+        "own",
     ),
     "classification": ("cifar10", "cifar100", "svhn"),
 }

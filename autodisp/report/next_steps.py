@@ -79,6 +79,7 @@ def _data(config: Mapping[str, Any]) -> list[str]:
     words = []
     for key, name in (
         ("dataset.name", "dataset"),
+        ("dataset.factory", "dataset.factory"),
         ("dataset.root", "dataset.root"),
         ("dataset.exclude", "dataset.exclude"),
     ):

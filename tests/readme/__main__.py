@@ -48,6 +48,7 @@ def make_data(root: Path) -> None:
             shutil.copy(frames / f"{index:04d}" / side / "0006.png", root / "rig" / side / f"{index}.png")
     for side in ("left", "right"):
         shutil.copy(root / "rig" / side / "0.png", root / f"{side}.png")
+    make_own(frames, root)
     cifar = root / "data" / "cifar10" / "cifar-10-batches-bin"
     cifar.mkdir(parents=True)
     draw = np.random.default_rng(0)
@@ -56,6 +57,18 @@ def make_data(root: Path) -> None:
         records[:, 0] %= 10
         (cifar / f"{name}.bin").write_bytes(records.tobytes())
     (cifar / "batches.meta.txt").write_text("\n".join(f"class{number}" for number in range(10)) + "\n")
+
+
+def make_own(frames: Path, root: Path) -> None:
+    """The reader of examples/own_dataset.py where README has it, and what it reads."""
+    (root / "examples").mkdir()
+    shutil.copy(Path(__file__).parents[2] / "examples" / "own_dataset.py", root / "examples")
+    truth = root / "data" / "flyingthings3d" / "disparity" / "TRAIN" / "A"
+    for kind, tree, suffix in (("left", frames, "png"), ("right", frames, "png"), ("disparity", truth, "pfm")):
+        (root / "data" / "own" / kind).mkdir(parents=True)
+        side = "right" if kind == "right" else "left"
+        for scene in sorted(path.name for path in frames.iterdir()):
+            shutil.copy(tree / scene / side / f"0006.{suffix}", root / "data" / "own" / kind / f"{scene}.{suffix}")
 
 
 def dataset_of(words: list[str]) -> str:

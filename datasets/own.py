@@ -1,0 +1,177 @@
+"""A stereo dataset of the user's own class: made from its file, and held to what everything behind it relies on."""
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autodisp.datasets.exclusions import read_exclusions
+from autodisp.datasets.flaws import DisparityFlaws
+from autodisp.datasets.layout import DifferentSizes, WrongSetting
+from autodisp.datasets.resolution import halve
+from autodisp.datasets.samples import StereoDataset, StereoSample
+from autodisp.errors import InputError, in_one_line
+
+_VIEW, _TRUTH, _MASK = ((3, torch.float32), (1, torch.float32), (1, torch.bool))
+_FIELDS = dict(zip(StereoSample._fields, (_VIEW, _VIEW, _TRUTH, _MASK, _MASK, _MASK), strict=True))
+_ROUNDING = 1e-3
+"""How far beyond 0..1 a resampled view may reach."""
+
+
+class Own:
+    """The samples of a class that has the members of `samples.StereoDataset`.
+
+    Each sample is looked at: types, shapes and the range of the views have to be those of `StereoSample`. Pixels whose
+    disparity is not finite or negative become invalid, as in the other readers.
+
+    Args:
+        factory: `FILE.py:NAME` or `MODULE:NAME` of the class, or of a function that makes the dataset. The file is run.
+        root: what it is called with, as a Path; None calls it without an argument.
+        exclude: a list of names to leave out, see `exclusions`.
+        half_resolution: halves every sample, see `resolution.halve`.
+
+    Raises:
+        WrongSetting: there is no such class, it cannot be made, or it lacks a member.
+    """
+
+    def __init__(
+        self,
+        factory: str | None,
+        root: str | os.PathLike[str] | None,
+        *,
+        exclude: str | os.PathLike[str] | None = None,
+        half_resolution: bool = False,
+    ) -> None:
+        self._origin = f"dataset.factory={factory}"
+        if factory is None:
+            raise WrongSetting(
+                "dataset.factory is not set: it must be the class to read with, such as rig.py:Rig; docs/data.md says "
+                "what such a class has"
+            )
+        self._file, make = self._find(factory)
+        arguments = [] if root is None else [Path(root).expanduser()]
+        try:
+            self._made: StereoDataset = make(*arguments)
+            names, groups = list(self._made.names), list(self._made.groups)
+            length, self.has_occlusion = len(self._made), self._made.has_occlusion
+        except InputError:
+            raise
+        except Exception as error:  # it is code that we know nothing of
+            called = f"called with dataset.root={root}" if arguments else "called without a dataset.root"
+            raise WrongSetting(f"{self._origin}: {called}, {self._said(error)}") from error
+        self._require(length, names, groups)
+        ignored = read_exclusions(exclude, set(names))
+        self._kept = [index for index, name in enumerate(names) if name not in ignored]
+        if not self._kept:
+            raise WrongSetting(f"{self._origin}: has no sample, or none is left; is dataset.root={root} the right one?")
+        self.names = [names[index] for index in self._kept]
+        self.groups = [groups[index] for index in self._kept]
+        self._half_resolution = half_resolution
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._kept)
+
+    def __getitem__(self, index: int) -> StereoSample:
+        """One sample.
+
+        Raises:
+            InputError: reading it failed, or it is no StereoSample.
+        """
+        sample = self._read(index)
+        self._require_sample(index, sample)
+        valid = sample.valid & sample.disparity.isfinite() & (sample.disparity >= 0)
+        sample = sample._replace(disparity=sample.disparity.where(valid, 0.0), valid=valid)
+        return halve(sample) if self._half_resolution else sample
+
+    def flaws(self, index: int) -> DisparityFlaws:
+        """What is called valid and is no disparity."""
+        sample = self._read(index)
+        return DisparityFlaws.of(sample.disparity[sample.valid])
+
+    def _read(self, index: int) -> StereoSample:
+        try:
+            return self._made[self._kept[index]]
+        except InputError:
+            raise
+        except Exception as error:  # it is code that we know nothing of
+            raise InputError(f"{self._origin}: sample '{self.names[index]}' {self._said(error)}") from error
+
+    def _find(self, factory: str) -> tuple[str, Callable[..., Any]]:
+        """The file, and what is to be called."""
+        where, _, name = factory.rpartition(":")
+        self._file = where
+        try:
+            module = _run_file(Path(where).expanduser()) if where.endswith(".py") else importlib.import_module(where)
+        except FileNotFoundError:
+            raise WrongSetting(f"{self._origin}: there is no file {where}; write FILE.py:CLASS") from None
+        except Exception as error:  # whatever is wrong with the file
+            hint = "" if where.endswith(".py") else "; for a file write FILE.py:CLASS"
+            raise WrongSetting(f"{self._origin}: importing it {self._said(error)}{hint}") from error
+        make = getattr(module, name, None)
+        if not callable(make):
+            raise WrongSetting(f"{self._origin}: {where} has no class '{name}'; write FILE.py:CLASS")
+        return str(module.__file__), make
+
+    def _said(self, error: Exception) -> str:
+        """What went wrong, and where in the user's own file."""
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if os.path.abspath(frame.filename) == os.path.abspath(self._file)]
+        place = f" at line {lines[-1]} of {self._file}" if lines else ""
+        return f"raised {type(error).__name__}: {in_one_line(error)}{place}"
+
+    def _require(self, length: int, names: list[Any], groups: list[Any]) -> None:
+        if not len(names) == len(groups) == length:
+            raise WrongSetting(
+                f"{self._origin}: has {length} samples, {len(names)} names and {len(groups)} groups; each sample needs "
+                "one of either"
+            )
+        if any(not isinstance(word, str) for word in (*names, *groups)) or len(set(names)) < length:
+            raise WrongSetting(f"{self._origin}: names and groups must be words, and no two samples of one name")
+
+    def _require_sample(self, index: int, sample: Any) -> None:
+        here = f"{self._origin}: sample '{self.names[index]}'"
+        if not isinstance(sample, StereoSample):
+            kind_of = type(sample).__name__
+            raise InputError(f"{here} is a {kind_of}; it must be a StereoSample of autodisp.datasets.samples")
+        for field, (channels, kind) in _FIELDS.items():
+            found = getattr(sample, field)
+            if not isinstance(found, Tensor) or found.ndim != 3 or found.shape[0] != channels or found.dtype != kind:
+                is_a = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
+                raise InputError(f"{here}: {field} is {is_a}; it must be a tensor ({channels}, H, W) of {kind}")
+            if found.shape[1:] != sample.left.shape[1:]:
+                sizes = f"{field} is {_size(found)} but left is {_size(sample.left)}"
+                raise DifferentSizes(f"{here}: {sizes} (width x height); they must be of one size")
+        for field in ("left", "right"):
+            low, high = (float(value) for value in torch.aminmax(getattr(sample, field)))
+            if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+                raise InputError(f"{here}: {field} goes from {low:g} to {high:g}; views must lie in 0..1")
+
+
+def _size(plane: Tensor) -> str:
+    return f"{plane.shape[2]}x{plane.shape[1]}"
+
+
+def _run_file(path: Path) -> ModuleType:
+    """The module of a file, which may import its neighbours."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    name = f"_own_dataset_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,159 @@
+"""A class of the user's own becomes a dataset, or is refused in a line that says what is wrong with it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from autodisp.build.data import build_stereo_dataset
+from autodisp.config.sections import OwnConfig
+from autodisp.datasets.checking import NEGATIVE, NON_FINITE, SIZES, UNREADABLE, Inspector
+from autodisp.datasets.flaws import DisparityFlaws
+from autodisp.datasets.layout import DifferentSizes, WrongSetting
+from autodisp.datasets.own import Own
+from autodisp.datasets.resolution import halve
+from autodisp.errors import InputError
+
+READER = """
+import torch
+from autodisp.datasets.samples import StereoSample
+
+class Rig:
+    has_occlusion = False
+    names = ["a", "b", "c"]
+    groups = ["x", "x", "y"]
+
+    def __init__(self, root=None):
+        self.root = root
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        left, right = torch.full((3, 32, 48), 0.25 * index), torch.zeros(3, 32, 48)
+        disparity = torch.full((1, 32, 48), float(index))
+        valid = torch.ones(1, 32, 48, dtype=torch.bool)
+        hidden = torch.zeros_like(valid)
+        CHANGE
+        return StereoSample(left, right, disparity, valid, hidden, hidden)
+"""
+
+
+def rig(folder: Path, change: str = "pass", *, source: str = READER, name: str = "rig.py") -> str:
+    """A file with a reader, as dataset.factory names it."""
+    (folder / name).write_text(source.replace("CHANGE", change))
+    return f"{folder / name}:Rig"
+
+
+def test_it_is_read_as_it_is(tmp_path: Path) -> None:
+    data = Own(rig(tmp_path), tmp_path)
+    assert (data.names, data.groups, len(data), data.has_occlusion) == (["a", "b", "c"], ["x", "x", "y"], 3, False)
+    assert float(data[2].disparity.mean()) == 2
+    assert bool(data[2].valid.all())
+
+
+def test_listed_samples_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("b\n")
+    data = Own(rig(tmp_path), tmp_path, exclude=tmp_path / "list.txt")
+    assert (data.names, data.groups) == (["a", "c"], ["x", "y"])
+    assert float(data[1].disparity.mean()) == 2
+    (tmp_path / "list.txt").write_text("d\n")
+    with pytest.raises(WrongSetting, match="names no sample of this data"):
+        Own(rig(tmp_path), tmp_path, exclude=tmp_path / "list.txt")
+
+
+def test_it_can_be_halved(tmp_path: Path) -> None:
+    whole, half = (Own(rig(tmp_path), None, half_resolution=halved)[2] for halved in (False, True))
+    assert half.left.shape == (3, 16, 24)
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(half, halve(whole), strict=True))
+
+
+def test_what_is_no_disparity_counts_nowhere_and_is_told_by_a_check(tmp_path: Path) -> None:
+    data = Own(rig(tmp_path, "disparity[0, 0, :3] = torch.tensor([float('nan'), float('inf'), -1.0])"), tmp_path)
+    sample = data[1]
+    assert sample.valid[0, 0, :4].tolist() == [False, False, False, True]
+    assert sample.disparity[0, 0, :4].tolist() == [0, 0, 0, 1]
+    assert data.flaws(1) == DisparityFlaws(non_finite=2, negative=1)
+    assert [problem.kind for problem in Inspector(data)(1).problems] == [NON_FINITE, NEGATIVE]
+
+
+def test_a_file_may_import_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "neighbour_of_the_rig.py").write_text("NAMES = ['p', 'q', 'r']\n")
+    source = "from neighbour_of_the_rig import NAMES\n" + READER.replace('["a", "b", "c"]', "NAMES")
+    assert Own(rig(tmp_path, source=source), None).names == ["p", "q", "r"]
+
+
+def test_a_module_may_be_named(tmp_path: Path) -> None:
+    with pytest.raises(WrongSetting, match=r"autodisp\.datasets\.shapes3d:Shapes3D: called with .* raised TypeError"):
+        Own("autodisp.datasets.shapes3d:Shapes3D", tmp_path)
+    with pytest.raises(WrongSetting, match=r"No module named 'no_such'; for a file write FILE\.py:CLASS"):
+        Own("no_such:Rig", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("left = left * 255 + 255", "left goes from 318.75 to 318.75; views must lie in 0..1"),
+        ("right[0] = float('nan')", "right goes from nan to nan; views must lie in 0..1"),
+        ("left = left.permute(1, 2, 0)", r"left is (32, 48, 3) torch.float32; it must be a tensor (3, H, W)"),
+        ("disparity = disparity[0]", r"disparity is (32, 48) torch.float32; it must be a tensor (1, H, W)"),
+        ("disparity = disparity.double()", "disparity is (1, 32, 48) torch.float64; it must be"),
+        ("valid = valid.float()", "valid is (1, 32, 48) torch.float32; it must be a tensor (1, H, W) of torch.bool"),
+        ("hidden = None", "occluded is NoneType; it must be"),
+        ("return left", "is a Tensor; it must be a StereoSample"),
+        ("raise KeyError('p')", "raised KeyError: 'p' at line 21 of "),
+    ],
+)
+def test_a_sample_that_is_none_is_named(tmp_path: Path, change: str, says: str) -> None:
+    data = Own(rig(tmp_path, change), tmp_path)
+    with pytest.raises(InputError) as caught:
+        data[1]
+    assert "sample 'b'" in str(caught.value)
+    assert says in str(caught.value)
+    assert [problem.kind for problem in Inspector(data)(1).problems] == [UNREADABLE]
+
+
+def test_different_sizes_are_told_as_such(tmp_path: Path) -> None:
+    data = Own(rig(tmp_path, "right = right[:, :30, :40]"), tmp_path)
+    with pytest.raises(DifferentSizes, match=r"right is 40x30 but left is 48x32 \(width x height\)"):
+        data[0]
+    assert [problem.kind for problem in Inspector(data)(0).problems] == [SIZES]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("class Rig", "class Reg", "has no class 'Rig'"),
+        ("self.root = root", "raise OSError('gone')", "raised OSError: gone at line 11 of "),
+        ("groups =", "scenes =", "raised AttributeError: 'Rig' object has no attribute 'groups'"),
+        ('groups = ["x", "x", "y"]', 'groups = ["x"]', "has 3 samples, 3 names and 1 groups"),
+        ('["a", "b", "c"]', '["a", "b", "a"]', "no two samples of one name"),
+        ('["a", "b", "c"]', "[1, 2, 3]", "names and groups must be words"),
+        ("import torch", "import no_such", "importing it raised ModuleNotFoundError"),
+        ("import torch", "import torch torch", "importing it raised SyntaxError"),
+    ],
+)
+def test_a_class_that_is_no_dataset_is_refused(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert old in READER
+    with pytest.raises(WrongSetting) as caught:
+        Own(rig(tmp_path, source=READER.replace(old, new)), tmp_path)
+    assert says in str(caught.value)
+    assert str(caught.value).startswith(f"dataset.factory={tmp_path}/rig.py:Rig")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_samples(tmp_path: Path) -> None:
+    source = READER.replace('["a", "b", "c"]', "[]").replace('["x", "x", "y"]', "[]").replace("return 3", "return 0")
+    with pytest.raises(WrongSetting, match="has no sample"):
+        Own(rig(tmp_path, source=source), tmp_path)
+    with pytest.raises(WrongSetting, match=r"there is no file .*none\.py; write FILE\.py:CLASS"):
+        Own(f"{tmp_path}/none.py:Rig", tmp_path)
+    with pytest.raises(WrongSetting, match=r"dataset\.factory is not set"):
+        Own(None, tmp_path)
+
+
+def test_the_programs_make_it_of_their_section(tmp_path: Path) -> None:
+    config = OwnConfig(factory=rig(tmp_path), root=str(tmp_path))
+    assert build_stereo_dataset(config, seed=0).names == ["a", "b", "c"]
+    with pytest.raises(InputError, match=r"dataset\.factory=rig\.py: must be a file and a class in it"):
+        OwnConfig(factory="rig.py")
