@@ -14,6 +14,7 @@ from autodisp.cli.program import WRONG_INPUT, program_name
 from autodisp.config.checks import naming, printable
 from autodisp.config.predict import PredictConfig, parse
 from autodisp.errors import InputError
+from autodisp.prediction.doubts import doubts
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.outputs import PredictionWriter
 from autodisp.prediction.pairs import StereoPair, find_pairs, read_pair
@@ -59,12 +60,13 @@ def _one(pair: StereoPair, matcher: StereoMatcher, writer: PredictionWriter) -> 
     writer.check(pair.name)
     left, right = read_pair(pair)
     began = time.perf_counter()
-    disparity = matcher(left, right)[0, 0].cpu().numpy()
+    found = matcher(left, right)[0].cpu()
     seconds = time.perf_counter() - began
+    disparity = found[0].numpy()
     written = writer.write(pair.name, disparity, left)
     size = f"{disparity.shape[1]}x{disparity.shape[0]}"
     middle = f"{disparity.min():.1f} to {disparity.max():.1f} px"
-    notes = "".join(f" · {note}" for note in written.notes)
+    notes = "".join(f" · {note}" for note in (*written.notes, *doubts(left, right, found)))
     return f"{pair.name}: {size}, {middle}, {seconds:.2f} s{notes}"
 
 

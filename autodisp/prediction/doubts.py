@@ -1,0 +1,57 @@
+"""What speaks against a prediction, as far as the two views themselves can tell."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from autodisp.networks.stereo_geometry import warp_right_to_left
+
+UNEXPLAINED = 0.9
+"""Of ``moved_over_unmoved``. Right pairs give 0.2 to 0.4, and up to 0.65 with 30 % less light on one side; swapped ones
+0.92 to 1.7 (EXPERIMENTS.md)."""
+DARK = 4096 / 65535
+"""The brightest value that 12 bits stored in 16 can reach; 10 bits stay below it too."""
+
+
+def moved_over_unmoved(left: Tensor, right: Tensor, disparity: Tensor) -> float:
+    """How much of the difference between the views is left once the right one is moved by the disparities.
+
+    The mean absolute difference over the pixels with a counterpart in the right view, each view less its mean there,
+    so that a difference in exposure weighs less.
+
+    Args:
+        left: (3, H, W) in 0..1.
+        right: (3, H, W) in 0..1.
+        disparity: (1, H, W) pixels.
+
+    Returns:
+        0 for a perfect match, above 1 where moving makes it worse; infinite for two views that are one picture, NaN
+        where no counterpart lies inside or the disparities are not finite.
+    """
+    inside = (torch.arange(left.shape[-1], device=disparity.device) >= disparity)[0]
+    moved = warp_right_to_left(right[None], disparity[None])[0]
+    here, there, unmoved = (view[:, inside] - view[:, inside].mean(1, keepdim=True) for view in (left, moved, right))
+    after, before = (float((here - view).abs().mean(dtype=torch.float64)) for view in (there, unmoved))
+    if before > 0 or math.isnan(before) or math.isnan(after):
+        return after / before
+    return math.inf
+
+
+def doubts(left: Tensor, right: Tensor, disparity: Tensor) -> list[str]:
+    """What a user should look at, in words; empty for a pair that is as it should be.
+
+    Args:
+        left: (3, H, W) in 0..1.
+        right: (3, H, W) in 0..1.
+        disparity: (1, H, W) pixels, as predicted.
+    """
+    found = []
+    if torch.equal(left, right):
+        found.append("left and right are the same picture")
+    elif moved_over_unmoved(left, right, disparity) > UNEXPLAINED:
+        found.append("the right view does not bear this out: are the views swapped, or is all of it far away?")
+    brightest = float(torch.maximum(left.max(), right.max()))
+    if brightest <= DARK:
+        found.append(f"the brightest value is {brightest:.4f} of 1: stretch pictures of 10 or 12 bits to all 16")
+    return found

@@ -1,0 +1,57 @@
+"""Swapped, doubled and dark views are noticed; right ones are left in peace."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from autodisp.datasets.shapes3d import Shapes3D
+from autodisp.prediction.doubts import doubts, moved_over_unmoved
+
+SWAPPED = ["the right view does not bear this out: are the views swapped, or is all of it far away?"]
+
+
+@pytest.fixture
+def pair() -> tuple[Tensor, Tensor, Tensor]:
+    sample = Shapes3D(length=1, seed=5, height=64, width=128, max_disparity=24)[0]
+    return sample.left, sample.right, sample.disparity
+
+
+def test_how_much_is_left_of_the_difference() -> None:
+    left = torch.tensor([0.0, 1.0, 0.0, 1.0]).expand(3, 1, 4).contiguous()
+    shifted = torch.tensor([1.0, 0.0, 1.0, 1.0]).expand(3, 1, 4).contiguous()
+    one = torch.ones(1, 1, 4)
+    assert moved_over_unmoved(left, shifted, one) == 0
+    # The first pixel's counterpart lies outside. Of the others left is 1 0 1, less its mean 1/3 -2/3 1/3; moved it is
+    # 1/2 1/2 1, less its mean -1/6 -1/6 1/3; unmoved 0 1 1, less its mean -2/3 1/3 1/3.
+    half = moved_over_unmoved(left, shifted, torch.full((1, 1, 4), 0.5))
+    assert half == pytest.approx((1 / 2 + 1 / 2) / (1 + 1))
+    assert moved_over_unmoved(left, shifted, torch.zeros(1, 1, 4)) == 1
+    assert moved_over_unmoved(left, left, one) == math.inf
+    assert math.isnan(moved_over_unmoved(left, shifted, 9 * one))
+    assert math.isnan(moved_over_unmoved(left, shifted, torch.nan * one))
+
+
+def test_true_disparities_raise_no_doubt(pair: tuple[Tensor, Tensor, Tensor]) -> None:
+    left, right, disparity = pair
+    assert doubts(left, right, disparity) == []
+    assert doubts(left, 0.7 * right, disparity) == []
+    assert doubts(left, right, torch.full_like(disparity, torch.nan)) == []
+
+
+def test_swapped_views(pair: tuple[Tensor, Tensor, Tensor]) -> None:
+    left, right, disparity = pair
+    assert doubts(right, left, disparity) == SWAPPED
+
+
+def test_one_picture_twice(pair: tuple[Tensor, Tensor, Tensor]) -> None:
+    assert doubts(pair[0], pair[0], pair[2]) == ["left and right are the same picture"]
+
+
+def test_twelve_bits_in_sixteen(pair: tuple[Tensor, Tensor, Tensor]) -> None:
+    left, right, disparity = pair
+    dark = 4095 / 65535 / float(torch.maximum(left.max(), right.max()))
+    (note,) = doubts(left * dark, right * dark, disparity)
+    assert note == "the brightest value is 0.0625 of 1: stretch pictures of 10 or 12 bits to all 16"
+    assert doubts(left * dark * 1.01, right * dark * 1.01, disparity) == []
