@@ -83,7 +83,17 @@ def test_the_program_says_it_and_leaves_nothing(
     assert search(tree) is None
     assert list(tmp_path.iterdir()) == []
     out = capsys.readouterr().out
-    for word in ("plan of a search of disparity", "memory, about", "weight step", "alpha step, first", "epochs"):
+    for word in (
+        "plan of a search of disparity",
+        "memory, about",
+        "weight step",
+        "alpha step, first",
+        "curvature, every",
+        "validation, ",
+        "saving the state",
+        "all of this",
+        "epochs",
+    ):
         assert word in out
 
 

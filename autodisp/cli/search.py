@@ -140,10 +140,15 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
     table.add_row("weight step, with its batch", in_time(costs.weight_step))
     for order, seconds in costs.alpha_steps.items():
         table.add_row(f"alpha step, {order}", in_time(seconds))
-    table.add_row("curvature, one measurement", in_time(plan.measurement))
+    every = f", every {settings.curvature_every} epochs" if settings.curvature_every > 1 else ", every epoch"
+    table.add_row(f"curvature{every}", in_time(plan.measurement))
+    table.add_row(f"validation, {plan.validation_batches} batches, every epoch", in_time(plan.validation))
+    table.add_row("saving the state, every epoch", in_time(costs.checkpoint))
     if settings.warmup_epochs:
         table.add_row("an epoch of the warm-up", in_time(plan.epoch(0)))
-    table.add_row(f"an epoch of {settings.steps_per_epoch} steps", in_time(plan.epoch(settings.epochs - 1)))
+    table.add_row(
+        f"an epoch of {settings.steps_per_epoch} steps and all of this", in_time(plan.epoch(settings.epochs - 1))
+    )
     table.add_row(f"all {settings.epochs} epochs", in_time(plan.total))
     Console(highlight=False).print(table)
 

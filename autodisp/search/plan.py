@@ -57,8 +57,12 @@ class Plan:
         if number >= settings.warmup_epochs:
             step += costs.alpha_steps[settings.order_at(number)]
         measured = self.measurement if settings.measures(number) else 0.0
-        validation = self.validation_batches * costs.validation_batch
-        return settings.steps_per_epoch * step + measured + validation + costs.checkpoint
+        return settings.steps_per_epoch * step + measured + self.validation + costs.checkpoint
+
+    @property
+    def validation(self) -> float:
+        """Seconds of one validation, before and after discretisation."""
+        return self.validation_batches * self.costs.validation_batch
 
     @property
     def measurement(self) -> float:
