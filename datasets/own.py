@@ -1,5 +1,6 @@
 """A stereo dataset of the user's own class: made from its file, and held to what everything behind it relies on."""
 
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -50,22 +51,28 @@ class Own:
         exclude: str | os.PathLike[str] | None = None,
         half_resolution: bool = False,
     ) -> None:
+        self._arguments = (factory, root, exclude, half_resolution)
         self._origin = f"dataset.factory={factory}"
         if factory is None:
             raise WrongSetting(
                 "dataset.factory is not set: it must be the class to read with, such as rig.py:Rig; docs/data.md says "
                 "what such a class has"
             )
-        self._file, make = self._find(factory)
-        arguments = [] if root is None else [Path(root).expanduser()]
+        if root is not None and not str(root).strip():
+            raise WrongSetting(
+                f"dataset.root={str(root)!r}: must be what {factory} is called with, or null for nothing"
+            )
+        where, _, name = factory.rpartition(":")
+        self._file = os.path.abspath(os.path.expanduser(where))
+        make = self._find(where, name)
         try:
-            self._made: StereoDataset = make(*arguments)
+            self._made: StereoDataset = make() if root is None else make(Path(os.path.expanduser(root)))
             names, groups = list(self._made.names), list(self._made.groups)
             length, self.has_occlusion = len(self._made), self._made.has_occlusion
-        except InputError:
+        except (InputError, MemoryError):
             raise
-        except Exception as error:  # it is code that we know nothing of
-            called = f"called with dataset.root={root}" if arguments else "called without a dataset.root"
+        except (Exception, SystemExit) as error:  # it is code that we know nothing of
+            called = "called without a dataset.root" if root is None else f"called with dataset.root={root}"
             raise WrongSetting(f"{self._origin}: {called}, {self._said(error)}") from error
         self._require(length, names, groups)
         ignored = read_exclusions(exclude, set(names))
@@ -75,6 +82,10 @@ class Own:
         self.names = [names[index] for index in self._kept]
         self.groups = [groups[index] for index in self._kept]
         self._half_resolution = half_resolution
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process that is not forked makes it anew, since the module of a file has no name there."""
+        return _remake, self._arguments
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -88,8 +99,11 @@ class Own:
         """
         sample = self._read(index)
         self._require_sample(index, sample)
-        valid = sample.valid & sample.disparity.isfinite() & (sample.disparity >= 0)
-        sample = sample._replace(disparity=sample.disparity.where(valid, 0.0), valid=valid)
+        left, right, disparity, valid, occluded, out_of_frame = (plane.detach() for plane in sample)
+        valid = valid & disparity.isfinite() & (disparity >= 0)
+        if not self.has_occlusion:
+            occluded = out_of_frame = torch.zeros_like(valid)
+        sample = StereoSample(left, right, disparity.where(valid, 0.0), valid, occluded, out_of_frame)
         return halve(sample) if self._half_resolution else sample
 
     def flaws(self, index: int) -> DisparityFlaws:
@@ -100,33 +114,37 @@ class Own:
     def _read(self, index: int) -> StereoSample:
         try:
             return self._made[self._kept[index]]
-        except InputError:
+        except (InputError, MemoryError):
             raise
         except Exception as error:  # it is code that we know nothing of
             raise InputError(f"{self._origin}: sample '{self.names[index]}' {self._said(error)}") from error
 
-    def _find(self, factory: str) -> tuple[str, Callable[..., Any]]:
-        """The file, and what is to be called."""
-        where, _, name = factory.rpartition(":")
-        self._file = where
+    def _find(self, where: str, name: str) -> Callable[..., Any]:
+        """What is to be called."""
+        is_file = where.endswith(".py")
+        if is_file and not os.path.isfile(self._file):
+            raise WrongSetting(f"{self._origin}: there is no file {self._file}; write FILE.py:CLASS")
         try:
-            module = _run_file(Path(where).expanduser()) if where.endswith(".py") else importlib.import_module(where)
-        except FileNotFoundError:
-            raise WrongSetting(f"{self._origin}: there is no file {where}; write FILE.py:CLASS") from None
-        except Exception as error:  # whatever is wrong with the file
-            hint = "" if where.endswith(".py") else "; for a file write FILE.py:CLASS"
+            module = _run_file(self._file) if is_file else importlib.import_module(where)
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever is wrong with the file
+            absent = not is_file and isinstance(error, ModuleNotFoundError) and error.name == where.partition(".")[0]
+            hint = "; for a file write FILE.py:CLASS" if absent else ""
             raise WrongSetting(f"{self._origin}: importing it {self._said(error)}{hint}") from error
+        self._file = getattr(module, "__file__", None) or self._file
         make = getattr(module, name, None)
         if not callable(make):
             raise WrongSetting(f"{self._origin}: {where} has no class '{name}'; write FILE.py:CLASS")
-        return str(module.__file__), make
+        return make  # type: ignore[no-any-return]
 
-    def _said(self, error: Exception) -> str:
+    def _said(self, error: BaseException) -> str:
         """What went wrong, and where in the user's own file."""
         frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if os.path.abspath(frame.filename) == os.path.abspath(self._file)]
+        lines = [frame.lineno for frame in frames if os.path.abspath(frame.filename) == self._file]
         place = f" at line {lines[-1]} of {self._file}" if lines else ""
-        return f"raised {type(error).__name__}: {in_one_line(error)}{place}"
+        words = in_one_line(error)
+        return f"raised {type(error).__name__}{': ' if words else ''}{words}{place}"
 
     def _require(self, length: int, names: list[Any], groups: list[Any]) -> None:
         if not len(names) == len(groups) == length:
@@ -136,6 +154,9 @@ class Own:
             )
         if any(not isinstance(word, str) for word in (*names, *groups)) or len(set(names)) < length:
             raise WrongSetting(f"{self._origin}: names and groups must be words, and no two samples of one name")
+        if not isinstance(self.has_occlusion, bool):
+            is_a = type(self.has_occlusion).__name__
+            raise WrongSetting(f"{self._origin}: has_occlusion is a {is_a}; it must be True or False, or a property")
 
     def _require_sample(self, index: int, sample: Any) -> None:
         here = f"{self._origin}: sample '{self.names[index]}'"
@@ -144,34 +165,51 @@ class Own:
             raise InputError(f"{here} is a {kind_of}; it must be a StereoSample of autodisp.datasets.samples")
         for field, (channels, kind) in _FIELDS.items():
             found = getattr(sample, field)
-            if not isinstance(found, Tensor) or found.ndim != 3 or found.shape[0] != channels or found.dtype != kind:
-                is_a = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
-                raise InputError(f"{here}: {field} is {is_a}; it must be a tensor ({channels}, H, W) of {kind}")
+            if not _is_plane(found, channels, kind):
+                is_a = type(found).__name__
+                if isinstance(found, Tensor):
+                    is_a = f"{tuple(found.shape)} {found.dtype} on {found.device}"
+                raise InputError(
+                    f"{here}: {field} is {is_a}; it must be a tensor ({channels}, H, W) of {kind} on the CPU"
+                )
             if found.shape[1:] != sample.left.shape[1:]:
                 sizes = f"{field} is {_size(found)} but left is {_size(sample.left)}"
                 raise DifferentSizes(f"{here}: {sizes} (width x height); they must be of one size")
+        if self._half_resolution and min(sample.left.shape[1:]) < 2:
+            raise InputError(f"{here}: {_size(sample.left)} cannot be halved; set dataset.half_resolution=false")
         for field in ("left", "right"):
-            low, high = (float(value) for value in torch.aminmax(getattr(sample, field)))
+            low, high = (float(value) for value in torch.aminmax(getattr(sample, field).detach()))
             if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
                 raise InputError(f"{here}: {field} goes from {low:g} to {high:g}; views must lie in 0..1")
+
+
+def _is_plane(found: Any, channels: int, kind: torch.dtype) -> bool:
+    is_tensor = isinstance(found, Tensor) and found.device.type == "cpu" and found.dtype == kind
+    return is_tensor and found.ndim == 3 and found.shape[0] == channels and found.numel() > 0
 
 
 def _size(plane: Tensor) -> str:
     return f"{plane.shape[2]}x{plane.shape[1]}"
 
 
-def _run_file(path: Path) -> ModuleType:
+def _remake(factory: str, root: Any, exclude: Any, half_resolution: bool) -> Own:
+    return Own(factory, root, exclude=exclude, half_resolution=half_resolution)
+
+
+def _run_file(path: str) -> ModuleType:
     """The module of a file, which may import its neighbours."""
-    if not path.is_file():
-        raise FileNotFoundError(path)
-    folder = str(path.resolve().parent)
+    folder = os.path.dirname(path)
     if folder not in sys.path:
         sys.path.append(folder)
-    name = f"_own_dataset_{path.stem}"
+    name = f"_own_dataset_{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    sys.modules[name] = module  # dataclasses look there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

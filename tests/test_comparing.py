@@ -74,6 +74,20 @@ def test_a_search_and_the_training_of_its_cells(runs: Path) -> None:
     assert (first.group, training.group) == (("search", "accuracy", "cifar10"), ("training", "accuracy", "cifar10"))
 
 
+def test_the_data_of_a_group_is_one(tmp_path: Path) -> None:
+    data = [
+        {"name": "sintel", "root": "/a"}, {"name": "sintel", "root": "/b"}, {"name": "sintel", "half_resolution": True},
+        {"name": "own", "factory": "rig.py:Rig", "root": "/a"}, {"name": "own", "factory": "rig.py:Rig", "root": "/b"},
+        {"name": "own", "factory": "rig.py:Test", "root": "/a"}, {"name": 3},
+    ]  # fmt: skip
+    for number, dataset in enumerate(data):
+        write_search(tmp_path / str(number), dataset=dataset, task="disparity", space="autodispnet")
+    assert [entry.group[2] for entry in find_runs([str(tmp_path)]).entries] == [
+        "sintel", "sintel", "sintel at half resolution", "own rig.py:Rig /a", "own rig.py:Rig /b", "own rig.py:Test /a",
+        "",
+    ]  # fmt: skip
+
+
 def test_the_test_split_of_a_search_is_that_of_its_trainings(runs: Path) -> None:
     write_evaluation(runs / "2026_evaluation", str(runs / "deep" / "c" / "best.safetensors"), top1=80.0)
     write_evaluation(runs / "2027_evaluation", str(runs / "deep" / "c" / "last.safetensors"), top1=90.0)

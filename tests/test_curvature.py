@@ -373,8 +373,10 @@ def test_wrong_calls() -> None:
         dominant_eigenvalue((x**2).sum(), [x, torch.ones(2)])
     with pytest.raises(ValueError, match="0 parameters"):
         hessian((x**2).sum(), [])
-    with pytest.raises(TypeError, match=r"one tensor; give a sequence of them, such as \[alpha\]"):
+    with pytest.raises(TypeError, match=r"one tensor; give a sequence of tensors, such as \[alpha\]"):
         hessian((x**2).sum(), x)
+    with pytest.raises(TypeError, match="a generator; give a sequence"):
+        hessian((x**2).sum(), (y for y in [x]))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="the loss uses none of the parameters"):
         dominant_eigenvalue((x**2).sum(), [torch.ones(3, requires_grad=True)])
     with pytest.raises(ValueError, match="start has 2 numbers for 3 rows"):

@@ -45,6 +45,12 @@ def test_swapped_views(pair: tuple[Tensor, Tensor, Tensor]) -> None:
     assert doubts(right, left, disparity) == SWAPPED
 
 
+def test_views_of_one_colour_say_nothing() -> None:
+    flat, black = torch.full((3, 8, 16), 0.5), torch.zeros(3, 8, 16)
+    assert doubts(flat, 0.8 * flat, torch.ones(1, 8, 16)) == []
+    assert len(doubts(black, black, torch.ones(1, 8, 16))) == 2
+
+
 def test_one_picture_twice(pair: tuple[Tensor, Tensor, Tensor]) -> None:
     assert doubts(pair[0], pair[0], pair[2]) == ["left and right are the same picture"]
 
@@ -53,5 +59,5 @@ def test_twelve_bits_in_sixteen(pair: tuple[Tensor, Tensor, Tensor]) -> None:
     left, right, disparity = pair
     dark = 4095 / 65535 / float(torch.maximum(left.max(), right.max()))
     (note,) = doubts(left * dark, right * dark, disparity)
-    assert note == "the brightest value is 0.0625 of 1: stretch pictures of 10 or 12 bits to all 16"
+    assert note == "the brightest value is 0.0625 of 1: 10 or 12 bits stored in 16 need to be stretched"
     assert doubts(left * dark * 1.01, right * dark * 1.01, disparity) == []

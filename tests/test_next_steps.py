@@ -73,8 +73,37 @@ def test_a_network_is_measured_at_the_resolution_that_it_was_trained_at(tmp_path
     assert prediction[0] == "autodisp-predict"
 
 
+def test_a_training_takes_the_data_as_the_search_had_it(tmp_path: Path) -> None:
+    usual = {"render_pass": "cleanpass", "subsets": ["A", "B", "C"], "half_resolution": True, "max_disparity": 96}
+    for number, (changed, words) in enumerate(
+        (
+            ({"crop": [64, 64], "limit": 8}, []),
+            ({"half_resolution": False, "max_disparity": 192},
+             ["dataset.half_resolution=false", "dataset.max_disparity=192"]),
+            ({"subsets": ["A", "B"], "render_pass": "finalpass"},
+             ["dataset.render_pass=finalpass", "dataset.subsets=[A,B]"]),
+        )
+    ):  # fmt: skip
+        data = {"name": "flyingthings3d", "root": "/data"} | usual | changed
+        folder = write_search(tmp_path / str(number), task="disparity", space="autodispnet", dataset=data)
+        assert commands(folder)[0][1:-1] == ["dataset=flyingthings3d", "dataset.root=/data", *words]
+
+
+def test_of_an_unknown_dataset_little_is_said(tmp_path: Path) -> None:
+    for number, name in enumerate(("mine", "../search", "a b")):
+        data = {"name": name, "root": "/data", "half_resolution": True}
+        folder = write_search(tmp_path / str(number), task="disparity", space="autodispnet", dataset=data)
+        assert commands(folder)[0][1:-1] == [f"dataset={name}", "dataset.root=/data"]
+
+
 def test_a_class_of_the_users_own_is_named_again(tmp_path: Path) -> None:
     data = {"name": "own", "factory": "my rig.py:Rig", "root": "/data"}
     folder = write_training(tmp_path / "run", task={"name": "disparity"}, dataset=data)
     (folder / "best.safetensors").write_bytes(b"")
     assert commands(folder)[0][2:] == ["dataset=own", "dataset.factory=my rig.py:Rig", "dataset.root=/data"]
+    data |= {"crop": [64, 128], "max_disparity": 64, "half_resolution": True}
+    folder = write_search(tmp_path / "search", task="disparity", space="autodispnet", dataset=data)
+    assert commands(folder)[0][1:-1] == [
+        "dataset=own", "dataset.factory=my rig.py:Rig", "dataset.root=/data", "dataset.half_resolution=true",
+        "dataset.max_disparity=64", "dataset.crop=[64,128]",
+    ]  # fmt: skip

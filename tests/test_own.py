@@ -1,5 +1,7 @@
 """A class of the user's own becomes a dataset, or is refused in a line that says what is wrong with it."""
 
+import multiprocessing
+import pickle
 from pathlib import Path
 
 import pytest
@@ -83,7 +85,45 @@ def test_a_file_may_import_its_neighbour(tmp_path: Path) -> None:
     assert Own(rig(tmp_path, source=source), None).names == ["p", "q", "r"]
 
 
-def test_a_module_may_be_named(tmp_path: Path) -> None:
+def test_files_of_one_name_are_two_modules(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    first = Own(rig(tmp_path / "one"), None)
+    second = Own(rig(tmp_path / "two", source=READER.replace('["a", "b", "c"]', '["d", "e", "f"]')), None)
+    assert (first.names, second.names) == (["a", "b", "c"], ["d", "e", "f"])
+    assert pickle.loads(pickle.dumps(first)).names == ["a", "b", "c"]
+
+
+def test_a_function_may_make_it(tmp_path: Path) -> None:
+    source = READER.replace("class Rig", "class Reader") + "def Rig(root):\n    return Reader(root)\n"
+    assert len(Own(rig(tmp_path, source=source), tmp_path)) == 3
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_other_processes_read_it(tmp_path: Path, method: str) -> None:
+    data = Own(rig(tmp_path), tmp_path)
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        found = pool.apply(mean_disparity, (data, 2))
+    assert found == 2
+
+
+def mean_disparity(data: Own, index: int) -> float:
+    return float(data[index].disparity.mean())
+
+
+def test_views_with_a_graph_lose_it_and_unknown_masks_are_empty(tmp_path: Path) -> None:
+    sample = Own(rig(tmp_path, "left.requires_grad_(); hidden[:] = True"), tmp_path)[1]
+    assert not sample.left.requires_grad
+    assert not sample.occluded.any()
+    assert not sample.out_of_frame.any()
+
+
+def test_a_module_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig(tmp_path, name="an_installed_reader.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Own("an_installed_reader:Rig", None).names == ["a", "b", "c"]
+    with pytest.raises(WrongSetting, match=r"builtins:list: called with dataset.root=.*, raised TypeError"):
+        Own("builtins:list", tmp_path)
     with pytest.raises(WrongSetting, match=r"autodisp\.datasets\.shapes3d:Shapes3D: called with .* raised TypeError"):
         Own("autodisp.datasets.shapes3d:Shapes3D", tmp_path)
     with pytest.raises(WrongSetting, match=r"No module named 'no_such'; for a file write FILE\.py:CLASS"):
@@ -95,10 +135,13 @@ def test_a_module_may_be_named(tmp_path: Path) -> None:
     [
         ("left = left * 255 + 255", "left goes from 318.75 to 318.75; views must lie in 0..1"),
         ("right[0] = float('nan')", "right goes from nan to nan; views must lie in 0..1"),
-        ("left = left.permute(1, 2, 0)", r"left is (32, 48, 3) torch.float32; it must be a tensor (3, H, W)"),
-        ("disparity = disparity[0]", r"disparity is (32, 48) torch.float32; it must be a tensor (1, H, W)"),
-        ("disparity = disparity.double()", "disparity is (1, 32, 48) torch.float64; it must be"),
-        ("valid = valid.float()", "valid is (1, 32, 48) torch.float32; it must be a tensor (1, H, W) of torch.bool"),
+        ("left = left.permute(1, 2, 0)", r"left is (32, 48, 3) torch.float32 on cpu; it must be a tensor (3, H, W)"),
+        ("disparity = disparity[0]", r"disparity is (32, 48) torch.float32 on cpu; it must be a tensor (1, H, W)"),
+        ("disparity = disparity.double()", "disparity is (1, 32, 48) torch.float64 on cpu; it must be"),
+        ("valid = valid.float()", "valid is (1, 32, 48) torch.float32 on cpu; it must be a tensor (1, H, W) of torch.bool"),
+        ("left = right = left[:, :0]", "left is (3, 0, 48) torch.float32 on cpu; it must be a tensor"),
+        ("left = left.to('meta')", "left is (3, 32, 48) torch.float32 on meta; it must be a tensor"),
+        ("assert False", "raised AssertionError at line 21 of "),
         ("hidden = None", "occluded is NoneType; it must be"),
         ("return left", "is a Tensor; it must be a StereoSample"),
         ("raise KeyError('p')", "raised KeyError: 'p' at line 21 of "),
@@ -129,6 +172,14 @@ def test_different_sizes_are_told_as_such(tmp_path: Path) -> None:
         ('groups = ["x", "x", "y"]', 'groups = ["x"]', "has 3 samples, 3 names and 1 groups"),
         ('["a", "b", "c"]', '["a", "b", "a"]', "no two samples of one name"),
         ('["a", "b", "c"]', "[1, 2, 3]", "names and groups must be words"),
+        ("has_occlusion = False", "has_occlusion = print", "has_occlusion is a builtin_function_or_method; it must be"),
+        ("self.root = root", "raise SystemExit('usage: rig')", "raised SystemExit: usage: rig at line 11 of "),
+        (
+            "import torch",
+            "import sys; sys.exit('usage: rig')",
+            "importing it raised SystemExit: usage: rig at line 2 of ",
+        ),
+        ("import torch", "open('no_such_list.txt')", "importing it raised FileNotFoundError: [Errno 2]"),
         ("import torch", "import no_such", "importing it raised ModuleNotFoundError"),
         ("import torch", "import torch torch", "importing it raised SyntaxError"),
     ],
@@ -150,6 +201,15 @@ def test_no_samples(tmp_path: Path) -> None:
         Own(f"{tmp_path}/none.py:Rig", tmp_path)
     with pytest.raises(WrongSetting, match=r"dataset\.factory is not set"):
         Own(None, tmp_path)
+    with pytest.raises(WrongSetting, match=r"dataset\.root=' ': must be what .* is called with, or null"):
+        Own(rig(tmp_path), " ")
+
+
+def test_what_is_too_small_to_be_halved(tmp_path: Path) -> None:
+    change = "left, right, disparity, valid, hidden = (x[:, :1] for x in (left, right, disparity, valid, hidden))"
+    assert Own(rig(tmp_path, change), tmp_path)[0].left.shape == (3, 1, 48)
+    with pytest.raises(InputError, match="48x1 cannot be halved"):
+        Own(rig(tmp_path, change), tmp_path, half_resolution=True)[0]
 
 
 def test_the_programs_make_it_of_their_section(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_the_program_says_it_and_leaves_nothing(
         "curvature, every",
         "validation, ",
         "saving the state",
-        "all of this",
+        "the last epoch, of ",
         "epochs",
     ):
         assert word in out

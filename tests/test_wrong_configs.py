@@ -180,7 +180,7 @@ task=classification dataset.flip=perhaps
 task=classification dataset=sintel
     dataset=sintel does not fit task=classification: take dataset=cifar10 or dataset=cifar100 or dataset=svhn
 dataset=svhn
-    dataset=svhn does not fit task=disparity: take dataset=shapes3d or [...] or dataset=middlebury2006
+    dataset=svhn does not fit task=disparity: take dataset=shapes3d or [...] or dataset=own
 space=s2
     space=s2 does not fit task=disparity: take space=autodispnet
 task=classification space=autodispnet
@@ -348,7 +348,7 @@ baseline=sgbm split=val
 baseline=sgbm dataset=sintel split=test dataset.root=folder
     split=test: dataset=sintel has a truth for its training pictures only; take split=train
 baseline=sgbm dataset=cifar10
-    baseline=sgbm: is for disparity, but dataset=cifar10 is not; leave it [...] or dataset=middlebury2006
+    baseline=sgbm: is for disparity, but dataset=cifar10 is not; leave it [...] or dataset=own
 baseline=sgbm dataset=sintel dataset.max_disparity=4096
     dataset.max_disparity=4096: must be at most 2032 for baseline=sgbm
 baseline=sgbm device=gpu
@@ -444,9 +444,9 @@ search seed=zwölf
 search datset=sintel
     datset: no such setting; did you mean dataset? `autodisp-search --cfg job` shows all of them
 search dataset.root=/data
-    dataset.root: no such setting of the dataset that is chosen; it is [...] sintel, svhn: write dataset=NAME as well
+    dataset.root: the dataset that is chosen has no such setting; dataset=cifar10 and [...] or leave it out
 search regularization.window=3
-    regularization.window: no such setting of the regularization that is chosen; [...] write regularization=NAME as well
+    regularization.window: the regularization that is chosen has [...] regularization=es has it: take one of those, or leave it out
 search dataset=SINTEL
     dataset=SINTEL: no such choice; did you mean dataset=sintel? dataset [...] shapes3d_wide, sintel, svhn
 search dataset=flyingthing3d

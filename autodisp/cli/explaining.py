@@ -88,8 +88,8 @@ def _of_composition(error: Exception, program: str) -> str:
         if others := _choices_with(found[1], program):
             group = found[1].partition(".")[0]
             return (
-                f"{found[1]}: no such setting of the {group} that is chosen; it is one of {', '.join(others)}: write "
-                f"{group}=NAME as well"
+                f"{found[1]}: the {group} that is chosen has no such setting; {group}={f' and {group}='.join(others)} "
+                f"{'has' if len(others) == 1 else 'have'} it: take one of those, or leave it out"
             )
         near = _nearest_in(error, found[1])
         hint = f"did you mean {near}? " if near else ""

@@ -78,5 +78,6 @@ def _show_summary(
     config: PredictConfig, pairs: Sequence[StereoPair], problems: Sequence[str], console: ConsoleProgress
 ) -> None:
     failed = f", {len(problems)} problem{'s' if len(problems) > 1 else ''} (above)" if problems else ""
-    files = f"; files: {config.out}/" if Path(config.out).is_dir() else ""
+    folder = Path(config.out).expanduser()
+    files = f"; files: {folder}/" if folder.is_dir() else ""
     console.message(f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''}{failed}{files}")

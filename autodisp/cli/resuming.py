@@ -1,5 +1,6 @@
 """Going on with a run in its folder, under the config that it has."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -84,7 +85,7 @@ def stored_config(folder: Path) -> DictConfig:
 def _refuse_another_program(folder: Path, stored: DictConfig, tree: DictConfig) -> None:
     for section, kind, program in (("search", "search", "autodisp-search"), ("training", "training", "autodisp-train")):
         if section in stored and section not in tree:
-            command = f"{program} resume={folder}"
+            command = shlex.join([program, f"resume={folder}"])
             raise InputError(f"resume={folder}: is the folder of a {kind}; go on with it by `{command}`")
 
 

@@ -146,9 +146,7 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
     table.add_row("saving the state, every epoch", in_time(costs.checkpoint))
     if settings.warmup_epochs:
         table.add_row("an epoch of the warm-up", in_time(plan.epoch(0)))
-    table.add_row(
-        f"an epoch of {settings.steps_per_epoch} steps and all of this", in_time(plan.epoch(settings.epochs - 1))
-    )
+    table.add_row(f"the last epoch, of {settings.steps_per_epoch} steps", in_time(plan.epoch(settings.epochs - 1)))
     table.add_row(f"all {settings.epochs} epochs", in_time(plan.total))
     Console(highlight=False).print(table)
 

@@ -9,7 +9,7 @@ from autodisp.networks.stereo_geometry import warp_right_to_left
 
 UNEXPLAINED = 0.9
 """Of ``moved_over_unmoved``. Right pairs give 0.2 to 0.4, and up to 0.65 with 30 % less light on one side; swapped ones
-0.92 to 1.7 (EXPERIMENTS.md)."""
+0.92 to 1.7 (EXPERIMENTS.md). Noise of a tenth of the range and more lifts right ones to 0.9 too."""
 DARK = 4096 / 65535
 """The brightest value that 12 bits stored in 16 can reach; 10 bits stay below it too."""
 
@@ -26,7 +26,7 @@ def moved_over_unmoved(left: Tensor, right: Tensor, disparity: Tensor) -> float:
         disparity: (1, H, W) pixels.
 
     Returns:
-        0 for a perfect match, above 1 where moving makes it worse; infinite for two views that are one picture, NaN
+        0 for a perfect match, above 1 where moving makes it worse; infinite where there was no difference, NaN
         where no counterpart lies inside or the disparities are not finite.
     """
     inside = (torch.arange(left.shape[-1], device=disparity.device) >= disparity)[0]
@@ -49,9 +49,9 @@ def doubts(left: Tensor, right: Tensor, disparity: Tensor) -> list[str]:
     found = []
     if torch.equal(left, right):
         found.append("left and right are the same picture")
-    elif moved_over_unmoved(left, right, disparity) > UNEXPLAINED:
+    elif UNEXPLAINED < moved_over_unmoved(left, right, disparity) < math.inf:
         found.append("the right view does not bear this out: are the views swapped, or is all of it far away?")
     brightest = float(torch.maximum(left.max(), right.max()))
     if brightest <= DARK:
-        found.append(f"the brightest value is {brightest:.4f} of 1: stretch pictures of 10 or 12 bits to all 16")
+        found.append(f"the brightest value is {brightest:.4f} of 1: 10 or 12 bits stored in 16 need to be stretched")
     return found

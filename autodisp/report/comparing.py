@@ -39,8 +39,16 @@ class Entry:
     @property
     def group(self) -> tuple[str, str, str]:
         """Runs of one group can be drawn into one chart: searches or trainings, by the same figure on the same data."""
-        dataset = self.run.setting("dataset.name")
-        return self.run.kind, self.run.figure.name, dataset if isinstance(dataset, str) else ""
+        return self.run.kind, self.run.figure.name, self._data()
+
+    def _data(self) -> str:
+        """The dataset in words; two readers of the user's own are two datasets, and so is one at half resolution."""
+        name, factory, root = (self.run.setting(f"dataset.{key}") for key in ("name", "factory", "root"))
+        if not isinstance(name, str):
+            return ""
+        if isinstance(factory, str):
+            name = f"{name} {factory} {root}"
+        return f"{name} at half resolution" if self.run.setting("dataset.half_resolution") is True else name
 
     @property
     def policy(self) -> str:

@@ -1,11 +1,21 @@
 """What can be done with a run, as commands to be copied."""
 
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from autodisp.report.reading import Run, setting_of
+
+_WHERE = ("factory", "root", "exclude")
+"""Settings of a dataset that are always said."""
+_OF_AN_EVALUATION = ("render_pass", "layout", "size", "half_resolution")
+_OF_A_TRAINING = (*_OF_AN_EVALUATION, "subsets", "excluded", "height", "width", "max_disparity")
+"""Those that say what the data is, and not how much of it is taken at a time."""
 
 
 def next_commands(run: Run) -> list[tuple[str, str]]:
@@ -32,7 +42,9 @@ def training_command(config: Mapping[str, Any], genotype: Path, *, space_file: s
     name, file = setting_of(config, "task.name"), space_file or setting_of(config, "space.file")
     if isinstance(name, str) and name != "disparity":
         words.append(f"task={name}")
-    words += _data(config)
+    # A crop goes with the memory, except that nothing is known of the user's own data.
+    own = isinstance(setting_of(config, "dataset.factory"), str)
+    words += _data(config, "train", (*_OF_A_TRAINING, *(["crop"] if own else [])))
     if isinstance(file, str):
         words.append(f"space_file={file}")
     return shlex.join([*words, f"genotype={genotype}"])
@@ -45,8 +57,8 @@ def evaluation_command(config: Mapping[str, Any], folder: Path) -> str:
         config: of the training, as plain data.
         folder: of the training.
     """
-    halved = ["dataset.half_resolution=true"] if setting_of(config, "dataset.half_resolution") is True else []
-    return shlex.join(["autodisp-evaluate", _checkpoint(folder), *_data(config), *halved])
+    data = _data(config, "evaluate", _OF_AN_EVALUATION)
+    return shlex.join(["autodisp-evaluate", _checkpoint(folder), *data])
 
 
 def prediction_command(folder: Path) -> str:
@@ -75,15 +87,34 @@ def _checkpoint(folder: Path) -> str:
     return f"checkpoint={folder / 'best.safetensors'}"
 
 
-def _data(config: Mapping[str, Any]) -> list[str]:
-    words = []
-    for key, name in (
-        ("dataset.name", "dataset"),
-        ("dataset.factory", "dataset.factory"),
-        ("dataset.root", "dataset.root"),
-        ("dataset.exclude", "dataset.exclude"),
-    ):
-        value = setting_of(config, key)
-        if isinstance(value, str):
-            words.append(f"{name}={value}")
+def _data(config: Mapping[str, Any], program: str, keys: Sequence[str]) -> list[str]:
+    """The words that choose the dataset and what of its settings differs from the program's own."""
+    name = setting_of(config, "dataset.name")
+    if not isinstance(name, str):
+        return []
+    words, usual = [f"dataset={name}"], _usual(program, name)
+    for key in (*_WHERE, *keys):
+        value = setting_of(config, f"dataset.{key}", usual.get(key))
+        if key in _WHERE and not isinstance(value, str):
+            continue
+        if key in _WHERE or (key in usual and value != usual[key]):
+            words.append(f"dataset.{key}={_in_words(value)}")
     return words
+
+
+def _usual(program: str, dataset: str) -> Mapping[str, Any]:
+    """The settings of a dataset that a program takes by itself; empty for one that does not come with it."""
+    file = resources.files("autodisp.configs") / program / "dataset" / f"{dataset}.yaml"
+    if not re.fullmatch(r"\w+", dataset) or not file.is_file():
+        return {}
+    found: Mapping[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return found
+
+
+def _in_words(value: Any) -> str:
+    """As a command line has it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_in_words, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)

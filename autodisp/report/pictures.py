@@ -78,7 +78,10 @@ class Gallery:
         self._numbers = itertools.count()
 
     def add(self, name: str, title: str, figure: Figure, *, note: str = "") -> Picture:
-        """Writes the figure as NAME.svg and NAME.png."""
+        """Writes the figure as NAME.svg and NAME.png, with a number behind the name where there is one already."""
+        taken = sum(file == f"{name}.svg" or re.fullmatch(rf"{re.escape(name)}_\d+\.svg", file) is not None
+                    for file in self.files)  # fmt: skip
+        name = f"{name}_{taken + 1}" if f"{name}.svg" in self.files else name
         svg = svg_text(figure)
         (self.folder / f"{name}.svg").write_text(svg, encoding="utf-8")
         with _rendering():

@@ -67,7 +67,7 @@ def hessian(loss: Loss, parameters: Sequence[Tensor], *, weight_decay: float = 0
         the columns; the mean of both is returned, so it is symmetric bit by bit.
 
     Raises:
-        TypeError: parameters is a tensor instead of a sequence.
+        TypeError: parameters is no sequence.
         ValueError: the loss is no scalar with a graph, a parameter does not require a gradient, or the loss uses none
             of them.
     """
@@ -250,8 +250,9 @@ def flat_gradient(loss: Loss, parameters: Sequence[Tensor]) -> Tensor:
     Raises:
         TypeError, ValueError: as for ``hessian``.
     """
-    if isinstance(parameters, Tensor):
-        raise TypeError("parameters is one tensor; give a sequence of them, such as [alpha]")
+    if isinstance(parameters, Tensor) or not hasattr(parameters, "__len__"):
+        what = "one tensor" if isinstance(parameters, Tensor) else f"a {type(parameters).__name__}"
+        raise TypeError(f"parameters is {what}; give a sequence of tensors, such as [alpha]")
     fixed = [index for index, parameter in enumerate(parameters) if not parameter.requires_grad]
     if fixed or not parameters:
         raise ValueError(f"{len(parameters)} parameters, without requires_grad: {fixed}; the curvature needs them all")
