@@ -46,6 +46,13 @@ def test_the_page_knows_every_name_once(tmp_path: Path) -> None:
     ElementTree.fromstring(page)
 
 
+def test_pictures_of_one_name_keep_their_files(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    names = [gallery.add("a", "a", plot()).name for _ in range(3)]
+    assert names == ["a", "a_2", "a_3"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(gallery.files)
+
+
 def test_colours_follow_the_page(tmp_path: Path) -> None:
     svg = Gallery(tmp_path).add("cell", "cell", cell_figure(CELL)).svg
     assert "var(--orange)" in svg
