@@ -446,7 +446,7 @@ search datset=sintel
 search dataset.root=/data
     dataset.root: the dataset that is chosen has no such setting; dataset=cifar10 and [...] or leave it out
 search regularization.window=3
-    regularization.window: the regularization that is chosen has [...] regularization=es has it: [...] leave it out
+    regularization.window: the regularization that is chosen has [...] take one of those, or leave it out
 search dataset=SINTEL
     dataset=SINTEL: no such choice; did you mean dataset=sintel? dataset [...] shapes3d_wide, sintel, svhn
 search dataset=flyingthing3d
