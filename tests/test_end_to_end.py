@@ -23,7 +23,8 @@ from autodisp.errors import InputError
 from autodisp.tracking import read_json_lines
 
 HEIGHT, WIDTH = 48, 64
-STEREO = ["dataset.crop=[32,48]", "dataset.max_disparity=16"]
+QUICK = ["curvature.tolerance=0.3"]
+STEREO = ["dataset.crop=[32,48]", "dataset.max_disparity=16", *QUICK]
 
 
 @pytest.fixture(autouse=True)
@@ -101,9 +102,13 @@ def write_svhn(root: Path) -> None:
     ("dataset", "write", "overrides"),
     [
         ("flyingthings3d", write_flyingthings3d, ["dataset.half_resolution=false", *STEREO]),
-        ("sintel", write_sintel, ["dataset.half_resolution=false", *STEREO, "network.head=regression"]),
+        (
+            "sintel",
+            write_sintel,
+            ["dataset.half_resolution=false", *STEREO, "network.head=regression", "optimizer.alphas.order=first"],
+        ),
         ("cifar10", write_cifar10, ["task=classification", "space=s2", "optimizer.alphas.order=finite_difference"]),
-        ("cifar100", write_cifar100, ["task=classification", "space=s3", "search.drop_path=0.2"]),
+        ("cifar100", write_cifar100, ["task=classification", "space=s3", "search.drop_path=0.2", *QUICK]),
         ("svhn", write_svhn, ["task=classification", "space=s4", "curvature.method=hessian", "regularization=ada"]),
     ],
 )
@@ -139,7 +144,8 @@ def test_every_dataset_ends_in_a_genotype(
 
 
 def test_two_runs_with_one_seed_are_bitwise_equal(tmp_path: Path) -> None:
-    overrides = ["dataset.length=12", f"dataset.height={HEIGHT}", f"dataset.width={WIDTH}", "dataset.max_disparity=16"]
+    overrides = ["dataset.length=12", f"dataset.height={HEIGHT}", f"dataset.width={WIDTH}", "dataset.max_disparity=16",
+                 "search.steps_per_epoch=2", *QUICK]  # fmt: skip
     histories = []
     for name, workers in (("a", 0), ("b", 1)):
         folder = run(tmp_path / name, *overrides, f"run.workers={workers}")

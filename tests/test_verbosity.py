@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
 
 from autodisp.cli import entry
 from autodisp.cli.verbosity import say_how_much
@@ -13,7 +15,7 @@ from tests.test_program import call
 SMALL = [
     "experiment=smoke", "search.epochs=1", "search.steps_per_epoch=2", "search.batch_size=1", "dataset.length=8",
     "dataset.height=64", "dataset.width=64", "dataset.max_disparity=16", "optimizer.alphas.order=first",
-    "regularization=none", "run.folder=found", "run.workers=0",
+    "regularization=none", "curvature.tolerance=0.3", "run.folder=found", "run.workers=0",
 ]  # fmt: skip
 
 
@@ -44,16 +46,26 @@ def test_both_long_programs_take_them(program: Callable[[], None], monkeypatch: 
     assert seen == [["run.verbosity=quiet"]]
 
 
-def test_a_quiet_search_prints_its_summary_alone(tmp_path: Path) -> None:
-    done = call(tmp_path, "-q", *SMALL)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+def call_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> None:
+    """The program in this process, which saves its start."""
+    GlobalHydra.instance().clear()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["autodisp-search", *words])
+    entry.search()
+
+
+def test_a_quiet_search_prints_its_summary_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    call_here(monkeypatch, tmp_path, "-q", *SMALL)
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "search of disparity on shapes3d"
     assert lines[-1].startswith("next:  autodisp-train ")
     assert not any(line.startswith(("epoch", "run folder")) for line in lines)
-    again = call(tmp_path, "resume=found")
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.startswith("run folder: found")
+    call_here(monkeypatch, tmp_path, "resume=found")
+    assert capsys.readouterr().out.startswith("run folder: found")
 
 
 def test_another_word_is_refused(tmp_path: Path) -> None:
