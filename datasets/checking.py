@@ -50,12 +50,25 @@ class Problem(NamedTuple):
     says: str
 
 
+class Measures(NamedTuple):
+    """What a stereo sample is, whole."""
+
+    height: int
+    width: int
+    largest: float
+    """True disparity, pixels; 0 without any."""
+    known: float
+    """The part of the pixels that have a truth."""
+
+
 class Inspection(NamedTuple):
     """What a look at one sample gives."""
 
     problems: tuple[Problem, ...]
     digest: bytes | None
     """Of the pictures, not of the truth; None where they cannot be read."""
+    measures: Measures | None = None
+    """None where it cannot be read, and of labelled images."""
 
 
 @runtime_checkable
@@ -93,7 +106,7 @@ class Inspector:
     def __call__(self, index: int) -> Inspection:
         """Looks at one sample; whatever its files lead the readers to is a problem of that sample."""
         problems: list[Problem] = []
-        digest = None
+        digest, measures = None, None
         try:
             sample = self.dataset[index]
         except Exception as error:  # damaged bytes may lead a decoder to raise anything
@@ -103,12 +116,15 @@ class Inspector:
         else:
             if isinstance(sample, StereoSample):
                 digest = content(sample.left, sample.right)
+                known = float(sample.valid.float().mean())
+                height, width = sample.left.shape[-2:]
+                measures = Measures(height, width, float(sample.disparity.max()), known)
                 problems += self._size(index, sample)
                 if not sample.valid.any():
                     problems.append(self.problem(NO_TRUTH, index, "not one pixel has a truth", truth=True))
             else:
                 digest = content(sample.image)
-        return Inspection((*problems, *self._flaws(index)), digest)
+        return Inspection((*problems, *self._flaws(index)), digest, measures)
 
     def problem(self, kind: str, index: int, says: str, *, truth: bool = False) -> Problem:
         """A problem of one sample, with that of its files which the words name, or else the truth, or the first."""

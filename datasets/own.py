@@ -67,6 +67,7 @@ class Own:
         make = self._find(where, name)
         try:
             self._made: StereoDataset = make() if root is None else make(Path(os.path.expanduser(root)))
+            self._require_members()
             names, groups = list(self._made.names), list(self._made.groups)
             length, self.has_occlusion = len(self._made), self._made.has_occlusion
         except (InputError, MemoryError):
@@ -146,14 +147,31 @@ class Own:
         words = in_one_line(error)
         return f"raised {type(error).__name__}{': ' if words else ''}{words}{place}"
 
+    def _require_members(self) -> None:
+        lacks = [
+            name for name in ("names", "groups", "has_occlusion", "__len__", "__getitem__")
+            if name not in dir(self._made) and not hasattr(self._made, name)
+        ]  # fmt: skip
+        if lacks:
+            raise WrongSetting(
+                f"{self._origin}: has no {', no '.join(lacks)}; docs/data.md lists what such a class needs"
+            )
+
     def _require(self, length: int, names: list[Any], groups: list[Any]) -> None:
         if not len(names) == len(groups) == length:
             raise WrongSetting(
                 f"{self._origin}: has {length} samples, {len(names)} names and {len(groups)} groups; each sample needs "
                 "one of either"
             )
-        if any(not isinstance(word, str) for word in (*names, *groups)) or len(set(names)) < length:
-            raise WrongSetting(f"{self._origin}: names and groups must be words, and no two samples of one name")
+        for kind, words in (("names", names), ("groups", groups)):
+            for index, word in enumerate(words):
+                if not isinstance(word, str):
+                    raise WrongSetting(f"{self._origin}: {kind}[{index}] is {in_one_line(repr(word))}; it must be text")
+        first: dict[str, int] = {}
+        for index, name in enumerate(names):
+            if first.setdefault(name, index) != index:
+                both = f"names[{first[name]}] and names[{index}] are both {name!r}"
+                raise WrongSetting(f"{self._origin}: {both}; each needs one of its own")
         if not isinstance(self.has_occlusion, bool):
             is_a = type(self.has_occlusion).__name__
             raise WrongSetting(f"{self._origin}: has_occlusion is a {is_a}; it must be True or False, or a property")

@@ -204,6 +204,26 @@ def test_small_pictures(frames: Path) -> None:
     assert "at half resolution" in checked(*things(frames, "dataset.half_resolution=true")).problems[0].says
 
 
+def test_what_the_data_is_and_what_cannot_be_meant(frames: Path) -> None:
+    train, test = checked(*things(frames)).data
+    assert train.startswith("train: pictures of 64x48, true disparities up to ")
+    assert train.endswith(" px on 100 % of the pixels")
+    assert test.startswith("test: pictures of 64x48")
+    change(part(frames, 3, "disparity"), 20.0)
+    (low,) = checked(*things(frames), "dataset.max_disparity=16").remarks
+    assert low == "train: dataset.max_disparity=16 is below 20.0 px, which a matching head cannot express then"
+    assert checked(*things(frames), "dataset.max_disparity=20").remarks == []
+    change(part(frames, 3, "disparity"), 65.0)
+    change(part(frames, 4, "disparity"), np.inf, slice(0, 48 * 32))
+    report = checked(*things(frames))
+    assert report.data[0] == "train: pictures of 64x48, true disparities up to 65.0 px on 95 % of the pixels"
+    (wide,) = report.remarks
+    assert wide == (
+        f"train: disparities beyond the width of the picture in 1 sample, such as 65 px in {name(3)}, 64 wide: are "
+        "they pixels of this size, and no depths?"
+    )
+
+
 def test_too_little_is_left(frames: Path) -> None:
     for scene in range(9):
         part(frames, scene, "disparity").unlink()

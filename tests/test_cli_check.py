@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -81,6 +82,9 @@ def test_problems_by_kind_with_the_first_files(
     ]
     assert [cell.strip() for cell in rows["missing partner"][1:]] == ["1", "disparity/TEST/A/0000/left/0006.pfm"]
     assert rows["negative disparity"][1].strip() == "0"
+    assert re.search(r"^first unreadable file: TRAIN/A/0000/0006: .*/A/0000/right/0006\.png: .*PNG", out, re.MULTILINE)
+    assert "first missing partner: TEST/A/0000/0006" in out
+    assert "first negative" not in out
     assert "A/0002/right/0006.png" in out
     assert "A/0003/right/0006.png" not in out
     assert "and 1 more" in out

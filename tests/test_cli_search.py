@@ -24,6 +24,7 @@ from autodisp.checkpoints import Checkpoints
 from autodisp.cli.search import resume, search
 from autodisp.datasets import shapes3d
 from autodisp.errors import InputError, RunFault
+from autodisp.report.search_folder import SearchFolder
 from autodisp.search.loop import Search
 from autodisp.tracking import read_json_lines
 from tests.crashing.searches import write_images
@@ -56,6 +57,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def where_they_are(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_IMAGES", str(images))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_pictures() -> Iterator[None]:
+    """Those of each epoch, which take longer than its steps and survive whatever comes in between."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SearchFolder, "_show", lambda *_: None)
+        yield
 
 
 def run(folder: Path, *overrides: str) -> Path:

@@ -23,7 +23,7 @@ from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
 from autodisp.cli.entry import train as main
-from autodisp.cli.train import resume, train
+from autodisp.cli.train import held_out, resume, train
 from autodisp.config.train import parse
 from autodisp.errors import InputError
 from autodisp.prediction.inference import StereoMatcher
@@ -459,3 +459,15 @@ def test_the_program_trains_and_goes_on(
     assert call_here(monkeypatch, tmp_path, "resume=run", "run.threads=1", "run.workers=0") == 0
     assert "resumed at step 2 of 2; all of its steps are done" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_evaluation_on_the_training_pairs_is_said_to_be_one() -> None:
+    said = []
+    GlobalHydra.instance().clear()
+    for words in (["dataset=sintel"], ["dataset=flyingthings3d"], ["task=classification", "dataset=svhn"]):
+        with initialize_config_module("autodisp.configs.train", version_base="1.3"):
+            said.append(held_out(parse(compose("train", overrides=["run.folder=unused", *words]))))
+        GlobalHydra.instance().clear()
+    assert said == [
+        ["note:  sintel has one split with a truth, so that evaluation takes the training pairs too"], [], [],
+    ]  # fmt: skip

@@ -9,7 +9,7 @@ from torch import Tensor
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.prediction.doubts import doubts, moved_over_unmoved
 
-SWAPPED = ["the right view does not bear this out: are the views swapped, or is all of it far away?"]
+SWAPPED = ["the right view does not bear this out: are the views swapped, all of it far away, or is the network poor?"]
 
 
 @pytest.fixture

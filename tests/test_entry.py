@@ -39,3 +39,14 @@ def test_help_and_misspelt_settings_wait_for_no_library(tmp_path: Path, words: l
     assert lines[-1] == "[]"
     assert ("left 2" in lines) == (code == 2)
     assert (len(lines) > 10) == (code is None)
+
+
+def test_a_reader_that_has_enough_is_no_fault(tmp_path: Path) -> None:
+    program = "import sys; sys.argv[0] = 'autodisp-search'; from autodisp.cli.entry import search; search()"
+    command = [sys.executable, "-c", program, "--help"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert (process.returncode, said) == (141, "")

@@ -122,7 +122,7 @@ def test_a_module_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     rig(tmp_path, name="an_installed_reader.py")
     monkeypatch.syspath_prepend(tmp_path)
     assert Own("an_installed_reader:Rig", None).names == ["a", "b", "c"]
-    with pytest.raises(WrongSetting, match=r"builtins:list: called with dataset.root=.*, raised TypeError"):
+    with pytest.raises(WrongSetting, match=r"builtins:list: called with dataset\.root=.*, raised TypeError"):
         Own("builtins:list", tmp_path)
     with pytest.raises(WrongSetting, match=r"autodisp\.datasets\.shapes3d:Shapes3D: called with .* raised TypeError"):
         Own("autodisp.datasets.shapes3d:Shapes3D", tmp_path)
@@ -168,10 +168,10 @@ def test_different_sizes_are_told_as_such(tmp_path: Path) -> None:
     [
         ("class Rig", "class Reg", "has no class 'Rig'"),
         ("self.root = root", "raise OSError('gone')", "raised OSError: gone at line 11 of "),
-        ("groups =", "scenes =", "raised AttributeError: 'Rig' object has no attribute 'groups'"),
+        ("groups =", "scenes =", "has no groups; docs/data.md lists what such a class needs"),
         ('groups = ["x", "x", "y"]', 'groups = ["x"]', "has 3 samples, 3 names and 1 groups"),
-        ('["a", "b", "c"]', '["a", "b", "a"]', "no two samples of one name"),
-        ('["a", "b", "c"]', "[1, 2, 3]", "names and groups must be words"),
+        ('["a", "b", "c"]', '["a", "b", "a"]', "names[0] and names[2] are both 'a'; each needs one of its own"),
+        ('["a", "b", "c"]', "[1, 2, 3]", "names[0] is 1; it must be text"),
         ("has_occlusion = False", "has_occlusion = print", "has_occlusion is a builtin_function_or_method; it must be"),
         ("self.root = root", "raise SystemExit('usage: rig')", "raised SystemExit: usage: rig at line 11 of "),
         (
@@ -210,6 +210,14 @@ def test_what_is_too_small_to_be_halved(tmp_path: Path) -> None:
     assert Own(rig(tmp_path, change), tmp_path)[0].left.shape == (3, 1, 48)
     with pytest.raises(InputError, match="48x1 cannot be halved"):
         Own(rig(tmp_path, change), tmp_path, half_resolution=True)[0]
+
+
+def test_where_it_lies_does_not_depend_on_where_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = OwnConfig(factory="rig.py:Rig", root="data")
+    assert (config.factory, config.root) == (f"{tmp_path}/rig.py:Rig", f"{tmp_path}/data")
+    config = OwnConfig(factory="package.module:Rig")
+    assert (config.factory, config.root) == ("package.module:Rig", None)
 
 
 def test_the_programs_make_it_of_their_section(tmp_path: Path) -> None:

@@ -445,6 +445,8 @@ search datset=sintel
     datset: no such setting; did you mean dataset? `autodisp-search --cfg job` shows all of them
 search dataset.root=/data
     dataset.root: the dataset that is chosen has no such setting; dataset=cifar10 and [...] or leave it out
+search resume=run dataset.factory=rig.py:Rig
+    dataset.factory: cannot be set beside resume=, since a run keeps its config; leave it out
 search regularization.window=3
     regularization.window: the regularization that is chosen has [...] take one of those, or leave it out
 search dataset=SINTEL
@@ -487,6 +489,8 @@ search 'search.epochs 3'
     'search.epochs 3' cannot be read as a setting; write group=choice or [...] ASCII "section.key='a value'"
 search =3
     '=3' cannot be read as a setting; write group=choice or [...] or letters beyond ASCII "section.key='a value'"
+search --experiment smoke
+    --experiment: no such option; settings are written without [...] and `autodisp-search --help` lists them
 search --search.epochs=3
     --search.epochs=3: no such option; settings are written without [...] and `autodisp-search --help` lists them
 train batch_size=8

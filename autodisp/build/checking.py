@@ -1,6 +1,6 @@
 """A check of a dataset from its typed config: looks at every sample, deals the halves, says what to leave out."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from autodisp.datasets.checking import (
     UNREADABLE,
     HasFiles,
     Inspector,
+    Measures,
     Problem,
     find_shared,
     find_twins,
@@ -44,8 +45,10 @@ class CheckReport:
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
     """What is worth knowing but spoils no search."""
+    data: list[str] = field(default_factory=list)
+    """What the stereo samples of each split are: sizes, disparities."""
     remarks: list[str] = field(default_factory=list)
-    """About the dataset as a whole."""
+    """What is to be minded about the dataset as a whole."""
     excluded: dict[str, str] = field(default_factory=dict)
     """The samples to leave out, each with the reason."""
     unlisted: list[Problem] = field(default_factory=list)
@@ -78,6 +81,7 @@ class CheckReport:
             "counts": {kind: sum(problem.kind == kind for problem in self.problems) for kind in self.kinds},
             "problems": [problem._asdict() for problem in self.problems],
             "notes": [note._asdict() for note in self.notes],
+            "data": self.data,
             "remarks": self.remarks,
             "excluded": list(self.excluded),
         }
@@ -95,6 +99,7 @@ class _Part:
     dataset: Any
     problems: list[Problem] = field(default_factory=list)
     digests: list[bytes | None] = field(default_factory=list)
+    measures: dict[int, Measures] = field(default_factory=dict)
 
     @property
     def groups(self) -> Sequence[str]:
@@ -131,6 +136,9 @@ class Check:
             done = _look(part, config, done, total, len(report.problems), progress)
             report.samples[split] = len(part.dataset) + len(getattr(part.dataset, "incomplete", ()))
             report.problems += part.problems
+            if part.measures:
+                report.data.append(f"{split}: {_measured(list(part.measures.values()))}")
+                report.remarks += _unmeant(part, split, config)
         if "train" in parts:
             _compare(parts["train"], parts.get("test"), config, report)
         _exclude(parts, config, report)
@@ -202,11 +210,38 @@ def _look(part: _Part, config: CheckConfig, done: int, total: int, problems: int
                 found.append((index, inspector.problem(LOST, index, result.reason)))
             else:
                 part.digests[index] = result.digest
+                if result.measures is not None:
+                    part.measures[index] = result.measures
                 found += [(index, problem) for problem in result.problems]
             done += 1
             progress(done, total, problems + len(part.problems) + len(found))
     part.problems += [problem for _, problem in sorted(found, key=lambda entry: entry[0])]
     return done
+
+
+def _measured(found: Sequence[Measures]) -> str:
+    sizes = sorted({(one.width, one.height) for one in found})
+    shown = " to ".join(f"{width}x{height}" for width, height in dict.fromkeys((sizes[0], sizes[-1])))
+    largest, known = max(one.largest for one in found), 100 * sum(one.known for one in found) / len(found)
+    return f"pictures of {shown}, true disparities up to {largest:.1f} px on {known:.0f} % of the pixels"
+
+
+def _unmeant(part: _Part, split: str, config: CheckConfig) -> Iterator[str]:
+    """Disparities that cannot be meant, or that the settings cannot mean."""
+    nearest = max(part.measures, key=lambda index: part.measures[index].largest)
+    largest, width = part.measures[nearest].largest, part.measures[nearest].width
+    if wide := sum(one.largest > one.width for one in part.measures.values()):
+        yield (
+            f"{split}: disparities beyond the width of the picture in {counted(wide, 'sample')}, such as {largest:.0f} "
+            f"px in {part.dataset.names[nearest]}, {width} wide: are they pixels of this size, and no depths?"
+        )
+    elif (most := config.dataset.max_disparity) < (used := largest / 2 if _is_halved(config) else largest):
+        yield f"{split}: dataset.max_disparity={most} is below {used:.1f} px, which a matching head cannot express then"
+
+
+def counted(count: int, what: str) -> str:
+    """In words."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _compare(train: _Part, test: _Part | None, config: CheckConfig, report: CheckReport) -> None:

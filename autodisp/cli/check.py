@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from autodisp.build.checking import CheckReport, build_check
+from autodisp.build.checking import CheckReport, build_check, counted
 from autodisp.cli.program import WRONG_INPUT
 from autodisp.cli.run_folder import make_run_folder
 from autodisp.config.check import CheckConfig, parse
@@ -131,6 +131,13 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
         words = kind if kind in report.kinds else f"{kind} (a note)"
         table.add_row(words, str(len(findings)), _printable("\n".join([*named, *more]), console))
     console.print(table, markup=False)
+    for kind, findings in report.by_kind().items():
+        if findings and kind in report.kinds:
+            first = findings[0]
+            place = "" if first.sample and first.sample in first.says else f"{first.sample or first.file}: "
+            console.print(_printable(f"first {kind}: {place}{first.says}", console), markup=False, soft_wrap=True)
+    for line in report.data:
+        console.print(_printable(f"data:  {line}", console), markup=False, soft_wrap=True)
     for remark in report.remarks:
         console.print(_printable(f"note:  {remark}", console), markup=False, soft_wrap=True)
     obstacle = f"; {report.obstacle}" if report.obstacle else ""
@@ -145,14 +152,10 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
 def verdict(report: CheckReport) -> str:
     """One line."""
     if not report.problems:
-        return f"nothing is wrong with {_counted(report.total, 'sample')}"
+        return f"nothing is wrong with {counted(report.total, 'sample')}"
     samples = len({problem.sample for problem in report.problems if problem.sample})
     listed = f", {len(report.excluded)} listed in {LIST}" if report.excluded else ""
-    return f"{_counted(len(report.problems), 'problem')} in {samples} of {_counted(report.total, 'sample')}{listed}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return f"{counted(len(report.problems), 'problem')} in {samples} of {counted(report.total, 'sample')}{listed}"
 
 
 def _shortened(file: str, root: str) -> str:
@@ -186,7 +189,7 @@ class _Progress:
         now = time.monotonic()
         if now - self._shown < (_LINE_SECONDS if self._bar is None else _REFRESH_SECONDS) and done > 1:
             return
-        words = _counted(problems, "problem")
+        words = counted(problems, "problem")
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, description=words, refresh=True)
         elif done > 1:

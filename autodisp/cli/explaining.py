@@ -41,8 +41,12 @@ def refuse_unknown_options(program: str) -> None:
     Raises:
         InputError: names the option.
     """
-    _, unknown = get_args_parser().parse_known_args()
-    option = next((text for text in unknown if text.startswith("-")), None)
+    parser = get_args_parser()
+    _, unknown = parser.parse_known_args()
+    # argparse takes the beginning of an option for the whole, and Hydra has some that surprise.
+    cut = [text for text in sys.argv[1:]
+           if text.startswith("--") and text.partition("=")[0] not in parser._option_string_actions]  # fmt: skip
+    option = next((text for text in (*unknown, *cut) if text.startswith("-")), None)
     if option is not None:
         setting = option.lstrip("-").partition("=")[0] or "key"
         raise InputError(
@@ -85,6 +89,8 @@ def _of_composition(error: Exception, program: str) -> str:
     message = str(error)
     all_of_them = f"`{program} --cfg job` shows all of them"
     if found := re.search(r"Could not override '([^']+)'", message):
+        if any(text.startswith("resume=") for text in sys.argv[1:]):
+            return f"{found[1]}: cannot be set beside resume=, since a run keeps its config; leave it out"
         if others := _choices_with(found[1], program):
             group = found[1].partition(".")[0]
             return (

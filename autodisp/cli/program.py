@@ -20,6 +20,8 @@ from autodisp.errors import InputError, RunFault
 WRONG_INPUT, GAVE_WAY = 2, 1
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
+PIPE_CLOSED = 141
+"""128 + SIGPIPE."""
 
 
 def run_program(hydra_main: Callable[[], None]) -> None:
@@ -32,6 +34,11 @@ def run_program(hydra_main: Callable[[], None]) -> None:
             if hasattr(hydra_main, "__wrapped__"):
                 refuse_unknown_options(program_name())
             hydra_main()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read the output has enough of it, such as `head`; nothing more can be said.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(PIPE_CLOSED)
         except KeyboardInterrupt:
             print(f"{program_name()}: interrupted", file=sys.stderr)  # noqa: T201
             sys.exit(INTERRUPTED)

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from autodisp.build.data import TEST_SPLITS
 from autodisp.build.networks import build_device
 from autodisp.build.training import TrainParts, build_train_data, build_training
 from autodisp.cli.keeping import kept_run
@@ -118,6 +119,13 @@ def _run(config: TrainConfig, parts: TrainParts, folder: Path, console: ConsoleP
     show_summary(config, parts, folder)
 
 
+def held_out(config: TrainConfig) -> list[str]:
+    """What to say of an evaluation where the dataset has one split only."""
+    if config.task.name != "disparity" or config.dataset.name in TEST_SPLITS:
+        return []
+    return [f"note:  {config.dataset.name} has one split with a truth, so that evaluation takes the training pairs too"]
+
+
 def show_summary(config: TrainConfig, parts: TrainParts, folder: Path) -> None:
     """The small table at the end: what it became, where it lies, what to do next."""
     progress, figure = parts.training.progress, parts.training.task.figure
@@ -137,5 +145,6 @@ def show_summary(config: TrainConfig, parts: TrainParts, folder: Path) -> None:
         f"look:  {report_command(folder)}",
         f"       tensorboard --logdir {folder}/tensorboard",
         *(f"next:  {command}" for command in commands),
+        *held_out(config),
     ):
         console.print(line, markup=False, soft_wrap=True)

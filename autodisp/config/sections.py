@@ -182,6 +182,11 @@ class OwnConfig:
         named = self.factory is None or re.fullmatch(r".+:[^\W\d]\w*", self.factory) is not None
         need(named, "dataset.factory", self.factory, "a file and a class in it, such as rig.py:Rig")
         _check_stereo(self)
+        # Whoever goes on with the run may stand elsewhere.
+        if self.factory is not None and ".py:" in self.factory:
+            object.__setattr__(self, "factory", os.path.abspath(os.path.expanduser(self.factory)))
+        if self.root is not None and self.root.strip():
+            object.__setattr__(self, "root", os.path.abspath(os.path.expanduser(self.root)))
 
 
 def _check_stereo(config: Any) -> None:

@@ -50,7 +50,9 @@ def doubts(left: Tensor, right: Tensor, disparity: Tensor) -> list[str]:
     if torch.equal(left, right):
         found.append("left and right are the same picture")
     elif UNEXPLAINED < moved_over_unmoved(left, right, disparity) < math.inf:
-        found.append("the right view does not bear this out: are the views swapped, or is all of it far away?")
+        found.append(
+            "the right view does not bear this out: are the views swapped, all of it far away, or is the network poor?"
+        )
     brightest = float(torch.maximum(left.max(), right.max()))
     if brightest <= DARK:
         found.append(f"the brightest value is {brightest:.4f} of 1: 10 or 12 bits stored in 16 need to be stretched")

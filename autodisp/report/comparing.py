@@ -47,7 +47,7 @@ class Entry:
         if not isinstance(name, str):
             return ""
         if isinstance(factory, str):
-            name = f"{name} {factory} {root}"
+            name = f"{name} {Path(factory).name} {Path(*Path(str(root)).parts[-2:])}"
         return f"{name} at half resolution" if self.run.setting("dataset.half_resolution") is True else name
 
     @property

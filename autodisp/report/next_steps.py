@@ -57,7 +57,8 @@ def evaluation_command(config: Mapping[str, Any], folder: Path) -> str:
         config: of the training, as plain data.
         folder: of the training.
     """
-    data = _data(config, "evaluate", _OF_AN_EVALUATION)
+    own = isinstance(setting_of(config, "dataset.factory"), str)
+    data = _data(config, "evaluate", (*_OF_AN_EVALUATION, *(["max_disparity"] if own else [])))
     return shlex.join(["autodisp-evaluate", _checkpoint(folder), *data])
 
 

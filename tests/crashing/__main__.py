@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.crashing.searches import POLICIES, TASKS, Case, attempt, differences, write_images
+from tests.crashing.searches import POLICIES, TASKS, Case, attempt, differences, warm_up, write_images
 from tests.crashing.weapons import POINTS, UNNAMED_STATE, Weapon
 
 
@@ -31,6 +31,7 @@ def main() -> int:
     given = parser.parse_args()
     shutil.rmtree(given.out, ignore_errors=True)
     write_images(given.out / "images")
+    warm_up()
     wrong = 0
     for task in given.tasks:
         for policy in given.policies:

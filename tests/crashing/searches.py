@@ -69,6 +69,11 @@ def write_images(root: Path) -> None:
         (folder / f"data_batch_{number}.bin").write_bytes(part.tobytes())
 
 
+def warm_up() -> None:
+    """Imports what a first optimizer brings in, once instead of in each process."""
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+
+
 def attempt(case: Case, folder: Path, weapon: Weapon | None) -> int:
     """Begins the search in a process of its own, or goes on with it, and kills that.
 
