@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from autodisp.build.data import build_stereo_dataset
+from autodisp.cli.run_folder import keep_config
 from autodisp.config.sections import OwnConfig
 from autodisp.datasets.checking import NEGATIVE, NON_FINITE, SIZES, UNREADABLE, Inspector
 from autodisp.datasets.flaws import DisparityFlaws
@@ -216,6 +218,11 @@ def test_where_it_lies_does_not_depend_on_where_a_run_goes_on(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     config = OwnConfig(factory="rig.py:Rig", root="data")
     assert (config.factory, config.root) == (f"{tmp_path}/rig.py:Rig", f"{tmp_path}/data")
+    keep_config(
+        tmp_path, OmegaConf.create({"dataset": {"name": "own", "factory": "rig.py:Rig", "root": "data"}}), config
+    )
+    kept = OmegaConf.load(tmp_path / "config.yaml")
+    assert kept == {"dataset": {"name": "own", "factory": config.factory, "root": config.root}}
     config = OwnConfig(factory="package.module:Rig")
     assert (config.factory, config.root) == ("package.module:Rig", None)
 

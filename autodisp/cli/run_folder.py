@@ -4,7 +4,11 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
+from autodisp.config.sections import OwnConfig
 from autodisp.errors import InputError
 
 CONFIG = "config.yaml"
@@ -38,6 +42,21 @@ def make_run_folder(folder: Path, *, key: str = "run.folder", resumes_with: str 
     if not usable:
         raise InputError(f"{key}={folder}: is not writable; take another one")
     return folder
+
+
+def keep_config(folder: Path, tree: DictConfig, dataset: Any) -> None:
+    """Leaves the composed config in the run's folder; a reader of the user's own is named as from anywhere.
+
+    Args:
+        folder: of the run.
+        tree: what was composed.
+        dataset: the typed section of the dataset.
+    """
+    kept = tree.copy()
+    if isinstance(dataset, OwnConfig):
+        for key in ("factory", "root"):
+            OmegaConf.update(kept, f"dataset.{key}", getattr(dataset, key))
+    OmegaConf.save(kept, folder / CONFIG, resolve=True)
 
 
 def keep_command(folder: Path) -> None:

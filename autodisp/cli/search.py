@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -15,7 +15,7 @@ from autodisp.build.search import SearchData, SearchParts, build_data, build_reg
 from autodisp.cli.keeping import kept_run
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config
-from autodisp.cli.run_folder import CONFIG, keep_command, make_run_folder
+from autodisp.cli.run_folder import keep_command, keep_config, make_run_folder
 from autodisp.config.search import SearchConfig, parse
 from autodisp.report.next_steps import report_command, training_command
 from autodisp.search.loop import Outcome
@@ -47,7 +47,7 @@ def search(tree: DictConfig) -> Path | None:
         return None
     folder = make_run_folder(Path(config.run.folder), resumes_with=program_name())
     (folder / "checkpoints").mkdir()
-    OmegaConf.save(tree, folder / CONFIG, resolve=True)
+    keep_config(folder, tree, config.dataset)
     keep_command(folder)
     return _run(config, data, folder, resume=False)
 
@@ -85,7 +85,7 @@ def _run(
 ) -> Path:
     with kept_run(folder, memory=_memory_settings(config)) as stopping, _console(config) as console:
         if wanted is not None:
-            OmegaConf.save(wanted, folder / CONFIG, resolve=True)
+            keep_config(folder, wanted, config.dataset)
         parts = build_search(config, data, folder, console, resume=resume, stopping=stopping)
         try:
             console.note(f"run folder: {folder}")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -15,7 +15,7 @@ from autodisp.build.training import TrainParts, build_train_data, build_training
 from autodisp.cli.keeping import kept_run
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config
-from autodisp.cli.run_folder import CONFIG, keep_command, make_run_folder
+from autodisp.cli.run_folder import keep_command, keep_config, make_run_folder
 from autodisp.cli.signals import StopSignals
 from autodisp.config.train import TrainConfig, parse
 from autodisp.report.next_steps import evaluation_command, prediction_command, report_command
@@ -47,7 +47,7 @@ def train(tree: DictConfig) -> Path:
         def prepare() -> None:
             make_run_folder(folder, resumes_with=program_name())
             (folder / "checkpoints").mkdir()
-            OmegaConf.save(tree, folder / CONFIG, resolve=True)
+            keep_config(folder, tree, config.dataset)
             keep_command(folder)
             signals.append(kept.enter_context(kept_run(folder, memory=_memory_settings(config))))
 
@@ -75,7 +75,7 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
     config = parse(wanted)
     data = build_train_data(config)
     with kept_run(folder, memory=_memory_settings(config)) as stopping, _console(config) as console:
-        OmegaConf.save(wanted, folder / CONFIG, resolve=True)
+        keep_config(folder, wanted, config.dataset)
         parts = build_training(config, data, folder, console, prepare=None, stopping=stopping)
         done = parts.training.progress.steps >= config.training.steps
         end = "; all of its steps are done" if done else ""
