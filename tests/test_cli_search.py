@@ -61,7 +61,7 @@ def where_they_are(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def without_pictures() -> Iterator[None]:
-    """Those of each epoch, which take longer than its steps and survive whatever comes in between."""
+    """Those of each epoch take longer than its steps; tests.crashing kills searches that draw them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SearchFolder, "_show", lambda *_: None)
         yield

@@ -23,7 +23,7 @@ from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
 from autodisp.cli.entry import train as main
-from autodisp.cli.train import held_out, resume, train
+from autodisp.cli.train import notes_on_evaluation, resume, train
 from autodisp.config.train import parse
 from autodisp.errors import InputError
 from autodisp.prediction.inference import StereoMatcher
@@ -466,7 +466,7 @@ def test_an_evaluation_on_the_training_pairs_is_said_to_be_one() -> None:
     GlobalHydra.instance().clear()
     for words in (["dataset=sintel"], ["dataset=flyingthings3d"], ["task=classification", "dataset=svhn"]):
         with initialize_config_module("autodisp.configs.train", version_base="1.3"):
-            said.append(held_out(parse(compose("train", overrides=["run.folder=unused", *words]))))
+            said.append(notes_on_evaluation(parse(compose("train", overrides=["run.folder=unused", *words]))))
         GlobalHydra.instance().clear()
     assert said == [
         ["note:  sintel has one split with a truth, so that evaluation takes the training pairs too"], [], [],

@@ -447,6 +447,8 @@ search dataset.root=/data
     dataset.root: the dataset that is chosen has no such setting; dataset=cifar10 and [...] or leave it out
 search resume=run dataset.factory=rig.py:Rig
     dataset.factory: cannot be set beside resume=, since a run keeps its config; leave it out
+search resume=run search.epoch=3
+    search.epoch: no such setting; did you mean search.epochs? `autodisp-search --cfg job` shows all of them
 search regularization.window=3
     regularization.window: the regularization that is chosen has [...] take one of those, or leave it out
 search dataset=SINTEL

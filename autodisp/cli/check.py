@@ -125,17 +125,19 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
     splits = ", ".join(f"{count} {split}" for split, count in report.samples.items())
     table = Table("what", "count", "the first of them", title=f"check of {report.config.dataset.name}: {splits}")
     root = str(getattr(report.config.dataset, "root", None) or "")
+    firsts = []
     for kind, findings in report.by_kind().items():
+        if findings and kind in report.kinds:
+            first = findings[0]
+            place = "" if first.sample and first.sample in first.says else f"{first.sample or first.file}: "
+            firsts.append(f"first {kind}: {place}{first.says}")
         named = [_shortened(finding.file, root) for finding in findings[:_SHOWN]]
         more = [f"and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
         words = kind if kind in report.kinds else f"{kind} (a note)"
         table.add_row(words, str(len(findings)), _printable("\n".join([*named, *more]), console))
     console.print(table, markup=False)
-    for kind, findings in report.by_kind().items():
-        if findings and kind in report.kinds:
-            first = findings[0]
-            place = "" if first.sample and first.sample in first.says else f"{first.sample or first.file}: "
-            console.print(_printable(f"first {kind}: {place}{first.says}", console), markup=False, soft_wrap=True)
+    for line in firsts:
+        console.print(_printable(line, console), markup=False, soft_wrap=True)
     for line in report.data:
         console.print(_printable(f"data:  {line}", console), markup=False, soft_wrap=True)
     for remark in report.remarks:

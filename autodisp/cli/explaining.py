@@ -89,9 +89,10 @@ def _of_composition(error: Exception, program: str) -> str:
     message = str(error)
     all_of_them = f"`{program} --cfg job` shows all of them"
     if found := re.search(r"Could not override '([^']+)'", message):
-        if any(text.startswith("resume=") for text in sys.argv[1:]):
+        others = _choices_with(found[1], program)
+        if others and any(text.startswith("resume=") for text in sys.argv[1:]):
             return f"{found[1]}: cannot be set beside resume=, since a run keeps its config; leave it out"
-        if others := _choices_with(found[1], program):
+        if others:
             group = found[1].partition(".")[0]
             return (
                 f"{found[1]}: the {group} that is chosen has no such setting; {group}={f' and {group}='.join(others)} "

@@ -119,7 +119,7 @@ def _run(config: TrainConfig, parts: TrainParts, folder: Path, console: ConsoleP
     show_summary(config, parts, folder)
 
 
-def held_out(config: TrainConfig) -> list[str]:
+def notes_on_evaluation(config: TrainConfig) -> list[str]:
     """What to say of an evaluation where the dataset has one split only."""
     if config.task.name != "disparity" or config.dataset.name in TEST_SPLITS:
         return []
@@ -145,6 +145,6 @@ def show_summary(config: TrainConfig, parts: TrainParts, folder: Path) -> None:
         f"look:  {report_command(folder)}",
         f"       tensorboard --logdir {folder}/tensorboard",
         *(f"next:  {command}" for command in commands),
-        *held_out(config),
+        *notes_on_evaluation(config),
     ):
         console.print(line, markup=False, soft_wrap=True)

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,14 @@ from autodisp.report.reading import Run, setting_of
 
 _WHERE = ("factory", "root", "exclude")
 """Settings of a dataset that are always said."""
-_OF_AN_EVALUATION = ("render_pass", "layout", "size", "half_resolution")
-_OF_A_TRAINING = (*_OF_AN_EVALUATION, "subsets", "excluded", "height", "width", "max_disparity")
-"""Those that say what the data is, and not how much of it is taken at a time."""
+_WHAT = ("render_pass", "layout", "size", "half_resolution")
+_DIFFERING = {
+    "train": (*_WHAT, "subsets", "excluded", "height", "width", "max_disparity"),
+    "evaluate": _WHAT,
+}
+"""Those that say what the data is, and not how much of it is taken at a time; said where they differ, by program."""
+_DIFFERING_OF_OWN = {"train": ("crop",), "evaluate": ("max_disparity",)}
+"""More of them for a reader of the user's own, of whose data nothing is known."""
 
 
 def next_commands(run: Run) -> list[tuple[str, str]]:
@@ -42,9 +47,7 @@ def training_command(config: Mapping[str, Any], genotype: Path, *, space_file: s
     name, file = setting_of(config, "task.name"), space_file or setting_of(config, "space.file")
     if isinstance(name, str) and name != "disparity":
         words.append(f"task={name}")
-    # A crop goes with the memory, except that nothing is known of the user's own data.
-    own = isinstance(setting_of(config, "dataset.factory"), str)
-    words += _data(config, "train", (*_OF_A_TRAINING, *(["crop"] if own else [])))
+    words += _data(config, "train")
     if isinstance(file, str):
         words.append(f"space_file={file}")
     return shlex.join([*words, f"genotype={genotype}"])
@@ -57,9 +60,7 @@ def evaluation_command(config: Mapping[str, Any], folder: Path) -> str:
         config: of the training, as plain data.
         folder: of the training.
     """
-    own = isinstance(setting_of(config, "dataset.factory"), str)
-    data = _data(config, "evaluate", (*_OF_AN_EVALUATION, *(["max_disparity"] if own else [])))
-    return shlex.join(["autodisp-evaluate", _checkpoint(folder), *data])
+    return shlex.join(["autodisp-evaluate", _checkpoint(folder), *_data(config, "evaluate")])
 
 
 def prediction_command(folder: Path) -> str:
@@ -88,18 +89,17 @@ def _checkpoint(folder: Path) -> str:
     return f"checkpoint={folder / 'best.safetensors'}"
 
 
-def _data(config: Mapping[str, Any], program: str, keys: Sequence[str]) -> list[str]:
+def _data(config: Mapping[str, Any], program: str) -> list[str]:
     """The words that choose the dataset and what of its settings differs from the program's own."""
-    name = setting_of(config, "dataset.name")
-    if not isinstance(name, str):
+    chosen = setting_of(config, "dataset")
+    if not isinstance(chosen, Mapping) or not isinstance(name := chosen.get("name"), str):
         return []
-    words, usual = [f"dataset={name}"], _usual(program, name)
-    for key in (*_WHERE, *keys):
-        value = setting_of(config, f"dataset.{key}", usual.get(key))
-        if key in _WHERE and not isinstance(value, str):
-            continue
-        if key in _WHERE or (key in usual and value != usual[key]):
-            words.append(f"dataset.{key}={_in_words(value)}")
+    words = [f"dataset={name}"]
+    words += [f"dataset.{key}={chosen[key]}" for key in _WHERE if isinstance(chosen.get(key), str)]
+    usual = _usual(program, name)
+    for key in (*_DIFFERING[program], *(_DIFFERING_OF_OWN[program] if "factory" in chosen else ())):
+        if key in usual and chosen.get(key, usual[key]) != usual[key]:
+            words.append(f"dataset.{key}={_in_words(chosen[key])}")
     return words
 
 
