@@ -52,6 +52,10 @@ class BatchStream(Positioned, Protocol):
         """The next batch."""
         ...
 
+    def at(self, position: int) -> Any:
+        """Reads the batch at a position; the stream stays where it is."""
+        ...
+
 
 @dataclass
 class Progress:

@@ -4,10 +4,12 @@ Batch k of a run depends on the seed and on k alone: not on the number of worker
 not on what was read before. A run that stops or rolls back saves one integer and goes on from there.
 """
 
+import itertools
+import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar, cast
 
@@ -199,6 +201,17 @@ class Stream(Generic[Sample]):
         self._position += 1
         return batch
 
+    def at(self, position: int) -> Sample:
+        """Reads the batch at a position in this process; neither `position` nor what is read ahead changes.
+
+        Raises:
+            InputError: a sample cannot be read.
+        """
+        batch = self._reader[self._sampler.batch(position)]
+        if isinstance(batch, _Failure):
+            raise InputError(batch.message)
+        return batch
+
     def seek(self, position: int) -> None:
         """Makes `next` give the batch at a position; what was read ahead for another one is thrown away.
 
@@ -239,8 +252,11 @@ class Stream(Generic[Sample]):
         return self._batches
 
 
-def fixed_batches(dataset: MapDataset[Sample], batch_size: int) -> DataLoader[Sample]:
-    """Every sample once, in order, as often as it is iterated; the last batch may be smaller.
+def fixed_batches(dataset: MapDataset[Sample], batch_size: int) -> Iterable[Sample]:
+    """Every sample once, in order, as often as it is iterated.
+
+    The last batch may be smaller, and a batch ends where the next sample has another size: whole pictures of several
+    sizes can be evaluated at any batch size.
 
     Raises:
         InputError: batch_size is not positive, or the dataset is empty.
@@ -248,9 +264,23 @@ def fixed_batches(dataset: MapDataset[Sample], batch_size: int) -> DataLoader[Sa
     _require_batch_size(batch_size)
     if len(dataset) == 0:
         raise InputError("there is no sample to validate on: give more data or another split")
-    return DataLoader(
-        cast("Dataset[Sample]", dataset), batch_size=batch_size, collate_fn=collate, generator=torch.Generator()
-    )
+    return _FixedBatches(dataset, batch_size)
+
+
+class _FixedBatches(Generic[Sample]):
+    def __init__(self, dataset: MapDataset[Sample], batch_size: int) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+
+    def __length_hint__(self) -> int:
+        """The number of batches where all samples have one size."""
+        return math.ceil(len(self.dataset) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for start in range(0, len(self.dataset), self.batch_size):
+            places = range(start, min(start + self.batch_size, len(self.dataset)))
+            for _, alike in itertools.groupby((self.dataset[place] for place in places), key=_shapes):
+                yield collate(list(alike))
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
@@ -259,15 +289,19 @@ def collate(samples: Sequence[Sample]) -> Sample:
     Raises:
         InputError: a tensor has another shape in one sample than in the next.
     """
-    for values in zip(*(cast("tuple[object, ...]", sample) for sample in samples), strict=True):
-        shapes = sorted({tuple(value.shape) for value in values if isinstance(value, Tensor)})
-        if len(shapes) > 1:
+    for several in zip(*map(_shapes, samples), strict=True):
+        if len(shapes := sorted(set(several))) > 1:
             first, second = ("x".join(map(str, shape)) for shape in shapes[:2])
             raise InputError(
                 f"samples of one batch are of different size, {first} and {second}: crop them to one size or "
                 "set the batch size to 1"
             )
     return cast(Sample, default_collate(list(samples)))
+
+
+def _shapes(sample: object) -> list[tuple[int, ...]]:
+    """The shapes of a named tuple's tensors."""
+    return [tuple(value.shape) for value in cast("tuple[object, ...]", sample) if isinstance(value, Tensor)]
 
 
 class _BatchReader(Generic[Sample]):

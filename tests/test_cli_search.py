@@ -365,7 +365,7 @@ def test_a_number_that_is_not_finite(tmp_path: Path, whole: Path) -> None:
         patch.setattr(Search, "weight_step", spoilt)
         with pytest.raises(InputError) as caught:
             run(folder)
-    assert "epoch 1, step 1 (batch 3 of the weight half, 4 of the architecture half): the training loss" in str(
+    assert "epoch 1, step 1 (batch 3 of the weight half, 3 of the architecture half): the training loss" in str(
         caught.value
     )
     assert "lower optimizer.weights.learning_rate" in str(caught.value)

@@ -1,5 +1,6 @@
 """The search loop on a task of its own, which shows that the engine knows none."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +15,10 @@ from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
+from autodisp.errors import InputError, Interrupted
 from autodisp.search import loop
 from autodisp.search.adaptive import AdaptiveRegularization, Restart
+from autodisp.search.curvature import frozen_statistics, hessian
 from autodisp.search.early_stopping import Decision, EarlyStopping
 from autodisp.search.loop import Search, Settings
 from autodisp.search.regularization import Regularization, RollBack, Stop
@@ -72,8 +75,11 @@ class Batches:
         self.seed, self.spoilt, self.position, self.waited = seed, spoilt, 0, 0.0
 
     def next(self) -> Batch:
-        draw = torch.Generator().manual_seed(1000 * self.seed + self.position)
         self.position += 1
+        return self.at(self.position - 1)
+
+    def at(self, position: int) -> Batch:
+        draw = torch.Generator().manual_seed(1000 * self.seed + position)
         image = torch.rand(2, 3, 6, 6, generator=draw)
         target = image.mean(dim=1, keepdim=True)[..., ::2, ::2]
         return Batch(image, target * float("nan") if self.spoilt else target)
@@ -253,6 +259,104 @@ def test_measuring_changes_nothing(tmp_path: Path) -> None:
     search.validate()
     assert same(before, tensors(search))
     assert torch.equal(random, torch.get_rng_state())
+
+
+def eigenvalues(search: Search) -> list[tuple[int, float]]:
+    return list(search.progress.history)
+
+
+def resumed(folder: Path, **settings: Any) -> Search:
+    """The search that goes on from the newest state in a folder."""
+    search, _ = make(folder, **settings)
+    state = search.checkpoints.newest(print)
+    assert state is not None
+    search.state.restore(state)
+    search.run()
+    return search
+
+
+def test_measuring_never_changes_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the curvature of each epoch or of the last alone, with and without validation: the same to the last bit."""
+    results = []
+    for every in (1, 2, 100):
+        search, _ = make(
+            tmp_path / str(every), epochs=5, curvature_every=every, warmup_epochs=1, drop_path=0.3, order="exact"
+        )
+        search.run()
+        results.append(tensors(search))
+    search, _ = make(tmp_path / "blind", epochs=5, curvature_every=100, warmup_epochs=1, drop_path=0.3, order="exact")
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "validate", lambda _: {})
+        search.run()
+    assert all(same(results[0], other) for other in (*results[1:], tensors(search)))
+
+
+def test_the_curvature_is_taken_on_the_batch_of_the_last_alpha_step(tmp_path: Path) -> None:
+    """In a warm-up on the batch of the first alpha step to come; a search that goes on measures on the same one."""
+    search, _ = make(tmp_path, warmup_epochs=1, epochs=2, curvature_full=True)
+    for epoch, position in ((0, 0), (1, 2)):
+        search.run_epoch(epoch)
+        supernet, batch = search.supernet, Batches(2).at(position)
+        with frozen_statistics(supernet.network):
+            expected = hessian(lambda: supernet.loss(batch), supernet.alphas)  # noqa: B023
+        assert eigenvalues(search)[-1] == (epoch, pytest.approx(torch.linalg.eigvalsh(expected)[-1].item(), rel=1e-4))
+    assert search.alpha_stream.position == 3, "one batch an alpha step"
+
+
+@pytest.mark.parametrize("what", ["validate", "measure_curvature"])
+def test_what_fails_after_the_steps_of_an_epoch_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    options: dict[str, Any] = {"drop_path": 0.3, "order": "exact", "warmup_epochs": 1}
+    whole, _ = make(tmp_path / "whole", **options)
+    whole.run()
+    search, _ = make(tmp_path / "cut", **options)
+    original = getattr(Search, what)
+
+    def failing(self: Search, *epoch: int) -> Any:
+        if self.progress.epochs == 1:
+            raise InputError("a.png: is cut off")
+        return original(self, *epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, what, failing)
+        with pytest.raises(InputError, match="cut off"):
+            search.run()
+    steps = []
+    with monkeypatch.context() as patch:
+        step = Search._step
+        patch.setattr(Search, "_step", lambda self, epoch: (steps.append(epoch), step(self, epoch)))
+        again = resumed(tmp_path / "cut", **options)
+    assert steps == [2, 2, 2]
+    assert same(tensors(whole), tensors(again))
+    assert eigenvalues(whole) == eigenvalues(again)
+
+
+def test_a_search_that_was_stopped_measures_the_same(tmp_path: Path) -> None:
+    whole, _ = make(tmp_path / "whole")
+    whole.run()
+    for stop_after in (2, 3):  # in the middle of the first epoch; right after it
+        folder = tmp_path / str(stop_after)
+        search, _ = make(folder)
+        search.stopping = lambda search=search, last=stop_after: search.progress.steps == last
+        with pytest.raises(Interrupted):
+            search.run()
+        assert eigenvalues(resumed(folder)) == eigenvalues(whole)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("decay", [0.0, 1e-3])
+def test_the_eigenvalue_of_a_zero_hessian_is_unknown(tmp_path: Path, full: bool, decay: float) -> None:
+    search, listener = make(tmp_path, curvature_full=full, alpha_decay_in_curvature=decay)
+    search.supernet.task.loss = lambda output, batch: 0.0 * output.mean()  # type: ignore[method-assign]
+    record = search.measure_curvature(0)
+    assert math.isnan(record["eigenvalue"])
+    assert math.isnan(search.progress.history[0][1])
+    assert search.progress.eigenvector is None
+    assert listener.messages == [
+        "epoch 0: the dominant eigenvalue is unknown: the Hessian of this batch is zero, as that of a batch without "
+        "valid ground truth is; take a larger search.batch_size"
+    ]
 
 
 def test_full_hessian_and_lanczos_agree(tmp_path: Path) -> None:

@@ -185,6 +185,21 @@ def test_a_position_can_be_given_and_sought(workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_can_be_read_again_without_moving(workers: int) -> None:
+    reference = Stream(Numbered(7), batch_size=2, seed=3)
+    expected = [reference.next() for _ in range(6)]
+    stream = Stream(Numbered(7), batch_size=2, seed=3, workers=workers)
+    for position in range(5):
+        assert stream.next().label.tolist() == expected[position].label.tolist()
+        assert stream.at(position).label.tolist() == expected[position].label.tolist()
+        assert stream.at(5).label.tolist() == expected[5].label.tolist(), "of another pass"
+        assert stream.position == position + 1
+    stream.close()
+    with pytest.raises(InputError, match="truncated"):
+        Stream(Broken(4), batch_size=4, seed=0).at(0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_an_input_error_comes_out_as_it_went_in(workers: int) -> None:
     stream = Stream(Broken(4), batch_size=2, seed=0, workers=workers)
     bad = next(k for k in range(2) if 3 in [draw.index for draw in EndlessBatches(4, 2, seed=0).batch(k)])
@@ -256,6 +271,32 @@ def test_fixed_batches_are_every_sample_once_in_order() -> None:
         fixed_batches(Numbered(0), 3)
     with pytest.raises(InputError, match="batch_size=0"):
         fixed_batches(Numbered(3), 0)
+
+
+class OfSizes(Numbered):
+    """Image i has the height heights[i]."""
+
+    def __init__(self, *heights: int) -> None:
+        super().__init__(len(heights))
+        self.heights = heights
+
+    def __getitem__(self, index: int) -> LabelledImage:
+        return LabelledImage(torch.zeros(3, self.heights[index], 2), index)
+
+
+@pytest.mark.parametrize(
+    ("heights", "batches"),
+    [
+        ((2, 2, 2, 3), [[0, 1], [2], [3]]),  # only the last one has another size
+        ((2, 3, 3, 2, 2), [[0], [1], [2], [3], [4]]),
+        ((3, 3, 3, 3, 2), [[0, 1], [2, 3], [4]]),
+    ],
+)
+def test_fixed_batches_part_where_the_size_changes(heights: tuple[int, ...], batches: list[list[int]]) -> None:
+    """Or a validation would fail after all of its steps."""
+    found = fixed_batches(OfSizes(*heights), 2)
+    assert [batch.label.tolist() for batch in found] == batches
+    assert [batch.image.shape[2] for batch in found] == [heights[batch[0]] for batch in batches]
 
 
 def stereo(height: int, width: int) -> StereoSample:

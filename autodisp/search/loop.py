@@ -22,7 +22,7 @@ from autodisp.checkpoints import Checkpoints
 from autodisp.errors import InputError, Interrupted, RunFault
 from autodisp.run_state import BatchStream, Progress, RunState
 from autodisp.search.bilevel import Order, alpha_gradient, first_order, momentum_buffers_of
-from autodisp.search.curvature import curvature, frozen_statistics, preserved_rng
+from autodisp.search.curvature import Curvature, curvature, frozen_statistics, preserved_rng
 from autodisp.search.guard import ALPHAS, LOSS, WEIGHTS, NotFinite, StepGuard
 from autodisp.search.regularization import Regularization, RollBack, Stop
 from autodisp.search.supernet import Supernet
@@ -201,6 +201,7 @@ class Search:
         learning_rate = float(self.weight_optimizer.param_groups[0]["lr"])
         train = self._train(epoch)
         trained = time.perf_counter() - began
+        measured = self._measure(epoch)
         self.schedule.step()
         record: Record = {
             "epoch": epoch,
@@ -209,8 +210,7 @@ class Search:
             "learning_rate": learning_rate,
             "weight_decay": self.progress.weight_decay,
             **{f"train/{name}": value for name, value in train.items()},
-            **(self.measure_curvature(epoch) if settings.measures(epoch) else {}),
-            **self.validate(),
+            **measured,
         }
         genotype = self.supernet.architecture.genotype()
         self.progress.genotypes[epoch] = json.dumps(genotype.to_json())
@@ -239,6 +239,20 @@ class Search:
         if progress.step:
             state = self.state.capture(records=self.observer.kept)
             self.checkpoints.save(progress.epochs, state, step=progress.step)
+
+    def _measure(self, epoch: int) -> Record:
+        """Validation and, where it is due, curvature after the steps of an epoch.
+
+        Whatever goes wrong, the state after the last step is saved: a resumed run measures again and makes no step
+        twice. The curvature comes last, since it is what the progress keeps.
+        """
+        try:
+            validated = self.validate()
+            curved = self.measure_curvature(epoch) if self.settings.measures(epoch) else {}
+        except Exception:
+            self.save_step()
+            raise
+        return {**curved, **validated}
 
     def _train(self, epoch: int) -> dict[str, float]:
         """The steps of an epoch; the loss and figures over the weight half.
@@ -348,9 +362,13 @@ class Search:
             return {"loss": torch.stack([detached, torch.ones_like(detached)]), **supernet.task.measure(output, batch)}
 
     def measure_curvature(self, epoch: int) -> Record:
-        """The dominant eigenvalue on the next batch of the architecture half, as the published code measures it."""
+        """The dominant eigenvalue on the batch of the last alpha step, as in the published code.
+
+        The batch is read again and none is drawn, so that measuring never changes the search, and a resumed run
+        measures on the same one. Before the first alpha step (warm-up) it is the batch that this step will take.
+        """
         supernet, settings = self.supernet, self.settings
-        batch = supernet.to_device(self.alpha_stream.next())
+        batch = supernet.to_device(self.alpha_stream.at(max(self.alpha_stream.position - 1, 0)))
         began = time.perf_counter()
         with preserved_rng(), frozen_statistics(supernet.network):
             found = curvature(
@@ -361,15 +379,22 @@ class Search:
                 start=self.progress.eigenvector,
                 weight_decay=settings.alpha_decay_in_curvature,
             )
-        self.progress.history.append((epoch, found.dominant.value))
-        if not math.isfinite(found.dominant.value):
+        value = found.dominant.value
+        if _is_zero(found, settings.alpha_decay_in_curvature):
+            value = math.nan
             self.observer.message(
-                f"epoch {epoch}: the dominant eigenvalue is {found.dominant.value}; early stopping takes inf as a rise "
-                "and passes over nan"
+                f"epoch {epoch}: the dominant eigenvalue is unknown: the Hessian of this batch is zero, as that of a "
+                "batch without valid ground truth is; take a larger search.batch_size"
             )
-        self.progress.eigenvector = found.dominant.vector if math.isfinite(found.dominant.value) else None
+        elif not math.isfinite(value):
+            self.observer.message(
+                f"epoch {epoch}: the dominant eigenvalue is {value}; early stopping takes inf as a rise and passes "
+                "over nan"
+            )
+        self.progress.history.append((epoch, value))
+        self.progress.eigenvector = found.dominant.vector if math.isfinite(value) else None
         return {
-            "eigenvalue": found.dominant.value,
+            "eigenvalue": value,
             "eigenvalue_products": found.dominant.products,
             "spectrum": None if found.spectrum is None else found.spectrum.tolist(),
             "seconds_curvature": time.perf_counter() - began,
@@ -425,3 +450,10 @@ class Search:
 
     def _waited(self) -> float:
         return self.weight_stream.waited + self.alpha_stream.waited
+
+
+def _is_zero(found: Curvature, decay: float) -> bool:
+    """True for a Hessian of zeros with that weight decay on its diagonal."""
+    dominant = found.dominant
+    lowest = dominant.value - dominant.residual if found.spectrum is None else found.spectrum[0].item()
+    return all(math.isclose(value, decay, rel_tol=1e-6) for value in (dominant.value, lowest))
