@@ -130,6 +130,12 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return [_restored(record, path) for record, _ in _complete_lines(path)]
 
 
+def start_record(folder: Path) -> dict[str, Any]:
+    """What a run recorded before its first step; empty where it recorded nothing."""
+    records = read_json_lines(folder / METRICS)
+    return next((record for record in records if record.get("event") == "start"), {})
+
+
 def _complete_lines(path: Path) -> list[tuple[dict[str, Any], int]]:
     """Each record as it stands in the file, with the offset at which its line ends."""
     try:

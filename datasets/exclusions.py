@@ -67,12 +67,12 @@ def write_exclusions(path: Path, reasons: Iterable[tuple[str, str]], *, title: s
 
     Args:
         path: in a folder that exists.
-        reasons: a sample and why it is left out, which becomes a comment above it.
+        reasons: a sample and why it is left out, which becomes a comment above it; empty for no comment.
         title: the first comment.
     """
     lines = [f"# {_one_line(title)}"]
     for name, reason in reasons:
-        lines += [f"# {_one_line(reason)}", name]
+        lines += [f"# {_one_line(reason)}", name] if reason else [name]
     path.write_text("\n".join([*lines, ""]), encoding="utf-8", errors="surrogateescape", newline="\n")
 
 

@@ -653,7 +653,7 @@ def test_a_model_of_another_task_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["dataset.length=3"], "training.batch_size=4: there are 3 training samples; take a batch size up to that"),
+        (["dataset.length=3"], "training.batch_size=4: there are 3 training samples; take training.batch_size=3"),
         (["dataset=sintel"], "dataset.root"),
         (["dataset=flyingthings3d", "dataset.root=/nowhere"], "dataset.root=/nowhere"),
         (["dataset.height=8", "dataset.crop=null"], "dataset.height=8: must be at least 16"),

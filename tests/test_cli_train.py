@@ -61,8 +61,8 @@ def go_on(folder: Path, *overrides: str) -> Path:
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    """Apart from times."""
-    found = read_json_lines(folder / "metrics.jsonl")
+    """Of the intervals, apart from times."""
+    found = [record for record in read_json_lines(folder / "metrics.jsonl") if "event" not in record]
     return [{name: value for name, value in record.items() if "second" not in name} for record in found]
 
 

@@ -581,6 +581,30 @@ def test_the_newest_of_two_states_counts(tmp_path: Path, monkeypatch: pytest.Mon
     assert resume(again) == 6
 
 
+@pytest.mark.parametrize("fails_at", [3, 6, 7])
+def test_a_validation_that_fails_loses_no_step(tmp_path: Path, fails_at: int) -> None:
+    """Nor makes one twice: the training goes on with the validation. The last interval is shorter."""
+    options: dict[str, Any] = {"steps": 7, "average": 0.9, "drop_path": 0.3}
+    whole, expected = make(tmp_path / "whole", **options)
+    whole.run(expected)
+
+    class Damaged(list[Batch]):
+        def __iter__(self) -> Any:
+            if training.progress.steps == fails_at:
+                raise InputError("a.png: is cut off")
+            return super().__iter__()
+
+    training, listener = make(tmp_path / "cut", validation=Damaged([Batches(2).at(0), Batches(2).at(1)]), **options)
+    with pytest.raises(InputError, match="cut off"):
+        training.run(listener)
+    again, rest = make(tmp_path / "cut", **options)
+    assert resume(again) == fails_at
+    again.run(rest)
+    assert_equal(everything(whole), everything(again))
+    told = [*listener.records, *rest.records]
+    assert [untimed(record) for record in told] == [untimed(record) for record in expected.records]
+
+
 def test_a_network_that_was_evaluated_is_trained_in_training_mode(tmp_path: Path) -> None:
     training, listener = make(tmp_path)
     training.network.eval()

@@ -46,7 +46,7 @@ search.epochs=10000000
 search.batch_size=-1
     search.batch_size=-1: must be at least 1; 64 is usual
 search.batch_size=201
-    search.batch_size=201: the smaller half of the training split has 200 [...] size up to that, or more data
+    search.batch_size=201: the smaller half of the training split has 200 [...] batch_size=200 or smaller, or more data
 search.steps_per_epoch=0
     search.steps_per_epoch=0: must be at least 1, or null for all
 search.steps_per_epoch=100000000000
@@ -256,7 +256,7 @@ TRAIN = r"""
 training.steps=0
     training.steps=0: must be at least 1; 10000 is usual
 training.batch_size=401
-    training.batch_size=401: there are 400 training samples; take a batch size up to that, or more data
+    training.batch_size=401: there are 400 training samples; take training.batch_size=400 or smaller, or more data
 training.average=1
     training.average=1.0: must be between 0 and 1, such as 0.999, or null for none
 training.level_weights=[[1]]

@@ -1,10 +1,14 @@
 """Datasets from their config sections, for every program."""
 
+import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from autodisp.config.sections import ImagesConfig, OwnConfig, Shapes3DConfig
 from autodisp.datasets.cache import Cached
 from autodisp.datasets.cifar import CIFAR10, CIFAR100
+from autodisp.datasets.exclusions import can_be_listed, read_entries, write_exclusions
 from autodisp.datasets.flyingthings3d import FlyingThings3D
 from autodisp.datasets.kitti import Kitti
 from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
@@ -14,6 +18,7 @@ from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.sintel import Sintel
 from autodisp.datasets.streams import MapDataset
 from autodisp.datasets.svhn import SVHN
+from autodisp.errors import InputError
 
 Split = Literal["train", "test"]
 TEST_SPLITS = ("shapes3d", "flyingthings3d")
@@ -21,6 +26,8 @@ TEST_SPLITS = ("shapes3d", "flyingthings3d")
 SHAPES3D_TEST_SEED = 2**31 - 1
 """Of held-out shapes3d pairs, which are the same for every run; a run with that very seed would train on them."""
 SHAPES3D_TEST_LENGTH = 200
+MOST_LOOKED_AT = 100
+"""Samples that are read in search of ground truth."""
 KITTI_YEARS: dict[str, Literal[2012, 2015]] = {"kitti2012": 2012, "kitti2015": 2015}
 Images = CIFAR10 | CIFAR100 | SVHN
 IMAGES: dict[str, type[Images]] = {
@@ -72,6 +79,42 @@ def build_stereo_dataset(data: Any, *, seed: int, split: Split = "train", strict
 def build_image_dataset(data: ImagesConfig, *, split: Split = "train") -> Images:
     """One split of a dataset of labelled images."""
     return IMAGES[data.name](data.root, split=split, exclude=data.exclude)
+
+
+def need_truth(data: Any, samples: MapDataset[Any]) -> None:
+    """Makes sure that something can be learnt from, or measured on, stereo samples; mostly looks at the first alone.
+
+    Args:
+        data: the dataset's section.
+        samples: of which at most so many are read, from all over them.
+
+    Raises:
+        InputError: none of those read has a pixel with valid ground truth.
+    """
+    places = range(0, len(samples), max(1, math.ceil(len(samples) / MOST_LOOKED_AT)))
+    if not any(bool(samples[place].valid.any()) for place in places):
+        raise InputError(
+            f"dataset={data.name}: no pixel with valid ground truth in the {len(places)} sample(s) that were read: "
+            "check dataset.root and its layout; autodisp-check with the same dataset settings tells what is wrong"
+        )
+
+
+def write_trained_on(path: Path, data: Any, names: Sequence[str], held_out: Sequence[str]) -> None:
+    """Writes the training samples as a list that ``dataset.exclude`` takes, to evaluate on all others.
+
+    Nothing is written where there are none, or one whose name no list can hold.
+
+    Args:
+        path: of the list.
+        data: the dataset's section, whose own exclusions stay excluded.
+        names: of the training samples.
+        held_out: names of the others, for a comment.
+    """
+    if not names or not all(map(can_be_listed, names)):
+        return
+    excluded = [] if data.exclude is None else read_entries(data.exclude)
+    title = f"the training samples, for dataset.exclude=; held out were {', '.join(held_out)}"
+    write_exclusions(path, ((name, "") for name in [*names, *excluded]), title=title)
 
 
 def kept(data: Any, dataset: StereoDataset) -> MapDataset[Any]:

@@ -9,7 +9,7 @@ import imageio.v3 as iio
 import torch
 from torch import Tensor
 
-from autodisp.build.data import TEST_SPLITS, Split, build_image_dataset, build_stereo_dataset, kept
+from autodisp.build.data import TEST_SPLITS, Split, build_image_dataset, build_stereo_dataset, kept, need_truth
 from autodisp.config.checks import naming
 from autodisp.config.evaluate import EvaluateConfig
 from autodisp.config.sections import TASK_DATASETS
@@ -66,6 +66,7 @@ def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
     crop = (data.crop[0], data.crop[1]) if data.crop else None
     chosen = subset(len(dataset), limit=data.limit, seed=0)
     part = Part(kept(data, dataset), chosen, CenterCrop(crop=crop))
+    need_truth(data, part)
     return EvaluationData(
         split,
         fixed_batches(part, config.batch_size),

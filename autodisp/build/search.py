@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 import autodisp
-from autodisp.build.data import build_image_dataset, build_stereo_dataset, kept
+from autodisp.build.data import build_image_dataset, build_stereo_dataset, kept, need_truth
 from autodisp.build.networks import build_device, build_style, build_task, load_space
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
@@ -81,7 +81,7 @@ def build_data(config: SearchConfig) -> SearchData:
     if smaller < size:
         raise InputError(
             f"search.batch_size={size}: the smaller half of the training split has {smaller} samples; "
-            "take a batch size up to that, or more data"
+            f"take search.batch_size={smaller} or smaller, or more data"
         )
     return data
 
@@ -91,11 +91,14 @@ def _stereo_data(config: SearchConfig) -> SearchData:
     crop = (config.dataset.crop[0], config.dataset.crop[1]) if config.dataset.crop else None
     samples = kept(config.dataset, dataset)
     weights, alphas = deal(dataset.groups, limit=config.dataset.limit, seed=config.seed)
+    validation = _validation(config, Part(samples, alphas, CenterCrop(crop=crop)))
+    for part in (Part(samples, weights), validation):
+        need_truth(config.dataset, part)
     return SearchData(
         weight_half=Part(samples, weights),
         alpha_half=Part(samples, alphas),
         transform=StereoAugmentation(scale=config.augmentation.scale, crop=crop),
-        validation=_validation(config, Part(samples, alphas, CenterCrop(crop=crop))),
+        validation=fixed_batches(validation, config.search.batch_size),
     )
 
 
@@ -107,19 +110,19 @@ def _image_data(config: SearchConfig) -> SearchData:
         weight_half=Part(dataset, weights),
         alpha_half=Part(dataset, alphas),
         transform=ImageAugmentation(scale=config.augmentation.scale, flip=data.flip, fill=dataset.mean),
-        validation=_validation(config, Part(dataset, alphas)),
+        validation=fixed_batches(_validation(config, Part(dataset, alphas)), config.search.batch_size),
         classes=len(dataset.classes),
         mean=dataset.mean,
         std=dataset.std,
     )
 
 
-def _validation(config: SearchConfig, half: Part[Any]) -> Iterable[Any]:
-    """Batches from all over a half, without augmentation; always the same."""
+def _validation(config: SearchConfig, half: Part[Any]) -> Part[Any]:
+    """Samples from all over a half, without augmentation; always the same."""
     batches = config.search.validation_batches
     limit = None if batches is None else batches * config.search.batch_size
     indices = [half.indices[place] for place in subset(len(half), limit=limit, seed=config.seed)]
-    return fixed_batches(Part(half.dataset, indices, half.transform), config.search.batch_size)
+    return Part(half.dataset, indices, half.transform)
 
 
 def build_search_task(config: SearchConfig, data: SearchData) -> Task:
@@ -153,11 +156,12 @@ def build_supernet(task: Task, cells: CellFactory, space: SearchSpace, *, seed: 
 
 
 def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW."""
+    """SGD with momentum, AdamW, or Adam where the decay is an L2 term of the loss."""
     settings = config.optimizer.weights
     parameters = supernet.network.parameters()
     if settings.name == "adamw":
-        return torch.optim.AdamW(
+        kind = torch.optim.AdamW if config.decay == "decoupled" else torch.optim.Adam
+        return kind(
             parameters,
             lr=settings.learning_rate,
             betas=(settings.momentum, 0.999),

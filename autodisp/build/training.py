@@ -20,6 +20,7 @@ from autodisp.build.data import (
     build_image_dataset,
     build_stereo_dataset,
     kept,
+    need_truth,
 )
 from autodisp.build.networks import build_device, build_style, build_task, find_genotype, load_space
 from autodisp.cells.genotype import Genotype
@@ -63,6 +64,10 @@ class TrainData:
     train: MapDataset[Any]
     transform: Callable[[Any, np.random.Generator], Any]
     validation: Iterable[Any]
+    trained_on: Sequence[str] = ()
+    """Names of the training samples, where others of the same and only split are held out."""
+    held_out: Sequence[str] = ()
+    """Names of these others."""
     classes: int = 0
     class_names: Sequence[str] = ()
     mean: Sequence[float] = (0.0, 0.0, 0.0)
@@ -79,7 +84,7 @@ def build_train_data(config: TrainConfig) -> TrainData:
     if len(data.train) < config.training.batch_size:
         raise InputError(
             f"training.batch_size={config.training.batch_size}: there are {len(data.train)} training samples; "
-            "take a batch size up to that, or more data"
+            f"take training.batch_size={len(data.train)} or smaller, or more data"
         )
     return data
 
@@ -90,6 +95,7 @@ def _stereo_data(config: TrainConfig) -> TrainData:
     dataset = build_stereo_dataset(config.dataset, seed=config.seed)
     chosen = subset(len(dataset), limit=config.dataset.limit, seed=config.seed)
     crop = (config.dataset.crop[0], config.dataset.crop[1]) if config.dataset.crop else None
+    names: dict[str, list[str]] = {}
     if config.validation.fraction is None and config.dataset.name in TEST_SPLITS:
         try:
             test = build_stereo_dataset(config.dataset, seed=config.seed, split="test")
@@ -102,8 +108,16 @@ def _stereo_data(config: TrainConfig) -> TrainData:
         train, rest = halves(groups, seed=config.seed, fraction=1 - fraction)
         held_out = Part(kept(config.dataset, dataset), [chosen[index] for index in rest])
         chosen = [chosen[index] for index in train]
+        if config.dataset.name not in TEST_SPLITS:
+            names = {
+                "trained_on": [dataset.names[index] for index in chosen],
+                "held_out": [dataset.names[index] for index in held_out.indices],
+            }
+    train_part = Part(kept(config.dataset, dataset), chosen)
+    need_truth(config.dataset, train_part)
     return TrainData(
-        train=Part(kept(config.dataset, dataset), chosen),
+        **names,
+        train=train_part,
         transform=StereoAugmentation(scale=config.augmentation.scale, crop=crop),
         validation=_validation(config, held_out),
     )
@@ -309,6 +323,17 @@ class TrainParts:
     folder: TrainFolder
     parameters: int
     close: Callable[[], None]
+    fine_tunes: bool = False
+    """Whether it begins with weights that were trained before."""
+
+    def begin(self) -> dict[str, float]:
+        """Records where the training starts from: the best constant and, of trained weights, their metrics."""
+        training = self.training
+        start = {"constant": training.task.constant(training.validation)}
+        if self.fine_tunes:
+            start |= {f"valid/{name}": value for name, value in training.validate().items()}
+        self.folder.tracker.event("start", **start)
+        return start
 
 
 def build_training(
@@ -389,7 +414,7 @@ def build_training(
         stream.close()
         tracker.close()
 
-    return TrainParts(training, observer, count_parameters(network), close)
+    return TrainParts(training, observer, count_parameters(network), close, fine_tunes=config.init is not None)
 
 
 def _card(config: TrainConfig, data: TrainData, folder: Path | None) -> ModelCard:

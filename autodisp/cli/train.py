@@ -1,6 +1,7 @@
 """autodisp-train: trains a network of found cells in full and leaves the model in a run folder."""
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,17 +10,27 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from autodisp.build.data import TEST_SPLITS
+from autodisp.build.data import write_trained_on
 from autodisp.build.networks import build_device
-from autodisp.build.training import TrainParts, build_train_data, build_training
+from autodisp.build.training import TrainData, TrainParts, build_train_data, build_training
 from autodisp.cli.keeping import kept_run
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config
 from autodisp.cli.run_folder import keep_command, keep_config, make_run_folder
 from autodisp.cli.signals import StopSignals
 from autodisp.config.train import TrainConfig, parse
-from autodisp.report.next_steps import evaluation_command, prediction_command, report_command
-from autodisp.tracking import ConsoleProgress
+from autodisp.report.next_steps import (
+    BEST,
+    LAST,
+    TRAINED_ON,
+    evaluation_command,
+    prediction_command,
+    report_command,
+)
+from autodisp.tracking import ConsoleProgress, start_record
+
+MOST_NAMED = 5
+"""Held-out samples in the summary."""
 
 
 def run(tree: DictConfig) -> None:
@@ -49,6 +60,7 @@ def train(tree: DictConfig) -> Path:
             (folder / "checkpoints").mkdir()
             keep_config(folder, tree, config.dataset)
             keep_command(folder)
+            write_trained_on(folder / TRAINED_ON, config.dataset, data.trained_on, data.held_out)
             signals.append(kept.enter_context(kept_run(folder, memory=_memory_settings(config))))
 
         signals: list[StopSignals] = []
@@ -56,7 +68,7 @@ def train(tree: DictConfig) -> Path:
         parts = build_training(
             config, data, folder, console, prepare=prepare, stopping=lambda: bool(signals and signals[0]())
         )
-        _run(config, parts, folder, console)
+        _run(config, data, parts, folder, console)
     return folder
 
 
@@ -80,7 +92,7 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
         done = parts.training.progress.steps >= config.training.steps
         end = "; all of its steps are done" if done else ""
         console.note(f"resumed at step {parts.training.progress.steps} of {config.training.steps}{end}")
-        _run(config, parts, folder, console)
+        _run(config, data, parts, folder, console)
     return folder
 
 
@@ -108,43 +120,78 @@ def _memory_settings(config: TrainConfig) -> list[str]:
     return names
 
 
-def _run(config: TrainConfig, parts: TrainParts, folder: Path, console: ConsoleProgress) -> None:
-    settings = parts.training.settings
+def _run(config: TrainConfig, data: TrainData, parts: TrainParts, folder: Path, console: ConsoleProgress) -> None:
+    settings, figure = parts.training.settings, parts.training.task.figure
     try:
         console.note(f"run folder: {folder} · {parts.parameters:,} parameters")
+        if not parts.training.progress.steps:
+            start = parts.begin()
+            if (first := start.get(f"valid/{figure.name}")) is not None:
+                console.note(f"before the first step: valid {figure.name} {first:.2f} {figure.unit}")
         console.start(settings.intervals, min(settings.validate_every, settings.steps))
         parts.training.run(parts.folder)
     finally:
         parts.close()
-    show_summary(config, parts, folder)
+    show_summary(config, data, parts, folder)
 
 
-def notes_on_evaluation(config: TrainConfig) -> list[str]:
-    """What to say of an evaluation where the dataset has one split only."""
-    if config.task.name != "disparity" or config.dataset.name in TEST_SPLITS:
+def notes_on_evaluation(data: TrainData, folder: Path) -> list[str]:
+    """Which samples were held out, and what an evaluation is on where the dataset has no other split."""
+    if not data.held_out:
         return []
-    return [f"note:  {config.dataset.name} has one split with a truth, so that evaluation takes the training pairs too"]
+    shown = ", ".join([*data.held_out[:MOST_NAMED], *(["…"] if len(data.held_out) > MOST_NAMED else [])])
+    count, of = len(data.held_out), len(data.held_out) + len(data.trained_on)
+    if (folder / TRAINED_ON).is_file():
+        measured = "that evaluation takes the held-out ones"
+    else:
+        measured = "that evaluation takes the training samples too, whose names make no list"
+    return [f"note:  {count} of {of} samples were held out: {shown}; {measured}"]
 
 
-def show_summary(config: TrainConfig, parts: TrainParts, folder: Path) -> None:
+def notes_on_result(parts: TrainParts, folder: Path) -> list[str]:
+    """What a reader of the metrics must know: that there are none, or that they are no better than a constant."""
+    progress, figure = parts.training.progress, parts.training.task.figure
+    if not (folder / BEST).is_file():
+        return [f"note:  nothing could be validated, for no validation sample has ground truth; so there is no {BEST}"]
+    constant = start_record(folder).get("constant", math.nan)
+    if figure.better(progress.best, constant) or math.isnan(constant):
+        return []
+    return [
+        f"note:  no better than the best constant answer, {constant:.2f} {figure.unit}: the network has learnt nothing "
+        "that is of use; train more steps, or look at the learning rate and the data"
+    ]
+
+
+def show_summary(config: TrainConfig, data: TrainData, parts: TrainParts, folder: Path) -> None:
     """The small table at the end: what it became, where it lies, what to do next."""
     progress, figure = parts.training.progress, parts.training.task.figure
-    valid = f"valid/{figure.name}"
+    start, valid = start_record(folder), f"valid/{figure.name}"
     table = Table(title=f"training of {config.task.name} on {config.dataset.name}", show_header=False)
     table.add_row("parameters", f"{parts.parameters:,}")
     table.add_row("steps", str(progress.steps))
-    table.add_row(f"validation {figure.name}, best", f"{progress.best:.2f} {figure.unit} (step {progress.best_step})")
-    table.add_row(f"validation {figure.name}, last", f"{progress.record.get(valid, float('nan')):.2f} {figure.unit}")
+    for key, words in (("constant", "best constant"), (valid, "before the first step")):
+        if key in start:
+            table.add_row(f"validation {figure.name}, {words}", _shown(start[key], figure.unit))
+    if (folder / BEST).is_file():
+        best = f"{_shown(progress.best, figure.unit)} (step {progress.best_step})"
+        table.add_row(f"validation {figure.name}, best", best)
+    table.add_row(f"validation {figure.name}, last", _shown(progress.record.get(valid, math.nan), figure.unit))
     console = Console(highlight=False)
     console.print(table)
     commands = [evaluation_command(asdict(config), folder)]
     if config.task.name == "disparity":
         commands.append(prediction_command(folder))
+    models = [name for name in (BEST, LAST) if (folder / name).is_file()]
     for line in (
-        f"files: {folder}/ (best.safetensors, last.safetensors, metrics.jsonl)",
+        *notes_on_result(parts, folder),
+        f"files: {folder}/ ({', '.join([*models, 'metrics.jsonl'])})",
         f"look:  {report_command(folder)}",
         f"       tensorboard --logdir {folder}/tensorboard",
         *(f"next:  {command}" for command in commands),
-        *notes_on_evaluation(config),
+        *notes_on_evaluation(data, folder),
     ):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _shown(value: float, unit: str) -> str:
+    return "unknown" if math.isnan(value) else f"{value:.2f} {unit}"

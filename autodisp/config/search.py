@@ -72,10 +72,17 @@ class WeightsConfig:
     min_learning_rate: float = 0.001
     momentum: float = 0.9
     weight_decay: float = 3e-4
+    decay: str | None = None
     clip: float = 5.0
 
     def __post_init__(self) -> None:
         need_choice("optimizer.weights.name", self.name, ("sgd", "adamw"))
+        if self.decay is not None:
+            need_choice("optimizer.weights.decay", self.decay, ("l2", "decoupled"))
+        if self.name == "sgd" and self.decay == "decoupled":
+            raise InputError(
+                "optimizer.weights.decay=decoupled: is of optimizer.weights.name=adamw, but it is sgd: take l2 or null"
+            )
         need_at_least("optimizer.weights", self, learning_rate=0.0, min_learning_rate=0.0, weight_decay=0.0)
         need(
             0 <= self.momentum < 1, "optimizer.weights.momentum", self.momentum, "at least 0 and below 1; 0.9 is usual"
@@ -216,7 +223,21 @@ class SearchConfig:
                 f"space={self.space.name} does not fit task={task}: take space={' or space='.join(fitting)}"
             )
 
+    @property
+    def decay(self) -> str:
+        """What the weight decay is: ``l2``, a term of the loss, or ``decoupled`` from it.
+
+        ADA raises the L2 term of the inner objective, so it needs the former; adamw alone has the latter.
+        """
+        usual = "decoupled" if self.optimizer.weights.name == "adamw" and self.regularization.name != "ada" else "l2"
+        return self.optimizer.weights.decay or usual
+
     def _check_regularization(self) -> None:
+        if self.regularization.name == "ada" and self.decay != "l2":
+            raise InputError(
+                "regularization=ada raises the L2 term of the training loss, and optimizer.weights.decay=decoupled is "
+                "none: take optimizer.weights.decay=l2 or null, or optimizer=sgd"
+            )
         if self.regularization.name == "ada" and not self.optimizer.weights.weight_decay > 0:
             raise InputError(
                 "regularization=ada multiplies optimizer.weights.weight_decay, which is 0: start from 3e-4, "

@@ -11,6 +11,10 @@ import yaml
 
 from autodisp.report.reading import Run, setting_of
 
+BEST, LAST = "best.safetensors", "last.safetensors"
+"""Models of a training; there is no best one where nothing could be validated."""
+TRAINED_ON = "trained_on.txt"
+"""A list of the samples of a training that held others of the same split out."""
 _WHERE = ("factory", "root", "exclude")
 """Settings of a dataset that are always said."""
 _WHAT = ("render_pass", "layout", "size", "half_resolution")
@@ -27,7 +31,7 @@ def next_commands(run: Run) -> list[tuple[str, str]]:
     """(what for, command) pairs; none where nothing of the run can be used yet."""
     if run.kind == "search":
         return _of_search(run) if run.cells else []
-    return _of_training(run) if (run.folder / "best.safetensors").is_file() else []
+    return _of_training(run) if _model(run.folder).is_file() else []
 
 
 def report_command(folder: Path) -> str:
@@ -54,12 +58,15 @@ def training_command(config: Mapping[str, Any], genotype: Path, *, space_file: s
 
 
 def evaluation_command(config: Mapping[str, Any], folder: Path) -> str:
-    """What measures a trained network on the data it was trained on, at the resolution it was trained at.
+    """What measures a trained network on its data at the resolution it was trained at, and on no training sample.
 
     Args:
         config: of the training, as plain data.
         folder: of the training.
     """
+    dataset = setting_of(config, "dataset")
+    if isinstance(dataset, Mapping) and (folder / TRAINED_ON).is_file():
+        config = {**config, "dataset": {**dataset, "exclude": str(folder / TRAINED_ON)}}
     return shlex.join(["autodisp-evaluate", _checkpoint(folder), *_data(config, "evaluate")])
 
 
@@ -85,8 +92,14 @@ def _of_training(run: Run) -> list[tuple[str, str]]:
     return [*commands, ("Export it as ONNX and torch.export files:", export)]
 
 
+def _model(folder: Path) -> Path:
+    """The best model, or the last one where only that is there."""
+    best, last = folder / BEST, folder / LAST
+    return last if last.is_file() and not best.is_file() else best
+
+
 def _checkpoint(folder: Path) -> str:
-    return f"checkpoint={folder / 'best.safetensors'}"
+    return f"checkpoint={_model(folder)}"
 
 
 def _data(config: Mapping[str, Any], program: str) -> list[str]:

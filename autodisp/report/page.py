@@ -203,7 +203,7 @@ def facts(run: Run) -> Iterator[tuple[str, str]]:
     if run.start:
         for key, words in (
             ("constant", "best constant answer"),
-            (f"valid/{run.figure.name}", "before the first epoch"),
+            (f"valid/{run.figure.name}", "before the first step"),
         ):
             if key in run.start:
                 yield f"{run.figure.name}, {words}", f"{run.start[key]:.4g} {run.figure.unit}"

@@ -69,7 +69,7 @@ class Run:
     events: Sequence[Mapping[str, Any]] = ()
     """Decisions: each has ``event``, a text, and numbers."""
     start: Mapping[str, float] = field(default_factory=dict)
-    """What was measured before the first epoch."""
+    """What was measured before the first step."""
     found: Cells = field(default_factory=dict)
     """The cells in genotype.json, or of the trained model; empty if there is none yet."""
     provenance: Mapping[str, Any] = field(default_factory=dict)

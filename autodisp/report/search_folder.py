@@ -123,11 +123,6 @@ class SearchFolder:
         """What metrics.jsonl says of the epochs, roll-backs included, in the order in which they were run."""
         return [record for record in read_json_lines(self.folder / METRICS) if "event" not in record]
 
-    def start_record(self) -> dict[str, Any]:
-        """What was recorded before the first epoch."""
-        records = read_json_lines(self.folder / METRICS)
-        return next((record for record in records if record.get("event") == "start"), {})
-
     def finish(self, genotype: Genotype, record: Mapping[str, Any]) -> Path:
         """Writes the found cells and their drawings; the path of genotype.json."""
         path = self.folder / "genotype.json"

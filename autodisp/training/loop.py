@@ -162,7 +162,7 @@ class Training:
             InputError: a number was not finite, or a sample could not be read; the state before that is saved.
             RunFault: a file could not be written, or a loader's worker died.
         """
-        while self.progress.steps < self.settings.steps:
+        while self.progress.steps < self.settings.steps or self.progress.sums:
             self.progress.record = self.run_interval(observer)
             self.progress.sums = {}
             steps = self.progress.steps
@@ -183,7 +183,10 @@ class Training:
         self.checkpoints.keep_only(self.checkpoints.epochs()[-2:])
 
     def run_interval(self, observer: Observer) -> Record:
-        """Trains to the next validation, and validates."""
+        """Trains to the next validation, and validates.
+
+        If that fails, the state after the last step is saved, and a resumed training validates without another step.
+        """
         began, waited = time.perf_counter(), self.stream.waited
         interval, until = self._place()
         self.network.train()
@@ -196,7 +199,11 @@ class Training:
                 self._save(observer)
                 raise Interrupted
         train, trained = means(self.progress.sums), time.perf_counter() - began
-        valid = self.validate()
+        try:
+            valid = self.validate()
+        except Exception:
+            self._save(observer)
+            raise
         return {
             "epoch": interval,
             "step": self.progress.steps,
@@ -210,8 +217,11 @@ class Training:
         }
 
     def _place(self) -> tuple[int, int]:
-        """The interval now running, and the step at which it ends."""
-        interval = self.progress.steps // self.settings.validate_every
+        """The interval now running, and the step at which it ends.
+
+        One that has sums has begun, and may lack its validation alone.
+        """
+        interval = (self.progress.steps - bool(self.progress.sums)) // self.settings.validate_every
         return interval, min((interval + 1) * self.settings.validate_every, self.settings.steps)
 
     def _guarded_step(self, observer: Observer) -> None:
