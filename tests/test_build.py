@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from scipy.io import savemat
+from torch import nn
 
 import autodisp
 from autodisp.build.networks import build_device, build_style
@@ -393,6 +395,39 @@ def test_adamw_has_the_numbers_of_its_config() -> None:
     assert isinstance(weights, torch.optim.AdamW)
     (group,) = weights.param_groups
     assert (group["lr"], group["weight_decay"]) == (0.01, 0.2)
+
+
+def test_ada_raises_an_l2_term_of_the_loss() -> None:
+    """The default disparity search, three steps: as Adam without decay on L(w) + d/2 |w|^2, at the raised d too."""
+    config = config_of("regularization=ada", "optimizer.weights.weight_decay=0.02")
+    torch.manual_seed(0)
+    layers = [nn.Linear(4, 3).double() for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    inputs = torch.rand(5, 4, dtype=torch.float64)
+    built = build_weight_optimizer(config, SimpleNamespace(network=layers[0]))  # type: ignore[arg-type]
+    settings = config.optimizer.weights
+    plain = torch.optim.Adam(layers[1].parameters(), lr=settings.learning_rate, betas=(settings.momentum, 0.999))
+    for decay in (0.02, 0.02, 0.2):
+        built.param_groups[0]["weight_decay"] = decay  # as a roll-back sets it
+        penalty = decay / 2 * sum(weight.square().sum() for weight in layers[1].parameters())
+        losses = [layer(inputs).square().mean() for layer in layers]
+        for optimizer, loss in ((built, losses[0]), (plain, losses[1] + penalty)):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    for found, expected in zip(layers[0].parameters(), layers[1].parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_without_ada_adamw_keeps_its_decoupled_decay_unless_told() -> None:
+    network = SimpleNamespace(network=nn.Linear(2, 2))
+    for words, kind in (
+        ([], torch.optim.AdamW),
+        (["regularization=es"], torch.optim.AdamW),
+        (["optimizer.weights.decay=l2"], torch.optim.Adam),
+        (["regularization=ada", "optimizer=sgd"], torch.optim.SGD),
+    ):
+        assert type(build_weight_optimizer(config_of(*words), network)) is kind  # type: ignore[arg-type]
 
 
 def test_the_loop_has_the_numbers_of_its_config() -> None:

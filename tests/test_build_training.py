@@ -1,5 +1,6 @@
 """From config to training: every choice builds, the published numbers arrive, validation is apart, init continues."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 
 from autodisp import model_file
+from autodisp.build.data import build_stereo_dataset, write_trained_on
 from autodisp.build.training import (
     TrainData,
     build_card,
@@ -347,6 +349,21 @@ def test_a_tenth_of_sintel_is_held_out(sintel: Path) -> None:
     data = build_train_data(stereo("sintel", sintel))
     assert (len(data.train), len(held_out(data))) == (18, 2)
     assert not scenes(data.train) & scenes(held_out(data))
+
+
+def test_the_list_of_a_training_leaves_its_held_out_samples(sintel: Path, tmp_path: Path) -> None:
+    """And none that the training itself left out."""
+    (tmp_path / "bad.txt").write_text("scene_3/frame_0006\n")
+    config = stereo("sintel", sintel, f"dataset.exclude={tmp_path / 'bad.txt'}")
+    data = build_train_data(config)
+    assert set(data.trained_on) == set(names(data.train))
+    assert list(data.held_out) == names(held_out(data))
+    write_trained_on(tmp_path / "trained_on.txt", config.dataset, data.trained_on, data.held_out)
+    section = dataclasses.replace(config.dataset, exclude=str(tmp_path / "trained_on.txt"))
+    assert build_stereo_dataset(section, seed=0).names == list(data.held_out)
+    assert ", ".join(data.held_out) in (tmp_path / "trained_on.txt").read_text().splitlines()[0]
+    write_trained_on(tmp_path / "none.txt", config.dataset, ["a # b"], [])
+    assert not (tmp_path / "none.txt").exists()
 
 
 def test_the_limit_is_of_the_training_split(things: Path) -> None:

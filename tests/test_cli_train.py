@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import autodisp
 from autodisp import model_file
 from autodisp.build import training as build_training
+from autodisp.build.training import TrainData
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
 from autodisp.cli.entry import train as main
-from autodisp.cli.train import notes_on_evaluation, resume, train
+from autodisp.cli.train import notes_on_evaluation, notes_on_result, resume, train
 from autodisp.config.train import parse
 from autodisp.errors import InputError
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.models import ImageClassifier
-from autodisp.tracking import read_json_lines
+from autodisp.tasks.base import Figure
+from autodisp.tracking import JsonLines, read_json_lines
 from autodisp.training.loop import Training
 
 SMALL = (
@@ -243,6 +246,7 @@ def test_a_fine_tuning_goes_on_without_the_model_it_began_with(tmp_path: Path, w
         (["seed=1", "training.batch_size=3"], "seed=1 (the run has 0); training.batch_size=3 (the run has 2). A run"),
         (["run.folder=elsewhere"], "run.folder=elsewhere"),
         (["run.workers=-1"], "run.workers=-1: must be at least 0"),
+        (["validation.batch_size=2", "validation.every=3"], "would change validation.every=3 (the run has 2). A run"),
     ],
 )
 def test_a_resumed_training_keeps_its_config(whole: Path, said: list[str], says: str) -> None:
@@ -369,6 +373,12 @@ def test_fine_tuning_starts_from_the_model(tmp_path: Path, whole: Path) -> None:
     model = whole / "best.safetensors"
     folder = run(tmp_path / "run", "recipe=finetune", f"init={model}", *SMALL[1:], "optimizer.learning_rate=1e-30",
                  "optimizer.weight_decay=0", "training.average=null", "training.steps=1")  # fmt: skip
+    start = read_json_lines(folder / "metrics.jsonl")[0]
+    before = next(record for record in reversed(records(whole)) if record["valid/epe"] == start["valid/epe"])
+    assert start["event"] == "start", (
+        "what the model that it begins with was measured at is measured before the first step"
+    )
+    assert start["valid/loss"] == before["valid/loss"]
     card, expected = model_file.load(model)
     found_card, found = model_file.load(folder / "last.safetensors")
     assert (found_card.genotype, found_card.settings) == (card.genotype, card.settings)
@@ -461,13 +471,49 @@ def test_the_program_trains_and_goes_on(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_an_evaluation_on_the_training_pairs_is_said_to_be_one() -> None:
-    said = []
-    GlobalHydra.instance().clear()
-    for words in (["dataset=sintel"], ["dataset=flyingthings3d"], ["task=classification", "dataset=svhn"]):
-        with initialize_config_module("autodisp.configs.train", version_base="1.3"):
-            said.append(notes_on_evaluation(parse(compose("train", overrides=["run.folder=unused", *words]))))
-        GlobalHydra.instance().clear()
-    assert said == [
-        ["note:  sintel has one split with a truth, so that evaluation takes the training pairs too"], [], [],
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("names", "listed", "says"),
+    [
+        (["a", "b"], True, [
+            "note:  2 of 5 samples were held out: a, b; that evaluation leaves the training samples out"
+        ]),
+        (list("abcdefg"), True, [
+            "note:  7 of 10 samples were held out: a, b, c, d, e, …; that evaluation leaves the training samples out"
+        ]),
+        (["a"], False, [
+            "note:  1 of 4 samples were held out: a; that evaluation takes the training samples too"
+        ]),
+        ([], False, []),
+    ],
+)  # fmt: skip
+def test_the_held_out_samples_are_named(tmp_path: Path, names: list[str], listed: bool, says: list[str]) -> None:
+    if listed:
+        (tmp_path / "trained_on.txt").touch()
+    data = TrainData([], lambda sample, _: sample, [], trained_on=["x", "y", "z"], held_out=names)
+    assert notes_on_evaluation(data, tmp_path) == says
+
+
+@pytest.mark.parametrize(
+    ("best", "constant", "says"),
+    [
+        (1.0, 3.46, []),
+        (22.79, 3.46, ["note:  no better than the best constant answer, 3.46 px: the network has learnt nothing"]),
+        (3.46, 3.46, ["note:  no better than"]),
+        (
+            None,
+            math.nan,
+            ["note:  nothing could be validated, for no validation sample has ground truth"],
+        ),
+    ],
+)
+def test_results_without_meaning_are_said_to_be_such(
+    tmp_path: Path, best: float | None, constant: float, says: list[str]
+) -> None:
+    JsonLines(tmp_path / "metrics.jsonl").append({"event": "start", "constant": constant})
+    if best is not None:
+        (tmp_path / "best.safetensors").touch()
+    task = SimpleNamespace(figure=Figure("epe", "min", "px"))
+    training = SimpleNamespace(progress=SimpleNamespace(best=math.nan if best is None else best), task=task)
+    notes = notes_on_result(SimpleNamespace(training=training), tmp_path)  # type: ignore[arg-type]
+    assert len(notes) == len(says)
+    assert all(note.startswith(start) for note, start in zip(notes, says, strict=True))

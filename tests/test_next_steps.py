@@ -64,6 +64,22 @@ def test_after_a_training(tmp_path: Path) -> None:
     ]
 
 
+def test_after_a_training_that_could_not_be_validated(tmp_path: Path) -> None:
+    folder = write_training(tmp_path / "run")
+    (folder / "last.safetensors").write_bytes(b"")
+    assert [words[1] for words in commands(folder)] == [f"checkpoint={folder / 'last.safetensors'}"] * 2
+
+
+def test_a_network_is_evaluated_on_what_it_was_not_trained_on(tmp_path: Path) -> None:
+    data = {"name": "kitti2015", "root": "/data", "exclude": "bad.txt"}
+    folder = write_training(tmp_path / "run", task={"name": "disparity"}, dataset=data)
+    for name in ("best.safetensors", "trained_on.txt"):
+        (folder / name).write_bytes(b"")
+    assert commands(folder)[0][2:] == [
+        "dataset=kitti2015", "dataset.root=/data", f"dataset.exclude={folder / 'trained_on.txt'}",
+    ]  # fmt: skip
+
+
 def test_a_network_is_measured_at_the_resolution_that_it_was_trained_at(tmp_path: Path) -> None:
     data = {"name": "flyingthings3d", "root": "/data", "half_resolution": True}
     folder = write_training(tmp_path / "run", task={"name": "disparity"}, dataset=data)

@@ -127,6 +127,12 @@ regularization=ada regularization.cap=0.0001
     regularization.cap=0.0001: must be above optimizer.weights.weight_decay=0.0003, or it is never raised
 regularization=ada optimizer.weights.weight_decay=0
     regularization=ada multiplies optimizer.weights.weight_decay, which [...] from 3e-4, or use regularization=es
+regularization=ada optimizer.weights.decay=decoupled
+    regularization=ada raises the L2 term of the training loss, [...] decay=l2 or null, or optimizer=sgd
+optimizer=sgd optimizer.weights.decay=decoupled
+    optimizer.weights.decay=decoupled: is of optimizer.weights.name=adamw, but it is sgd: take l2 or null
+optimizer.weights.decay=L2
+    optimizer.weights.decay=L2: must be one of l2, decoupled; did you mean 'l2'?
 augmentation.scale=5
     augmentation.scale=5.0: must be at most 4; 0 is none, 1 the default, 2 strong
 augmentation.scale=inf
@@ -474,7 +480,7 @@ search +search.epoch=3
 search +serach.epochs=3
     serach: no such section or setting; did you mean 'search'? there are [...] run, search, seed, space, task
 search ++optimizer.weights.lerning_rate=1
-    optimizer.weights.lerning_rate: no such setting; did you mean [...] momentum, weight_decay, clip
+    optimizer.weights.lerning_rate: no such setting; did you mean [...] weight_decay, decay, clip
 search ~search.epoch
     ~search.epoch: no such setting, so there is nothing to take away; `autodisp-search --cfg job` shows all of them
 search +search.epochs=3

@@ -13,8 +13,9 @@ from autodisp.cli.run_folder import CONFIG
 from autodisp.config.checks import need_path
 from autodisp.errors import InputError
 
-FREE = ("run.device", "run.workers", "run.threads", "run.verbosity", "resume")
-"""What does not change the result, up to rounding."""
+FREE = ("run.device", "run.workers", "run.threads", "run.verbosity", "validation.batch_size", "resume")
+"""What does not change the result, up to rounding: metrics are pooled over the samples, and of a training's records only
+``valid/loss``, a mean over batches, depends on validation.batch_size."""
 
 
 def resumed_config(
@@ -113,7 +114,7 @@ def _refuse_changes(
         elif after[key] < before[key]:
             refused.append(f"{words}: can be raised, not lowered")
     if refused:
-        free = ", ".join(key for key in FREE if key != "resume")
+        free = ", ".join(key for key in FREE if key != "resume" and key in before)
         raise InputError(
             f"resume={folder}: would change {'; '.join(refused)}. A run keeps its config: leave this out, or start "
             f"another run; only {free} may differ"

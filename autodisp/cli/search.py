@@ -1,11 +1,14 @@
 """autodisp-search: finds the cells of a network by gradient and leaves them in a run folder."""
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +23,10 @@ from autodisp.config.search import SearchConfig, parse
 from autodisp.report.next_steps import report_command, training_command
 from autodisp.search.loop import Outcome
 from autodisp.search.plan import plan_search
-from autodisp.tracking import ConsoleProgress
+from autodisp.tracking import ConsoleProgress, start_record
+
+NEARLY_EQUAL = 0.999
+"""Of the largest entropy: five operations with weights from 0.19 to 0.21."""
 
 
 def run(tree: DictConfig) -> None:
@@ -89,6 +95,8 @@ def _run(
         parts = build_search(config, data, folder, console, resume=resume, stopping=stopping)
         try:
             console.note(f"run folder: {folder}")
+            if config.regularization.name == "ada" and config.optimizer.weights.name == "adamw":
+                console.note("regularization=ada raises an L2 term of the loss: adamw is Adam with such a term here")
             tell_what_cannot_happen(config, parts, console)
             if parts.resumed:
                 progress = parts.search.progress
@@ -177,19 +185,39 @@ def tell_what_cannot_happen(config: SearchConfig, parts: SearchParts, console: C
         )
 
 
+def notes_on_result(parts: SearchParts, outcome: Outcome, start: dict[str, Any], last: dict[str, Any]) -> list[str]:
+    """What a reader of the cells must know: that they mean nothing."""
+    figure, space = parts.search.supernet.task.figure, parts.search.supernet.architecture.space
+    found, notes = _record_of(parts, outcome), []
+    largest = {kind: fmean(math.log(len(edge.operations)) for edge in space.cells[kind].edges) for kind in space.kinds}
+    share = min(found[f"entropy/{kind}"] / most if most else 1.0 for kind, most in largest.items())
+    if share > NEARLY_EQUAL:
+        notes.append(
+            f"note:  all operation weights are still nearly equal (over {100 * NEARLY_EQUAL:g} % of the largest entropy): "
+            "these cells are as good as random; search longer, or raise optimizer.alphas.learning_rate"
+        )
+    end, constant = last[f"valid/{figure.name}"], start["constant"]
+    if not figure.better(end, constant):
+        notes.append(
+            f"note:  the supernet ends at {end:.2f} {figure.unit}, no better than the best constant answer, "
+            f"{constant:.2f} {figure.unit}: its cells say little; search longer, or look at the learning rates"
+        )
+    return notes
+
+
 def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome, folder: Path) -> None:
     """The small table at the end: what it was, what it became, where it lies, what to do next."""
     figure = parts.search.supernet.task.figure
     valid, discrete = f"valid/{figure.name}", f"valid_discrete/{figure.name}"
-    start, records, found = parts.folder.start_record(), parts.folder.epoch_records(), _record_of(parts, outcome)
+    start, records, found = start_record(folder), parts.folder.epoch_records(), _record_of(parts, outcome)
     last = records[-1]
-    eigenvalues = [record["eigenvalue"] for record in records if "eigenvalue" in record]
+    eigenvalues = [_shown(record["eigenvalue"]) for record in records if "eigenvalue" in record]
     table = Table(title=f"search of {config.task.name} on {config.dataset.name}", show_header=False)
     table.add_row(f"validation {figure.name}, best constant", f"{start['constant']:.2f} {figure.unit}")
     table.add_row(f"validation {figure.name}, at the start", f"{start[valid]:.2f} {figure.unit}")
     table.add_row(f"validation {figure.name}, at the end", f"{last[valid]:.2f} {figure.unit}")
     table.add_row("  with the found cells only, not retrained", f"{found[discrete]:.2f} {figure.unit}")
-    table.add_row("dominant eigenvalue, first and last", f"{eigenvalues[0]:.4g}, {eigenvalues[-1]:.4g}")
+    table.add_row("dominant eigenvalue, first and last", f"{eigenvalues[0]}, {eigenvalues[-1]}")
     if outcome.stopped:
         decision = outcome.stopped.decision
         table.add_row("stopped early", f"epoch {decision.decided_epoch}, returns epoch {decision.returned_epoch}")
@@ -202,9 +230,19 @@ def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome, fol
     console.print(table)
     # Outside the table, which would break or cut paths that are to be copied.
     for line in (
+        *notes_on_result(parts, outcome, start, last),
         f"files: {folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)",
         f"look:  {report_command(folder)}",
         f"       tensorboard --logdir {folder}/tensorboard",
         f"next:  {training_command(asdict(config), folder / 'genotype.json')}",
+        *(["experiment=smoke: the data works: each part of a search ran on it"] if _is_smoke() else []),
     ):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _shown(eigenvalue: float) -> str:
+    return "unknown" if math.isnan(eigenvalue) else f"{eigenvalue:.4g}"
+
+
+def _is_smoke() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().runtime.choices.get("experiment") == "smoke"

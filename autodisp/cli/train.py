@@ -142,9 +142,9 @@ def notes_on_evaluation(data: TrainData, folder: Path) -> list[str]:
     shown = ", ".join([*data.held_out[:MOST_NAMED], *(["…"] if len(data.held_out) > MOST_NAMED else [])])
     count, of = len(data.held_out), len(data.held_out) + len(data.trained_on)
     if (folder / TRAINED_ON).is_file():
-        measured = "that evaluation takes the held-out ones"
+        measured = "that evaluation leaves the training samples out"
     else:
-        measured = "that evaluation takes the training samples too, whose names make no list"
+        measured = "that evaluation takes the training samples too"
     return [f"note:  {count} of {of} samples were held out: {shown}; {measured}"]
 
 
