@@ -1,6 +1,7 @@
 """What a search does when something comes in between: signals, full disks, damaged files, other processes."""
 
 import json
+import math
 import os
 import resource
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,12 +22,15 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 from torch.utils import _pytree
 
+from autodisp.cells.architecture import Architecture
+from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
-from autodisp.cli.search import resume, search
+from autodisp.cli.search import notes_on_result, resume, search
 from autodisp.datasets import shapes3d
 from autodisp.errors import InputError, RunFault
 from autodisp.report.search_folder import SearchFolder
 from autodisp.search.loop import Search
+from autodisp.tasks.base import Figure
 from autodisp.tracking import read_json_lines
 from tests.crashing.searches import write_images
 
@@ -199,7 +204,7 @@ def test_a_damaged_newest_state_costs_an_epoch(tmp_path: Path, whole: Path, caps
         (["search.epochs=9"], "search.epochs=9 (the run has 2): the learning rate falls over all epochs"),
         (["seed=1", "network.channels=3"], "network.channels=3 (the run has 4); seed=1 (the run has 0)"),
         (["experiment=smoke"], "dataset.name=shapes3d (the run has cifar10)"),
-        (["regularization=ada"], "regularization.name=ada (the run has es)"),
+        (["regularization=ada"], "regularization.name=ada (the run has none)"),
         (["run.folder=elsewhere"], "run.folder=elsewhere"),
         (["plan=true"], "plan=True (the run has False)"),
     ],
@@ -390,3 +395,33 @@ def test_the_record_says_what_a_search_began_with(whole: Path) -> None:
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     assert [line.get("event") for line in lines] == ["start", None, None]
     assert {"constant", "valid/accuracy"} <= set(lines[0])
+
+
+# --- the summary ---
+
+
+@pytest.mark.parametrize(
+    ("alpha", "end", "constant", "says"),
+    [
+        (1.0, 1.0, 3.46, []),
+        (0.03, 1.0, 3.46, ["all operation weights are nearly equal"]),  # 0.20 to 0.206 among five
+        (1.0, 22.79, 3.46, ["the supernet ends at 22.79 px, no better than the best constant answer, 3.46 px"]),
+        (0.0, math.nan, 3.46, ["all operation weights are nearly equal", "the supernet ends at nan px"]),
+    ],
+)
+def test_results_without_meaning_are_said_to_be_such(
+    alpha: float, end: float, constant: float, says: list[str]
+) -> None:
+    architecture = Architecture(SPACES["autodispnet"], seed=0)
+    with torch.no_grad():
+        for weights in architecture.parameters():
+            weights.zero_()
+            weights[..., 0] = alpha
+    found = {"epoch": 0, **{f"entropy/{kind}": value for kind, value in architecture.entropy().items()}}
+    task = SimpleNamespace(figure=Figure("epe", "min", "px"))
+    search = SimpleNamespace(supernet=SimpleNamespace(architecture=architecture, task=task))
+    parts = SimpleNamespace(search=search, folder=SimpleNamespace(epoch_records=lambda: [found]))
+    outcome: Any = SimpleNamespace(epoch=0)
+    notes = notes_on_result(parts, outcome, {"constant": constant}, {"valid/epe": end})  # type: ignore[arg-type]
+    assert len(notes) == len(says)
+    assert all(note.startswith(f"note:  {words}") for note, words in zip(notes, says, strict=True))

@@ -62,7 +62,8 @@ def test_a_quiet_search_prints_its_summary_alone(
     call_here(monkeypatch, tmp_path, "-q", *SMALL)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "search of disparity on shapes3d"
-    assert lines[-1].startswith("next:  autodisp-train ")
+    assert lines[-2].startswith("next:  autodisp-train ")
+    assert lines[-1] == "experiment=smoke: the data works: each part of a search ran on it"
     assert not any(line.startswith(("epoch", "run folder")) for line in lines)
     call_here(monkeypatch, tmp_path, "resume=found")
     assert capsys.readouterr().out.startswith("run folder: found")

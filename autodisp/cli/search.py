@@ -193,7 +193,7 @@ def notes_on_result(parts: SearchParts, outcome: Outcome, start: dict[str, Any],
     share = min(found[f"entropy/{kind}"] / most if most else 1.0 for kind, most in largest.items())
     if share > NEARLY_EQUAL:
         notes.append(
-            f"note:  all operation weights are still nearly equal (over {100 * NEARLY_EQUAL:g} % of the largest entropy): "
+            f"note:  all operation weights are nearly equal (over {100 * NEARLY_EQUAL:g} % of the largest entropy): "
             "these cells are as good as random; search longer, or raise optimizer.alphas.learning_rate"
         )
     end, constant = last[f"valid/{figure.name}"], start["constant"]

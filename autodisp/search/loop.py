@@ -140,6 +140,9 @@ class Search:
         self.checkpoints = checkpoints
         self.observer = observer
         self.stopping = stopping
+        # torch's schedules warn where they step before the optimizer does, as after a resumed epoch without a step.
+        weight_optimizer.zero_grad()
+        weight_optimizer.step()
         # Scales only float16, whose small gradients would vanish; else it lets everything through.
         self.scaler = torch.amp.GradScaler(supernet.device.type, enabled=settings.precision == "float16")
         self.progress = Progress(weight_decay=float(weight_optimizer.param_groups[0]["weight_decay"]))
