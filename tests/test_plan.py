@@ -67,7 +67,7 @@ def test_a_search_is_measured(tmp_path: Path) -> None:
         plan = plan_search(parts.search)
         parts.close()
     assert set(plan.costs.alpha_steps) == {"first", "exact"}, "what a smoke run goes through"
-    assert plan.validation_batches == len(parts.search.validation)
+    assert plan.validation_batches == sum(1 for _ in parts.search.validation)
     assert plan.alphas == sum(alpha.numel() for alpha in parts.search.supernet.alphas)
     assert all(seconds > 0 for seconds in (plan.costs.weight_step, plan.costs.product, plan.costs.checkpoint))
     assert plan.costs.memory > 50

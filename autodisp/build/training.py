@@ -95,7 +95,8 @@ def _stereo_data(config: TrainConfig) -> TrainData:
     dataset = build_stereo_dataset(config.dataset, seed=config.seed)
     chosen = subset(len(dataset), limit=config.dataset.limit, seed=config.seed)
     crop = (config.dataset.crop[0], config.dataset.crop[1]) if config.dataset.crop else None
-    names: dict[str, list[str]] = {}
+    trained_on: list[str] = []
+    untrained: list[str] = []
     if config.validation.fraction is None and config.dataset.name in TEST_SPLITS:
         try:
             test = build_stereo_dataset(config.dataset, seed=config.seed, split="test")
@@ -109,17 +110,16 @@ def _stereo_data(config: TrainConfig) -> TrainData:
         held_out = Part(kept(config.dataset, dataset), [chosen[index] for index in rest])
         chosen = [chosen[index] for index in train]
         if config.dataset.name not in TEST_SPLITS:
-            names = {
-                "trained_on": [dataset.names[index] for index in chosen],
-                "held_out": [dataset.names[index] for index in held_out.indices],
-            }
+            trained_on = [dataset.names[index] for index in chosen]
+            untrained = [dataset.names[index] for index in held_out.indices]
     train_part = Part(kept(config.dataset, dataset), chosen)
     need_truth(config.dataset, train_part)
     return TrainData(
-        **names,
         train=train_part,
         transform=StereoAugmentation(scale=config.augmentation.scale, crop=crop),
         validation=_validation(config, held_out),
+        trained_on=trained_on,
+        held_out=untrained,
     )
 
 
