@@ -1,5 +1,6 @@
 """From config to training: every choice builds, the published numbers arrive, validation is apart, init continues."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator
@@ -152,7 +153,7 @@ def test_the_published_disparity_recipe() -> None:
     assert config.optimizer.clip == math.inf
     assert (config.dataset.name, config.dataset.crop) == ("flyingthings3d", [384, 768])
     assert not config.dataset.half_resolution
-    assert training.level_weights[0] == [1 / 16, 1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1]
+    assert training.level_weights == []  # those of the family, see test_tasks_disparity.py
     assert (config.network.channels, config.network.head, config.network.batch_norm) == (42, "regression", False)
 
 
@@ -509,6 +510,22 @@ def test_a_stack_goes_on_from_a_shorter_one(tmp_path: Path, stages: int) -> None
     for name, tensor in expected.items():
         assert torch.equal(found[name if stages > 1 else f"stages.0.{name}"], tensor)
     assert any(name.startswith("stages.2.") for name in found)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [("recipe=finetune",), TINY, (*TINY, "network.stages=2", "network.frozen_stages=1")],
+    ids=["from_checkpoint", "same", "stack"],
+)
+def test_the_wiring_of_the_model_that_init_names_is_kept(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    path = model(tmp_path / "a.safetensors", *TINY)
+    card, weights = model_file.load(path)
+    task, _ = build_network(config := config_of(*overrides, f"init={path}"), build_card(config, data_of()))
+    assert task.settings["support"] == "reduce"
+    before = {key: value for key, value in card.settings.items() if key != "support"}
+    model_file.save(path, dataclasses.replace(card, settings=before), weights)
+    task, _ = build_network(config, build_card(config, data_of()))
+    assert task.settings["support"] == "normal"
 
 
 # --- all of it ---

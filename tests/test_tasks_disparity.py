@@ -157,6 +157,26 @@ def test_level_weights_count_from_the_finest(
     assert task(level_weights=given).loss(output, one).item() == pytest.approx(total)
 
 
+@pytest.mark.parametrize(
+    ("strides", "expected"),
+    [
+        ((64, 32, 16, 8, 4), (1 / 16, 1 / 16, 1 / 16, 1 / 8, 1 / 4)),
+        ((64, 32, 16, 8), (1 / 16, 1 / 16, 1 / 16, 1 / 8)),
+        ((128, 64, 32, 16, 8, 4, 2, 1), (1 / 16, 1 / 16, 1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)),
+        ((16, 4), (1 / 16, 1 / 4)),
+        ((32, 16), (1 / 16, 1 / 16)),
+    ],
+)
+def test_level_weights_are_those_of_the_resolution(strides: list[int], expected: tuple[float, ...]) -> None:
+    """The family's, by level; the finest one counts whole."""
+    one = scene(16, 16)
+    output = prediction(one, list(strides))
+    parts = [level_by_loop(level, one, stride) for level, stride in zip(output.levels, strides, strict=True)]
+    parts[-1] = l1_by_loop(output.disparity, one)
+    total = sum(weight / expected[-1] * part for weight, part in zip(expected, parts, strict=True))
+    assert task().loss(output, one).item() == pytest.approx(total)
+
+
 def test_level_weights_are_needed() -> None:
     with pytest.raises(ValueError, match="level_weights is empty"):
         task(level_weights=())

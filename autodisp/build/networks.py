@@ -12,6 +12,7 @@ from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SearchSpace
 from autodisp.config.checks import naming, nearest
 from autodisp.errors import InputError
+from autodisp.networks.hourglass import Support
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
@@ -81,12 +82,14 @@ def build_task(
     classes: int = 0,
     mean: Sequence[float] = (0.0, 0.0, 0.0),
     std: Sequence[float] = (1.0, 1.0, 1.0),
+    support: Support = "reduce",
 ) -> Task:
     """The task with its network's numbers.
 
     Args:
         task, network, dataset: the sections.
         classes, mean, std: of the images, for classification.
+        support: of a disparity network.
     """
     if task.name == "classification":
         return ClassificationTask(
@@ -111,4 +114,5 @@ def build_task(
         frozen_stages=network.frozen_stages,
         to_full_resolution=network.to_full_resolution,
         volume_weight=1.0 if task.volume_weight is None else task.volume_weight,
+        support=support,
     )

@@ -35,6 +35,7 @@ from autodisp.datasets.stereo_transforms import StereoAugmentation
 from autodisp.datasets.streams import MapDataset, Stream, fixed_batches
 from autodisp.errors import InputError
 from autodisp.model_file import SUFFIX, ModelCard
+from autodisp.networks.hourglass import Support
 from autodisp.networks.parameter_count import channels_for, count_parameters
 from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.report.disparity_pictures import panel
@@ -42,6 +43,7 @@ from autodisp.report.train_folder import TrainFolder
 from autodisp.tasks.base import Task, channels_last, move
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
+from autodisp.tasks.registry import rebuild
 from autodisp.tracking import ConsoleProgress, Tracker
 from autodisp.training import schedules
 from autodisp.training.loop import Settings, Training
@@ -201,9 +203,19 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
     else:
         style = build_style(config.network, space, affine=True)
 
+    support = _support(config)
+
     def card_at(channels: int) -> ModelCard:
         network = dataclasses.replace(config.network, channels=channels)
-        task = build_task(config.task, network, config.dataset, classes=data.classes, mean=data.mean, std=data.std)
+        task = build_task(
+            config.task,
+            network,
+            config.dataset,
+            classes=data.classes,
+            mean=data.mean,
+            std=data.std,
+            support=support,
+        )
         return model_file.card_of(task, style, genotype, space, about)
 
     channels = config.network.channels
@@ -220,6 +232,16 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
                 f"network.channels={channels}; ask for that, or take another network"
             )
     return card_at(channels)
+
+
+def _support(config: TrainConfig) -> Support:
+    """The wiring of the model that ``init`` names, which its weights do not show; the released one without."""
+    if config.init is None or config.task.name != "disparity":
+        return "reduce"
+    with naming("init", config.init, choices=["shipped"]):
+        card, _ = model_file.load(model_file.model_path(config.init))
+    support: Support = getattr(rebuild(card.task, dict(card.settings)), "support", "reduce")
+    return support
 
 
 def build_network(config: TrainConfig, card: ModelCard, *, resumed: bool = False) -> tuple[Task, nn.Module]:
