@@ -21,7 +21,7 @@ from autodisp.build.data import (
     build_stereo_dataset,
     kept,
 )
-from autodisp.build.networks import build_device, build_style, build_task, find_genotype, load_space
+from autodisp.build.networks import build_device, build_style, build_task, check_batch, find_genotype, load_space
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace, find_space
@@ -364,6 +364,8 @@ def build_training(
         torch.set_num_threads(config.run.threads)
     task, network = build_network(config, card, resumed=state is not None)
     network.to(device)
+    size = config.training.batch_size
+    check_batch(task, card.style, config.dataset, data.train, batch=size, key=f"training.batch_size={size}")
     if prepare is not None:
         prepare()
     stream = Stream(

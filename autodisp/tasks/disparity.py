@@ -129,6 +129,11 @@ class DisparityTask:
         ]
         return StackedDisparityNetwork(first, refinements, frozen_stages=self.frozen_stages)
 
+    def coarsest(self, height: int, width: int) -> tuple[int, int]:
+        """The bottleneck, behind the padding."""
+        stride = 8 * 2 ** (self.encoder_cells // 2)
+        return -(-height // stride), -(-width // stride)
+
     def inputs(self, batch: StereoSample) -> tuple[Tensor, ...]:
         """The two views."""
         return batch.left, batch.right
