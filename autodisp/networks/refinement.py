@@ -86,11 +86,11 @@ class RefinementNetwork(Hourglass):
             cells: of the decoder.
             half: channels of the first stem, at 1/2.
         """
-        decoded, style = self.decoder[-1], cells.style
+        style = cells.style
         wide, narrow = (self._decoder_width(len(self.decoder) + step) for step in (0, 1))
         self.image = image_convolution(3, narrow, 3, style)
         self.finish = nn.ModuleList()
-        features = decoded.outputs
+        features = cells.outputs("upsample", channels=self._decoder_width(len(self.decoder) - 1))
         for width, beside in ((wide, half), (narrow, narrow)):
             self.finish.append(transposed_convolution(features, width, style))
             features = beside + width + 1
