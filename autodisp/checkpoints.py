@@ -27,6 +27,10 @@ _NAMES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|
 """What torch.save puts into a state. torch.load takes more, such as bytearray(10**9), and makes it."""
 
 
+class OtherVersion(InputError):
+    """A state that is whole, of a run which this version would continue as another one."""
+
+
 class Place(NamedTuple):
     """Where in a run a state was taken; places sort in the order in which a run comes by."""
 
@@ -96,6 +100,8 @@ class Checkpoints:
         for path in paths:
             try:
                 return read_checkpoint(path)
+            except OtherVersion:
+                raise
             except InputError as error:
                 warn(f"{error}; the state before it is taken")
         if paths:
@@ -155,8 +161,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}); is it cut off?") from None
     if damaged is not None:
         raise InputError(f"{path}: damaged, the checksum of its part {damaged!r} is wrong; copy it again")
-    if not isinstance(state, dict) or state.get("version") != VERSION or not state.keys() >= CONTENTS:
+    if not isinstance(state, dict) or not state.keys() >= CONTENTS:
         raise InputError(f"{path}: not a checkpoint of version {VERSION}, which this program reads")
+    if state["version"] != VERSION:
+        raise OtherVersion(
+            f"{path}: a state of version {in_one_line(state['version'])}, but this autodisp resumes those of version "
+            f"{VERSION}: resume the run with the autodisp that wrote it, or start another run"
+        )
     return state
 
 

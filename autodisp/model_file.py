@@ -198,9 +198,14 @@ def _read_card(text: str, path: Path, weights: int) -> ModelCard:
             space=space,
             about=data["about"],
         )
-        _try(card, weights)
     except InputError:
         raise
+    except Exception as error:
+        raise _damaged(path, error) from None
+    try:
+        _try(card, weights)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except Exception as error:  # the layers of a network raise whatever odd numbers lead them to
         raise _damaged(path, error) from None
     return card

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from autodisp.errors import InputError
 
-VERSION = 2
+VERSION = 3
+"""Raised whenever the same config would go on as another run: with another network, loss or order of draws."""
 CONTENTS = frozenset({"version", "parts", "streams", "progress", "rng", "records"})
 
 

@@ -8,6 +8,7 @@ Every operation maps (B, C, H, W) to (B, C, ceil(H / stride), ceil(W / stride)) 
 operations of one edge always add up. The published factorized reduction fails on odd sizes; ours pads instead.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -211,9 +212,15 @@ def build_operation(name: str, *, channels: int, stride: int = 1, style: Style) 
 
 
 def initialise_he(module: nn.Module) -> None:
-    """He initialisation by fan-in for every convolution, biases zero (the dense flavour's start)."""
+    """He initialisation by fan-in for every convolution, biases zero (the dense flavour's start).
+
+    The fan-in of a depthwise kernel is C k k, as the released initializer counts it, not k k: without batch
+    normalisation the features would otherwise grow by sqrt(C) at each depthwise convolution.
+    """
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.kaiming_normal_(layer.weight, a=LEAK, nonlinearity="leaky_relu")
+            with torch.no_grad():
+                layer.weight.div_(math.sqrt(layer.groups))
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

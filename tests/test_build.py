@@ -149,6 +149,43 @@ def test_a_batch_larger_than_a_half_is_refused(frames: Path) -> None:
         build_data(stereo(frames, "search.batch_size=7"))
 
 
+COARSE = ("network.encoder_cells=8", "dataset.crop=null")
+"""One pixel of 40x72 at a stride of 128."""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ((*COARSE, "search.batch_size=1"), "search.batch_size=1"),
+        ((*COARSE, "search.batch_size=5", "search.validation_batches=null"), "search.batch_size=5 in the last of the"),
+        ((*COARSE, "search.batch_size=5", "search.validation_batches=2"), "search.batch_size=5 in the last of the"),
+        ((*COARSE, "search.batch_size=5", "search.validation_batches=1"), None),
+        ((*COARSE, "search.batch_size=6", "search.validation_batches=null"), None),
+        ((*COARSE, "search.batch_size=1", "network.batch_norm=false"), None),
+        ((*COARSE[:1], "dataset.crop=[40,72]", "search.batch_size=1"), "search.batch_size=1"),
+        (("network.encoder_cells=6", "dataset.crop=null", "search.batch_size=1"), None),
+    ],
+)
+def test_one_pixel_of_one_sample_is_refused_before_batch_normalisation(
+    frames: Path, overrides: tuple[str, ...], key: str | None
+) -> None:
+    config = stereo(frames, *overrides)
+    if key is None:
+        data = build_data(config)
+        assert len(data.alpha_half) == 6
+    else:
+        with pytest.raises(InputError, match=f"^{key}.* one sample of 40x72, .* take two samples or more, or larger"):
+            build_data(config)
+
+
+def test_one_image_before_an_auxiliary_head_is_refused(tmp_path: Path) -> None:
+    write_cifar10(tmp_path)
+    base = ("task=classification", "network=classification_tiny", f"dataset.root={tmp_path}", "search.batch_size=1")
+    with pytest.raises(InputError, match=r"^search\.batch_size=1: .* 32x32, .* or task\.auxiliary_weight=0$"):
+        build_data(config_of(*base, "task.auxiliary_weight=0.4"))
+    build_data(config_of(*base, "task.auxiliary_weight=0"))
+
+
 def excluded_but_one_scene(root: Path) -> Path:
     paths = (root / "frames_cleanpass").glob("TRAIN/*/*/left/*.png")
     listed = [str(path.relative_to(root / "frames_cleanpass")) for path in paths if "0001" not in path.parts]

@@ -154,7 +154,7 @@ def test_the_published_disparity_recipe() -> None:
     assert config.optimizer.clip == math.inf
     assert (config.dataset.name, config.dataset.crop) == ("flyingthings3d", [384, 768])
     assert not config.dataset.half_resolution
-    assert training.level_weights[0] == [1 / 16, 1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1]
+    assert training.level_weights == []  # those of the family, see test_tasks_disparity.py
     assert (config.network.channels, config.network.head, config.network.batch_norm) == (42, "regression", False)
 
 
@@ -528,6 +528,22 @@ def test_a_stack_goes_on_from_a_shorter_one(tmp_path: Path, stages: int) -> None
     assert any(name.startswith("stages.2.") for name in found)
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [("recipe=finetune",), TINY, (*TINY, "network.stages=2", "network.frozen_stages=1")],
+    ids=["from_checkpoint", "same", "stack"],
+)
+def test_the_wiring_of_the_model_that_init_names_is_kept(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    path = model(tmp_path / "a.safetensors", *TINY)
+    card, weights = model_file.load(path)
+    task, _ = build_network(config := config_of(*overrides, f"init={path}"), build_card(config, data_of()))
+    assert task.settings["support"] == "reduce"
+    before = {key: value for key, value in card.settings.items() if key != "support"}
+    model_file.save(path, dataclasses.replace(card, settings=before), weights)
+    task, _ = build_network(config, build_card(config, data_of()))
+    assert task.settings["support"] == "normal"
+
+
 # --- all of it ---
 
 
@@ -681,6 +697,30 @@ def test_data_that_cannot_be_used_is_refused(overrides: list[str], says: str) ->
         build_train_data(config_of(*overrides))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("crop", ["null", "[40,72]"])
+def test_one_pixel_of_one_sample_is_refused_before_batch_normalisation(things: Path, crop: str) -> None:
+    """It was torch that gave up, in the first step and at every resume."""
+    base = ("network.encoder_cells=8", "training.batch_size=1", f"dataset.crop={crop}")
+    config = stereo("flyingthings3d", things, *base)
+    refused_before_the_folder_is_made(
+        config, r"^training\.batch_size=1: .* one sample of 40x72, .* or larger pictures, or fewer cells$"
+    )
+
+
+def test_one_image_before_an_auxiliary_head_is_refused(tmp_path: Path) -> None:
+    base = (f"dataset.root={write_cifar(tmp_path)}", *TINY_IMAGES, "training.batch_size=1", "task.auxiliary_weight=0.4")
+    refused_before_the_folder_is_made(
+        config_of(*base), r"^training\.batch_size=1: .* 32x32, .* or task\.auxiliary_weight=0$"
+    )
+
+
+def refused_before_the_folder_is_made(config: TrainConfig, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        build_training(
+            config, build_train_data(config), Path("unused"), ConsoleProgress(), prepare=lambda: pytest.fail("made")
+        )
 
 
 def test_the_fingerprint_is_of_what_the_result_depends_on() -> None:

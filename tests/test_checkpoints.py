@@ -82,8 +82,6 @@ def test_damage_in_the_weights_is_noticed(saved: tuple[Checkpoints, bytes, dict[
 @pytest.mark.parametrize(
     "state",
     [
-        {**EMPTY, "version": VERSION + 1},
-        {**EMPTY, "version": VERSION - 1},
         {"version": VERSION},
         {"parts": {}},
         [1, 2],
@@ -93,8 +91,19 @@ def test_damage_in_the_weights_is_noticed(saved: tuple[Checkpoints, bytes, dict[
 def test_other_files_are_refused(state: Any, tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(0, state)
-    with pytest.raises(InputError, match=r"epoch_0000\.pt: not a checkpoint of version 2"):
+    with pytest.raises(InputError, match=rf"epoch_0000\.pt: not a checkpoint of version {VERSION}"):
         checkpoints.load(0)
+
+
+@pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1])
+def test_a_state_of_another_version_is_refused_and_not_passed_over(version: int, tmp_path: Path) -> None:
+    """The same config may be another run by now: it must not continue as that, from an older state or from none."""
+    checkpoints, told = Checkpoints(tmp_path), list[str]()
+    checkpoints.save(0, EMPTY)
+    checkpoints.save(1, {**EMPTY, "version": version})
+    with pytest.raises(InputError, match=rf"epoch_0001\.pt: a state of version {version}, .* start another run$"):
+        checkpoints.newest(told.append)
+    assert told == []
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:

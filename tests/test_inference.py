@@ -1,5 +1,6 @@
 """The matcher against the network called by hand, and what it says of images it cannot use."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,18 @@ def test_is_the_network_on_padded_images(network: DisparityNetwork, batch: int, 
     padding = (0, -size[1] % network.stride, 0, -size[0] % network.stride)
     with torch.no_grad():
         padded = [functional.pad(view, padding, mode="replicate") for view in (left, right)]
-        expected = network(*padded).disparity[..., : size[0], : size[1]]
+        expected = network(*padded).disparity[..., : size[0], : size[1]].clamp(max=size[1])
     torch.testing.assert_close(disparity, expected, rtol=1e-4, atol=1e-4)
     assert size == (1, 1) or expected.std() > 0
+
+
+def test_no_disparity_is_larger_than_the_picture_is_wide() -> None:
+    class Row(nn.Module):
+        def forward(self, left: Tensor, right: Tensor) -> Tensor:
+            return torch.tensor([-9.0, 3, 4, 5, 75, math.inf]).expand_as(left[:, :1])
+
+    disparity = StereoMatcher(Row())(*pair(1, 3, 4, 6))
+    assert disparity[0, 0, 0].tolist() == [0, 3, 4, 5, 6, math.inf]
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "float32", "float64", "float16", ">u2", ">f4"])

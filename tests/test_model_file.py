@@ -59,6 +59,40 @@ def test_a_network_comes_back(tmp_path: Path, which: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
+def test_a_model_keeps_the_wiring_it_was_trained_with(tmp_path: Path) -> None:
+    """Cards of before say nothing of it: their upsampling cells read the normal cells."""
+    path, inputs = tmp_path / "a.safetensors", (torch.rand(1, 3, 32, 64), torch.rand(1, 3, 32, 64))
+    _, network = saved(path)
+    said = {}
+    for support in ("reduce", "normal"):
+        task = DisparityTask(**{**DISPARITY.settings, "support": support})
+        wired = channels_last(task.build_network(CARDS["disparity"].cells())).eval()
+        wired.load_state_dict(network.state_dict())
+        said[support] = wired(*inputs).disparity
+    assert not torch.equal(said["reduce"], said["normal"])
+    assert CARDS["disparity"].settings["support"] == "reduce"
+    assert torch.equal(model_file.load_network(path)[2](*inputs).disparity, said["reduce"])
+    change(path, lambda data: data["settings"].pop("support"))
+    card, task, again = model_file.load_network(path)
+    assert torch.equal(again(*inputs).disparity, said["normal"])
+    assert task.settings["support"] == "normal"
+    model_file.save(path, card, network.state_dict())
+    assert torch.equal(model_file.load_network(path)[2](*inputs).disparity, said["normal"])
+
+
+def test_the_former_stage_at_full_resolution_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    saved(path)
+
+    def former(data: dict[str, Any]) -> None:
+        data["settings"].update(stages=2, to_full_resolution=True)
+        del data["settings"]["support"]
+
+    change(path, former)
+    with pytest.raises(InputError, match=r"a\.safetensors: a last stage at full resolution .* earlier autodisp"):
+        model_file.load_network(path)
+
+
 def test_a_space_of_ones_own_is_inside(tmp_path: Path) -> None:
     data = SPACES["autodispnet"].to_json() | {"name": "mine"}
     space = SearchSpace.from_json(data, file="mine.json")

@@ -56,6 +56,63 @@ def test_topology_is_the_published_one() -> None:
     assert network.stride == 64
 
 
+def published_graph(network: DisparityNetwork, left: Tensor, right: Tensor) -> list[Tensor]:
+    """The predictions by the released code's order: one store of features, keyed by resolution."""
+    store = {}
+    left_stem, right_stem = network.stem[0](left - 0.4), network.stem[0](right - 0.4)
+    store[1] = left_stem
+    left_stem, right_stem = network.stem[1](left_stem), network.stem[1](right_stem)
+    store[2] = left_stem
+    a, b = (network.siamese((view, view), None) for view in (left_stem, right_stem))
+    store[3] = a
+    reach = network.max_displacement
+    correlation = torch.zeros(1, 2 * reach + 1, *a.shape[-2:], dtype=a.dtype)
+    for displacement in range(-reach, reach + 1):
+        for x in range(a.shape[-1]):
+            if 0 <= x - displacement < a.shape[-1]:
+                product = (a[..., x] * b[..., x - displacement]).mean(1)
+                correlation[:, displacement + reach, :, x] = product.clamp(min=0)
+    s0, s1 = torch.cat([a, b], dim=1), correlation
+    level = 3
+    for cell in network.encoder:
+        s0, s1 = s1, cell((s0, s1), None)
+        if cell.kind == "reduce":
+            level += 1
+            store[level] = s1
+    predictions = [network.predict[0](s1)]
+    s0 = s1
+    for cell, predict in zip(network.decoder, network.predict[1:], strict=True):
+        level -= 1
+        support = store[level]
+        given = functional.interpolate(0.05 * predictions[-1].clamp(min=0), support.shape[-2:], mode="bilinear")
+        s0, s1 = s1, cell((s0, s1, given, support), None)
+        predictions.append(predict(s1))
+    return predictions
+
+
+def test_upsampling_cells_read_the_published_features() -> None:
+    network, old = build(), build(support="normal")
+    with torch.no_grad():
+        for number, (parameter, same) in enumerate(zip(network.parameters(), old.parameters(), strict=True)):
+            index = torch.arange(parameter.numel(), dtype=torch.float64).view_as(parameter)
+            parameter.add_(0.02 * torch.sin(index + number))
+            same.copy_(parameter)
+        left, right = pair(128, 128)
+        expected = published_graph(network, left, right)
+        levels, others = network(left, right).levels, old(left, right).levels
+    for level, other, wanted in zip(levels, others, expected, strict=True):
+        torch.testing.assert_close(level, wanted)
+        assert level is levels[0] or not torch.allclose(level, other, rtol=1e-3)
+
+
+def test_untrained_and_without_normalisation_it_predicts_less_than_a_pixel() -> None:
+    torch.manual_seed(0)
+    network = DisparityNetwork(found_cells(), channels=18, stem_scale=2)
+    with torch.no_grad():
+        output = network(*(view.float() for view in pair(64, 128)))
+    assert max(float(level.abs().mean()) for level in output.levels) < 1
+
+
 @pytest.mark.parametrize("head", ["regression", "matching"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 70), (65, 3), (64, 128), (31, 97)])
 def test_any_image_size(head: Head, size: tuple[int, int]) -> None:

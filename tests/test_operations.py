@@ -308,7 +308,7 @@ def test_he_initialisation() -> None:
     initialise_he(layers)
     assert torch.equal(layers[2].weight, untouched)
     assert (layers.get_parameter("0.0.bias") == 0).all()
-    for weight, fan_in in ((layers.get_parameter("0.0.weight"), 64 * 9), (layers.get_parameter("1.weight"), 25)):
+    for weight, fan_in in ((layers.get_parameter("0.0.weight"), 64 * 9), (layers.get_parameter("1.weight"), 512 * 25)):
         variance = 2 / (1 + LEAK**2) / fan_in
         spread = math.sqrt(2 / weight.numel())  # of an estimated variance, relative
         assert abs(weight.var() / variance - 1) < 5 * spread

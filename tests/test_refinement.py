@@ -66,6 +66,67 @@ def test_topology_is_the_published_one() -> None:
     assert network.stride == 64
 
 
+def test_the_stage_at_full_resolution_has_the_published_size() -> None:
+    with torch.device("meta"):
+        network = RefinementNetwork(found_cells(), channels=42, stem_scale=64 / 42, to_full_resolution=True)
+    assert count_parameters(network) == 37_109_249 + 57_372
+
+
+def published_graph(network: RefinementNetwork, left: Tensor, right: Tensor, disparity: Tensor) -> list[Tensor]:
+    """The predictions by the released code's order: one store of features, keyed by resolution."""
+
+    def predict(index: int, features: Tensor) -> Tensor:
+        given = functional.adaptive_avg_pool2d(disparity, list(features.shape[-2:]))
+        predictions.append(network.predict[index](features) + given)
+        return predictions[-1]
+
+    def resized(prediction: Tensor, like: Tensor) -> Tensor:
+        return functional.interpolate(0.05 * prediction.clamp(min=0), like.shape[-2:], mode="bilinear")
+
+    predictions: list[Tensor] = []
+    store, level = {0: left - 0.4}, 0
+    warped = warp_right_to_left(right - 0.4, disparity)
+    s = torch.cat([left - 0.4, right - 0.4, warped, 0.05 * disparity], dim=1)
+    for stem in network.stem:
+        s = stem(s)
+        level += 1
+        store[level] = s
+    s0 = s1 = s
+    for cell in network.encoder:
+        s0, s1 = s1, cell((s0, s1), None)
+        if cell.kind == "reduce":
+            level += 1
+            store[level] = s1
+    last = predict(0, s1)
+    s0 = s1
+    for index, cell in enumerate(network.decoder):
+        level -= 1
+        s0, s1 = s1, cell((s0, s1, resized(last, store[level]), store[level]), None)
+        last = predict(index + 1, s1)
+    assert level == 2
+    assert network.finish is not None
+    beside = store[1]
+    s1 = torch.cat([beside, network.finish[0](s1), resized(last, beside)], dim=1)
+    last = predict(len(network.decoder) + 1, s1)
+    beside = network.image(store[0])
+    s1 = torch.cat([beside, network.finish[1](s1), resized(last, beside)], dim=1)
+    predict(len(network.decoder) + 2, s1)
+    return predictions
+
+
+def test_cells_and_the_stage_at_full_resolution_read_the_published_features() -> None:
+    network = build(channels=4, encoder_cells=5, decoder_cells=3, to_full_resolution=True)
+    convolutions = [layer for part in (network.image, network.finish) for layer in part.modules()]  # type: ignore[union-attr]
+    shapes = [(c.kernel_size, c.stride, c.out_channels) for c in convolutions if hasattr(c, "kernel_size")]
+    assert shapes == [((3, 3), (1, 1), 1), ((4, 4), (2, 2), 2), ((4, 4), (2, 2), 1)]
+    inputs = batch(64, 96)
+    with torch.no_grad():
+        expected = published_graph(network, *inputs)
+        levels = network(*inputs).levels
+    for level, wanted in zip(levels, expected, strict=True):
+        torch.testing.assert_close(level, wanted)
+
+
 @pytest.mark.parametrize("to_full_resolution", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (1, 70), (65, 3), (64, 128), (31, 97)])
 def test_any_image_size(size: tuple[int, int], to_full_resolution: bool) -> None:

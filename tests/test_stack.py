@@ -71,16 +71,16 @@ def task() -> DisparityTask:
 
 
 @pytest.mark.parametrize(
-    ("channels", "stem_scale", "expected"), [(42, 64 / 42, 111_208_271), (18, 2, 20_855_103)], ids=["CSS", "css"]
+    ("channels", "stem_scale", "full", "expected"),
+    [(42, 64 / 42, False, 111_208_271), (42, 64 / 42, True, 111_265_643), (18, 2, False, 20_855_103)],
+    ids=["CSS", "CSS-kitti", "css"],
 )
 def test_published_cells_give_the_published_number_of_parameters(
-    channels: int, stem_scale: float, expected: int
+    channels: int, stem_scale: float, full: bool, expected: int
 ) -> None:
-    cells = found_cells()
+    task = DisparityTask(channels=channels, stem_scale=stem_scale, stages=3, frozen_stages=1, to_full_resolution=full)
     with torch.device("meta"):
-        first = DisparityNetwork(cells, channels=channels, stem_scale=stem_scale)
-        refinements = [RefinementNetwork(cells, channels=channels, stem_scale=stem_scale) for _ in range(2)]
-        stack = StackedDisparityNetwork(first, refinements, frozen_stages=1)
+        stack = task.build_network(found_cells())
     assert count_parameters(stack) == expected
     assert stack.stride == 64
 
@@ -139,6 +139,23 @@ def test_gradients_reach_the_stages_that_are_not_frozen(frozen: int) -> None:
         assert reached == (index >= frozen)
         assert index >= frozen or all(gradient is None for gradient in gradients)
         assert all(parameter.requires_grad == (index >= frozen) for parameter in stack.stages[index].parameters())
+
+
+def test_no_gradient_passes_between_the_stages() -> None:
+    """Each stage has the gradient that its own loss gives it on the disparity of the stage before."""
+    stack, batch = build(), pairs(32, 48)
+    output = stack(batch.left, batch.right)
+    last = [parameter for stage in stack.stages[:2] for parameter in stage.parameters()]
+    assert not any(torch.autograd.grad(output.disparity.sum(), last, retain_graph=True, allow_unused=True))
+    task().loss(output, batch).backward()
+    disparity: tuple[Tensor, ...] = ()
+    for stage in stack.stages:
+        alone = stage(batch.left, batch.right, *disparity)
+        expected = torch.autograd.grad(task().loss(alone, batch), list(stage.parameters()))
+        for parameter, gradient in zip(stage.parameters(), expected, strict=True):
+            assert parameter.grad is not None
+            torch.testing.assert_close(parameter.grad, gradient)
+        disparity = (alone.disparity.detach(),)
 
 
 @pytest.mark.parametrize("frozen", [1, 2])

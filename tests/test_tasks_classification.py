@@ -1,10 +1,12 @@
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor
 
-from autodisp.cells.cell import MixedCells
+from autodisp.cells.cell import FoundCells, MixedCells
+from autodisp.cells.genotype import load
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.datasets.samples import LabelledImage
@@ -76,6 +78,14 @@ def test_no_constant_is_better_than_the_best_one() -> None:
         answers.append(means(sums)["accuracy"])
     assert best == pytest.approx(max(answers)) == pytest.approx(50.0)
     assert math.isnan(task().constant([]))
+
+
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_the_coarsest_feature_map_is_the_one_that_torch_cannot_normalise(auxiliary: bool) -> None:
+    one = task(auxiliary=auxiliary)
+    network = one.build_network(FoundCells(load("darts_v2"), style=Style())).train()
+    with pytest.raises(ValueError, match="more than 1 value") if one.coarsest(32, 32) == (1, 1) else nullcontext():
+        network(torch.rand(1, 3, 32, 32))
 
 
 @pytest.mark.parametrize("auxiliary", [False, True])

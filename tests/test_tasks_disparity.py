@@ -1,12 +1,14 @@
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor
 
 from autodisp.cells.architecture import Architecture
-from autodisp.cells.cell import MixedCells
+from autodisp.cells.cell import FoundCells, MixedCells
+from autodisp.cells.genotype import load
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.datasets.samples import StereoSample
@@ -155,6 +157,36 @@ def test_level_weights_count_from_the_finest(
     parts[-1] = l1_by_loop(output.disparity, one)
     total = sum(weight * part for weight, part in zip(expected, parts, strict=True))
     assert task(level_weights=given).loss(output, one).item() == pytest.approx(total)
+
+
+@pytest.mark.parametrize(
+    ("strides", "expected"),
+    [
+        ((64, 32, 16, 8, 4), (1 / 16, 1 / 16, 1 / 16, 1 / 8, 1 / 4)),
+        ((64, 32, 16, 8), (1 / 16, 1 / 16, 1 / 16, 1 / 8)),
+        ((128, 64, 32, 16, 8, 4, 2, 1), (1 / 16, 1 / 16, 1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)),
+        ((16, 4), (1 / 16, 1 / 4)),
+        ((32, 16), (1 / 16, 1 / 16)),
+    ],
+)
+def test_level_weights_are_those_of_the_resolution(strides: list[int], expected: tuple[float, ...]) -> None:
+    """The family's, by level; the finest one counts whole."""
+    one = scene(16, 16)
+    output = prediction(one, list(strides))
+    parts = [level_by_loop(level, one, stride) for level, stride in zip(output.levels, strides, strict=True)]
+    parts[-1] = l1_by_loop(output.disparity, one)
+    total = sum(weight / expected[-1] * part for weight, part in zip(expected, parts, strict=True))
+    assert task().loss(output, one).item() == pytest.approx(total)
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize("size", [(16, 16), (9, 16), (16, 17), (33, 16)])
+def test_the_coarsest_feature_map_is_the_one_that_torch_cannot_normalise(stages: int, size: tuple[int, int]) -> None:
+    one = task(stages=stages)
+    network = one.build_network(FoundCells(load("autodispnet"), style=Style("dense"))).train()
+    views = torch.rand(2, 1, 3, *size)
+    with pytest.raises(ValueError, match="more than 1 value") if one.coarsest(*size) == (1, 1) else nullcontext():
+        network(*views)
 
 
 def test_level_weights_are_needed() -> None:

@@ -209,8 +209,8 @@ network.stem_scale=0.1
     network.stem_scale=0.1: must be at least 1 / channels; 2 is usual
 network.encoder_cells=3
     network.encoder_cells=3: must be even, as cells come in pairs; 6 is usual
-network.encoder_cells=12 network.decoder_cells=1
-    network.encoder_cells=12: with a stride of 512 one pixel is left of [...] or crops, or fewer encoder cells
+network.encoder_cells=12 network.decoder_cells=1 search.batch_size=1
+    search.batch_size=1: leaves batch normalisation one sample of [...] or more, or larger pictures, or fewer cells
 network.decoder_cells=5
     network.decoder_cells=5: must be at most 2, the last of which is at 1/4
 network.head=matchin
@@ -263,6 +263,8 @@ training.steps=0
     training.steps=0: must be at least 1; 10000 is usual
 training.batch_size=401
     training.batch_size=401: there are 400 training samples; take training.batch_size=400 or smaller, or more data
+network=disparity dataset.crop=[64,64] dataset.max_disparity=16 training.batch_size=1
+    training.batch_size=1: leaves batch normalisation one sample of 64x64 [...] larger pictures, or fewer cells
 training.average=1
     training.average=1.0: must be between 0 and 1, such as 0.999, or null for none
 training.level_weights=[[1]]

@@ -42,8 +42,8 @@ def search_sizes(config: Mapping[str, Any], cells: Mapping[str, Any]) -> Rows:
         typed = _typed(config)
         space = build_space(typed)
         classes = CLASSES.get(typed.dataset.name, 0)
-        statistics = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-        task = build_task(typed.task, typed.network, typed.dataset, classes=classes, **statistics)
+        grey = (0.5, 0.5, 0.5)
+        task = build_task(typed.task, typed.network, typed.dataset, classes=classes, mean=grey, std=grey)
         style = build_style(typed.network, space)
         size = _size(typed.dataset)
         rows = [("alphas of the search", f"{space.alphas:,}")]

@@ -11,7 +11,9 @@ from autodisp.cells.genotype import Genotype, zoo_names
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SearchSpace
 from autodisp.config.checks import naming, nearest
+from autodisp.datasets.streams import MapDataset
 from autodisp.errors import InputError
+from autodisp.networks.hourglass import Support
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
@@ -73,6 +75,30 @@ def build_style(network: Any, space: SearchSpace, *, affine: bool = False) -> St
     return Style(flavour=space.flavour, batch_norm=batch_norm, affine=affine)
 
 
+def check_batch(task: Task, style: Style, dataset: Any, samples: MapDataset[Any], *, batch: int, key: str) -> None:
+    """Refuses a batch of which batch normalisation would see a single value a channel, which torch cannot normalise.
+
+    Args:
+        task, style: of the network.
+        dataset: the section; without a crop, the first sample has the size of all.
+        samples: that the batch is of.
+        batch: number of samples in it.
+        key: the setting that decides on that number, with its value.
+
+    Raises:
+        InputError: one sample, and one pixel at the network's coarsest level.
+    """
+    if batch > 1 or not style.batch_norm:
+        return
+    height, width = getattr(dataset, "crop", None) or task.inputs(samples[0])[0].shape[-2:]
+    if task.coarsest(height, width) == (1, 1):
+        remedy = "task.auxiliary_weight=0" if task.name == "classification" else "larger pictures, or fewer cells"
+        raise InputError(
+            f"{key}: leaves batch normalisation one sample of {height}x{width}, and of that one pixel at the network's "
+            f"coarsest level, but it needs two values: take two samples or more, or {remedy}"
+        )
+
+
 def build_task(
     task: Any,
     network: Any,
@@ -81,12 +107,14 @@ def build_task(
     classes: int = 0,
     mean: Sequence[float] = (0.0, 0.0, 0.0),
     std: Sequence[float] = (1.0, 1.0, 1.0),
+    support: Support = "reduce",
 ) -> Task:
     """The task with its network's numbers.
 
     Args:
         task, network, dataset: the sections.
         classes, mean, std: of the images, for classification.
+        support: of a disparity network.
     """
     if task.name == "classification":
         return ClassificationTask(
@@ -111,4 +139,5 @@ def build_task(
         frozen_stages=network.frozen_stages,
         to_full_resolution=network.to_full_resolution,
         volume_weight=1.0 if task.volume_weight is None else task.volume_weight,
+        support=support,
     )

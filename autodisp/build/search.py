@@ -12,7 +12,7 @@ import torch
 
 import autodisp
 from autodisp.build.data import build_image_dataset, build_stereo_dataset, kept, need_truth
-from autodisp.build.networks import build_device, build_style, build_task, load_space
+from autodisp.build.networks import build_device, build_style, build_task, check_batch, load_space
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.spaces import SearchSpace, find_space
@@ -83,7 +83,20 @@ def build_data(config: SearchConfig) -> SearchData:
             f"search.batch_size={size}: the smaller half of the training split has {smaller} samples; "
             f"take search.batch_size={smaller} or smaller, or more data"
         )
+    _check_batches(config, data)
     return data
+
+
+def _check_batches(config: SearchConfig, data: SearchData) -> None:
+    """Refuses batches too small for batch normalisation; in a search it acts on those of a validation too."""
+    task, style = build_search_task(config, data), build_style(config.network, build_space(config))
+    size, batches, count = config.search.batch_size, config.search.validation_batches, len(data.alpha_half)
+    last = 0 if batches is not None and batches * size <= count else count % size
+    for key, samples, batch in (
+        (f"search.batch_size={size}", data.weight_half, size),
+        (f"search.batch_size={size} in the last of the validation batches", data.alpha_half, last or size),
+    ):
+        check_batch(task, style, config.dataset, samples, batch=batch, key=key)
 
 
 def _stereo_data(config: SearchConfig) -> SearchData:

@@ -22,7 +22,7 @@ from autodisp.build.data import (
     kept,
     need_truth,
 )
-from autodisp.build.networks import build_device, build_style, build_task, find_genotype, load_space
+from autodisp.build.networks import build_device, build_style, build_task, check_batch, find_genotype, load_space
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace, find_space
@@ -36,6 +36,7 @@ from autodisp.datasets.stereo_transforms import StereoAugmentation
 from autodisp.datasets.streams import MapDataset, Stream, fixed_batches
 from autodisp.errors import InputError
 from autodisp.model_file import SUFFIX, ModelCard
+from autodisp.networks.hourglass import Support
 from autodisp.networks.parameter_count import channels_for, count_parameters
 from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.report.disparity_pictures import panel
@@ -43,6 +44,7 @@ from autodisp.report.train_folder import TrainFolder
 from autodisp.tasks.base import Task, channels_last, move
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
+from autodisp.tasks.registry import rebuild
 from autodisp.tracking import ConsoleProgress, Tracker
 from autodisp.training import schedules
 from autodisp.training.loop import Settings, Training
@@ -215,9 +217,19 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
     else:
         style = build_style(config.network, space, affine=True)
 
+    support = _support(config)
+
     def card_at(channels: int) -> ModelCard:
         network = dataclasses.replace(config.network, channels=channels)
-        task = build_task(config.task, network, config.dataset, classes=data.classes, mean=data.mean, std=data.std)
+        task = build_task(
+            config.task,
+            network,
+            config.dataset,
+            classes=data.classes,
+            mean=data.mean,
+            std=data.std,
+            support=support,
+        )
         return model_file.card_of(task, style, genotype, space, about)
 
     channels = config.network.channels
@@ -234,6 +246,16 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
                 f"network.channels={channels}; ask for that, or take another network"
             )
     return card_at(channels)
+
+
+def _support(config: TrainConfig) -> Support:
+    """The wiring of the model that ``init`` names, which its weights do not show; the released one without."""
+    if config.init is None or config.task.name != "disparity":
+        return "reduce"
+    with naming("init", config.init, choices=["shipped"]):
+        card, _ = model_file.load(model_file.model_path(config.init))
+    support: Support = getattr(rebuild(card.task, dict(card.settings)), "support", "reduce")
+    return support
 
 
 def build_network(config: TrainConfig, card: ModelCard, *, resumed: bool = False) -> tuple[Task, nn.Module]:
@@ -367,6 +389,8 @@ def build_training(
         torch.set_num_threads(config.run.threads)
     task, network = build_network(config, card, resumed=state is not None)
     network.to(device)
+    size = config.training.batch_size
+    check_batch(task, card.style, config.dataset, data.train, batch=size, key=f"training.batch_size={size}")
     if prepare is not None:
         prepare()
     stream = Stream(

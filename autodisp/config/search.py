@@ -18,7 +18,6 @@ from autodisp.config.sections import (
     TASKS,
     AugmentationConfig,
     RunConfig,
-    Shapes3DConfig,
     check_task,
 )
 from autodisp.errors import InputError
@@ -191,7 +190,6 @@ class SearchConfig:
             need(frozen == 0, "network.frozen_stages", frozen, "0: a search has no trained stages to freeze")
         self._check_space(task)
         self._check_regularization()
-        self._check_size()
         need(
             self.search.warmup_epochs < self.search.epochs,
             "search.warmup_epochs",
@@ -247,19 +245,6 @@ class SearchConfig:
         if self.regularization.name == "ada" and decay >= cap:
             raise InputError(
                 f"regularization.cap={cap}: must be above optimizer.weights.weight_decay={decay}, or it is never raised"
-            )
-
-    def _check_size(self) -> None:
-        """Batch normalisation compares pixels: a single one at the coarsest level makes torch give up."""
-        if self.task.name != "disparity" or not self.network.batch_norm:
-            return
-        whole = [self.dataset.height, self.dataset.width] if isinstance(self.dataset, Shapes3DConfig) else None
-        size = self.dataset.crop or whole
-        stride = 8 * 2 ** (self.network.encoder_cells // 2)
-        if size is not None and max(size) <= stride:
-            raise InputError(
-                f"network.encoder_cells={self.network.encoder_cells}: with a stride of {stride} one pixel is left "
-                f"of {size[0]}x{size[1]} for batch normalisation: take larger pictures or crops, or fewer encoder cells"
             )
 
     def as_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from autodisp.cells.cell import CellFactory
 from autodisp.cells.operations import initialise_he
-from autodisp.networks.hourglass import Hourglass, padded, stems
+from autodisp.networks.hourglass import Hourglass, Support, padded, stems
 from autodisp.networks.matching_head import STRIDE, Matching, MatchingHead
 from autodisp.networks.stereo_geometry import horizontal_correlation
 
@@ -34,6 +34,8 @@ class StereoPrediction(NamedTuple):
     """Of the levels."""
     matching: Matching | None
     """What the matching head adds, None for the regression head."""
+    earlier: tuple["StereoPrediction", ...] = ()
+    """Of the stages of a stack before the last one that are trained with it."""
 
 
 class DisparityNetwork(Hourglass):
@@ -49,6 +51,7 @@ class DisparityNetwork(Hourglass):
         head: "regression" predicts by convolution at every level, "matching" ends in a MatchingHead.
         max_disparity: largest disparity that the matching head can express, full-resolution pixels.
         aggregation: channels of the matching head's 3-D aggregation, 0 for none.
+        support: encoder cells that the upsampling cells read, see ``Support``.
     """
 
     def __init__(
@@ -63,12 +66,13 @@ class DisparityNetwork(Hourglass):
         head: Head = "regression",
         max_disparity: int = 192,
         aggregation: int = 0,
+        support: Support = "reduce",
     ) -> None:
         if encoder_cells < 2 or encoder_cells % 2:
             raise ValueError(f"encoder_cells is {encoder_cells} but cells come in pairs: take 2, 4, 6, ...")
         if not 1 <= decoder_cells <= encoder_cells // 2 + 1:
             raise ValueError(f"decoder_cells is {decoder_cells} but must be 1 to {encoder_cells // 2 + 1}")
-        super().__init__(stride=8 * 2 ** (encoder_cells // 2))
+        super().__init__(stride=8 * 2 ** (encoder_cells // 2), support=support)
         self.max_displacement = max_displacement
         self.matching: MatchingHead | None = None
         self.stem, half = stems(3, channels=channels, stem_scale=stem_scale, style=cells.style)
@@ -76,7 +80,7 @@ class DisparityNetwork(Hourglass):
         self.siamese = cells.encoder_cell("reduce", inputs=(quarter, quarter), channels=width, after_reduction=False)
         inputs = (2 * self.siamese.outputs, 2 * max_displacement + 1)
         supports = self._add_encoder(cells, ("normal", "reduce") * (encoder_cells // 2), inputs=inputs, width=width)
-        supports = [quarter, *supports]
+        supports = [quarter, *([self.siamese.outputs] if support == "reduce" else []), *supports]
         predictions = decoder_cells + 1
         if head == "matching":
             self.matching = MatchingHead(
@@ -106,6 +110,8 @@ class DisparityNetwork(Hourglass):
         eighth = self.siamese((quarter, quarter), weights)
         left_quarter = quarter.chunk(2)[0]
         supports, bottleneck = self._encode(self._correlated(eighth), weights)
+        if self.support == "reduce":
+            supports = [eighth.chunk(2)[0], *supports]
         volume = None
         if self.matching is not None:
             descriptors = self.matching.describe(views, quarter, eighth)

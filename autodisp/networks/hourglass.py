@@ -5,11 +5,13 @@ gradient, to the next.
 
 Departs from the released networks: disparities are positive and left-referenced; the sign is enforced on what is
 fed back and returned but not on what the loss sees, where a clamp would stop the gradient of every pixel that
-starts on the wrong side; images are padded to a multiple of the coarsest stride instead of resized; predictions keep
-float32 under autocast, whose eight bits of mantissa would round 100 pixels to halves.
+starts on the wrong side; what is fed back is scaled (``FED_BACK_SCALE``), which a trained 1x1 convolution makes up
+for; images are padded to a multiple of the coarsest stride instead of resized; predictions keep float32 under
+autocast, whose eight bits of mantissa would round 100 pixels to halves.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,13 @@ from torch.nn import functional
 from autodisp.cells.cell import CellFactory
 from autodisp.cells.operations import Style, convolution
 
+T = TypeVar("T")
+Support = Literal["reduce", "normal"]
+"""The encoder cells whose outputs the upsampling cells read.
+
+"reduce" is the released wiring: the reduction cells, of which the siamese one counts by its left half. "normal" is
+that of models whose card has no such entry; both have the same parameters, so weights of one load into the other.
+"""
 FED_BACK_SCALE = 0.05
 """Brings fed-back pixels to the size of features; the released refinement networks scale their input disparity so."""
 
@@ -36,10 +45,14 @@ def stems(inputs: int, *, channels: int, stem_scale: float, style: Style) -> tup
     half = int(stem_scale * channels)
     if half < 1:
         raise ValueError(f"stem_scale is {stem_scale} but at {channels} channels it must be at least {1 / channels:g}")
-    first = convolution(inputs, half, 7, style, stride=2)
-    if isinstance(first[0], nn.ReLU):
-        first = first[1:]  # it would lose the negative part
+    first = image_convolution(inputs, half, 7, style, stride=2)
     return nn.Sequential(first, convolution(half, 2 * half, 5, style, stride=2)), half
+
+
+def image_convolution(inputs: int, outputs: int, kernel: int, style: Style, *, stride: int = 1) -> nn.Sequential:
+    """A convolution of images of which a part is negative, without an activation before it, which would lose that."""
+    layer = convolution(inputs, outputs, kernel, style, stride=stride)
+    return layer[1:] if isinstance(layer[0], nn.ReLU) else layer
 
 
 def padded(images: Tensor, stride: int) -> Tensor:
@@ -62,20 +75,22 @@ class Hourglass(nn.Module):
         encoder, decoder: the cells.
         predict: the predicting convolutions, the first at the bottleneck.
         stride: of the bottleneck.
+        support: kind of the encoder cells that the upsampling cells read.
     """
 
     encoder: nn.ModuleList
     decoder: nn.ModuleList
     predict: nn.ModuleList
 
-    def __init__(self, *, stride: int) -> None:
+    def __init__(self, *, stride: int, support: Support) -> None:
         super().__init__()
         self.stride = stride
+        self.support = support
 
     def _add_encoder(
         self, cells: CellFactory, kinds: Sequence[str], *, inputs: tuple[int, int], width: int
     ) -> list[int]:
-        """Appends the encoder cells; returns the channels of the normal ones, fine to coarse.
+        """Appends the encoder cells; returns the channels of those that ``_encode`` returns, fine to coarse.
 
         Args:
             cells: what they are made of.
@@ -90,11 +105,11 @@ class Hourglass(nn.Module):
             width *= 2 if reduces else 1
             cell = cells.encoder_cell(kind, inputs=(before, previous), channels=width, after_reduction=reduced)
             self.encoder.append(cell)
-            if not reduces:
+            if kind == self.support:
                 supports.append(cell.outputs)
             before, previous, reduced = previous, cell.outputs, reduces
         self.bottleneck, self.bottleneck_width = previous, width
-        return supports
+        return self._above_bottleneck(supports)
 
     def _decoder_width(self, index: int) -> int:
         """Of the decoder cell of that number: halved at each."""
@@ -126,13 +141,17 @@ class Hourglass(nn.Module):
     def _encode(
         self, states: tuple[Tensor, Tensor], weights: Mapping[str, Tensor] | None
     ) -> tuple[list[Tensor], Tensor]:
-        """Outputs of the normal cells, fine to coarse, and of the last cell."""
+        """Outputs of the cells of kind ``support`` above the bottleneck, fine to coarse, and of the last cell."""
         supports = []
         for cell in self.encoder:
             states = (states[1], cell(states, weights))
-            if cell.kind == "normal":
+            if cell.kind == self.support:
                 supports.append(states[1])
-        return supports, states[1]
+        return self._above_bottleneck(supports), states[1]
+
+    def _above_bottleneck(self, supports: list[T]) -> list[T]:
+        """Without the last cell, a reduction: its output is the bottleneck, which no upsampling cell leads to."""
+        return supports[:-1] if self.support == "reduce" else supports
 
     def _decode(
         self,
@@ -153,12 +172,15 @@ class Hourglass(nn.Module):
         states = (bottleneck, bottleneck)
         for index, cell in enumerate(self.decoder):
             support = supports[-1 - index]
-            fed_back = FED_BACK_SCALE * predictions[-1].detach().clamp(min=0.0)
-            fed_back = functional.interpolate(fed_back, support.shape[-2:], mode="bilinear", align_corners=False)
-            states = (states[1], cell((*states, fed_back, support), weights))
+            states = (states[1], cell((*states, self._fed_back(predictions[-1], support), support), weights))
             if index + 1 < len(self.predict):
                 predictions.append(self._predict(index + 1, states[1], base))
         return predictions, states[1]
+
+    def _fed_back(self, prediction: Tensor, support: Tensor) -> Tensor:
+        """(B, 1, h, w) of the support's size: the prediction without its gradient, positive and scaled."""
+        fed_back = FED_BACK_SCALE * prediction.detach().clamp(min=0.0)
+        return functional.interpolate(fed_back, support.shape[-2:], mode="bilinear", align_corners=False)
 
     def _predict(self, index: int, features: Tensor, base: Tensor | None) -> Tensor:
         """(B, 1, h, w): the convolution, added to the mean of the base under each pixel."""

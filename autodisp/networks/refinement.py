@@ -6,9 +6,8 @@ the given disparity. Where it departs from the released networks stands in autod
 corrections start at zero, so that an untrained stage hands on what it was given, and coarse levels correct the mean
 of the disparity under each of their pixels, which is what the loss holds them to.
 
-``to_full_resolution`` goes on from 1/4 to 1/1 like the last stage of the released KITTI variant, of which no more is
-published than that it does. Our choice: two more upsampling cells, their widths halved again, which read the output
-of the first stem at 1/2 and the network's own ten channels at 1/1.
+``to_full_resolution`` goes on from 1/4 to 1/1 like the last stage of the released KITTI variant: twice a transposed
+convolution, whose output is put beside features of the new resolution and the prediction so far.
 """
 
 from collections.abc import Mapping
@@ -18,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autodisp.cells.cell import CellFactory
-from autodisp.cells.operations import initialise_he
+from autodisp.cells.operations import initialise_he, transposed_convolution
 from autodisp.networks.disparity import MEAN_BRIGHTNESS, StereoPrediction
-from autodisp.networks.hourglass import FED_BACK_SCALE, Hourglass, padded, stems
+from autodisp.networks.hourglass import FED_BACK_SCALE, Hourglass, Support, image_convolution, padded, stems
 from autodisp.networks.stereo_geometry import warp_right_to_left
 
 INPUTS = 3 + 3 + 3 + 1
@@ -36,7 +35,8 @@ class RefinementNetwork(Hourglass):
         stem_scale: s; the stems have int(s C) and twice that many channels.
         encoder_cells: reduction and normal cells in turn, an odd number: 7 reach 1/64.
         decoder_cells: upsampling cells, at most (encoder_cells + 1) / 2, which reach 1/4.
-        to_full_resolution: two more upsampling cells lead from 1/4 to 1/1.
+        to_full_resolution: two transposed convolutions lead from 1/4 to 1/1.
+        support: encoder cells that the upsampling cells read, see ``Support``.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class RefinementNetwork(Hourglass):
         encoder_cells: int = 7,
         decoder_cells: int = 4,
         to_full_resolution: bool = False,
+        support: Support = "reduce",
     ) -> None:
         if encoder_cells < 1 or encoder_cells % 2 == 0:
             raise ValueError(
@@ -61,16 +62,15 @@ class RefinementNetwork(Hourglass):
                 f"to_full_resolution goes on from 1/4 but {decoder_cells} decoder cells end at "
                 f"1/{4 * 2 ** (reductions - decoder_cells)}: take decoder_cells={reductions}"
             )
-        super().__init__(stride=4 * 2**reductions)
-        self.to_full_resolution = to_full_resolution
+        super().__init__(stride=4 * 2**reductions, support=support)
         self.stem, half = stems(INPUTS, channels=channels, stem_scale=stem_scale, style=cells.style)
         quarter = 2 * half
         kinds = ("reduce", *("normal", "reduce") * (reductions - 1))
         supports = [quarter, *self._add_encoder(cells, kinds, inputs=(quarter, quarter), width=channels)]
-        if to_full_resolution:
-            supports = [INPUTS, half, *supports]
-            decoder_cells += 2
         self._add_decoder(cells, supports=supports, count=decoder_cells, predictions=decoder_cells + 1)
+        self.finish: nn.ModuleList | None = None
+        if to_full_resolution:
+            self._add_finish(cells, half=half)
         if cells.style.flavour == "dense":
             initialise_he(self)
         for layer in self.predict:
@@ -78,6 +78,23 @@ class RefinementNetwork(Hourglass):
             assert layer.bias is not None
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+    def _add_finish(self, cells: CellFactory, *, half: int) -> None:
+        """Appends what leads from the decoder's output to 1/1, and its predicting convolutions.
+
+        Args:
+            cells: of the decoder.
+            half: channels of the first stem, at 1/2.
+        """
+        style = cells.style
+        wide, narrow = (self._decoder_width(len(self.decoder) + step) for step in (0, 1))
+        self.image = image_convolution(3, narrow, 3, style)
+        self.finish = nn.ModuleList()
+        features = cells.outputs("upsample", channels=self._decoder_width(len(self.decoder) - 1))
+        for width, beside in ((wide, half), (narrow, narrow)):
+            self.finish.append(transposed_convolution(features, width, style))
+            features = beside + width + 1
+            self.predict.append(nn.Conv2d(features, 1, 3, padding=1))
 
     def forward(
         self, left: Tensor, right: Tensor, disparity: Tensor, weights: Mapping[str, Tensor] | None = None
@@ -103,8 +120,11 @@ class RefinementNetwork(Hourglass):
         half = self.stem[0](seen)
         quarter = self.stem[1](half)
         supports, bottleneck = self._encode((quarter, quarter), weights)
-        supports = [seen, half, quarter, *supports] if self.to_full_resolution else [quarter, *supports]
-        levels, _ = self._decode(bottleneck, supports, weights, base)
+        levels, features = self._decode(bottleneck, [quarter, *supports], weights, base)
+        if self.finish is not None:
+            for upsample, beside in zip(self.finish, (half, self.image(seen[:, :3])), strict=True):
+                features = torch.cat([beside, upsample(features), self._fed_back(levels[-1], beside)], dim=1)
+                levels.append(self._predict(len(levels), features, base))
         finest = functional.interpolate(levels[-1], base.shape[-2:], mode="bilinear", align_corners=False)
         return StereoPrediction(self._returned(finest, size), tuple(levels), tuple(self._strides(levels)), None)
 

@@ -6,8 +6,8 @@ so that losses, measures and programs need not know that there are others.
 Trained stage by stage, as FlowNet 2.0 was (Ilg et al. 2017): first the network alone, then a stack of it and one
 refinement with ``frozen_stages=1``, and so on. A stack's state holds that of the shorter stack under the same names
 (``stages.0.`` ...). A frozen stage is a fixed function: no gradient, eval mode whatever the stack's mode. Stages that
-are not frozen are trained jointly, by the loss of the last one alone: between them the gradient passes through the
-disparity, both where it is corrected and where it warps.
+are not frozen are trained side by side, each by the loss of its own prediction: no gradient passes from one to the
+next, as in the released networks, where resampling the disparity stops it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -76,10 +76,9 @@ class StackedDisparityNetwork(nn.Module):
             left, right: (B, 3, H, W), RGB in 0..1, any H and W.
             weights: edge weights of the supernet, the same for all stages; None for a found network.
         """
-        said: StereoPrediction | None = None
+        predictions: list[StereoPrediction] = []
         for index, stage in enumerate(self.stages):
-            given = (left, right) if said is None else (left, right, said.disparity)
+            given = (left, right, *(said.disparity.detach() for said in predictions[-1:]))
             with torch.no_grad() if index < self.frozen_stages else nullcontext():
-                said = stage(*given, weights)
-        assert said is not None
-        return said
+                predictions.append(stage(*given, weights))
+        return predictions[-1]._replace(earlier=tuple(predictions[self.frozen_stages : -1]))

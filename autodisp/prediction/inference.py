@@ -45,7 +45,9 @@ class StereoMatcher:
                 255 and 65535, or floating in 0..1.
 
         Returns:
-            (B, 1, H, W) float32, pixels, >= 0; an array for arrays, a tensor on the device of `left` for tensors.
+            (B, 1, H, W) float32, pixels; an array for arrays, a tensor on the device of `left` for tensors. At least 0
+            and at most W, where no pixel has its match in the right view any more: what a network says of pictures
+            smaller than it was trained on may lie beyond.
 
         Raises:
             TypeError: the views are neither arrays nor tensors, or one of each, or of an unfit dtype.
@@ -72,6 +74,8 @@ class StereoMatcher:
             prediction: StereoPrediction | Tensor = self.network(*views)
             disparity = prediction if isinstance(prediction, Tensor) else prediction.disparity
             disparity = disparity.to(torch.float32).clamp(min=0.0)
+            limited = disparity.clamp(max=float(left.shape[-1]))
+            disparity = torch.where(disparity.isinf(), disparity, limited)  # an overflow stays to be seen
         return disparity.clone()  # one made in inference mode could not take part in a user's own training
 
     def _on_device(self, view: Tensor) -> Tensor:

@@ -49,6 +49,10 @@ class Task(Protocol):
         """The network; called as ``network(*inputs(batch), weights)`` with edge weights or None."""
         ...
 
+    def coarsest(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the smallest feature map of a training step, for images of that size."""
+        ...
+
     def inputs(self, batch: Any) -> tuple[Tensor, ...]:
         """What of a batch the network sees."""
         ...

@@ -71,6 +71,13 @@ class ClassificationTask:
             std=self.std,
         )
 
+    def coarsest(self, height: int, width: int) -> tuple[int, int]:
+        """The last cell's output, or the end of the auxiliary head, which is one pixel."""
+        if self.auxiliary:
+            return 1, 1
+        stride = 2 ** len({self.layers // 3, 2 * self.layers // 3})
+        return -(-height // stride), -(-width // stride)
+
     def inputs(self, batch: LabelledImage) -> tuple[Tensor, ...]:
         """The images."""
         return (batch.image,)

@@ -9,15 +9,15 @@ from torch.nn import functional
 
 from autodisp.cells.cell import CellFactory
 from autodisp.datasets.samples import StereoSample
+from autodisp.errors import InputError
 from autodisp.networks.disparity import DisparityNetwork, Head, StereoPrediction
+from autodisp.networks.hourglass import Support
 from autodisp.networks.matching_head import STRIDE, Matching
 from autodisp.networks.refinement import RefinementNetwork
 from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.tasks.base import Figure, Sums, sum_of
 
-LEVEL_WEIGHTS = (1 / 16, 1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-"""Of the levels coarse to fine; a network with fewer levels takes the last ones, one with more repeats the first one
-(FlowNet family's recipe)."""
+SMALLEST_LEVEL_WEIGHT = 1 / 16
 BAD_PIXELS = (1, 2, 3)
 D1_PIXELS, D1_SHARE = 3.0, 0.05
 BINS = 64
@@ -36,7 +36,10 @@ class DisparityTask:
         frozen_stages: so many of them, from the first on, are not trained.
         to_full_resolution: whether the last refinement goes on from 1/4 to 1/1.
         volume_weight: of the cross-entropy on the matching volume beside the disparity loss.
-        level_weights: of the levels coarse to fine, the last one of the prediction at full resolution; at least one.
+        level_weights: of the levels coarse to fine, the last one of the prediction at full resolution, at least one;
+            a network with fewer levels takes the last ones, one with more repeats the first one. None for those of
+            ``level_weights_at``.
+        support: encoder cells that the upsampling cells read, see ``autodisp.networks.hourglass.Support``.
     """
 
     name = "disparity"
@@ -58,10 +61,16 @@ class DisparityTask:
         frozen_stages: int = 0,
         to_full_resolution: bool = False,
         volume_weight: float = 1.0,
-        level_weights: Sequence[float] = LEVEL_WEIGHTS,
+        level_weights: Sequence[float] | None = None,
+        support: Support = "reduce",
     ) -> None:
-        if not level_weights:
+        if level_weights is not None and not level_weights:
             raise ValueError("level_weights is empty: give one weight a level, coarse to fine")
+        if to_full_resolution and support != "reduce":
+            raise InputError(
+                "a last stage at full resolution is no longer built for models of an earlier autodisp "
+                "(support='normal'), which had another one: train all stages again, or use that version"
+            )
         self.channels = channels
         self.stem_scale = stem_scale
         self.encoder_cells = encoder_cells
@@ -74,7 +83,8 @@ class DisparityTask:
         self.frozen_stages = frozen_stages
         self.to_full_resolution = to_full_resolution
         self.volume_weight = volume_weight
-        self.level_weights = tuple(level_weights)
+        self.level_weights = None if level_weights is None else tuple(level_weights)
+        self.support: Support = support
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -90,6 +100,7 @@ class DisparityTask:
             "aggregation": self.aggregation,
             "stages": self.stages,
             "to_full_resolution": self.to_full_resolution,
+            "support": self.support,
         }
 
     def build_network(self, cells: CellFactory) -> DisparityNetwork | StackedDisparityNetwork:
@@ -104,6 +115,7 @@ class DisparityTask:
             head=self.head,
             max_disparity=self.max_disparity,
             aggregation=self.aggregation,
+            support=self.support,
         )
         if self.stages == 1:
             return first
@@ -115,10 +127,16 @@ class DisparityTask:
                 encoder_cells=self.encoder_cells + 1,
                 decoder_cells=self.decoder_cells,
                 to_full_resolution=self.to_full_resolution and stage == self.stages - 1,
+                support=self.support,
             )
             for stage in range(1, self.stages)
         ]
         return StackedDisparityNetwork(first, refinements, frozen_stages=self.frozen_stages)
+
+    def coarsest(self, height: int, width: int) -> tuple[int, int]:
+        """The bottleneck, behind the padding."""
+        stride = 8 * 2 ** (self.encoder_cells // 2)
+        return -(-height // stride), -(-width // stride)
 
     def inputs(self, batch: StereoSample) -> tuple[Tensor, ...]:
         """The two views."""
@@ -127,16 +145,21 @@ class DisparityTask:
     def loss(self, output: StereoPrediction, batch: StereoSample) -> Tensor:
         """Weighted L1 over the levels in full-resolution pixels; with a volume, its cross-entropy too.
 
-        Pixels that are not valid add nothing, nor does a batch without a valid one.
+        Pixels that are not valid add nothing, nor does a batch without a valid one. Of a stack, the sum over its
+        trained stages.
         """
-        missing = len(output.levels) - len(self.level_weights)
-        weights = (*self.level_weights[:1] * missing, *self.level_weights[-len(output.levels) :])
+        weights = level_weights_at(output.strides)
+        if self.level_weights is not None:
+            missing = len(output.levels) - len(self.level_weights)
+            weights = (*self.level_weights[:1] * missing, *self.level_weights[-len(output.levels) :])
         total = weights[-1] * masked_l1(output.disparity, batch.disparity, batch.valid)
         for level, stride, weight in zip(output.levels[:-1], output.strides[:-1], weights[:-1], strict=True):
             truth, valid = truth_at_stride(batch.disparity, batch.valid, stride, level.shape[-2:])
             total = total + weight * masked_l1(level, truth, valid)
         if output.matching is not None and self.volume_weight > 0:
             total = total + self.volume_weight * volume_cross_entropy(output.matching, batch)
+        for stage in output.earlier:
+            total = total + self.loss(stage, batch)
         return total
 
     def constant(self, batches: Iterable[StereoSample]) -> float:
@@ -170,6 +193,19 @@ class DisparityTask:
         wrong = (error > D1_PIXELS) & (error > D1_SHARE * batch.disparity)
         sums["d1"] = sum_of(100.0 * wrong, batch.valid)
         return sums
+
+
+def level_weights_at(strides: Sequence[int]) -> tuple[float, ...]:
+    """The weights of the FlowNet family, keyed by resolution: 1/16 at 1/64, 1/32 and 1/16, then 1/8, 1/4, 1/2 and 1.
+
+    Divided by the finest one's, so that the scale of the loss, and with it the meaning of learning rate, clipping and
+    the weight of the volume, does not depend on where a network ends.
+
+    Args:
+        strides: of the levels, coarse to fine.
+    """
+    weights = [max(1 / stride, SMALLEST_LEVEL_WEIGHT) for stride in strides]
+    return tuple(weight / weights[-1] for weight in weights)
 
 
 def masked_l1(prediction: Tensor, truth: Tensor, valid: Tensor) -> Tensor:

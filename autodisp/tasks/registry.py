@@ -6,6 +6,8 @@ from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
 
+UNSAID: dict[str, dict[str, Any]] = {"disparity": {"support": "normal"}}
+"""By task: the meaning of settings that models were written without."""
 TASKS: dict[str, type[Any]] = {"classification": ClassificationTask, "disparity": DisparityTask}
 
 
@@ -15,6 +17,7 @@ def rebuild(name: str, settings: dict[str, Any]) -> Task:
     Raises:
         KeyError: there is no task of that name.
         TypeError: the settings are of another version or task.
+        InputError: such a network is no longer built.
     """
-    task: Task = TASKS[name](**settings)
+    task: Task = TASKS[name](**(UNSAID.get(name, {}) | settings))
     return task
