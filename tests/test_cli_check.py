@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from autodisp.build.checking import CheckReport
-from autodisp.cli.check import _quoted, check, next_command
+from autodisp.cli.check import check, next_command
 from autodisp.config.check import parse
 from autodisp.datasets.shapes3d import Shapes3D, write
 from autodisp.errors import InputError, RunFault
@@ -126,14 +125,6 @@ def test_the_next_command_keeps_what_was_asked(overrides: list[str], excluded: b
     assert next_command(report, Path("run"), overrides) == following
     report.obstacle = "nothing left"
     assert next_command(report, Path("run"), overrides).startswith("autodisp-check dataset=")
-
-
-@pytest.mark.parametrize(
-    "value", ["runs/2026-11-24_x", "a b", "it's", "a,b", "a=b", "[x]", "\\", "a\\'b\\\\'", "{a:1}"]
-)
-def test_paths_are_quoted_as_hydra_reads_them(value: str) -> None:
-    [override] = OverridesParser.create().parse_overrides([f"dataset.exclude={_quoted(value)}"])
-    assert override.value() == value or str(override._value.text) == value  # type: ignore[union-attr]
 
 
 def test_odd_file_names_are_printed(tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ def evaluate(tree: DictConfig) -> Path:
     pictures = write_pictures(folder, worst, data.names)
     versions = {"autodisp": autodisp.__version__, "torch": torch.__version__}
     about = {"config": asdict(config), "split": data.split, "pictures": pictures, **versions}
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     print_table(results, console, title=f"{config.dataset.name}, {data.split} split")
     write_json(folder / "evaluation.json", results, about=about)
     write_csv(folder / "evaluation.csv", results)

@@ -148,7 +148,7 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
         table.add_row("an epoch of the warm-up", in_time(plan.epoch(0)))
     table.add_row(f"the last epoch, of {settings.steps_per_epoch} steps", in_time(plan.epoch(settings.epochs - 1)))
     table.add_row(f"all {settings.epochs} epochs", in_time(plan.total))
-    Console(highlight=False).print(table)
+    Console(highlight=False, emoji=False).print(table)
 
 
 def in_time(seconds: float) -> str:
@@ -198,7 +198,7 @@ def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome, fol
     for line in outcome.genotype.in_words().splitlines():
         kind, _, words = line.partition(": ")
         table.add_row(f"found {kind} cell", words.replace("; ", "\n"))
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(table)
     # Outside the table, which would break or cut paths that are to be copied.
     for line in (

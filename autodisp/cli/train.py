@@ -135,7 +135,7 @@ def show_summary(config: TrainConfig, parts: TrainParts, folder: Path) -> None:
     table.add_row("steps", str(progress.steps))
     table.add_row(f"validation {figure.name}, best", f"{progress.best:.2f} {figure.unit} (step {progress.best_step})")
     table.add_row(f"validation {figure.name}, last", f"{progress.record.get(valid, float('nan')):.2f} {figure.unit}")
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(table)
     commands = [evaluation_command(asdict(config), folder)]
     if config.task.name == "disparity":
