@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from autodisp.datasets.layout import WrongSetting
+from autodisp.errors import WrongSetting
 
 _SHOWN = 60
 _COMMENT = re.compile(r"(?:^|\s)#.*", re.DOTALL)

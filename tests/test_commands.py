@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from autodisp.cli.keeping import kept_run
 from autodisp.cli.run_folder import make_run_folder
 from autodisp.commands import command, setting
-from autodisp.errors import InputError, Interrupted
+from autodisp.errors import InputError, Interrupted, WrongSetting
 from autodisp.report.next_steps import (
     evaluation_command,
     next_commands,
@@ -91,6 +91,12 @@ def test_other_values_keep_their_type() -> None:
     assert read_back(command("p", *values.items())) == values
     assert setting("key", [64, 128]) == "key=[64,128]"
     assert command("p", "a=b", ("run", Path("runs/2026-11-26_10-08"))) == "p a=b run=runs/2026-11-26_10-08"
+
+
+def test_no_run_is_resumed_with_a_setting_that_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(WrongSetting) as caught, kept_run(tmp_path, memory=[]):
+        raise WrongSetting("lower optimizer.learning_rate")
+    assert str(caught.value) == "lower optimizer.learning_rate; a run keeps its settings: start another one with that"
 
 
 def test_only_this_module_quotes() -> None:

@@ -11,7 +11,7 @@ LAYERS = {
     "cli": {"cli", "build", "config", "search", "training", "evaluation", "prediction", "export", "report", "tasks",
             "model_file", "tracking", "checkpoints", "run_state", "run_lock", "files", "commands", "errors"},
     "build": {"config", "search", "training", "evaluation", "prediction", "export", "report", "networks", "tasks",
-              "cells", "datasets", "model_file", "tracking", "checkpoints", "run_state", "errors"},
+              "cells", "datasets", "model_file", "tracking", "checkpoints", "run_state", "commands", "errors"},
     "config": {"cells", "errors"},
     "report": {"search", "tasks", "cells", "model_file", "tracking", "run_lock", "commands", "errors"},
     "search": {"tasks", "cells", "checkpoints", "run_state", "errors"},

@@ -1,11 +1,14 @@
 """Datasets from their config sections, for every program."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from autodisp.config.sections import ImagesConfig, OwnConfig, Shapes3DConfig
 from autodisp.datasets.cache import Cached
+from autodisp.datasets.checking import HasFiles
 from autodisp.datasets.cifar import CIFAR10, CIFAR100
 from autodisp.datasets.flyingthings3d import FlyingThings3D
+from autodisp.datasets.images import read_size
 from autodisp.datasets.kitti import Kitti
 from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
 from autodisp.datasets.own import Own
@@ -14,6 +17,7 @@ from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.sintel import Sintel
 from autodisp.datasets.streams import MapDataset
 from autodisp.datasets.svhn import SVHN
+from autodisp.errors import WrongSetting
 
 Split = Literal["train", "test"]
 TEST_SPLITS = ("shapes3d", "flyingthings3d")
@@ -72,6 +76,34 @@ def build_stereo_dataset(data: Any, *, seed: int, split: Split = "train", strict
 def build_image_dataset(data: ImagesConfig, *, split: Split = "train") -> Images:
     """One split of a dataset of labelled images."""
     return IMAGES[data.name](data.root, split=split, exclude=data.exclude)
+
+
+def require_one_size(data: Any, dataset: StereoDataset, indices: Iterable[int], *, key: str, batch_size: int) -> None:
+    """Makes sure that whole pictures can be put into one batch; of a reader without files nothing is known.
+
+    Args:
+        data: the dataset's section.
+        dataset: its samples.
+        indices: of those that batches are made of.
+        key: the setting of the batch size.
+        batch_size: samples in a batch.
+
+    Raises:
+        WrongSetting: pictures are not cropped and have several sizes.
+    """
+    if data.crop is not None or batch_size == 1 or not isinstance(dataset, HasFiles):
+        return
+    sizes: dict[tuple[int, int], str] = {}
+    for index in indices:
+        size = read_size(dataset.paths(index)[0])
+        if size is not None:
+            sizes.setdefault(size, dataset.names[index])
+        if len(sizes) > 1:
+            words = " but ".join(f"{name} is {height}x{width}" for (height, width), name in sizes.items())
+            raise WrongSetting(
+                f"dataset.crop=null: {words} (height x width), and the samples of a batch have one size; take "
+                f"dataset.crop=[HEIGHT,WIDTH], or {key}=1"
+            )
 
 
 def kept(data: Any, dataset: StereoDataset) -> MapDataset[Any]:

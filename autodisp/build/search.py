@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 import autodisp
-from autodisp.build.data import build_image_dataset, build_stereo_dataset, kept
+from autodisp.build.data import build_image_dataset, build_stereo_dataset, kept, require_one_size
 from autodisp.build.networks import build_device, build_style, build_task, load_space
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
@@ -91,6 +91,9 @@ def _stereo_data(config: SearchConfig) -> SearchData:
     crop = (config.dataset.crop[0], config.dataset.crop[1]) if config.dataset.crop else None
     samples = kept(config.dataset, dataset)
     weights, alphas = deal(dataset.groups, limit=config.dataset.limit, seed=config.seed)
+    require_one_size(
+        config.dataset, dataset, (*weights, *alphas), key="search.batch_size", batch_size=config.search.batch_size
+    )
     return SearchData(
         weight_half=Part(samples, weights),
         alpha_half=Part(samples, alphas),

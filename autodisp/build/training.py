@@ -20,6 +20,7 @@ from autodisp.build.data import (
     build_image_dataset,
     build_stereo_dataset,
     kept,
+    require_one_size,
 )
 from autodisp.build.networks import build_device, build_style, build_task, find_genotype, load_space
 from autodisp.cells.genotype import Genotype
@@ -102,6 +103,8 @@ def _stereo_data(config: TrainConfig) -> TrainData:
         train, rest = halves(groups, seed=config.seed, fraction=1 - fraction)
         held_out = Part(kept(config.dataset, dataset), [chosen[index] for index in rest])
         chosen = [chosen[index] for index in train]
+    size = config.training.batch_size
+    require_one_size(config.dataset, dataset, chosen, key="training.batch_size", batch_size=size)
     return TrainData(
         train=Part(kept(config.dataset, dataset), chosen),
         transform=StereoAugmentation(scale=config.augmentation.scale, crop=crop),

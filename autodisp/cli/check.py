@@ -81,6 +81,9 @@ def next_command(report: CheckReport, folder: Path, overrides: Sequence[str] | N
         words = [word for word in words if _key(word) not in ("seed", "dataset")]
         model = "checkpoint=runs/MY_TRAINING/best.safetensors"
         return command("autodisp-evaluate", model, ("dataset", config.dataset.name), *words)
+    if report.crop is not None:
+        words = [word for word in words if _key(word) != "dataset.crop"]
+        words.append(("dataset.crop", report.crop))
     task = [] if config.task == "disparity" else [("task", config.task)]
     return command("autodisp-search", *task, *words)
 

@@ -11,7 +11,7 @@ import torch
 from autodisp.cli.program import program_name
 from autodisp.cli.signals import StopSignals
 from autodisp.commands import command
-from autodisp.errors import InputError, Interrupted, RunFault
+from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
 from autodisp.run_lock import locked
 
 _NO_MEMORY = ("can't allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
@@ -29,7 +29,8 @@ def kept_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSignals]:
         What the run asks whether it is to stop.
 
     Raises:
-        InputError: another process is at work there; or the run's own, with the command that goes on.
+        InputError: another process is at work there; or the run's own, with the command that resumes it. Where it is
+            a WrongSetting, which resuming would repeat, it says to start another run.
         RunFault: the disk, the folder or the memory gave way.
         SystemExit: it was stopped by a signal.
     """
@@ -42,6 +43,8 @@ def kept_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSignals]:
             if isinstance(error, Interrupted) or (isinstance(error, RunFault) and signals()):
                 print(f"{program_name()}: stopped; go on with: {resuming}", file=sys.stderr, flush=True)  # noqa: T201
                 sys.exit(signals.exit_code)
+            if isinstance(error, WrongSetting):
+                raise WrongSetting(f"{error}; a run keeps its settings: start another one with that") from error
             kind = RunFault if isinstance(error, RunFault) else InputError
             raise kind(f"{error}{_how_to_go_on(folder, resuming)}") from error
         except (MemoryError, RuntimeError) as error:
