@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import yaml
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigSource
 from omegaconf.errors import OmegaConfBaseException
 
 from autodisp.cli.explaining import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
@@ -29,6 +30,7 @@ def run_program(hydra_main: Callable[[], None]) -> None:
     # Hydra would print its own message and leave with 1; with this it lets exceptions through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     keep_freed_memory()
+    _pass_over_byte_order_marks()
     with wrong_input_leaves():
         try:
             if hasattr(hydra_main, "__wrapped__"):
@@ -49,6 +51,12 @@ def run_program(hydra_main: Callable[[], None]) -> None:
             if explained is None:
                 raise
             raise explained from None
+
+
+def _pass_over_byte_order_marks() -> None:
+    """Has Hydra find the ``# @package`` of a config file also behind the mark that Windows' editors put in front."""
+    read = ConfigSource._get_header_dict
+    ConfigSource._get_header_dict = staticmethod(lambda text: read(text.removeprefix("\ufeff")))  # type: ignore[method-assign]
 
 
 @contextmanager

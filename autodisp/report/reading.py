@@ -220,7 +220,7 @@ def _read_text(path: Path, notes: list[str]) -> str | None:
         if path.stat().st_size > _MOST_TEXT_BYTES:
             notes.append(f"{path.name} is larger than {_MOST_TEXT_BYTES >> 20} MiB and was passed over")
             return None
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         notes.append(f"{path.name} cannot be read ({type(error).__name__})")
         return None
