@@ -347,6 +347,8 @@ def build_training(
     network.to(device)
     if prepare is not None:
         prepare()
+        for note in card.genotype.notes if card.genotype else []:
+            console.note(note)
     stream = Stream(
         data.train,
         batch_size=config.training.batch_size,
