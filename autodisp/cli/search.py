@@ -16,6 +16,7 @@ from autodisp.cli.keeping import kept_run
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config
 from autodisp.cli.run_folder import keep_command, keep_config, make_run_folder
+from autodisp.commands import as_typed
 from autodisp.config.search import SearchConfig, parse
 from autodisp.report.next_steps import report_command, training_command
 from autodisp.search.loop import Outcome
@@ -204,7 +205,7 @@ def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome, fol
     for line in (
         f"files: {folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)",
         f"look:  {report_command(folder)}",
-        f"       tensorboard --logdir {folder}/tensorboard",
+        f"       {as_typed(['tensorboard', '--logdir', f'{folder}/tensorboard'])}",
         f"next:  {training_command(asdict(config), folder / 'genotype.json')}",
     ):
         console.print(line, markup=False, soft_wrap=True)

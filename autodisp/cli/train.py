@@ -17,6 +17,7 @@ from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config
 from autodisp.cli.run_folder import keep_command, keep_config, make_run_folder
 from autodisp.cli.signals import StopSignals
+from autodisp.commands import as_typed
 from autodisp.config.train import TrainConfig, parse
 from autodisp.report.next_steps import evaluation_command, prediction_command, report_command
 from autodisp.tracking import ConsoleProgress
@@ -143,7 +144,7 @@ def show_summary(config: TrainConfig, parts: TrainParts, folder: Path) -> None:
     for line in (
         f"files: {folder}/ (best.safetensors, last.safetensors, metrics.jsonl)",
         f"look:  {report_command(folder)}",
-        f"       tensorboard --logdir {folder}/tensorboard",
+        f"       {as_typed(['tensorboard', '--logdir', f'{folder}/tensorboard'])}",
         *(f"next:  {command}" for command in commands),
         *notes_on_evaluation(config),
     ):
