@@ -55,7 +55,7 @@ def composed(program: str, *overrides: str) -> DictConfig:
 
 def checked(*overrides: str) -> CheckReport:
     shown: list[tuple[int, int, int]] = []
-    config = check_config.parse(composed("check", "out=unused", "workers=2", *overrides))
+    config = check_config.parse(composed("check", "out=unused", "run.workers=2", *overrides))
     report = build_check(config).run(lambda *figures: shown.append(figures))
     assert [done for done, _, _ in shown] == list(range(1, len(shown) + 1))
     assert {total for _, total, _ in shown} <= {len(shown)}
@@ -378,7 +378,7 @@ def test_the_report_is_plain(frames: Path) -> None:
         (["dataset=sintel", "split=test"], "split=test: dataset=sintel has a truth for its training pictures only"),
         (["split=val"], "split=val: must be one of train, test"),
         (["seed=-1"], "seed=-1: must be at least 0"),
-        (["workers=0"], "workers=0: must be at least 1, or null"),
+        (["run.workers=0"], "run.workers=0: must be at least 1, or null"),
         (["timeout=0"], "timeout=0.0: must be a number of seconds above 0"),
         (["timeout=nan"], "timeout=nan: must be"),
         (["+dataset.exclude=list.txt"], "dataset.exclude: no such setting"),

@@ -53,7 +53,7 @@ def call(folder: Path, *overrides: str) -> subprocess.Popen[str]:
 
 def run(folder: Path, root: Path, *overrides: str) -> CheckReport:
     things = ["dataset=flyingthings3d", f"dataset.root={root}", "dataset.half_resolution=false", "dataset.crop=null"]
-    return check(compose("check", overrides=[f"out={folder}", "workers=1", *things, *overrides]))
+    return check(compose("check", overrides=[f"out={folder}", "run.workers=1", *things, *overrides]))
 
 
 def test_a_clean_dataset(tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +105,7 @@ def test_the_next_command_names_the_list(tmp_path: Path, frames: Path, capsys: p
 @pytest.mark.parametrize(
     ("overrides", "excluded", "following"),
     [
-        (["dataset=sintel", "dataset.root=a b", "workers=3", "seed=2"], False,
+        (["dataset=sintel", "dataset.root=a b", "run.workers=3", "seed=2"], False,
          "autodisp-search dataset=sintel 'dataset.root=a b' seed=2"),
         (["dataset=cifar10", "dataset.root=x", "out=y"], True,
          "autodisp-search task=classification dataset=cifar10 dataset.root=x dataset.exclude=run/excluded.txt"),
@@ -178,7 +178,7 @@ def test_exit_codes(tmp_path: Path, frames: Path) -> None:
 def test_an_interruption_leaves_at_once_and_leaves_nothing(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *TINY, "dataset.length=1000000", "workers=2", "out=out"],
+        [sys.executable, "-c", PROGRAM, *TINY, "dataset.length=1000000", "run.workers=2", "out=out"],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", "COLUMNS": "120"},
         stdout=theirs,

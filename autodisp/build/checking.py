@@ -207,7 +207,7 @@ def _look(part: _Part, config: CheckConfig, done: int, total: int, problems: int
     looks = apply_to_all(
         inspector,
         len(part.dataset),
-        workers=config.workers or cores(),
+        workers=config.run.workers or cores(),
         chunk=1 if stereo else IMAGES_AT_A_TIME,
         timeout=config.timeout,
     )
