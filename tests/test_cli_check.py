@@ -127,6 +127,15 @@ def test_the_next_command_keeps_what_was_asked(overrides: list[str], excluded: b
     assert next_command(report, Path("run"), overrides).startswith("autodisp-check dataset=")
 
 
+def test_a_damaged_file_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "cifar-10-batches-bin" / "data_batch_1.bin"
+    path.parent.mkdir()
+    path.write_bytes(b"cut off")
+    check(compose("check", overrides=[f"out={tmp_path / 'out'}", "dataset=cifar10", f"dataset.root={tmp_path}"]))
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("first unreadable file: ")]
+    assert line.count(str(path)) == 1
+
+
 def test_odd_file_names_are_printed(tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scene = os.fsdecode(b"sc\xe9ne [red]")
     path = frames / "frames_cleanpass/TRAIN/A" / scene / "left/0001.png"

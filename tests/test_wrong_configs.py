@@ -700,8 +700,12 @@ def test_the_nearest_choice(word: str, near: str | None) -> None:
         ("run.folde", "run.folder"), ("folder", "run.folder"), ("rum.folder", "run.folder"),
         ("rum.device", "run.device"),
         ("size", "a.size or b.size"), ("runn", "run"), ("qqqq", None), ("qqqq.zzzz", None),
+        ("o.lr", "o.w.learning_rate or o.a.learning_rate"), ("run.lr", "o.w.learning_rate or o.a.learning_rate"),
+        ("o.a.LR", "o.a.learning_rate"), ("run.qqq", None),
+        ("o.learningrate", "o.w.learning_rate or o.a.learning_rate"),
     ],
 )  # fmt: skip
 def test_the_nearest_setting(key: str, near: str | None) -> None:
-    settings = ["run", "run.folder", "run.device", "a", "a.size", "b", "b.size"]
+    settings = ["run", "run.folder", "run.device", "a", "a.size", "b", "b.size", "o", "o.w", "o.w.learning_rate", "o.a",
+                "o.a.learning_rate"]  # fmt: skip
     assert nearest_setting(key, settings) == near

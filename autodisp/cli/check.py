@@ -128,8 +128,8 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
     for kind, findings in report.by_kind().items():
         if findings and kind in report.kinds:
             first = findings[0]
-            place = "" if first.sample and first.sample in first.says else f"{first.sample or first.file}: "
-            firsts.append(f"first {kind}: {place}{first.says}")
+            place = first.sample or first.file
+            firsts.append(f"first {kind}: {'' if place in first.says else f'{place}: '}{first.says}")
         named = [_shortened(finding.file, root) for finding in findings[:_SHOWN]]
         more = [f"and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
         words = kind if kind in report.kinds else f"{kind} (a note)"

@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigSource
 from omegaconf.errors import OmegaConfBaseException
 
+import autodisp
 from autodisp.cli.explaining import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
 from autodisp.cli.memory import keep_freed_memory
 from autodisp.errors import InputError, RunFault
@@ -33,6 +34,9 @@ def run_program(hydra_main: Callable[[], None]) -> None:
     _pass_over_byte_order_marks()
     with wrong_input_leaves():
         try:
+            if "--version" in sys.argv[1:]:  # Hydra would print its own
+                print(f"{program_name()} {autodisp.__version__}")  # noqa: T201
+                return
             if hasattr(hydra_main, "__wrapped__"):
                 refuse_unknown_options(program_name())
             hydra_main()
