@@ -295,7 +295,7 @@ def test_the_home_folder(model: Path, rig: Path, tmp_path: Path, monkeypatch: py
         (["focal=100", "baseline=-1"], "baseline=-1.0: must be above 0"),
         (["focal=wide", "baseline=1"], "focal=wide: must be a number, such as 0.5, or null"),
         (["focal=100", "baseline=1", "outputs=[pfm]"], "focal=100.0: must be null for outputs=[pfm]; or add"),
-        (["doffs=3"], "doffs=3.0: must be 0 without focal and baseline"),
+        (["doffs=3"], "doffs=3.0: must be 0 unless focal and baseline are given"),
         (["doffs=nan"], "doffs=nan: must be a number of pixels"),
         (["centre=[1,2]"], "centre=[1.0, 2.0]: must be null without focal and baseline"),
         (["focal=100", "baseline=1", "centre=[1]"], "centre=[1.0]: must be [x, y] in pixels, or null"),

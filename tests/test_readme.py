@@ -50,6 +50,13 @@ def test_all_programs_are_shown() -> None:
     assert {words[0] for words in LINES} >= set(BY_NAME)
 
 
+def test_completion_is_installed_for_all_programs() -> None:
+    [first, others] = re.findall(
+        r"`eval \"\$\((autodisp-\w+) -sc install=bash\) autodisp-\{(.*)\}\"`", README.read_text(encoding="utf-8")
+    )[0]
+    assert {first, *(f"autodisp-{name}" for name in others.split(","))} == set(BY_NAME)
+
+
 def test_commands_are_read_as_a_shell_reads_them() -> None:
     text = "```bash\na b='c d'   # why\n\ne \\\n  f\n```\ntext\n```text\nnot this\n```\n"
     assert of_readme(text) == [["a", "b=c d"], ["e", "f"]]

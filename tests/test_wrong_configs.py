@@ -408,7 +408,7 @@ left=folder
 """
 EXPORT = r"""
 NOTHING
-    nothing to export: give one of run= (the folder of a search), [...] (a name of the zoo or a file with cells)
+    nothing to export: give one of run= (the folder of a search), [...] (a file with cells, or a name of the zoo)
 run=nowhere
     run=nowhere: no such folder; autodisp-search makes one and names it when it starts
 run=folder

@@ -172,9 +172,9 @@ def tell_what_cannot_happen(config: SearchConfig, parts: SearchParts, console: C
     rule = parts.search.regularization.early_stopping
     if rule is not None and rule.earliest_decision >= config.search.epochs - 1:
         console.message(
-            f"regularization={config.regularization.name} cannot act: its first decision is possible after epoch "
-            f"{rule.earliest_decision}, and it is not asked at the last of {config.search.epochs} epochs; raise "
-            "search.epochs, or lower regularization.start_epoch, window, delta or curvature.every"
+            f"regularization={config.regularization.name} cannot act: it takes {rule.earliest_decision + 2} epochs for "
+            f"one decision, and the search has {config.search.epochs}; raise search.epochs, or lower "
+            "regularization.start_epoch, window, delta or curvature.every"
         )
 
 

@@ -94,7 +94,7 @@ class PredictConfig:
             both = f"given along with {other}={given}, such as {key}={EXAMPLES[key]}"
             need(value is not None or not there, key, value, both)
         need(math.isfinite(self.doffs), "doffs", self.doffs, "a number of pixels; 0 is usual")
-        need(known or self.doffs == 0, "doffs", self.doffs, "0 without focal and baseline, which it belongs to")
+        need(known or self.doffs == 0, "doffs", self.doffs, "0 unless focal and baseline are given")
         fine = self.centre is None or (len(self.centre) == 2 and all(map(math.isfinite, self.centre)))
         need(fine, "centre", self.centre, "[x, y] in pixels, or null for the middle")
         need(known or self.centre is None, "centre", self.centre, "null without focal and baseline")

@@ -179,7 +179,7 @@ def read_run(folder: Path, *, key: str = "run") -> Run:
         raise InputError(f"{key}={folder}: no such folder; a run makes one and names it when it starts")
     if not is_run(folder):
         raise InputError(
-            f"{key}={folder}: is the folder of no run: it has no {METRICS}; name that of a search or a training, "
+            f"{key}={folder}: is not the folder of a run: it has no {METRICS}; name that of a search or a training, "
             "or compare all those below it with runs="
         )
     notes: list[str] = []
