@@ -13,7 +13,6 @@ from autodisp.cli import entry
 SCRIPTS = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]["scripts"]
 _CALL = """
 import sys
-import autodisp
 from autodisp.cli import entry
 try:
     getattr(entry, sys.argv.pop(1))()

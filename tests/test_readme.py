@@ -1,10 +1,12 @@
 """The README: short, its links and pictures there, its command lines such as the programs take; so for each help."""
 
+import importlib.resources
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from autodisp.errors import InputError
 from tests.readme.commands import BY_NAME, README, of_help, of_readme, parse
@@ -30,6 +32,15 @@ def test_each_example_of_a_help_is_one_that_a_program_takes(program: str, words:
     assert words[0] in BY_NAME
     assert {word for word in words if word.startswith("-")} <= OPTIONS
     parse(words)
+
+
+@pytest.mark.parametrize("program", BY_NAME)
+def test_each_help_names_the_reference(program: str) -> None:
+    kind = program.removeprefix("autodisp-")
+    config = importlib.resources.files(f"autodisp.configs.{kind}") / f"{kind}.yaml"
+    shown = yaml.safe_load(config.read_text(encoding="utf-8"))["hydra"]["help"]
+    assert "docs/config.md" in shown["footer"]
+    assert "${hydra.help.footer}" in shown["template"]
 
 
 @pytest.mark.parametrize("program", BY_NAME)

@@ -59,4 +59,4 @@ def _run(name: str) -> None:
         with wrong_input_leaves():
             import_module(f"autodisp.cli.{name}").run(tree)
 
-    run_program(job)
+    run_program(job, name)

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import autodisp
 from autodisp.cli.explaining import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
+from autodisp.cli.helping import print_help
 from autodisp.cli.memory import keep_freed_memory
 from autodisp.errors import InputError, RunFault
 
@@ -26,8 +27,13 @@ PIPE_CLOSED = 141
 """128 + SIGPIPE."""
 
 
-def run_program(hydra_main: Callable[[], None]) -> None:
-    """Runs a function decorated by ``hydra.main`` and leaves with the exit code that its end deserves."""
+def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None:
+    """Runs a function decorated by ``hydra.main`` and leaves with the exit code that its end deserves.
+
+    Args:
+        hydra_main: the function.
+        name: of its configs, such as predict, which tell the meanings that help shows.
+    """
     # Hydra would print its own message and leave with 1; with this it lets exceptions through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     keep_freed_memory()
@@ -39,7 +45,10 @@ def run_program(hydra_main: Callable[[], None]) -> None:
                 return
             if hasattr(hydra_main, "__wrapped__"):
                 refuse_unknown_options(program_name())
-            hydra_main()
+            if name is not None and {"--help", "-h"} & set(sys.argv[1:]):
+                print_help(hydra_main, program=name)
+            else:
+                hydra_main()
             sys.stdout.flush()
         except BrokenPipeError:
             # Whoever read the output has enough of it, such as `head`; nothing more can be said.
