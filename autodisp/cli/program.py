@@ -69,7 +69,7 @@ def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None
 def _pass_over_byte_order_marks() -> None:
     """Has Hydra find the ``# @package`` of a config file also behind the mark that Windows' editors put in front."""
     read = ConfigSource._get_header_dict
-    ConfigSource._get_header_dict = staticmethod(lambda text: read(text.removeprefix("\ufeff")))  # type: ignore[method-assign]
+    ConfigSource._get_header_dict = staticmethod(lambda text: read(text.removeprefix("\ufeff")))  # type: ignore[assignment,method-assign]
 
 
 @contextmanager
