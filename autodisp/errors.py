@@ -11,6 +11,13 @@ class InputError(ValueError):
     """
 
 
+class WrongSetting(InputError):
+    """A setting is what cannot be used, not a file or the machine.
+
+    Only another run has other settings: to resume this one would repeat the error.
+    """
+
+
 class RunFault(RuntimeError):
     """What a run stands on gave way: the disk is full, its folder is gone, a worker was killed, memory ran out.
 

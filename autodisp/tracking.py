@@ -223,7 +223,7 @@ class ConsoleProgress:
         self._quiet = verbosity == "quiet"
         self._stream = sys.stdout if stream is None else stream
         self._clock = clock
-        console = Console(file=self._stream)
+        console = Console(file=self._stream, emoji=False)
         terminal = self._stream.isatty() and console.is_terminal and not console.is_dumb_terminal
         draws = terminal and not self._quiet and _encoding(self._stream).startswith("utf")
         self._bar = _Bar(console) if draws else None

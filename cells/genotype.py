@@ -30,12 +30,21 @@ LONGEST_CALL = 1 << 16
 LARGEST = 100
 """Of the numbers in one."""
 CALL = re.compile(r"(?<!class )\bGenotype\s*\(")
+COMMENTED = re.compile(r"^\s*#|\s#\s")
+"""In what stands before a call on its line; a log may say ``run #3``."""
+TOKEN = re.compile(r"""#[^\n]*|\'{3}.*?\'{3}|"{3}.*?"{3}|\'(?:\\.|[^\'\\\n])*\'|"(?:\\.|[^"\\\n])*"|[()]""", re.DOTALL)
+"""Comments, strings, round brackets."""
+SPACES_THAT_FIT = "spaces"
+"""In the provenance of a string that names no space and fits several."""
 ZOO = Path(__file__).parent / "zoo"
 
 
 @dataclass(frozen=True)
 class Genotype:
-    """The found cells by kind; each node's edges in the order of their weight, strongest first."""
+    """The found cells by kind; each node's edges in the order of their weight, strongest first.
+
+    An edge may hold ``none`` where its space has it: published cells do, derived and sampled ones never.
+    """
 
     space: str
     cells: Mapping[str, tuple[NodeChoice, ...]]
@@ -50,6 +59,14 @@ class Genotype:
     def plan(self, kind: str) -> tuple[tuple[EdgeSpace, ...], ...]:
         """The cell of that kind as edges with one operation each."""
         return tuple(tuple(EdgeSpace(source, (name,)) for name, source in node) for node in self.cells[kind])
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of it, a line each."""
+        fitting = self.provenance.get(SPACES_THAT_FIT)
+        if not isinstance(fitting, list) or fitting[:1] != [self.space]:
+            return []
+        return [f"the cells fit the spaces {_listed(fitting)}; they are taken to be of {self.space}"]
 
     def with_provenance(self, **entries: Any) -> "Genotype":
         """The same cells with more said about where they come from."""
@@ -151,7 +168,7 @@ def _problems(genotype: Genotype, space: SearchSpace) -> Iterator[str]:
 def _node_problems(node: NodeChoice, edges: Sequence[EdgeSpace], keep: int, space: str) -> Iterator[str]:
     if len(node) != keep:
         yield f": {len(node)} edges but space '{space}' keeps {keep}"
-    allowed = {edge.source: edge.choices for edge in edges}
+    allowed = {edge.source: edge.operations for edge in edges}
     seen = set()
     for name, source in node:
         if source not in allowed:
@@ -253,7 +270,8 @@ def parse(text: str, *, origin: str = "genotype string", space: SearchSpace | No
     Args:
         text: holds one such call, or the same one several times.
         origin: what to call it in messages.
-        space: the space it belongs to; None takes the first named space that holds it.
+        space: the space it belongs to; None takes the first named space that holds it, and the provenance names all
+            of them where there are several.
 
     Raises:
         InputError: no such call, different ones, a part of it that is no plain data, or cells that no space holds.
@@ -269,10 +287,9 @@ def parse(text: str, *, origin: str = "genotype string", space: SearchSpace | No
         cells[key] = _nodes_of(key, value, keep, f"{origin}: {key} cell")
         _check_concat(key, len(cells[key]), fields.get(f"{key}_concat"), origin)
     candidates = [space] if space else list(SPACES.values())
-    for candidate in candidates:
-        genotype = Genotype(space=candidate.name, cells=cells)
-        if not any(_problems(genotype, candidate)):
-            return genotype
+    fitting = [one.name for one in candidates if not any(_problems(Genotype(space=one.name, cells=cells), one))]
+    if fitting:
+        return Genotype(fitting[0], cells, {SPACES_THAT_FIT: fitting} if len(fitting) > 1 else {})
     nearest = min(candidates, key=lambda candidate: _distance(cells, candidate))
     reason = next(_problems(Genotype(space=nearest.name, cells=cells), nearest))
     among = "" if space else f"in none of the spaces {_listed(SPACES)}; nearest is '{nearest.name}', but: "
@@ -288,12 +305,7 @@ def _distance(cells: Mapping[str, tuple[NodeChoice, ...]], space: SearchSpace) -
 
 def _call(text: str, origin: str) -> tuple[ast.Call, str]:
     """The call, and its source."""
-    sources, place = [], 0
-    while match := CALL.search(text, place):
-        sources.append(_closed(text, match.start()))
-        if sources[-1] is None:
-            break
-        place = match.start() + len(sources[-1])
+    sources = list(_sources(text))
     if not sources:
         raise _wrong(origin, "neither JSON nor a string with 'Genotype(...)' in it")
     source = sources[0]
@@ -315,14 +327,33 @@ def _call(text: str, origin: str) -> tuple[ast.Call, str]:
     return call, source
 
 
-def _closed(text: str, start: int) -> str | None:
-    """From there to the bracket that closes the first one; None where none does."""
-    depth = 0
-    for match in re.compile(r"[()]").finditer(text, start):
-        depth += 1 if match[0] == "(" else -1
-        if depth == 0:
-            return text[start : match.end()]
-    return None
+def _sources(text: str) -> Iterator[str | None]:
+    """The calls in a text that are not commented out, each without its comments; None for one that is not closed."""
+    place = 0
+    while match := CALL.search(text, place):
+        line = text.rfind("\n", 0, match.start()) + 1
+        if COMMENTED.search(text[line : match.start()]):
+            place = text.find("\n", match.start())
+            if place < 0:
+                return
+            continue
+        source, place = _closed(text, match.start())
+        yield source
+        if source is None:
+            return
+
+
+def _closed(text: str, start: int) -> tuple[str | None, int]:
+    """From there to the bracket that closes the first one, without comments, and the place behind it."""
+    depth, kept, last = 0, "", start
+    for match in TOKEN.finditer(text, start):
+        if match[0].startswith("#"):
+            kept, last = kept + text[last : match.start()], match.end()
+        elif match[0] in ("(", ")"):
+            depth += 1 if match[0] == "(" else -1
+            if depth == 0:
+                return kept + text[last : match.end()], match.end()
+    return None, len(text)
 
 
 def _fields(found: tuple[ast.Call, str], origin: str) -> dict[str, Any]:

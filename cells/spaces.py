@@ -36,7 +36,7 @@ class EdgeSpace:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The operations that a found cell may have here: all but ``none``."""
+        """The operations that a search may choose here: all but ``none``."""
         return tuple(name for name in self.operations if name != "none")
 
 

@@ -205,7 +205,7 @@ def _read_names(path: Path, default: tuple[str, ...]) -> tuple[str, ...]:
     if not path.is_file():
         return default
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}): it must be a list of class names") from error
     if len(names) != len(default):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from autodisp.datasets.layout import WrongSetting
+from autodisp.errors import WrongSetting
 
 _SHOWN = 60
 _COMMENT = re.compile(r"(?:^|\s)#.*", re.DOTALL)
@@ -37,7 +37,7 @@ def read_exclusions(
         return set()
     found: set[str] = set()
     unknown: list[tuple[int, str]] = []
-    for number, entry in _entries(path):
+    for number, entry in numbered_entries(path, key="dataset.exclude"):
         if entry in known:
             found.add(entry)
         elif not elsewhere(entry):
@@ -59,7 +59,7 @@ def read_entries(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         WrongSetting: the file cannot be read.
     """
-    return list(dict.fromkeys(entry for _, entry in _entries(path)))
+    return list(dict.fromkeys(entry for _, entry in numbered_entries(path, key="dataset.exclude")))
 
 
 def write_exclusions(path: Path, reasons: Iterable[tuple[str, str]], *, title: str) -> None:
@@ -81,15 +81,23 @@ def can_be_listed(name: str) -> bool:
     return bool(name) and name == _entry_of(name) and not re.search(r"[\r\n]", name)
 
 
-def _entries(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    """What the lines name, each with its number."""
+def numbered_entries(path: str | os.PathLike[str], *, key: str) -> Iterator[tuple[int, str]]:
+    """The entries of a list, each with the number of its line; comments and empty lines are none.
+
+    Args:
+        path: of the list.
+        key: the setting that names it.
+
+    Raises:
+        WrongSetting: the file cannot be read.
+    """
     try:
         # File names need not be UTF-8; "-sig" since Windows' editors put a mark in front.
         text = Path(path).expanduser().read_text(encoding="utf-8-sig", errors="surrogateescape")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise WrongSetting(
-            f"dataset.exclude={path}: cannot be read ({reason}): name a list of samples, or null for none"
+            f"{key}={path}: cannot be read ({reason}): name a list of samples, or null for none"
         ) from None
     for number, line in enumerate(text.split("\n"), start=1):
         if entry := _entry_of(line):

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from autodisp.datasets.exclusions import read_exclusions
+from autodisp.datasets.exclusions import numbered_entries, read_exclusions
 from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.images import read_mask, read_rgb, write_png
 from autodisp.datasets.layout import (
@@ -31,7 +31,7 @@ from autodisp.datasets.layout import (
 from autodisp.datasets.pfm import read_pfm, write_pfm
 from autodisp.datasets.resolution import halve
 from autodisp.datasets.samples import StereoSample
-from autodisp.errors import InputError
+from autodisp.errors import InputError, WrongSetting
 
 Split = Literal["TRAIN", "TEST"]
 RenderPass = Literal["cleanpass", "finalpass"]
@@ -281,19 +281,14 @@ def _flat_group(frame: Frame) -> str:
 
 
 def _read_excluded(path: Path) -> set[Frame]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"dataset.excluded={path}: cannot be read ({error}): name the list of excluded frames"
-        ) from error
     frames = set()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        found = _EXCLUDED.search(line.strip().replace("\\", "/"))
+    for number, entry in numbered_entries(path, key="dataset.excluded"):
+        found = _EXCLUDED.search(entry.replace("\\", "/"))
         if found is None:
-            raise InputError(f"{path}, line {number}: {line!r} names no frame, such as TRAIN/A/0000/left/0006.png does")
+            raise WrongSetting(
+                f"dataset.excluded={path}: line {number}, {entry!r}, names no frame, such as "
+                "TRAIN/A/0000/left/0006.png does"
+            )
         frames.add(Frame(found["scene"], found["stem"]))
     return frames
 

@@ -54,6 +54,16 @@ def read_rgb(path: str | os.PathLike[str]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / full_scale)
 
 
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Reads (height, width) from a picture's header; None where it cannot be read."""
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as image:
+            warnings.simplefilter("ignore")
+            return image.height, image.width
+    except Exception:  # Pillow's decoders raise whatever the malformed bytes lead them to
+        return None
+
+
 def read_rgb8(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     """Reads a picture whose three 8-bit channels are data rather than colour, so nothing may be converted.
 

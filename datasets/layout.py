@@ -9,14 +9,10 @@ from collections.abc import Collection, Iterable, Mapping, MutableMapping, Seque
 from pathlib import Path
 from typing import NamedTuple
 
-from autodisp.errors import InputError
+from autodisp.errors import InputError, WrongSetting
 
 PICTURES = (".png", ".webp")
 _SHOWN = 3
-
-
-class WrongSetting(InputError):
-    """It is what the user wrote that cannot be used, not a file of the data."""
 
 
 class NotThere(WrongSetting):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from autodisp.datasets.exclusions import read_exclusions
-from autodisp.datasets.layout import WrongSetting
 from autodisp.datasets.samples import LabelledImage
+from autodisp.errors import WrongSetting
 
 
 class ImagesInMemory:

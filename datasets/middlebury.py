@@ -21,7 +21,6 @@ from autodisp.datasets.images import read_rgb
 from autodisp.datasets.layout import (
     Frame,
     Tree,
-    WrongSetting,
     files_in,
     find_root,
     folders_in,
@@ -31,7 +30,7 @@ from autodisp.datasets.layout import (
 from autodisp.datasets.pfm import read_pfm
 from autodisp.datasets.resolution import halve
 from autodisp.datasets.samples import StereoSample
-from autodisp.errors import InputError
+from autodisp.errors import InputError, WrongSetting
 
 Size = Literal["full", "half", "third"]
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from autodisp.datasets.exclusions import read_exclusions
 from autodisp.datasets.flaws import DisparityFlaws
-from autodisp.datasets.layout import DifferentSizes, WrongSetting
+from autodisp.datasets.layout import DifferentSizes
 from autodisp.datasets.resolution import halve
 from autodisp.datasets.samples import StereoDataset, StereoSample
-from autodisp.errors import InputError, in_one_line
+from autodisp.errors import InputError, WrongSetting, in_one_line
 
 _VIEW, _TRUTH, _MASK = ((3, torch.float32), (1, torch.float32), (1, torch.bool))
 _FIELDS = dict(zip(StereoSample._fields, (_VIEW, _VIEW, _TRUTH, _MASK, _MASK, _MASK), strict=True))

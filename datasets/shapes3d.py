@@ -12,7 +12,6 @@ writes pairs in the layout of FlyingThings3D; `autodisp.datasets.flyingthings3d`
 import argparse
 import math
 import operator
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from autodisp.commands import command
 from autodisp.datasets.flyingthings3d import write_frame
 from autodisp.datasets.noise import gaussian_noise
 from autodisp.datasets.samples import StereoSample
@@ -222,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     sys.stdout.write(
         f"{options.train} TRAIN and {options.test} TEST pairs of {options.height}x{options.width} in {options.out}\n"
-        f"autodisp-search task=disparity dataset=flyingthings3d {shlex.quote(f'dataset.root={options.out}')}\n"
+        f"{command('autodisp-search', 'task=disparity', 'dataset=flyingthings3d', ('dataset.root', options.out))}\n"
     )
     return 0
 

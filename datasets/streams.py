@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from autodisp.errors import InputError, RunFault
+from autodisp.errors import InputError, RunFault, WrongSetting
 
 Sample = TypeVar("Sample")
 Sample_co = TypeVar("Sample_co", covariant=True)
@@ -127,6 +127,7 @@ class _Failure(NamedTuple):
     """An InputError on its way out of a worker: torch would put the worker's traceback into its message."""
 
     message: str
+    kind: type[InputError] = InputError
 
 
 class Stream(Generic[Sample]):
@@ -197,7 +198,7 @@ class Stream(Generic[Sample]):
         self.waited += time.perf_counter() - start
         if isinstance(batch, _Failure):
             self._batches = None
-            raise InputError(batch.message)
+            raise batch.kind(batch.message)
         self._position += 1
         return batch
 
@@ -287,14 +288,14 @@ def collate(samples: Sequence[Sample]) -> Sample:
     """Stacks named tuples of tensors and numbers into one named tuple of tensors with a leading batch axis.
 
     Raises:
-        InputError: a tensor has another shape in one sample than in the next.
+        WrongSetting: a tensor has another shape in one sample than in the next.
     """
     for several in zip(*map(_shapes, samples), strict=True):
         if len(shapes := sorted(set(several))) > 1:
             first, second = ("x".join(map(str, shape)) for shape in shapes[:2])
-            raise InputError(
-                f"samples of one batch are of different size, {first} and {second}: crop them to one size or "
-                "set the batch size to 1"
+            raise WrongSetting(
+                f"samples of one batch are of different size, {first} and {second}: take dataset.crop=[HEIGHT,WIDTH], "
+                "or a batch size of 1 (search.batch_size, training.batch_size)"
             )
     return cast(Sample, default_collate(list(samples)))
 
@@ -312,7 +313,7 @@ class _BatchReader(Generic[Sample]):
         try:
             return collate([self._samples[draw] for draw in draws])
         except InputError as error:
-            return _Failure(str(error))
+            return _Failure(str(error), WrongSetting if isinstance(error, WrongSetting) else InputError)
 
 
 def _as_is(batch: Sample) -> Sample:

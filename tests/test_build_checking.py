@@ -1,6 +1,7 @@
 """A whole check, from its config: what is found, and that a run without the excluded samples finds nothing more."""
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from autodisp.build.checking import CheckReport, build_check
 from autodisp.build.evaluation import build_evaluation_data
 from autodisp.build.search import build_data
 from autodisp.build.training import build_train_data
+from autodisp.cli.check import next_command
 from autodisp.config import check as check_config
 from autodisp.config import evaluate as evaluate_config
 from autodisp.config import search as search_config
@@ -36,9 +38,10 @@ from autodisp.datasets.checking import (
     TWINS,
     UNREADABLE,
 )
+from autodisp.datasets.flyingthings3d import write_frame
 from autodisp.datasets.pfm import read_pfm, write_pfm
 from autodisp.datasets.shapes3d import Shapes3D, write
-from autodisp.errors import InputError
+from autodisp.errors import InputError, WrongSetting
 
 HEIGHT, WIDTH = 48, 64
 SEARCH = ("run.folder=unused", "search.batch_size=1")
@@ -52,7 +55,7 @@ def composed(program: str, *overrides: str) -> DictConfig:
 
 def checked(*overrides: str) -> CheckReport:
     shown: list[tuple[int, int, int]] = []
-    config = check_config.parse(composed("check", "out=unused", "workers=2", *overrides))
+    config = check_config.parse(composed("check", "out=unused", "run.workers=2", *overrides))
     report = build_check(config).run(lambda *figures: shown.append(figures))
     assert [done for done, _, _ in shown] == list(range(1, len(shown) + 1))
     assert {total for _, total, _ in shown} <= {len(shown)}
@@ -117,6 +120,26 @@ def test_nothing_is_wrong(frames: Path, tmp_path: Path) -> None:
     assert (report.problems, report.notes, report.remarks, report.excluded) == ([], [], [], {})
     assert (report.samples, report.total, report.obstacle) == ({"train": 10, "test": 2}, 12, "")
     assert len(halves_of(frames, saved(report, tmp_path))[0]) == 5
+
+
+def test_pictures_of_several_sizes_need_a_crop(frames: Path, tmp_path: Path) -> None:
+    [wide] = Shapes3D(length=1, seed=1, height=HEIGHT + 32, width=WIDTH + 32, max_disparity=16)
+    write_frame(frames, split="TRAIN", subset="A", scene=3, frame=6, sample=wide)
+    whole = [*things(frames)[:-1], "dataset.crop=null"]
+    report = checked(*whole)
+    assert (report.problems, report.crop) == ([], [32, 64])
+    assert "dataset.crop=null needs search.batch_size=1 and training.batch_size=1" in report.remarks[0]
+    following = next_command(report, tmp_path, whole)
+    assert shlex.split(following)[-1] == "dataset.crop=[32,64]"
+    search = ("search.batch_size=2", "run.folder=unused")
+    says = r"dataset\.crop=null: .*0003/0006 is 80x96 .*; take dataset\.crop=\[HEIGHT,WIDTH\], or {}\.batch_size=1$"
+    with pytest.raises(WrongSetting, match=says.format("search")):
+        build_data(search_config.parse(composed("search", *search, *whole)))
+    with pytest.raises(WrongSetting, match=says.format("training")):
+        build_train_data(train_config.parse(composed("train", *whole)))
+    build_data(search_config.parse(composed("search", *search, *shlex.split(following)[1:])))
+    build_data(search_config.parse(composed("search", *SEARCH, *whole)))
+    assert checked(*things(frames)).crop is None
 
 
 def test_everything_at_once(frames: Path, tmp_path: Path) -> None:
@@ -355,7 +378,7 @@ def test_the_report_is_plain(frames: Path) -> None:
         (["dataset=sintel", "split=test"], "split=test: dataset=sintel has a truth for its training pictures only"),
         (["split=val"], "split=val: must be one of train, test"),
         (["seed=-1"], "seed=-1: must be at least 0"),
-        (["workers=0"], "workers=0: must be at least 1, or null"),
+        (["run.workers=0"], "run.workers=0: must be at least 1, or null"),
         (["timeout=0"], "timeout=0.0: must be a number of seconds above 0"),
         (["timeout=nan"], "timeout=nan: must be"),
         (["+dataset.exclude=list.txt"], "dataset.exclude: no such setting"),

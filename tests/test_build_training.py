@@ -128,9 +128,9 @@ def test_a_recipe_takes_another_dataset(recipe: str, dataset: str) -> None:
     ("overrides", "expected"),
     [
         (["recipe=disparity_published", "genotype=autodispnet"], 36_989_773),
-        (["network=autodispnet_c", "genotype=autodispnet"], 6_931_157),
-        (["network=autodispnet_C", "network.stages=3"], 111_208_271),
-        (["network=autodispnet_c", "network.stages=3"], 20_855_103),
+        (["network=autodispnet_small", "genotype=autodispnet"], 6_931_157),
+        (["network=autodispnet_large", "network.stages=3"], 111_208_271),
+        (["network=autodispnet_small", "network.stages=3"], 20_855_103),
         (["recipe=classification_published", "genotype=darts_v2"], 3_825_768),
         (["recipe=classification_published", "genotype=darts_v2", "task.auxiliary_weight=0"], 3_349_342),
     ],
@@ -640,7 +640,7 @@ def test_every_number_arrives(tmp_path: Path) -> None:
         (["validation.batch_size=0"], "validation.batch_size=0: must be at least 1"),
         (["network.stages=2", "network.frozen_stages=2"], "network.frozen_stages=2: must be below network.stages=2"),
         (["network.to_full_resolution=true"], "network.to_full_resolution=true: must be false for a network without"),
-        (["task.volume_weight=2", "network=autodispnet_c"], "task.volume_weight=2.0: weighs the volume of"),
+        (["task.volume_weight=2", "network=autodispnet_small"], "task.volume_weight=2.0: weighs the volume of"),
         (["+training.setps=3"], "training.setps: no such setting; did you mean 'steps'?"),
         (["+optimiser.name=sgd"], "optimiser: no such section or setting; did you mean 'optimizer'?"),
     ],
@@ -743,7 +743,7 @@ def test_what_a_model_says_of_its_origin(tmp_path: Path) -> None:
 
 
 def test_a_style_without_normalisation_is_the_networks() -> None:
-    card = build_card(config_of("network=autodispnet_c"), data_of())
+    card = build_card(config_of("network=autodispnet_small"), data_of())
     assert card.style == Style(flavour="dense", batch_norm=False, affine=True)
     card = build_card(config_of("task=classification"), data_of())
     assert card.style == Style(flavour="darts", batch_norm=True, affine=True)

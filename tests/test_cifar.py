@@ -79,6 +79,8 @@ def test_class_names_are_checked_and_may_be_absent(binary10: Path) -> None:
     names.write_text("cat\ndog\n")
     with pytest.raises(InputError, match=f"{names}: has 2 class names.*10"):
         CIFAR10(binary10)
+    names.write_text("\ufeff" + "\n".join(NAMES10), encoding="utf-8")
+    assert CIFAR10(binary10).classes == NAMES10
     names.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=str(names)):
         CIFAR10(binary10)

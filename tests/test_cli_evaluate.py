@@ -68,7 +68,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, *overrides: str) -> dict[str, dict[str, object]]:
     """The methods' results as they stand in evaluation.json."""
-    evaluate(compose("evaluate", overrides=[f"out={folder}", "device=cpu", *overrides]))
+    evaluate(compose("evaluate", overrides=[f"out={folder}", "run.device=cpu", *overrides]))
     results: dict[str, dict[str, object]] = json.loads((folder / "evaluation.json").read_text())
     return results
 

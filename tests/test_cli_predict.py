@@ -80,7 +80,7 @@ def put_pair(root: Path, name: str, *, seed: int, grey: bool = False) -> None:
 
 
 def run(model: Path, out: Path, *overrides: str) -> list[str]:
-    return predict(compose("predict", overrides=[f"checkpoint={model}", f"out={out}", "device=cpu", *overrides]))
+    return predict(compose("predict", overrides=[f"checkpoint={model}", f"out={out}", "run.device=cpu", *overrides]))
 
 
 def folders(rig: Path) -> list[str]:
@@ -295,7 +295,7 @@ def test_the_home_folder(model: Path, rig: Path, tmp_path: Path, monkeypatch: py
         (["focal=100", "baseline=-1"], "baseline=-1.0: must be above 0"),
         (["focal=wide", "baseline=1"], "focal=wide: must be a number, such as 0.5, or null"),
         (["focal=100", "baseline=1", "outputs=[pfm]"], "focal=100.0: must be null for outputs=[pfm]; or add"),
-        (["doffs=3"], "doffs=3.0: must be 0 without focal and baseline"),
+        (["doffs=3"], "doffs=3.0: must be 0 unless focal and baseline are given"),
         (["doffs=nan"], "doffs=nan: must be a number of pixels"),
         (["centre=[1,2]"], "centre=[1.0, 2.0]: must be null without focal and baseline"),
         (["focal=100", "baseline=1", "centre=[1]"], "centre=[1.0]: must be [x, y] in pixels, or null"),
@@ -308,8 +308,8 @@ def test_the_home_folder(model: Path, rig: Path, tmp_path: Path, monkeypatch: py
         (["colour_range=[0,nan]"], "colour_range=[0.0, nan]: must be [low, high] in pixels, low below high"),
         (["colour_range=[0,5]", "outputs=[pfm]"], "colour_range=[0.0, 5.0]: must be null without the output colour"),
         (["overwrite=maybe"], "overwrite=maybe: must be true or false"),
-        (["device=tpu"], "device=tpu: must be one of auto, cpu, cuda"),
-        (["threads=0"], "threads=0: must be at least 1 and at most 1024, or null"),
+        (["run.device=tpu"], "run.device=tpu: must be one of auto, cpu, cuda"),
+        (["run.threads=0"], "run.threads=0: must be at least 1 and at most 1024, or null"),
         (["checkpoint=nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["checkpoint={rig}/left/1.png"], "1.png: no readable safetensors"),
         (["checkpoint={images}"], "is a model for classification, but this needs one for disparity"),
@@ -332,8 +332,8 @@ def test_wrong_settings_are_refused_before_anything_is_written(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there(model: Path, rig: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^device=cuda: this machine has no usable GPU; take device=cpu or auto$"):
-        run(model, tmp_path / "out", *folders(rig), "device=cuda")
+    with pytest.raises(InputError, match=r"^run\.device=cuda: .* no usable GPU; take run\.device=cpu or auto$"):
+        run(model, tmp_path / "out", *folders(rig), "run.device=cuda")
     assert not (tmp_path / "out").exists()
 
 
@@ -387,7 +387,7 @@ def call_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) ->
 def test_all_is_well(
     model: Path, rig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call_here(monkeypatch, tmp_path, f"checkpoint={model}", *folders(rig), "out=out", "threads=1") == 0
+    assert call_here(monkeypatch, tmp_path, f"checkpoint={model}", *folders(rig), "out=out", "run.threads=1") == 0
     said = capsys.readouterr()
     assert said.err == ""
     assert said.out.splitlines()[-1] == "3 pairs; files: out/"

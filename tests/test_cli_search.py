@@ -374,6 +374,7 @@ def test_a_number_that_is_not_finite(tmp_path: Path, whole: Path) -> None:
         caught.value
     )
     assert "lower optimizer.weights.learning_rate" in str(caught.value)
+    assert str(caught.value).endswith("; a run keeps its settings: start another one with that")
     assert states(folder) == ["epoch_0000.pt", "epoch_0001_at_000001.pt"]
     go_on(folder)
     assert_same_end(whole, folder)

@@ -418,8 +418,8 @@ def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 def test_help_lists_groups_choices_and_settings(tmp_path: Path) -> None:
     done = call(tmp_path, "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for words in ("autodisp-train", "dataset: cifar10", "recipe: classification_published, ", "network: autodispnet_C",
-                  "validation:", "resume=runs/MY_TRAINING"):  # fmt: skip
+    for words in ("autodisp-train", "dataset: cifar10", "recipe: classification_published, ",
+                  "network: autodispnet_large", "validation:", "resume=runs/MY_TRAINING"):  # fmt: skip
         assert words in done.stdout
     assert list(tmp_path.iterdir()) == []
 

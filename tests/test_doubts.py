@@ -9,7 +9,10 @@ from torch import Tensor
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.prediction.doubts import doubts, moved_over_unmoved
 
-SWAPPED = ["the right view does not bear this out: are the views swapped, all of it far away, or is the network poor?"]
+SWAPPED = [
+    "the right view, moved by these disparities, does not match the left one: are the views swapped, is all of it far "
+    "away, or is the network poor?"
+]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import autodisp
 from autodisp.cli import entry
 
 SCRIPTS = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]["scripts"]
@@ -29,8 +30,15 @@ def test_every_program_has_its_entry() -> None:
     }
 
 
+@pytest.mark.parametrize("name", [name.removeprefix("autodisp-") for name in SCRIPTS])
+def test_the_version_is_ours(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", [f"autodisp-{name}", "--version"])
+    getattr(entry, name)()
+    assert capsys.readouterr().out == f"autodisp-{name} {autodisp.__version__}\n"
+
+
 @pytest.mark.parametrize(
-    ("words", "code"), [(["--help"], None), (["device=cpu", "no_such_setting=1"], 2), (["--cfg", "job"], None)]
+    ("words", "code"), [(["--help"], None), (["run.device=cpu", "no_such_setting=1"], 2), (["--cfg", "job"], None)]
 )
 def test_help_and_misspelt_settings_wait_for_no_library(tmp_path: Path, words: list[str], code: int | None) -> None:
     command = [sys.executable, "-c", _CALL, "evaluate", *words]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodisp.datasets.exclusions import can_be_listed, read_entries, read_exclusions, write_exclusions
-from autodisp.datasets.layout import WrongSetting
+from autodisp.errors import WrongSetting
 
 KNOWN = {"TRAIN/A/0000/0006", "TRAIN/A/0000/0007", "a scene/frame#1"}
 

@@ -135,8 +135,8 @@ def test_the_excluded_list(tmp_path: Path) -> None:
     put_full(tmp_path, *FRAMES)
     listed = tmp_path / "all_unused_files.txt"
     listed.write_bytes(
-        b"TRAIN/A/0000/left/0006.png \r\n\n./TRAIN\\A\\0003\\right\\0015.webp\nTEST/A/0000/left/0006.png\n"
-        b"frames_cleanpass/TRAIN/C/0749/left/0010.png"
+        b"\xef\xbb\xbfTRAIN/A/0000/left/0006.png \r\n# all black\n\n./TRAIN\\A\\0003\\right\\0015.webp  # blurred\n"
+        b"TEST/A/0000/left/0006.png\nframes_cleanpass/TRAIN/C/0749/left/0010.png"
     )
     assert FlyingThings3D(tmp_path, excluded=listed).names == ["TRAIN/A/0000/0007"]
     listed.write_text("TRAIN/A/0000/left/0006.png\nA/0000/0007\n")

@@ -36,6 +36,12 @@ AUTODISPNET = {
 S1_DEGENERATE = (((SKIP, 1), (DIL3, 0)), ((SKIP, 2), (SKIP, 0)), ((SKIP, 0), (SKIP, 2)), ((SKIP, 2), (SKIP, 1)))
 """What DARTS found in S1 on CIFAR-10 (RobustDARTS' log, L2 3e-4, seed 1); only the normal cell is published."""
 S1_REDUCE = (((MAX, 0), (DIL3, 1)), ((AVG, 0), (AVG, 1)), ((MAX, 0), (SEP3, 1)), ((DIL5, 4), (DIL5, 3)))
+S1_CELLS = {"normal": S1_DEGENERATE, "reduce": S1_REDUCE}
+NONE_CELLS = {
+    "normal": ((("none", 0), ("none", 1)), ((SEP3, 0), ("none", 2)), ((SKIP, 1), (SEP3, 3)), (("none", 0), (SKIP, 4))),
+    "reduce": ((("none", 0), (SKIP, 1)), (("none", 1), ("none", 2)), ((SEP3, 0), (SKIP, 2)), ((SKIP, 3), (SEP3, 4))),
+}
+"""As random search with weight sharing finds them in S3."""
 
 MIXED_NONE = SearchSpace(
     "mixed none",
@@ -199,12 +205,12 @@ def replaced(kind: str, node: int, choices: NodeChoice) -> Genotype:
         (replaced("normal", 1, ((SEP3, 0), (SEP3, -1))), "darts", "no edge from source -1"),
         (replaced("reduce", 2, ((SEP3, 0), (SKIP, 0))), "darts", "reduce cell, node 2: two edges from source 0"),
         (replaced("reduce", 2, ((SEP3, 0),)), "darts", "reduce cell, node 2: 1 edges but space 'darts' keeps 2"),
-        (replaced("normal", 0, (("none", 0), (SEP3, 1))), "darts", "edge from 0: operation 'none' is not in space"),
+        (Genotype("s2", NONE_CELLS), "s2", r"edge from 0: operation 'none' is not in space 's2' \(skip_connect, sep_c"),
         (
             Genotype("darts", DARTS_V2),
             "s3",
             r"normal cell, node 3, edge from 2: operation 'dil_conv_3x3' is not in space 's3' "
-            r"\(skip_connect, sep_conv_3x3\); was it found in another space\? It says space: darts",
+            r"\(none, skip_connect, sep_conv_3x3\); was it found in another space\? It says space: darts",
         ),
         (Genotype("autodispnet", AUTODISPNET), "darts", "has the cells normal, reduce, upsample but space 'darts' has"),
         (Genotype("darts", DARTS_V2), "tiny81", "normal cell has 4 nodes but space 'tiny81' has 1"),
@@ -224,6 +230,24 @@ def test_the_degenerate_cell_belongs_to_s1_only() -> None:
     for name in ("s2", "s3"):
         with pytest.raises(InputError, match="node 0, edge from 0: operation 'dil_conv_3x3'"):
             parse(published(cells), space=SPACES[name])
+
+
+def test_none_is_read_where_the_space_has_it_and_never_derived() -> None:
+    assert parse(published(NONE_CELLS)) == Genotype("s3", NONE_CELLS)
+    assert from_json(json.loads(json.dumps(Genotype("s3", NONE_CELLS).to_json())), origin="g.json").cells == NONE_CELLS
+    weights = {kind: torch.tensor([[0.9, 0.06, 0.04]] * 14) for kind in ("normal", "reduce")}
+    assert "none" not in str(derive(SPACES["s3"], weights).cells)
+    assert "none" not in str(SPACES["s3"].sample(0))
+
+
+def test_a_string_that_fits_several_spaces_says_so() -> None:
+    cells = dict.fromkeys(("normal", "reduce"), (((SEP3, 0), (SKIP, 1)),) * 4)
+    found = parse(published(cells))
+    assert (found.space, found.provenance) == ("s2", {"spaces": ["s2", "s3", "darts"]})
+    assert found.notes == ["the cells fit the spaces s2, s3, darts; they are taken to be of s2"]
+    assert from_json(found.to_json(), origin="g.json").notes == found.notes
+    for sure in (parse(published(cells), space=SPACES["s3"]), parse(published(DARTS_V2)), load("darts_v2")):
+        assert sure.notes == []
 
 
 DARTS_FILE = f"""
@@ -253,6 +277,11 @@ for digit in range(6):
         f"{published(DARTS_V2)}\n{published(DARTS_V2)}\n",
         f"x = genotypes.{published(DARTS_V2)};",
         published(DARTS_V2).replace("), (", "),\n        (  # a comment\n        "),
+        published(DARTS_V2).replace("), (", "),  # the best (of 3\n (", 1),
+        published(DARTS_V2).replace("), (", "),  # :) it's good\n (", 1),
+        f"# OLD = {published(S1_CELLS)}\n#   Genotype(\nx = 1  # was {published(S1_CELLS)}\n{published(DARTS_V2)}",
+        f"run #3 of 4: {published(DARTS_V2)}",
+        published(DARTS_V2).replace("), (", "),  # again\n (", 1) + "\n" + published(DARTS_V2),
         published(DARTS_V2).replace("Genotype(", "Genotype (\n"),
         published(DARTS_V2).replace("'", '"'),
         published(DARTS_V2)

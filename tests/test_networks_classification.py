@@ -1,10 +1,11 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from autodisp.cells.architecture import Architecture
-from autodisp.cells.cell import CellFactory, FoundCells, MixedCells
-from autodisp.cells.genotype import load
+from autodisp.cells.cell import CellFactory, FoundCells, MixedCells, set_drop_path
+from autodisp.cells.genotype import load, parse
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.networks.classification import ClassificationNetwork
@@ -101,6 +102,30 @@ def test_images_are_normalised_inside() -> None:
     images = torch.rand(4, 3, 8, 8, dtype=torch.float64)
     by_hand = torch.stack([(images[:, k] - mean[k]) / std[k] for k in range(3)], dim=1)
     torch.testing.assert_close(normalising(images).logits, plain(by_hand).logits)
+
+
+def test_cells_with_none_are_trained_and_give_zeros_there() -> None:
+    torch.manual_seed(0)
+    pairs = "('none', 0), ('none', 1), ('sep_conv_3x3', 0), ('none', 2), ('skip_connect', 1), ('sep_conv_3x3', 3)"
+    cells = f"[{pairs}, ('none', 0), ('skip_connect', 4)]"
+    genotype = parse(f"Genotype(normal={cells}, normal_concat=range(2, 6), reduce={cells}, reduce_concat=range(2, 6))")
+    network = ClassificationNetwork(
+        FoundCells(genotype, style=Style(affine=True)), channels=4, layers=3, classes=3, mean=(0.5,) * 3, std=(0.2,) * 3
+    )
+    outputs: list[Tensor] = []
+    for cell in network.cells:
+        cell.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    set_drop_path(network, 0.2)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    loss = functional.cross_entropy(network(torch.rand(4, 3, 9, 9)).logits, torch.tensor([0, 1, 2, 0]))
+    loss.backward()
+    optimizer.step()
+    for cell, output in zip(network.cells, outputs, strict=True):
+        assert output[:, : cell.channels].eq(0).all()
+        assert output[:, cell.channels :].ne(0).any()
+    assert any(not torch.equal(*pair) for pair in zip(before, network.parameters(), strict=True))
+    assert network.eval()(torch.rand(2, 3, 9, 9)).logits.shape == (2, 3)
 
 
 def test_auxiliary_head_speaks_while_training_only_and_reaches_its_cell() -> None:

@@ -11,11 +11,16 @@ from tests.made_runs import config_of, record_of, write_run, write_search, write
 
 
 def commands(folder: Path) -> list[list[str]]:
-    """Each as a shell takes it apart, its words such as Hydra can read."""
+    """Each as a shell and Hydra take it apart."""
     found = [shlex.split(command) for _, command in next_commands(read_run(folder))]
-    for words in found:
-        OverridesParser.create().parse_overrides(words[1:])
-    return found
+    return [[program, *map(unquoted, words)] for program, *words in found]
+
+
+def unquoted(word: str) -> str:
+    """As Hydra reads it, without the quotes that only it needs."""
+    override = OverridesParser.create().parse_override(word)
+    value = override.value()
+    return f"{override.key_or_group}={value}" if isinstance(value, str) else word
 
 
 def test_after_a_search(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from autodisp.cli.run_folder import keep_config
 from autodisp.config.sections import OwnConfig
 from autodisp.datasets.checking import NEGATIVE, NON_FINITE, SIZES, UNREADABLE, Inspector
 from autodisp.datasets.flaws import DisparityFlaws
-from autodisp.datasets.layout import DifferentSizes, WrongSetting
+from autodisp.datasets.layout import DifferentSizes
 from autodisp.datasets.own import Own
 from autodisp.datasets.resolution import halve
-from autodisp.errors import InputError
+from autodisp.errors import InputError, WrongSetting
 
 READER = """
 import torch

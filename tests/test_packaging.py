@@ -28,6 +28,12 @@ def expected() -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in files if path.suffix in kept}
 
 
+def test_no_two_names_differ_by_case_alone() -> None:
+    names = run("git", "ls-files", "-z", cwd=ROOT).stdout.split("\0")
+    paths = {parent.as_posix() for name in names for parent in (Path(name), *Path(name).parents)}
+    assert sorted(paths) == sorted({path.casefold(): path for path in paths}.values())
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both distributions, made from what git would clone plus what is not committed yet."""

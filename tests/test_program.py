@@ -48,6 +48,15 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: Path, overrides: list
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_config_file_of_the_users_own_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "mine" / "experiment" / "short.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("\ufeff# @package _global_\nsearch:\n  epochs: 7\n", encoding="utf-8")
+    done = call(tmp_path, "--config-dir", "mine", "experiment=short", "--cfg", "job", "--package", "search")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "epochs: 7\n" in done.stdout
+
+
 def test_a_run_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "precious").touch()

@@ -185,7 +185,7 @@ def test_damaged_records_are_one_line(tmp_path: Path, content: bytes, words: str
 def test_folders_of_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"run=.*gone: no such folder"):
         read_run(tmp_path / "gone")
-    with pytest.raises(InputError, match=r"is the folder of no run: it has no metrics\.jsonl"):
+    with pytest.raises(InputError, match=r"is not the folder of a run: it has no metrics\.jsonl"):
         read_run(tmp_path)
     (tmp_path / "metrics.jsonl").mkdir()
     assert not is_run(tmp_path)

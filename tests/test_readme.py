@@ -1,10 +1,12 @@
 """The README: short, its links and pictures there, its command lines such as the programs take; so for each help."""
 
+import importlib.resources
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from autodisp.errors import InputError
 from tests.readme.commands import BY_NAME, README, of_help, of_readme, parse
@@ -33,6 +35,15 @@ def test_each_example_of_a_help_is_one_that_a_program_takes(program: str, words:
 
 
 @pytest.mark.parametrize("program", BY_NAME)
+def test_each_help_names_the_reference(program: str) -> None:
+    kind = program.removeprefix("autodisp-")
+    config = importlib.resources.files(f"autodisp.configs.{kind}") / f"{kind}.yaml"
+    shown = yaml.safe_load(config.read_text(encoding="utf-8"))["hydra"]["help"]
+    assert "docs/config.md" in shown["footer"]
+    assert "${hydra.help.footer}" in shown["template"]
+
+
+@pytest.mark.parametrize("program", BY_NAME)
 def test_each_help_has_five_examples(program: str) -> None:
     assert sum(words[0] == program for words in of_help(program)) >= 5
 
@@ -48,6 +59,13 @@ def test_what_a_program_would_refuse_is_found(line: str) -> None:
 
 def test_all_programs_are_shown() -> None:
     assert {words[0] for words in LINES} >= set(BY_NAME)
+
+
+def test_completion_is_installed_for_all_programs() -> None:
+    [first, others] = re.findall(
+        r"`eval \"\$\((autodisp-\w+) -sc install=bash\) autodisp-\{(.*)\}\"`", README.read_text(encoding="utf-8")
+    )[0]
+    assert {first, *(f"autodisp-{name}" for name in others.split(","))} == set(BY_NAME)
 
 
 def test_commands_are_read_as_a_shell_reads_them() -> None:

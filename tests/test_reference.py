@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from autodisp.config.reference import PROGRAMS, main, read_notes
+from autodisp.config.notes import read_notes
+from autodisp.config.reference import PROGRAMS, main
 from autodisp.config.reference_words import CONSTRAINTS, MEANINGS
 
 ROOT = Path(__file__).parents[1]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import torch
 
 from autodisp.datasets.samples import LabelledImage, StereoSample
 from autodisp.datasets.streams import Augmented, Draw, EndlessBatches, Stream, collate, fixed_batches
-from autodisp.errors import InputError, RunFault
+from autodisp.errors import InputError, RunFault, WrongSetting
 
 
 class Numbered:
@@ -315,8 +316,10 @@ def test_collate_stacks_every_field() -> None:
 
 
 def test_collate_names_sizes_that_differ() -> None:
-    with pytest.raises(InputError, match=r"3x4x5 and 3x4x6.*batch size to 1"):
-        collate([stereo(4, 6), stereo(4, 5)])
+    samples = [stereo(4, 6), stereo(4, 5)]
+    for stacked in (partial(collate, samples), Stream(samples, batch_size=2, seed=0, workers=1).next):
+        with pytest.raises(WrongSetting, match=r"3x4x5 and 3x4x6: take dataset\.crop=.*training\.batch_size"):
+            stacked()
 
 
 def test_a_worker_that_dies_is_named_and_replaced() -> None:

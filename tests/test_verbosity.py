@@ -41,7 +41,7 @@ def test_options_become_a_setting(words: list[str], becomes: list[str], monkeypa
 def test_both_long_programs_take_them(program: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     monkeypatch.setattr(sys, "argv", ["program", "-q"])
-    monkeypatch.setattr(entry, "run_program", lambda _: seen.append(sys.argv[1:]))
+    monkeypatch.setattr(entry, "run_program", lambda *_: seen.append(sys.argv[1:]))
     program()
     assert seen == [["run.verbosity=quiet"]]
 

@@ -359,10 +359,10 @@ baseline=sgbm dataset=cifar10
     baseline=sgbm: is for disparity, but dataset=cifar10 is not; leave it [...] or dataset=own
 baseline=sgbm dataset=sintel dataset.max_disparity=4096
     dataset.max_disparity=4096: must be at most 2032 for baseline=sgbm
-baseline=sgbm device=gpu
-    device=gpu: must be one of auto, cpu, cuda; did you mean 'cpu'?
-baseline=sgbm threads=0
-    threads=0: must be at least 1 and at most 1024, or null for all cores
+baseline=sgbm run.device=gpu
+    run.device=gpu: must be one of auto, cpu, cuda; did you mean 'cpu'?
+baseline=sgbm run.threads=0
+    run.threads=0: must be at least 1 and at most 1024, or null for all cores
 baseline=sgbm "out=''"
     out='': must be a path to a folder that the evaluation makes, such as runs/figures
 baseline=sgbm out=folder
@@ -409,14 +409,14 @@ left=folder colour_range=[5,1]
     colour_range=[5.0, 1.0]: must be [low, high] in pixels, low below high, or null for each picture's own
 left=folder overwrite=si
     overwrite=si: must be true or false
-left=folder device=cudaa
-    device=cudaa: must be one of auto, cpu, cuda; did you mean 'cuda'?
+left=folder run.device=cudaa
+    run.device=cudaa: must be one of auto, cpu, cuda; did you mean 'cuda'?
 left=folder
     left=folder: no picture (.png, .jpg, .jpeg, .webp, .ppm, .pgm, .pnm, [...] name left and right by two patterns
 """
 EXPORT = r"""
 NOTHING
-    nothing to export: give one of run= (the folder of a search), [...] (a name of the zoo or a file with cells)
+    nothing to export: give one of run= (the folder of a search), [...] (a file with cells, or a name of the zoo)
 run=nowhere
     run=nowhere: no such folder; autodisp-search makes one and names it when it starts
 run=folder
@@ -616,13 +616,12 @@ def test_what_hydra_refuses_gets_its_line(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize(("program", "key"), [("search", "run.device"), ("train", "run.device"), ("evaluate", "device"),
-                                              ("predict", "device")])  # fmt: skip
+@pytest.mark.parametrize("program", ["search", "train", "evaluate", "predict"])
 def test_a_device_that_is_not_there(
-    program: str, key: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    program: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(program, [*ENOUGH.get(program, []), f"{key}=cuda"], monkeypatch) == 2
-    says = f"autodisp-{program}: {key}=cuda: this machine has no usable GPU; take {key}=cpu or auto\n"
+    assert call(program, [*ENOUGH.get(program, []), "run.device=cuda"], monkeypatch) == 2
+    says = f"autodisp-{program}: run.device=cuda: this machine has no usable GPU; take run.device=cpu or auto\n"
     assert capsys.readouterr().err == says
 
 
@@ -709,8 +708,12 @@ def test_the_nearest_choice(word: str, near: str | None) -> None:
         ("run.folde", "run.folder"), ("folder", "run.folder"), ("rum.folder", "run.folder"),
         ("rum.device", "run.device"),
         ("size", "a.size or b.size"), ("runn", "run"), ("qqqq", None), ("qqqq.zzzz", None),
+        ("o.lr", "o.w.learning_rate or o.a.learning_rate"), ("run.lr", "o.w.learning_rate or o.a.learning_rate"),
+        ("o.a.LR", "o.a.learning_rate"), ("run.qqq", None),
+        ("o.learningrate", "o.w.learning_rate or o.a.learning_rate"),
     ],
 )  # fmt: skip
 def test_the_nearest_setting(key: str, near: str | None) -> None:
-    settings = ["run", "run.folder", "run.device", "a", "a.size", "b", "b.size"]
+    settings = ["run", "run.folder", "run.device", "a", "a.size", "b", "b.size", "o", "o.w", "o.w.learning_rate", "o.a",
+                "o.a.learning_rate"]  # fmt: skip
     assert nearest_setting(key, settings) == near

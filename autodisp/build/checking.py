@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from autodisp.build.data import Split, build_image_dataset, build_stereo_dataset
+from autodisp.commands import setting
 from autodisp.config.check import CheckConfig
 from autodisp.datasets.checking import (
     BOTH_HALVES,
     IMAGE_KINDS,
     LOST,
     MISSING,
+    SMALLEST,
     STEREO_KINDS,
     TWINS,
     UNREADABLE,
@@ -24,13 +26,15 @@ from autodisp.datasets.checking import (
     find_twins,
 )
 from autodisp.datasets.exclusions import can_be_listed, read_entries, write_exclusions
-from autodisp.datasets.layout import DamagedFiles, NotThere, WrongSetting
+from autodisp.datasets.layout import DamagedFiles, NotThere
 from autodisp.datasets.processes import Lost, apply_to_all, cores
 from autodisp.datasets.splits import deal
-from autodisp.errors import InputError
+from autodisp.errors import InputError, WrongSetting
 
 Progress = Callable[[int, int, int], None]
 """Takes how many samples are done, of how many, and how many problems there are so far."""
+USUAL_CROP = (192, 384)
+"""(height, width) that the datasets of files are cropped to by default."""
 IMAGES_AT_A_TIME = 256
 """They are in memory already and take microseconds each."""
 
@@ -53,6 +57,8 @@ class CheckReport:
     """The samples to leave out, each with the reason."""
     unlisted: list[Problem] = field(default_factory=list)
     """Problems that no list of samples can mend."""
+    crop: list[int] | None = None
+    """The crop that a search needs and the config lacks: its pictures have several sizes."""
     obstacle: str = ""
     """Why no run is possible without the excluded samples; "" if one is."""
 
@@ -142,6 +148,8 @@ class Check:
         if "train" in parts:
             _compare(parts["train"], parts.get("test"), config, report)
         _exclude(parts, config, report)
+        if "train" in parts:
+            _require_crop(parts["train"], config, report)
         return report
 
 
@@ -199,7 +207,7 @@ def _look(part: _Part, config: CheckConfig, done: int, total: int, problems: int
     looks = apply_to_all(
         inspector,
         len(part.dataset),
-        workers=config.workers or cores(),
+        workers=config.run.workers or cores(),
         chunk=1 if stereo else IMAGES_AT_A_TIME,
         timeout=config.timeout,
     )
@@ -237,6 +245,23 @@ def _unmeant(part: _Part, split: str, config: CheckConfig) -> Iterator[str]:
         )
     elif (most := config.dataset.max_disparity) < (used := largest / 2 if _is_halved(config) else largest):
         yield f"{split}: dataset.max_disparity={most} is below {used:.1f} px, which a matching head cannot express then"
+
+
+def _require_crop(part: _Part, config: CheckConfig, report: CheckReport) -> None:
+    """Suggests a crop where pictures of several sizes would have to go into one batch."""
+    names = part.dataset.names
+    sizes = {(one.height, one.width) for index, one in part.measures.items() if names[index] not in report.excluded}
+    if len(sizes) < 2 or config.dataset.crop is not None:
+        return
+    shrunk = 2 if _is_halved(config) else 1
+    report.crop = [
+        max(SMALLEST[axis], min(side, min(size[axis] for size in sizes) // shrunk // 32 * 32))
+        for axis, side in enumerate(USUAL_CROP)
+    ]
+    report.remarks.append(
+        f"train: pictures of {len(sizes)} sizes cannot be put into one batch: dataset.crop=null needs "
+        f"search.batch_size=1 and training.batch_size=1; otherwise take {setting('dataset.crop', report.crop)}"
+    )
 
 
 def counted(count: int, what: str) -> str:

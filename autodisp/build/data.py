@@ -1,15 +1,17 @@
 """Datasets from their config sections, for every program."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from autodisp.config.sections import ImagesConfig, OwnConfig, Shapes3DConfig
 from autodisp.datasets.cache import Cached
+from autodisp.datasets.checking import HasFiles
 from autodisp.datasets.cifar import CIFAR10, CIFAR100
 from autodisp.datasets.exclusions import can_be_listed, read_entries, write_exclusions
 from autodisp.datasets.flyingthings3d import FlyingThings3D
+from autodisp.datasets.images import read_size
 from autodisp.datasets.kitti import Kitti
 from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
 from autodisp.datasets.own import Own
@@ -18,7 +20,7 @@ from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.sintel import Sintel
 from autodisp.datasets.streams import MapDataset
 from autodisp.datasets.svhn import SVHN
-from autodisp.errors import InputError
+from autodisp.errors import InputError, WrongSetting
 
 Split = Literal["train", "test"]
 TEST_SPLITS = ("shapes3d", "flyingthings3d")
@@ -115,6 +117,34 @@ def write_trained_on(path: Path, data: Any, names: Sequence[str], held_out: Sequ
     excluded = [] if data.exclude is None else read_entries(data.exclude)
     title = f"the training samples, for dataset.exclude=; held out were {', '.join(held_out)}"
     write_exclusions(path, ((name, "") for name in [*names, *excluded]), title=title)
+
+
+def require_one_size(data: Any, dataset: StereoDataset, indices: Iterable[int], *, key: str, batch_size: int) -> None:
+    """Makes sure that whole pictures can be put into one batch; of a reader without files nothing is known.
+
+    Args:
+        data: the dataset's section.
+        dataset: its samples.
+        indices: of those that batches are made of.
+        key: the setting of the batch size.
+        batch_size: samples in a batch.
+
+    Raises:
+        WrongSetting: pictures are not cropped and have several sizes.
+    """
+    if data.crop is not None or batch_size == 1 or not isinstance(dataset, HasFiles):
+        return
+    sizes: dict[tuple[int, int], str] = {}
+    for index in indices:
+        size = read_size(dataset.paths(index)[0])
+        if size is not None:
+            sizes.setdefault(size, dataset.names[index])
+        if len(sizes) > 1:
+            words = " but ".join(f"{name} is {height}x{width}" for (height, width), name in sizes.items())
+            raise WrongSetting(
+                f"dataset.crop=null: {words} (height x width), and the samples of a batch have one size; take "
+                f"dataset.crop=[HEIGHT,WIDTH], or {key}=1"
+            )
 
 
 def kept(data: Any, dataset: StereoDataset) -> MapDataset[Any]:

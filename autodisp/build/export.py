@@ -18,7 +18,8 @@ def build_found(config: ExportConfig) -> Found:
     space = load_space(config.space_file, key="space_file")
     if config.run is not None:
         return of_run(Path(config.run).expanduser(), space=space)
-    return Found(find_genotype(str(config.genotype), space=space), space)
+    genotype = find_genotype(str(config.genotype), space=space)
+    return Found(genotype, space, tuple(genotype.notes))
 
 
 def build_out(config: ExportConfig) -> Path:

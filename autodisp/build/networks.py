@@ -49,18 +49,17 @@ def load_space(path: str | None, *, key: str) -> SearchSpace | None:
         return SearchSpace.load(place)
 
 
-def build_device(name: str, *, key: str = "run.device") -> torch.device:
+def build_device(name: str) -> torch.device:
     """The device of that name.
 
     Args:
         name: auto, cpu or cuda.
-        key: how the program calls the setting.
 
     Raises:
         InputError: cuda is asked for and not there.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"{key}=cuda: this machine has no usable GPU; take {key}=cpu or auto")
+        raise InputError("run.device=cuda: this machine has no usable GPU; take run.device=cpu or auto")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 

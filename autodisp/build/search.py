@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 import autodisp
-from autodisp.build.data import build_image_dataset, build_stereo_dataset, kept, need_truth
+from autodisp.build.data import build_image_dataset, build_stereo_dataset, kept, need_truth, require_one_size
 from autodisp.build.networks import build_device, build_style, build_task, check_batch, load_space
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
@@ -104,6 +104,9 @@ def _stereo_data(config: SearchConfig) -> SearchData:
     crop = (config.dataset.crop[0], config.dataset.crop[1]) if config.dataset.crop else None
     samples = kept(config.dataset, dataset)
     weights, alphas = deal(dataset.groups, limit=config.dataset.limit, seed=config.seed)
+    require_one_size(
+        config.dataset, dataset, (*weights, *alphas), key="search.batch_size", batch_size=config.search.batch_size
+    )
     validation = _validation(config, Part(samples, alphas, CenterCrop(crop=crop)))
     for part in (Part(samples, weights), validation):
         need_truth(config.dataset, part)

@@ -21,6 +21,7 @@ from autodisp.build.data import (
     build_stereo_dataset,
     kept,
     need_truth,
+    require_one_size,
 )
 from autodisp.build.networks import build_device, build_style, build_task, check_batch, find_genotype, load_space
 from autodisp.cells.genotype import Genotype
@@ -116,6 +117,8 @@ def _stereo_data(config: TrainConfig) -> TrainData:
             untrained = [dataset.names[index] for index in held_out.indices]
     train_part = Part(kept(config.dataset, dataset), chosen)
     need_truth(config.dataset, train_part)
+    size = config.training.batch_size
+    require_one_size(config.dataset, dataset, chosen, key="training.batch_size", batch_size=size)
     return TrainData(
         train=train_part,
         transform=StereoAugmentation(scale=config.augmentation.scale, crop=crop),
@@ -393,6 +396,8 @@ def build_training(
     check_batch(task, card.style, config.dataset, data.train, batch=size, key=f"training.batch_size={size}")
     if prepare is not None:
         prepare()
+        for note in card.genotype.notes if card.genotype else []:
+            console.note(note)
     stream = Stream(
         data.train,
         batch_size=config.training.batch_size,

@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ from rich.table import Table
 from autodisp.build.checking import CheckReport, build_check, counted
 from autodisp.cli.program import WRONG_INPUT
 from autodisp.cli.run_folder import make_run_folder
+from autodisp.commands import Word, command
 from autodisp.config.check import CheckConfig, parse
 from autodisp.errors import RunFault
 
@@ -29,8 +28,6 @@ _SHOWN = 3
 _WIDTH_OF_FILES = 160
 """Of the table where standard output is no terminal, so that few file names are broken."""
 _REFRESH_SECONDS, _LINE_SECONDS = 0.25, 30.0
-_PLAIN = re.compile(r"[\w./:~@+-]+", re.ASCII)
-"""What Hydra takes as a value without quotes."""
 
 
 def run(tree: DictConfig) -> None:
@@ -72,42 +69,44 @@ def check(tree: DictConfig, overrides: Sequence[str] | None = None) -> CheckRepo
 def next_command(report: CheckReport, folder: Path, overrides: Sequence[str] | None = None) -> str:
     """What to do next: a run without the excluded samples, or another check after what stands in its way is mended."""
     config = report.config
-    words = _dataset_words(config) if overrides is None else [word for word in overrides if _is_of_data(word)]
+    words: list[Word] = (
+        _dataset_words(config) if overrides is None else [word for word in overrides if _is_of_data(word)]
+    )
     if report.obstacle:
-        return shlex.join(["autodisp-check", *words])
+        return command("autodisp-check", *words)
     if report.excluded:
-        words = [word for word in words if not word.lstrip("+").startswith("dataset.exclude=")]
-        words.append(f"dataset.exclude={_quoted(str(folder / LIST))}")
+        words = [word for word in words if _key(word) != "dataset.exclude"]
+        words.append(("dataset.exclude", folder / LIST))
     if config.split == "test":
-        words = [word for word in words if not word.startswith(("seed=", "dataset="))]
-        model = ["checkpoint=runs/MY_TRAINING/best.safetensors", f"dataset={config.dataset.name}"]
-        return shlex.join(["autodisp-evaluate", *model, *words])
-    task = [] if config.task == "disparity" else [f"task={config.task}"]
-    return shlex.join(["autodisp-search", *task, *words])
+        words = [word for word in words if _key(word) not in ("seed", "dataset")]
+        model = "checkpoint=runs/MY_TRAINING/best.safetensors"
+        return command("autodisp-evaluate", model, ("dataset", config.dataset.name), *words)
+    if report.crop is not None:
+        words = [word for word in words if _key(word) != "dataset.crop"]
+        words.append(("dataset.crop", report.crop))
+    task = [] if config.task == "disparity" else [("task", config.task)]
+    return command("autodisp-search", *task, *words)
+
+
+def _key(word: Word) -> str:
+    return word.lstrip("+").partition("=")[0] if isinstance(word, str) else word[0]
 
 
 def _is_of_data(word: str) -> bool:
-    return word.lstrip("+").startswith(("dataset=", "dataset.", "seed="))
+    return _key(word).partition(".")[0] == "dataset" or _key(word) == "seed"
 
 
-def _dataset_words(config: CheckConfig) -> list[str]:
-    words = [f"dataset={config.dataset.name}"]
+def _dataset_words(config: CheckConfig) -> list[Word]:
+    words: list[Word] = [("dataset", config.dataset.name)]
     for name in ("factory", "root", "exclude"):
         if (value := getattr(config.dataset, name, None)) is not None:
-            words.append(f"dataset.{name}={_quoted(str(value))}")
-    return words + ([f"seed={config.seed}"] if config.seed else [])
-
-
-def _quoted(value: str) -> str:
-    if _PLAIN.fullmatch(value):
-        return value
-    # To Hydra a backslash is nothing special, except before a quote.
-    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", value)) + "'"
+            words.append((f"dataset.{name}", value))
+    return words + ([("seed", config.seed)] if config.seed else [])
 
 
 def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDTH_OF_FILES)
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=_WIDTH_OF_FILES)
 
 
 def _write(report: CheckReport, folder: Path) -> None:
@@ -129,8 +128,8 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
     for kind, findings in report.by_kind().items():
         if findings and kind in report.kinds:
             first = findings[0]
-            place = "" if first.sample and first.sample in first.says else f"{first.sample or first.file}: "
-            firsts.append(f"first {kind}: {place}{first.says}")
+            place = first.sample or first.file
+            firsts.append(f"first {kind}: {'' if place in first.says else f'{place}: '}{first.says}")
         named = [_shortened(finding.file, root) for finding in findings[:_SHOWN]]
         more = [f"and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
         words = kind if kind in report.kinds else f"{kind} (a note)"

@@ -10,6 +10,7 @@ import hydra
 from omegaconf import DictConfig
 
 from autodisp.cli.program import run_program, wrong_input_leaves
+from autodisp.cli.renamed import take_old_names
 from autodisp.cli.verbosity import say_how_much
 
 
@@ -51,9 +52,11 @@ def report() -> None:
 
 
 def _run(name: str) -> None:
+    take_old_names(name)
+
     @hydra.main(config_path=f"pkg://autodisp.configs.{name}", config_name=name, version_base="1.3")
     def job(tree: DictConfig) -> None:
         with wrong_input_leaves():
             import_module(f"autodisp.cli.{name}").run(tree)
 
-    run_program(job)
+    run_program(job, name)

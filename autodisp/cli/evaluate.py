@@ -27,9 +27,9 @@ def evaluate(tree: DictConfig) -> Path:
         InputError: a setting, the data, the model or the folder cannot be used.
     """
     config = parse(tree)
-    device = build_device(config.device, key="device")
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    device = build_device(config.run.device)
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
     data = build_evaluation_data(config)
     predictors = build_predictors(config, data, device)
     folder = make_run_folder(Path(config.out), key="out")
@@ -37,7 +37,7 @@ def evaluate(tree: DictConfig) -> Path:
     pictures = write_pictures(folder, worst, data.names)
     versions = {"autodisp": autodisp.__version__, "torch": torch.__version__}
     about = {"config": asdict(config), "split": data.split, "pictures": pictures, **versions}
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     print_table(results, console, title=f"{config.dataset.name}, {data.split} split")
     write_json(folder / "evaluation.json", results, about=about)
     write_csv(folder / "evaluation.csv", results)

@@ -1,6 +1,5 @@
 """autodisp-export: found cells as JSON and a drawing, a trained network as ONNX and torch.export files."""
 
-import shlex
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from rich.console import Console
 
 from autodisp.build.export import build_found, build_out
 from autodisp.cli.program import program_name
+from autodisp.commands import command
 from autodisp.config.checks import naming
 from autodisp.config.export import ExportConfig, parse
 from autodisp.export.found_cells import GENOTYPE, SPACE, Found
@@ -41,7 +41,7 @@ def export(tree: DictConfig) -> Path:
     config = parse(tree)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     return _export_model(config, console) if config.checkpoint is not None else _export_cells(config, console)
 
 
@@ -54,8 +54,8 @@ def _export_model(config: ExportConfig, console: Console) -> Path:
         for model in models:
             _say(console, model.in_words(), *(f"    {line}" for line in model.usage().splitlines()))
             if model.task == "disparity":
-                words = ["autodisp-predict", f"checkpoint={model.path}", "left=left.png", "right=right.png"]
-                _say(console, f"    or: {shlex.join(words)}")
+                words = ("checkpoint", model.path), "left=left.png", "right=right.png"
+                _say(console, f"    or: {command('autodisp-predict', *words)}")
     return folder
 
 
@@ -82,8 +82,8 @@ def _training(found: Found, folder: Path, run: str | None) -> str:
         space_file = None if found.space is None else str(folder / SPACE)
         return training_command(settings, folder / GENOTYPE, space_file=space_file)
     images = [] if "upsample" in found.genotype.kinds else ["task=classification", "dataset.root=PATH"]
-    space = [] if found.space is None else [f"space_file={folder / SPACE}"]
-    return shlex.join(["autodisp-train", *images, f"genotype={folder / GENOTYPE}", *space])
+    space = [] if found.space is None else [("space_file", folder / SPACE)]
+    return command("autodisp-train", *images, ("genotype", folder / GENOTYPE), *space)
 
 
 def _say(console: Console, *lines: str) -> None:

@@ -34,9 +34,9 @@ def predict(tree: DictConfig) -> list[str]:
         InputError: a setting or the model cannot be used, or there is no pair at all.
     """
     config = parse(tree)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    device = build_device(config.device, key="device")
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    device = build_device(config.run.device)
     with naming("left", config.left), naming("right", config.right):
         found = find_pairs(str(config.left), config.right, skip=config.out)
     writer = build_writer(config, [view for pair in found.pairs for view in (pair.left, pair.right)])

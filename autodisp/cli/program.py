@@ -11,9 +11,12 @@ from contextlib import contextmanager
 
 import yaml
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigSource
 from omegaconf.errors import OmegaConfBaseException
 
+import autodisp
 from autodisp.cli.explaining import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
+from autodisp.cli.helping import print_help
 from autodisp.cli.memory import keep_freed_memory
 from autodisp.errors import InputError, RunFault
 
@@ -24,16 +27,28 @@ PIPE_CLOSED = 141
 """128 + SIGPIPE."""
 
 
-def run_program(hydra_main: Callable[[], None]) -> None:
-    """Runs a function decorated by ``hydra.main`` and leaves with the exit code that its end deserves."""
+def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None:
+    """Runs a function decorated by ``hydra.main`` and leaves with the exit code that its end deserves.
+
+    Args:
+        hydra_main: the function.
+        name: of its configs, such as predict, which tell the meanings that help shows.
+    """
     # Hydra would print its own message and leave with 1; with this it lets exceptions through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     keep_freed_memory()
+    _pass_over_byte_order_marks()
     with wrong_input_leaves():
         try:
+            if "--version" in sys.argv[1:]:  # Hydra would print its own
+                print(f"{program_name()} {autodisp.__version__}")  # noqa: T201
+                return
             if hasattr(hydra_main, "__wrapped__"):
                 refuse_unknown_options(program_name())
-            hydra_main()
+            if name is not None and {"--help", "-h"} & set(sys.argv[1:]):
+                print_help(hydra_main, program=name)
+            else:
+                hydra_main()
             sys.stdout.flush()
         except BrokenPipeError:
             # Whoever read the output has enough of it, such as `head`; nothing more can be said.
@@ -49,6 +64,12 @@ def run_program(hydra_main: Callable[[], None]) -> None:
             if explained is None:
                 raise
             raise explained from None
+
+
+def _pass_over_byte_order_marks() -> None:
+    """Has Hydra find the ``# @package`` of a config file also behind the mark that Windows' editors put in front."""
+    read = ConfigSource._get_header_dict
+    ConfigSource._get_header_dict = staticmethod(lambda text: read(text.removeprefix("\ufeff")))  # type: ignore[assignment,method-assign]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def report(tree: DictConfig) -> Path:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     folder, files = build_report(config)
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(f"page:  {page_of(folder)}", markup=False, soft_wrap=True)
     console.print(f"files: {folder}/ ({', '.join(files[1:])})", markup=False, soft_wrap=True)
     return page_of(folder)

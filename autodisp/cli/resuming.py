@@ -1,6 +1,5 @@
 """Going on with a run in its folder, under the config that it has."""
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from autodisp.cli.run_folder import CONFIG
+from autodisp.commands import command
 from autodisp.config.checks import need_path
 from autodisp.errors import InputError
 
@@ -86,8 +86,8 @@ def stored_config(folder: Path) -> DictConfig:
 def _refuse_another_program(folder: Path, stored: DictConfig, tree: DictConfig) -> None:
     for section, kind, program in (("search", "search", "autodisp-search"), ("training", "training", "autodisp-train")):
         if section in stored and section not in tree:
-            command = shlex.join([program, f"resume={folder}"])
-            raise InputError(f"resume={folder}: is the folder of a {kind}; go on with it by `{command}`")
+            resuming = command(program, ("resume", folder))
+            raise InputError(f"resume={folder}: is the folder of a {kind}; go on with it by `{resuming}`")
 
 
 def _refuse_links(folder: Path) -> None:

@@ -1,13 +1,13 @@
 """Where a run goes: a folder of its own, with one process at a time in it."""
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from autodisp.commands import as_typed, command
 from autodisp.config.sections import OwnConfig
 from autodisp.errors import InputError
 
@@ -35,7 +35,7 @@ def make_run_folder(folder: Path, *, key: str = "run.folder", resumes_with: str 
     if taken and resumes_with and (folder / CONFIG).exists() and (folder / "checkpoints").is_dir():
         raise InputError(
             f"{key}={folder}: holds a run already, and nothing of it is overwritten; go on with it by "
-            f"`{resumes_with} resume={folder}`, or take another folder"
+            f"`{command(resumes_with, ('resume', folder))}`, or take another folder"
         )
     if taken:
         raise InputError(f"{key}={folder}: is not empty, and a run overwrites nothing; take another folder")
@@ -61,5 +61,5 @@ def keep_config(folder: Path, tree: DictConfig, dataset: Any) -> None:
 
 def keep_command(folder: Path) -> None:
     """Leaves the command line that made a run in its folder, for whoever looks at it later."""
-    command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
-    (folder / COMMAND).write_text(command + "\n", encoding="utf-8", errors="surrogateescape")
+    typed = as_typed([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    (folder / COMMAND).write_text(typed + "\n", encoding="utf-8", errors="surrogateescape")

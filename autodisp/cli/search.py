@@ -19,6 +19,7 @@ from autodisp.cli.keeping import kept_run
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config
 from autodisp.cli.run_folder import keep_command, keep_config, make_run_folder
+from autodisp.commands import as_typed
 from autodisp.config.search import SearchConfig, parse
 from autodisp.report.next_steps import report_command, training_command
 from autodisp.search.loop import Outcome
@@ -156,7 +157,7 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
         table.add_row("an epoch of the warm-up", in_time(plan.epoch(0)))
     table.add_row(f"the last epoch, of {settings.steps_per_epoch} steps", in_time(plan.epoch(settings.epochs - 1)))
     table.add_row(f"all {settings.epochs} epochs", in_time(plan.total))
-    Console(highlight=False).print(table)
+    Console(highlight=False, emoji=False).print(table)
 
 
 def in_time(seconds: float) -> str:
@@ -179,9 +180,9 @@ def tell_what_cannot_happen(config: SearchConfig, parts: SearchParts, console: C
     rule = parts.search.regularization.early_stopping
     if rule is not None and rule.earliest_decision >= config.search.epochs - 1:
         console.message(
-            f"regularization={config.regularization.name} cannot act: its first decision is possible after epoch "
-            f"{rule.earliest_decision}, and it is not asked at the last of {config.search.epochs} epochs; raise "
-            "search.epochs, or lower regularization.start_epoch, window, delta or curvature.every"
+            f"regularization={config.regularization.name} cannot act: it takes {rule.earliest_decision + 2} epochs for "
+            f"one decision, and the search has {config.search.epochs}; raise search.epochs, or lower "
+            "regularization.start_epoch, window, delta or curvature.every"
         )
 
 
@@ -226,14 +227,14 @@ def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome, fol
     for line in outcome.genotype.in_words().splitlines():
         kind, _, words = line.partition(": ")
         table.add_row(f"found {kind} cell", words.replace("; ", "\n"))
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(table)
     # Outside the table, which would break or cut paths that are to be copied.
     for line in (
         *notes_on_result(parts, outcome, start, last),
         f"files: {folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)",
         f"look:  {report_command(folder)}",
-        f"       tensorboard --logdir {folder}/tensorboard",
+        f"       {as_typed(['tensorboard', '--logdir', f'{folder}/tensorboard'])}",
         f"next:  {training_command(asdict(config), folder / 'genotype.json')}",
         *(["experiment=smoke: the data works: each part of a search ran on it"] if _is_smoke() else []),
     ):

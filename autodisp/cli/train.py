@@ -18,6 +18,7 @@ from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config
 from autodisp.cli.run_folder import keep_command, keep_config, make_run_folder
 from autodisp.cli.signals import StopSignals
+from autodisp.commands import as_typed
 from autodisp.config.train import TrainConfig, parse
 from autodisp.report.next_steps import (
     BEST,
@@ -176,7 +177,7 @@ def show_summary(config: TrainConfig, data: TrainData, parts: TrainParts, folder
         best = f"{_shown(progress.best, figure.unit)} (step {progress.best_step})"
         table.add_row(f"validation {figure.name}, best", best)
     table.add_row(f"validation {figure.name}, last", _shown(progress.record.get(valid, math.nan), figure.unit))
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(table)
     commands = [evaluation_command(asdict(config), folder)]
     if config.task.name == "disparity":
@@ -186,7 +187,7 @@ def show_summary(config: TrainConfig, data: TrainData, parts: TrainParts, folder
         *notes_on_result(parts, folder),
         f"files: {folder}/ ({', '.join([*models, 'metrics.jsonl'])})",
         f"look:  {report_command(folder)}",
-        f"       tensorboard --logdir {folder}/tensorboard",
+        f"       {as_typed(['tensorboard', '--logdir', f'{folder}/tensorboard'])}",
         *(f"next:  {command}" for command in commands),
         *notes_on_evaluation(data, folder),
     ):

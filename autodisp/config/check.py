@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from autodisp.config.checks import need, need_choice
 from autodisp.config.parsing import read
-from autodisp.config.sections import DATASETS, TASK_DATASETS
+from autodisp.config.sections import DATASETS, TASK_DATASETS, ReadersConfig
 from autodisp.errors import InputError
 
 WITH_TEST_SPLIT = ("shapes3d", "flyingthings3d", *TASK_DATASETS["classification"])
@@ -21,9 +21,9 @@ class CheckConfig:
     dataset: Any
     split: str | None
     seed: int
-    workers: int | None
     timeout: float
     out: str
+    run: ReadersConfig
 
     def __post_init__(self) -> None:
         if self.split is not None:
@@ -33,7 +33,6 @@ class CheckConfig:
                 f"split=test: dataset={self.dataset.name} has a truth for its training pictures only; take split=train"
             )
         need(self.seed >= 0, "seed", self.seed, "at least 0")
-        need(self.workers is None or self.workers >= 1, "workers", self.workers, "at least 1, or null for all cores")
         need(0 < self.timeout < float("inf"), "timeout", self.timeout, "a number of seconds above 0")
 
     @property

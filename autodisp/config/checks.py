@@ -17,6 +17,8 @@ LARGEST = 2**31 - 1
 """Of whole numbers that count something; what comes above is a slip of the hand, and overflows somewhere."""
 _LONGEST_NAME = 255
 """Bytes of a folder's or a file's name, on every file system in use."""
+_ABBREVIATIONS = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size", "batch": "batch_size"}
+"""What users of other programs write."""
 _SHOWN = 80
 """Characters of a value."""
 
@@ -134,15 +136,19 @@ def nearest_setting(key: str, settings: Sequence[str]) -> str | None:
         The setting with dots; where several sections have one of that name, all joined by "or".
     """
     section, _, name = key.rpartition(".")
+    name = _ABBREVIATIONS.get(name.casefold(), name)
+    below = [setting for setting in settings if setting.startswith(f"{section}.")]
     elsewhere = [setting for setting in settings if setting.rpartition(".")[2].casefold() == name.casefold()]
     if elsewhere:
-        return " or ".join(elsewhere)
+        return " or ".join([setting for setting in elsewhere if setting in below] or elsewhere)
     if section and section not in settings:
         near = nearest(section, [setting for setting in settings if "." not in setting])
         return f"{near}.{name}" if near else None
-    beside = {setting.rpartition(".")[2]: setting for setting in settings if setting.rpartition(".")[0] == section}
-    near = nearest(name, beside)
-    return beside[near] if near else nearest(key, settings)
+    beside = below if section else [setting for setting in settings if "." not in setting]
+    near = nearest(name, [setting.rpartition(".")[2] for setting in beside])
+    if near:
+        return " or ".join(setting for setting in beside if setting.rpartition(".")[2] == near)
+    return nearest(key, [setting for setting in settings if setting != section])
 
 
 def shown(value: Any) -> str:

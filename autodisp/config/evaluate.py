@@ -8,9 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from autodisp.config.checks import DEVICES, need, need_at_least, need_choice, need_path, need_threads
+from autodisp.config.checks import need, need_at_least, need_choice, need_path
 from autodisp.config.parsing import read
-from autodisp.config.sections import DATASETS, TASK_DATASETS
+from autodisp.config.sections import DATASETS, TASK_DATASETS, MachineConfig
 from autodisp.errors import InputError
 
 BASELINES = ("sgbm", "constant")
@@ -31,8 +31,7 @@ class EvaluateConfig:
     batch_size: int
     pictures: int
     out: str
-    device: str
-    threads: int | None
+    run: MachineConfig
 
     def __post_init__(self) -> None:
         if self.checkpoint is None and self.baseline is None:
@@ -47,10 +46,8 @@ class EvaluateConfig:
         need_path("checkpoint", self.checkpoint, what="a model file such as best.safetensors, or shipped")
         need_path("out", self.out, what="a folder that the evaluation makes, such as runs/figures")
         object.__setattr__(self, "out", os.path.expanduser(self.out))
-        need_choice("device", self.device, DEVICES)
         need_at_least("", self, batch_size=1)
         need(0 <= self.pictures <= MOST_PICTURES, "pictures", self.pictures, f"0 to {MOST_PICTURES}")
-        need_threads("threads", self.threads)
         ascending = all(a < b for a, b in itertools.pairwise([0.0, *self.ranges, math.inf]))
         need(ascending, "ranges", self.ranges, "ascending disparities above 0, such as [10,40]")
         self._check_task()

@@ -13,7 +13,7 @@ FORMATS = ("onnx", "pt2")
 SOURCES = {
     "run": "the folder of a search",
     "checkpoint": "a model file of a training",
-    "genotype": "a name of the zoo or a file with cells",
+    "genotype": "a file with cells, or a name of the zoo",
 }
 
 

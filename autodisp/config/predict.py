@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from autodisp.config.checks import DEVICES, need, need_choice, need_path, need_threads, shown
+from autodisp.config.checks import need, need_choice, need_path, shown
 from autodisp.config.parsing import read
+from autodisp.config.sections import MachineConfig
 
 OUTPUTS = ("pfm", "png16", "colour", "depth", "ply")
 METRIC = ("depth", "ply")
@@ -29,8 +30,7 @@ class PredictConfig:
     max_depth: float | None
     colour_range: list[float] | None
     overwrite: bool
-    device: str
-    threads: int | None
+    run: MachineConfig
 
     def __post_init__(self) -> None:
         need(self.left is not None, "left", "null", "a picture, a folder, or a quoted pattern such as 'left/*.png'")
@@ -38,8 +38,6 @@ class PredictConfig:
         need_path("left", self.left, what="a picture, a folder, or a quoted pattern such as 'left/*.png'")
         need_path("right", self.right, what="the same kind as left, or null for one folder that holds both views")
         need_path("out", self.out, what="a folder for the predictions, such as predictions")
-        need_choice("device", self.device, DEVICES)
-        need_threads("threads", self.threads)
         self._check_calibration()
         self._check_outputs()
 
@@ -96,7 +94,7 @@ class PredictConfig:
             both = f"given along with {other}={given}, such as {key}={EXAMPLES[key]}"
             need(value is not None or not there, key, value, both)
         need(math.isfinite(self.doffs), "doffs", self.doffs, "a number of pixels; 0 is usual")
-        need(known or self.doffs == 0, "doffs", self.doffs, "0 without focal and baseline, which it belongs to")
+        need(known or self.doffs == 0, "doffs", self.doffs, "0 unless focal and baseline are given")
         fine = self.centre is None or (len(self.centre) == 2 and all(map(math.isfinite, self.centre)))
         need(fine, "centre", self.centre, "[x, y] in pixels, or null for the middle")
         need(known or self.centre is None, "centre", self.centre, "null without focal and baseline")

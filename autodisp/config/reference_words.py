@@ -47,7 +47,6 @@ MEANINGS = {
     "validation.batch_size": "samples at a time",
     "run.folder": "is made, and must be empty",
     "run.device": "auto: a GPU where there is one",
-    "device": "auto: a GPU where there is one",
     "optimizer.milestones": "steps at which schedule=milestones multiplies the learning rate by factor",
     "regularization.name": "what answers a rising curvature, see [concepts.md](concepts.md)",
     "regularization.factor": "growth between the averages compared that is too much; null: 1.3 (ratio), 4/3 (paper)",

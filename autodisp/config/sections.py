@@ -11,6 +11,7 @@ from autodisp.config.checks import (
     need_at_least,
     need_at_most,
     need_choice,
+    need_count,
     need_path,
     need_threads,
 )
@@ -304,6 +305,29 @@ class AugmentationConfig:
     def __post_init__(self) -> None:
         need_at_least("augmentation", self, scale=0.0)
         need(self.scale <= 4, "augmentation.scale", self.scale, "at most 4; 0 is none, 1 the default, 2 strong")
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """What a prediction or an evaluation runs on."""
+
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        need_choice("run.device", self.device, DEVICES)
+        need_threads("run.threads", self.threads)
+
+
+@dataclass(frozen=True)
+class ReadersConfig:
+    """What a check runs on."""
+
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        need_count("run.workers", self.workers, null="all cores")
+        need_at_most("run", self, workers=256)
 
 
 @dataclass(frozen=True)

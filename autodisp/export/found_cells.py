@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from autodisp.cells import genotype as genotypes
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SearchSpace
+from autodisp.commands import setting
 from autodisp.errors import InputError
 from autodisp.report.drawing import draw_cells
 from autodisp.report.search_folder import cell_drawing
@@ -102,7 +103,7 @@ def _epoch_words(path: Path) -> str:
 def _what_it_is(run: Path) -> str:
     models = sorted(path.name for path in run.glob("*.safetensors"))
     if models:
-        return f"is the folder of a training; checkpoint={run / models[0]} exports its network"
+        return f"is the folder of a training; {setting('checkpoint', run / models[0])} exports its network"
     return f"holds neither {GENOTYPE} nor genotypes/epoch_*.json; name the folder of a search after its first epoch"
 
 

@@ -51,7 +51,8 @@ def doubts(left: Tensor, right: Tensor, disparity: Tensor) -> list[str]:
         found.append("left and right are the same picture")
     elif UNEXPLAINED < moved_over_unmoved(left, right, disparity) < math.inf:
         found.append(
-            "the right view does not bear this out: are the views swapped, all of it far away, or is the network poor?"
+            "the right view, moved by these disparities, does not match the left one: are the views swapped, is all of "
+            "it far away, or is the network poor?"
         )
     brightest = float(torch.maximum(left.max(), right.max()))
     if brightest <= DARK:

@@ -81,6 +81,8 @@ def point_cloud(
 ) -> PointCloud:
     """The pixels of the left view where they are in space, row by row; those of unknown depth are left out.
 
+    In metres from the left camera: x to the right, y down, z ahead along its optical axis.
+
     Args:
         disparity: (H, W), pixels.
         view: (3, H, W), RGB in 0..1, the left one.

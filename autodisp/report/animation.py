@@ -1,9 +1,10 @@
 """A search as a moving picture: the eigenvalue's curve grows beside the cell of that epoch. GIF, and MP4 where it can.
 
-MP4 needs ffmpeg, which the package imageio-ffmpeg brings.
+MP4 needs ffmpeg, which the extra ``video`` (imageio-ffmpeg) brings.
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from autodisp.errors import in_one_line
 from autodisp.report.curves import RC
 from autodisp.report.drawing import CellDrawing, cell_figure
 from autodisp.report.reading import Moment, Run
@@ -52,6 +54,9 @@ def write_animation(run: Run, folder: Path, notes: list[str]) -> list[str]:
     durations = [1000 * seconds] * (len(frames) - 1) + [2500.0]
     imageio.mimsave(folder / f"{NAME}.gif", frames, duration=durations, loop=0)
     written = [f"{NAME}.gif"]
+    if find_spec("imageio_ffmpeg") is None:
+        notes.append(f"no {NAME}.mp4: it needs ffmpeg, which `pip install imageio-ffmpeg` (the extra video) brings")
+        return written
     still = [frames[-1]] * round(2.0 / seconds)
     try:
         imageio.mimsave(
@@ -60,8 +65,7 @@ def write_animation(run: Run, folder: Path, notes: list[str]) -> list[str]:
         written.append(f"{NAME}.mp4")
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         (folder / f"{NAME}.mp4").unlink(missing_ok=True)
-        reason = " ".join(str(error).split())[:200]
-        notes.append(f"no {NAME}.mp4: ffmpeg is not to be had here ({reason}); pip install imageio-ffmpeg brings it")
+        notes.append(f"no {NAME}.mp4: ffmpeg failed ({in_one_line(error)}); animation=false leaves it out")
     return written
 
 

@@ -100,7 +100,7 @@ def _overlay(entries: Sequence[Entry], name: str, title: str, key: str) -> Itera
             figure.legend(loc="outside lower center", ncols=min(len(drawn), 6))
     note = "Numbers and colours as in the table."
     if entries[0].run.kind == "search":
-        note += " Solid: no early stopping; dashed: ES; dotted: ADA. Without what a roll-back undid."
+        note += " Solid: no early stopping; dashed: ES; dotted: ADA. Epochs that a roll-back discarded are left out."
     yield Chart(name, title, figure, note)
 
 

@@ -33,7 +33,7 @@ def read_tested(folder: Path) -> MeasuredNetwork | None:
     try:
         if path.stat().st_size > _MOST_BYTES:
             return None
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return None
     about: Mapping[str, Any] = setting_of(content, "about", {})

@@ -1,7 +1,6 @@
 """What can be done with a run, as commands to be copied."""
 
 import re
-import shlex
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from autodisp.commands import Word, command
 from autodisp.report.reading import Run, setting_of
 
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -36,7 +36,7 @@ def next_commands(run: Run) -> list[tuple[str, str]]:
 
 def report_command(folder: Path) -> str:
     """What shows a run as a page."""
-    return shlex.join(["autodisp-report", f"run={folder}"])
+    return command("autodisp-report", ("run", folder))
 
 
 def training_command(config: Mapping[str, Any], genotype: Path, *, space_file: str | None = None) -> str:
@@ -47,14 +47,14 @@ def training_command(config: Mapping[str, Any], genotype: Path, *, space_file: s
         genotype: the file with the cells.
         space_file: of their space; None for the one that the search had.
     """
-    words = ["autodisp-train"]
+    words: list[Word] = []
     name, file = setting_of(config, "task.name"), space_file or setting_of(config, "space.file")
     if isinstance(name, str) and name != "disparity":
-        words.append(f"task={name}")
+        words.append(("task", name))
     words += _data(config, "train")
     if isinstance(file, str):
-        words.append(f"space_file={file}")
-    return shlex.join([*words, f"genotype={genotype}"])
+        words.append(("space_file", file))
+    return command("autodisp-train", *words, ("genotype", genotype))
 
 
 def evaluation_command(config: Mapping[str, Any], folder: Path) -> str:
@@ -67,16 +67,16 @@ def evaluation_command(config: Mapping[str, Any], folder: Path) -> str:
     dataset = setting_of(config, "dataset")
     if isinstance(dataset, Mapping) and (folder / TRAINED_ON).is_file():
         config = {**config, "dataset": {**dataset, "exclude": str(folder / TRAINED_ON)}}
-    return shlex.join(["autodisp-evaluate", _checkpoint(folder), *_data(config, "evaluate")])
+    return command("autodisp-evaluate", _checkpoint(folder), *_data(config, "evaluate"))
 
 
 def prediction_command(folder: Path) -> str:
     """What a trained disparity network is for."""
-    return shlex.join(["autodisp-predict", _checkpoint(folder), "left=left.png", "right=right.png"])
+    return command("autodisp-predict", _checkpoint(folder), "left=left.png", "right=right.png")
 
 
 def _of_search(run: Run) -> list[tuple[str, str]]:
-    export = shlex.join(["autodisp-export", f"run={run.folder}"])
+    export = command("autodisp-export", ("run", run.folder))
     commands = [("Export the cells as JSON and a drawing:", export)]
     if run.found:
         training = training_command(run.config, run.folder / "genotype.json")
@@ -88,7 +88,7 @@ def _of_training(run: Run) -> list[tuple[str, str]]:
     commands = [("Evaluate the trained network:", evaluation_command(run.config, run.folder))]
     if run.setting("task.name") == "disparity":
         commands.append(("Predict the disparity of a pair of your own:", prediction_command(run.folder)))
-    export = shlex.join(["autodisp-export", _checkpoint(run.folder)])
+    export = command("autodisp-export", _checkpoint(run.folder))
     return [*commands, ("Export it as ONNX and torch.export files:", export)]
 
 
@@ -98,21 +98,21 @@ def _model(folder: Path) -> Path:
     return last if last.is_file() and not best.is_file() else best
 
 
-def _checkpoint(folder: Path) -> str:
-    return f"checkpoint={_model(folder)}"
+def _checkpoint(folder: Path) -> Word:
+    return "checkpoint", _model(folder)
 
 
-def _data(config: Mapping[str, Any], program: str) -> list[str]:
+def _data(config: Mapping[str, Any], program: str) -> list[Word]:
     """The words that choose the dataset and what of its settings differs from the program's own."""
     chosen = setting_of(config, "dataset")
     if not isinstance(chosen, Mapping) or not isinstance(name := chosen.get("name"), str):
         return []
-    words = [f"dataset={name}"]
-    words += [f"dataset.{key}={chosen[key]}" for key in _WHERE if isinstance(chosen.get(key), str)]
+    words: list[Word] = [("dataset", name)]
+    words += [(f"dataset.{key}", chosen[key]) for key in _WHERE if isinstance(chosen.get(key), str)]
     usual = _usual(program, name)
     for key in (*_DIFFERING[program], *(_DIFFERING_OF_OWN[program] if "factory" in chosen else ())):
         if key in usual and chosen.get(key, usual[key]) != usual[key]:
-            words.append(f"dataset.{key}={_in_words(chosen[key])}")
+            words.append((f"dataset.{key}", chosen[key]))
     return words
 
 
@@ -123,12 +123,3 @@ def _usual(program: str, dataset: str) -> Mapping[str, Any]:
         return {}
     found: Mapping[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     return found
-
-
-def _in_words(value: Any) -> str:
-    """As a command line has it."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_in_words, value))}]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "null" if value is None else str(value)

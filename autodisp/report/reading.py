@@ -179,7 +179,7 @@ def read_run(folder: Path, *, key: str = "run") -> Run:
         raise InputError(f"{key}={folder}: no such folder; a run makes one and names it when it starts")
     if not is_run(folder):
         raise InputError(
-            f"{key}={folder}: is the folder of no run: it has no {METRICS}; name that of a search or a training, "
+            f"{key}={folder}: is not the folder of a run: it has no {METRICS}; name that of a search or a training, "
             "or compare all those below it with runs="
         )
     notes: list[str] = []
@@ -220,7 +220,7 @@ def _read_text(path: Path, notes: list[str]) -> str | None:
         if path.stat().st_size > _MOST_TEXT_BYTES:
             notes.append(f"{path.name} is larger than {_MOST_TEXT_BYTES >> 20} MiB and was passed over")
             return None
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         notes.append(f"{path.name} cannot be read ({type(error).__name__})")
         return None

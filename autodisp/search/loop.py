@@ -19,7 +19,7 @@ from autodisp.cells.cell import set_drop_path
 from autodisp.cells.genotype import Genotype, from_json
 from autodisp.cells.operations import PARAMETER_FREE
 from autodisp.checkpoints import Checkpoints
-from autodisp.errors import InputError, Interrupted, RunFault
+from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
 from autodisp.run_state import BatchStream, Progress, RunState
 from autodisp.search.bilevel import Order, alpha_gradient, first_order, momentum_buffers_of
 from autodisp.search.curvature import Curvature, curvature, frozen_statistics, preserved_rng
@@ -165,7 +165,8 @@ class Search:
 
         Raises:
             Interrupted: it was asked to stop; its state is saved.
-            InputError: a number was not finite, or a sample could not be read; the state before that is saved.
+            WrongSetting: a number was not finite; the state before that is saved.
+            InputError: a sample could not be read; the state before that is saved.
             RunFault: a file could not be written, or a loader's worker died.
         """
         while True:
@@ -274,7 +275,7 @@ class Search:
             self.guard.end(last=True)
         except NotFinite as found:
             self.save_step()
-            raise InputError(self._what_to_try(found)) from None
+            raise WrongSetting(self._what_to_try(found)) from None
         except (InputError, RunFault):
             self.guard.take_back()
             self.save_step()
@@ -306,7 +307,7 @@ class Search:
         return (
             f"epoch {progress.epochs}, step {progress.step} (batch {self.weight_stream.position} of the weight half, "
             f"{self.alpha_stream.position} of the architecture half): the {found.quantity} is not finite; the step was "
-            f"not made. Look at these batches, or begin anew: {advice}"
+            f"not made. Look at these batches, or {advice}"
         )
 
     def _shown(self, sums: Sums) -> dict[str, float]:

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from autodisp.cells.cell import set_drop_path
 from autodisp.checkpoints import Checkpoints
-from autodisp.errors import InputError, Interrupted, RunFault
+from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
 from autodisp.run_state import BatchStream, Moment, RunState
 from autodisp.tasks.base import Sums, Task, autocast, means, move, pool
 
@@ -159,7 +159,8 @@ class Training:
 
         Raises:
             Interrupted: it was asked to stop; its state is saved.
-            InputError: a number was not finite, or a sample could not be read; the state before that is saved.
+            WrongSetting: a number was not finite; the state before that is saved.
+            InputError: a sample could not be read; the state before that is saved.
             RunFault: a file could not be written, or a loader's worker died.
         """
         while self.progress.steps < self.settings.steps or self.progress.sums:
@@ -280,9 +281,9 @@ class Training:
         if bool(loss.isfinite()) and (bool(norm.isfinite()) or self.scaler.is_enabled()):
             return
         rate = self.optimizer.param_groups[0]["lr"]
-        raise InputError(
+        raise WrongSetting(
             f"step {self.progress.steps} (batch {self.stream.position - 1}): loss {loss.item():g}, gradient norm "
-            f"{norm.item():g}; the step was not made. Look at that batch, or begin anew with a lower "
+            f"{norm.item():g}; the step was not made. Look at that batch, or lower "
             f"optimizer.learning_rate ({rate:g} now) or optimizer.clip"
         )
 

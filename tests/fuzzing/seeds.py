@@ -273,7 +273,7 @@ search dataset=shapes3d dataset.crop=[96,128] dataset.limit=8 network.channels=4
 search optimizer.alphas.betas=[0.5,0.999] optimizer.alphas.order=exact experiment=smoke
 search dataset=flyingthings3d dataset.subsets=[A,B] dataset.half_resolution=true plan=true
 train genotype=autodispnet seed=${run.workers}
-evaluate checkpoint=best.safetensors ranges=[10,40] batch_size=2 device=cpu
+evaluate checkpoint=best.safetensors ranges=[10,40] batch_size=2 run.device=cpu
 predict left=a.png right=b.png outputs=[pfm,depth] focal=100 baseline=0.2 centre=[1.0,2.0]
 export checkpoint=best.safetensors
 """

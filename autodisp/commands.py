@@ -1,0 +1,69 @@
+"""Command lines to be copied: quoted for Hydra's grammar of overrides, and then for the shell.
+
+``key=value`` has to survive three readers. The shell takes the line apart; Hydra's parser takes ``#``, brackets,
+commas, spaces and letters beyond ASCII for grammar, and ``1e3``, ``null`` or ``true`` for other types; OmegaConf
+resolves ``${...}``.
+"""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Word = str | tuple[str, Any]
+"""A word that Hydra reads as it stands, or a setting and its value."""
+
+_PLAIN = re.compile(r"(?!(null|true|false|nan|inf)\Z|.* \Z)([a-z_]|[\w.:@+-]*/)[\w./:@+ -]*", re.ASCII | re.I)
+"""Text that Hydra takes as such without quotes."""
+
+
+def command(program: str, *words: Word) -> str:
+    """A command line that a shell and the program read as it is meant.
+
+    Args:
+        program: its name.
+        words: in order.
+    """
+    return as_typed([program, *(word if isinstance(word, str) else setting(*word) for word in words)])
+
+
+def setting(key: str, value: Any) -> str:
+    """``key=value`` as Hydra reads it, not yet quoted for the shell.
+
+    Args:
+        key: with dots.
+        value: a path, a text, a number, true, false, None, or a list of those.
+    """
+    return f"{key}={_value(value)}"
+
+
+def as_typed(words: Sequence[str]) -> str:
+    """The words of a command line as they were given, quoted for the shell alone."""
+    return " ".join(map(_for_shell, words))
+
+
+def _for_shell(word: str) -> str:
+    """In double quotes where those are easier to read than the single quotes of ``shlex``."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_value, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Path) and str(value).startswith("~"):
+        value = value.absolute()  # no home folder: those have been expanded before
+    if isinstance(value, str | Path):
+        return _text(str(value))
+    return "null" if value is None else str(value)
+
+
+def _text(text: str) -> str:
+    if _PLAIN.fullmatch(text):
+        return text
+    # OmegaConf halves the backslashes before ${, and only those.
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    # To Hydra a backslash is nothing special, except before a quote.
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", text)) + "'"

@@ -1,0 +1,31 @@
+"""The help of a program: each setting with its meaning and unit."""
+
+import sys
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from autodisp.cli import entry
+from autodisp.cli.helping import with_meanings
+
+
+def test_settings_get_their_meaning_and_nothing_else_does() -> None:
+    page = "a: 1\nSettings (key=value):\n\na: 1\nb:\n  a: [2, 3]\n  c: null\n- 3\nd: x\nExamples:\na: 1\n"
+    said = with_meanings(page, {"a": "pixels", "b.a": "metres", "b.d": "seconds"})
+    assert said == page.replace("\n\na: 1\n", f"\n\n{'a: 1':<26}  # pixels\n").replace(
+        "  a: [2, 3]\n", f"{'  a: [2, 3]':<26}  # metres\n"
+    )
+    assert with_meanings("no page at all", {"a": "pixels"}) == "no page at all"
+
+
+def test_help_tells_units(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    GlobalHydra.instance().clear()
+    monkeypatch.setattr(sys, "argv", ["autodisp-predict", "--help"])
+    with pytest.raises(SystemExit):
+        entry.predict()
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for line in (
+        "focal: null # pixels; with baseline= for depth and point clouds", "baseline: null # metres",
+        "device: auto # auto, cpu, cuda", "docs/config.md tells all settings with their units and limits.",
+    ):  # fmt: skip
+        assert line in lines
