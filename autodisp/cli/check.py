@@ -127,7 +127,7 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
     root = str(getattr(report.config.dataset, "root", None) or "")
     firsts = []
     for kind, findings in report.by_kind().items():
-        if findings and kind in report.kinds:
+        if findings:
             first = findings[0]
             place = "" if first.sample and first.sample in first.says else f"{first.sample or first.file}: "
             firsts.append(f"first {kind}: {place}{first.says}")
@@ -154,7 +154,8 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
 def verdict(report: CheckReport) -> str:
     """One line."""
     if not report.problems:
-        return f"nothing is wrong with {counted(report.total, 'sample')}"
+        samples = counted(report.total, "sample")
+        return f"no problem in {samples}; see the notes" if report.notes else f"nothing is wrong with {samples}"
     samples = len({problem.sample for problem in report.problems if problem.sample})
     listed = f", {len(report.excluded)} listed in {LIST}" if report.excluded else ""
     return f"{counted(len(report.problems), 'problem')} in {samples} of {counted(report.total, 'sample')}{listed}"
