@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from scipy.io import savemat
 
 from autodisp.build.checking import CheckReport, build_check
+from autodisp.build.data import notes_on_samples
 from autodisp.build.evaluation import build_evaluation_data
 from autodisp.build.search import build_data
 from autodisp.build.training import build_train_data
@@ -217,6 +218,22 @@ def test_small_pictures(frames: Path) -> None:
     assert whole.obstacle == "no sample of the train split would be left"
     assert whole.remarks == ["no sample of the test split would be left, so a training needs validation.fraction=0.1"]
     assert "at half resolution" in whole.problems[0].says
+
+
+def test_a_run_says_what_the_check_says_of_small_pictures(frames: Path) -> None:
+    config = train_config.parse(
+        composed("train", "run.folder=unused", "training.batch_size=1", *things(frames, "dataset.crop=[72,64]"))
+    )
+    training = build_train_data(config)
+    (note,) = notes_on_samples(config.dataset, training.train, enlarges=True)
+    assert note == (
+        "5 of 5 pictures looked at are smaller than dataset.crop=[72, 64], such as 64x48 (width x height), and are "
+        "enlarged up to 1.50 times, their disparities too; lower dataset.crop to keep their size"
+    )
+    assert notes_on_samples(config.dataset, training.train, enlarges=False) == []
+    largest = max(float(training.train[index].disparity.max()) for index in range(10))
+    seen = [training.transform(training.train[index], np.random.default_rng(0)) for index in range(10)]
+    assert max(float(sample.disparity.max()) for sample in seen) > 1.2 * largest, "they are enlarged indeed"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """An evaluation from its typed config."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +10,19 @@ import imageio.v3 as iio
 import torch
 from torch import Tensor
 
-from autodisp.build.data import TEST_SPLITS, Split, build_image_dataset, build_stereo_dataset, kept
+from autodisp.build.data import TEST_SPLITS, Split, build_image_dataset, build_stereo_dataset, kept, notes_on_samples
 from autodisp.config.checks import naming
-from autodisp.config.evaluate import EvaluateConfig
+from autodisp.config.evaluate import LARGEST_SGBM, EvaluateConfig
 from autodisp.config.sections import TASK_DATASETS
 from autodisp.datasets.samples import LabelledImage, StereoSample
 from autodisp.datasets.splits import Part, subset
 from autodisp.datasets.stereo_transforms import CenterCrop
 from autodisp.datasets.streams import fixed_batches
 from autodisp.errors import InputError
-from autodisp.evaluation.baselines import BestConstant, SemiGlobalMatching
+from autodisp.evaluation.baselines import BestConstant, SemiGlobalMatching, sgbm_range
 from autodisp.evaluation.classification_metrics import ClassificationMetrics
 from autodisp.evaluation.runner import Evaluation, evaluate
-from autodisp.evaluation.stereo_metrics import StereoMetrics
+from autodisp.evaluation.stereo_metrics import StereoFigures, StereoMetrics
 from autodisp.evaluation.worst import Case, WithWorst
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.models import load
@@ -40,6 +41,8 @@ class EvaluationData:
     names: Sequence[str]
     """Of the samples, in their order."""
     metrics: Callable[[], StereoMetrics | ClassificationMetrics]
+    notes: Callable[[], list[str]] = list
+    """Lines on the data, from a look at a few samples."""
 
 
 def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
@@ -71,6 +74,7 @@ def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
         fixed_batches(part, config.batch_size),
         [dataset.names[index] for index in chosen],
         lambda: StereoMetrics(has_occlusion=dataset.has_occlusion, edges=config.ranges),
+        lambda: notes_on_samples(data, Part(dataset, chosen), enlarges=False),
     )
 
 
@@ -126,6 +130,22 @@ def run_evaluation(
         results[name] = evaluate(predict, data.batches, metrics, device=device)
         worst[name] = metrics.worst()
     return results, worst
+
+
+def notes_on_range(config: EvaluateConfig, results: Mapping[str, Evaluation[Any]]) -> list[str]:
+    """A line where the ground truth lies beyond what baseline=sgbm looks for."""
+    if config.baseline != "sgbm":
+        return []
+    figures: StereoFigures = results["sgbm"].figures
+    found = sgbm_range(config.dataset.max_disparity)
+    if figures.largest < found:
+        return []
+    enough = sgbm_range(math.floor(figures.largest) + 1)
+    remedy = f"take dataset.max_disparity={enough}" if enough <= LARGEST_SGBM else f"it finds {LARGEST_SGBM} at most"
+    return [
+        f"the ground truth goes up to {figures.largest:.1f} px, but baseline=sgbm finds disparities below {found} px "
+        f"(dataset.max_disparity={config.dataset.max_disparity}): what is nearer counts as an error; {remedy}"
+    ]
 
 
 def write_pictures(

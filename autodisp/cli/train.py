@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from autodisp.build.data import TEST_SPLITS
+from autodisp.build.data import TEST_SPLITS, notes_on_samples
 from autodisp.build.networks import build_device
 from autodisp.build.training import TrainParts, build_train_data, build_training
 from autodisp.cli.keeping import kept_run
@@ -56,6 +56,9 @@ def train(tree: DictConfig) -> Path:
         parts = build_training(
             config, data, folder, console, prepare=prepare, stopping=lambda: bool(signals and signals[0]())
         )
+        if config.task.name == "disparity":
+            for note in notes_on_samples(config.dataset, data.train, enlarges=True):
+                console.message(note)
         _run(config, parts, folder, console)
     return folder
 
