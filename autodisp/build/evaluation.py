@@ -26,7 +26,7 @@ from autodisp.evaluation.stereo_metrics import StereoFigures, StereoMetrics
 from autodisp.evaluation.worst import Case, WithWorst
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.models import load
-from autodisp.report.disparity_pictures import panel
+from autodisp.report.disparity_pictures import panel, usual_error
 
 SHAPES3D_TRAIN_SEED = 0
 Predictor = Callable[[Any], Tensor]
@@ -151,7 +151,7 @@ def notes_on_range(config: EvaluateConfig, results: Mapping[str, Evaluation[Any]
 def write_pictures(
     folder: Path, worst: Mapping[str, Sequence[Case]], names: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Writes view, truth, result and error of samples as PNG files.
+    """Writes view, truth, result and error of samples as PNG files, the errors of all of them on one scale.
 
     Args:
         folder: exists.
@@ -162,10 +162,12 @@ def write_pictures(
         By method, which sample each file shows, and its EPE.
     """
     told: dict[str, list[dict[str, Any]]] = {}
+    shown = [case for cases in worst.values() for case in cases]
+    largest = max((usual_error(case.prediction, case.truth, case.valid) for case in shown), default=None)
     for method, cases in worst.items():
         for place, case in enumerate(cases, start=1):
             name = f"worst_{method}_{place:0{len(str(len(cases)))}}.png"
-            picture = panel(case.left, case.truth, case.prediction, case.valid)
+            picture = panel(case.left, case.truth, case.prediction, case.valid, largest_error=largest)
             iio.imwrite(folder / name, picture, plugin="pillow", extension=".png")
             told.setdefault(method, []).append({"picture": name, "sample": names[case.index], "epe": case.epe})
     return told
