@@ -48,7 +48,9 @@ def test_legends_say_what_tells_the_runs_apart(tmp_path: Path) -> None:
     entries = searches(tmp_path, [{"decay": 1e-4, "policy": "es"}, {"decay": 1e-2}])
     drawn = charts(entries, DECAY)
     labels = [str(line.get_label()) for line in drawn["eigenvalue"].figure.axes[0].lines]
-    assert labels == ["1: regularization=es, weight_decay=0.0001", "2: regularization=none, weight_decay=0.01"]
+    assert labels == ["1: es, 0.0001", "2: none, 0.01"]
+    (legend,) = drawn["eigenvalue"].figure.legends
+    assert legend.get_title().get_text() == "regularization, weight_decay"
     assert drawn["discretised_over_setting"].note.endswith("dotted: ADA."), "its lines say the rest"
     alike = charts(searches(tmp_path / "alike", [{}, {}]))["eigenvalue"].figure.axes[0].lines
     assert [str(line.get_label()) for line in alike] == ["1", "2"]

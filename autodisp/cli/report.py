@@ -27,6 +27,8 @@ def report(tree: DictConfig) -> Path:
     replaces = page_of(report_folder(config)).exists()
     folder, files = build_report(config)
     console = Console(highlight=False)
-    console.print(f"page:  {page_of(folder)}{' (in place of the one before)' if replaces else ''}", markup=False, soft_wrap=True)
+    console.print(
+        f"page:  {page_of(folder)}{' (in place of the one before)' if replaces else ''}", markup=False, soft_wrap=True
+    )
     console.print(f"files: {folder}/ ({', '.join(files[1:])})", markup=False, soft_wrap=True)
     return page_of(folder)

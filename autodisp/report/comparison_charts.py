@@ -19,6 +19,8 @@ COLOURS = (
 STYLES: Mapping[str, Any] = {"none": "solid", "es": (0, (4, 2)), "ada": (0, (1, 1.5))}
 """As the seed's figures have them: solid without early stopping, dashed with it; ADA is dotted."""
 _MOST_NAMED = 12
+_LEGEND_LETTERS = 66
+"""What fits beside each other, with five for each line drawn."""
 _MOST_TOLD = 3
 """Settings in a legend beside the run's number."""
 _SPREAD_FOR_LOGARITHM = 30.0
@@ -78,7 +80,7 @@ def _empty(title: str, along: str) -> tuple[Figure, Axes]:
 
 def _overlay(entries: Sequence[Entry], name: str, title: str, key: str) -> Iterator[Chart]:
     along = "epoch" if entries[0].run.kind == "search" else "step"
-    labels = _labels(entries)
+    settings, labels = _legend(entries)
     with mpl.rc_context(RC):
         figure, axes = _empty(title, along)
         drawn = []
@@ -100,21 +102,28 @@ def _overlay(entries: Sequence[Entry], name: str, title: str, key: str) -> Itera
         _logarithmic_if_wide(axes, [y for values in drawn for y in values])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
         if len(drawn) <= _MOST_NAMED:
-            figure.legend(loc="outside lower center", ncols=6 if max(map(len, labels)) < 4 else 2)
+            columns = max(1, min(6, _LEGEND_LETTERS // (max(map(len, labels)) + 5)))
+            figure.legend(loc="outside lower center", ncols=min(len(drawn), columns), title=settings or None)
     note = "Numbers and colours as in the table."
     if entries[0].run.kind == "search":
         note += " Solid: no early stopping; dashed: ES; dotted: ADA. Without what a roll-back undid."
     yield Chart(name, title, figure, note)
 
 
-def _labels(entries: Sequence[Entry]) -> list[str]:
-    """The number of each run in the table, and the settings that tell it apart."""
-    told = list(differences(entries).items())[:_MOST_TOLD]
-    return [
-        f"{entry.number}: {', '.join(f'{name}={values[place]}' for name, values in told)}".removesuffix(": ")
-        .replace("$", r"\$")
-        for place, entry in enumerate(entries)
-    ]  # fmt: skip
+def _legend(entries: Sequence[Entry]) -> tuple[str, list[str]]:
+    """The settings that tell the runs apart; for each run its number in the table and its values."""
+    told = dict(list(differences(entries).items())[:_MOST_TOLD])
+    values = zip(*told.values(), strict=True) if told else [() for _ in entries]
+    labels = [
+        ": ".join([str(entry.number), *filter(None, [", ".join(own)])])
+        for entry, own in zip(entries, values, strict=True)
+    ]
+    return _plain_text(", ".join(told)), [_plain_text(label) for label in labels]
+
+
+def _plain_text(words: str) -> str:
+    """Without mathematics."""
+    return words.replace("$", r"\$")
 
 
 def _logarithmic_if_wide(axes: Axes, values: Sequence[float]) -> None:
@@ -140,7 +149,7 @@ def _over_setting(entries: Sequence[Entry], key: str, attribute: str, words: str
             label = " ".join(part for part in (space if len(spaces) > 1 else "", policy) if part)
             axes.plot(
                 [x for x, _ in means], [y for _, y in means], color=colour, linestyle=style_of(policy),
-                label=label.replace("$", r"\$") or None,
+                label=_plain_text(label) or None,
             )  # fmt: skip
         _scale_setting(axes, [x for points in series.values() for x, _ in points])
         if any(policy or len(spaces) > 1 for _, policy in series):
