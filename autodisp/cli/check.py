@@ -154,8 +154,8 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
 def verdict(report: CheckReport) -> str:
     """One line."""
     if not report.problems:
-        samples = counted(report.total, "sample")
-        return f"no problem in {samples}; see the notes" if report.notes else f"nothing is wrong with {samples}"
+        looked_at = counted(report.total, "sample")
+        return f"no problem in {looked_at}; see the notes" if report.notes else f"nothing is wrong with {looked_at}"
     samples = len({problem.sample for problem in report.problems if problem.sample})
     listed = f", {len(report.excluded)} listed in {LIST}" if report.excluded else ""
     return f"{counted(len(report.problems), 'problem')} in {samples} of {counted(report.total, 'sample')}{listed}"
