@@ -12,7 +12,8 @@ MEANINGS = {
     "dataset.crop": "[height, width] of the training crops; null: whole pictures",
     "dataset.limit": "use so many of the samples, drawn by the seed; null: all",
     "dataset.max_disparity": (
-        "pixels that a matching head can express and baseline=sgbm finds, at the resolution used; of shapes3d the largest"
+        "pixels that a matching head can express and baseline=sgbm finds, at the resolution used; "
+        "of shapes3d the largest"
     ),
     "dataset.height": "of a picture, pixels",
     "dataset.width": "of a picture, pixels",
