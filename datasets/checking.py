@@ -118,6 +118,7 @@ class Inspector:
         """Looks at one sample; whatever its files lead the readers to is a problem of that sample."""
         try:
             sample = self.dataset[index]
+            flaws = self.dataset.flaws(index) if isinstance(self.dataset, HasFlaws) else DisparityFlaws(0, 0)
         except Exception as error:  # damaged bytes may lead a decoder to raise anything
             kind = SIZES if isinstance(error, DifferentSizes) else UNREADABLE
             says = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
@@ -125,7 +126,7 @@ class Inspector:
         if not isinstance(sample, StereoSample):
             return Inspection((), (), content(sample.image))
         problems = [self.problem(kind, index, says) for kind, says in self._problems(sample)]
-        notes = [self.problem(kind, index, says) for kind, says in self._notes(index, sample)]
+        notes = [self.problem(kind, index, says) for kind, says in self._notes(sample, flaws)]
         height, width = sample.left.shape[-2:]
         measures = Measures(height, width, float(sample.disparity.max()), float(sample.valid.float().mean()))
         return Inspection(tuple(problems), tuple(notes), content(sample.left, sample.right), measures)
@@ -140,9 +141,10 @@ class Inspector:
 
     def _problems(self, sample: StereoSample) -> Iterator[tuple[str, str]]:
         height, width = self._size(sample)
-        if self.crop is None and (height < SMALLEST[0] or width < SMALLEST[1]):
-            least = f"{SMALLEST[1]}x{SMALLEST[0]}"
-            yield SMALL, f"is {width}x{height}{self._halved} but a network needs {least} (width x height): leave it out"
+        least = SMALLEST if self.crop is None else (1, 1)
+        if height < least[0] or width < least[1]:
+            needed = f"{least[1]}x{least[0]} (width x height)"
+            yield SMALL, f"is {width}x{height}{self._halved} but a network needs {needed}: leave it out"
         known = float(sample.valid.float().mean())
         if known < LEAST_VALID:
             needed = f"at least {LEAST_VALID:.1%} must"
@@ -150,17 +152,12 @@ class Inspector:
         elif (says := disagreement(sample)) is not None:
             yield MISMATCH, says
 
-    def _notes(self, index: int, sample: StereoSample) -> Iterator[tuple[str, str]]:
+    def _notes(self, sample: StereoSample, flaws: DisparityFlaws) -> Iterator[tuple[str, str]]:
         height, width = self._size(sample)
-        if self.crop is not None and (factor := enlargement((height, width), self.crop)) > 1:
-            yield (
-                ENLARGED,
-                (
-                    f"is {width}x{height}{self._halved}: a search or a training enlarges it {factor:.2f} times, its "
-                    f"disparities too, to dataset.crop=[{self.crop[0]},{self.crop[1]}]"
-                ),
-            )
-        flaws = self.dataset.flaws(index) if isinstance(self.dataset, HasFlaws) else DisparityFlaws(0, 0)
+        if self.crop is not None and min(height, width) > 0 and (factor := enlargement((height, width), self.crop)) > 1:
+            to = f"dataset.crop=[{self.crop[0]},{self.crop[1]}]"
+            how = f"a search or a training enlarges it {factor:.2f} times, its disparities too, to {to}"
+            yield ENLARGED, f"is {width}x{height}{self._halved}: {how}"
         counts = ((NON_FINITE, flaws.non_finite, "NaN or infinite"), (NEGATIVE, flaws.negative, "negative"))
         for kind, count, what in counts:
             if count:
