@@ -1,22 +1,24 @@
 """Looks at samples for whatever would spoil a long run: files that are not as they should be, and twins.
 
 The readers mask impossible disparities and refuse damaged files one at a time, when a run reaches them; here all of it
-is found beforehand. A picture's content is kept as a digest only.
+is found beforehand. Single pixels that are masked and pictures that are enlarged are notes. A picture's content is
+kept as a digest only.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from autodisp.datasets.agreement import MOST_BEYOND, disagreement, share_beyond
 from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.layout import DifferentSizes
 from autodisp.datasets.samples import StereoSample
+from autodisp.datasets.stereo_transforms import enlargement
 from autodisp.errors import InputError
 
 MISSING = "missing partner"
@@ -24,19 +26,25 @@ UNREADABLE = "unreadable file"
 LOST = "reader died or hung"
 SIZES = "sizes differ"
 SMALL = "smaller than needed"
-NON_FINITE = "non-finite disparity"
-NEGATIVE = "negative disparity"
-NO_TRUTH = "no valid disparity"
+NO_TRUTH = "hardly any valid disparity"
+MISMATCH = "views and disparities disagree"
 BOTH_HALVES = "same picture in both halves"
 TWINS = "same picture twice"
 BOTH_SPLITS = "same picture in train and test"
+ENLARGED = "smaller than the crop"
+NON_FINITE = "non-finite disparity"
+NEGATIVE = "negative disparity"
+STRAY = "single disparities beyond the width"
 
-STEREO_KINDS = (MISSING, UNREADABLE, LOST, SIZES, SMALL, NON_FINITE, NEGATIVE, NO_TRUTH, BOTH_HALVES)
+STEREO_KINDS = (MISSING, UNREADABLE, LOST, SIZES, SMALL, NO_TRUTH, MISMATCH, BOTH_HALVES)
 IMAGE_KINDS = (UNREADABLE, LOST, BOTH_HALVES)
 
 SMALLEST = (32, 32)
-"""(height, width): no crop may be smaller, so no picture may."""
+"""(height, width): no crop may be smaller, so no picture may that is taken whole."""
+LEAST_VALID = 0.001
+"""Share of the pixels with valid ground truth below which a sample is of no use. Sparse points have more."""
 _DIGEST_BYTES = 16
+_OF_DISPARITIES = frozenset({NO_TRUTH, MISMATCH, NON_FINITE, NEGATIVE, STRAY})
 
 
 class Problem(NamedTuple):
@@ -65,6 +73,9 @@ class Inspection(NamedTuple):
     """What a look at one sample gives."""
 
     problems: tuple[Problem, ...]
+    """What spoils the sample."""
+    notes: tuple[Problem, ...]
+    """What the programs cope with."""
     digest: bytes | None
     """Of the pictures, not of the truth; None where they cannot be read."""
     measures: Measures | None = None
@@ -105,56 +116,64 @@ class Inspector:
 
     def __call__(self, index: int) -> Inspection:
         """Looks at one sample; whatever its files lead the readers to is a problem of that sample."""
-        problems: list[Problem] = []
-        digest, measures = None, None
         try:
             sample = self.dataset[index]
+            flaws = self.dataset.flaws(index) if isinstance(self.dataset, HasFlaws) else DisparityFlaws(0, 0)
         except Exception as error:  # damaged bytes may lead a decoder to raise anything
             kind = SIZES if isinstance(error, DifferentSizes) else UNREADABLE
             says = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            problems.append(self.problem(kind, index, says))
-        else:
-            if isinstance(sample, StereoSample):
-                digest = content(sample.left, sample.right)
-                known = float(sample.valid.float().mean())
-                height, width = sample.left.shape[-2:]
-                measures = Measures(height, width, float(sample.disparity.max()), known)
-                problems += self._size(index, sample)
-                if not sample.valid.any():
-                    problems.append(self.problem(NO_TRUTH, index, "not one pixel has a truth", truth=True))
-            else:
-                digest = content(sample.image)
-        return Inspection((*problems, *self._flaws(index)), digest, measures)
+            return Inspection((self.problem(kind, index, says),), (), None)
+        if not isinstance(sample, StereoSample):
+            return Inspection((), (), content(sample.image))
+        problems = [self.problem(kind, index, says) for kind, says in self._problems(sample)]
+        notes = [self.problem(kind, index, says) for kind, says in self._notes(sample, flaws)]
+        height, width = sample.left.shape[-2:]
+        measures = Measures(height, width, float(sample.disparity.max()), float(sample.valid.float().mean()))
+        return Inspection(tuple(problems), tuple(notes), content(sample.left, sample.right), measures)
 
-    def problem(self, kind: str, index: int, says: str, *, truth: bool = False) -> Problem:
+    def problem(self, kind: str, index: int, says: str) -> Problem:
         """A problem of one sample, with that of its files which the words name, or else the truth, or the first."""
         name = self.dataset.names[index]
         paths = self.dataset.paths(index) if isinstance(self.dataset, HasFiles) else []
         named = [path for path in paths if says.startswith(f"{path}:")]
-        usual = paths[2:3] if truth else paths[:1]
+        usual = paths[2:3] if kind in _OF_DISPARITIES else paths[:1]
         return Problem(kind, name, str(next(iter([*named, *usual]), name)), " ".join(says.split()))
 
-    def _size(self, index: int, sample: StereoSample) -> list[Problem]:
-        height, width = (side // 2 if self.halved else side for side in sample.left.shape[-2:])
-        needed, setting = (self.crop, "dataset.crop") if self.crop else (SMALLEST, "a network")
-        if height >= needed[0] and width >= needed[1]:
-            return []
-        halved = " at half resolution" if self.halved else ""
-        remedy = "lower dataset.crop or leave it out" if self.crop else "leave it out"
-        says = f"is {width}x{height}{halved} but {setting} needs {needed[1]}x{needed[0]} (width x height): {remedy}"
-        return [self.problem(SMALL, index, says)]
+    def _problems(self, sample: StereoSample) -> Iterator[tuple[str, str]]:
+        height, width = self._size(sample)
+        least = SMALLEST if self.crop is None else (1, 1)
+        if height < least[0] or width < least[1]:
+            needed = f"{least[1]}x{least[0]} (width x height)"
+            yield SMALL, f"is {width}x{height}{self._halved} but a network needs {needed}: leave it out"
+        known = float(sample.valid.float().mean())
+        if known < LEAST_VALID:
+            needed = f"at least {LEAST_VALID:.1%} must"
+            yield NO_TRUTH, f"{known:.2%} of the pixels have valid ground truth, {needed}: leave it out"
+        elif (says := disagreement(sample)) is not None:
+            yield MISMATCH, says
 
-    def _flaws(self, index: int) -> list[Problem]:
-        found = DisparityFlaws(0, 0)
-        if isinstance(self.dataset, HasFlaws):
-            with suppress(Exception):  # reported already, since the sample could not be read either
-                found = self.dataset.flaws(index)
-        counts = ((NON_FINITE, found.non_finite, "NaN or infinite"), (NEGATIVE, found.negative, "negative"))
-        return [
-            self.problem(kind, index, f"{count} pixel(s) are {what}", truth=True)
-            for kind, count, what in counts
-            if count
-        ]
+    def _notes(self, sample: StereoSample, flaws: DisparityFlaws) -> Iterator[tuple[str, str]]:
+        height, width = self._size(sample)
+        if self.crop is not None and min(height, width) > 0 and (factor := enlargement((height, width), self.crop)) > 1:
+            to = f"dataset.crop=[{self.crop[0]},{self.crop[1]}]"
+            how = f"a search or a training enlarges it {factor:.2f} times, its disparities too, to {to}"
+            yield ENLARGED, f"is {width}x{height}{self._halved}: {how}"
+        counts = ((NON_FINITE, flaws.non_finite, "NaN or infinite"), (NEGATIVE, flaws.negative, "negative"))
+        for kind, count, what in counts:
+            if count:
+                yield kind, f"{count} pixel(s), {count / sample.disparity.numel():.2%}, are {what}: masked"
+        if 0 < (beyond := share_beyond(sample)) <= MOST_BEYOND:
+            most, width = float(sample.disparity.max()), sample.left.shape[-1]
+            yield STRAY, f"{beyond:.2%} of the disparities exceed the width of {width} px, up to {most:.0f} px"
+
+    def _size(self, sample: StereoSample) -> tuple[int, int]:
+        """(height, width) as a run has it."""
+        height, width = (side // 2 if self.halved else side for side in sample.left.shape[-2:])
+        return height, width
+
+    @property
+    def _halved(self) -> str:
+        return " at half resolution" if self.halved else ""
 
 
 def content(*pictures: Tensor) -> bytes:

@@ -165,7 +165,7 @@ class FlyingThings3D:
         return [path for path in self._files[index] if path is not None]
 
     def flaws(self, index: int) -> DisparityFlaws:
-        """Counts the pixels of one frame's truth that are no disparity, which the official release does not have.
+        """Counts the pixels of one frame's ground truth that are no disparity: the release holds some NaN.
 
         Raises:
             InputError: the file is damaged.

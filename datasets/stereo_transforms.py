@@ -91,6 +91,16 @@ class StereoAugmentation:
         return reframe(sample, corner=(y, x), window=window, size=(to_height, to_width))
 
 
+def enlargement(size: tuple[int, int], crop: tuple[int, int] | None) -> float:
+    """How many times a picture is enlarged at least before it is cropped, stretch aside; 1 where it is large enough.
+
+    Args:
+        size: (height, width) of the picture.
+        crop: likewise, None for whole pictures.
+    """
+    return 1.0 if crop is None else max(1.0, crop[0] / size[0], crop[1] / size[1])
+
+
 class CenterCrop:
     """Cuts the middle, always the same; where a sample is smaller it is padded below and on the right.
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from scipy.io import savemat
 
 from autodisp.build.checking import CheckReport, build_check
+from autodisp.build.data import notes_on_samples
 from autodisp.build.evaluation import build_evaluation_data
 from autodisp.build.search import build_data
 from autodisp.build.training import build_train_data
@@ -28,13 +29,15 @@ from autodisp.datasets import checking
 from autodisp.datasets.checking import (
     BOTH_HALVES,
     BOTH_SPLITS,
+    ENLARGED,
     LOST,
+    MISMATCH,
     MISSING,
-    NEGATIVE,
     NO_TRUTH,
     NON_FINITE,
     SIZES,
     SMALL,
+    STRAY,
     TWINS,
     UNREADABLE,
 )
@@ -104,9 +107,17 @@ def change(path: Path, value: float, pixels: slice = slice(0, 5)) -> None:
 
 
 def copy(root: Path, scene: int, other: int, split: str = "TRAIN") -> None:
-    """Shows in another scene what one shows; the truth stays its own."""
-    for side in ("left", "right"):
-        part(root, other, side, split).write_bytes(part(root, scene, side).read_bytes())
+    """Shows in another scene what one shows."""
+    for top in ("left", "right", "disparity"):
+        part(root, other, top, split).write_bytes(part(root, scene, top).read_bytes())
+
+
+def swap(root: Path, scene: int, split: str = "TRAIN") -> None:
+    """Takes the left view of a scene for the right one and the other way round."""
+    left, right = part(root, scene, "left", split), part(root, scene, "right", split)
+    pixels = left.read_bytes()
+    left.write_bytes(right.read_bytes())
+    right.write_bytes(pixels)
 
 
 def halves_of(root: Path, *more: str) -> tuple[list[str], list[str]]:
@@ -146,13 +157,15 @@ def test_everything_at_once(frames: Path, tmp_path: Path) -> None:
     part(frames, 0, "right").unlink()
     part(frames, 1, "disparity").write_bytes(part(frames, 1, "disparity").read_bytes()[:-7])
     change(part(frames, 2, "disparity"), np.nan)
-    change(part(frames, 3, "disparity"), -4)
+    swap(frames, 3)
     change(part(frames, 4, "disparity"), np.inf, slice(None))
     iio.imwrite(part(frames, 5, "right"), np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8))
     part(frames, 1, "disparity", "TEST").unlink()
     report = checked(*things(frames))
-    assert counts(report) == {MISSING: 2, UNREADABLE: 1, NON_FINITE: 2, NEGATIVE: 1, NO_TRUTH: 1, SIZES: 1}
-    assert list(report.excluded) == [name(0), *(name(scene) for scene in range(1, 6)), name(1, "TEST")]
+    assert counts(report) == {MISSING: 2, UNREADABLE: 1, MISMATCH: 1, NO_TRUTH: 1, SIZES: 1}
+    assert [(note.kind, note.sample) for note in report.notes] == [(NON_FINITE, name(2)), (NON_FINITE, name(4))]
+    left_out_scenes = (0, 1, 3, 4, 5)
+    assert list(report.excluded) == [*(name(scene) for scene in left_out_scenes), name(1, "TEST")]
     assert report.samples == {"train": 10, "test": 2}
     files = {problem.sample: problem.file for problem in report.problems}
     assert files[name(0)].endswith("frames_cleanpass/TRAIN/A/0000/right/0006.png")
@@ -161,16 +174,16 @@ def test_everything_at_once(frames: Path, tmp_path: Path) -> None:
 
     left_out = saved(report, tmp_path)
     again = checked(*things(frames, left_out))
-    assert (again.problems, again.samples) == ([], {"train": 4, "test": 1})
+    assert (again.problems, again.samples) == ([], {"train": 5, "test": 1})
     assert list(again.excluded) == list(report.excluded), "a list made with a list replaces it"
-    expected = {name(scene) for scene in range(6, 10)}
+    expected = {name(scene) for scene in range(10) if scene not in left_out_scenes}
     weights, architecture = halves_of(frames, left_out)
     assert {*weights, *architecture} == expected
     training: Any = build_train_data(
         train_config.parse(composed("train", "run.folder=unused", "training.batch_size=1", *things(frames, left_out)))
     )
     assert {training.train.dataset.names[index] for index in training.train.indices} == expected
-    for split, samples in (("train", 4), ("test", 1)):
+    for split, samples in (("train", 5), ("test", 1)):
         evaluation = build_evaluation_data(
             evaluate_config.parse(
                 composed("evaluate", "out=unused", "baseline=sgbm", f"split={split}", *things(frames, left_out))
@@ -219,12 +232,46 @@ def test_the_limit_decides_who_is_in_a_half(frames: Path) -> None:
 
 
 def test_small_pictures(frames: Path) -> None:
-    report = checked(*things(frames, "dataset.crop=[64,64]"))
-    assert counts(report) == {SMALL: 12}
-    assert report.obstacle == "no sample of the train split would be left"
-    assert report.remarks == ["no sample of the test split would be left, so a training needs validation.fraction=0.1"]
-    assert counts(checked(*things(frames, "dataset.half_resolution=true", "dataset.crop=null"))) == {SMALL: 12}
-    assert "at half resolution" in checked(*things(frames, "dataset.half_resolution=true")).problems[0].says
+    report = checked(*things(frames, "dataset.crop=[72,64]"))
+    assert (report.problems, report.excluded, report.obstacle) == ([], {}, ""), "runs enlarge them"
+    assert [note.kind for note in report.notes] == [ENLARGED] * 12
+    assert "is 64x48: a search or a training enlarges it 1.50 times, its disparities too" in report.notes[0].says
+    whole = checked(*things(frames, "dataset.half_resolution=true", "dataset.crop=null"))
+    assert counts(whole) == {SMALL: 12}
+    assert whole.obstacle == "no sample of the train split would be left"
+    assert whole.remarks == ["no sample of the test split would be left, so a training needs validation.fraction=0.1"]
+    assert "at half resolution" in whole.problems[0].says
+
+
+def test_a_run_says_what_the_check_says_of_small_pictures(frames: Path) -> None:
+    config = train_config.parse(
+        composed("train", "run.folder=unused", "training.batch_size=1", *things(frames, "dataset.crop=[72,64]"))
+    )
+    training = build_train_data(config)
+    (note,) = notes_on_samples(config.dataset, training.train, enlarges=True)
+    assert note == (
+        "5 of 5 pictures looked at are smaller than dataset.crop=[72, 64], such as 64x48 (width x height), and are "
+        "enlarged up to 1.50 times, their disparities too; lower dataset.crop to keep their size"
+    )
+    assert notes_on_samples(config.dataset, training.train, enlarges=False) == []
+    largest = max(float(training.train[index].disparity.max()) for index in range(10))
+    seen = [training.transform(training.train[index], np.random.default_rng(0)) for index in range(10)]
+    assert max(float(sample.disparity.max()) for sample in seen) > 1.2 * largest, "they are enlarged indeed"
+
+
+@pytest.mark.parametrize(
+    ("value", "pixels", "left_out"),
+    [(np.nan, slice(0, 1), False), (-3, slice(0, 2000), False), (np.inf, slice(3, None), True)],
+)
+def test_only_a_frame_without_ground_truth_is_left_out(
+    frames: Path, value: float, pixels: slice, left_out: bool
+) -> None:
+    for scene in range(10):
+        change(part(frames, scene, "disparity"), value, pixels)
+    report = checked(*things(frames, "split=train"))
+    assert counts(report) == ({NO_TRUTH: 10} if left_out else {})
+    assert len(report.excluded) == (10 if left_out else 0)
+    assert [note.sample for note in report.notes] == [name(scene) for scene in range(10)]
 
 
 def test_what_the_data_is_and_what_cannot_be_meant(frames: Path) -> None:
@@ -236,15 +283,25 @@ def test_what_the_data_is_and_what_cannot_be_meant(frames: Path) -> None:
     (low,) = checked(*things(frames), "dataset.max_disparity=16").remarks
     assert low == "train: dataset.max_disparity=16 is below 20.0 px, which a matching head cannot express then"
     assert checked(*things(frames), "dataset.max_disparity=20").remarks == []
-    change(part(frames, 3, "disparity"), 65.0)
+    change(part(frames, 3, "disparity"), 65.0)  # of which five pixels are no reason to leave it out
     change(part(frames, 4, "disparity"), np.inf, slice(0, 48 * 32))
     report = checked(*things(frames))
     assert report.data[0] == "train: pictures of 64x48, true disparities up to 65.0 px on 95 % of the pixels"
-    (wide,) = report.remarks
-    assert wide == (
-        f"train: disparities beyond the width of the picture in 1 sample, such as 65 px in {name(3)}, 64 wide: are "
-        "they pixels of this size, and no depths?"
-    )
+    assert report.remarks == report.problems == []
+    stray = [note for note in report.notes if note.kind == STRAY]
+    assert [note.sample for note in stray] == [name(3)]
+    assert stray[0].says == "0.16% of the disparities exceed the width of 64 px, up to 65 px"
+
+
+def test_ground_truth_that_was_not_divided_by_256(frames: Path) -> None:
+    for scene in range(10):
+        plane = read_pfm(part(frames, scene, "disparity"))
+        write_pfm(part(frames, scene, "disparity"), 256 * plane)
+    report = checked(*things(frames, "split=train"))
+    assert counts(report) == {MISMATCH: 10}
+    assert report.problems[0].says.startswith("100% of the disparities exceed the width of 64 px, up to ")
+    assert report.obstacle == "no sample of the train split would be left"
+    assert report.remarks == [], "a range to set would be no remedy"
 
 
 def test_too_little_is_left(frames: Path) -> None:

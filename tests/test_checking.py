@@ -12,11 +12,14 @@ import torch
 from autodisp.datasets.checking import (
     BOTH_HALVES,
     BOTH_SPLITS,
+    ENLARGED,
+    MISMATCH,
     NEGATIVE,
     NO_TRUTH,
     NON_FINITE,
     SIZES,
     SMALL,
+    STRAY,
     TWINS,
     UNREADABLE,
     Inspector,
@@ -62,36 +65,55 @@ def frame(root: Path, truth: np.ndarray, *, stem: str = "0006") -> Path:
 
 
 def kinds(inspector: Inspector, index: int = 0) -> list[str]:
-    return [problem.kind for problem in inspector(index).problems]
+    """Of problems, then of notes."""
+    inspection = inspector(index)
+    return [found.kind for found in (*inspection.problems, *inspection.notes)]
 
 
 @pytest.mark.parametrize(
-    ("truth", "found"),
+    ("truth", "problems", "notes"),
     [
-        (disparity(), []),
-        (disparity(a=0), []),
-        (disparity(a=np.nan), [NON_FINITE]),
-        (disparity(a=np.inf), [NON_FINITE]),
-        (disparity(a=-1, b=-np.inf), [NON_FINITE, NEGATIVE]),
-        (np.full((HEIGHT, WIDTH), np.nan), [NO_TRUTH, NON_FINITE]),
-        (np.full((HEIGHT, WIDTH), -2), [NO_TRUTH, NEGATIVE]),
-        (np.full((HEIGHT, WIDTH + 1), 3), [SIZES]),
-        (np.full((HEIGHT + 1, WIDTH), np.nan), [SIZES, NON_FINITE]),
+        (disparity(), [], []),
+        (disparity(a=0), [], []),
+        (disparity(a=np.nan), [], [NON_FINITE]),
+        (disparity(a=np.inf), [], [NON_FINITE]),
+        (disparity(a=-1, b=-np.inf), [], [NON_FINITE, NEGATIVE]),
+        (np.full((HEIGHT, WIDTH), np.nan), [NO_TRUTH], [NON_FINITE]),
+        (np.full((HEIGHT, WIDTH), -2), [NO_TRUTH], [NEGATIVE]),
+        (np.full((HEIGHT, WIDTH + 1), 3), [SIZES], []),
+        (np.full((HEIGHT + 1, WIDTH), np.nan), [SIZES], []),
+        (disparity(a=WIDTH), [], []),
+        (disparity(a=WIDTH + 1), [], [STRAY]),
+        (256 * disparity(), [MISMATCH], []),
     ],
 )
-def test_disparities_of_flyingthings3d(tmp_path: Path, truth: np.ndarray, found: list[str]) -> None:
+def test_disparities_of_flyingthings3d(
+    tmp_path: Path, truth: np.ndarray, problems: list[str], notes: list[str]
+) -> None:
     path = frame(tmp_path, truth)
-    problems = Inspector(FlyingThings3D(tmp_path))(0).problems
-    assert [problem.kind for problem in problems] == found
-    assert {problem.file for problem in problems} <= {str(path)}
-    assert {problem.sample for problem in problems} <= {"TRAIN/A/0000/0006"}
+    inspection = Inspector(FlyingThings3D(tmp_path))(0)
+    assert [problem.kind for problem in inspection.problems] == problems
+    assert [note.kind for note in inspection.notes] == notes
+    found = (*inspection.problems, *inspection.notes)
+    assert {problem.file for problem in found} <= {str(path)}
+    assert {problem.sample for problem in found} <= {"TRAIN/A/0000/0006"}
+
+
+@pytest.mark.parametrize(("valid", "enough"), [(2, False), (3, True)])
+def test_how_much_ground_truth_is_enough(tmp_path: Path, valid: int, enough: bool) -> None:
+    truth = np.full((HEIGHT, WIDTH), np.nan)  # a thousandth of 40x56 pixels is 2.24
+    truth.flat[:valid] = 7
+    frame(tmp_path, truth)
+    assert kinds(Inspector(FlyingThings3D(tmp_path))) == ([] if enough else [NO_TRUTH]) + [NON_FINITE]
 
 
 def test_the_number_of_odd_pixels_is_told(tmp_path: Path) -> None:
     frame(tmp_path, disparity(a=np.nan, b=-1, c=np.inf, d=-2, e=-3))
-    says = {problem.kind: problem.says for problem in Inspector(FlyingThings3D(tmp_path))(0).problems}
-    assert says[NON_FINITE].startswith("2 pixel(s)")
-    assert says[NEGATIVE].startswith("3 pixel(s)")
+    says = {note.kind: note.says for note in Inspector(FlyingThings3D(tmp_path))(0).notes}
+    assert says == {
+        NON_FINITE: "2 pixel(s), 0.09%, are NaN or infinite: masked",
+        NEGATIVE: "3 pixel(s), 0.13%, are negative: masked",
+    }
 
 
 def test_the_subset_release_stores_its_disparities_negative(tmp_path: Path) -> None:
@@ -102,7 +124,7 @@ def test_the_subset_release_stores_its_disparities_negative(tmp_path: Path) -> N
     inspector = Inspector(FlyingThings3D(tmp_path))
     assert kinds(inspector, 0) == []
     # One positive pixel: the frame is read as stored, so that all others are negative.
-    assert kinds(inspector, 1) == [NEGATIVE]
+    assert kinds(inspector, 1) == [NO_TRUTH, NEGATIVE]
     assert kinds(inspector, 2) == [NON_FINITE]
 
 
@@ -174,7 +196,8 @@ def test_the_file_at_fault_is_named(tmp_path: Path, part: str, damage: str) -> N
 )
 def test_how_large_a_picture_must_be(crop: tuple[int, int] | None, halved: bool, small: bool) -> None:
     data = Shapes3D(length=1, seed=0, height=HEIGHT, width=WIDTH, max_disparity=8)
-    assert kinds(Inspector(data, crop=crop, halved=halved)) == ([SMALL] if small else [])
+    expected = [ENLARGED if crop else SMALL] if small else []
+    assert kinds(Inspector(data, crop=crop, halved=halved)) == expected
 
 
 class Raises:

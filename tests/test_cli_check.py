@@ -80,10 +80,10 @@ def test_problems_by_kind_with_the_first_files(
         "frames_cleanpass/TRAIN/A/0000/right/0006.png",
     ]
     assert [cell.strip() for cell in rows["missing partner"][1:]] == ["1", "disparity/TEST/A/0000/left/0006.pfm"]
-    assert rows["negative disparity"][1].strip() == "0"
+    assert rows["views and disparities disagree"][1].strip() == "0"
     assert re.search(r"^first unreadable file: TRAIN/A/0000/0006: .*/A/0000/right/0006\.png: .*PNG", out, re.MULTILINE)
     assert "first missing partner: TEST/A/0000/0006" in out
-    assert "first negative" not in out
+    assert "first views" not in out
     assert "A/0002/right/0006.png" in out
     assert "A/0003/right/0006.png" not in out
     assert "and 1 more" in out

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +104,35 @@ def test_a_network_and_a_baseline_stand_side_by_side(
     assert "flyingthings3d, test split" in out
     assert "sgbm" in out
     assert content["about"]["split"] == "test"
+
+
+def test_ground_truth_beyond_the_range_of_the_baseline_is_told(
+    tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("baseline=sgbm", "dataset=flyingthings3d", f"dataset.root={frames}", "split=train")
+    samples = shapes3d.Shapes3D(length=5, seed=0, height=HEIGHT, width=WIDTH, max_disparity=24)
+    largest = max(float(samples[index].disparity.max()) for index in range(3))
+    assert 16 < largest < 32
+    run(tmp_path / "low", *settings, "dataset.max_disparity=16")
+    assert (
+        f"note:  the ground truth goes up to {largest:.1f} px, but baseline=sgbm finds disparities below 16 px "
+        "(dataset.max_disparity=16): what is nearer counts as an error; take dataset.max_disparity=32"
+    ) in capsys.readouterr().out
+    run(tmp_path / "enough", *settings, "dataset.max_disparity=32")
+    assert "note:" not in capsys.readouterr().out
+
+
+def test_swapped_views_are_told(tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(frames, tmp_path / "data")
+    for scene in sorted((tmp_path / "data/frames_cleanpass/TRAIN/A").iterdir())[1:]:
+        (scene / "left").rename(scene / "middle")
+        (scene / "right").rename(scene / "left")
+        (scene / "middle").rename(scene / "right")
+    run(tmp_path / "out", "baseline=constant", "dataset=flyingthings3d", f"dataset.root={tmp_path / 'data'}",
+        "split=train")  # fmt: skip
+    out = capsys.readouterr().out
+    assert "note:  ground truth and views disagree in 2 of 3 samples looked at: " in out
+    assert "are left and right swapped? autodisp-check looks at all of them" in out
 
 
 def test_the_worst_samples_are_shown_and_named(

@@ -49,12 +49,14 @@ def test_a_page_in_the_run_which_stays_as_it_is(tmp_path: Path, capsys: pytest.C
     assert told[1].startswith(f"files: {folder}/report/ (cell_normal.svg, ")
 
 
-def test_again_while_the_run_goes_on(tmp_path: Path) -> None:
+def test_again_while_the_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_training(tmp_path / "run", intervals=1)
     page = program.report(composed(f"run={folder}"))
     assert "still going, or stopped: 100 of 300 steps" in page.read_text()
+    assert "the one before" not in capsys.readouterr().out
     write_training(folder, intervals=3)
     assert "complete" in program.report(composed(f"run={folder}")).read_text()
+    assert f"page:  {page} (in place of the one before)\n" in capsys.readouterr().out
     assert not [path for path in (folder / "report").iterdir() if path.name.startswith(".")]
 
 

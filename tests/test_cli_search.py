@@ -331,17 +331,18 @@ def cut_short(root: Path) -> None:
         path.write_bytes(path.read_bytes()[:50])
 
 
-def test_data_that_goes_wrong_in_the_middle(tmp_path: Path) -> None:
+def test_data_that_goes_wrong_in_the_middle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Images that become unreadable, and a dataset that disappears."""
     root, kept = tmp_path / "frames", tmp_path / "kept"
     shapes3d.write(shapes3d.Shapes3D(length=6, seed=0, height=32, width=48, max_disparity=16), root, train=5)
     shutil.copytree(root, kept)
-    few = [*STEREO, f"dataset.root={root}"]
+    few = [*STEREO, f"dataset.root={root}", "dataset.crop=[48,32]"]
 
     def search_it(folder: Path) -> None:
         search(compose("search", overrides=[f"run.folder={folder}", *few]))
 
     search_it(tmp_path / "whole" / "run")
+    assert "pictures looked at are smaller than dataset.crop=[48, 32], such as 24x16" in capsys.readouterr().out
     faults: list[tuple[Callable[[Path], None], str]] = [(cut_short, r"\.png: "), (shutil.rmtree, r"\.(png|pfm): ")]
     for goes_wrong, says in faults:
         folder = tmp_path / goes_wrong.__name__ / "run"

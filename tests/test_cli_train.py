@@ -27,6 +27,8 @@ from autodisp.checkpoints import Checkpoints
 from autodisp.cli.entry import train as main
 from autodisp.cli.train import notes_on_evaluation, notes_on_result, resume, train
 from autodisp.config.train import parse
+from autodisp.datasets.flyingthings3d import write_frame
+from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.errors import InputError
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.models import ImageClassifier
@@ -138,6 +140,19 @@ def test_what_the_console_says(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "training of disparity on shapes3d" in said
     assert f"{records(folder)[0]['valid/epe']:.2f} px (step 2)" in said
     assert f"files: {folder}/ (best.safetensors, last.safetensors, metrics.jsonl)" in said
+
+
+def test_small_pictures_and_swapped_views_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = Shapes3D(length=4, seed=0, height=32, width=64, max_disparity=16)
+    for frame, sample in enumerate(samples[index] for index in range(4)):
+        swapped = sample._replace(left=sample.right, right=sample.left)
+        write_frame(tmp_path, split="TRAIN", subset="A", scene=frame, frame=6, sample=swapped)
+    run(tmp_path / "run", "network=disparity_tiny", "dataset=flyingthings3d_full", f"dataset.root={tmp_path}",
+        "dataset.crop=[48,64]", "dataset.max_disparity=16", "training.steps=1", "training.batch_size=1",
+        "validation.fraction=0.25", "validation.every=1", "optimizer.warmup_steps=0", "run.workers=0")  # fmt: skip
+    said = capsys.readouterr().out
+    assert "3 of 3 pictures looked at are smaller than dataset.crop=[48, 64], such as 64x32 (width x height)" in said
+    assert "ground truth and views disagree in 3 of 3 samples looked at" in said
 
 
 def test_one_seed_gives_one_result(tmp_path: Path, whole: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from autodisp.report.charts import Chart
-from autodisp.report.comparing import Entry, find_runs
+from autodisp.report.comparing import Entry, differences, find_runs
 from autodisp.report.comparison_charts import charts_of_group, style_of
 from tests.made_runs import config_of, record_of, write_evaluation, write_run, write_training
 
@@ -42,6 +42,28 @@ def test_results_over_a_setting(tmp_path: Path) -> None:
     points = [point for line in axes.lines if line not in lines.values() for point in line.get_xydata().tolist()]  # type: ignore[union-attr]
     assert sorted(points) == sorted([d, y] for d, _, y in results)
     assert (axes.get_xlabel(), axes.get_xscale()) == (DECAY, "log")
+
+
+def test_legends_say_what_tells_the_runs_apart(tmp_path: Path) -> None:
+    entries = searches(tmp_path, [{"decay": 1e-4, "policy": "es"}, {"decay": 1e-2}])
+    drawn = charts(entries, DECAY)
+    labels = [str(line.get_label()) for line in drawn["eigenvalue"].figure.axes[0].lines]
+    assert labels == ["1: es, 0.0001", "2: none, 0.01"]
+    (legend,) = drawn["eigenvalue"].figure.legends
+    assert legend.get_title().get_text() == "regularization, weight_decay"
+    assert drawn["discretised_over_setting"].note.endswith("dotted: ADA."), "its lines say the rest"
+    alike = charts(searches(tmp_path / "alike", [{}, {}]))["eigenvalue"].figure.axes[0].lines
+    assert [str(line.get_label()) for line in alike] == ["1", "2"]
+
+
+def test_what_else_differs_is_told_where_results_are_drawn_over_one_setting(tmp_path: Path) -> None:
+    for number in range(2):
+        config = config_of(optimizer={"weights": {"weight_decay": 10.0**-number}}) | {"seed": number}
+        write_run(tmp_path / str(number), [record_of(0)], config=config | {"search": {"epochs": 4 + number}})
+    entries = find_runs([str(tmp_path)]).entries
+    assert differences(entries) == {"weight_decay": ["1", "0.1"], "epochs": ["4", "5"], "seed": ["0", "1"]}
+    note = charts(entries, DECAY)["discretised_over_setting"].note
+    assert note.endswith(" The runs differ in epochs, seed too.")
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,15 @@ def test_the_table(runs: Path, tmp_path: Path) -> None:
     assert "3 searches · 1 training" in text
 
 
+def test_what_tells_runs_apart_stands_first(runs: Path, tmp_path: Path) -> None:
+    head, *_ = rows(page(runs, tmp_path / "out"))
+    assert head[:4] == ["#", "run", "optimizer.weights.weight_decay", "seed"]
+    assert head.index("kind") < head.index("dataset"), "searches and a training, all on one dataset"
+    write_search(runs / "s3", curvature={"every": 2})
+    head, *_ = rows(page(runs, tmp_path / "by_key", key="optimizer.weights.weight_decay"))
+    assert head[2:5] == ["optimizer.weights.weight_decay", "curvature.every", "seed"]
+
+
 def test_the_one_setting_that_differs_is_found(runs: Path, tmp_path: Path) -> None:
     text = page(runs, tmp_path / "out")
     assert "search_cifar10_accuracy_discretised_over_setting.svg" in text

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodisp.report.disparity_pictures import colour_disparity, colour_error, panel, with_scale_bar
+from autodisp.report.disparity_pictures import colour_disparity, colour_error, panel, usual_error, usual_range
 
 
 def planes(height: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -111,43 +111,38 @@ def test_a_panel_says_the_mean_error_of_valid_pixels() -> None:
     assert (small[words] == spoilt[words]).all()
 
 
-def bar_of(sheet: np.ndarray, height: int) -> np.ndarray:
-    """The longest run of colours in the rows below the picture."""
-    rows = [row for row in sheet[height:] if (row.max(axis=1) != row.min(axis=1)).sum() > 100]
-    assert len(rows) >= 5, "too thin to be seen"
-    (columns,) = np.nonzero((rows[0] != 255).any(axis=1))
-    return rows[0][columns[0] : columns[-1] + 1]
+def bar_of(sheet: np.ndarray, columns: slice) -> np.ndarray:
+    """The colours of the bar at the foot of a panel."""
+    foot = sheet[-24:, columns]
+    colours = next(row for row in foot if (row.max(axis=1) != row.min(axis=1)).sum() > 100)
+    (inside,) = np.nonzero((colours != 255).any(axis=1))
+    return colours[inside[0] : inside[-1] + 1]
 
 
-@pytest.mark.parametrize("size", [(2, 2), (30, 40), (40, 333), (11, 2500)])
-def test_a_scale_bar_says_which_colour_is_how_much(size: tuple[int, int]) -> None:
-    _, disparity, _, valid = planes(*size)
-    sheet = with_scale_bar(disparity, valid, low=10.0, high=50.0)
-    assert contains(sheet, colour_disparity(disparity, valid, low=10.0, high=50.0))
-    bar = bar_of(sheet, sheet.shape[0] - 24 * max(1, math.ceil(size[1] / 1000)))
-    expected = colour_disparity(torch.linspace(10.0, 50.0, len(bar)).reshape(1, -1), low=10.0, high=50.0)[0]
-    assert np.abs(bar.astype(int) - expected.astype(int)).max() <= 6
-    assert len(bar) > 0.4 * size[1]
+def test_the_bars_say_which_colour_is_how_much() -> None:
+    left, truth, prediction, valid = planes(30, 320)
+    sheet = panel(left, truth, prediction, valid, largest_error=50.0)
+    half = sheet.shape[1] // 2
+    low, high = usual_range(truth, valid)
+    bars = (bar_of(sheet, slice(None, half)), bar_of(sheet, slice(half, None)))
+    ends = torch.linspace(low, high, len(bars[0])).reshape(1, -1)
+    errors = torch.linspace(0.0, 50.0, len(bars[1])).reshape(1, -1)
+    expected = (colour_disparity(ends, low=low, high=high), colour_error(errors, torch.zeros_like(errors), high=50.0))
+    for bar, colours in zip(bars, expected, strict=True):
+        assert np.abs(bar.astype(int) - colours[0].astype(int)).max() <= 6
+        assert len(bar) > 0.4 * 320
 
 
-def test_a_scale_bar_names_its_ends() -> None:
-    _, disparity, _, valid = planes(20, 400)
-    low, high = (float(bound) for bound in np.percentile(disparity[valid].numpy(), (0.5, 99.5)))
-    usual, lower, higher = (
-        with_scale_bar(disparity, valid, **limits)[-24:].astype(int)
-        for limits in ({}, {"low": low - 1, "high": high}, {"low": low, "high": high + 1})
+def test_a_panel_names_the_end_of_its_error_scale() -> None:
+    left, truth, prediction, valid = planes(20, 400)
+    usual = usual_error(prediction, truth, valid)
+    own, same, other = (
+        panel(left, truth, prediction, valid, largest_error=limit) for limit in (None, usual, usual + 1)
     )
-    at_low, at_high = (slice(None), slice(None, 78)), (slice(None), slice(-78, None))
-    assert (usual == with_scale_bar(disparity, valid, low=low, high=high)[-24:]).all()
-    assert (lower[at_low] != usual[at_low]).any()
-    assert (lower[at_high] == usual[at_high]).all()
-    assert (higher[at_low] == usual[at_low]).all()
-    assert (higher[at_high] != usual[at_high]).any()
-
-
-@pytest.mark.parametrize("nothing", [math.nan, math.inf])
-def test_a_scale_bar_without_anything_known(nothing: float) -> None:
-    assert contains(with_scale_bar(torch.full((1, 12, 40), nothing)), np.zeros((12, 40, 3), np.uint8))
+    assert (own == same).all()
+    assert contains(other, colour_error(prediction, truth, valid, high=usual + 1))
+    assert (other[-24:, -78:] != own[-24:, -78:]).any()
+    assert (other[:, : own.shape[1] // 2] == own[:, : own.shape[1] // 2]).all()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

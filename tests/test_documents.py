@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
@@ -18,6 +19,7 @@ from autodisp.cells.genotype import zoo_names
 from autodisp.cells.spaces import SearchSpace
 from autodisp.cli.resuming import FREE
 from autodisp.config.reference import PROGRAMS
+from autodisp.datasets.disparity_png import write_disparity_png
 from autodisp.tracking import JsonLines
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +48,18 @@ def test_link_leads_somewhere(page: Path, target: str) -> None:
     there = page.parent / path if path else page
     assert there.exists()
     assert not anchor or anchor in anchors(there)
+
+
+def test_the_reader_of_ground_truth_in_data_md(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    (tmp_path / "disparity").mkdir()
+    stored = torch.tensor([[[0.5, 3.25, torch.nan]]])
+    write_disparity_png(tmp_path / "disparity/0001.png", stored)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert found["disparity"].tolist() == [[[0.5, 3.25, 0.0]]]
+    assert found["valid"].tolist() == [[[True, True, False]]]
 
 
 def commands() -> Iterator[str]:

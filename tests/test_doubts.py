@@ -48,6 +48,21 @@ def test_swapped_views(pair: tuple[Tensor, Tensor, Tensor]) -> None:
     assert doubts(right, left, disparity) == SWAPPED
 
 
+def test_disparities_that_lead_out_of_the_right_view(pair: tuple[Tensor, Tensor, Tensor]) -> None:
+    """As of swapped views whose ratio is too small to tell: there the few matches inside fit by chance."""
+    left, right, disparity = pair
+    outside = disparity.clone()
+    outside[..., :102] = 128.0  # 26 of 128 columns are left
+    assert moved_over_unmoved(left, right, outside) < 0.9
+    share = int((torch.arange(128) >= outside).sum()) / outside.numel()
+    assert doubts(left, right, outside) == [
+        f"only {share:.0%} of the pixels have their match inside the right view: are the views swapped, or is the "
+        "network poor?"
+    ]
+    near = torch.full_like(disparity, 60.0)  # nearly half of the width, and yet a scene there may be
+    assert not any("inside the right view" in doubt for doubt in doubts(left, right, near))
+
+
 def test_views_of_one_colour_say_nothing() -> None:
     flat, black = torch.full((3, 8, 16), 0.5), torch.zeros(3, 8, 16)
     assert doubts(flat, 0.8 * flat, torch.ones(1, 8, 16)) == []

@@ -73,6 +73,23 @@ def rgb(pixels: np.ndarray) -> torch.Tensor:
     return torch.tensor(pixels.astype(np.float64) / 255).permute(2, 0, 1).float()
 
 
+def test_eth3d_with_both_archives_in_one_folder(tmp_path: Path) -> None:
+    scene = tmp_path / "delivery_area_1l"
+    for name in ("im0", "im1"):
+        put(scene / f"{name}.png", view(name)[..., 0])  # of which there are grey ones
+    for other in ("cameras.txt", "images.txt", "points3D.txt"):
+        (scene / other).write_text("")
+    with pytest.raises(InputError, match=r"disp0GT\.pfm"):
+        Middlebury2014(tmp_path)
+    put_pfm(scene / "disp0GT.pfm", truth("eth3d"))
+    put(scene / "mask0nocc.png", nocc("eth3d"))
+    data = Middlebury2014(tmp_path)
+    assert (data.names, data.has_occlusion) == (["delivery_area_1l"], True)
+    known = np.isfinite(truth("eth3d")) & (nocc("eth3d") != 0)
+    assert (data[0].valid[0].numpy() == known).all()
+    assert (data[0].disparity[0].numpy() == np.where(known, truth("eth3d"), 0)).all()
+
+
 SCENES = ("Adirondack-imperfect", "Adirondack-perfect", "Piano-perfect")
 
 

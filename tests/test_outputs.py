@@ -15,7 +15,7 @@ from autodisp.errors import InputError
 from autodisp.prediction import outputs
 from autodisp.prediction.outputs import OUTPUTS, PredictionWriter, write_depth_png
 from autodisp.prediction.point_cloud import Calibration
-from autodisp.report.disparity_pictures import with_scale_bar
+from autodisp.report.disparity_pictures import colour_disparity
 
 CALIBRATION = Calibration(focal=100.0, baseline=0.5)
 
@@ -45,7 +45,9 @@ def test_all_outputs_hold_the_disparity(tmp_path: Path) -> None:
     stored = cv2.imread(str(folder / "7-disparity.png"), cv2.IMREAD_UNCHANGED)
     assert stored.dtype == np.uint16
     np.testing.assert_allclose(stored / 256, disparity, atol=1 / 512)
-    assert np.array_equal(read_rgb8(folder / "7-colour.png"), with_scale_bar(torch.from_numpy(disparity)))
+    assert np.array_equal(read_rgb8(folder / "7-colour.png"), colour_disparity(torch.from_numpy(disparity)))
+    low, high = np.percentile(disparity, (0.5, 99.5))
+    assert written.colours == pytest.approx((low, high))
     depth = 50.0 / disparity.astype(np.float64)
     np.testing.assert_allclose(read_pfm(folder / "7-depth.pfm"), depth, rtol=1e-6)
     millimetres = cv2.imread(str(folder / "7-depth.png"), cv2.IMREAD_UNCHANGED)
@@ -95,8 +97,23 @@ def test_what_sixteen_bits_cannot_hold_is_counted(tmp_path: Path) -> None:
     disparity, view = prediction()
     disparity[1, :3] = [256.0, 400.0, 0.01]
     notes = PredictionWriter(tmp_path, ["png16", "depth"], calibration=CALIBRATION).write("a", disparity, view).notes
-    words = "pixels beyond the largest number of 16 bits, stored as unknown"
-    assert notes == [f"{tmp_path / 'a-disparity.png'}: {words}: 2", f"{tmp_path / 'a-depth.png'}: {words}: 1"]
+    assert notes == [
+        f"{tmp_path / 'a-disparity.png'}: disparities of 256 px and more, stored as unknown: 2 of 117 pixels",
+        f"{tmp_path / 'a-depth.png'}: farther than 65.5 m, stored as unknown: 1 of 117 pixels",
+    ]
+
+
+@pytest.mark.parametrize(("baseline", "asks"), [(0.54, False), (540.0, True)])
+@pytest.mark.parametrize("wanted", ["depth", "ply"])
+def test_a_baseline_in_millimetres_is_asked_about(tmp_path: Path, baseline: float, asks: bool, wanted: str) -> None:
+    calibration = Calibration(focal=721.5, baseline=baseline)
+    notes = PredictionWriter(tmp_path, [wanted], calibration=calibration).write("a", *prediction()).notes
+    questions = [
+        note
+        for note in notes
+        if note.endswith("is baseline=540 in metres, and focal=721.5 in pixels of these pictures?")
+    ]
+    assert len(questions) == asks
 
 
 def test_depth_png_at_its_limits(tmp_path: Path) -> None:
@@ -107,8 +124,11 @@ def test_depth_png_at_its_limits(tmp_path: Path) -> None:
 
 def test_the_range_of_colours_is_honoured(tmp_path: Path) -> None:
     disparity, view = prediction()
-    (file,) = PredictionWriter(tmp_path, ["colour"], colour_range=(0.0, 99.0)).write("a", disparity, view).files
-    assert np.array_equal(read_rgb8(file), with_scale_bar(torch.from_numpy(disparity), low=0.0, high=99.0))
+    written = PredictionWriter(tmp_path, ["colour"], colour_range=(0.0, 99.0)).write("a", disparity, view)
+    picture = read_rgb8(written.files[0])
+    assert picture.shape[:2] == disparity.shape, "to be laid over the view"
+    assert np.array_equal(picture, colour_disparity(torch.from_numpy(disparity), low=0.0, high=99.0))
+    assert written.colours == (0.0, 99.0)
 
 
 def test_existing_files_stay_unless_overwriting_is_asked_for(tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def test_what_is_no_disparity_counts_nowhere_and_is_told_by_a_check(tmp_path: Pa
     assert sample.valid[0, 0, :4].tolist() == [False, False, False, True]
     assert sample.disparity[0, 0, :4].tolist() == [0, 0, 0, 1]
     assert data.flaws(1) == DisparityFlaws(non_finite=2, negative=1)
-    assert [problem.kind for problem in Inspector(data)(1).problems] == [NON_FINITE, NEGATIVE]
+    inspection = Inspector(data)(1)
+    assert ([note.kind for note in inspection.notes], inspection.problems) == ([NON_FINITE, NEGATIVE], ())
 
 
 def test_a_file_may_import_its_neighbour(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from autodisp.cells.architecture import Architecture
 from autodisp.cells.genotype import Genotype, load
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.report import search_folder
-from autodisp.report.drawing import DrawnEdge
+from autodisp.report.drawing import DrawnEdge, cell_figure
 from autodisp.report.search_folder import PICTURE_SECONDS, SearchFolder, cell_drawing
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
@@ -158,7 +158,9 @@ def test_the_end_leaves_cells_drawings_and_curves(told: Told) -> None:
 def test_a_drawing_has_the_edges_of_the_genotype() -> None:
     genotype = load("autodispnet")
     drawing = cell_drawing(genotype, "upsample")
-    assert (len(drawing.inputs), drawing.nodes) == (4, 3)
+    assert (drawing.inputs, drawing.nodes) == (("in0", "in1", "in2", "in3"), 3), "as the words have it"
+    figure = cell_figure(drawing)
+    assert {"in0", "in3", "n0", "n2"} <= {text.get_text() for text in figure.axes[0].texts}
     assert drawing.edges[:4] == (
         DrawnEdge(3, 0, "sep_conv_3x3"),
         DrawnEdge(2, 0, "dil_conv_3x3"),

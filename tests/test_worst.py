@@ -1,14 +1,18 @@
 """The samples that a disparity was worst on, against all of them sorted."""
 
 import math
+from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
 
+from autodisp.build.evaluation import write_pictures
 from autodisp.datasets.samples import StereoSample
 from autodisp.evaluation.stereo_metrics import StereoMetrics
-from autodisp.evaluation.worst import WithWorst
+from autodisp.evaluation.worst import Case, WithWorst
+from autodisp.report.disparity_pictures import panel
 
 SHAPE = (3, 1, 4, 5)
 
@@ -19,6 +23,22 @@ def batch(seed: int) -> StereoSample:
     valid = torch.rand(SHAPE, generator=draw) < 0.7
     left = torch.rand((3, 3, 4, 5), generator=draw)
     return StereoSample(left, left, truth, valid, ~valid, ~valid)
+
+
+def test_pictures_to_be_compared_share_one_scale_of_errors(tmp_path: Path) -> None:
+    samples = batch(0)
+    left, truth, valid = samples.left[0], samples.disparity[0], samples.valid[0]
+    cases = {
+        name: [Case(0, error, left, truth, valid, truth + error)] for name, error in (("sgbm", 9.0), ("network", 3.0))
+    }
+    told = write_pictures(tmp_path, cases, ["a"])
+    assert [shown["picture"] for shown in (*told["sgbm"], *told["network"])] == [
+        "worst_sgbm_1.png",
+        "worst_network_1.png",
+    ]
+    expected = panel(left, truth, truth + 3.0, valid, largest_error=9.0)
+    assert (iio.imread(tmp_path / "worst_network_1.png") == expected).all()
+    assert (expected != panel(left, truth, truth + 3.0, valid)).any()
 
 
 def watched(count: int) -> WithWorst[object]:

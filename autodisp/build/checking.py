@@ -104,6 +104,7 @@ class _Part:
 
     dataset: Any
     problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
     digests: list[bytes | None] = field(default_factory=list)
     measures: dict[int, Measures] = field(default_factory=dict)
 
@@ -142,9 +143,10 @@ class Check:
             done = _look(part, config, done, total, len(report.problems), progress)
             report.samples[split] = len(part.dataset) + len(getattr(part.dataset, "incomplete", ()))
             report.problems += part.problems
+            report.notes += part.notes
             if part.measures:
                 report.data.append(f"{split}: {_measured(list(part.measures.values()))}")
-                report.remarks += _unmeant(part, split, config)
+                report.remarks += _beyond_range(part, split, config)
         if "train" in parts:
             _compare(parts["train"], parts.get("test"), config, report)
         _exclude(parts, config, report)
@@ -204,6 +206,7 @@ def _look(part: _Part, config: CheckConfig, done: int, total: int, problems: int
         part.problems.append(Problem(MISSING, name, lacks.split(" missing ")[0], lacks))
     part.digests = [None] * len(part.dataset)
     found: list[tuple[int, Problem]] = []
+    notes: list[tuple[int, Problem]] = []
     looks = apply_to_all(
         inspector,
         len(part.dataset),
@@ -221,9 +224,11 @@ def _look(part: _Part, config: CheckConfig, done: int, total: int, problems: int
                 if result.measures is not None:
                     part.measures[index] = result.measures
                 found += [(index, problem) for problem in result.problems]
+                notes += [(index, note) for note in result.notes]
             done += 1
             progress(done, total, problems + len(part.problems) + len(found))
     part.problems += [problem for _, problem in sorted(found, key=lambda entry: entry[0])]
+    part.notes += [note for _, note in sorted(notes, key=lambda entry: entry[0])]
     return done
 
 
@@ -234,16 +239,10 @@ def _measured(found: Sequence[Measures]) -> str:
     return f"pictures of {shown}, true disparities up to {largest:.1f} px on {known:.0f} % of the pixels"
 
 
-def _unmeant(part: _Part, split: str, config: CheckConfig) -> Iterator[str]:
-    """Disparities that cannot be meant, or that the settings cannot mean."""
-    nearest = max(part.measures, key=lambda index: part.measures[index].largest)
-    largest, width = part.measures[nearest].largest, part.measures[nearest].width
-    if wide := sum(one.largest > one.width for one in part.measures.values()):
-        yield (
-            f"{split}: disparities beyond the width of the picture in {counted(wide, 'sample')}, such as {largest:.0f} "
-            f"px in {part.dataset.names[nearest]}, {width} wide: are they pixels of this size, and no depths?"
-        )
-    elif (most := config.dataset.max_disparity) < (used := largest / 2 if _is_halved(config) else largest):
+def _beyond_range(part: _Part, split: str, config: CheckConfig) -> Iterator[str]:
+    """Disparities that can be meant but exceed the setting."""
+    largest = max((one.largest for one in part.measures.values() if one.largest <= one.width), default=0.0)
+    if (most := config.dataset.max_disparity) < (used := largest / 2 if _is_halved(config) else largest):
         yield f"{split}: dataset.max_disparity={most} is below {used:.1f} px, which a matching head cannot express then"
 
 

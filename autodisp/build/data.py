@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from autodisp.config.sections import ImagesConfig, OwnConfig, Shapes3DConfig
+from autodisp.datasets.agreement import disagreement
 from autodisp.datasets.cache import Cached
 from autodisp.datasets.checking import HasFiles
 from autodisp.datasets.cifar import CIFAR10, CIFAR100
@@ -15,9 +17,10 @@ from autodisp.datasets.images import read_size
 from autodisp.datasets.kitti import Kitti
 from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
 from autodisp.datasets.own import Own
-from autodisp.datasets.samples import StereoDataset
+from autodisp.datasets.samples import StereoDataset, StereoSample
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.sintel import Sintel
+from autodisp.datasets.stereo_transforms import enlargement
 from autodisp.datasets.streams import MapDataset
 from autodisp.datasets.svhn import SVHN
 from autodisp.errors import InputError, WrongSetting
@@ -31,6 +34,8 @@ SHAPES3D_TEST_LENGTH = 200
 MOST_LOOKED_AT = 100
 """Samples that are read in search of ground truth."""
 KITTI_YEARS: dict[str, Literal[2012, 2015]] = {"kitti2012": 2012, "kitti2015": 2015}
+LOOKED_AT = 8
+"""Samples that are read for `notes_on_samples`."""
 Images = CIFAR10 | CIFAR100 | SVHN
 IMAGES: dict[str, type[Images]] = {
     "cifar10": CIFAR10,
@@ -150,3 +155,41 @@ def require_one_size(data: Any, dataset: StereoDataset, indices: Iterable[int], 
 def kept(data: Any, dataset: StereoDataset) -> MapDataset[Any]:
     """The dataset, with its samples kept in memory where the section asks for it."""
     return Cached(dataset) if getattr(data, "cache", False) else dataset
+
+
+def notes_on_samples(data: Any, samples: MapDataset[StereoSample], *, enlarges: bool) -> list[str]:
+    """Lines on a few samples of a stereo dataset: enlarged pictures, ground truth that contradicts the views.
+
+    There is nothing to find in shapes3d, whose crop may not exceed the pictures.
+    Samples that cannot be read are passed over here: the run reports them.
+
+    Args:
+        data: the dataset's section.
+        samples: as they are before any crop.
+        enlarges: whether pictures smaller than the crop are enlarged to it, as they are in a search and a training.
+    """
+    crop = (data.crop[0], data.crop[1]) if enlarges and data.crop else None
+    if isinstance(data, Shapes3DConfig):
+        return []
+    sizes, contradictions, looked_at = [], [], 0
+    for index in range(0, len(samples), -(-len(samples) // LOOKED_AT)):
+        with suppress(InputError):
+            sample = samples[index]
+            looked_at += 1
+            height, width = sample.left.shape[-2:]
+            sizes += [(enlargement((height, width), crop), f"{width}x{height}")]
+            contradictions += [says for says in [disagreement(sample)] if says is not None]
+    notes = []
+    if small := [size for size in sizes if size[0] > 1]:
+        factor, picture = max(small)
+        notes.append(
+            f"{len(small)} of {looked_at} pictures looked at are smaller than dataset.crop={list(data.crop)}, such as "
+            f"{picture} (width x height), and are enlarged up to {factor:.2f} times, their disparities too; lower "
+            "dataset.crop to keep their size"
+        )
+    if contradictions:
+        notes.append(
+            f"ground truth and views disagree in {len(contradictions)} of {looked_at} samples looked at: "
+            f"{contradictions[0]} autodisp-check looks at all of them"
+        )
+    return notes

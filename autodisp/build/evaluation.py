@@ -1,5 +1,6 @@
 """An evaluation from its typed config."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,23 +10,31 @@ import imageio.v3 as iio
 import torch
 from torch import Tensor
 
-from autodisp.build.data import TEST_SPLITS, Split, build_image_dataset, build_stereo_dataset, kept, need_truth
+from autodisp.build.data import (
+    TEST_SPLITS,
+    Split,
+    build_image_dataset,
+    build_stereo_dataset,
+    kept,
+    need_truth,
+    notes_on_samples,
+)
 from autodisp.config.checks import naming
-from autodisp.config.evaluate import EvaluateConfig
+from autodisp.config.evaluate import LARGEST_SGBM, EvaluateConfig
 from autodisp.config.sections import TASK_DATASETS
 from autodisp.datasets.samples import LabelledImage, StereoSample
 from autodisp.datasets.splits import Part, subset
 from autodisp.datasets.stereo_transforms import CenterCrop
 from autodisp.datasets.streams import fixed_batches
 from autodisp.errors import InputError
-from autodisp.evaluation.baselines import BestConstant, SemiGlobalMatching
+from autodisp.evaluation.baselines import BestConstant, SemiGlobalMatching, sgbm_range
 from autodisp.evaluation.classification_metrics import ClassificationMetrics
 from autodisp.evaluation.runner import Evaluation, evaluate
-from autodisp.evaluation.stereo_metrics import StereoMetrics
+from autodisp.evaluation.stereo_metrics import StereoFigures, StereoMetrics
 from autodisp.evaluation.worst import Case, WithWorst
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.models import load
-from autodisp.report.disparity_pictures import panel
+from autodisp.report.disparity_pictures import panel, usual_error
 
 SHAPES3D_TRAIN_SEED = 0
 Predictor = Callable[[Any], Tensor]
@@ -40,6 +49,8 @@ class EvaluationData:
     names: Sequence[str]
     """Of the samples, in their order."""
     metrics: Callable[[], StereoMetrics | ClassificationMetrics]
+    notes: Callable[[], list[str]] = list
+    """Lines on the data, from a look at a few samples."""
 
 
 def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
@@ -72,6 +83,7 @@ def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
         fixed_batches(part, config.batch_size),
         [dataset.names[index] for index in chosen],
         lambda: StereoMetrics(has_occlusion=dataset.has_occlusion, edges=config.ranges),
+        lambda: notes_on_samples(data, Part(dataset, chosen), enlarges=False),
     )
 
 
@@ -129,10 +141,26 @@ def run_evaluation(
     return results, worst
 
 
+def notes_on_range(config: EvaluateConfig, results: Mapping[str, Evaluation[Any]]) -> list[str]:
+    """A line where the ground truth lies beyond what baseline=sgbm looks for."""
+    if config.baseline != "sgbm":
+        return []
+    figures: StereoFigures = results["sgbm"].figures
+    found = sgbm_range(config.dataset.max_disparity)
+    if figures.largest < found:
+        return []
+    enough = sgbm_range(math.floor(figures.largest) + 1)
+    remedy = f"take dataset.max_disparity={enough}" if enough <= LARGEST_SGBM else f"it finds {LARGEST_SGBM} at most"
+    return [
+        f"the ground truth goes up to {figures.largest:.1f} px, but baseline=sgbm finds disparities below {found} px "
+        f"(dataset.max_disparity={config.dataset.max_disparity}): what is nearer counts as an error; {remedy}"
+    ]
+
+
 def write_pictures(
     folder: Path, worst: Mapping[str, Sequence[Case]], names: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Writes view, truth, result and error of samples as PNG files.
+    """Writes view, truth, result and error of samples as PNG files, the errors of all of them on one scale.
 
     Args:
         folder: exists.
@@ -143,10 +171,12 @@ def write_pictures(
         By method, which sample each file shows, and its EPE.
     """
     told: dict[str, list[dict[str, Any]]] = {}
+    shown = [case for cases in worst.values() for case in cases]
+    largest = max((usual_error(case.prediction, case.truth, case.valid) for case in shown), default=None)
     for method, cases in worst.items():
         for place, case in enumerate(cases, start=1):
             name = f"worst_{method}_{place:0{len(str(len(cases)))}}.png"
-            picture = panel(case.left, case.truth, case.prediction, case.valid)
+            picture = panel(case.left, case.truth, case.prediction, case.valid, largest_error=largest)
             iio.imwrite(folder / name, picture, plugin="pillow", extension=".png")
             told.setdefault(method, []).append({"picture": name, "sample": names[case.index], "epe": case.epe})
     return told

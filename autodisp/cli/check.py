@@ -126,7 +126,7 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
     root = str(getattr(report.config.dataset, "root", None) or "")
     firsts = []
     for kind, findings in report.by_kind().items():
-        if findings and kind in report.kinds:
+        if findings:
             first = findings[0]
             place = first.sample or first.file
             firsts.append(f"first {kind}: {'' if place in first.says else f'{place}: '}{first.says}")
@@ -153,7 +153,8 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
 def verdict(report: CheckReport) -> str:
     """One line."""
     if not report.problems:
-        return f"nothing is wrong with {counted(report.total, 'sample')}"
+        looked_at = counted(report.total, "sample")
+        return f"no problem in {looked_at}; see the notes" if report.notes else f"nothing is wrong with {looked_at}"
     samples = len({problem.sample for problem in report.problems if problem.sample})
     listed = f", {len(report.excluded)} listed in {LIST}" if report.excluded else ""
     return f"{counted(len(report.problems), 'problem')} in {samples} of {counted(report.total, 'sample')}{listed}"

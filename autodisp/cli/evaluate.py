@@ -8,7 +8,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 import autodisp
-from autodisp.build.evaluation import build_evaluation_data, build_predictors, run_evaluation, write_pictures
+from autodisp.build.evaluation import (
+    build_evaluation_data,
+    build_predictors,
+    notes_on_range,
+    run_evaluation,
+    write_pictures,
+)
 from autodisp.build.networks import build_device
 from autodisp.cli.run_folder import make_run_folder
 from autodisp.config.evaluate import parse
@@ -45,6 +51,8 @@ def evaluate(tree: DictConfig) -> Path:
         first = shown[0]
         words = f"{method}: worst on {first['sample']}, EPE {first['epe']:.2f} px ({first['picture']})"
         console.print(words, markup=False, soft_wrap=True)
+    for note in (*data.notes(), *notes_on_range(config, results)):
+        console.print(f"note:  {note}", markup=False, soft_wrap=True)
     files = ["evaluation.json", "evaluation.csv", *(["worst_*.png"] if pictures else [])]
     console.print(f"files: {folder}/ ({', '.join(files)})", markup=False, soft_wrap=True)
     return folder

@@ -66,6 +66,8 @@ def _one(pair: StereoPair, matcher: StereoMatcher, writer: PredictionWriter) -> 
     written = writer.write(pair.name, disparity, left)
     size = f"{disparity.shape[1]}x{disparity.shape[0]}"
     middle = f"{disparity.min():.1f} to {disparity.max():.1f} px"
+    if written.colours is not None:
+        middle += f" (colours {written.colours[0]:.1f} to {written.colours[1]:.1f})"
     notes = "".join(f" · {note}" for note in (*written.notes, *doubts(left, right, found)))
     return f"{pair.name}: {size}, {middle}, {seconds:.2f} s{notes}"
 

@@ -6,7 +6,7 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
-from autodisp.build.reporting import build_report, page_of
+from autodisp.build.reporting import build_report, page_of, report_folder
 from autodisp.config.report import parse
 
 
@@ -24,8 +24,11 @@ def report(tree: DictConfig) -> Path:
     config = parse(tree)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    replaces = page_of(report_folder(config)).exists()
     folder, files = build_report(config)
     console = Console(highlight=False, emoji=False)
-    console.print(f"page:  {page_of(folder)}", markup=False, soft_wrap=True)
+    console.print(
+        f"page:  {page_of(folder)}{' (in place of the one before)' if replaces else ''}", markup=False, soft_wrap=True
+    )
     console.print(f"files: {folder}/ ({', '.join(files[1:])})", markup=False, soft_wrap=True)
     return page_of(folder)

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from autodisp.build.data import notes_on_samples
 from autodisp.build.networks import build_device, build_style
 from autodisp.build.search import SearchData, SearchParts, build_data, build_regularization, build_search, build_space
 from autodisp.cli.keeping import kept_run
@@ -104,6 +105,9 @@ def _run(
                 end = "; all of its epochs are done" if progress.epochs >= config.search.epochs else ""
                 console.note(f"resumed at epoch {progress.epochs}, step {progress.step}{end}")
             else:
+                if config.task.name == "disparity":
+                    for note in notes_on_samples(config.dataset, data.weight_half, enlarges=True):
+                        console.message(note)
                 parts.begin()
             console.start(config.search.epochs, parts.search.settings.steps_per_epoch)
             outcome = parts.search.run()

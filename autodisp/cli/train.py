@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from autodisp.build.data import write_trained_on
+from autodisp.build.data import notes_on_samples, write_trained_on
 from autodisp.build.networks import build_device
 from autodisp.build.training import TrainData, TrainParts, build_train_data, build_training
 from autodisp.cli.keeping import kept_run
@@ -69,6 +69,9 @@ def train(tree: DictConfig) -> Path:
         parts = build_training(
             config, data, folder, console, prepare=prepare, stopping=lambda: bool(signals and signals[0]())
         )
+        if config.task.name == "disparity":
+            for note in notes_on_samples(config.dataset, data.train, enlarges=True):
+                console.message(note)
         _run(config, data, parts, folder, console)
     return folder
 

@@ -11,7 +11,10 @@ MEANINGS = {
     "dataset.half_resolution": "halve pictures and disparities",
     "dataset.crop": "[height, width] of the training crops; null: whole pictures",
     "dataset.limit": "use so many of the samples, drawn by the seed; null: all",
-    "dataset.max_disparity": "pixels that a matching head can express, at the resolution used; of shapes3d the largest",
+    "dataset.max_disparity": (
+        "pixels that a matching head can express and baseline=sgbm finds, at the resolution used; "
+        "of shapes3d the largest"
+    ),
     "dataset.height": "of a picture, pixels",
     "dataset.width": "of a picture, pixels",
     "network.channels": "C, which every width is a multiple of",

@@ -55,7 +55,7 @@ class SemiGlobalMatching:
         if not 0 < penalty <= _LARGEST_PENALTY:
             raise InputError(f"penalty={penalty}: must be above 0 and at most {_LARGEST_PENALTY}")
         smooth = max(1, round(8 * penalty * block_size**2))
-        self.range = -(-max_disparity // _UNIT) * _UNIT
+        self.range = sgbm_range(max_disparity)
         # Half a block more, without which OpenCV refuses images narrower than one.
         self._border = self.range + block_size // 2
         self._matcher = cv2.StereoSGBM.create(
@@ -89,6 +89,11 @@ class SemiGlobalMatching:
         views = [cv2.copyMakeBorder(_bytes(view), *sides, cv2.BORDER_REPLICATE) for view in (left, right)]
         units = self._matcher.compute(*views)[:, self._border :]
         return units.astype(np.float32) / np.float32(_UNIT), units >= 0
+
+
+def sgbm_range(max_disparity: int) -> int:
+    """Pixels below which OpenCV looks for disparities: the next multiple of 16."""
+    return -(-max_disparity // _UNIT) * _UNIT
 
 
 class BestConstant:

@@ -53,6 +53,8 @@ class StereoFigures:
     regions: Mapping[str, RegionFigures]
     """all; with known occlusion non_occluded, occluded and out_of_frame; and the ranges of true disparity, such as
     0-10, 10-40 and 40-."""
+    largest: float = 0.0
+    """Ground truth, pixels; 0 without a valid pixel."""
 
     def as_dict(self) -> dict[str, object]:
         """Plain data; NaN stays NaN."""
@@ -66,7 +68,7 @@ class StereoFigures:
             }
             for name, region in self.regions.items()
         }
-        return {"images": self.images, "regions": regions}
+        return {"images": self.images, "largest": self.largest, "regions": regions}
 
 
 class StereoMetrics:
@@ -90,6 +92,7 @@ class StereoMetrics:
         self._ranges = {_range_name(low, high): (low, high) for low, high in ranges}
         self._names = (ALL, *(MASKED if has_occlusion else ()), *self._ranges)
         self._images = 0
+        self._largest = 0.0
         # By region: pixels, finite ones, then the sums of the figures.
         self._pooled = torch.zeros(len(self._names), 2 + len(FIGURES), dtype=torch.float64)
         # By region: images with a pixel, with a finite one, then the sums of the images' own figures.
@@ -125,6 +128,7 @@ class StereoMetrics:
             [torch.where(region.unsqueeze(2), figures, 0.0).sum(dim=1) for region in regions.unbind(1)], dim=1
         ).cpu()
         self._images += len(prediction)
+        self._largest = max(self._largest, float(torch.where(batch.valid.to(device), truth, 0.0).max()))
         self._pooled += sums.sum(dim=0)
         counts = sums[..., _counted()]
         present = torch.cat([sums[..., :2], counts], dim=2) > 0
@@ -143,7 +147,7 @@ class StereoMetrics:
                 pooled=_quotients(pooled),
                 per_image=_quotients(by_image),
             )
-        return StereoFigures(self._images, regions)
+        return StereoFigures(self._images, regions, self._largest)
 
     def _regions(self, truth: Tensor, batch: StereoSample) -> list[Tensor]:
         valid, occluded, out_of_frame = (

@@ -10,6 +10,9 @@ from autodisp.networks.stereo_geometry import warp_right_to_left
 UNEXPLAINED = 0.9
 """Of ``moved_over_unmoved``. Right pairs give 0.2 to 0.4, and up to 0.65 with 30 % less light on one side; swapped ones
 0.92 to 1.7 (EXPERIMENTS.md). Noise of a tenth of the range and more lifts right ones to 0.9 too."""
+LEAST_INSIDE = 0.5
+"""Of ``share_inside``. Right pairs give 0.76 to 1.0, disparities of a quarter of the width included. Swapped ones with
+0.84 to 0.9 of ``moved_over_unmoved`` gave 0.13 to 0.18."""
 DARK = 4096 / 65535
 """The brightest value that 12 bits stored in 16 can reach; 10 bits stay below it too."""
 
@@ -38,6 +41,12 @@ def moved_over_unmoved(left: Tensor, right: Tensor, disparity: Tensor) -> float:
     return math.inf
 
 
+def share_inside(disparity: Tensor) -> float:
+    """Share of the finite disparities (1, H, W) whose match lies in the right view; NaN without any."""
+    columns = torch.arange(disparity.shape[-1], device=disparity.device)
+    return float((columns >= disparity)[disparity.isfinite()].float().mean())
+
+
 def doubts(left: Tensor, right: Tensor, disparity: Tensor) -> list[str]:
     """What a user should look at, in words; empty for a pair that is as it should be.
 
@@ -53,6 +62,11 @@ def doubts(left: Tensor, right: Tensor, disparity: Tensor) -> list[str]:
         found.append(
             "the right view, moved by these disparities, does not match the left one: are the views swapped, is all of "
             "it far away, or is the network poor?"
+        )
+    elif (inside := share_inside(disparity)) < LEAST_INSIDE:
+        found.append(
+            f"only {inside:.0%} of the pixels have their match inside the right view: are the views swapped, or is the "
+            "network poor?"
         )
     brightest = float(torch.maximum(left.max(), right.max()))
     if brightest <= DARK:

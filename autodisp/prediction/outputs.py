@@ -21,13 +21,14 @@ from autodisp.datasets.pfm import write_pfm
 from autodisp.errors import InputError
 from autodisp.prediction.files import replacing
 from autodisp.prediction.point_cloud import Calibration, depth_of, point_cloud, write_ply
-from autodisp.report.disparity_pictures import with_scale_bar
+from autodisp.report.disparity_pictures import colour_disparity, usual_range
 
+_DEPTH_PNG = "-depth.png"
 OUTPUTS = {
     "pfm": ("-disparity.pfm",),
     "png16": ("-disparity.png",),
     "colour": ("-colour.png",),
-    "depth": ("-depth.pfm", "-depth.png"),
+    "depth": ("-depth.pfm", _DEPTH_PNG),
     "ply": ("-points.ply",),
 }
 """What can be asked for, and how the names of its files end."""
@@ -42,7 +43,9 @@ class Written(NamedTuple):
 
     files: list[Path]
     notes: list[str]
-    """One line for each file that could not hold all values."""
+    """One line for each file that could not hold all values, and for depths that are hardly meant."""
+    colours: tuple[float, float] | None = None
+    """The disparities of the first and last colour of the colour picture, pixels; None without one."""
 
 
 class PredictionWriter:
@@ -151,17 +154,24 @@ class PredictionWriter:
         self.check(name)
         files = self.files(name)
         notes: list[str] = []
-        for file, write in zip(files, self._writers(disparity, view), strict=True):
+        colours = None
+        if "colour" in self.wanted:
+            colours = self.colour_range or usual_range(torch.from_numpy(disparity))
+        for file, write in zip(files, self._writers(disparity, view, colours or (0.0, 1.0)), strict=True):
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 unknown = write(file)
             except OSError as error:
                 raise _unwritable(file, error) from error
             if unknown:
-                notes.append(f"{file}: pixels beyond the largest number of 16 bits, stored as unknown: {unknown}")
-        return Written(files, notes)
+                notes.append(f"{file}: {_beyond(file)}, stored as unknown: {unknown} of {disparity.size} pixels")
+        if self.calibration is not None:
+            notes += _doubts_on_depth(disparity, self.calibration)
+        return Written(files, notes, colours)
 
-    def _writers(self, disparity: npt.NDArray[np.float32], view: Tensor) -> list[Callable[[Path], int]]:
+    def _writers(
+        self, disparity: npt.NDArray[np.float32], view: Tensor, colours: tuple[float, float]
+    ) -> list[Callable[[Path], int]]:
         """One function a file, in the order of ``files``; each returns how many values its format could not hold."""
         writers: list[Callable[[Path], int]] = []
         for output in self.wanted:
@@ -170,7 +180,7 @@ class PredictionWriter:
             elif output == "png16":
                 writers.append(lambda file: _write_disparity_png(file, disparity))
             elif output == "colour":
-                writers.append(lambda file: _write_colours(file, disparity, self.colour_range))
+                writers.append(lambda file: _write_colours(file, disparity, colours))
             elif self.calibration is not None:
                 writers += self._metric_writers(output, disparity, view, self.calibration)
         return writers
@@ -187,6 +197,25 @@ class PredictionWriter:
             return 0
 
         return [write_cloud]
+
+
+def _beyond(file: Path) -> str:
+    """What 16 bits cannot hold, in the unit of the file."""
+    if file.name.endswith(_DEPTH_PNG):
+        return f"farther than {_LARGEST / _MILLIMETRES:.1f} m"
+    return "disparities of 256 px and more"
+
+
+def _doubts_on_depth(disparity: npt.NDArray[np.float32], calibration: Calibration) -> list[str]:
+    """A line where nearly everything is farther than 65.5 m, as with a baseline in millimetres."""
+    depth = depth_of(disparity, calibration)
+    known = depth[np.isfinite(depth)]
+    if not known.size or (nearest := float(np.percentile(known, 5))) <= _LARGEST / _MILLIMETRES:
+        return []
+    return [
+        f"95 % of the pixels are farther than {nearest:.0f} m: is baseline={calibration.baseline:g} in metres, and "
+        f"focal={calibration.focal:g} in pixels of these pictures?"
+    ]
 
 
 def write_depth_png(path: Path, depth: npt.NDArray[np.float32]) -> int:
@@ -221,9 +250,8 @@ def _write_disparity_png(path: Path, disparity: npt.NDArray[np.float32]) -> int:
         return write_disparity_png(temporary, torch.from_numpy(disparity))
 
 
-def _write_colours(path: Path, disparity: npt.NDArray[np.float32], limits: tuple[float, float] | None) -> int:
-    low, high = limits or (None, None)
-    picture = with_scale_bar(torch.from_numpy(disparity), low=low, high=high)
+def _write_colours(path: Path, disparity: npt.NDArray[np.float32], limits: tuple[float, float]) -> int:
+    picture = colour_disparity(torch.from_numpy(disparity), low=limits[0], high=limits[1])
     with replacing(path) as temporary:
         iio.imwrite(temporary, picture, plugin="pillow", extension=".png")
     return 0

@@ -16,6 +16,8 @@ from autodisp.report.evaluations import EVALUATION, MeasuredNetwork, read_tested
 from autodisp.report.reading import Moment, Run, is_run, read_run
 
 _MOST_FOLDERS = 200_000
+_WORDS = ("space.name", "regularization.name", "network.name")
+"""Settings without a number that are compared."""
 _NOT_COMPARED = ("seed", "run.")
 """Settings that tell runs apart without being what is compared."""
 
@@ -205,6 +207,22 @@ def varying_keys(entries: Sequence[Entry]) -> list[str]:
         for key in shared
         if not key.startswith(_NOT_COMPARED) and len({entry.numbers[key] for entry in entries}) > 1
     )
+
+
+def differences(entries: Sequence[Entry]) -> dict[str, list[str]]:
+    """What tells runs of one group apart, the seed last: for each setting its value in words, one a run.
+
+    Named by the last part of the dotted name where that is enough, with ``.name`` left out: ``weight_decay``.
+    """
+    found: dict[str, list[str]] = {}
+    for key in _WORDS:
+        found[key.removesuffix(".name")] = [str(entry.run.setting(key) or "")[:20] for entry in entries]
+    keys = [*varying_keys(entries), "seed"]
+    lasts = [key.rpartition(".")[2] for key in keys]
+    for key, last in zip(keys, lasts, strict=True):
+        name = key if lasts.count(last) > 1 else last
+        found[name] = [f"{entry.numbers[key]:g}" if key in entry.numbers else "" for entry in entries]
+    return {name: values for name, values in found.items() if len(set(values)) > 1}
 
 
 def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:

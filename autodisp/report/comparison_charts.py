@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from autodisp.report.charts import SIZE, Chart
-from autodisp.report.comparing import Entry, rank_correlation
+from autodisp.report.comparing import Entry, differences, rank_correlation
 from autodisp.report.curves import RC
 
 COLOURS = (
@@ -19,6 +19,10 @@ COLOURS = (
 STYLES: Mapping[str, Any] = {"none": "solid", "es": (0, (4, 2)), "ada": (0, (1, 1.5))}
 """As the seed's figures have them: solid without early stopping, dashed with it; ADA is dotted."""
 _MOST_NAMED = 12
+_LEGEND_LETTERS = 66
+"""What fits beside each other, with five for each line drawn."""
+_MOST_TOLD = 3
+"""Settings in a legend beside the run's number."""
 _SPREAD_FOR_LOGARITHM = 30.0
 
 
@@ -76,10 +80,11 @@ def _empty(title: str, along: str) -> tuple[Figure, Axes]:
 
 def _overlay(entries: Sequence[Entry], name: str, title: str, key: str) -> Iterator[Chart]:
     along = "epoch" if entries[0].run.kind == "search" else "step"
+    settings, labels = _legend(entries)
     with mpl.rc_context(RC):
         figure, axes = _empty(title, along)
         drawn = []
-        for entry in entries:
+        for entry, label in zip(entries, labels, strict=True):
             points = [
                 (moment.epoch if along == "epoch" else moment.values.get("step", moment.epoch), moment.values[key])
                 for moment in entry.run.kept
@@ -89,7 +94,7 @@ def _overlay(entries: Sequence[Entry], name: str, title: str, key: str) -> Itera
                 continue
             axes.plot(
                 [x for x, _ in points], [y for _, y in points], color=colour_of(entry), linewidth=1.2,
-                linestyle=style_of(entry.policy), marker="o" if len(points) < 3 else "", label=str(entry.number),
+                linestyle=style_of(entry.policy), marker="o" if len(points) < 3 else "", label=label,
             )  # fmt: skip
             drawn.append([y for _, y in points])
         if not drawn:
@@ -97,11 +102,28 @@ def _overlay(entries: Sequence[Entry], name: str, title: str, key: str) -> Itera
         _logarithmic_if_wide(axes, [y for values in drawn for y in values])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
         if len(drawn) <= _MOST_NAMED:
-            figure.legend(loc="outside lower center", ncols=min(len(drawn), 6))
+            columns = max(1, min(6, _LEGEND_LETTERS // (max(map(len, labels)) + 5)))
+            figure.legend(loc="outside lower center", ncols=min(len(drawn), columns), title=settings or None)
     note = "Numbers and colours as in the table."
     if entries[0].run.kind == "search":
         note += " Solid: no early stopping; dashed: ES; dotted: ADA. Epochs that a roll-back discarded are left out."
     yield Chart(name, title, figure, note)
+
+
+def _legend(entries: Sequence[Entry]) -> tuple[str, list[str]]:
+    """The settings that tell the runs apart; for each run its number in the table and its values."""
+    told = dict(list(differences(entries).items())[:_MOST_TOLD])
+    values = zip(*told.values(), strict=True) if told else [() for _ in entries]
+    labels = [
+        ": ".join([str(entry.number), *filter(None, [", ".join(own)])])
+        for entry, own in zip(entries, values, strict=True)
+    ]
+    return _plain_text(", ".join(told)), [_plain_text(label) for label in labels]
+
+
+def _plain_text(words: str) -> str:
+    """Without mathematics."""
+    return words.replace("$", r"\$")
 
 
 def _logarithmic_if_wide(axes: Axes, values: Sequence[float]) -> None:
@@ -127,15 +149,17 @@ def _over_setting(entries: Sequence[Entry], key: str, attribute: str, words: str
             label = " ".join(part for part in (space if len(spaces) > 1 else "", policy) if part)
             axes.plot(
                 [x for x, _ in means], [y for _, y in means], color=colour, linestyle=style_of(policy),
-                label=label.replace("$", r"\$") or None,
+                label=_plain_text(label) or None,
             )  # fmt: skip
         _scale_setting(axes, [x for points in series.values() for x, _ in points])
         if any(policy or len(spaces) > 1 for _, policy in series):
             figure.legend(loc="outside lower center", ncols=3)
-    note = "A point a run; lines through the means. Solid: no early stopping; dashed: ES; dotted: ADA."
-    yield Chart(
-        name, words, figure, note if entries[0].run.kind == "search" else "A point a run; line through the means."
-    )
+    note = "A point a run; lines through the means."
+    if entries[0].run.kind == "search":
+        note += " Solid: no early stopping; dashed: ES; dotted: ADA."
+    if others := [name for name in differences(entries) if name not in (key.rpartition(".")[2], "regularization")]:
+        note += f" The runs differ in {', '.join(others[:8])} too."
+    yield Chart(name, words, figure, note)
 
 
 def _space(entry: Entry) -> str:

@@ -61,7 +61,7 @@ def write_comparison(found: Found, folder: Path, *, key: str | None = None, seen
             notes += [f"{title}: {note}" for note in _notes_on_key(key, entries)]
         pictures = [gallery.add(c.name, c.title, c.figure, note=c.note) for c in charts_of_group(entries, own)]
         sections.append({"title": title[:1].upper() + title[1:], "charts": pictures})
-    columns = _columns(found.entries, seen_from or folder)
+    columns = _columns(found.entries, seen_from or folder, key)
     content: dict[str, Any] = {
         "title": f"{len(found.entries)} runs compared" if len(found.entries) != 1 else "1 run",
         "lead": _lead(found),
@@ -117,21 +117,26 @@ def _need_key(key: str, entries: Sequence[Entry]) -> None:
     raise InputError(f"key={key}: no run has a number under that name in its config{hint}")
 
 
-def _columns(entries: Sequence[Entry], folder: Path) -> list[tuple[str, list[Cell]]]:
-    """The columns that hold anything: each a head and a cell for every run."""
-    columns = [(name, [cell(entry) for entry in entries]) for name, cell in _kinds_of_column(entries, folder)]
-    return [(name, cells) for name, cells in columns if any(cell.text for cell in cells)]
+def _columns(entries: Sequence[Entry], folder: Path, key: str | None) -> list[tuple[str, list[Cell]]]:
+    """The columns that hold anything: each a head and a cell for every run; those that are alike in all runs last."""
+    columns = [(name, [cell(entry) for entry in entries]) for name, cell in _kinds_of_column(entries, folder, key)]
+    filled = [(name, cells) for name, cells in columns if any(cell.text for cell in cells)]
+    return filled[:2] + sorted(filled[2:], key=lambda column: len({cell.text for cell in column[1]}) == 1)
 
 
-def _kinds_of_column(entries: Sequence[Entry], folder: Path) -> Iterator[tuple[str, Any]]:
+def _kinds_of_column(entries: Sequence[Entry], folder: Path, swept: str | None) -> Iterator[tuple[str, Any]]:
     yield "#", lambda e: Cell(str(e.number), str(e.number), number=True, colour=page_colour(colour_of(e)))
     yield "run", lambda e: Cell(e.run.name, e.run.name, link=_link(e, folder))
+    groups = {entry.group for entry in entries}
+    varying = {key for group in groups for key in varying_keys([e for e in entries if e.group == group])}
+    for key in sorted(varying, key=lambda key: (key != swept, key))[:_MOST_KEYS]:
+        yield key, lambda e, key=key: _number(e.numbers.get(key))
+    yield "seed", lambda e: _number(e.numbers.get("seed"))
     yield "kind", lambda e: _word(e.run.kind)
     for key in ("task.name", "dataset.name", "space.name", "regularization.name"):
         yield key.split(".")[0], lambda e, key=key: _word(e.run.setting(key))
     yield "epochs", lambda e: _number(float(e.run.kept[-1].epoch + 1) if e.run.moments else None)
     yield "eigenvalue", lambda e: _number(e.eigenvalue)
-    groups = {entry.group for entry in entries}
     for metric in sorted({metric for _, metric, _ in groups}):
         yield metric, lambda e, m=metric: _number(e.figure if e.run.figure.name == m else None)
         yield f"{metric}, discretised", lambda e, m=metric: _number(e.discretised if e.run.figure.name == m else None)
@@ -140,10 +145,6 @@ def _kinds_of_column(entries: Sequence[Entry], folder: Path) -> Iterator[tuple[s
     yield "drop", lambda e: _number(e.drop)
     yield "parameter-free", lambda e: _number(e.value("parameter_free"))
     yield "restarts", lambda e: _number(e.value("restart") or None)
-    varying = {key for group in groups for key in varying_keys([e for e in entries if e.group == group])}
-    for key in sorted(varying)[:_MOST_KEYS]:
-        yield key, lambda e, key=key: _number(e.numbers.get(key))
-    yield "seed", lambda e: _number(e.numbers.get("seed"))
     yield "time", _time
     yield "state", lambda e: _word(e.run.state)
 

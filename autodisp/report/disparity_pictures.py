@@ -71,28 +71,21 @@ def colour_error(
     return _colour(error, known, _ERROR_MAP, 0.0, _error_limit(error[known]) if high is None else high)
 
 
-def with_scale_bar(
-    disparity: Tensor, valid: Tensor | None = None, *, low: float | None = None, high: float | None = None
-) -> Picture:
-    """A disparity in colours, and a bar below it that says which colour is how many pixels.
-
-    Args:
-        disparity, valid, low, high: as for ``colour_disparity``.
-
-    Returns:
-        A picture a little larger than the disparity, or than a whole multiple of it if that is small.
-
-    Raises:
-        ValueError: a shape is something else, or low is not less than high.
-    """
+def usual_range(disparity: Tensor, valid: Tensor | None = None) -> tuple[float, float]:
+    """The disparities of the first and last colour, where none are given: nearly all valid pixels lie between them."""
     values, known = _map(disparity, valid)
-    usual = _scale(values[known])
-    low, high = usual[0] if low is None else low, usual[1] if high is None else high
-    tile = ("disparity", _colour(values, known, _DISPARITY_MAP, low, high), (_DISPARITY_MAP, low, high))
-    return _Sheet(*values.shape, across=1).with_tiles([tile])
+    return _scale(values[known])
 
 
-def panel(left: Tensor, truth: Tensor, prediction: Tensor, valid: Tensor) -> Picture:
+def usual_error(prediction: Tensor, truth: Tensor, valid: Tensor | None = None) -> float:
+    """The error of the last colour, where none is given: nearly no pixel exceeds it."""
+    error, known = _error(prediction, truth, valid)
+    return _error_limit(error[known])
+
+
+def panel(
+    left: Tensor, truth: Tensor, prediction: Tensor, valid: Tensor, *, largest_error: float | None = None
+) -> Picture:
     """Left view, truth, prediction (coloured on the truth's scale) and absolute error, with scale bars below.
 
     Args:
@@ -100,6 +93,7 @@ def panel(left: Tensor, truth: Tensor, prediction: Tensor, valid: Tensor) -> Pic
         truth: (1, H, W), pixels.
         prediction: (1, H, W), pixels.
         valid: (1, H, W), bool, where the truth is known.
+        largest_error: of the last colour, pixels, for pictures that are compared; by default see ``usual_error``.
 
     Returns:
         A picture of two by two tiles, a little larger than twice the height and width.
@@ -114,7 +108,7 @@ def panel(left: Tensor, truth: Tensor, prediction: Tensor, valid: Tensor) -> Pic
     if left.shape != (3, height, width):
         raise ValueError(f"left is {tuple(left.shape)} and the truth {height} x {width}: left must be (3, H, W)")
     low, high = _scale(true_values[true_known] if true_known.any() else values[known])
-    limit = _error_limit(error[error_known])
+    limit = _error_limit(error[error_known]) if largest_error is None else largest_error
     view = left.detach().to("cpu", torch.float32).nan_to_num(0.0).clamp(0, 1).permute(1, 2, 0).numpy()
     return _Sheet(height, width, across=2).with_tiles(
         [

@@ -230,7 +230,7 @@ class _Layout:
         for name in cell.inputs:
             self._add("input", 0, name, f"vertex-{len(self.boxes)}")
         for node in range(cell.nodes):
-            self._add("node", 2 * level[len(cell.inputs) + node], str(node), f"vertex-{len(self.boxes)}")
+            self._add("node", 2 * level[len(cell.inputs) + node], f"n{node}", f"vertex-{len(self.boxes)}")
         self._add("output", 2 * max(level) + 1, "output", f"vertex-{len(self.boxes)}")
 
     def _add_routes(self, cell: CellDrawing) -> None:

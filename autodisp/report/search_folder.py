@@ -33,11 +33,6 @@ from autodisp.tracking import METRICS, Tracker, read_json_lines
 PICTURE_SECONDS = 30.0
 """Between two sets of pictures, which take about as long as a tiny epoch."""
 Pictures = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
-INPUT_NAMES = {
-    "normal": ("cell before", "last cell"),
-    "reduce": ("cell before", "last cell"),
-    "upsample": ("cell before", "last cell", "prediction", "encoder"),
-}
 
 
 def cell_drawing(genotype: Genotype, kind: str) -> CellDrawing:
@@ -45,7 +40,8 @@ def cell_drawing(genotype: Genotype, kind: str) -> CellDrawing:
     edges = tuple(
         DrawnEdge(source, target, name) for target, node in enumerate(genotype.cells[kind]) for name, source in node
     )
-    return CellDrawing(title=kind, inputs=INPUT_NAMES[kind], nodes=len(genotype.cells[kind]), edges=edges)
+    inputs = tuple(source_name(kind, source) for source in range(INPUTS[kind]))
+    return CellDrawing(title=kind, inputs=inputs, nodes=len(genotype.cells[kind]), edges=edges)
 
 
 def as_code(genotype: Genotype) -> str:
