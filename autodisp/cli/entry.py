@@ -4,12 +4,13 @@ A program is imported once Hydra has composed its config: help, shell completion
 torch nor the seconds that it takes to load.
 """
 
-from importlib import import_module
+from functools import wraps
 
 import hydra
-from omegaconf import DictConfig
 
-from autodisp.cli.program import run_program, wrong_input_leaves
+from autodisp.cli.job import Job
+from autodisp.cli.program import run_program
+from autodisp.cli.sweeping import reported
 from autodisp.cli.verbosity import say_how_much
 
 
@@ -50,10 +51,14 @@ def report() -> None:
     _run("report")
 
 
-def _run(name: str) -> None:
-    @hydra.main(config_path=f"pkg://autodisp.configs.{name}", config_name=name, version_base="1.3")
-    def job(tree: DictConfig) -> None:
-        with wrong_input_leaves():
-            import_module(f"autodisp.cli.{name}").run(tree)
+def _run(name: str, module: str = "") -> None:
+    """Runs a program; tests give the module that stands in for it."""
+    job = Job(name, module or f"autodisp.cli.{name}")
+    main = hydra.main(config_path=f"pkg://autodisp.configs.{name}", config_name=name, version_base="1.3")(job)
 
-    run_program(job)
+    @wraps(main)
+    def program() -> None:
+        with reported():
+            main()
+
+    run_program(program)

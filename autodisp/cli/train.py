@@ -15,19 +15,17 @@ from autodisp.build.training import TrainParts, build_train_data, build_training
 from autodisp.cli.keeping import kept_run
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config
-from autodisp.cli.run_folder import keep_command, keep_config, make_run_folder
+from autodisp.cli.run_folder import claimed, keep_command, keep_config
 from autodisp.cli.signals import StopSignals
 from autodisp.config.train import TrainConfig, parse
 from autodisp.report.next_steps import evaluation_command, prediction_command, report_command
+from autodisp.report.reading import read_run
 from autodisp.tracking import ConsoleProgress
 
 
-def run(tree: DictConfig) -> None:
-    """What the program does with its composed config."""
-    if tree.get("resume") is None:
-        train(tree)
-    else:
-        resume(tree)
+def run(tree: DictConfig) -> float | None:
+    """What the program does with its composed config; the best validation metric."""
+    return read_run(train(tree) if tree.get("resume") is None else resume(tree)).metric
 
 
 def train(tree: DictConfig) -> Path:
@@ -40,15 +38,16 @@ def train(tree: DictConfig) -> Path:
     """
     config = parse(tree)
     build_device(config.run.device)
-    folder = Path(config.run.folder)
     data = build_train_data(config)
-    with contextlib.ExitStack() as kept:
+    with (
+        claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder,
+        contextlib.ExitStack() as kept,
+    ):
 
         def prepare() -> None:
-            make_run_folder(folder, resumes_with=program_name())
-            (folder / "checkpoints").mkdir()
-            keep_config(folder, tree, config.dataset)
             keep_command(folder)
+            keep_config(folder, tree, config.dataset)
+            (folder / "checkpoints").mkdir()
             signals.append(kept.enter_context(kept_run(folder, memory=_memory_settings(config))))
 
         signals: list[StopSignals] = []
