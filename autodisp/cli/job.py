@@ -30,6 +30,8 @@ from autodisp.cli.signals import EXIT_CODES
 
 FOLDERS = {"search": "run.folder", "train": "run.folder", "evaluate": "out", "check": "out", "predict": "out"}
 """The setting that names the folder of a program. What the others write lies in the run that they are given."""
+RECORD = ".job.json"
+"""What the file that says how a job ended is called, after its folder."""
 _LONGEST_LABEL = 100
 _NOT_PLAIN = re.compile(r"[^\w.@+%]+", re.ASCII)
 """What a shell or Hydra would take for something else than a part of a name; the minus that it becomes is plain too."""
@@ -83,7 +85,7 @@ class Place:
     @property
     def record(self) -> Path:
         """The file that says how the job ended."""
-        return self.sweep / f"{self.name}.json"
+        return self.sweep / f"{self.name}{RECORD}"
 
     @property
     def title(self) -> str:
@@ -135,7 +137,7 @@ class Job:
         return outcome[1]
 
     def _run(self, tree: DictConfig) -> tuple[int, float]:
-        """Exit code and metric."""
+        """Runs the program; exit code and metric."""
         metric = import_module(self.module).run(tree)
         found = WRONG_INPUT if self.program == "check" and metric else 0
         return found, math.nan if metric is None else float(metric)
@@ -149,7 +151,7 @@ class Job:
         if _was_interrupted(place.sweep):
             outcome.exit_code, outcome.message = INTERRUPTED, "not begun"
         else:
-            print(f"{place.title}: {' '.join(place.varies)}", flush=True)  # noqa: T201
+            print(f"{place.title}: {' '.join(place.varies) or 'the only one'}", flush=True)  # noqa: T201
             with self._interruptible():
                 self._attempt(tree, place, folder, outcome)
         if folder is not None and not folder.is_dir():
@@ -189,7 +191,8 @@ class Job:
         """Where the job of this moment stands."""
         hydra = HydraConfig.get()
         constant, jobs = told(self.words)
-        varies = [word for word in hydra.overrides.task if word.partition("=")[0] not in constant]
+        words = [str(word) for word in OmegaConf.to_container(hydra.overrides.task, resolve=False)]
+        varies = [word for word in words if word.partition("=")[0] not in constant]
         return Place(Path(hydra.sweep.dir), int(hydra.job.num) + 1, jobs, varies)
 
     @contextmanager
@@ -240,7 +243,7 @@ def told(words: Sequence[str]) -> tuple[set[str], int | None]:
 def outcomes(sweep: Path) -> list[Outcome]:
     """How the jobs of a sweep ended, as far as they did."""
     found = []
-    for path in sweep.glob("[1-9]*.json"):
+    for path in sweep.glob(f"*{RECORD}"):
         with suppress(OSError, ValueError, TypeError):
             found.append(Outcome(**json.loads(path.read_text(encoding="utf-8"))))
     return sorted(found, key=lambda outcome: outcome.job)

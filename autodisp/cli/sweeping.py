@@ -15,10 +15,10 @@ from typing import Any
 
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from autodisp.cli.job import Outcome, outcomes, told
+from autodisp.cli.job import RECORD, Outcome, outcomes, told
 from autodisp.cli.program import GAVE_WAY, INTERRUPTED, WRONG_INPUT, program_name, wrong_input_leaves
 from autodisp.cli.run_folder import missing, remove_empty
 from autodisp.cli.signals import EXIT_CODES
@@ -38,6 +38,8 @@ class _Begun:
     folder: Path | None = None
     made: Sequence[Path] = field(default_factory=list)
     """The folders that it made, the innermost first."""
+    launched: bool = False
+    """Whether its jobs run in processes of their own."""
 
 
 _SWEEP = _Begun()
@@ -57,17 +59,19 @@ class Sweep(Callback):
             SystemExit: a run is to be resumed.
         """
         with wrong_input_leaves():
-            for word in config.hydra.overrides.task:
-                if word.startswith("resume="):
+            for word in OmegaConf.to_container(config.hydra.overrides.task, resolve=False):
+                if str(word).startswith("resume="):
                     raise InputError(
                         f"{word}: a run is resumed without -m; what a sweep has not done is done by its own command "
                         "and hydra.sweep.dir=FOLDER"
                     )
         _SWEEP.folder = Path(config.hydra.sweep.dir)
         _SWEEP.made = missing(_SWEEP.folder)
-        for outcome in _SWEEP.folder.glob("[1-9]*.json"):
-            outcome.unlink()
-        if str(config.hydra.launcher._target_).endswith(_AT_HOME):
+        for record in _SWEEP.folder.glob(f"*{RECORD}"):
+            record.unlink()
+        launcher = str(config.hydra.launcher._target_)
+        _SWEEP.launched = not launcher.endswith("BasicLauncher")
+        if launcher.endswith(_AT_HOME):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -96,7 +100,7 @@ def reported() -> Iterator[None]:
         print("\n".join(_summary(_SWEEP.folder, ended, missed)), flush=True)  # noqa: T201
     _tidy(_SWEEP, ended)
     if error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
-        if isinstance(error, InputError | HydraException | OmegaConfBaseException | OSError) or not ended:
+        if isinstance(error, InputError | HydraException | OmegaConfBaseException | OSError) or not _SWEEP.launched:
             raise error
         if not {*codes} & {*EXIT_CODES}:
             words = str(error).strip().splitlines() or [""]
@@ -113,7 +117,8 @@ def _summary(folder: Path, ended: Sequence[Outcome], missed: Sequence[int]) -> l
     lines = [f"sweep: {done} of {jobs} jobs done"]
     for outcome in ended:
         why = outcome.message and f": {outcome.message}"
-        lines.append(f"  job {outcome.job} ({' '.join(outcome.varies)}): {outcome.ending}{why}")
+        varies = outcome.varies and f" ({' '.join(outcome.varies)})"
+        lines.append(f"  job {outcome.job}{varies or ''}: {outcome.ending}{why}")
     lines += [f"  job {job}: no end is recorded; it was not begun, was killed, or is still at work" for job in missed]
     if any(outcome.folder for outcome in ended):
         lines.append(f"files: {folder}/")
@@ -126,8 +131,11 @@ def _summary(folder: Path, ended: Sequence[Outcome], missed: Sequence[int]) -> l
 
 
 def _tidy(sweep: _Begun, ended: Sequence[Outcome]) -> None:
-    """Removes the folder of a sweep whose jobs left nothing."""
-    if sweep.folder in sweep.made and not any(outcome.folder for outcome in ended):
-        for path in (*sweep.folder.glob("[1-9]*.json"), sweep.folder / _OF_HYDRA):
+    """Removes the folder of a sweep whose jobs left nothing, and the empty one that submitit leaves."""
+    assert sweep.folder is not None
+    remove_empty([sweep.folder / ".submitit" / "%j"])
+    left = any(outcome.folder for outcome in ended) or any(path.is_dir() for path in sweep.folder.glob("*"))
+    if sweep.folder in sweep.made and not left:
+        for path in (*sweep.folder.glob(f"*{RECORD}"), sweep.folder / _OF_HYDRA):
             path.unlink(missing_ok=True)
         remove_empty(sweep.made)
