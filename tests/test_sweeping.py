@@ -16,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from autodisp.cli import entry, job
 from autodisp.cli.job import Outcome, Place, outcomes, told
+from autodisp.report.comparing import find_runs
+from autodisp.report.comparison_charts import charts_of_group
 from autodisp.report.evaluations import EVALUATION
 from autodisp.report.reading import Moment, Run
 from autodisp.report.search_folder import SearchFolder
@@ -155,8 +157,6 @@ from autodisp.cli.entry import _run
 sys.argv[0] = "autodisp-search"
 _run("search", "stub_of_sweeps")
 """
-    "import sys; sys.argv[0] = 'autodisp-search'; from autodisp.cli.entry import _run; _run('search', 'stub_of_sweeps')"
-)
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit"])
@@ -285,10 +285,9 @@ def test_searches_over_weight_decay_and_the_report_on_them(
     last = [json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]) for folder in folders]
     assert returned == [record["valid/epe"] for record in last]
     assert all(map(math.isfinite, returned))
-    key = "key=optimizer.weights.weight_decay"
-    sys.argv[:] = ["autodisp-report", "runs=sweep", key, "animation=false", "out=page"]
-    entry.report()
-    assert list(Path("page").glob("*_over_setting.svg"))
+    charts = charts_of_group(find_runs(["sweep"]).entries, "optimizer.weights.weight_decay")
+    drawn = next(chart for chart in charts if chart.name.endswith("_discretised_over_setting")).figure
+    assert sorted(float(x) for line in drawn.axes[0].lines[:1] for x in line.get_xdata()) == [0.0003, 0.0009]
 
 
 def test_training_returns_its_best_metric() -> None:
@@ -302,7 +301,8 @@ def test_an_evaluation_returns_its_main_metric(returned: list[float]) -> None:
     words = ["dataset.length=2", "dataset.height=32", "dataset.width=64", "dataset.max_disparity=16"]
     words += ["baseline=constant", "split=train,test", "hydra.sweep.dir=sweep"]
     assert sweep(*words, program="evaluate", module="autodisp.cli.evaluate") == 0
-    written = [json.loads((Path("sweep") / name / EVALUATION).read_text()) for name in ("1_split@train", "2_split@test")]
+    names = ("1_split@train", "2_split@test")
+    written = [json.loads((Path("sweep") / name / EVALUATION).read_text()) for name in names]
     figures = [one["methods"]["constant"]["figures"]["regions"]["all"]["pooled"] for one in written]
     assert returned == [figure["epe"] for figure in figures]
 
