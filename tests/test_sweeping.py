@@ -22,6 +22,7 @@ from autodisp.report.evaluations import EVALUATION
 from autodisp.report.reading import Moment, Run
 from autodisp.report.search_folder import SearchFolder
 from autodisp.tasks.base import Figure
+from tests.crashing.searches import write_images
 
 STUB = '''
 """Stands in for a program: does what the seed says."""
@@ -272,18 +273,19 @@ def test_searches_over_weight_decay_and_the_report_on_them(
     returned: list[float], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In earnest: what the sweeper is returned is what the runs recorded and the report shows."""
-    monkeypatch.setattr(SearchFolder, "_show", lambda *_: None)
-    tiny = ["experiment=smoke", "network=disparity_tiny", "dataset.length=4", "dataset.crop=[32,32]", "search.epochs=1",
-            "search.steps_per_epoch=1", "search.batch_size=1", "search.validation_batches=1", "regularization=none",
-            "curvature.tolerance=0.5", "optimizer.alphas.first_order_epochs=0", "run.workers=0",
-            "dataset.max_disparity=16"]  # fmt: skip
+    for drawing in ("_show", "draw_curves"):
+        monkeypatch.setattr(SearchFolder, drawing, lambda *_: None)
+    write_images(Path("images"))
+    tiny = ["experiment=smoke", "task=classification", "dataset=cifar10", "dataset.root=images", "space=s4",
+            "network=classification_tiny", "regularization=none", "search.epochs=1", "search.steps_per_epoch=1",
+            "curvature.tolerance=0.5", "run.workers=0"]  # fmt: skip
     assert sweep(*tiny, DECAYS, "hydra.sweep.dir=sweep", module="autodisp.cli.search") == 0
     said = capsys.readouterr().out
     assert "job 2 of 2: optimizer.weights.weight_decay=0.0009\n" in said
     assert "look:  autodisp-report runs=sweep\n" in said
     folders = sorted(path for path in Path("sweep").iterdir() if path.is_dir())
     last = [json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]) for folder in folders]
-    assert returned == [record["valid/epe"] for record in last]
+    assert returned == [record["valid/accuracy"] for record in last]
     assert all(map(math.isfinite, returned))
     charts = charts_of_group(find_runs(["sweep"]).entries, "optimizer.weights.weight_decay")
     drawn = next(chart for chart in charts if chart.name.endswith("_discretised_over_setting")).figure
@@ -298,7 +300,7 @@ def test_training_returns_its_best_metric() -> None:
 
 
 def test_an_evaluation_returns_its_main_metric(returned: list[float]) -> None:
-    words = ["dataset.length=2", "dataset.height=32", "dataset.width=64", "dataset.max_disparity=16"]
+    words = ["dataset.limit=2", "dataset.height=32", "dataset.width=64", "dataset.max_disparity=16"]
     words += ["baseline=constant", "split=train,test", "hydra.sweep.dir=sweep"]
     assert sweep(*words, program="evaluate", module="autodisp.cli.evaluate") == 0
     names = ("1_split@train", "2_split@test")
