@@ -34,7 +34,7 @@ def locked(folder: Path) -> Iterator[None]:
         Taken: another process has it.
         InputError: the folder cannot be written to.
     """
-    if fcntl is None or folder.resolve() in _HELD:
+    if fcntl is None or is_held(folder):
         yield
         return
     try:
@@ -62,9 +62,14 @@ def locked(folder: Path) -> Iterator[None]:
             _HELD.discard(held)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether this process has the lock of a folder."""
+    return folder.resolve() in _HELD
+
+
 def at_work(folder: Path) -> bool | None:
     """Whether a process of this machine is at work in a run folder; None where that cannot be known."""
-    if folder.resolve() in _HELD:
+    if is_held(folder):
         return True
     path = folder / LOCK
     if fcntl is None or path.is_symlink() or not path.is_file():

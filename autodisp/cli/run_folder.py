@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from autodisp.config.sections import OwnConfig
 from autodisp.errors import InputError
-from autodisp.run_lock import LOCK, Taken, at_work, locked
+from autodisp.run_lock import LOCK, Taken, is_held, locked
 
 CONFIG = "config.yaml"
 COMMAND = "command.txt"
@@ -87,10 +87,10 @@ def _alone_in(folder: Path, key: str, resumes_with: str | None) -> Iterator[None
             _refuse_content(folder, key, resumes_with)
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise InputError(f"{key}={folder}: is not writable; take another one")
-            first = _leave_mark(folder)
+            first, ours = _leave_mark(folder), is_held(folder)
             held.enter_context(locked(folder))
-            if not first and not at_work(folder):  # without locks, the folder is whose the mark is
-                raise Taken(f"{key}={folder}: another process has claimed it; take another folder")
+            if ours or not (first or is_held(folder)):  # without locks, the folder is whose the mark is
+                raise Taken(f"{key}={folder}: another run has claimed it; take another folder")
             _refuse_content(folder, key, resumes_with)
         except OSError as error:
             raise InputError(f"{key}={folder}: cannot be used ({error.strerror}); take another one") from None
