@@ -22,7 +22,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from autodisp.cli.program import GAVE_WAY, INTERRUPTED, WRONG_INPUT, explained, program_name, wrong_input_leaves
 from autodisp.cli.run_folder import holds_run, template_of
@@ -174,7 +174,7 @@ class Job:
         except KeyboardInterrupt:
             outcome.exit_code, outcome.message = INTERRUPTED, "interrupted"
         except SystemExit as left:
-            if left.code not in (WRONG_INPUT, GAVE_WAY, *EXIT_CODES):
+            if not isinstance(left.code, int) or left.code not in (WRONG_INPUT, GAVE_WAY, *EXIT_CODES):
                 raise  # a launcher's own
             outcome.exit_code = left.code
             outcome.message = "stopped" if left.code in EXIT_CODES else "see above"
@@ -191,8 +191,7 @@ class Job:
         """Where the job of this moment stands."""
         hydra = HydraConfig.get()
         constant, jobs = told(self.words)
-        words = [str(word) for word in OmegaConf.to_container(hydra.overrides.task, resolve=False)]
-        varies = [word for word in words if word.partition("=")[0] not in constant]
+        varies = [word for word in unresolved(hydra.overrides.task) if word.partition("=")[0] not in constant]
         return Place(Path(hydra.sweep.dir), int(hydra.job.num) + 1, jobs, varies)
 
     @contextmanager
@@ -217,6 +216,11 @@ class Job:
         handler = signal.getsignal(exit_code - 128)
         if callable(handler) and handler is not signal.default_int_handler:
             handler(exit_code - 128, None)
+
+
+def unresolved(overrides: ListConfig) -> list[str]:
+    """The words of a command line, of which ${...} may not mean anything yet."""
+    return [str(word) for word in OmegaConf.to_container(overrides, resolve=False) or ()]
 
 
 def told(words: Sequence[str]) -> tuple[set[str], int | None]:

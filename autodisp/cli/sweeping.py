@@ -15,10 +15,10 @@ from typing import Any
 
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from autodisp.cli.job import RECORD, Outcome, outcomes, told
+from autodisp.cli.job import RECORD, Outcome, outcomes, told, unresolved
 from autodisp.cli.program import GAVE_WAY, INTERRUPTED, WRONG_INPUT, program_name, wrong_input_leaves
 from autodisp.cli.run_folder import missing, remove_empty
 from autodisp.cli.signals import EXIT_CODES
@@ -59,8 +59,8 @@ class Sweep(Callback):
             SystemExit: a run is to be resumed.
         """
         with wrong_input_leaves():
-            for word in OmegaConf.to_container(config.hydra.overrides.task, resolve=False):
-                if str(word).startswith("resume="):
+            for word in unresolved(config.hydra.overrides.task):
+                if word.startswith("resume="):
                     raise InputError(
                         f"{word}: a run is resumed without -m; what a sweep has not done is done by its own command "
                         "and hydra.sweep.dir=FOLDER"
