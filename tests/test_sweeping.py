@@ -9,13 +9,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from hydra._internal.core_plugins import basic_sweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 
 from autodisp.cli import entry, job
 from autodisp.cli.job import Outcome, Place, outcomes, told
+from autodisp.errors import InputError, RunFault
 from autodisp.report.comparing import find_runs
 from autodisp.report.comparison_charts import charts_of_group
 from autodisp.report.evaluations import EVALUATION
@@ -55,6 +60,8 @@ def run(tree):
         if stopping():
             (folder / "saved").touch()
             sys.exit(stopping.exit_code)
+    if tree.seed == 9:
+        return float("nan")
     return 1000 * tree.optimizer.weights.weight_decay
 '''
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -290,6 +297,36 @@ def test_searches_over_weight_decay_and_the_report_on_them(
     charts = charts_of_group(find_runs(["sweep"]).entries, "optimizer.weights.weight_decay")
     drawn = next(chart for chart in charts if chart.name.endswith("_discretised_over_setting")).figure
     assert sorted(float(x) for line in drawn.axes[0].lines[:1] for x in line.get_xdata()) == [0.0003, 0.0009]
+
+
+class Searching(Sweeper):
+    """A sweeper that reads the metrics, as Optuna's does, and counts exceptions as failures."""
+
+    read: ClassVar[list[object]] = []
+
+    def __init__(self, **unused: object) -> None:
+        pass
+
+    def setup(self, **parts: Any) -> None:
+        self.launcher = Plugins.instance().instantiate_launcher(**parts)
+
+    def sweep(self, arguments: list[str]) -> None:
+        for done in self.launcher.launch([["seed=1"], ["seed=2"], ["seed=3"], ["seed=9"]], initial_job_idx=0):
+            try:
+                self.read.append(done.return_value)
+            except (InputError, RunFault) as error:
+                self.read.append(str(error))
+
+
+def test_sweepers_read_metrics_and_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No NaN, with which Optuna's ends."""
+    monkeypatch.setattr(basic_sweeper, "Searching", Searching, raising=False)
+    monkeypatch.setattr(Searching, "read", [])
+    target = "hydra._internal.core_plugins.basic_sweeper.Searching"
+    monkeypatch.setitem(Plugins.instance().class_name_to_class, target, Searching)
+    assert sweep(f"hydra.sweeper._target_={target}", "hydra.sweep.dir=sweep") == 1
+    wrong = ["job 2: seed=2: must be another", "job 3: no room left", "job 4: has no finite metric"]
+    assert Searching.read == [pytest.approx(0.3), *wrong]
 
 
 def test_training_returns_its_best_metric() -> None:

@@ -27,6 +27,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from autodisp.cli.program import GAVE_WAY, INTERRUPTED, WRONG_INPUT, explained, program_name, wrong_input_leaves
 from autodisp.cli.run_folder import holds_run, template_of
 from autodisp.cli.signals import EXIT_CODES
+from autodisp.errors import InputError, RunFault
 
 FOLDERS = {"search": "run.folder", "train": "run.folder", "evaluate": "out", "check": "out", "predict": "out"}
 """The setting that names the folder of a program. What the others write lies in the run that they are given."""
@@ -127,7 +128,13 @@ class Job:
     """The one that the user began."""
 
     def __call__(self, tree: DictConfig) -> float:
-        """Runs the program; its metric, which is what the sweepers of Hydra read, or NaN."""
+        """Runs the program; its metric, which is what the sweepers of Hydra read, or NaN.
+
+        Raises:
+            InputError: the job of a sweeper that searches has failed, or has no finite metric; it counts such failures
+                by exceptions.
+            RunFault: likewise.
+        """
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return self._in_sweep(tree)
         with wrong_input_leaves():
@@ -161,7 +168,12 @@ class Job:
         print(f"{place.title}: {outcome.ending}", flush=True)  # noqa: T201
         if outcome.exit_code in EXIT_CODES:
             self._hand_on(outcome.exit_code)
-        return math.nan if outcome.metric is None else outcome.metric
+        if outcome.metric is not None:
+            return outcome.metric
+        if str(HydraConfig.get().sweeper._target_).endswith("BasicSweeper"):
+            return math.nan  # an exception would end the sweep with its batch
+        kind = InputError if outcome.exit_code == WRONG_INPUT else RunFault
+        raise kind(f"{place.title}: {outcome.message or 'has no finite metric'}")
 
     def _attempt(self, tree: DictConfig, place: Place, folder: Path | None, outcome: Outcome) -> None:
         try:
@@ -235,7 +247,7 @@ def told(words: Sequence[str]) -> tuple[set[str], int | None]:
     given = get_args_parser().parse_args(words[1:]).overrides
     overrides = {one.get_key_element(): one for one in OverridesParser.create().parse_overrides(given)}
     constant = {key for key, one in overrides.items() if not one.is_sweep_override()}
-    if any(key.startswith(("hydra/sweeper", "hydra.sweeper.params")) for key in overrides):
+    if any(re.match(r"\+*hydra[./]sweeper(?!\.max_batch_size)", key) for key in overrides):
         return constant, None
     try:
         swept = [one for one in overrides.values() if one.is_sweep_override()]

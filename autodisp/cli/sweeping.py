@@ -27,6 +27,7 @@ from autodisp.errors import InputError, RunFault
 _AT_HOME = ("JoblibLauncher", "LocalLauncher")
 """The launchers that run jobs in other processes of the same terminal."""
 _OF_HYDRA = "multirun.yaml"
+_OWN = (InputError, RunFault, HydraException, OmegaConfBaseException, OSError)
 _SEVERITY = (0, WRONG_INPUT, GAVE_WAY, *EXIT_CODES)
 """Of exit codes, rising."""
 
@@ -97,22 +98,22 @@ def reported() -> Iterator[None]:
     if isinstance(error, KeyboardInterrupt):
         codes.append(INTERRUPTED)
     if ended:
-        print("\n".join(_summary(_SWEEP.folder, ended, missed)), flush=True)  # noqa: T201
+        print("\n".join(_summary(_SWEEP.folder, ended, missed, again=jobs is not None)), flush=True)  # noqa: T201
     _tidy(_SWEEP, ended)
-    if error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
-        if isinstance(error, InputError | HydraException | OmegaConfBaseException | OSError) or not _SWEEP.launched:
+    stopped = _SWEEP.launched and bool({*codes} & {*EXIT_CODES})
+    if error is not None and not stopped and not isinstance(error, KeyboardInterrupt | SystemExit):
+        if isinstance(error, _OWN) or not _SWEEP.launched:
             raise error
-        if not {*codes} & {*EXIT_CODES}:
-            words = str(error).strip().splitlines() or [""]
-            raise RunFault(f"the launcher gave up: {type(error).__name__}: {words[0]}") from error
+        words = str(error).strip().splitlines() or [""]
+        raise RunFault(f"the launcher gave up: {type(error).__name__}: {words[0]}") from error
     if isinstance(error, SystemExit) and not ended:
         raise error
     if any(codes):
         sys.exit(max(codes, key=_SEVERITY.index))
 
 
-def _summary(folder: Path, ended: Sequence[Outcome], missed: Sequence[int]) -> list[str]:
-    """Lines that say how each job ended, and what to do next."""
+def _summary(folder: Path, ended: Sequence[Outcome], missed: Sequence[int], *, again: bool) -> list[str]:
+    """Lines that say how each job ended, and what to do next; ``again``: another sweep would have the same jobs."""
     done, jobs, program = sum(not outcome.exit_code for outcome in ended), len(ended) + len(missed), program_name()
     lines = [f"sweep: {done} of {jobs} jobs done"]
     for outcome in ended:
@@ -126,7 +127,7 @@ def _summary(folder: Path, ended: Sequence[Outcome], missed: Sequence[int]) -> l
             lines += [f"look:  {shlex.join(['autodisp-report', f'runs={folder}'])}"] if done else []
             words = [word for word in sys.argv[1:] if not word.startswith("hydra.sweep.dir=")]
             rest = shlex.join([program, *words, f"hydra.sweep.dir={folder}"])
-            lines += [f"next:  {rest}"] if done < jobs else []
+            lines += [f"next:  {rest}"] if again and done < jobs else []
     return lines
 
 
