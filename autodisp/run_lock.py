@@ -19,16 +19,22 @@ _HELD: set[Path] = set()
 """By this process, which would lose its lock by closing the file a second time."""
 
 
+class Taken(InputError):
+    """A folder that another run has, or had."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes out of a run folder.
 
-    The kernel forgets the lock when its owner dies, however it dies, so none is ever left behind.
+    The kernel forgets the lock when its owner dies, however it dies, so none is ever left behind. Entered again by the
+    process that has it, it changes nothing.
 
     Raises:
-        InputError: another process has it.
+        Taken: another process has it.
+        InputError: the folder cannot be written to.
     """
-    if fcntl is None:
+    if fcntl is None or is_held(folder):
         yield
         return
     try:
@@ -41,7 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             owner = file.read(200).strip() or "another process"
-            raise InputError(f"{folder}: {owner} is at work there; wait for it, or stop it first") from None
+            raise Taken(f"{folder}: {owner} is at work there; wait for it, or stop it first") from None
         except OSError:  # a file system without locks
             yield
             return
@@ -56,9 +62,14 @@ def locked(folder: Path) -> Iterator[None]:
             _HELD.discard(held)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether this process has the lock of a folder."""
+    return folder.resolve() in _HELD
+
+
 def at_work(folder: Path) -> bool | None:
     """Whether a process of this machine is at work in a run folder; None where that cannot be known."""
-    if folder.resolve() in _HELD:
+    if is_held(folder):
         return True
     path = folder / LOCK
     if fcntl is None or path.is_symlink() or not path.is_file():

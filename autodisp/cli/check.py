@@ -2,10 +2,8 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,8 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from autodisp.build.checking import CheckReport, build_check, counted
-from autodisp.cli.program import WRONG_INPUT
-from autodisp.cli.run_folder import make_run_folder
+from autodisp.cli.run_folder import claimed
 from autodisp.commands import Word, command
 from autodisp.config.check import CheckConfig, parse
 from autodisp.errors import RunFault
@@ -30,10 +27,9 @@ _WIDTH_OF_FILES = 160
 _REFRESH_SECONDS, _LINE_SECONDS = 0.25, 30.0
 
 
-def run(tree: DictConfig) -> None:
-    """What the program does with its composed config."""
-    if check(tree, HydraConfig.get().overrides.task).problems:
-        sys.exit(WRONG_INPUT)
+def run(tree: DictConfig) -> float:
+    """What the program does with its composed config; how many problems there are."""
+    return float(len(check(tree, HydraConfig.get().overrides.task).problems))
 
 
 def check(tree: DictConfig, overrides: Sequence[str] | None = None) -> CheckReport:
@@ -49,19 +45,11 @@ def check(tree: DictConfig, overrides: Sequence[str] | None = None) -> CheckRepo
     """
     config = parse(tree)
     prepared = build_check(config)
-    folder = Path(config.out)
-    is_new = not folder.exists()
-    make_run_folder(folder, key="out")
     console = _console()
-    try:
+    with claimed(Path(config.out), tree, key="out") as folder:
         with _Progress(console) as progress:
             report = prepared.run(progress)
         _write(report, folder)
-    except BaseException:
-        if is_new:
-            with suppress(OSError):  # what is not empty stays
-                folder.rmdir()
-        raise
     _show(report, folder, console, next_command(report, folder, overrides))
     return report
 

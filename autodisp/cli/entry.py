@@ -4,13 +4,14 @@ A program is imported once Hydra has composed its config: help, shell completion
 torch nor the seconds that it takes to load.
 """
 
-from importlib import import_module
+from functools import wraps
 
 import hydra
-from omegaconf import DictConfig
 
-from autodisp.cli.program import run_program, wrong_input_leaves
+from autodisp.cli.job import Job
+from autodisp.cli.program import run_program
 from autodisp.cli.renamed import take_old_names
+from autodisp.cli.sweeping import reported
 from autodisp.cli.verbosity import say_how_much
 
 
@@ -51,12 +52,15 @@ def report() -> None:
     _run("report")
 
 
-def _run(name: str) -> None:
+def _run(name: str, module: str = "") -> None:
+    """Runs a program; tests give the module that stands in for it."""
     take_old_names(name)
+    job = Job(name, module or f"autodisp.cli.{name}")
+    main = hydra.main(config_path=f"pkg://autodisp.configs.{name}", config_name=name, version_base="1.3")(job)
 
-    @hydra.main(config_path=f"pkg://autodisp.configs.{name}", config_name=name, version_base="1.3")
-    def job(tree: DictConfig) -> None:
-        with wrong_input_leaves():
-            import_module(f"autodisp.cli.{name}").run(tree)
+    @wraps(main)
+    def program() -> None:
+        with reported():
+            main()
 
-    run_program(job, name)
+    run_program(program, name)

@@ -16,14 +16,15 @@ from autodisp.build.evaluation import (
     write_pictures,
 )
 from autodisp.build.networks import build_device
-from autodisp.cli.run_folder import make_run_folder
+from autodisp.cli.run_folder import claimed
 from autodisp.config.evaluate import parse
 from autodisp.evaluation.tables import print_table, write_csv, write_json
+from autodisp.report.evaluations import main_metric
 
 
-def run(tree: DictConfig) -> None:
-    """What the program does with its composed config."""
-    evaluate(tree)
+def run(tree: DictConfig) -> float | None:
+    """What the program does with its composed config; EPE or top-1 of the network or, without one, of the baseline."""
+    return main_metric(evaluate(tree))
 
 
 def evaluate(tree: DictConfig) -> Path:
@@ -38,15 +39,15 @@ def evaluate(tree: DictConfig) -> Path:
         torch.set_num_threads(config.run.threads)
     data = build_evaluation_data(config)
     predictors = build_predictors(config, data, device)
-    folder = make_run_folder(Path(config.out), key="out")
-    results, worst = run_evaluation(data, predictors, device, pictures=config.pictures)
-    pictures = write_pictures(folder, worst, data.names)
-    versions = {"autodisp": autodisp.__version__, "torch": torch.__version__}
-    about = {"config": asdict(config), "split": data.split, "pictures": pictures, **versions}
-    console = Console(highlight=False, emoji=False)
-    print_table(results, console, title=f"{config.dataset.name}, {data.split} split")
-    write_json(folder / "evaluation.json", results, about=about)
-    write_csv(folder / "evaluation.csv", results)
+    with claimed(Path(config.out), tree, key="out") as folder:
+        results, worst = run_evaluation(data, predictors, device, pictures=config.pictures)
+        pictures = write_pictures(folder, worst, data.names)
+        versions = {"autodisp": autodisp.__version__, "torch": torch.__version__}
+        about = {"config": asdict(config), "split": data.split, "pictures": pictures, **versions}
+        console = Console(highlight=False, emoji=False)
+        print_table(results, console, title=f"{config.dataset.name}, {data.split} split")
+        write_json(folder / "evaluation.json", results, about=about)
+        write_csv(folder / "evaluation.csv", results)
     for method, shown in pictures.items():
         first = shown[0]
         words = f"{method}: worst on {first['sample']}, EPE {first['epe']:.2f} px ({first['picture']})"

@@ -1,7 +1,8 @@
 """What all programs share: exit codes, and one clear line for whatever the user got wrong.
 
 0: done. 2: the input was wrong, one line on standard error. 1: what a run stands on gave way, such as a full disk, one
-line; or a fault of ours, with its traceback. 130, 143, 138: stopped by SIGINT, SIGTERM, SIGUSR1, with its state saved.
+line; or a fault of ours, with its traceback. 130, 143, 138, 140: stopped by SIGINT, SIGTERM, SIGUSR1, SIGUSR2, with its
+state saved. Of a sweep (-m): see ``sweeping``.
 """
 
 import os
@@ -80,12 +81,21 @@ def wrong_input_leaves() -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, HydraException, OmegaConfBaseException) as error:
-        print(f"{program_name()}: {explain(find_input_error(error) or error)}", file=sys.stderr)  # noqa: T201
-        sys.exit(WRONG_INPUT)
-    except RunFault as error:
-        print(f"{program_name()}: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(GAVE_WAY)
+    except Exception as error:
+        if (ending := explained(error)) is None:
+            raise
+        code, line = ending
+        print(f"{program_name()}: {line}", file=sys.stderr)  # noqa: T201
+        sys.exit(code)
+
+
+def explained(error: Exception) -> tuple[int, str] | None:
+    """Exit code and line of an error of the user's, or of what a run stands on; None for a fault of ours."""
+    if isinstance(error, RunFault):
+        return GAVE_WAY, str(error)
+    if isinstance(error, InputError | HydraException | OmegaConfBaseException):
+        return WRONG_INPUT, explain(find_input_error(error) or error)
+    return None
 
 
 def program_name() -> str:

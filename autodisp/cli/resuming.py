@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from autodisp.cli.run_folder import CONFIG
@@ -37,7 +38,7 @@ def resumed_config(
         parse: makes a typed config of a tree, and refuses what is wrong.
         grows: from the run's typed config, the numbers that may be raised; for each the reason why it may not,
             if it may not.
-        overrides: the words of the command line; Hydra's if None.
+        overrides: the words of the command line; if None those of Hydra, and in a sweep the whole config.
 
     Raises:
         InputError: there is no run, it has links that lead out of its folder, or the config differs in what may not
@@ -48,7 +49,7 @@ def resumed_config(
     stored = stored_config(folder)
     _refuse_another_program(folder, stored, tree)
     before = _flat(asdict(parse(stored)))
-    said = [text.lstrip("+~") for text in (HydraConfig.get().overrides.task if overrides is None else overrides)]
+    said = [text.lstrip("+~") for text in (_said(tree) if overrides is None else overrides)]
     keys = [text.partition("=")[0] for text in said if not text.startswith("resume=")]
     if any("." not in key and (isinstance(tree.get(key), DictConfig) or key not in tree) for key in keys):
         wanted = tree.copy()
@@ -64,6 +65,12 @@ def resumed_config(
         after["run.folder"] = before["run.folder"]
     _refuse_changes(folder, before, after, grows(parse(stored)))
     return wanted
+
+
+def _said(tree: DictConfig) -> Sequence[str]:
+    """A job of a sweep names no run: its folder may hold one of an earlier sweep, with any other setting."""
+    hydra = HydraConfig.get()
+    return [str(key) for key in tree] if hydra.mode == RunMode.MULTIRUN else list(hydra.overrides.task)
 
 
 def stored_config(folder: Path) -> DictConfig:

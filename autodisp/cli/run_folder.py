@@ -2,6 +2,9 @@
 
 import os
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +13,114 @@ from omegaconf import DictConfig, OmegaConf
 from autodisp.commands import as_typed, command
 from autodisp.config.sections import OwnConfig
 from autodisp.errors import InputError
+from autodisp.run_lock import LOCK, Taken, is_held, locked
 
 CONFIG = "config.yaml"
 COMMAND = "command.txt"
 
 
-def make_run_folder(folder: Path, *, key: str = "run.folder", resumes_with: str | None = None) -> Path:
-    """A fresh folder for a run.
+@contextmanager
+def claimed(
+    folder: Path, tree: DictConfig, *, key: str = "run.folder", resumes_with: str | None = None
+) -> Iterator[Path]:
+    """Claims a fresh folder for one process, until its work there is done.
+
+    Where the name holds the time of the start, as the default one does, and is taken, the first free one of NAME_2,
+    NAME_3 and so on is claimed and noted in the config. A folder that is left empty is removed.
 
     Args:
         folder: is made, with those above it.
-        key: the setting that named it.
-        resumes_with: the program that goes on with a run which is there already, if any does.
+        tree: the composed config.
+        key: the setting that named the folder.
+        resumes_with: the program that resumes a run which is there already, if any does.
 
     Raises:
-        InputError: it holds something already, or cannot be made.
+        Taken: it holds something already, or another process has claimed it.
+        InputError: it cannot be made.
     """
+    timed = "${now:" in template_of(tree, key)
+    others = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
+    with ExitStack() as held:
+        for candidate in chain([folder], others if timed else ()):
+            try:
+                held.enter_context(_alone_in(candidate, key, resumes_with))
+            except Taken:
+                if timed:
+                    continue
+                raise
+            break
+        if timed:
+            OmegaConf.update(tree, key, str(candidate))
+        yield candidate
+
+
+def template_of(tree: DictConfig, key: str) -> str:
+    """The value of a setting before its interpolations are resolved."""
+    section, _, name = key.rpartition(".")
+    node = tree[section] if section else tree
+    return str(OmegaConf.to_container(node, resolve=False)[name])  # type: ignore[call-overload,index]
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether there is a run in the folder that can be resumed."""
+    return (folder / CONFIG).exists() and (folder / "checkpoints").is_dir()
+
+
+def missing(folder: Path) -> list[Path]:
+    """The folder and those above it, as far as they are not there; the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes those folders that are empty, in that order."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
+def _alone_in(folder: Path, key: str, resumes_with: str | None) -> Iterator[None]:
+    with ExitStack() as held:
+        try:
+            made = missing(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            _refuse_content(folder, key, resumes_with)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise InputError(f"{key}={folder}: is not writable; take another one")
+            first, ours = _leave_mark(folder), is_held(folder)
+            held.enter_context(locked(folder))
+            if ours or not (first or is_held(folder)):  # without locks, the folder is whose the mark is
+                raise Taken(f"{key}={folder}: another run has claimed it; take another folder")
+            _refuse_content(folder, key, resumes_with)
+        except OSError as error:
+            raise InputError(f"{key}={folder}: cannot be used ({error.strerror}); take another one") from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if [path.name for path in folder.iterdir()] == [LOCK]:
+                    (folder / LOCK).unlink()
+                    remove_empty(made)
+
+
+def _leave_mark(folder: Path) -> bool:
+    """Whether this process is the one that made the file of the lock."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = any(folder.iterdir())
-        usable = os.access(folder, os.W_OK | os.X_OK)
-    except OSError as error:
-        raise InputError(f"{key}={folder}: cannot be used ({error.strerror}); take another one") from None
-    if taken and resumes_with and (folder / CONFIG).exists() and (folder / "checkpoints").is_dir():
-        raise InputError(
+        (folder / LOCK).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _refuse_content(folder: Path, key: str, resumes_with: str | None) -> None:
+    if all(path.name == LOCK for path in folder.iterdir()):
+        return
+    if resumes_with and holds_run(folder):
+        raise Taken(
             f"{key}={folder}: holds a run already, and nothing of it is overwritten; go on with it by "
             f"`{command(resumes_with, ('resume', folder))}`, or take another folder"
         )
-    if taken:
-        raise InputError(f"{key}={folder}: is not empty, and a run overwrites nothing; take another folder")
-    if not usable:
-        raise InputError(f"{key}={folder}: is not writable; take another one")
-    return folder
+    raise Taken(f"{key}={folder}: is not empty, and a run overwrites nothing; take another folder")
 
 
 def keep_config(folder: Path, tree: DictConfig, dataset: Any) -> None:

@@ -19,10 +19,11 @@ from autodisp.build.search import SearchData, SearchParts, build_data, build_reg
 from autodisp.cli.keeping import kept_run
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config
-from autodisp.cli.run_folder import keep_command, keep_config, make_run_folder
+from autodisp.cli.run_folder import claimed, keep_command, keep_config
 from autodisp.commands import as_typed
 from autodisp.config.search import SearchConfig, parse
 from autodisp.report.next_steps import report_command, training_command
+from autodisp.report.reading import read_run
 from autodisp.search.loop import Outcome
 from autodisp.search.plan import plan_search
 from autodisp.tracking import ConsoleProgress, start_record
@@ -31,12 +32,10 @@ NEARLY_EQUAL = 0.999
 """Of the largest entropy: five operations with weights from 0.19 to 0.21."""
 
 
-def run(tree: DictConfig) -> None:
-    """What the program does with its composed config."""
-    if tree.get("resume") is None:
-        search(tree)
-    else:
-        resume(tree)
+def run(tree: DictConfig) -> float | None:
+    """What the program does with its composed config; the validation metric of the found cells' epoch."""
+    folder = search(tree) if tree.get("resume") is None else resume(tree)
+    return None if folder is None else read_run(folder).metric
 
 
 def search(tree: DictConfig) -> Path | None:
@@ -53,11 +52,11 @@ def search(tree: DictConfig) -> Path | None:
     if config.plan:
         show_plan(config, data)
         return None
-    folder = make_run_folder(Path(config.run.folder), resumes_with=program_name())
-    (folder / "checkpoints").mkdir()
-    keep_config(folder, tree, config.dataset)
-    keep_command(folder)
-    return _run(config, data, folder, resume=False)
+    with claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder:
+        keep_command(folder)
+        keep_config(folder, tree, config.dataset)
+        (folder / "checkpoints").mkdir()
+        return _run(config, data, folder, resume=False)
 
 
 def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:

@@ -6,8 +6,9 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
-"""Ctrl-C; what schedulers send before they kill; what Slurm's ``--signal`` is mostly told to send."""
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+"""Ctrl-C; what schedulers send before they kill; what Slurm's ``--signal`` is mostly told to send; submitit's."""
+EXIT_CODES = tuple(128 + getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class StopSignals:

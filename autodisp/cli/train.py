@@ -16,7 +16,7 @@ from autodisp.build.training import TrainData, TrainParts, build_train_data, bui
 from autodisp.cli.keeping import kept_run
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config
-from autodisp.cli.run_folder import keep_command, keep_config, make_run_folder
+from autodisp.cli.run_folder import claimed, keep_command, keep_config
 from autodisp.cli.signals import StopSignals
 from autodisp.commands import as_typed
 from autodisp.config.train import TrainConfig, parse
@@ -28,18 +28,16 @@ from autodisp.report.next_steps import (
     prediction_command,
     report_command,
 )
+from autodisp.report.reading import read_run
 from autodisp.tracking import ConsoleProgress, start_record
 
 MOST_NAMED = 5
 """Held-out samples in the summary."""
 
 
-def run(tree: DictConfig) -> None:
-    """What the program does with its composed config."""
-    if tree.get("resume") is None:
-        train(tree)
-    else:
-        resume(tree)
+def run(tree: DictConfig) -> float | None:
+    """What the program does with its composed config; the best validation metric."""
+    return read_run(train(tree) if tree.get("resume") is None else resume(tree)).metric
 
 
 def train(tree: DictConfig) -> Path:
@@ -52,16 +50,17 @@ def train(tree: DictConfig) -> Path:
     """
     config = parse(tree)
     build_device(config.run.device)
-    folder = Path(config.run.folder)
     data = build_train_data(config)
-    with contextlib.ExitStack() as kept:
+    with (
+        claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder,
+        contextlib.ExitStack() as kept,
+    ):
 
         def prepare() -> None:
-            make_run_folder(folder, resumes_with=program_name())
-            (folder / "checkpoints").mkdir()
-            keep_config(folder, tree, config.dataset)
             keep_command(folder)
+            keep_config(folder, tree, config.dataset)
             write_trained_on(folder / TRAINED_ON, config.dataset, data.trained_on, data.held_out)
+            (folder / "checkpoints").mkdir()
             signals.append(kept.enter_context(kept_run(folder, memory=_memory_settings(config))))
 
         signals: list[StopSignals] = []

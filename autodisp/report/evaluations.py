@@ -29,6 +29,25 @@ class MeasuredNetwork:
 
 def read_tested(folder: Path) -> MeasuredNetwork | None:
     """The evaluation in a folder; None where it is of no network, of another split, or damaged."""
+    if (content := _read(folder)) is None:
+        return None
+    about: Mapping[str, Any] = setting_of(content, "about", {})
+    checkpoint, dataset = (setting_of(about, f"config.{key}") for key in ("checkpoint", "dataset.name"))
+    if setting_of(about, "split") != "test" or not isinstance(checkpoint, str) or not isinstance(dataset, str):
+        return None
+    figures = _figures(content, "network")
+    return MeasuredNetwork(Path(checkpoint), dataset, figures) if figures else None
+
+
+def main_metric(folder: Path) -> float | None:
+    """EPE or top-1 of the evaluation in a folder: of the network or, where there is none, of the baseline."""
+    content = _read(folder)
+    methods = setting_of(content or {}, "methods", {})
+    figures = [_figures(content or {}, method) for method in ("network", *methods) if method in methods]
+    return next(iter(figures[0].values()), None) if figures else None
+
+
+def _read(folder: Path) -> Mapping[str, Any] | None:
     path = folder / EVALUATION
     try:
         if path.stat().st_size > _MOST_BYTES:
@@ -36,10 +55,9 @@ def read_tested(folder: Path) -> MeasuredNetwork | None:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return None
-    about: Mapping[str, Any] = setting_of(content, "about", {})
-    checkpoint, dataset = (setting_of(about, f"config.{key}") for key in ("checkpoint", "dataset.name"))
-    if setting_of(about, "split") != "test" or not isinstance(checkpoint, str) or not isinstance(dataset, str):
-        return None
-    found = {name: as_number(setting_of(content, f"methods.network.figures.{at}")) for name, at in _PLACES.items()}
-    figures = {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
-    return MeasuredNetwork(Path(checkpoint), dataset, figures) if figures else None
+    return content if isinstance(content, dict) else None
+
+
+def _figures(content: Mapping[str, Any], method: str) -> dict[str, float]:
+    found = {name: as_number(setting_of(content, f"methods.{method}.figures.{at}")) for name, at in _PLACES.items()}
+    return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}

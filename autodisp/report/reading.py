@@ -131,6 +131,11 @@ class Run:
         return at[-1] if at else kept[-1] if kept else None
 
     @property
+    def metric(self) -> float | None:
+        """The validation metric that the task selects by, of the chosen moment; None where it is not recorded."""
+        return None if self.chosen is None else self.chosen.values.get(f"valid/{self.figure.name}")
+
+    @property
     def cells(self) -> Cells:
         """The found cells, or those of the newest moment."""
         return self.found or (self.chosen.cells if self.chosen else {})

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from autodisp.datasets.shapes3d import Shapes3D, write
-from tests.readme.commands import of_readme
+from tests.readme.commands import of_readme, swept
 
 ELSEWHERE = ("sintel", "svhn", "kitti2015")
 SEARCH = ("search.epochs=1", "search.steps_per_epoch=2", "search.batch_size=1", "search.validation_batches=1")
@@ -74,13 +74,16 @@ def make_own(frames: Path, root: Path) -> None:
 def dataset_of(words: list[str]) -> str:
     """The dataset that a command line is about."""
     named = [word.removeprefix("dataset=") for word in words if word.startswith("dataset=")]
-    return named[0] if named else "cifar10" if "task=classification" in words else "shapes3d"
+    images = {"task=classification", "experiment=robustdarts"} & set(words)
+    return named[0] if named else "cifar10" if images else "shapes3d"
 
 
 def shrunk(words: list[str]) -> list[str]:
     """The same command with the made data, and with settings that keep it short."""
     dataset = dataset_of(words)
     words = [word.replace("=PATH", f"=data/{dataset}") for word in words]
+    if "-m" in words:  # a sweep over two values is one
+        words = [_two(word) for word in words]
     more: list[str] = []
     if words[0] == "autodisp-search" and "experiment=smoke" not in words:
         more = [*SEARCH, *(IMAGES if dataset == "cifar10" else STEREO)]
@@ -94,6 +97,12 @@ def shrunk(words: list[str]) -> list[str]:
         more = ["animation=false"]
     more += RUN if words[0] in ("autodisp-search", "autodisp-train") else ()
     return words if any(word.startswith("resume=") or word == "--help" for word in words) else [*words, *more]
+
+
+def _two(word: str) -> str:
+    if "=" not in word or len(values := swept(word)) < 2:
+        return word
+    return f"{values[0]},{values[1].partition('=')[2]}"
 
 
 def run(words: list[str], folder: Path) -> bool:

@@ -4,6 +4,7 @@ import importlib.resources
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import cycle, islice
 from pathlib import Path
 
 import yaml
@@ -42,20 +43,21 @@ def _commands(text: str) -> Iterator[list[str]]:
 def parse(words: list[str]) -> None:
     """Composes the config of a command line and holds it to the program's schema.
 
-    Of a sweep (-m) the first value counts. Raises what the program would refuse the line for, or KeyError where there
-    is no such program.
+    Of a sweep (-m) the first two values of each setting count. Raises what the program would refuse the line for, or
+    KeyError where there is no such program.
     """
     program: Program = BY_NAME[words[0]]
-    overrides = [_without_sweep(word) for word in words[1:] if not word.startswith("-")]
-    kind = program.name
+    words = [word for word in words[1:] if not word.startswith("-")]
     GlobalHydra.instance().clear()
     setup_globals()  # the resolver ``now``
-    with initialize_config_module(f"autodisp.configs.{kind}", version_base="1.3"):
-        program.parse(compose(kind, overrides=overrides))
+    with initialize_config_module(f"autodisp.configs.{program.name}", version_base="1.3"):
+        for overrides in zip(*(islice(cycle(swept(word)), 2) for word in words), strict=True):
+            program.parse(compose(program.name, overrides=list(overrides)))
 
 
-def _without_sweep(word: str) -> str:
+def swept(word: str) -> list[str]:
+    """The first two of a setting's values, as words each; the word itself where it is not swept."""
     override = OverridesParser.create().parse_override(word)
     if not override.is_sweep_override():
-        return word
-    return f"{override.key_or_group}={next(override.sweep_string_iterator())}"
+        return [word]
+    return [f"{override.key_or_group}={value}" for value in islice(override.sweep_string_iterator(), 2)]

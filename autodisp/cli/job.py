@@ -1,0 +1,269 @@
+"""The function that Hydra calls with a composed config: once for a plain run, for every job of a sweep (-m).
+
+A job of a sweep has a folder of its own, and ends without ending the others. It may run in a process of a launcher
+(joblib, submitit), which knows of the command line what is pickled with it. How it ended stands in a file beside its
+folder, where whoever began the sweep reads it: see ``sweeping``.
+"""
+
+import json
+import math
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from autodisp.cli.program import GAVE_WAY, INTERRUPTED, WRONG_INPUT, explained, program_name, wrong_input_leaves
+from autodisp.cli.run_folder import holds_run, template_of
+from autodisp.cli.signals import EXIT_CODES
+from autodisp.errors import InputError, RunFault
+
+FOLDERS = {"search": "run.folder", "train": "run.folder", "evaluate": "out", "check": "out", "predict": "out"}
+"""The setting that names the folder of a program. What the others write lies in the run that they are given."""
+RECORD = ".job.json"
+"""What the file that says how a job ended is called, after its folder."""
+_LONGEST_LABEL = 100
+_NOT_PLAIN = re.compile(r"[^\w.@+%]+", re.ASCII)
+"""What a shell or Hydra would take for something else than a part of a name; the minus that it becomes is plain too."""
+
+
+@dataclass
+class Outcome:
+    """How a job of a sweep ended."""
+
+    job: int
+    """From 1."""
+    varies: Sequence[str]
+    """The settings in which it differs from the other jobs, as on a command line."""
+    folder: str | None
+    """Its folder, if it has one and has made it."""
+    exit_code: int = 0
+    """As of the program run alone."""
+    metric: float | None = None
+    """None where there is none, or it is not finite."""
+    message: str = ""
+    """In one line, why it did not come to its end."""
+
+    @property
+    def ending(self) -> str:
+        """In words."""
+        if self.exit_code:
+            return f"exit code {self.exit_code}"
+        return "done" if self.metric is None else f"done, {self.metric:.5g}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job stands in its sweep."""
+
+    sweep: Path
+    """The folder of the sweep."""
+    job: int
+    """From 1."""
+    jobs: int | None
+    """None where the sweeper decides how many there are to be."""
+    varies: Sequence[str]
+    """See ``Outcome``."""
+
+    @property
+    def name(self) -> str:
+        """The number, and what the job varies in letters that neither a shell nor Hydra wants quoted."""
+        label = "+".join(word.lstrip("+~").replace("=", "@", 1) for word in self.varies)
+        label = _NOT_PLAIN.sub("-", label.replace("'", "").replace('"', ""))[:_LONGEST_LABEL]
+        return f"{self.job}_{label}" if label else str(self.job)
+
+    @property
+    def record(self) -> Path:
+        """The file that says how the job ended."""
+        return self.sweep / f"{self.name}{RECORD}"
+
+    @property
+    def title(self) -> str:
+        """As lines about the job begin."""
+        return f"job {self.job}" if self.jobs is None else f"job {self.job} of {self.jobs}"
+
+    def folder(self, tree: DictConfig, key: str) -> Path:
+        """The folder of the job: in that of the sweep or, where the user names one, that one.
+
+        A name that does not hold everything that varies would be that of several jobs; each is given a folder in it.
+        """
+        template = template_of(tree, key)
+        if "${now:" in template:
+            return self.sweep / self.name
+        given = Path(str(OmegaConf.select(tree, key)))
+        keys = [word.lstrip("+~").partition("=")[0] for word in self.varies]
+        return given if all(_is_named(other, template) for other in keys if other != key) else given / self.name
+
+
+def _is_named(key: str, template: str) -> bool:
+    numbered = any(f"hydra:job.{name}}}" in template for name in ("num", "id", "override_dirname"))
+    return numbered or re.search(rf"\${{(hydra:runtime\.choices\.)?{re.escape(key)}[.}}]", template) is not None
+
+
+@dataclass
+class Job:
+    """Calls a program with its composed config.
+
+    Args:
+        program: its name, without autodisp-.
+        module: that has it.
+    """
+
+    program: str
+    module: str
+    words: list[str] = field(default_factory=lambda: list(sys.argv))
+    """The command line that the user wrote; a launcher's process has another one."""
+    process: int = field(default_factory=os.getpid)
+    """The one that the user began."""
+
+    def __call__(self, tree: DictConfig) -> float:
+        """Runs the program; its metric, which is what the sweepers of Hydra read, or NaN.
+
+        Raises:
+            InputError: the job of a sweeper that searches has failed, or has no finite metric; it counts such failures
+                by exceptions.
+            RunFault: likewise.
+        """
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return self._in_sweep(tree)
+        with wrong_input_leaves():
+            outcome = self._run(tree)
+        if outcome[0]:
+            sys.exit(outcome[0])
+        return outcome[1]
+
+    def _run(self, tree: DictConfig) -> tuple[int, float]:
+        """Runs the program; exit code and metric."""
+        metric = import_module(self.module).run(tree)
+        found = WRONG_INPUT if self.program == "check" and metric else 0
+        return found, math.nan if metric is None else float(metric)
+
+    def _in_sweep(self, tree: DictConfig) -> float:
+        sys.argv[:] = self.words
+        place, key = self.place(), FOLDERS.get(self.program)
+        folder = place.folder(tree, key) if key else None
+        place.record.unlink(missing_ok=True)
+        outcome = Outcome(place.job, place.varies, str(folder) if folder else None)
+        if _was_interrupted(place.sweep):
+            outcome.exit_code, outcome.message = INTERRUPTED, "not begun"
+        else:
+            print(f"{place.title}: {' '.join(place.varies) or 'the only one'}", flush=True)  # noqa: T201
+            with self._interruptible():
+                self._attempt(tree, place, folder, outcome)
+        if folder is not None and not folder.is_dir():
+            outcome.folder = None
+        with suppress(OSError):  # a full disk, and the job has said so
+            place.record.write_text(json.dumps(asdict(outcome)) + "\n", encoding="utf-8")
+        print(f"{place.title}: {outcome.ending}", flush=True)  # noqa: T201
+        if outcome.exit_code in EXIT_CODES:
+            self._hand_on(outcome.exit_code)
+        if outcome.metric is not None:
+            return outcome.metric
+        if str(HydraConfig.get().sweeper._target_).endswith("BasicSweeper"):
+            return math.nan  # an exception would end the sweep with its batch
+        kind = InputError if outcome.exit_code == WRONG_INPUT else RunFault
+        raise kind(f"{place.title}: {outcome.message or 'has no finite metric'}")
+
+    def _attempt(self, tree: DictConfig, place: Place, folder: Path | None, outcome: Outcome) -> None:
+        try:
+            if folder is not None:
+                OmegaConf.update(tree, FOLDERS[self.program], str(folder))
+                if "resume" in tree and holds_run(folder):
+                    tree.resume = str(folder)
+            outcome.exit_code, metric = self._run(tree)
+            outcome.metric = metric if math.isfinite(metric) else None
+        except KeyboardInterrupt:
+            outcome.exit_code, outcome.message = INTERRUPTED, "interrupted"
+        except SystemExit as left:
+            if not isinstance(left.code, int) or left.code not in (WRONG_INPUT, GAVE_WAY, *EXIT_CODES):
+                raise  # a launcher's own
+            outcome.exit_code = left.code
+            outcome.message = "stopped" if left.code in EXIT_CODES else "see above"
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if (ending := explained(error)) is None:
+                traceback.print_exc()
+                ending = GAVE_WAY, f"{type(error).__name__}: {error}".splitlines()[0]
+            outcome.exit_code, outcome.message = ending
+            print(f"{program_name()}: {place.title}: {outcome.message}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def place(self) -> Place:
+        """Where the job of this moment stands."""
+        hydra = HydraConfig.get()
+        constant, jobs = told(self.words)
+        varies = [word for word in unresolved(hydra.overrides.task) if word.partition("=")[0] not in constant]
+        return Place(Path(hydra.sweep.dir), int(hydra.job.num) + 1, jobs, varies)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """A process of a launcher ignores SIGINT but at work: see ``sweeping.Sweep``."""
+        if os.getpid() == self.process or signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            yield
+            return
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _hand_on(self, exit_code: int) -> None:
+        """After the job has been stopped: ends the sweep, or lets the launcher do what it does on that signal.
+
+        submitit puts a job that it is told to preempt into its queue again, and leaves.
+        """
+        if os.getpid() == self.process:
+            sys.exit(exit_code)
+        handler = signal.getsignal(exit_code - 128)
+        if callable(handler) and handler is not signal.default_int_handler:
+            handler(exit_code - 128, None)
+
+
+def unresolved(overrides: ListConfig) -> list[str]:
+    """The words of a command line, of which ${...} may not mean anything yet."""
+    return [str(word) for word in OmegaConf.to_container(overrides, resolve=False) or ()]
+
+
+def told(words: Sequence[str]) -> tuple[set[str], int | None]:
+    """What the command line of a sweep says of all its jobs.
+
+    Args:
+        words: of the command line, the program first.
+
+    Returns:
+        The settings that are the same in all jobs; how many jobs there are, or None where the sweeper decides.
+    """
+    given = get_args_parser().parse_args(words[1:]).overrides
+    overrides = {one.get_key_element(): one for one in OverridesParser.create().parse_overrides(given)}
+    constant = {key for key, one in overrides.items() if not one.is_sweep_override()}
+    if any(re.match(r"\+*hydra[./]sweeper(?!\.max_batch_size)", key) for key in overrides):
+        return constant, None
+    try:
+        swept = [one for one in overrides.values() if one.is_sweep_override()]
+        return constant, math.prod(len(list(one.sweep_string_iterator())) for one in swept)
+    except Exception:  # an interval or a pattern, of which the sweeper alone knows the values
+        return constant, None
+
+
+def outcomes(sweep: Path) -> list[Outcome]:
+    """How the jobs of a sweep ended, as far as they did."""
+    found = []
+    for path in sweep.glob(f"*{RECORD}"):
+        with suppress(OSError, ValueError, TypeError):
+            found.append(Outcome(**json.loads(path.read_text(encoding="utf-8"))))
+    return sorted(found, key=lambda outcome: outcome.job)
+
+
+def _was_interrupted(sweep: Path) -> bool:
+    return any(outcome.exit_code == INTERRUPTED for outcome in outcomes(sweep))

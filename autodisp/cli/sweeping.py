@@ -1,0 +1,142 @@
+"""What the process that begins a sweep (-m) does: before its jobs, and after them.
+
+Its exit code is 0 if all jobs are done, that of the signal if one stopped a job, else 1 if a job ended with 1 or has no
+end recorded, else 2.
+"""
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from autodisp.cli.job import RECORD, Outcome, outcomes, told, unresolved
+from autodisp.cli.program import GAVE_WAY, INTERRUPTED, WRONG_INPUT, program_name, wrong_input_leaves
+from autodisp.cli.run_folder import missing, remove_empty
+from autodisp.cli.signals import EXIT_CODES
+from autodisp.commands import as_typed, command
+from autodisp.errors import InputError, RunFault
+
+_AT_HOME = ("JoblibLauncher", "LocalLauncher")
+"""The launchers that run jobs in other processes of the same terminal."""
+_OF_HYDRA = "multirun.yaml"
+_OWN = (InputError, RunFault, HydraException, OmegaConfBaseException, OSError)
+_SEVERITY = (0, WRONG_INPUT, GAVE_WAY, *EXIT_CODES)
+"""Of exit codes, rising."""
+
+
+@dataclass
+class _Begun:
+    """The sweep of this process."""
+
+    folder: Path | None = None
+    made: Sequence[Path] = field(default_factory=list)
+    """The folders that it made, the innermost first."""
+    launched: bool = False
+    """Whether its jobs run in processes of their own."""
+
+
+_SWEEP = _Begun()
+
+
+class Sweep(Callback):
+    """Called by Hydra before the first job (hydra.callbacks)."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Notes the folder of the sweep.
+
+        Ctrl-C reaches every process of a terminal. Those of launchers are to save their states and leave by
+        themselves, and whoever waits for them is not to kill them meanwhile: this process ignores SIGINT from here on,
+        and so do its children outside of their jobs.
+
+        Raises:
+            SystemExit: a run is to be resumed.
+        """
+        with wrong_input_leaves():
+            for word in unresolved(config.hydra.overrides.task):
+                if word.startswith("resume="):
+                    raise InputError(
+                        f"{word}: a run is resumed without -m; what a sweep has not done is done by its own command "
+                        "and hydra.sweep.dir=FOLDER"
+                    )
+        _SWEEP.folder = Path(config.hydra.sweep.dir)
+        _SWEEP.made = missing(_SWEEP.folder)
+        for record in _SWEEP.folder.glob(f"*{RECORD}"):
+            record.unlink()
+        launcher = str(config.hydra.launcher._target_)
+        _SWEEP.launched = not launcher.endswith("BasicLauncher")
+        if launcher.endswith(_AT_HOME):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Prints at the end of a sweep how its jobs ended, and leaves with its exit code; a plain run passes through."""
+    _SWEEP.folder = None
+    before = signal.getsignal(signal.SIGINT)
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseException as raised:
+        if _SWEEP.folder is None:
+            raise
+        error = raised
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if _SWEEP.folder is None:
+        return
+    ended, jobs = outcomes(_SWEEP.folder), told(sys.argv)[1]
+    missed = sorted({*range(1, (jobs or 0) + 1)} - {outcome.job for outcome in ended})
+    codes = [outcome.exit_code for outcome in ended] + [GAVE_WAY for _ in missed]
+    if isinstance(error, KeyboardInterrupt):
+        codes.append(INTERRUPTED)
+    if ended:
+        print("\n".join(_summary(_SWEEP.folder, ended, missed, again=jobs is not None)), flush=True)  # noqa: T201
+    _tidy(_SWEEP, ended)
+    stopped = _SWEEP.launched and bool({*codes} & {*EXIT_CODES})
+    if error is not None and not stopped and not isinstance(error, KeyboardInterrupt | SystemExit):
+        if isinstance(error, _OWN) or not _SWEEP.launched:
+            raise error
+        words = str(error).strip().splitlines() or [""]
+        raise RunFault(f"the launcher gave up: {type(error).__name__}: {words[0]}") from error
+    if isinstance(error, SystemExit) and not ended:
+        raise error
+    if any(codes):
+        sys.exit(max(codes, key=_SEVERITY.index))
+
+
+def _summary(folder: Path, ended: Sequence[Outcome], missed: Sequence[int], *, again: bool) -> list[str]:
+    """Lines that say how each job ended, and what to do next; ``again``: another sweep would have the same jobs."""
+    done, jobs, program = sum(not outcome.exit_code for outcome in ended), len(ended) + len(missed), program_name()
+    lines = [f"sweep: {done} of {jobs} jobs done"]
+    for outcome in ended:
+        why = outcome.message and f": {outcome.message}"
+        varies = outcome.varies and f" ({' '.join(outcome.varies)})"
+        lines.append(f"  job {outcome.job}{varies or ''}: {outcome.ending}{why}")
+    lines += [f"  job {job}: no end is recorded; it was not begun, was killed, or is still at work" for job in missed]
+    if any(outcome.folder for outcome in ended):
+        lines.append(f"files: {folder}/")
+        if program in ("autodisp-search", "autodisp-train"):
+            lines += [f"look:  {command('autodisp-report', ('runs', folder))}"] if done else []
+            words = [word for word in sys.argv[1:] if not word.startswith("hydra.sweep.dir=")]
+            rest = shlex.join([program, *words, f"hydra.sweep.dir={folder}"])
+            lines += [f"next:  {rest}"] if again and done < jobs else []
+    return lines
+
+
+def _tidy(sweep: _Begun, ended: Sequence[Outcome]) -> None:
+    """Removes the folder of a sweep whose jobs left nothing, and the empty one that submitit leaves."""
+    assert sweep.folder is not None
+    remove_empty([sweep.folder / ".submitit" / "%j"])
+    left = any(outcome.folder for outcome in ended) or any(path.is_dir() for path in sweep.folder.glob("*"))
+    if sweep.folder in sweep.made and not left:
+        for path in (*sweep.folder.glob(f"*{RECORD}"), sweep.folder / _OF_HYDRA):
+            path.unlink(missing_ok=True)
+        remove_empty(sweep.made)
