@@ -15,6 +15,7 @@ benchmarks/textbook.py, by tests/test_textbook.py.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -103,11 +104,18 @@ def mixed_node(edges: Iterable[tuple[MixedEdge, Source, Tensor]], drop_probabili
     Args:
         edges: for each its operations, where it comes from, and the weights (K,) of its operations in order; further
             entries are padding and not read.
-        drop_probability: drop-path on every operation but the identity.
+        drop_probability: drop-path on whole edges: a sample loses all operations of an edge, the identity among them.
 
     Returns:
         (B, C, H, W).
     """
+    if drop_probability == 0.0:
+        return _weighted_sum(edges)
+    return reduce(Tensor.add_, (drop_path(_weighted_sum([edge]), drop_probability) for edge in edges))
+
+
+def _weighted_sum(edges: Iterable[tuple[MixedEdge, Source, Tensor]]) -> Tensor:
+    """The sum over all operations of some edges, (B, C, H, W)."""
     node = _Node()
     for edge, source, weights in edges:
         plain = torch.is_autocast_enabled(source.x.device.type)  # statistics in half precision would be none
@@ -115,10 +123,8 @@ def mixed_node(edges: Iterable[tuple[MixedEdge, Source, Tensor]], drop_probabili
         for name, operation, blocks, weight in candidates:
             if isinstance(operation, Zero):
                 nowhere = operation, source.x
-            elif blocks is None or plain or "pool" in name or drop_probability > 0.0:
+            elif blocks is None or plain or "pool" in name:
                 y = source.shared(name, operation) if "pool" in name else operation(source.x)
-                if drop_probability > 0.0 and not isinstance(operation, nn.Identity):
-                    y = drop_path(y, drop_probability)
                 node.terms.append((y, weight))
             else:
                 node.add(*_up_to_the_last_norm(blocks, source), weight)

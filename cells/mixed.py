@@ -54,7 +54,7 @@ class MixedOperation(nn.Module):
         Args:
             x: (B, C, H, W).
             weights: (K,), one for each candidate in order; further entries are padding and not read.
-            drop_probability: drop-path on every candidate but the identity.
+            drop_probability: drop-path on the sum: a sample loses the whole edge, the identity as well.
 
         Raises:
             ValueError: there are no weights, or fewer than candidates.

@@ -1,9 +1,12 @@
 """Augmentation of labelled images with one strength: random crop, flip, cut-out (DeVries & Taylor 2017).
 
-Strength 1 is what DARTS and RobustDARTS search with: padding 4, cut-out 16. Departs from them in that it acts before
-normalisation, so the cut-out square takes a colour that the caller gives, best the mean of the data set.
+The searches of DARTS, and those of RobustDARTS without drop-path, crop (padding 4) and flip only. RobustDARTS adds
+cut-out of 16 pixels where drop-path acts, with a probability that grows; the trainings of the found networks cover
+every image. Here the square is covered before normalisation, in a colour that the caller gives; the mean of the data
+set amounts to the zeros that the published code writes after it.
 """
 
+import copy
 import math
 
 import numpy as np
@@ -21,8 +24,11 @@ class ImageAugmentation:
     With the strength s the padding is round(padding s) pixels of black, the flip has the probability
     min(s, 1) / 2, and the square's area is in proportion to s: its side is round(cutout sqrt(s)).
 
+    Attributes:
+        cutout_share: the probability that an image is covered at all.
+
     Args:
-        scale: the strength s, 0..4; 0 changes nothing, 1 is the published recipe.
+        scale: the strength s, 0..4; 0 changes nothing, 1 is the published one.
         padding: pixels of padding on each side at strength 1; the size of the image stays.
         cutout: side of the square at strength 1, pixels; 0 for none. Its centre is any pixel, so that it may
             reach over the border.
@@ -52,8 +58,15 @@ class ImageAugmentation:
             raise InputError(f"augmentation: fill is {tuple(fill)}, must be three numbers in 0 .. 1")
         self.padding = round(padding * scale)
         self.side = round(cutout * math.sqrt(scale))
+        self.cutout_share = 1.0
         self.flip_share = min(scale, 1.0) / 2 if flip else 0.0
         self._fill = torch.tensor(fill)[:, None, None]
+
+    def covering(self, share: float) -> "ImageAugmentation":
+        """The same augmentation with cut-out in that share of the images."""
+        changed = copy.copy(self)
+        changed.cutout_share = share
+        return changed
 
     def __call__(self, sample: LabelledImage, rng: np.random.Generator) -> LabelledImage:
         """Gives a new sample of the same size; the one that comes in is not changed.
@@ -67,7 +80,7 @@ class ImageAugmentation:
             image = self._shift(image, rng)
         if rng.random() < self.flip_share:
             image = image.flip(2)
-        if self.side:
+        if self.side and rng.random() < self.cutout_share:
             image = self._cover(image, rng)
         return sample._replace(image=image)
 

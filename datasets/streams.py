@@ -48,6 +48,16 @@ class Draw:
     """Of the sample in its dataset."""
     epoch: int
     """Passes over the dataset that were complete before this use."""
+    batch: int
+    """Number of its batch in the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled(Generic[Sample]):
+    """A transform that changes in the course of a run, whichever process applies it and however early."""
+
+    at: Callable[[int], Transform[Sample]]
+    """From the number of a batch to the transform of its samples."""
 
 
 class EndlessBatches(Sampler[list[Draw]]):
@@ -87,7 +97,7 @@ class EndlessBatches(Sampler[list[Draw]]):
         if self._order[0] != epoch:
             self._order = (epoch, _generator(self.seed, _SHUFFLE, epoch).permutation(self.n).tolist())
         start = slot * self.batch_size
-        return [Draw(index, epoch) for index in self._order[1][start : start + self.batch_size]]
+        return [Draw(index, epoch, k) for index in self._order[1][start : start + self.batch_size]]
 
     def __iter__(self) -> Iterator[list[Draw]]:
         k = self.position
@@ -97,16 +107,18 @@ class EndlessBatches(Sampler[list[Draw]]):
 
 
 class Augmented(Generic[Sample]):
-    """Applies a random transform that depends on the seed, the pass and the index alone.
+    """Applies a random transform that depends on the seed, the pass, the index and the batch's number alone.
 
     Args:
         dataset: is read at the index of the draw.
-        transform: takes the sample and its random generator, the only source of chance it may use; None gives
-            the sample as it is.
+        transform: takes the sample and its random generator, the only source of chance it may use, or is
+            scheduled to change from batch to batch; None gives the sample as it is.
         seed: not negative.
     """
 
-    def __init__(self, dataset: MapDataset[Sample], transform: Transform[Sample] | None, *, seed: int) -> None:
+    def __init__(
+        self, dataset: MapDataset[Sample], transform: Transform[Sample] | Scheduled[Sample] | None, *, seed: int
+    ) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
@@ -120,7 +132,8 @@ class Augmented(Generic[Sample]):
         sample = self.dataset[draw.index]
         if self.transform is None:
             return sample
-        return self.transform(sample, _generator(self.seed, _AUGMENT, draw.epoch, draw.index))
+        transform = self.transform.at(draw.batch) if isinstance(self.transform, Scheduled) else self.transform
+        return transform(sample, _generator(self.seed, _AUGMENT, draw.epoch, draw.index))
 
 
 class _Failure(NamedTuple):
@@ -153,7 +166,7 @@ class Stream(Generic[Sample]):
         *,
         batch_size: int,
         seed: int,
-        transform: Transform[Sample] | None = None,
+        transform: Transform[Sample] | Scheduled[Sample] | None = None,
         workers: int = 0,
         position: int = 0,
     ) -> None:

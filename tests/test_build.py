@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -295,7 +296,7 @@ def test_images_are_halved_and_cropped_to_their_own_size(tmp_path: Path) -> None
     ("dataset", "write", "mean", "flip"),
     [
         ("cifar10", write_cifar10, (0.4914, 0.4822, 0.4465), 0.5),
-        ("svhn", write_svhn, (0.4377, 0.4438, 0.4728), 0.0),  # digits are not mirrored
+        ("svhn", write_svhn, (0.4377, 0.4438, 0.4728), 0.5),  # as RobustDARTS does
     ],
 )
 def test_what_a_dataset_says_of_itself_reaches_network_and_augmentation(
@@ -314,6 +315,8 @@ def test_what_a_dataset_says_of_itself_reaches_network_and_augmentation(
     assert all(0.1 < value < 0.3 for value in data.std)
     transform: Any = data.transform
     assert transform.flip_share == flip
+    still: Any = build_data(replace(config, dataset=replace(config.dataset, flip=False))).transform
+    assert still.flip_share == 0
     assert transform._fill.flatten().tolist() == pytest.approx(mean, abs=1e-4)
 
 
@@ -516,6 +519,35 @@ def test_provenance_says_where_a_genotype_is_from(tmp_path: Path) -> None:
 def whole(config: SearchConfig, folder: Path) -> SearchParts:
     folder.mkdir()
     return build_search(config, build_data(config), folder, ConsoleProgress(io.StringIO()))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "covered"),
+    [(["search.drop_path=0.5"], [0, 0, 3, 3]), (["augmentation.cutout=16"], [0, 0, 3, 3]), ([], [0, 0, 0, 0])],
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_cut_out_grows_with_the_epochs(tmp_path: Path, overrides: list[str], covered: list[int], workers: int) -> None:
+    """From no image in the first epoch to every image in the last one, in both streams, whatever is read ahead."""
+    write_cifar10(tmp_path)
+    config = smoke(
+        "task=classification", f"dataset.root={tmp_path}", f"run.workers={workers}", "search.batch_size=3",
+        "search.steps_per_epoch=2", "search.warmup_epochs=1", "optimizer.alphas.first_order_epochs=0", *overrides,
+    )  # fmt: skip
+    parts = whole(config, tmp_path / "run")
+    data = build_data(config)
+    fill = torch.tensor(data.mean)[:, None, None]
+
+    def count(image: torch.Tensor) -> int:
+        return int((image == fill).all(1).flatten(1).any(1).sum())
+
+    try:
+        weights, alphas = parts.search.weight_stream, parts.search.alpha_stream
+        assert [count(weights.next().image) for _ in range(4)] == covered
+        assert [count(alphas.next().image) for _ in range(2)] == covered[2:], "alphas begin in the second epoch"
+        weights.seek(1)
+        assert [count(weights.next().image) for _ in range(3)] == covered[1:]
+    finally:
+        parts.close()
 
 
 def own_space(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:

@@ -172,6 +172,7 @@ def test_the_published_classification_recipe() -> None:
     assert (config.task.auxiliary_weight, config.training.average) == (0.4, None)
     assert (config.network.channels, config.network.layers) == (36, 20)
     assert config.validation.fraction is None, "the test split"
+    assert config.cutout == 16
     task, network = build_network(config, build_card(config, data_of()))
     assert isinstance(task, ClassificationTask)
     assert task.auxiliary_weight == 0.4

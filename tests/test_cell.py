@@ -218,6 +218,57 @@ def test_drop_path_acts_while_training_only_and_can_be_held() -> None:
     assert not changes()
 
 
+@pytest.mark.parametrize(("space", "style"), [("darts", Style()), ("s3", Style()), ("autodispnet", DENSE)])
+def test_drop_path_in_a_supernet_masks_whole_edges(space: str, style: Style) -> None:
+    """Output and gradients of a plain loop: node by node, edge by edge, one mask of samples for the sum on an edge."""
+    cells = MixedCells(SPACES[space], style=style)
+    cell = cells.encoder_cell("reduce", inputs=(2, 2), channels=2, after_reduction=False).double()
+    set_drop_path(cell, 0.4)
+    inputs = [images(5, 2, 6, 4, seed=seed).requires_grad_() for seed in range(2)]
+    weights = weights_of(SPACES[space])["reduce"].requires_grad_()
+    probe = images(5, cell.outputs, 3, 2, seed=2)
+
+    def plain_loop() -> Tensor:
+        states = [prepare(x) for prepare, x in zip(cell.prepare, inputs, strict=True)]
+        edges = iter(zip(cell.edges, weights, strict=True))
+        for sources in cell.sources:
+            node: Tensor | float = 0.0
+            for source, (edge, row) in zip(sources, edges, strict=False):
+                outputs = [operation(states[source]) for operation in edge.operations]
+                kept = torch.empty(5, 1, 1, 1, dtype=torch.float64).bernoulli_(0.6)
+                node = node + kept / 0.6 * sum(w * y for w, y in zip(row, outputs, strict=False))
+            states.append(node)
+        return torch.cat(states[2:], dim=1)
+
+    found = []
+    for evaluate in (lambda: cell(inputs, {"reduce": weights}), plain_loop):
+        torch.manual_seed(3)
+        y = evaluate()
+        leaves = [*inputs, weights, *cell.parameters()]
+        found.append([y, *torch.autograd.grad((y * probe).sum(), leaves)])
+    for seen, expected in zip(*found, strict=True):
+        torch.testing.assert_close(seen, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_drop_path_in_a_supernet_pushes_away_from_the_skip_connection() -> None:
+    """With dropped edges the gradient makes skip_connect rarer, which is what RobustDARTS regularises for."""
+    space, signs = SPACES["s2"], torch.tensor([1.0, -1.0])
+    assert {edge.operations for edge in space.cells["normal"].edges} == {("skip_connect", "sep_conv_3x3")}
+    for seed in range(6):
+        torch.manual_seed(seed)
+        network = ClassificationNetwork(MixedCells(space, style=Style()), channels=4, layers=3, classes=10)
+        architecture, prototypes = Architecture(space, scale=0.0), torch.randn(10, 3, 8, 8)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.025, momentum=0.9, weight_decay=3e-4)
+        set_drop_path(network, 0.6)
+        for _ in range(6):  # the gradients to the alphas, which do not move, add up
+            labels = torch.randint(10, (16,))
+            images = prototypes[labels] + torch.randn(16, 3, 8, 8)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(images, architecture.weights()).logits, labels).backward()
+            optimizer.step()
+        assert sum((alphas.grad.view(-1, 2) @ signs).sum() for alphas in architecture.parameters()) > 0, seed
+
+
 @pytest.mark.parametrize("probability", [1.0, -0.1, math.nan])
 def test_drop_path_probabilities_that_make_no_sense(probability: float) -> None:
     with pytest.raises(ValueError, match="must be at least 0 and below 1"):

@@ -25,7 +25,8 @@ from torch.utils import _pytree
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
-from autodisp.cli.search import notes_on_result, resume, search
+from autodisp.cli.search import _grows, notes_on_result, resume, search
+from autodisp.config.search import parse
 from autodisp.datasets import shapes3d
 from autodisp.errors import InputError, RunFault
 from autodisp.report.search_folder import SearchFolder
@@ -236,6 +237,15 @@ def test_epochs_are_added_where_they_change_nothing_before(tmp_path: Path) -> No
     assert "epochs: 3" in (folder / "config.yaml").read_text()
     with pytest.raises(InputError, match=r"search\.epochs=2 \(the run has 3\): can be raised, not lowered"):
         go_on(folder, "search.epochs=2")
+
+
+@pytest.mark.parametrize(
+    ("word", "why"), [("search.drop_path=0.2", "drop-path rises"), ("augmentation.cutout=16", "cut-out rises")]
+)
+def test_epochs_are_not_added_to_what_grows_over_them(word: str, why: str) -> None:
+    constant = ("task=classification", "optimizer.weights.min_learning_rate=0.025", "run.folder=unused")
+    assert _grows(parse(compose("search", overrides=[*constant])))["search.epochs"] is None
+    assert why in str(_grows(parse(compose("search", overrides=[*constant, word])))["search.epochs"])
 
 
 # --- the disk ---

@@ -97,6 +97,22 @@ def test_the_published_numbers() -> None:
     assert (alphas.learning_rate, list(alphas.betas), alphas.weight_decay) == (3e-4, [0.5, 0.999], 1e-3)
     assert rule is not None
     assert (rule.window, rule.start_epoch, rule.delta, rule.factor, rule.every) == (5, 10, 4, 1.3, 2)
+    assert alphas.order == "finite_difference"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "side"),
+    [
+        (["experiment=robustdarts"], 0),
+        (["experiment=robustdarts", "search.drop_path=0.6"], 16),
+        (["experiment=robustdarts", "search.drop_path=0.6", "augmentation.cutout=0"], 0),
+        (["task=classification"], 0),  # as DARTS searches
+        (["task=classification", "augmentation.cutout=8"], 8),
+        (["search.drop_path=0.6"], 0),  # disparity has none
+    ],
+)
+def test_searches_cut_out_where_they_drop_paths(overrides: list[str], side: int) -> None:
+    assert config_of(*overrides).cutout == side
 
 
 @pytest.mark.parametrize(

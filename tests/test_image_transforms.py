@@ -90,6 +90,16 @@ def test_cut_out_is_one_square_around_any_pixel(scale: float, side: int) -> None
     assert found == expected
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_cut_out_in_a_share_of_the_images(share: float) -> None:
+    image = numbered(5, 7)
+    always = ImageAugmentation(scale=1, padding=0, cutout=4, flip=False)
+    augment, rng = always.covering(share), np.random.default_rng(0)
+    covered = [not torch.equal(augment(image, rng).image, image.image) for _ in range(2000)]
+    assert np.mean(covered) == pytest.approx(share, abs=0.05)
+    assert not torch.equal(always(image, rng).image, image.image), "the one it comes from stays as it is"
+
+
 def test_every_part_grows_with_the_scale() -> None:
     augmentations = [ImageAugmentation(scale=scale) for scale in (0, 0.25, 0.5, 1, 1.5, 2, 4)]
     for values in zip(*((a.padding, a.side, a.flip_share) for a in augmentations), strict=True):

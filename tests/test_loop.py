@@ -387,6 +387,14 @@ def test_early_stopping_returns_the_earlier_genotype(tmp_path: Path) -> None:
     assert listener.events == [("early_stop", {"decided_epoch": 2, "returned_epoch": 1, "ratio": 2.0})]
 
 
+def test_drop_path_grows_to_its_full_probability(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    monkeypatch.setattr(loop, "set_drop_path", lambda network, probability: seen.append(probability))
+    search, _ = make(tmp_path, epochs=4, drop_path=0.6)
+    search.run()
+    assert seen == pytest.approx([0.0, 0.2, 0.4, 0.6])
+
+
 def test_roll_back_restores_the_whole_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What follows a roll-back is what would have followed that epoch under the new weight decay."""
     decays: list[float] = []

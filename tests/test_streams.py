@@ -1,5 +1,6 @@
 """Batches are a function of the seed and their number, whatever reads them."""
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +18,7 @@ import pytest
 import torch
 
 from autodisp.datasets.samples import LabelledImage, StereoSample
-from autodisp.datasets.streams import Augmented, Draw, EndlessBatches, Stream, collate, fixed_batches
+from autodisp.datasets.streams import Augmented, Draw, EndlessBatches, Scheduled, Stream, collate, fixed_batches
 from autodisp.errors import InputError, RunFault, WrongSetting
 
 
@@ -104,18 +106,38 @@ def test_no_whole_batch(n: int, batch_size: int, says: str) -> None:
 def test_augmentation_depends_on_seed_pass_and_index_alone() -> None:
     plain, data = Numbered(5), Augmented(Numbered(5), add_noise, seed=1)
     assert len(data) == 5
-    once = data[Draw(2, 7)]
-    for draw in (Draw(0, 0), Draw(4, 9)):
+    once = data[Draw(2, 7, 20)]
+    for draw in (Draw(0, 0, 0), Draw(4, 9, 28)):
         data[draw]
-    assert torch.equal(data[Draw(2, 7)].image, once.image)
-    noise = [data[Draw(i, e)].image - plain[i].image for i in range(5) for e in range(4)]
-    noise += [Augmented(Numbered(5), add_noise, seed=2)[Draw(i, 0)].image - plain[i].image for i in range(5)]
+    assert torch.equal(data[Draw(2, 7, 21)].image, once.image)
+    noise = [data[Draw(i, e, 0)].image - plain[i].image for i in range(5) for e in range(4)]
+    noise += [Augmented(Numbered(5), add_noise, seed=2)[Draw(i, 0, 0)].image - plain[i].image for i in range(5)]
     assert len({tuple(np.round(one.flatten().numpy(), 3)) for one in noise}) == 25
-    assert torch.equal(Augmented(plain, None, seed=1)[Draw(3, 1)].image, plain[3].image)
+    assert torch.equal(Augmented(plain, None, seed=1)[Draw(3, 1, 0)].image, plain[3].image)
 
 
 def same(one: LabelledImage, other: LabelledImage) -> bool:
     return torch.equal(one.image, other.image) and torch.equal(one.label, other.label)
+
+
+def brighter(batch: int, sample: LabelledImage, generator: np.random.Generator) -> LabelledImage:
+    return sample._replace(image=add_noise(sample, generator).image + 100 * batch)
+
+
+def brighter_from(batch: int) -> Callable[[LabelledImage, np.random.Generator], LabelledImage]:
+    return functools.partial(brighter, batch)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_scheduled_transform_is_that_of_its_batch(workers: int) -> None:
+    """However far workers read ahead, and after a seek as well."""
+    plain = Stream(Numbered(13), batch_size=4, seed=9, transform=add_noise)
+    expected = [plain.next().image + 100 * k for k in range(7)]
+    stream = Stream(Numbered(13), batch_size=4, seed=9, transform=Scheduled(brighter_from), workers=workers)
+    assert all(torch.equal(stream.next().image, image) for image in expected)
+    stream.seek(2)
+    assert all(torch.equal(stream.next().image, image) for image in expected[2:])
+    stream.close()
 
 
 def test_workers_do_not_change_a_bit_and_live_on() -> None:

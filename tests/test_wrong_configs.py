@@ -137,6 +137,12 @@ augmentation.scale=5
     augmentation.scale=5.0: must be at most 4; 0 is none, 1 the default, 2 strong
 augmentation.scale=inf
     augmentation.scale=inf: must be at least 0 and finite; 1.0 is usual
+augmentation.cutout=16
+    augmentation.cutout=16: must be 0 or null for task=disparity, which has no cut-out
+task=classification augmentation.cutout=-1
+    augmentation.cutout=-1: must be at least 0 and at most 32, the side of the images; 0 is none, 16 is usual
+task=classification augmentation.cutout=16 augmentation.scale=0
+    augmentation.cutout=16: must be 0 or null with augmentation.scale=0, which is no augmentation
 dataset.length=0
     dataset.length=0: must be at least 1; 400 is usual
 dataset.height=8

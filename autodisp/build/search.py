@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from autodisp.config.sections import TASK_KINDS, ImagesConfig
 from autodisp.datasets.image_transforms import ImageAugmentation
 from autodisp.datasets.splits import Part, deal, subset
 from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation
-from autodisp.datasets.streams import MapDataset, Stream, fixed_batches
+from autodisp.datasets.streams import MapDataset, Scheduled, Stream, Transform, fixed_batches
 from autodisp.errors import InputError
 from autodisp.report.disparity_pictures import panel
 from autodisp.report.search_folder import SearchFolder
 from autodisp.search.adaptive import AdaptiveRegularization
 from autodisp.search.curvature import preserved_rng
 from autodisp.search.early_stopping import EarlyStopping
+from autodisp.search.growth import growth
 from autodisp.search.loop import Search, Settings
 from autodisp.search.regularization import Regularization
 from autodisp.search.supernet import Supernet
@@ -125,7 +127,9 @@ def _image_data(config: SearchConfig) -> SearchData:
     return SearchData(
         weight_half=Part(dataset, weights),
         alpha_half=Part(dataset, alphas),
-        transform=ImageAugmentation(scale=config.augmentation.scale, flip=data.flip, fill=dataset.mean),
+        transform=ImageAugmentation(
+            scale=config.augmentation.scale, cutout=config.cutout, flip=data.flip, fill=dataset.mean
+        ),
         validation=fixed_batches(_validation(config, Part(dataset, alphas)), config.search.batch_size),
         classes=len(dataset.classes),
         mean=dataset.mean,
@@ -254,7 +258,9 @@ def build_search(
     checkpoints = Checkpoints(folder / "checkpoints")
     state = checkpoints.newest(console.message) if resume else None
     supernet = build_supernet(task, MixedCells(space, style=style), space, seed=config.seed, device=device)
-    streams = _streams(config, data)
+    batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size
+    settings = build_settings(config, batches)
+    streams = _streams(config, data, settings)
     regularization = build_regularization(config)
     tracker = Tracker(folder, console=console, keep=state["records"] if state else 0)
     tracker.tensorboard.settings(config.as_dict(), figures=[f"valid/{task.figure.name}", f"found/{task.figure.name}"])
@@ -279,7 +285,7 @@ def build_search(
             weight_optimizer, config.search.epochs, eta_min=config.optimizer.weights.min_learning_rate
         ),
         regularization=regularization,
-        settings=build_settings(config, min(stream.batches_per_epoch for stream in streams.values())),
+        settings=settings,
         checkpoints=checkpoints,
         observer=observer,
         stopping=stopping,
@@ -295,21 +301,34 @@ def build_search(
     return SearchParts(search, observer, close, resumed=state is not None)
 
 
-def _streams(config: SearchConfig, data: SearchData) -> dict[str, Stream[Any]]:
-    """Training batches of both halves."""
+def _streams(config: SearchConfig, data: SearchData, settings: Settings) -> dict[str, Stream[Any]]:
+    """Training batches of both halves; those of the alphas begin after the warm-up."""
     return {
         name: Stream(
             half,
             batch_size=config.search.batch_size,
             seed=3 * config.seed + offset,
-            transform=data.transform,
+            transform=_transform(config, data, settings, first=first),
             workers=config.run.workers,
         )
-        for name, half, offset in (
-            ("weights", data.weight_half, WEIGHT_STREAM),
-            ("alphas", data.alpha_half, ALPHA_STREAM),
+        for name, half, offset, first in (
+            ("weights", data.weight_half, WEIGHT_STREAM, 0),
+            ("alphas", data.alpha_half, ALPHA_STREAM, settings.warmup_epochs),
         )
     }
+
+
+def _transform(
+    config: SearchConfig, data: SearchData, settings: Settings, *, first: int
+) -> Transform[Any] | Scheduled[Any]:
+    """The augmentation of a stream whose batch 0 belongs to the epoch ``first``; cut-out grows with the epochs."""
+    return Scheduled(partial(_covering, data.transform, settings, first)) if config.cutout else data.transform
+
+
+def _covering(augmentation: Any, settings: Settings, first: int, batch: int) -> Transform[Any]:
+    """The augmentation of a batch, with cut-out as frequent as in the batch's epoch."""
+    changed: Transform[Any] = augmentation.covering(growth(first + batch // settings.steps_per_epoch, settings.epochs))
+    return changed
 
 
 def build_settings(config: SearchConfig, batches_per_epoch: int) -> Settings:

@@ -141,7 +141,9 @@ def _image_data(config: TrainConfig) -> TrainData:
         chosen = [chosen[index] for index in train]
     return TrainData(
         train=Part(dataset, chosen),
-        transform=ImageAugmentation(scale=config.augmentation.scale, flip=data.flip, fill=dataset.mean),
+        transform=ImageAugmentation(
+            scale=config.augmentation.scale, cutout=config.cutout, flip=data.flip, fill=dataset.mean
+        ),
         validation=_validation(config, held_out),
         classes=len(dataset.classes),
         class_names=dataset.classes,

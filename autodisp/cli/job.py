@@ -34,8 +34,8 @@ FOLDERS = {"search": "run.folder", "train": "run.folder", "evaluate": "out", "ch
 RECORD = ".job.json"
 """What the file that says how a job ended is called, after its folder."""
 _LONGEST_LABEL = 100
-_NOT_PLAIN = re.compile(r"[^\w.@+%]+", re.ASCII)
-"""What a shell or Hydra would take for something else than a part of a name; the minus that it becomes is plain too."""
+_NOT_IN_NAMES = re.compile(r"[^\w.@+%=,-]+", re.ASCII)
+"""Slashes, and what makes a name hard to type."""
 
 
 @dataclass
@@ -78,9 +78,9 @@ class Place:
 
     @property
     def name(self) -> str:
-        """The number, and what the job varies in letters that neither a shell nor Hydra wants quoted."""
-        label = "+".join(word.lstrip("+~").replace("=", "@", 1) for word in self.varies)
-        label = _NOT_PLAIN.sub("-", label.replace("'", "").replace('"', ""))[:_LONGEST_LABEL]
+        """The number, and what the job varies, without what no name of a folder can or should hold."""
+        label = ",".join(word.lstrip("+~") for word in self.varies)
+        label = _NOT_IN_NAMES.sub("-", label.replace("'", "").replace('"', ""))[:_LONGEST_LABEL]
         return f"{self.job}_{label}" if label else str(self.job)
 
     @property

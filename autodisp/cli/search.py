@@ -82,8 +82,9 @@ def _grows(config: SearchConfig) -> dict[str, str | None]:
     why_not = None
     if weights.min_learning_rate != weights.learning_rate:
         why_not = "the learning rate falls over all epochs, so the ones done would have been others"
-    elif config.search.drop_path:
-        why_not = "drop-path rises over all epochs, so the ones done would have been others"
+    elif config.search.drop_path or config.cutout:
+        what = "drop-path" if config.search.drop_path else "cut-out"
+        why_not = f"{what} rises over all epochs, so the ones done would have been others"
     return {"search.epochs": why_not}
 
 

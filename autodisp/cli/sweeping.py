@@ -21,7 +21,7 @@ from autodisp.cli.job import RECORD, Outcome, outcomes, told, unresolved
 from autodisp.cli.program import GAVE_WAY, INTERRUPTED, WRONG_INPUT, program_name, wrong_input_leaves
 from autodisp.cli.run_folder import missing, remove_empty
 from autodisp.cli.signals import EXIT_CODES
-from autodisp.commands import as_typed, command
+from autodisp.commands import as_typed, command, setting
 from autodisp.errors import InputError, RunFault
 
 _AT_HOME = ("JoblibLauncher", "LocalLauncher")
@@ -126,7 +126,7 @@ def _summary(folder: Path, ended: Sequence[Outcome], missed: Sequence[int], *, a
         if program in ("autodisp-search", "autodisp-train"):
             lines += [f"look:  {command('autodisp-report', ('runs', folder))}"] if done else []
             words = [word for word in sys.argv[1:] if not word.startswith("hydra.sweep.dir=")]
-            rest = shlex.join([program, *words, f"hydra.sweep.dir={folder}"])
+            rest = as_typed([program, *words, setting("hydra.sweep.dir", folder)])
             lines += [f"next:  {rest}"] if again and done < jobs else []
     return lines
 

@@ -14,10 +14,12 @@ from autodisp.config.parsing import read
 from autodisp.config.sections import (
     DATASETS,
     NETWORKS,
+    PUBLISHED_CUTOUT,
     TASK_KINDS,
     TASKS,
     AugmentationConfig,
     RunConfig,
+    check_augmentation,
     check_task,
 )
 from autodisp.errors import InputError
@@ -185,6 +187,7 @@ class SearchConfig:
         need_path("resume", self.resume, what="the folder of a run to go on with, or null")
         task = self.task.name
         check_task(self.task, self.dataset, self.network)
+        check_augmentation(self.task, self.augmentation)
         if task == "disparity":
             frozen = self.network.frozen_stages
             need(frozen == 0, "network.frozen_stages", frozen, "0: a search has no trained stages to freeze")
@@ -197,6 +200,13 @@ class SearchConfig:
             f"below search.epochs={self.search.epochs}, or no alpha ever moves",
         )
         self._check_order()
+
+    @property
+    def cutout(self) -> int:
+        """Side of the square that cut-out covers in the last epoch; by default RobustDARTS cuts out with drop-path."""
+        if self.augmentation.cutout is not None:
+            return self.augmentation.cutout
+        return PUBLISHED_CUTOUT if self.task.name == "classification" and self.search.drop_path > 0 else 0
 
     def _check_order(self) -> None:
         """A second order unrolls a step of SGD, and needs an epoch to be used in."""

@@ -298,13 +298,18 @@ class DisparityNetworkConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """One strength factor for the task's augmentation."""
+    """One strength factor for the task's augmentation, and the part that classification searches do without."""
 
     scale: float = 1.0
+    cutout: int | None = None
 
     def __post_init__(self) -> None:
         need_at_least("augmentation", self, scale=0.0)
         need(self.scale <= 4, "augmentation.scale", self.scale, "at most 4; 0 is none, 1 the default, 2 strong")
+        side = "at least 0 and at most 32, the side of the images; 0 is none, 16 is usual"
+        need(self.cutout is None or 0 <= self.cutout <= 32, "augmentation.cutout", self.cutout, side)
+        fits = self.scale > 0 or not self.cutout
+        need(fits, "augmentation.cutout", self.cutout, "0 or null with augmentation.scale=0, which is no augmentation")
 
 
 @dataclass(frozen=True)
@@ -350,6 +355,8 @@ class RunConfig:
         need_threads("run.threads", self.threads)
 
 
+PUBLISHED_CUTOUT = 16
+"""Of images of 32 by 32 pixels, in RobustDARTS."""
 TASKS: dict[str, type] = {"disparity": DisparityTaskConfig, "classification": ClassificationTaskConfig}
 DATASETS: dict[str, type] = {
     "shapes3d": Shapes3DConfig,
@@ -379,6 +386,16 @@ TASK_DATASETS = {
     "classification": ("cifar10", "cifar100", "svhn"),
 }
 TASK_KINDS = {"disparity": {"normal", "reduce", "upsample"}, "classification": {"normal", "reduce"}}
+
+
+def check_augmentation(task: Any, augmentation: AugmentationConfig) -> None:
+    """Makes sure that the augmentation has no part that the task lacks.
+
+    Raises:
+        InputError: cut-out of a task that has none.
+    """
+    fits = task.name == "classification" or not augmentation.cutout
+    need(fits, "augmentation.cutout", augmentation.cutout, f"0 or null for task={task.name}, which has no cut-out")
 
 
 def check_task(task: Any, dataset: Any, network: Any | None) -> None:

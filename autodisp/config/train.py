@@ -14,9 +14,11 @@ from autodisp.config.parsing import read
 from autodisp.config.sections import (
     DATASETS,
     NETWORKS,
+    PUBLISHED_CUTOUT,
     TASKS,
     AugmentationConfig,
     RunConfig,
+    check_augmentation,
     check_task,
 )
 from autodisp.errors import InputError
@@ -167,6 +169,7 @@ class TrainConfig:
         need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32; 0 is usual")
         self._check_paths()
         check_task(self.task, self.dataset, None if self.network.name == "from_checkpoint" else self.network)
+        check_augmentation(self.task, self.augmentation)
         self._check_origin()
         few = self.parameters is None or 1 <= self.parameters <= MOST_PARAMETERS
         need(few, "parameters", self.parameters, f"at least 1 and at most {MOST_PARAMETERS}, or null for as they are")
@@ -175,6 +178,11 @@ class TrainConfig:
                 f"training.level_weights={self.training.level_weights}: are of a disparity network's levels, but "
                 f"task={self.task.name}: leave them empty"
             )
+
+    @property
+    def cutout(self) -> int:
+        """Side of the square that cut-out covers in every image."""
+        return PUBLISHED_CUTOUT if self.augmentation.cutout is None else self.augmentation.cutout
 
     def _check_paths(self) -> None:
         need_path("genotype", self.genotype, what="a genotype.json, or a name of the zoo, designed, or null")

@@ -23,6 +23,7 @@ from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
 from autodisp.run_state import BatchStream, Progress, RunState
 from autodisp.search.bilevel import Order, alpha_gradient, first_order, momentum_buffers_of
 from autodisp.search.curvature import Curvature, curvature, frozen_statistics, preserved_rng
+from autodisp.search.growth import growth
 from autodisp.search.guard import ALPHAS, LOSS, WEIGHTS, NotFinite, StepGuard
 from autodisp.search.regularization import Regularization, RollBack, Stop
 from autodisp.search.supernet import Supernet
@@ -200,7 +201,7 @@ class Search:
     def run_epoch(self, epoch: int) -> Record:
         """One epoch, or what is left of it, with its measurements, its record and its checkpoint."""
         settings = self.settings
-        set_drop_path(self.supernet.network, settings.drop_path * epoch / settings.epochs)
+        set_drop_path(self.supernet.network, settings.drop_path * growth(epoch, settings.epochs))
         began, waited = time.perf_counter(), self._waited()
         learning_rate = float(self.weight_optimizer.param_groups[0]["lr"])
         train = self._train(epoch)
