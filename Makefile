@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test browser-test readme-test lint format fuzz docs bench bench-quick crash-test soak clean
+.PHONY: demo test test-slow browser-test readme-test lint format fuzz docs bench bench-quick crash-test soak clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -12,9 +12,16 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/autodisp-search experiment=demo
 
-# One thread a process: operations as small as the tests' are slower on two. A file's tests share what they made.
+# One thread a process: operations as small as the tests' are slower on two.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+LONG := slow or export or fuzz or package
+
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST) -m "not ($(LONG))"
+
+# The rest of the tests.
+test-slow: $(READY)
+	$(PYTEST) -m "$(LONG)"
 
 # The report's pages in Chromium (Debian's package); skips, saying so, where there is none.
 browser-test: $(READY)
