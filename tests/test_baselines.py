@@ -162,6 +162,7 @@ def test_no_valid_pixel_gives_nan() -> None:
     assert math.isnan(BestConstant.of([]).disparity)
 
 
+@pytest.mark.slow
 def test_the_genuine_frames() -> None:
     """The reference names neither its settings nor its order of frames; the defaults were picked to come near it."""
     root = SHARED / "data" / "flyingthings3d"

@@ -36,6 +36,7 @@ def tiny(measure: ModuleType) -> object:
     return measure.Case((*overrides, *measure.STILL))
 
 
+@pytest.mark.slow
 def test_every_action_runs(measure: ModuleType, tmp_path: Path) -> None:
     notes = {}
     for name in (*measure.SEARCH, measure.FULL_HESSIAN):
@@ -179,6 +180,7 @@ def test_a_failure_is_told_and_the_exit_code_says_so(
     assert json.loads((tmp_path / "b.json").read_text())["results"][0]["median"] is None
 
 
+@pytest.mark.slow
 def test_growth_is_fitted_between_the_last_two_points(measure: ModuleType, tmp_path: Path) -> None:
     from benchmarks import growth
 

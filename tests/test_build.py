@@ -558,6 +558,7 @@ def own_space(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_space_of_ones_own_is_searched(tmp_path: Path, frames: Path) -> None:
     """Reduction cells of one node, upsampling cells with another choice; the genotype is checked against the file."""
 

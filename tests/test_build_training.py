@@ -259,6 +259,7 @@ def test_designed_cells_are_a_network_of_their_own(tmp_path: Path) -> None:
     assert count_parameters(network) != parameters_of(config_of(*TINY))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("genotype", ["autodispnet", "designed"])
 def test_a_network_of_so_many_parameters(genotype: str) -> None:
     """The nearest width: no neighbour is nearer."""

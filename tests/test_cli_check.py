@@ -167,6 +167,7 @@ def test_a_report_that_cannot_be_written(tmp_path: Path, frames: Path, monkeypat
         run(tmp_path / "out", frames)
 
 
+@pytest.mark.slow
 def test_exit_codes(tmp_path: Path, frames: Path) -> None:
     (frames / "disparity/TRAIN/A/0003/left/0006.pfm").write_bytes(b"Pf")
     things = ["dataset=flyingthings3d", f"dataset.root={frames}", "dataset.half_resolution=false", "dataset.crop=null"]
@@ -184,6 +185,7 @@ def test_exit_codes(tmp_path: Path, frames: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "first", "second"]
 
 
+@pytest.mark.slow
 def test_an_interruption_leaves_at_once_and_leaves_nothing(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

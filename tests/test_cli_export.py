@@ -104,6 +104,7 @@ def test_files_are_replaced_only_where_asked(run: Path) -> None:
     assert (run / "export" / "cells.svg").read_text() != "mine"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_gives_a_file_and_lines_that_run_it(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +189,7 @@ def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
     return 0
 
 
+@pytest.mark.slow
 def test_exit_codes(
     checkpoint: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -217,6 +217,7 @@ def test_a_calibration_gives_depth_and_points(model: Path, rig: Path, tmp_path: 
     assert np.array_equal(table["rgb"].reshape(HEIGHT, WIDTH, 3), iio.imread(rig / "left" / "1.png"))
 
 
+@pytest.mark.slow
 def test_the_settings_arrive(model: Path, rig: Path, tmp_path: Path) -> None:
     base = [*folders(rig), "outputs=[ply]", "focal=100", "baseline=0.25", "doffs=0.5"]
     counts = []
@@ -363,6 +364,7 @@ def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_some_pairs_fail_and_the_exit_code_says_so(model: Path, rig: Path, tmp_path: Path) -> None:
     spoil(rig)
     done = call(tmp_path, f"checkpoint={model}", *folders(rig), "outputs=[pfm]")

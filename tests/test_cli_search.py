@@ -132,6 +132,7 @@ def states(folder: Path) -> list[str]:
 # --- signals ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "step", "left"),
     [
@@ -228,6 +229,7 @@ def test_the_same_command_line_may_be_said_again(tmp_path: Path, whole: Path) ->
     assert_same_end(whole, folder)
 
 
+@pytest.mark.slow
 def test_epochs_are_added_where_they_change_nothing_before(tmp_path: Path) -> None:
     constant = ("optimizer.weights.min_learning_rate=0.005", "search.drop_path=0", "regularization=none")
     longer = run(tmp_path / "longer" / "run", *constant, "search.epochs=3")
@@ -261,6 +263,7 @@ def files_up_to(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["checkpoints/epoch_0001.tmp", "metrics.jsonl"])
 def test_a_full_disk(tmp_path: Path, whole: Path, name: str) -> None:
     folder = tmp_path / "run"
@@ -285,6 +288,7 @@ def test_a_full_disk(tmp_path: Path, whole: Path, name: str) -> None:
     assert_same_end(whole, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard's own thread
 def test_a_limit_on_the_size_of_files(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
@@ -295,6 +299,7 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path, whole: Path) -> None:
     assert_same_end(whole, folder)
 
 
+@pytest.mark.slow
 def test_what_is_for_watching_only_ends_no_run(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -341,6 +346,7 @@ def cut_short(root: Path) -> None:
         path.write_bytes(path.read_bytes()[:50])
 
 
+@pytest.mark.slow
 def test_data_that_goes_wrong_in_the_middle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Images that become unreadable, and a dataset that disappears."""
     root, kept = tmp_path / "frames", tmp_path / "kept"
@@ -368,6 +374,7 @@ def test_data_that_goes_wrong_in_the_middle(tmp_path: Path, capsys: pytest.Captu
         assert_same_end(tmp_path / "whole" / "run", folder)
 
 
+@pytest.mark.slow
 def test_a_number_that_is_not_finite(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
     original = Search.weight_step

@@ -186,6 +186,7 @@ def killed_at_step(last: int, folder: Path, *overrides: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [1, 3])
 def test_an_interrupted_training_goes_on(
     tmp_path: Path, whole: Path, last: int, capsys: pytest.CaptureFixture[str]
@@ -200,6 +201,7 @@ def test_an_interrupted_training_goes_on(
     assert [path.name for path in sorted((folder / "checkpoints").iterdir())] == ["step_0004.pt", "step_0005.pt"]
 
 
+@pytest.mark.slow
 def test_killed_between_record_and_state(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The record of an interval without a state is written again, not twice."""
     folder, original = tmp_path / "run", Checkpoints.save
@@ -224,6 +226,7 @@ def shown(folder: Path) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in events.Scalars("valid/epe")]
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_all_of_a_resumed_training(tmp_path: Path, whole: Path) -> None:
     folder = killed_at_step(4, tmp_path / "run", *SMALL)
     go_on(folder)
@@ -241,6 +244,7 @@ def test_a_finished_training_is_left_as_it_is(tmp_path: Path) -> None:
     assert [step for step, _ in shown(folder)] == [2]
 
 
+@pytest.mark.slow
 def test_a_fine_tuning_goes_on_without_the_model_it_began_with(tmp_path: Path, whole: Path) -> None:
     begun = tmp_path / "begun.safetensors"
     begun.write_bytes((whole / "best.safetensors").read_bytes())

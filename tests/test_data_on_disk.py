@@ -90,6 +90,7 @@ def test_genuine_images_are_those_of_their_classes() -> None:
     assert set(sorted(by_class, key=by_class.__getitem__)[-2:]) == {"airplane", "ship"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [
@@ -111,6 +112,7 @@ def test_a_search_on_genuine_data_ends_in_a_genotype(tmp_path: Path, name: str, 
     assert epochs[0]["alphas"] != epochs[1]["alphas"]
 
 
+@pytest.mark.slow
 def test_the_shipped_network_is_better_than_semi_global_matching_on_genuine_frames() -> None:
     """Mean EPE of the four frames; 3.72 px is what SGBM has there with its holes filled (REFERENCE)."""
     root = genuine("flyingthings3d")

@@ -146,6 +146,7 @@ def test_labels_and_vertices_keep_apart_and_lines_pass_between_them(cell: CellDr
     assert_nothing_overlaps(cell_figure(cell), len(cell.edges))
 
 
+@pytest.mark.slow
 def test_nothing_overlaps_in_random_cells() -> None:
     rng = random.Random(0)
     for _ in range(10):

@@ -22,6 +22,8 @@ from autodisp.datasets.images import write_png
 from autodisp.errors import InputError
 from autodisp.tracking import read_json_lines
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 48, 64
 QUICK = ["curvature.tolerance=0.3"]
 STEREO = ["dataset.crop=[32,48]", "dataset.max_disparity=16", *QUICK]

@@ -73,6 +73,7 @@ def test_a_dataset_of_ones_own(tmp_path: Path) -> None:
     assert len(seen) == 4, "each sample in one half"
 
 
+@pytest.mark.slow
 def test_a_dataset_of_ones_own_as_a_program(tmp_path: Path) -> None:
     write_rig(tmp_path, 1)
     done = subprocess.run(
@@ -84,6 +85,7 @@ def test_a_dataset_of_ones_own_as_a_program(tmp_path: Path) -> None:
     assert 0 < float(done.stdout.split()[0]) < 24
 
 
+@pytest.mark.slow
 def test_a_task_of_ones_own_is_searched(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     outcome = example("own_task").search(folder, epochs=2, length=8)

@@ -30,6 +30,8 @@ from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
 from autodisp.tasks.registry import TASKS
 
+pytestmark = pytest.mark.export
+
 SMALL = {"channels": 2, "stem_scale": 2.0, "encoder_cells": 2, "decoder_cells": 2, "max_displacement": 3}
 MATCHING = DisparityTask(**SMALL, head="matching", max_disparity=16, aggregation=1)  # type: ignore[arg-type]
 REGRESSION = DisparityTask(**SMALL)  # type: ignore[arg-type]

@@ -30,6 +30,8 @@ from tests.fuzzing.campaign import Tally, place_case
 from tests.fuzzing.formats import FORMATS, Format
 from tests.fuzzing.judge import read
 
+pytestmark = pytest.mark.fuzz
+
 ROOT = Path(__file__).parents[1]
 PATIENCE = 20.0
 """Seconds of computing that a case may take here, where others compute beside it; `make fuzz` has 2."""

@@ -30,6 +30,7 @@ def run(what: str) -> tuple[str, int]:
     return told, int(faults)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc is Linux's")
 def test_freed_memory_is_used_again() -> None:
     told, kept = run("keep")

@@ -55,6 +55,7 @@ class WithoutWeights(nn.Module):
         return result
 
 
+@pytest.mark.slow
 def test_a_disparity_search() -> None:
     config = config_of(*SMALL)
     space = SPACES["autodispnet"]

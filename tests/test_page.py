@@ -69,6 +69,7 @@ def assert_whole(text: str) -> Elements:
     return elements
 
 
+@pytest.mark.slow
 def test_a_search(tmp_path: Path) -> None:
     folder = write_search(tmp_path / "my run")
     (folder / "command.txt").write_text("autodisp-search task=classification\n")
@@ -97,6 +98,7 @@ def test_a_search(tmp_path: Path) -> None:
     assert len(data["frames"]) == 4
 
 
+@pytest.mark.slow
 def test_a_disparity_search_shows_its_prediction(tmp_path: Path) -> None:
     folder = write_search(tmp_path / "run", task="disparity", space="autodispnet", epochs=1)
     keep_picture(folder, "prediction", np.full((6, 9, 3), 7, dtype=np.uint8))
@@ -113,12 +115,14 @@ def test_a_training(tmp_path: Path) -> None:
     assert {"figure.svg", "loss.svg", "learning_rate.svg"} <= set(files)
 
 
+@pytest.mark.slow
 def test_with_the_animation(tmp_path: Path) -> None:
     text, files = page(write_search(tmp_path / "run", space="tiny81"), tmp_path / "out", with_animation=True)
     assert_whole(text)
     assert {"search.gif", "search.mp4"} <= set(files)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_a_run_that_has_hardly_begun(tmp_path: Path, epochs: int) -> None:
     folder = write_search(tmp_path / "run", epochs=epochs, finished=False, space="tiny81")
@@ -178,6 +182,7 @@ def test_odd_settings_are_shown_as_they_are(tmp_path: Path, config: dict[str, An
     assert len(text) < 3_000_000
 
 
+@pytest.mark.slow
 def test_a_long_search_makes_no_long_page(tmp_path: Path) -> None:
     """A hundred drawings are 2 MB; five hundred of them would be five times that."""
     cells = [{"normal": [[["skip_connect", i % 2]]], "reduce": [[["skip_connect", 0]]]} for i in range(500)]

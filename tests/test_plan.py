@@ -59,6 +59,7 @@ def test_the_full_hessian_takes_a_product_an_alpha() -> None:
     assert plan.measurement == 2.0 + 20 * 0.25
 
 
+@pytest.mark.slow
 def test_a_search_is_measured(tmp_path: Path) -> None:
     with initialize_config_module("autodisp.configs.search", version_base="1.3"):
         config = parse(compose("search", overrides=[*SMALL, "search.warmup_epochs=1", "search.epochs=3"]))
@@ -73,6 +74,7 @@ def test_a_search_is_measured(tmp_path: Path) -> None:
     assert plan.costs.memory > 50
 
 
+@pytest.mark.slow
 def test_the_program_says_it_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

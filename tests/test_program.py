@@ -26,6 +26,7 @@ def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
@@ -57,6 +58,7 @@ def test_a_config_file_of_the_users_own_may_begin_with_a_byte_order_mark(tmp_pat
     assert "epochs: 7\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "precious").touch()

@@ -39,6 +39,7 @@ def section(text: str, program: str) -> str:
     return text.split(f"## autodisp-{program}\n")[1].split("\n## ")[0]
 
 
+@pytest.mark.slow
 def test_committed_page_is_up_to_date(page: str) -> None:
     assert PAGE.read_text(encoding="utf-8") == page, "run make docs"
 

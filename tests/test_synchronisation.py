@@ -76,6 +76,7 @@ def made(task: str, folder: Path) -> Search:
     return build_search(config, data_of(task), folder, ConsoleProgress(io.StringIO())).search
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_step_fetches_nothing(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search = made(task, tmp_path)

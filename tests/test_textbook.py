@@ -107,6 +107,7 @@ def test_the_loss_for_the_alphas_alone_is_the_same(pair: Pair) -> None:
     assert distance(torch.autograd.grad(loss, pair.product.alphas), expected) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["darts", "autodispnet"])
 def test_rows_of_the_hessian(measure: ModuleType, case: str) -> None:
     pair = Pair(measure, case).to(torch.float64)
@@ -121,6 +122,7 @@ def test_rows_of_the_hessian(measure: ModuleType, case: str) -> None:
     assert distance(*rows) < 1e-10
 
 
+@pytest.mark.slow
 def test_second_order_step_with_momentum(pair: Pair) -> None:
     from benchmarks import textbook
 
@@ -149,6 +151,7 @@ def test_second_order_step_with_momentum(pair: Pair) -> None:
     assert distance([after[name] for name in names], [before[name] for name in names]) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["s1", "autodispnet"])
 def test_single_precision(measure: ModuleType, case: str) -> None:
     """Where rounding moves no ReLU and no maximum across its kink, gradients agree to 1e-5, and outputs in any case."""

@@ -54,6 +54,7 @@ def call_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> Non
     entry.search()
 
 
+@pytest.mark.slow
 def test_a_quiet_search_prints_its_summary_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_quiet_search_prints_its_summary_alone(
     assert capsys.readouterr().out.startswith("run folder: found")
 
 
+@pytest.mark.slow
 def test_another_word_is_refused(tmp_path: Path) -> None:
     done = call(tmp_path, "run.verbosity=loud")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
@@ -203,7 +204,8 @@ class Job:
         """Where the job of this moment stands."""
         hydra = HydraConfig.get()
         constant, jobs = told(self.words)
-        varies = [word for word in unresolved(hydra.overrides.task) if word.partition("=")[0] not in constant]
+        overrides: Any = hydra.overrides.task
+        varies = [word for word in unresolved(overrides) if word.partition("=")[0] not in constant]
         return Place(Path(hydra.sweep.dir), int(hydra.job.num) + 1, jobs, varies)
 
     @contextmanager
