@@ -35,7 +35,7 @@ class StereoPrediction(NamedTuple):
     matching: Matching | None
     """What the matching head adds, None for the regression head."""
     earlier: tuple["StereoPrediction", ...] = ()
-    """Of the stages of a stack before the last one that are trained with it."""
+    """Predictions of a stack's trained stages before the last one, each of which has a loss of its own."""
 
 
 class DisparityNetwork(Hourglass):

@@ -150,7 +150,7 @@ class Hourglass(nn.Module):
         return self._above_bottleneck(supports), states[1]
 
     def _above_bottleneck(self, supports: list[T]) -> list[T]:
-        """Without the last cell, a reduction: its output is the bottleneck, which no upsampling cell leads to."""
+        """Drops the last reduction cell's entry: it is the bottleneck, the resolution that decoding starts from."""
         return supports[:-1] if self.support == "reduce" else supports
 
     def _decode(

@@ -46,8 +46,8 @@ class StereoMatcher:
 
         Returns:
             (B, 1, H, W) float32, pixels; an array for arrays, a tensor on the device of `left` for tensors. At least 0
-            and at most W, where no pixel has its match in the right view any more: what a network says of pictures
-            smaller than it was trained on may lie beyond.
+            and at most W, from where on no pixel has its match in the right view; predictions for pictures much smaller
+            than those of the training may lie beyond and are cut to it.
 
         Raises:
             TypeError: the views are neither arrays nor tensors, or one of each, or of an unfit dtype.

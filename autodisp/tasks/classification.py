@@ -72,7 +72,7 @@ class ClassificationTask:
         )
 
     def coarsest(self, height: int, width: int) -> tuple[int, int]:
-        """The last cell's output, or the end of the auxiliary head, which is one pixel."""
+        """Size of the last cell's output, or of the auxiliary head's last layer, one pixel."""
         if self.auxiliary:
             return 1, 1
         stride = 2 ** len({self.layers // 3, 2 * self.layers // 3})

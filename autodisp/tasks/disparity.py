@@ -134,7 +134,7 @@ class DisparityTask:
         return StackedDisparityNetwork(first, refinements, frozen_stages=self.frozen_stages)
 
     def coarsest(self, height: int, width: int) -> tuple[int, int]:
-        """The bottleneck, behind the padding."""
+        """Size of the bottleneck, padding included."""
         stride = 8 * 2 ** (self.encoder_cells // 2)
         return -(-height // stride), -(-width // stride)
 

@@ -7,7 +7,7 @@ from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
 
 UNSAID: dict[str, dict[str, Any]] = {"disparity": {"support": "normal"}}
-"""By task: the meaning of settings that models were written without."""
+"""Values of the settings that cards of earlier models lack, by task."""
 TASKS: dict[str, type[Any]] = {"classification": ClassificationTask, "disparity": DisparityTask}
 
 
