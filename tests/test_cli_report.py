@@ -1,6 +1,5 @@
 """autodisp-report from its config to its exit codes; the pages have tests of their own."""
 
-import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -156,7 +155,7 @@ def test_exit_codes(
     GlobalHydra.instance().clear()
     run = write_training(tmp_path / "runs" / "run")
     monkeypatch.setattr(sys, "argv", ["autodisp-report", *(word.format(run=run) for word in words)])
-    monkeypatch.setattr(os, "environ", {**os.environ})
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # run_program sets it for good
     try:
         entry.report()
         left = 0

@@ -23,7 +23,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from autodisp.cli.program import GAVE_WAY, INTERRUPTED, WRONG_INPUT, explained, program_name, wrong_input_leaves
 from autodisp.cli.run_folder import holds_run, template_of
@@ -232,7 +232,7 @@ class Job:
             handler(exit_code - 128, None)
 
 
-def unresolved(overrides: ListConfig) -> list[str]:
+def unresolved(overrides: Any) -> list[str]:
     """The words of a command line, of which ${...} may not mean anything yet."""
     return [str(word) for word in OmegaConf.to_container(overrides, resolve=False) or ()]
 
