@@ -1,7 +1,7 @@
 """A search written as the papers say it and nothing else: what the product is compared with, in numbers and in time.
 
 One operation at a time in NCHW, a Python sum over the weighted operations of each edge, plain torch modules; an
-unrolled copy of the network for each second-order step with finite differences (Liu et al. 2019, equations 7 and 8);
+unrolled copy of the network for each second-order step with finite differences (Liu et al. 2019);
 the Hessian entry by entry through double backward (Zela et al. 2020). What stands around the cells (stems, heads,
 correlation, loss) is the product's own. Names of parameters are the product's, so that weights can be handed over.
 """
@@ -68,7 +68,7 @@ class Nothing(nn.Module):
 
 
 class TextbookEdge(nn.Module):
-    """sum_o w_o o(x): the mixed operation (Liu et al. 2019, equation 2)."""
+    """sum_o w_o o(x): the mixed operation (Liu et al. 2019)."""
 
     def __init__(self, names: tuple[str, ...], channels: int, stride: int, style: Style) -> None:
         super().__init__()

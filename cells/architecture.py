@@ -13,7 +13,7 @@ EdgeWeights = Mapping[str, Tensor]
 
 
 class Architecture(nn.Module):
-    """One vector of alphas for each kind of cell, shared by all cells of that kind (Liu et al. 2019, section 2.1).
+    """One vector of alphas for each kind of cell, shared by all cells of that kind (DARTS; Liu et al. 2019).
 
     An edge's alphas stand next to each other, edges in the order of ``CellSpace.edges``; edges may differ in
     their number of operations.

@@ -1,6 +1,6 @@
 """The fast evaluation of a cell of mixed operations: the same sums as one operation after another, in fewer passes.
 
-A mixed operation is sum_o w_o o(x) (Liu et al. 2019, equation 2), a node the sum of those on its incoming edges. What
+A mixed operation is sum_o w_o o(x) (DARTS; Liu et al. 2019), a node the sum of those on its incoming edges. What
 is done otherwise here than that says, and why:
 
 - The ReLU and the poolings of a source node are the same for all edges that leave it: each is computed once.

@@ -1,6 +1,6 @@
 """A genotype: the cells that a search found, as data, with where they come from.
 
-It is derived from edge weights as DARTS does it (Liu et al. 2019, section 2.4), goes to versioned JSON and back,
+It is derived from edge weights as DARTS does it (Liu et al. 2019), goes to versioned JSON and back,
 is read from the strings that DARTS, RobustDARTS and AutoDispNet publish (without evaluating them), and is checked
 against the space that it names.
 """

@@ -1,4 +1,4 @@
-"""What stands on an edge: all candidate operations, weighted (Liu et al. 2019, eq. 2), or the one that was found."""
+"""What stands on an edge: all candidate operations, weighted (DARTS; Liu et al. 2019), or the one that was found."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -10,7 +10,7 @@ derivatives are written out; the second ones (a Hessian-vector product takes the
 hold with the P fixed, and autograd follows the first ones where a P needs them too.
 
 Notation, all over batch and pixels and for each channel: r = 1 / sqrt(var + eps), n = N(p), g the gradient that
-arrives, s = mean(g n). The first derivatives (Ioffe and Szegedy 2015, section 3) are dw = sum(g n) and
+arrives, s = mean(g n). The first derivatives (Ioffe and Szegedy 2015) are dw = sum(g n) and
 dp = w r (g - mean(g) - n s).
 """
 

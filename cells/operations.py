@@ -1,6 +1,6 @@
 """The candidate operations of an edge, in the two flavours of the field.
 
-``darts``: ReLU, convolution without bias, batch normalisation (Liu et al. 2019, section 3; RobustDARTS).
+``darts``: ReLU, convolution without bias, batch normalisation (Liu et al. 2019; RobustDARTS).
 ``dense``: convolution with bias, LeakyReLU(0.1) and, if wanted, batch normalisation (the released AutoDispNet
 networks; their depthwise convolutions carry no bias, which the published parameter counts confirm).
 

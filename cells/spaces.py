@@ -1,6 +1,6 @@
 """Search spaces as data: for each kind of cell its nodes, its edges, the operations allowed on each edge.
 
-S1 to S4 are those of RobustDARTS (Zela et al. 2020, section 3), ``darts`` is the space of Liu et al. 2019,
+S1 to S4 are those of RobustDARTS (Zela et al. 2020), ``darts`` is the space of Liu et al. 2019,
 ``tiny81`` the exhaustively evaluated one of RobustDARTS ("S5"), ``autodispnet`` that of Saikia et al. 2019.
 The authors of AutoDispNet did not release their search: the candidates here are the operations that their
 released cells use, and reduction cells do without dilated ones, as those networks do.

@@ -169,3 +169,15 @@ def test_changelog_is_in_order() -> None:
     assert set(re.findall(r"^### (.*)$", text, flags=re.MULTILINE)) <= {
         "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"
     }  # fmt: skip
+
+
+def test_no_equation_or_section_is_cited_by_number() -> None:
+    """A number recalled without the paper at hand is worse than none."""
+    numbered = re.compile(r"\b(?:equations?|eqs?\.|sections?|chapters?)\s+\d", re.IGNORECASE)
+    cited = [
+        f"{path.relative_to(ROOT)}: {found[0]}"
+        for folder in ("autodisp", "cells", "datasets", "benchmarks", "docs")
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in (".py", ".md", ".yaml") and (found := numbered.search(path.read_text(encoding="utf-8")))
+    ]
+    assert cited == []

@@ -180,7 +180,7 @@ def patch_filters() -> Tensor:
 
 
 def convex_upsampling(coarse: Tensor, scores: Tensor) -> Tensor:
-    """Each fine pixel as a weighted mean of the 3x3 coarse pixels around it (Teed and Deng 2020, section 3.3).
+    """Each fine pixel as a weighted mean of the 3x3 coarse pixels around it (RAFT; Teed and Deng 2020).
 
     Args:
         coarse: (B, 1, h, w); its values are not rescaled.

@@ -1,9 +1,9 @@
-"""Gradients of the validation loss in the architecture parameters (DARTS; Liu et al. 2019, section 2.3).
+"""Gradients of the validation loss in the architecture parameters (DARTS; Liu et al. 2019).
 
 The inner problem is one step of the weight optimizer: w'(alpha) = w - eta (mu b + grad_w L_train(w, alpha) +
 weight_decay w), with b the momentum buffer, as torch.optim.SGD takes it. First order treats w as given; second
 order differentiates L_val(w'(alpha), alpha) through that step, either by finite differences as published
-(equations 7 and 8) or exactly by double backward.
+or exactly by double backward.
 
 A loss of the weights is a function of a mapping from parameter names to tensors, which ``torch.func``'s
 ``functional_call`` takes as it is. The alphas enter as the leaves that the function closes over. No ``.grad`` of
@@ -137,7 +137,7 @@ def second_order_finite_difference(
     weight_decay: float = 0.0,
     radius: float = 0.01,
 ) -> list[Tensor]:
-    """The gradient through the unrolled step with the second derivative by a central difference (DARTS, equation 8).
+    """The gradient through the unrolled step with the second derivative by a central difference (DARTS).
 
     d<grad_w L_train, v>/dalpha is (grad_alpha L_train(w + eps v) - grad_alpha L_train(w - eps v)) / (2 eps) with
     eps = radius / ||v||. It holds no graph of a gradient, so it takes no more memory than a training step, and

@@ -153,7 +153,7 @@ def largest_eigenvalue(
     max_products: int | None = None,
     rounding: float = torch.finfo(torch.float64).eps,
 ) -> Dominant:
-    """The algebraically largest eigenvalue of a symmetric operator, by Lanczos (Golub and Van Loan, chapter 10).
+    """The algebraically largest eigenvalue of a symmetric operator, by Lanczos (Golub and Van Loan).
 
     The basis is reorthogonalised in full at each step, in float64. The iteration ends when the residual of the
     largest Ritz pair is within ``tolerance`` times its value at two steps running, or at ``size`` products, where
@@ -320,7 +320,7 @@ def _unit(vector: Tensor) -> Tensor:
 
 def _orthogonalised(vector: Tensor, basis: Tensor) -> Tensor:
     vector = vector.clone()
-    for _ in range(2):  # Once leaves rounding errors along the basis; twice is enough (Parlett 1998, section 6.9).
+    for _ in range(2):  # Once leaves rounding errors along the basis; twice is enough (Parlett 1998).
         vector -= basis.T @ (basis @ vector)
     return vector
 

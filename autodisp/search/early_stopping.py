@@ -1,4 +1,4 @@
-"""Stops a search when the curvature of the validation loss takes off (DARTS-ES; Zela et al. 2020, section 4.3).
+"""Stops a search when the curvature of the validation loss takes off (DARTS-ES; Zela et al. 2020).
 
 The policy reads the history of dominant eigenvalues as (epoch, eigenvalue) pairs and answers with a
 decision. It holds no state: the same history always gives the same answer, so a run that was stopped, or

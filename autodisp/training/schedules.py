@@ -14,7 +14,7 @@ def constant() -> Factor:
 
 
 def cosine(steps: int, *, floor: float = 0.0) -> Factor:
-    """Half a cosine from 1 to the floor over so many steps (Loshchilov and Hutter 2017, equation 5, without restarts).
+    """Half a cosine from 1 to the floor over so many steps (Loshchilov and Hutter 2017, without restarts).
 
     Args:
         steps: at least 1; later steps stay at the floor.
@@ -47,7 +47,7 @@ LevelSchedule = Sequence[tuple[int, Sequence[float]]]
 
 
 def levels_at(schedule: LevelSchedule, step: int) -> tuple[float, ...]:
-    """The weights of the levels, coarse to fine, at that step (Mayer et al. 2016, section 5.1: coarse levels first)."""
+    """The weights of the levels, coarse to fine, at that step (Mayer et al. 2016: coarse levels first)."""
     if not schedule or schedule[0][0] != 0:
         raise ValueError("a schedule of level weights begins at step 0")
     place = bisect.bisect_right([start for start, _ in schedule], step) - 1
