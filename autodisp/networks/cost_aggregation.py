@@ -1,8 +1,8 @@
 """Aggregates a matching volume in three dimensions, guided by the decoder's features.
 
 A small hourglass after GC-Net (Kendall et al. 2017), at half and a quarter of the volume's resolution,
-where it costs little and sees far. The features excite its channels as in CoEx (Bangunharcana et al. 2021, section
-3.2). Departs from both in that each 3x3x3 convolution is one of 3x3 within the pictures and one of 3 along the
+where it costs little and sees far. The features excite its channels as in CoEx (Bangunharcana et al. 2021).
+Departs from both in that each 3x3x3 convolution is one of 3x3 within the pictures and one of 3 along the
 disparity: as 2-D convolutions over one memory layout these took an eighth of the time of 3-D ones at eight channels
 on a CPU. What it adds starts at zero, so that a head that starts as block matching still does.
 """
