@@ -233,7 +233,7 @@ def _random_images(config: SearchConfig) -> SearchData:
     draw = torch.Generator().manual_seed(0)
     count = config.search.batch_size
     images = [LabelledImage(torch.rand(3, 32, 32, generator=draw), index % CLASSES) for index in range(2 * count)]
-    augmentation = ImageAugmentation(scale=1.0, flip=True, fill=(0.5, 0.5, 0.5))
+    augmentation = ImageAugmentation(scale=1.0, cutout=0, flip=True, fill=(0.5, 0.5, 0.5))
     validation = fixed_batches(images[count:], count)
     return SearchData(images[:count], images[count:], augmentation, validation, CLASSES, (0.5,) * 3, (0.25,) * 3)
 

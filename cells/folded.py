@@ -111,6 +111,7 @@ def mixed_node(edges: Iterable[tuple[MixedEdge, Source, Tensor]], drop_probabili
     """
     if drop_probability == 0.0:
         return _weighted_sum(edges)
+    # a sum over all edges would need a weight a sample; edge by edge costs one addition each
     return reduce(Tensor.add_, (drop_path(_weighted_sum([edge]), drop_probability) for edge in edges))
 
 
