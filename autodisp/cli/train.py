@@ -39,24 +39,24 @@ def train(tree: DictConfig) -> Path:
     config = parse(tree)
     build_device(config.run.device)
     data = build_train_data(config)
-    with (
-        claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder,
-        contextlib.ExitStack() as kept,
-    ):
+    with contextlib.ExitStack() as kept:
 
-        def prepare() -> None:
+        def prepare() -> Path:
+            folder = kept.enter_context(claimed(Path(config.run.folder), tree, resumes_with=program_name()))
             keep_command(folder)
             keep_config(folder, tree, config.dataset)
             (folder / "checkpoints").mkdir()
             signals.append(kept.enter_context(kept_run(folder, memory=_memory_settings(config))))
+            return folder
 
         signals: list[StopSignals] = []
         console = kept.enter_context(_console(config))
         parts = build_training(
-            config, data, folder, console, prepare=prepare, stopping=lambda: bool(signals and signals[0]())
-        )
-        _run(config, parts, folder, console)
-    return folder
+            config, data, Path(config.run.folder), console, prepare=prepare,
+            stopping=lambda: bool(signals and signals[0]()),
+        )  # fmt: skip
+        _run(config, parts, parts.folder.folder, console)
+        return parts.folder.folder
 
 
 def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
