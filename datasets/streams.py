@@ -223,7 +223,7 @@ class Stream(Generic[Sample]):
         """
         batch = self._reader[self._sampler.batch(position)]
         if isinstance(batch, _Failure):
-            raise InputError(batch.message)
+            raise batch.kind(batch.message)
         return batch
 
     def seek(self, position: int) -> None:

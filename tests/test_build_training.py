@@ -558,7 +558,7 @@ def test_every_number_arrives(tmp_path: Path) -> None:
         "training.level_weights=[[1,2],[3,4.0]]", "training.level_steps=[0,5]",
     )  # fmt: skip
     data, made = build_train_data(config), []
-    parts = build_training(config, data, tmp_path, ConsoleProgress(), prepare=lambda: made.append(True))
+    parts = build_training(config, data, tmp_path, ConsoleProgress(), prepare=lambda: made.append(True) or tmp_path)
     training = parts.training
     try:
         assert made == [True]

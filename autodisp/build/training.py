@@ -369,7 +369,7 @@ def build_training(
     folder: Path,
     console: ConsoleProgress,
     *,
-    prepare: Callable[[], None] | None,
+    prepare: Callable[[], Path] | None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> TrainParts:
     """Everything of a training.
@@ -379,15 +379,15 @@ def build_training(
         data: that it reads.
         folder: the run folder.
         console: where progress is shown.
-        prepare: makes the folder; called when the network has been built, which may refuse its settings. None: the
-            training goes on from the newest state that the folder holds, if it holds one.
+        prepare: makes the folder and returns it, as another one where this one is taken; called when the network has
+            been built, which may refuse its settings. None: the training goes on from the newest state that the folder
+            holds, if it holds one.
         stopping: see ``Training``.
 
     Raises:
         InputError: the network cannot be built, or the folder not be used.
     """
-    checkpoints = Checkpoints(folder / "checkpoints", unit="step")
-    state = checkpoints.newest(console.message) if prepare is None else None
+    state = Checkpoints(folder / "checkpoints", unit="step").newest(console.message) if prepare is None else None
     card = _card(config, data, folder if state else None)
     device = build_device(config.run.device)
     if config.run.threads is not None:
@@ -397,7 +397,7 @@ def build_training(
     size = config.training.batch_size
     check_batch(task, card.style, config.dataset, data.train, batch=size, key=f"training.batch_size={size}")
     if prepare is not None:
-        prepare()
+        folder = prepare()
         for note in card.genotype.notes if card.genotype else []:
             console.note(note)
     stream = Stream(
@@ -422,7 +422,7 @@ def build_training(
             drop_path=config.training.drop_path,
             precision=config.training.precision,
         ),
-        checkpoints=checkpoints,
+        checkpoints=Checkpoints(folder / "checkpoints", unit="step"),
         average=config.training.average,
         before_step=_level_weights(config, task),
         stopping=stopping,

@@ -51,28 +51,29 @@ def train(tree: DictConfig) -> Path:
     config = parse(tree)
     build_device(config.run.device)
     data = build_train_data(config)
-    with (
-        claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder,
-        contextlib.ExitStack() as kept,
-    ):
+    with contextlib.ExitStack() as kept:
 
-        def prepare() -> None:
+        def prepare() -> Path:
+            folder = kept.enter_context(claimed(Path(config.run.folder), tree, resumes_with=program_name()))
             keep_command(folder)
             keep_config(folder, tree, config.dataset)
             write_trained_on(folder / TRAINED_ON, config.dataset, data.trained_on, data.held_out)
             (folder / "checkpoints").mkdir()
             signals.append(kept.enter_context(kept_run(folder, memory=_memory_settings(config))))
+            return folder
 
         signals: list[StopSignals] = []
         console = kept.enter_context(_console(config))
         parts = build_training(
-            config, data, folder, console, prepare=prepare, stopping=lambda: bool(signals and signals[0]())
-        )
+            config, data, Path(config.run.folder), console, prepare=prepare,
+            stopping=lambda: bool(signals and signals[0]()),
+        )  # fmt: skip
+        folder = parts.folder.folder
         if config.task.name == "disparity":
             for note in notes_on_samples(config.dataset, data.train, enlarges=True):
                 console.message(note)
         _run(config, data, parts, folder, console)
-    return folder
+        return folder
 
 
 def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
