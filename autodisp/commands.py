@@ -38,6 +38,28 @@ def setting(key: str, value: Any) -> str:
     return f"{key}={_value(value)}"
 
 
+def existing_paths_quoted(words: Sequence[str]) -> list[str]:
+    """The words of a command line, with the path of an existing file or folder quoted for Hydra where it needs quotes.
+
+    Folders named by what a run varies, such as ``3_space=s2,seed=1``, can then be typed, and completed by a shell.
+    """
+    return [_existing_path_quoted(word) for word in words]
+
+
+def _existing_path_quoted(word: str) -> str:
+    key, equals, value = word.partition("=")
+    if not equals or key.startswith("-") or _PLAIN.fullmatch(value) or not _exists(value):
+        return word
+    return setting(key, value)
+
+
+def _exists(value: str) -> bool:
+    try:
+        return Path(value).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long, the home of nobody, a zero byte
+        return False
+
+
 def as_typed(words: Sequence[str]) -> str:
     """The words of a command line as they were given, quoted for the shell alone."""
     return " ".join(map(_for_shell, words))

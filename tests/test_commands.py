@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from autodisp.cli.keeping import kept_run
-from autodisp.cli.run_folder import make_run_folder
-from autodisp.commands import command, setting
+from autodisp.cli.run_folder import claimed
+from autodisp.commands import command, existing_paths_quoted, setting
 from autodisp.errors import InputError, Interrupted, WrongSetting
 from autodisp.report.next_steps import (
     evaluation_command,
@@ -62,8 +62,9 @@ def printed(run: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str
         raise InputError("a file is damaged")
     yield str(caught.value).split("mended, `")[1].rsplit("` begins", 1)[0], "resume", run
     (run / "checkpoints").mkdir()
-    with pytest.raises(InputError) as caught:
-        make_run_folder(run, resumes_with="autodisp-search")
+    tree = OmegaConf.create({"run": {"folder": str(run)}})
+    with pytest.raises(InputError) as caught, claimed(run, tree, resumes_with="autodisp-search"):
+        raise AssertionError
     yield str(caught.value).split("go on with it by `")[1].rsplit("`, or", 1)[0], "resume", run
 
 
@@ -103,3 +104,16 @@ def test_only_this_module_quotes() -> None:
     for folder in ("autodisp", "cells", "datasets", "benchmarks", "examples"):
         for path in (Path(__file__).parents[1] / folder).rglob("*.py"):
             assert path.name == "commands.py" or not re.search(r"\bshlex\b", path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.parametrize("name", ["3_space=s2,seed=1", "a b", "[1]", "${x}", "plain"])
+def test_an_existing_path_may_be_typed_without_quotes(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [f"run={name}", "seed=1,2", f"left='{name}'", "-q", "x=[1,2]"]
+    assert existing_paths_quoted(words) == words, "nothing is there"
+    Path(name).mkdir()
+    first, *others = existing_paths_quoted(words)
+    assert read_back(command("autodisp-report", first))["run"] == name
+    assert others == words[1:]

@@ -123,7 +123,7 @@ def test_each_job_has_a_folder_and_a_metric_under_each_launcher(launcher: str) -
     assert sweep(*words) == 0
     found = ended()
     for number, decay in ((1, 0.0003), (2, 0.0009)):
-        folder = Path("sweep") / f"{number}_optimizer.weights.weight_decay@{decay}"
+        folder = Path("sweep") / f"{number}_optimizer.weights.weight_decay={decay}"
         assert found[number].metric == pytest.approx(1000 * decay)
         assert found[number].folder == str(folder)
         assert OmegaConf.load(folder / "config.yaml").optimizer.weights.weight_decay == decay
@@ -135,7 +135,7 @@ def test_each_job_has_a_folder_and_a_metric_under_each_launcher(launcher: str) -
 def test_a_job_that_fails_does_not_end_the_others(seeds: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep(f"seed={seeds}", "space=s2", "hydra.sweep.dir=sweep") == code
     said, numbers = capsys.readouterr(), seeds.split(",")
-    assert [path.name for path in sorted(Path("sweep").glob("*@[18]"))] == ["1_seed@1", f"{len(numbers)}_seed@8"]
+    assert [path.name for path in sorted(Path("sweep").glob("*=[18]"))] == ["1_seed=1", f"{len(numbers)}_seed=8"]
     assert f"job 2 of {len(numbers)}: seed=2\njob 2 of {len(numbers)}: exit code 2\njob 3 of" in said.out
     assert f"sweep: 2 of {len(numbers)} jobs done" in said.out
     assert "  job 2 (seed=2): exit code 2: seed=2: must be another\n" in said.out
@@ -151,12 +151,12 @@ def test_what_a_stopped_sweep_has_not_done_is_done_by_the_command_that_it_prints
     words = ["seed=1,5,8", "hydra.sweep.dir=sweep"]
     assert sweep(*words) == 130
     assert set(ended()) == {1, 2}
-    assert Path("sweep/2_seed@5/saved").exists()
+    assert Path("sweep/2_seed=5/saved").exists()
     assert f"next:  autodisp-search -m {' '.join(words)}\n" in capsys.readouterr().out
     assert sweep(*words) == 0
     assert [ended()[number].metric for number in (1, 2, 3)] == pytest.approx([0.5, 0.5, 0.3])
-    assert Path("sweep/2_seed@5/resumed").exists()
-    assert not Path("sweep/3_seed@8/resumed").exists()
+    assert Path("sweep/2_seed=5/resumed").exists()
+    assert not Path("sweep/3_seed=8/resumed").exists()
 
 
 _PROGRAM = """
@@ -201,13 +201,13 @@ def test_a_preempted_job_saves_its_state_is_queued_again_and_resumes() -> None:
 @pytest.mark.parametrize(
     ("words", "folders"),
     [
-        (["seed=1,8", "run.folder=mine"], ["mine/1_seed@1", "mine/2_seed@8"]),
+        (["seed=1,8", "run.folder=mine"], ["mine/1_seed=1", "mine/2_seed=8"]),
         (["seed=1,8", "run.folder=mine_${seed}"], ["mine_1", "mine_8"]),
         (["seed=1,8", "run.folder=mine/${hydra:job.num}"], ["mine/0", "mine/1"]),
         (["space=s1,s2", "run.folder=mine_${space.name}"], ["mine_s1", "mine_s2"]),
         (["space=s1,s2", "seed=1,8", "run.folder=mine_${seed}"],
-         ["mine_1/1_space@s1+seed@1", "mine_1/3_space@s2+seed@1",
-          "mine_8/2_space@s1+seed@8", "mine_8/4_space@s2+seed@8"]),
+         ["mine_1/1_space=s1,seed=1", "mine_1/3_space=s2,seed=1",
+          "mine_8/2_space=s1,seed=8", "mine_8/4_space=s2,seed=8"]),
         (["run.folder=mine,yours"], ["mine", "yours"]),
     ],
 )  # fmt: skip
@@ -222,14 +222,14 @@ def test_a_folder_that_the_user_names_is_honoured_and_shared_by_no_two_jobs(
 @pytest.mark.parametrize(
     ("varies", "name"),
     [
-        (["space=s2", "regularization=es"], "7_space@s2+regularization@es"),
-        (["genotype=runs/a b/genotype.json"], "7_genotype@runs-a-b-genotype.json"),
-        (["dataset.crop=[64,128]", "+x='é,\"$(ls)'"], "7_dataset.crop@-64-128-+x@-ls-"),
-        ([f"dataset.root=/{'long/' * 100}"], "7_dataset.root@" + ("-" + "long-" * 100)[: 100 - len("dataset.root@")]),
+        (["space=s2", "regularization=es"], "7_space=s2,regularization=es"),
+        (["genotype=runs/a b/genotype.json"], "7_genotype=runs-a-b-genotype.json"),
+        (["dataset.crop=[64,128]", "+x='é,\"$(ls)'"], "7_dataset.crop=-64,128-,x=-,-ls-"),
+        ([f"dataset.root=/{'long/' * 100}"], "7_dataset.root=" + ("-" + "long-" * 100)[: 100 - len("dataset.root=")]),
         ([], "7"),
     ],
 )
-def test_names_need_no_quotes(varies: list[str], name: str) -> None:
+def test_the_folder_of_a_job_says_what_it_varies(varies: list[str], name: str) -> None:
     assert Place(Path("sweep"), 7, None, varies).name == name
 
 
@@ -340,7 +340,7 @@ def test_an_evaluation_returns_its_main_metric(returned: list[float]) -> None:
     words = ["dataset.limit=2", "dataset.height=32", "dataset.width=64", "dataset.max_disparity=16"]
     words += ["baseline=constant", "split=train,test", "hydra.sweep.dir=sweep"]
     assert sweep(*words, program="evaluate", module="autodisp.cli.evaluate") == 0
-    names = ("1_split@train", "2_split@test")
+    names = ("1_split=train", "2_split=test")
     written = [json.loads((Path("sweep") / name / EVALUATION).read_text()) for name in names]
     figures = [one["methods"]["constant"]["figures"]["regions"]["all"]["pooled"] for one in written]
     assert returned == [figure["epe"] for figure in figures]

@@ -4,6 +4,7 @@ A program is imported once Hydra has composed its config: help, shell completion
 torch nor the seconds that it takes to load.
 """
 
+import sys
 from functools import wraps
 
 import hydra
@@ -13,6 +14,7 @@ from autodisp.cli.program import run_program
 from autodisp.cli.renamed import take_old_names
 from autodisp.cli.sweeping import reported
 from autodisp.cli.verbosity import say_how_much
+from autodisp.commands import existing_paths_quoted
 
 
 def search() -> None:
@@ -54,6 +56,7 @@ def report() -> None:
 
 def _run(name: str, module: str = "") -> None:
     """Runs a program; tests give the module that stands in for it."""
+    sys.argv[1:] = existing_paths_quoted(sys.argv[1:])
     take_old_names(name)
     job = Job(name, module or f"autodisp.cli.{name}")
     main = hydra.main(config_path=f"pkg://autodisp.configs.{name}", config_name=name, version_base="1.3")(job)
