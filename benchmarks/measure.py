@@ -23,9 +23,9 @@ import torch
 from hydra import compose, initialize_config_module
 
 import autodisp
-from autodisp.build.data import build_stereo_dataset
-from autodisp.build.networks import build_style
-from autodisp.build.search import (
+from autodisp.assembly.data import build_stereo_dataset
+from autodisp.assembly.networks import build_style
+from autodisp.assembly.search import (
     SearchData,
     build_data,
     build_search,

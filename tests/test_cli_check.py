@@ -16,7 +16,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from autodisp.build.checking import CheckReport
+from autodisp.assembly.checking import CheckReport
 from autodisp.cli.check import check, next_command
 from autodisp.config.check import parse
 from autodisp.datasets.shapes3d import Shapes3D, write

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
 from autodisp import model_file
-from autodisp.build.export import build_out
+from autodisp.assembly.export import build_out
 from autodisp.cells.genotype import Genotype, load
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES

@@ -19,8 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import autodisp
 from autodisp import model_file
-from autodisp.build import training as build_training
-from autodisp.build.training import TrainData
+from autodisp.assembly import training as build_training
+from autodisp.assembly.training import TrainData
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints

@@ -9,8 +9,8 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from autodisp.build.networks import build_style
-from autodisp.build.search import (
+from autodisp.assembly.networks import build_style
+from autodisp.assembly.search import (
     SearchData,
     build_alpha_optimizer,
     build_regularization,

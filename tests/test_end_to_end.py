@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from scipy.io import savemat
 
-from autodisp.build.training import build_genotype, build_train_data
+from autodisp.assembly.training import build_genotype, build_train_data
 from autodisp.cells.genotype import load
 from autodisp.cells.spaces import SPACES
 from autodisp.cli.search import search

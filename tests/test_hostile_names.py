@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from autodisp.build.export import build_found, build_out
+from autodisp.assembly.export import build_found, build_out
 from autodisp.cells.genotype import from_json, load
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.cli.program import explain

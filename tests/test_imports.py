@@ -8,9 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    "cli": {"cli", "build", "config", "search", "training", "evaluation", "prediction", "export", "report", "tasks",
+    "cli": {"cli", "assembly", "config", "search", "training", "evaluation", "prediction", "export", "report", "tasks",
             "model_file", "tracking", "checkpoints", "run_state", "run_lock", "files", "commands", "errors"},
-    "build": {"config", "search", "training", "evaluation", "prediction", "export", "report", "networks", "tasks",
+    "assembly": {"config", "search", "training", "evaluation", "prediction", "export", "report", "networks", "tasks",
               "cells", "datasets", "model_file", "tracking", "checkpoints", "run_state", "commands", "errors"},
     "config": {"cells", "errors"},
     "report": {"search", "tasks", "cells", "model_file", "tracking", "run_lock", "commands", "errors"},

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import autodisp
 from autodisp import model_file
-from autodisp.build.data import SHAPES3D_TEST_SEED
+from autodisp.assembly.data import SHAPES3D_TEST_SEED
 from autodisp.cells.genotype import load as load_genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES

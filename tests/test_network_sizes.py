@@ -11,9 +11,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from autodisp import model_file
-from autodisp.build.network_sizes import count_macs, search_sizes, training_sizes
-from autodisp.build.networks import build_style, build_task
-from autodisp.build.search import build_space
+from autodisp.assembly.network_sizes import count_macs, search_sizes, training_sizes
+from autodisp.assembly.networks import build_style, build_task
+from autodisp.assembly.search import build_space
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import FoundCells, MixedCells
 from autodisp.cells.genotype import Genotype, load

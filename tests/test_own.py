@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from autodisp.build.data import build_stereo_dataset
+from autodisp.assembly.data import build_stereo_dataset
 from autodisp.cli.run_folder import keep_config
 from autodisp.config.sections import OwnConfig
 from autodisp.datasets.checking import NEGATIVE, NON_FINITE, SIZES, UNREADABLE, Inspector

@@ -7,7 +7,7 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from autodisp.build.search import build_data, build_search
+from autodisp.assembly.search import build_data, build_search
 from autodisp.cli.search import in_time, search
 from autodisp.config.search import parse
 from autodisp.search.loop import Settings

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autodisp.build.search import SearchData, build_search
+from autodisp.assembly.search import SearchData, build_search
 from autodisp.config.search import parse
 from autodisp.datasets.samples import LabelledImage, StereoSample
 from autodisp.datasets.streams import fixed_batches

@@ -10,8 +10,8 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 
-from autodisp.build.networks import build_style
-from autodisp.build.search import build_data, build_search_task, build_space, build_supernet
+from autodisp.assembly.networks import build_style
+from autodisp.assembly.search import build_data, build_search_task, build_space, build_supernet
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import MixedCells
 from autodisp.datasets.streams import Stream

@@ -8,10 +8,10 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from autodisp.build.data import MOST_LOOKED_AT, need_truth
-from autodisp.build.evaluation import build_evaluation_data
-from autodisp.build.search import build_data
-from autodisp.build.training import build_train_data
+from autodisp.assembly.data import MOST_LOOKED_AT, need_truth
+from autodisp.assembly.evaluation import build_evaluation_data
+from autodisp.assembly.search import build_data
+from autodisp.assembly.training import build_train_data
 from autodisp.config import evaluate, search, train
 from autodisp.config.sections import Shapes3DConfig
 from autodisp.datasets.shapes3d import Shapes3D

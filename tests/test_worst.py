@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from autodisp.build.evaluation import write_pictures
+from autodisp.assembly.evaluation import write_pictures
 from autodisp.datasets.samples import StereoSample
 from autodisp.evaluation.stereo_metrics import StereoMetrics
 from autodisp.evaluation.worst import Case, WithWorst

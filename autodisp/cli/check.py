@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from autodisp.build.checking import CheckReport, build_check, counted
+from autodisp.assembly.checking import CheckReport, build_check, counted
 from autodisp.cli.run_folder import claimed
 from autodisp.commands import Word, command
 from autodisp.config.check import CheckConfig, parse

@@ -8,14 +8,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 import autodisp
-from autodisp.build.evaluation import (
+from autodisp.assembly.evaluation import (
     build_evaluation_data,
     build_predictors,
     notes_on_range,
     run_evaluation,
     write_pictures,
 )
-from autodisp.build.networks import build_device
+from autodisp.assembly.networks import build_device
 from autodisp.cli.run_folder import claimed
 from autodisp.config.evaluate import parse
 from autodisp.evaluation.tables import print_table, write_csv, write_json

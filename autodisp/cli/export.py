@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
-from autodisp.build.export import build_found, build_out
+from autodisp.assembly.export import build_found, build_out
 from autodisp.cli.program import program_name
 from autodisp.commands import command
 from autodisp.config.checks import naming

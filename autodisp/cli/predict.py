@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from autodisp.build.networks import build_device
-from autodisp.build.prediction import build_matcher, build_writer
+from autodisp.assembly.networks import build_device
+from autodisp.assembly.prediction import build_matcher, build_writer
 from autodisp.cli.program import WRONG_INPUT, program_name
 from autodisp.config.checks import naming, printable
 from autodisp.config.predict import PredictConfig, parse

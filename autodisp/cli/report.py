@@ -6,7 +6,7 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
-from autodisp.build.reporting import build_report, page_of, report_folder
+from autodisp.assembly.reporting import build_report, page_of, report_folder
 from autodisp.config.report import parse
 
 

@@ -13,9 +13,16 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from autodisp.build.data import notes_on_samples
-from autodisp.build.networks import build_device, build_style
-from autodisp.build.search import SearchData, SearchParts, build_data, build_regularization, build_search, build_space
+from autodisp.assembly.data import notes_on_samples
+from autodisp.assembly.networks import build_device, build_style
+from autodisp.assembly.search import (
+    SearchData,
+    SearchParts,
+    build_data,
+    build_regularization,
+    build_search,
+    build_space,
+)
 from autodisp.cli.keeping import kept_run
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config

@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from autodisp.build.data import notes_on_samples, write_trained_on
-from autodisp.build.networks import build_device
-from autodisp.build.training import TrainData, TrainParts, build_train_data, build_training
+from autodisp.assembly.data import notes_on_samples, write_trained_on
+from autodisp.assembly.networks import build_device
+from autodisp.assembly.training import TrainData, TrainParts, build_train_data, build_training
 from autodisp.cli.keeping import kept_run
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import resumed_config

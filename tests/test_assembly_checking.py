@@ -15,11 +15,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from scipy.io import savemat
 
-from autodisp.build.checking import CheckReport, build_check
-from autodisp.build.data import notes_on_samples
-from autodisp.build.evaluation import build_evaluation_data
-from autodisp.build.search import build_data
-from autodisp.build.training import build_train_data
+from autodisp.assembly.checking import CheckReport, build_check
+from autodisp.assembly.data import notes_on_samples
+from autodisp.assembly.evaluation import build_evaluation_data
+from autodisp.assembly.search import build_data
+from autodisp.assembly.training import build_train_data
 from autodisp.cli.check import next_command
 from autodisp.config import check as check_config
 from autodisp.config import evaluate as evaluate_config
@@ -333,7 +333,7 @@ class Fatal(checking.Inspector):
 
 
 def test_a_file_that_kills_its_reader_is_a_row(frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autodisp.build.checking.Inspector", Fatal)
+    monkeypatch.setattr("autodisp.assembly.checking.Inspector", Fatal)
     report = checked(*things(frames, "split=train"))
     assert [(problem.kind, problem.sample) for problem in report.problems] == [(LOST, name(3))]
     assert "exit code 11" in report.problems[0].says

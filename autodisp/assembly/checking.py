@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from autodisp.build.data import Split, build_image_dataset, build_stereo_dataset
+from autodisp.assembly.data import Split, build_image_dataset, build_stereo_dataset
 from autodisp.commands import setting
 from autodisp.config.check import CheckConfig
 from autodisp.datasets.checking import (

@@ -17,8 +17,8 @@ from scipy.io import savemat
 from torch import nn
 
 import autodisp
-from autodisp.build.networks import build_device, build_style
-from autodisp.build.search import (
+from autodisp.assembly.networks import build_device, build_style
+from autodisp.assembly.search import (
     SearchData,
     SearchParts,
     build_alpha_optimizer,

@@ -10,7 +10,7 @@ import imageio.v3 as iio
 import torch
 from torch import Tensor
 
-from autodisp.build.data import (
+from autodisp.assembly.data import (
     TEST_SPLITS,
     Split,
     build_image_dataset,

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 import autodisp
-from autodisp.build.data import build_image_dataset, build_stereo_dataset, kept, need_truth, require_one_size
-from autodisp.build.networks import build_device, build_style, build_task, check_batch, load_space
+from autodisp.assembly.data import build_image_dataset, build_stereo_dataset, kept, need_truth, require_one_size
+from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.spaces import SearchSpace, find_space

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from autodisp.build.networks import find_genotype, load_space
+from autodisp.assembly.networks import find_genotype, load_space
 from autodisp.cells.genotype import zoo_names
 from autodisp.config.export import ExportConfig
 from autodisp.errors import InputError

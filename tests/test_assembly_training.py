@@ -15,8 +15,8 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 
 from autodisp import model_file
-from autodisp.build.data import build_stereo_dataset, write_trained_on
-from autodisp.build.training import (
+from autodisp.assembly.data import build_stereo_dataset, write_trained_on
+from autodisp.assembly.training import (
     TrainData,
     build_card,
     build_genotype,

@@ -15,9 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from autodisp import model_file
-from autodisp.build.data import IMAGES
-from autodisp.build.networks import build_style, build_task
-from autodisp.build.search import build_space
+from autodisp.assembly.data import IMAGES
+from autodisp.assembly.networks import build_style, build_task
+from autodisp.assembly.search import build_space
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import FoundCells, MixedCells
 from autodisp.cells.genotype import Genotype, check

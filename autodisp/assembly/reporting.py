@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from autodisp.build.network_sizes import search_sizes, training_sizes
+from autodisp.assembly.network_sizes import search_sizes, training_sizes
 from autodisp.config.report import ReportConfig
 from autodisp.errors import InputError
 from autodisp.export.staging import staged

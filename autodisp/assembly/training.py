@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import autodisp
 from autodisp import model_file
-from autodisp.build.data import (
+from autodisp.assembly.data import (
     SHAPES3D_TEST_SEED,
     TEST_SPLITS,
     build_image_dataset,
@@ -23,7 +23,7 @@ from autodisp.build.data import (
     need_truth,
     require_one_size,
 )
-from autodisp.build.networks import build_device, build_style, build_task, check_batch, find_genotype, load_space
+from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, find_genotype, load_space
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace, find_space
