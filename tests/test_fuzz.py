@@ -12,17 +12,14 @@ import sys
 import time
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy.io import savemat
 
 from autodisp.errors import InputError
 from tests.fuzzing import campaign, seeds, strategies
@@ -71,7 +68,7 @@ def assert_harmless(kind: Format, folder: Path, data: bytes) -> None:
     assert fault is None
 
 
-QUICK = ["pfm", "png", "disparity png", "tiff", "svhn mat", "genotype json", "genotype text", "search space", "metrics"]
+QUICK = ["pfm", "disparity png", "genotype json", "genotype text", "search space", "metrics"]
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -199,27 +196,6 @@ def test_after_a_crash_the_others_go_on(tmp_path: Path) -> None:
     assert [fault.number for fault in tally.faults] == [3, 7]
 
 
-def mat_element(kind: int, content: bytes, *, claimed: int | None = None) -> bytes:
-    return struct.pack("<II", kind, len(content) if claimed is None else claimed) + content
-
-
-def mat(shape: tuple[int, ...], numbers: bytes, *, claimed: int, packed: bool = False) -> bytes:
-    """A MATLAB file with an X of that shape, whose numbers are said to take so many bytes."""
-    flags = mat_element(6, struct.pack("<II", 9, 0))
-    sides = mat_element(5, struct.pack(f"<{len(shape)}i", *shape))
-    name = struct.pack("<HH4s", 1, 1, b"X")
-    body = flags + sides + name + mat_element(2, numbers, claimed=claimed)
-    element = mat_element(14, body)
-    if packed:
-        element = mat_element(15, zlib.compress(element))
-    return b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + element
-
-
-def patched(data: bytes, old: bytes, new: bytes) -> bytes:
-    assert data.count(old) >= 1
-    return data.replace(old, new, 1)
-
-
 def model_of(**changes: Any) -> bytes:
     """A model file whose description says something else of the network."""
     data = seeds.model()[1 if "layers" in changes else 0]
@@ -260,36 +236,10 @@ def pt2_of(change: Callable[[dict[str, Any]], Any]) -> bytes:
     return packed.getvalue()
 
 
-ONE_SIDE = struct.pack("<I", 40)
-JPEG_SIZE = b"\xff\xc0\x00\x11\x08" + struct.pack(">HH", 40, 48)
-
-
 def bombs() -> dict[str, tuple[str, bytes]]:
     """Small files that claim, or unpack to, far more than they hold."""
-    nothing = zlib.compress(bytes(1 << 28), 9)
-    side = bytes(32 * 32 * 3)
     return {
         "pfm of 10^18 pixels": ("pfm", b"Pf\n1000000000 1000000000\n-1\n" + bytes(64)),
-        "png of 10^10 pixels": ("png", seeds.huge_png(100_000, 100_000)),
-        "png of 10^8 pixels": ("png", seeds.huge_png(12_000, 9_000)),
-        "png of 16 bits": ("disparity png", seeds.huge_png(30_000, 30_000, depth=16, colour=0)),
-        "png of one bit": ("png", seeds.huge_png(50_000, 50_000, depth=1, colour=0)),
-        "png of data": ("sintel png", seeds.huge_png(2**31 - 1, 2**31 - 1)),
-        "png that unpacks to more than it says": ("png", seeds.huge_png(4, 4, body=bytes(1 << 28))),
-        "png with a packed comment": ("png", patched(
-            seeds.picture("PNG"), b"IDAT", b"IDAT")[:33] + seeds.png_chunk(b"zTXt", b"a\0\0" + nothing)
-            + seeds.picture("PNG")[33:]),
-        "jpeg of 2^32 pixels": ("jpeg", patched(
-            seeds.picture("JPEG", seeds.SMOOTH), JPEG_SIZE, JPEG_SIZE[:5] + b"\xff\xff\xff\xff")),
-        "ppm of 10^18 pixels": ("ppm", b"P6\n1000000000 1000000000\n255\n" + bytes(64)),
-        "pgm in text": ("ppm", b"P2\n100000 100000\n255\n1 2 3\n"),
-        "bmp of 10^10 pixels": ("bmp", seeds.picture("BMP")[:18] + struct.pack("<ii", 10**5, 10**5)
-                                + seeds.picture("BMP")[26:]),
-        "mat of terabytes": ("svhn mat", mat((32, 32, 3, 2**31 - 1), side, claimed=len(side))),
-        "mat with a long part": ("svhn mat", mat((32, 32, 3, 1), side, claimed=2**32 - 8)),
-        "mat with a long packed part": ("svhn mat", mat((32, 32, 3, 1), side, claimed=2**32 - 8, packed=True)),
-        "mat of packed nothing": ("svhn mat", mat((32, 32, 3, 1), bytes(1 << 28), claimed=3072, packed=True)),
-        "mat of many axes": ("svhn mat", mat((2**31 - 1,) * 32, side, claimed=len(side))),
         "safetensors of terabytes": ("model", safetensors([2**20, 2**20], 2**42)),
         "safetensors of a long header": ("model", struct.pack("<Q", 2**63) + bytes(64)),
         "model of 10^9 layers": ("model", model_of(layers=10**9)),
@@ -324,8 +274,7 @@ def test_nothing_small_asks_for_much(tmp_path: Path) -> None:
     kinds = [fixed(name, content, title) for title, (name, content) in bombs().items()]
     found = tallies(list(kinds), tmp_path)
     assert {title: tally.faults for title, tally in found.items() if tally.faults} == {}
-    may_be_read = {"png that unpacks to more than it says", "png with a packed comment"}
-    assert {title for title, tally in found.items() if tally.read} <= may_be_read
+    assert not [title for title, tally in found.items() if tally.read]
 
 
 class Trap:
@@ -345,8 +294,6 @@ def traps(sprung: Path) -> dict[str, tuple[str, bytes]]:
     torch.save({"version": 1, "trap": Trap(sprung)}, saved)
     legacy = io.BytesIO()
     torch.save(Trap(sprung), legacy, _use_new_zipfile_serialization=False)
-    matlab = io.BytesIO()
-    savemat(matlab, {"X": np.array([["a"]], dtype=object)})
     code = f"open({str(sprung)!r}, 'w')"
     text = code.encode()
     tag = f"x: !!python/object/apply:builtins.open ['{sprung}', 'w']\n".encode()
@@ -372,14 +319,11 @@ def traps(sprung: Path) -> dict[str, tuple[str, bytes]]:
         **{f"{name} that torch saved": (name, saved.getvalue()) for name in ("checkpoint", "model", "pt2", "onnx")},
         "checkpoint of old": ("checkpoint", legacy.getvalue()),
         "checkpoint with a pickle inside": ("checkpoint", checkpoint_of(plain)),
-        "mat of objects": ("svhn mat", matlab.getvalue()),
         "genotype that is code": ("genotype text", b"Genotype(normal=" + text + b", reduce=[])"),
         "genotype among code": ("genotype text", text + b"\nGenotype(normal=[(" + text + b", 0)])\n"),
         "yaml with a tag": ("yaml", tag),
         "setting with a tag": ("overrides", b"search run.folder=" + tag),
         "setting with a target": ("overrides", b"search +dataset._target_=builtins.open +dataset.file=" + text),
-        "picture that is a program": ("png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n("
-                                      + str(sprung).encode() + b") (w) file closefile showpage\n"),
         "program with another operator": ("pt2", target("torch.os.system")),
         "program that opens a file": ("pt2", target("torch.ops.aten.from_file.default")),
         "program that saves a file": ("pt2", target("torch.ops.aten.save.default")),

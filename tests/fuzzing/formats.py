@@ -26,9 +26,7 @@ from autodisp.config import evaluate, export, predict, search, train
 from autodisp.datasets.cifar import CIFAR10, CIFAR100
 from autodisp.datasets.disparity_png import read_disparity_png
 from autodisp.datasets.exclusions import read_exclusions
-from autodisp.datasets.images import read_mask, read_rgb, read_rgb8
 from autodisp.datasets.pfm import read_pfm
-from autodisp.datasets.svhn import SVHN
 from autodisp.errors import InputError
 from autodisp.prediction.exported import open_exported
 from autodisp.tracking import read_json_lines
@@ -70,11 +68,6 @@ class Format:
         if self.inside is not None and draw.random() < 0.5:
             return self.inside(draw, data, lambda part: mutate(draw, part, self.good))
         return mutate(draw, data, self.good)
-
-
-def _picture(path: Path) -> None:
-    read_rgb(path)
-    read_mask(path)
 
 
 def _cifar_binary(folder: Path) -> None:
@@ -141,14 +134,7 @@ FORMATS: dict[str, Format] = {
     entry.name: entry
     for entry in (
         Format("pfm", "a.pfm", seeds.pfm, read_pfm, 8),
-        Format("png", "a.png", seeds.png, _picture, 12, inside=wrapping.in_png),
         Format("disparity png", "a.png", seeds.disparity_png, read_disparity_png, 6, inside=wrapping.in_png),
-        Format("sintel png", "a.png", seeds.sintel_png, read_rgb8, 5, inside=wrapping.in_png),
-        Format("ppm", "a.ppm", seeds.ppm, _picture, 5),
-        Format("jpeg", "a.jpg", seeds.jpeg, _picture, 6),
-        Format("tiff", "a.tiff", seeds.tiff, _picture, 6),
-        Format("webp", "a.webp", seeds.webp, _picture, 5),
-        Format("bmp", "a.bmp", seeds.bmp, _picture, 3),
         Format("cifar-10 binary", "cifar-10-batches-bin/test_batch.bin", lambda: [seeds.cifar_records((10,))],
                lambda path: CIFAR10(path.parents[1], split="test"), 3),
         Format("cifar-100 binary", "cifar-100-binary/test.bin", lambda: [seeds.cifar_records((20, 100))],
@@ -157,8 +143,6 @@ FORMATS: dict[str, Format] = {
                lambda path: CIFAR10(path.parents[1], split="test"), 2, beside=_cifar_binary),
         Format("cifar pickle", "cifar-10-batches-py/test_batch", lambda: [_PICKLES["test_batch"]],
                _read_cifar_pickles, 3, beside=_cifar_pickles),
-        Format("svhn mat", "test_32x32.mat", seeds.mat, lambda path: SVHN(path.parent, split="test"), 8,
-               inside=wrapping.in_mat),
         Format("genotype json", "genotype.json", seeds.genotype_json, genotypes.load, 6, inside=wrapping.in_json),
         Format("genotype text", "genotype.txt", seeds.genotype_text, genotypes.load, 6),
         Format("search space", "space.json", seeds.space, SearchSpace.load, 6, inside=wrapping.in_json),
