@@ -222,20 +222,6 @@ def checkpoint_of(content: bytes, *, packing: int = zipfile.ZIP_STORED) -> bytes
     return packed.getvalue()
 
 
-def pt2_of(change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """A good program with a change in its description."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(seeds.pt2()[0])) as good, zipfile.ZipFile(packed, "w") as archive:
-        for name in good.namelist():
-            content = good.read(name)
-            if name.endswith("model.json"):
-                tree = json.loads(content)
-                change(tree)
-                content = json.dumps(tree).encode()
-            archive.writestr(name, content)
-    return packed.getvalue()
-
-
 def bombs() -> dict[str, tuple[str, bytes]]:
     """Small files that claim, or unpack to, far more than they hold."""
     return {
@@ -260,13 +246,7 @@ def bombs() -> dict[str, tuple[str, bytes]]:
         "space nested deeply": ("search space", b'{"cells": ' + b"[" * 990 + b"]" * 990 + b"}"),
         "metrics nested deeply": ("metrics", b"[" * 200_000 + b"\n{}\n"),
         "metrics of a huge number": ("metrics", b'{"a": 1, "non_finite": [[["a"], 1' + b"0" * 400 + b"]]}\n"),
-        "checkpoint of a bytearray": (
-            "checkpoint", checkpoint_of(b"\x80\x02c__builtin__\nbytearray\nJ\x00\xca\x9a;\x85R.")),
-        "checkpoint of an empty tensor": (
-            "checkpoint", checkpoint_of(b"\x80\x02ctorch\nFloatTensor\n\x8a\x05\x00\x10\xa5\xd4\xe8\x85R.")),
         "checkpoint of packed nothing": ("checkpoint", checkpoint_of(bytes(1 << 28), packing=zipfile.ZIP_DEFLATED)),
-        "pt2 of a huge power": ("pt2", pt2_of(lambda tree: tree["graph_module"]["graph"]["sym_int_values"].update(
-            x={"as_expr": {"expr_str": "Pow(Integer(10), Integer(10000000000))", "hint": None}}))),
     }  # fmt: skip
 
 
@@ -296,39 +276,13 @@ def traps(sprung: Path) -> dict[str, tuple[str, bytes]]:
     torch.save(Trap(sprung), legacy, _use_new_zipfile_serialization=False)
     code = f"open({str(sprung)!r}, 'w')"
     text = code.encode()
-    tag = f"x: !!python/object/apply:builtins.open ['{sprung}', 'w']\n".encode()
-
-    def target(name: str) -> bytes:
-        def change(tree: dict[str, Any]) -> None:
-            tree["graph_module"]["graph"]["nodes"][0]["target"] = name
-
-        return pt2_of(change)
-
-    def size(tree: dict[str, Any]) -> None:
-        tree["graph_module"]["graph"]["tensor_values"]["left"]["sizes"][0] = {
-            "as_expr": {"expr_str": code, "hint": None}
-        }
-
-    def factory(tree: dict[str, Any]) -> None:
-        call = tree["graph_module"]["module_call_graph"][0]["signature"]
-        context = json.dumps({"default_factory_module": "antigravity", "default_factory_name": "fly"})
-        call["in_spec"] = json.dumps([1, {"type": "collections.defaultdict", "context": context, "children_spec": []}])
-
     return {
         **{f"{name} that is a pickle": (name, plain) for name in FORMATS},
-        **{f"{name} that torch saved": (name, saved.getvalue()) for name in ("checkpoint", "model", "pt2", "onnx")},
+        **{f"{name} that torch saved": (name, saved.getvalue()) for name in ("checkpoint", "model")},
         "checkpoint of old": ("checkpoint", legacy.getvalue()),
         "checkpoint with a pickle inside": ("checkpoint", checkpoint_of(plain)),
         "genotype that is code": ("genotype text", b"Genotype(normal=" + text + b", reduce=[])"),
         "genotype among code": ("genotype text", text + b"\nGenotype(normal=[(" + text + b", 0)])\n"),
-        "yaml with a tag": ("yaml", tag),
-        "setting with a tag": ("overrides", b"search run.folder=" + tag),
-        "setting with a target": ("overrides", b"search +dataset._target_=builtins.open +dataset.file=" + text),
-        "program with another operator": ("pt2", target("torch.os.system")),
-        "program that opens a file": ("pt2", target("torch.ops.aten.from_file.default")),
-        "program that saves a file": ("pt2", target("torch.ops.aten.save.default")),
-        "program with code for a size": ("pt2", pt2_of(size)),
-        "program that imports": ("pt2", pt2_of(factory)),
     }  # fmt: skip
 
 
@@ -339,7 +293,6 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
         fault, was_read = read(FORMATS[name], path)
         assert not sprung.exists(), title
         assert fault is None, title
-        assert not was_read or not FORMATS[name].named, title
-    assert "antigravity" not in sys.modules
+        assert not was_read, title
     pickle.loads(pickle.dumps(Trap(sprung), protocol=2)).close()
     assert sprung.exists(), "the trap itself does not work"

@@ -125,10 +125,9 @@ def _warm_up(kind: Format, folder: Path) -> None:
 
 
 def place_case(kind: Format, folder: Path, data: bytes) -> Path:
-    """Writes a case and what has to lie beside it."""
+    """Writes a case."""
     path = folder / kind.name.replace(" ", "_") / kind.place
     path.parent.mkdir(parents=True, exist_ok=True)
-    kind.beside(folder / kind.name.replace(" ", "_"))
     path.write_bytes(data)
     return path
 
