@@ -107,7 +107,9 @@ def _decode(path: Path) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
         raise InputError(f"{path}: is no readable picture: none of {', '.join(_FORMATS)}, or a damaged one") from None
     except Exception as error:  # Pillow's decoders raise whatever the malformed bytes lead them to
         reason = in_one_line(error) or type(error).__name__
-        raise InputError(f"{path}: is no readable picture ({reason}); is it damaged or of another format?") from error
+        raise InputError(
+            f"{path}: is no readable picture ({reason}); is it truncated, or of another format?"
+        ) from error
     if mode == "I" and data.startswith(_PGM):
         pixels = pixels.astype(np.uint16)  # Pillow scales more than 8 bits to 16 and keeps them in 32
     if pixels.dtype not in (np.uint8, np.uint16):
