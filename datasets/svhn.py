@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from scipy.io import loadmat
 
+from autodisp.datasets.in_memory import ImagesInMemory
 from autodisp.datasets.layout import find_root
-from autodisp.datasets.memory import ImagesInMemory
 from autodisp.errors import InputError, in_one_line
 
 Split = Literal["train", "test", "extra"]
@@ -31,7 +31,7 @@ class SVHN(ImagesInMemory):
     Args:
         root: the folder that holds train_32x32.mat, test_32x32.mat or extra_32x32.mat.
         split: train, test or extra.
-        exclude: a list of names to leave out, see `memory.ImagesInMemory`.
+        exclude: a list of names to leave out, see `in_memory.ImagesInMemory`.
 
     Raises:
         InputError: the file is missing or damaged, a label is out of range, or the list does not fit.
