@@ -18,11 +18,9 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from autodisp.errors import InputError
-from tests.fuzzing import campaign, seeds, strategies
+from tests.fuzzing import campaign, seeds
 from tests.fuzzing.campaign import Tally, place_case
 from tests.fuzzing.formats import FORMATS, Format
 from tests.fuzzing.judge import read
@@ -54,47 +52,6 @@ def test_a_case_is_always_the_same_and_hardly_ever_good() -> None:
         assert cases == [dataclasses.replace(kind).case(number) for number in range(40)], kind.name
         assert sum(case in kind.good for case in cases) < 8, kind.name
         assert len(set(cases)) > 20, kind.name
-
-
-def examples(count: int) -> Any:
-    return settings(
-        max_examples=count, derandomize=True, database=None, deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )  # fmt: skip
-
-
-def assert_harmless(kind: Format, folder: Path, data: bytes) -> None:
-    fault, _ = read(kind, place_case(kind, folder, data))
-    assert fault is None
-
-
-QUICK = ["pfm", "disparity png", "genotype json", "genotype text", "search space", "metrics"]
-
-
-@pytest.mark.parametrize("name", QUICK)
-@examples(40)
-@given(data=st.data())
-def test_edited_files(tmp_path: Path, name: str, data: st.DataObject) -> None:
-    assert_harmless(FORMATS[name], tmp_path, data.draw(strategies.edited(FORMATS[name])))
-
-
-@pytest.mark.parametrize("name", ["genotype json", "search space"])
-@examples(60)
-@given(data=st.data())
-def test_json_of_other_values(tmp_path: Path, name: str, data: st.DataObject) -> None:
-    assert_harmless(FORMATS[name], tmp_path, data.draw(strategies.replaced(FORMATS[name])))
-
-
-@examples(100)
-@given(content=strategies.pfm_headers())
-def test_pfm_headers(tmp_path: Path, content: bytes) -> None:
-    assert_harmless(FORMATS["pfm"], tmp_path, content)
-
-
-@examples(100)
-@given(content=strategies.genotype_calls())
-def test_genotype_calls(tmp_path: Path, content: bytes) -> None:
-    assert_harmless(FORMATS["genotype text"], tmp_path, content)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,9 +97,9 @@ def misbehaving(folder: Path) -> dict[str, tuple[Callable[[Path], Any], str]]:
             raise InputError(f"{path}: too large") from None
 
     return {
-        "crashes": (lambda path: os.abort(), "the interpreter crashed: SIGABRT"),
-        "leaves": (lambda path: os._exit(3), "the interpreter crashed: exit code 3"),
-        "hangs": (lambda path: time.sleep(60), "hung for 8 s"),
+        "crashes": (lambda path: os.abort(), "the process that read it was ended by signal 6"),
+        "leaves": (lambda path: os._exit(3), "the process that read it left with exit code 3"),
+        "hangs": (lambda path: time.sleep(60), "took more than 8 s"),
         "computes": (loops, "computed for 1"),
         "raises": (lambda path: {}[path], "KeyError at test_fuzz.py"),
         "exits": (lambda path: sys.exit(2), "SystemExit"),
