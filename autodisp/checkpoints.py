@@ -5,7 +5,6 @@ plain ``torch.save`` archive, in which every part has a CRC-32. torch does not l
 Nothing in it is ever executed, and it cannot unpack to more than its own size.
 """
 
-import os
 import pickletools
 import re
 import warnings
@@ -16,8 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from autodisp.atomic import leftovers, replacing
 from autodisp.errors import InputError, RunFault, in_one_line
-from autodisp.files import sync_folder
 from autodisp.run_state import CONTENTS, VERSION
 
 _NAME = r"_(\d{4,})(?:_at_(\d{6,}))?\.pt"
@@ -64,19 +63,12 @@ class Checkpoints:
             RunFault: it cannot be written; what was there before is untouched.
         """
         path = self.path(epoch, step)
-        temporary = path.with_suffix(".tmp")
         try:
             self.folder.mkdir(exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_folder(self.folder)
-        except (OSError, RuntimeError) as error:  # torch wraps what its writer meets
-            reason = _reason(error, temporary)
-            _remove(temporary)
-            raise RunFault(f"{path}: cannot be written ({reason})") from error
+            with replacing(path, lasting=True) as temporary:
+                _write(state, temporary)
+        except OSError as error:
+            raise RunFault(f"{path}: cannot be written ({error.strerror or error})") from error
         return path
 
     def load(self, epoch: int, step: int = 0) -> dict[str, Any]:
@@ -124,7 +116,7 @@ class Checkpoints:
         for place, path in sorted(self._states(), reverse=True):
             if place not in wanted:
                 path.unlink(missing_ok=True)
-        for path in self.folder.glob(f"{self.unit}_*.tmp"):
+        for path in leftovers(self.folder, f"{self.unit}_*.pt"):
             path.unlink(missing_ok=True)
 
     def _states(self) -> list[tuple[Place, Path]]:
@@ -183,6 +175,15 @@ def _odd_name(archive: zipfile.ZipFile) -> str | None:
     return None
 
 
+def _write(state: dict[str, Any], path: Path) -> None:
+    """Writes a state; an OSError says why it cannot be."""
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # torch wraps what its writer meets
+        raise OSError(_reason(error, path)) from error
+
+
 def _reason(error: Exception, temporary: Path) -> str:
     """Why a file could not be written: torch says little where its own writer failed."""
     cause: BaseException | None = error
@@ -197,10 +198,3 @@ def _reason(error: Exception, temporary: Path) -> str:
     except OSError as again:
         return again.strerror or type(again).__name__
     return str(error).strip().splitlines()[0]
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return

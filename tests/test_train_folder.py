@@ -124,7 +124,7 @@ def test_a_kept_model_is_whole(told: Told) -> None:
 def test_without_a_best_there_is_only_the_last(told: Told) -> None:
     told.interval(0, best=False)
     assert sorted(path.name for path in told.root.glob("*.safetensors")) == ["last.safetensors"]
-    assert not list(told.root.glob("*.tmp"))
+    assert not list(told.root.glob(".*.safetensors"))
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])

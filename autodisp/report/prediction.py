@@ -4,7 +4,7 @@ import base64
 import io
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
+
+from autodisp.atomic import replacing
 
 PREDICTION = "prediction.png"
 _TAG = "prediction"
@@ -39,13 +41,8 @@ def keep_picture(folder: Path, name: str, picture: npt.NDArray[np.uint8]) -> Non
 
     A disk that is full, or a folder that is gone, is left to what is written after it: a picture is not worth a run.
     """
-    path = folder / f"{name}.png"
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with suppress(OSError), replacing(folder / f"{name}.png") as temporary:
         temporary.write_bytes(_encoded(Image.fromarray(picture)))
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
 
 
 def read_prediction(folder: Path, notes: list[str]) -> Prediction | None:
