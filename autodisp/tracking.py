@@ -31,11 +31,11 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from autodisp.errors import InputError, RunFault
+from autodisp.run_files import METRICS, TENSORBOARD
 
 Record = Mapping[str, Any]
 Figures = Mapping[str, float | None] | Callable[[], Mapping[str, float | None]]
 
-METRICS = "metrics.jsonl"
 _NON_FINITE = "non_finite"
 _REFRESH_SECONDS = 0.25
 _LINE_SECONDS = 30.0
@@ -499,7 +499,7 @@ class Tracker:
         epochs = sum("event" not in record for record, _ in _complete_lines(self.lines.path))
         self.console = console or ConsoleProgress()
         purge_from = epochs if shown_from is None else shown_from
-        self.tensorboard = TensorBoard(run_folder / "tensorboard", purge_from=purge_from, warn=self.console.message)
+        self.tensorboard = TensorBoard(run_folder / TENSORBOARD, purge_from=purge_from, warn=self.console.message)
         self._epochs_written = epochs
 
     @property

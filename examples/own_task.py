@@ -24,7 +24,7 @@ from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.splits import Part, deal
 from autodisp.datasets.streams import Stream, fixed_batches
-from autodisp.report.search_folder import SearchFolder
+from autodisp.observers.search_folder import SearchFolder
 from autodisp.search.loop import Outcome, Search, Settings
 from autodisp.search.regularization import Regularization
 from autodisp.search.supernet import Supernet

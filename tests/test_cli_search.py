@@ -29,7 +29,7 @@ from autodisp.cli.search import _grows, notes_on_result, resume, search
 from autodisp.config.search import parse
 from autodisp.datasets import shapes3d
 from autodisp.errors import InputError, RunFault
-from autodisp.report.search_folder import SearchFolder
+from autodisp.observers.search_folder import SearchFolder
 from autodisp.search.loop import Search
 from autodisp.tasks.base import Figure
 from autodisp.tracking import read_json_lines
@@ -309,7 +309,7 @@ def test_what_is_for_watching_only_ends_no_run(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", no_space)
-    monkeypatch.setattr("autodisp.report.search_folder.draw_curves", no_space)
+    monkeypatch.setattr("autodisp.observers.search_folder.draw_curves", no_space)
     folder = tmp_path / "run"
     with pytest.raises(RunFault, match="No space left on device"):
         run(folder)  # the curves at the very end are what a search is for

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
+from autodisp.observers.picture import keep_picture
 from autodisp.report.page import write_run_page
-from autodisp.report.prediction import keep_picture
 from autodisp.report.reading import read_run
 from autodisp.run_lock import locked
 from tests.made_runs import config_of, record_of, write_run, write_search, write_training

@@ -17,9 +17,9 @@ from torch import Tensor
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.genotype import Genotype, load
 from autodisp.cells.spaces import SPACES, SearchSpace
-from autodisp.report import search_folder
+from autodisp.observers import search_folder
+from autodisp.observers.search_folder import PICTURE_SECONDS, SearchFolder, cell_drawing
 from autodisp.report.drawing import DrawnEdge, cell_figure
-from autodisp.report.search_folder import PICTURE_SECONDS, SearchFolder, cell_drawing
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
 from autodisp.tracking import ConsoleProgress, Tracker, read_json_lines

@@ -18,7 +18,7 @@ from autodisp import model_file
 from autodisp.cells.genotype import load
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
-from autodisp.report.train_folder import TrainFolder
+from autodisp.observers.train_folder import TrainFolder
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tracking import ConsoleProgress, Tracker, read_json_lines
 

@@ -31,6 +31,7 @@ from autodisp.commands import as_typed
 from autodisp.config.search import SearchConfig, parse
 from autodisp.report.next_steps import report_command, training_command
 from autodisp.report.reading import read_run
+from autodisp.run_files import CHECKPOINTS, GENOTYPE
 from autodisp.search.loop import Outcome
 from autodisp.search.plan import plan_search
 from autodisp.tracking import ConsoleProgress, start_record
@@ -62,7 +63,7 @@ def search(tree: DictConfig) -> Path | None:
     with claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder:
         keep_command(folder)
         keep_config(folder, tree, config.dataset)
-        (folder / "checkpoints").mkdir()
+        (folder / CHECKPOINTS).mkdir()
         return _run(config, data, folder, resume=False)
 
 
@@ -246,7 +247,7 @@ def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome, fol
         f"files: {folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)",
         f"look:  {report_command(folder)}",
         f"       {as_typed(['tensorboard', '--logdir', f'{folder}/tensorboard'])}",
-        f"next:  {training_command(asdict(config), folder / 'genotype.json')}",
+        f"next:  {training_command(asdict(config), folder / GENOTYPE)}",
         *(["experiment=smoke: the data works: each part of a search ran on it"] if _is_smoke() else []),
     ):
         console.print(line, markup=False, soft_wrap=True)

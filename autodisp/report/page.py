@@ -27,9 +27,10 @@ from autodisp.report.charts import charts_of, told_events
 from autodisp.report.drawing import cell_figure
 from autodisp.report.next_steps import next_commands
 from autodisp.report.pictures import KIND_COLOURS_OF_PAGE, Gallery
-from autodisp.report.prediction import PREDICTION, read_prediction
 from autodisp.report.reading import Moment, Run
+from autodisp.report.run_picture import read_prediction
 from autodisp.report.viewer import drawings_of, viewer_of
+from autodisp.run_files import PREDICTION
 
 PAGE = "index.html"
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -8,10 +8,9 @@ from markupsafe import Markup
 from autodisp.cells.genotype import Genotype
 from autodisp.report.alpha_maps import thinned
 from autodisp.report.charts import eigenvalue_figure, eigenvalue_panel
-from autodisp.report.drawing import CellDrawing, cell_figure
+from autodisp.report.drawing import CellDrawing, cell_drawing, cell_figure
 from autodisp.report.pictures import Gallery, svg_text
 from autodisp.report.reading import Cells, Moment, Run
-from autodisp.report.search_folder import cell_drawing
 
 MOST_FRAMES = 100
 

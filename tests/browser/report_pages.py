@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from autodisp.observers.picture import keep_picture
 from autodisp.report.comparing import find_runs
 from autodisp.report.comparison_page import write_comparison
 from autodisp.report.disparity_pictures import panel
 from autodisp.report.page import write_run_page
-from autodisp.report.prediction import keep_picture
 from autodisp.report.reading import read_run
 from tests.made_runs import config_of, record_of, write_run, write_search, write_training
 

@@ -23,25 +23,17 @@ from torch import Tensor
 
 from autodisp.cells.genotype import Genotype, source_name
 from autodisp.cells.spaces import INPUTS, SearchSpace
+from autodisp.observers.picture import keep_picture
 from autodisp.report.curves import draw_curves
-from autodisp.report.drawing import CellDrawing, DrawnEdge, cell_figure, draw_cell
-from autodisp.report.prediction import keep_picture
+from autodisp.report.drawing import cell_drawing, cell_figure, draw_cell
+from autodisp.run_files import CURVES, GENOTYPE, GENOTYPES, METRICS
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
-from autodisp.tracking import METRICS, Tracker, read_json_lines
+from autodisp.tracking import Tracker, read_json_lines
 
 PICTURE_SECONDS = 30.0
 """Between two sets of pictures, which take about as long as a tiny epoch."""
 Pictures = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
-
-
-def cell_drawing(genotype: Genotype, kind: str) -> CellDrawing:
-    """The cell of that kind as a picture's plain data."""
-    edges = tuple(
-        DrawnEdge(source, target, name) for target, node in enumerate(genotype.cells[kind]) for name, source in node
-    )
-    inputs = tuple(source_name(kind, source) for source in range(INPUTS[kind]))
-    return CellDrawing(title=kind, inputs=inputs, nodes=len(genotype.cells[kind]), edges=edges)
 
 
 def as_code(genotype: Genotype) -> str:
@@ -81,7 +73,7 @@ class SearchFolder:
         self.provenance = dict(provenance)
         self.pictures = pictures
         self._drawn = -PICTURE_SECONDS
-        (folder / "genotypes").mkdir(exist_ok=True)
+        (folder / GENOTYPES).mkdir(exist_ok=True)
 
     @property
     def kept(self) -> int:
@@ -99,7 +91,7 @@ class SearchFolder:
     def epoch(self, record: dict[str, Any], genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
         """Keeps the record, the genotype and the pictures of an epoch."""
         number = record["epoch"]
-        self.signed(genotype, record).save(self.folder / "genotypes" / f"epoch_{number:04d}.json")
+        self.signed(genotype, record).save(self.folder / GENOTYPES / f"epoch_{number:04d}.json")
         self.tracker.tensorboard.text("genotype", as_code(genotype), self.tracker.tensorboard_step)
         draws = time.monotonic() - self._drawn >= PICTURE_SECONDS
         if draws:
@@ -121,7 +113,7 @@ class SearchFolder:
 
     def finish(self, genotype: Genotype, record: Mapping[str, Any]) -> Path:
         """Writes the found cells and their drawings; the path of genotype.json."""
-        path = self.folder / "genotype.json"
+        path = self.folder / GENOTYPE
         self.signed(genotype, record).save(path)
         board, step = self.tracker.tensorboard, self.tracker.tensorboard_step
         board.text("found", as_code(genotype), step)
@@ -159,7 +151,7 @@ class SearchFolder:
         newest = max((r["epoch"] for r in epochs if r.get("restart", 0) == latest), default=0)
         pairs = sorted((epoch, value) for epoch, value in history.items() if epoch <= newest)
         averages = self.early_stopping.local_average(pairs) if self.early_stopping else ()
-        draw_curves(epochs, self.folder / "curves.png", metric=self.figure.name, averages=averages, events=events)
+        draw_curves(epochs, self.folder / CURVES, metric=self.figure.name, averages=averages, events=events)
 
     def _show(self, genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
         step = self.tracker.tensorboard_step

@@ -21,7 +21,7 @@ from torch import nn
 
 from autodisp import model_file
 from autodisp.model_file import SUFFIX, ModelCard
-from autodisp.report.prediction import keep_picture
+from autodisp.observers.picture import keep_picture
 from autodisp.tasks.base import Figure
 from autodisp.tracking import Tracker
 
