@@ -1,16 +1,9 @@
-"""The alphas of a search over its course: for each edge of a cell the weight of each operation, as a heat map.
+"""The alphas of a search over its course: for each edge of a cell the weight of each operation, as a heat map."""
 
-On the page an edge is a picture one pixel an epoch wide and one pixel an operation high, which the browser enlarges, so
-that its words stay words however narrow the window. The files show all edges of a cell in one picture.
-"""
-
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import imageio.v3 as iio
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
@@ -37,15 +30,6 @@ class EdgeMap:
     operations: tuple[str, ...]
     weights: Weights
     """(operations, moments), in 0..1; NaN where not recorded."""
-
-    def data_uri(self, low: float, high: float) -> str:
-        """A PNG of one pixel a value; ``low`` has the first colour and ``high`` the last."""
-        shares = np.nan_to_num((self.weights - low) / (high - low)).clip(0, 1)
-        colours = mpl.colormaps[COLOUR_MAP](shares, bytes=True)[..., :3]
-        colours = np.where(np.isfinite(self.weights)[..., None], colours, 128).astype(np.uint8)
-        buffer = io.BytesIO()
-        iio.imwrite(buffer, colours, extension=".png")
-        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 @dataclass(frozen=True)
