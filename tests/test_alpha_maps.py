@@ -9,7 +9,7 @@ import pytest
 
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.spaces import SPACES
-from autodisp.report.alpha_maps import MOST_COLUMNS, alpha_maps, maps_figure, thinned
+from autodisp.report.alpha_maps import MOST_COLUMNS, alpha_maps, maps_figure, thinned, weights_figure
 from autodisp.report.reading import Run, read_run
 from tests.made_runs import config_of, record_of, write_run, write_search
 
@@ -78,3 +78,26 @@ def test_a_long_search_is_thinned_out(tmp_path: Path) -> None:
     assert (cell.epochs[0], cell.epochs[-1]) == (0, 399)
     assert list(cell.epochs) == sorted(set(cell.epochs))
     assert thinned(run.moments, 1000) == list(run.moments)
+
+
+@pytest.mark.parametrize("name", ["s1", "autodispnet"])
+def test_the_table_shows_each_weight_at_its_edge_and_operation(name: str) -> None:
+    architecture = Architecture(SPACES[name], seed=3, scale=1.0)
+    for kind, weights in architecture.weights().items():
+        cell = SPACES[name].cells[kind]
+        (axes,) = weights_figure(kind, cell, weights).axes
+        columns, rows = ([t.get_text() for t in labels] for labels in (axes.get_xticklabels(), axes.get_yticklabels()))
+        shown = {(rows[y], columns[x]): t.get_text() for t in axes.texts for x, y in [map(int, t.get_position())]}
+        alphas, start, expected = architecture.alphas[kind].tolist(), 0, {}
+        inputs = 4 if kind == "upsample" else 2
+        for target, node in enumerate(cell.nodes):
+            for edge in node:
+                powers = np.exp(alphas[start : start + len(edge.operations)])
+                start += len(edge.operations)
+                source = f"in{edge.source}" if edge.source < inputs else f"n{edge.source - inputs}"
+                for operation, power in zip(edge.operations, powers, strict=True):
+                    expected[f"{source} → n{target}", operation] = f"{power / powers.sum():.2f}"
+        assert shown == expected
+        (image,) = axes.images
+        assert image.get_clim() == (0.0, 1.0)
+        assert np.ma.count(image.get_array()) == len(expected)

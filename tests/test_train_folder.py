@@ -39,7 +39,7 @@ class Told:
         torch.manual_seed(0)
         self.network: nn.Module = CARD.build()[1]
         self.tracker = Tracker(root, console=ConsoleProgress(self.console, unit="interval"))
-        self.tracker.start(5, 100)
+        self.tracker.console.start(5, 100)
         self.folder = TrainFolder(
             root, figure=TASK.figure, tracker=self.tracker, card=CARD, network=self.network,
             pictures=self.pictures if pictures else None,

@@ -34,7 +34,7 @@ from autodisp.report.reading import read_run
 from autodisp.run_files import CHECKPOINTS, GENOTYPE
 from autodisp.search.loop import Outcome
 from autodisp.search.plan import plan_search
-from autodisp.tracking import ConsoleProgress, start_record
+from autodisp.tracking import ConsoleProgress, in_time, start_record
 
 NEARLY_EQUAL = 0.999
 """Of the largest entropy: five operations with weights from 0.19 to 0.21."""
@@ -170,14 +170,6 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
     table.add_row(f"the last epoch, of {settings.steps_per_epoch} steps", in_time(plan.epoch(settings.epochs - 1)))
     table.add_row(f"all {settings.epochs} epochs", in_time(plan.total))
     Console(highlight=False, emoji=False).print(table)
-
-
-def in_time(seconds: float) -> str:
-    """In the unit that a person would choose."""
-    for length, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{1000 * seconds:.0f} ms"
 
 
 def check_parts(config: SearchConfig) -> None:

@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from autodisp.cells.genotype import Genotype, source_name
-from autodisp.cells.spaces import INPUTS, SearchSpace
+from autodisp.cells.genotype import Genotype
+from autodisp.cells.spaces import SearchSpace
 from autodisp.observers.picture import keep_picture
+from autodisp.report.alpha_maps import weights_figure
 from autodisp.report.curves import draw_curves
 from autodisp.report.drawing import cell_drawing, cell_figure, draw_cell
+from autodisp.report.pictures import rendered
 from autodisp.run_files import CURVES, GENOTYPE, GENOTYPES, METRICS
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
@@ -78,15 +79,15 @@ class SearchFolder:
     @property
     def kept(self) -> int:
         """Records in metrics.jsonl."""
-        return self.tracker.records
+        return self.tracker.lines.count
 
     def message(self, text: str) -> None:
         """Says something on the console."""
-        self.tracker.message(text)
+        self.tracker.console.message(text)
 
     def step(self, epoch: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
         """Moves the progress bar."""
-        self.tracker.step(epoch, step, figures)
+        self.tracker.console.step(epoch, step, figures)
 
     def epoch(self, record: dict[str, Any], genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
         """Keeps the record, the genotype and the pictures of an epoch."""
@@ -105,7 +106,7 @@ class SearchFolder:
         """Keeps a decision."""
         self.tracker.event(kind, **entries)
         words = ", ".join(f"{name} {value:g}" for name, value in entries.items() if isinstance(value, int | float))
-        self.tracker.note(f"{kind.replace('_', ' ')}: {words}")
+        self.tracker.console.note(f"{kind.replace('_', ' ')}: {words}")
 
     def epoch_records(self) -> list[dict[str, Any]]:
         """What metrics.jsonl says of the epochs, roll-backs included, in the order in which they were run."""
@@ -154,27 +155,13 @@ class SearchFolder:
         draw_curves(epochs, self.folder / CURVES, metric=self.figure.name, averages=averages, events=events)
 
     def _show(self, genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
-        step = self.tracker.tensorboard_step
-        for kind in self.space.kinds:
-            self._show_weights(kind, edge_weights[kind].detach(), step)
-            self.tracker.tensorboard.figure(f"cell/{kind}", cell_figure(cell_drawing(genotype, kind)), step)
+        board, step = self.tracker.tensorboard, self.tracker.tensorboard_step
+        for kind, cell in self.space.cells.items():
+            board.image(f"weights/{kind}", rendered(weights_figure(kind, cell, edge_weights[kind])), step)
+            board.image(f"cell/{kind}", rendered(cell_figure(cell_drawing(genotype, kind))), step)
         for name, picture in (self.pictures() if self.pictures else {}).items():
-            self.tracker.tensorboard.image(name, picture, step)
+            board.image(name, picture, step)
             keep_picture(self.folder, name, picture)
-
-    def _show_weights(self, kind: str, weights: Tensor, step: int) -> None:
-        cell = self.space.cells[kind]
-        operations = sorted({name for edge in cell.edges for name in edge.operations})
-        table = torch.full((len(cell.edges), len(operations)), float("nan"))
-        for row, edge in enumerate(cell.edges):
-            for column, name in enumerate(edge.operations):
-                table[row, operations.index(name)] = weights[row, column]
-        names = [
-            f"{source_name(kind, edge.source)} → {source_name(kind, INPUTS[kind] + target)}"
-            for target, node in enumerate(cell.nodes)
-            for edge in node
-        ]
-        self.tracker.tensorboard.heat_map(f"weights/{kind}", table, names, operations, step)
 
     def _line(self, record: Mapping[str, Any]) -> str:
         name = self.figure.name

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from autodisp.cells.genotype import source_name
 from autodisp.cells.spaces import INPUTS, CellSpace
@@ -83,9 +84,13 @@ def _cell_maps(kind: str, cell: CellSpace, moments: Sequence[Moment]) -> CellMap
         for edge in node:
             alphas = table[:, start : start + len(edge.operations)]
             start += len(edge.operations)
-            name = f"{source_name(kind, edge.source)} → {source_name(kind, INPUTS[kind] + target)}"
-            edges.append(EdgeMap(name, edge.operations, _softmax(alphas).T))
+            edges.append(EdgeMap(edge_name(kind, edge.source, target), edge.operations, _softmax(alphas).T))
     return CellMaps(kind, tuple(edges), tuple(moment.epoch for moment in moments))
+
+
+def edge_name(kind: str, source: int, target: int) -> str:
+    """An edge in words; the target counts nodes from 0."""
+    return f"{source_name(kind, source)} → {source_name(kind, INPUTS[kind] + target)}"
 
 
 def _softmax(alphas: Weights) -> Weights:
@@ -123,4 +128,30 @@ def maps_figure(maps: CellMaps) -> Figure:
             axes.tick_params(length=2)
         figure.colorbar(image, ax=all_axes, shrink=min(1.0, 2.0 / (height * rows)), label="weight")
         figure.suptitle(f"weights of the operations over the epochs: {maps.kind} cell", fontsize=9, fontweight="bold")
+    return figure
+
+
+def weights_figure(kind: str, cell: CellSpace, weights: Tensor) -> Figure:
+    """The weights of one moment as a table: a row an edge, a column an operation, empty where an edge lacks it.
+
+    Args:
+        kind: of the cell.
+        cell: its space.
+        weights: (edges, operations of an edge), in 0..1.
+    """
+    edges = [(edge_name(kind, edge.source, target), edge) for target, node in enumerate(cell.nodes) for edge in node]
+    operations = sorted({name for _, edge in edges for name in edge.operations})
+    table = np.full((len(edges), len(operations)), np.nan)
+    figure = Figure(figsize=(1.4 + 0.62 * len(operations), 1.2 + 0.3 * len(edges)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, ((_, edge), values) in enumerate(zip(edges, weights.tolist(), strict=True)):
+        for operation, value in zip(edge.operations, values, strict=False):
+            column = operations.index(operation)
+            table[row, column] = value
+            colour = "white" if value > 0.6 else "#22303C"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    axes.set_facecolor("#DADDE0")
+    axes.imshow(np.ma.masked_invalid(table), cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    axes.set_xticks(range(len(operations)), operations, rotation=40, ha="right", fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(edges)), [name for name, _ in edges], fontsize=8, parse_math=False)
     return figure

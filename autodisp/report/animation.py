@@ -13,13 +13,13 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from autodisp.errors import in_one_line
 from autodisp.report.curves import RC
 from autodisp.report.drawing import CellDrawing, cell_figure
+from autodisp.report.pictures import rendered
 from autodisp.report.reading import Moment, Run
 from autodisp.report.viewer import drawings_of, frames_of, label
 
@@ -75,7 +75,7 @@ def _frames(run: Run, moments: Sequence[Moment]) -> list[Any]:
     pictures: dict[CellDrawing, Image] = {}
     for drawing in drawings:
         if drawing is not None and drawing not in pictures:
-            pictures[drawing] = _fitted(_rendered(cell_figure(drawing), _DPI))
+            pictures[drawing] = _fitted(rendered(cell_figure(drawing), _DPI))
     width = max(picture.shape[1] for picture in pictures.values())
     height = max(picture.shape[0] for picture in pictures.values())
     curve = _Curve(run)
@@ -110,7 +110,7 @@ class _Curve:
             axes = figure.add_axes((0.14, 0.15, 0.82, 0.7))
             self._draw(axes, so_far)
             axes.set_title(self._title(now), fontsize=9.5)
-            return _rendered(figure, _DPI)
+            return rendered(figure, _DPI)
 
     def _draw(self, axes: Axes, so_far: Sequence[Moment]) -> None:
         paths: list[list[tuple[int, float]]] = [[]]
@@ -144,14 +144,6 @@ class _Curve:
 
 def _columns(path: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
     return [x for x, _ in path], [y for _, y in path]
-
-
-def _rendered(figure: Figure, dpi: int) -> Image:
-    figure.set_dpi(dpi)
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    picture: Image = np.asarray(canvas.buffer_rgba())[..., :3].copy()
-    return picture
 
 
 def _fitted(picture: Image) -> Image:

@@ -11,8 +11,9 @@ from urllib.parse import quote
 from autodisp.errors import InputError
 from autodisp.report.comparing import Entry, Found, varying_keys
 from autodisp.report.comparison_charts import charts_of_group, colour_of
-from autodisp.report.page import PAGE, in_time, write_page
+from autodisp.report.page import PAGE, write_page
 from autodisp.report.pictures import Gallery
+from autodisp.tracking import in_time
 
 _MOST_KEYS = 5
 

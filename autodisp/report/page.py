@@ -27,6 +27,7 @@ from autodisp.report.reading import Moment, Run
 from autodisp.report.run_picture import read_prediction
 from autodisp.report.viewer import drawings_of, viewer_of
 from autodisp.run_files import PREDICTION
+from autodisp.tracking import in_time
 
 PAGE = "index.html"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -183,14 +184,6 @@ def tiles(run: Run) -> list[tuple[str, str]]:
 def _seconds(moment: Moment, key: str = "seconds") -> float:
     value = moment.values.get(key, 0.0)
     return value if 0 <= value < 1e12 else 0.0
-
-
-def in_time(seconds: float) -> str:
-    """In the unit that a person would choose."""
-    for length, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{1000 * seconds:.0f} ms"
 
 
 def facts(run: Run) -> Iterator[tuple[str, str]]:

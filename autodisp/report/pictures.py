@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 PIXELS_PER_INCH = 160
@@ -76,6 +79,16 @@ def page_picture(name: str, title: str, figure: Figure, *, note: str = "") -> Pi
     uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
     width, height = (96 * float(length) for length in figure.get_size_inches())
     return Picture(name, title, uri, width, height, note)
+
+
+def rendered(figure: Figure, dpi: float | None = None) -> npt.NDArray[np.uint8]:
+    """The figure as an (H, W, 3) picture, at its own resolution if none is given."""
+    if dpi is not None:
+        figure.set_dpi(dpi)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels: npt.NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels
 
 
 @contextmanager
