@@ -72,7 +72,7 @@ class Gallery:
 def page_picture(name: str, title: str, figure: Figure, *, note: str = "") -> Picture:
     """The figure as the page has it, without files."""
     buffer = io.StringIO()
-    with _rendering(**{"svg.fonttype": "none"}):
+    with _rendering("none"):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     svg = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
     svg = re.sub(r"(\.\d\d)\d+", r"\1", svg).replace("'DejaVu Sans'", "'DejaVu Sans', sans-serif")
@@ -92,8 +92,8 @@ def rendered(figure: Figure, dpi: float | None = None) -> npt.NDArray[np.uint8]:
 
 
 @contextmanager
-def _rendering(**settings: Any) -> Iterator[None]:
-    with mpl.rc_context({**_RC, **settings}), warnings.catch_warnings():
+def _rendering(words: str = "path") -> Iterator[None]:
+    with mpl.rc_context({**_RC, "svg.fonttype": words}), warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes, which is all there is to say about it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
