@@ -5,7 +5,7 @@ from typing import Any
 
 from autodisp.cells.genotype import Genotype
 from autodisp.report.alpha_maps import thinned
-from autodisp.report.charts import eigenvalue_figure, eigenvalue_panel
+from autodisp.report.charts import course_figure, course_panel
 from autodisp.report.drawing import CellDrawing, cell_drawing, cell_figure
 from autodisp.report.pictures import Picture, page_picture
 from autodisp.report.reading import Cells, Moment, Run
@@ -50,8 +50,8 @@ def viewer_of(run: Run) -> Viewer | None:
     known: dict[CellDrawing, int] = {}
     drawings: list[dict[str, Any]] = []
     frames = []
-    panel = eigenvalue_panel(run)
-    figure, axes = eigenvalue_figure(run, panel) if panel else (None, None)
+    panel = course_panel(run, "eigenvalue")
+    figure, axes = course_figure(run, panel) if panel else (None, None)
     for moment in moments:
         places = {}
         for kind, drawing in drawings_of(moment.cells).items():
