@@ -97,7 +97,7 @@ class _Course:
         self.key = "eigenvalue" if panel.name == "eigenvalue" else f"valid/{run.figure.name}"
         self.words = panel.title
         self.figure, axes = course_figure(run, panel)
-        self.title = axes.set_title(self.words, fontsize=9.5)
+        self.title = axes.set_title(self.words, loc="left", fontsize=9.5)
         self.line = axes.axvline(run.moments[0].epoch, color=_NOW, linewidth=0.8, linestyle=":")
         (self.point,) = axes.plot([], [], color=_NOW, marker="o", markersize=6)
 
