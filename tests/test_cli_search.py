@@ -439,8 +439,7 @@ def test_results_without_meaning_are_said_to_be_such(
     found = {"epoch": 0, **{f"entropy/{kind}": value for kind, value in architecture.entropy().items()}}
     task = SimpleNamespace(figure=Figure("epe", "min", "px"))
     search = SimpleNamespace(supernet=SimpleNamespace(architecture=architecture, task=task))
-    parts = SimpleNamespace(search=search, folder=SimpleNamespace(epoch_records=lambda: [found]))
-    outcome: Any = SimpleNamespace(epoch=0)
-    notes = notes_on_result(parts, outcome, {"constant": constant}, {"valid/epe": end})  # type: ignore[arg-type]
+    parts = SimpleNamespace(search=search)
+    notes = notes_on_result(parts, {"constant": constant}, found, {"valid/epe": end})  # type: ignore[arg-type]
     assert len(notes) == len(says)
     assert all(note.startswith(f"note:  {words}") for note, words in zip(notes, says, strict=True))
