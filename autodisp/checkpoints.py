@@ -5,7 +5,6 @@ plain ``torch.save`` archive, in which every part has a CRC-32. torch does not l
 Nothing in it is ever executed (``weights_only``), and no part is compressed.
 """
 
-import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable
@@ -14,8 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from autodisp.atomic import leftovers, replacing
 from autodisp.errors import InputError, RunFault, in_one_line
-from autodisp.files import sync_folder
 from autodisp.run_state import CONTENTS, VERSION
 
 _NAME = r"_(\d{4,})(?:_at_(\d{6,}))?\.pt"
@@ -58,19 +57,12 @@ class Checkpoints:
             RunFault: it cannot be written; what was there before is untouched.
         """
         path = self.path(epoch, step)
-        temporary = path.with_suffix(".tmp")
         try:
             self.folder.mkdir(exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_folder(self.folder)
-        except (OSError, RuntimeError) as error:  # torch wraps what its writer meets
-            reason = _reason(error, temporary)
-            _remove(temporary)
-            raise RunFault(f"{path}: cannot be written ({reason})") from error
+            with replacing(path, lasting=True) as temporary:
+                _write(state, temporary)
+        except OSError as error:
+            raise RunFault(f"{path}: cannot be written ({error.strerror or error})") from error
         return path
 
     def load(self, epoch: int, step: int = 0) -> dict[str, Any]:
@@ -118,7 +110,7 @@ class Checkpoints:
         for place, path in sorted(self._states(), reverse=True):
             if place not in wanted:
                 path.unlink(missing_ok=True)
-        for path in self.folder.glob(f"{self.unit}_*.tmp"):
+        for path in leftovers(self.folder, f"{self.unit}_*.pt"):
             path.unlink(missing_ok=True)
 
     def _states(self) -> list[tuple[Place, Path]]:
@@ -157,6 +149,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
+def _write(state: dict[str, Any], path: Path) -> None:
+    """Writes a state; an OSError says why it cannot be."""
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # torch wraps what its writer meets
+        raise OSError(_reason(error, path)) from error
+
+
 def _reason(error: Exception, temporary: Path) -> str:
     """Why a file could not be written: torch says little where its own writer failed."""
     cause: BaseException | None = error
@@ -171,10 +172,3 @@ def _reason(error: Exception, temporary: Path) -> str:
     except OSError as again:
         return again.strerror or type(again).__name__
     return str(error).strip().splitlines()[0]
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return

@@ -6,7 +6,6 @@ and only as far as the file has weights for it.
 
 import itertools
 import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from autodisp.atomic import replacing
 from autodisp.cells import genotype as genotypes
 from autodisp.cells.cell import CellFactory, FoundCells
 from autodisp.cells.designed import DesignedCells
@@ -27,7 +27,6 @@ from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.errors import InputError, in_one_line
-from autodisp.files import sync_folder
 from autodisp.tasks.base import Task, channels_last
 from autodisp.tasks.registry import TASKS, rebuild
 
@@ -102,13 +101,8 @@ def save(path: Path, card: ModelCard, weights: Mapping[str, Tensor]) -> None:
         weights: its ``state_dict``.
     """
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(to_bytes(plain, metadata={KEY: json.dumps(card.to_json(), allow_nan=False)}))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
+    with replacing(path, lasting=True) as temporary:
+        temporary.write_bytes(to_bytes(plain, metadata={KEY: json.dumps(card.to_json(), allow_nan=False)}))
 
 
 def load(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:

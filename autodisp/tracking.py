@@ -13,35 +13,41 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TextIO
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import yaml
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from autodisp.errors import InputError, RunFault
+from autodisp.run_files import METRICS, TENSORBOARD
 
 Record = Mapping[str, Any]
 Figures = Mapping[str, float | None] | Callable[[], Mapping[str, float | None]]
 
-METRICS = "metrics.jsonl"
 _NON_FINITE = "non_finite"
 _REFRESH_SECONDS = 0.25
 _LINE_SECONDS = 30.0
 _VERBOSE_LINE_SECONDS = 5.0
 
 Verbosity = Literal["quiet", "normal", "verbose"]
+
+
+def in_time(seconds: float) -> str:
+    """In the unit that a person would choose."""
+    for length, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{1000 * seconds:.0f} ms"
 
 
 class JsonLines:
@@ -226,7 +232,7 @@ class ConsoleProgress:
         console = Console(file=self._stream, emoji=False)
         terminal = self._stream.isatty() and console.is_terminal and not console.is_dumb_terminal
         draws = terminal and not self._quiet and _encoding(self._stream).startswith("utf")
-        self._bar = _Bar(console) if draws else None
+        self._bar = _bar(console) if draws else None
         self._line_seconds = math.inf if self._bar else _LINE_SECONDS
         if verbosity == "verbose":
             self._line_seconds = _VERBOSE_LINE_SECONDS
@@ -240,7 +246,10 @@ class ConsoleProgress:
         self._started = self._line_written = self._clock()
         self._shown = -math.inf
         if self._bar is not None and epochs:
-            self._bar.start(epochs * steps_per_epoch)
+            for task in self._bar.task_ids:
+                self._bar.remove_task(task)
+            self._bar.add_task("", total=epochs * steps_per_epoch)
+            self._bar.start()
 
     def step(self, epoch: int, step: int, figures: Figures) -> None:
         """Says that a step is done.
@@ -270,7 +279,7 @@ class ConsoleProgress:
         if line_due:
             self.message(text)
         if self._bar is not None:
-            self._bar.update(place, text)
+            self._bar.update(self._bar.task_ids[0], completed=place, description=text, refresh=True)
 
     def epoch_done(self, epoch: int, line: str) -> None:
         """Writes the line that stays of an epoch."""
@@ -289,7 +298,7 @@ class ConsoleProgress:
             self._stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
             self._stream.flush()
         else:
-            self._bar.print(text)
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Takes the bar off the terminal; whatever was written before it stays."""
@@ -312,35 +321,16 @@ def _encoding(stream: TextIO) -> str:
     return (getattr(stream, "encoding", None) or "utf-8").lower()
 
 
-class _Bar:
+def _bar(console: Console) -> Progress:
     """Rich's progress bar with one line of text below it."""
-
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%", markup=False),
-            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
-            console=console,
-            auto_refresh=False,
-            transient=True,
-        )
-        self._task: TaskID | None = None
-
-    def start(self, total: int) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task("", total=total)
-        self._progress.start()
-
-    def update(self, completed: int, text: str) -> None:
-        if self._task is not None:
-            self._progress.update(self._task, completed=completed, description=text, refresh=True)
-
-    def print(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def stop(self) -> None:
-        self._progress.stop()
+    return Progress(
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}%", markup=False),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+    )
 
 
 class TensorBoard:
@@ -369,19 +359,15 @@ class TensorBoard:
         """Every number of a flat record, under its key; whatever is no number is passed over."""
         for name, value in record.items():
             if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-                self._write("add_scalar", name, float(value), step)
+                self._write(partial(SummaryWriter.add_scalar, tag=name, scalar_value=float(value), global_step=step))
 
     def image(self, name: str, picture: npt.NDArray[np.uint8], step: int) -> None:
         """An (H, W, 3) picture."""
-        self._write("add_image", name, picture, step, dataformats="HWC")
-
-    def figure(self, name: str, figure: Figure, step: int) -> None:
-        """A matplotlib figure as a picture, 100 pixels per inch."""
-        self.image(name, _rendered(figure), step)
+        self._write(lambda writer: writer.add_image(name, picture, step, dataformats="HWC"))
 
     def text(self, name: str, text: str, step: int) -> None:
         """A text, read as Markdown."""
-        self._write("add_text", name, text, step)
+        self._write(lambda writer: writer.add_text(name, text, step))
 
     def settings(self, values: Mapping[str, Any], *, figures: Sequence[str]) -> None:
         """A run's settings: as a text, and as hyperparameters (HPARAMS) to set the figures of many runs against.
@@ -393,30 +379,18 @@ class TensorBoard:
         written = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
         self.text("config", "\n".join(f"    {line}" for line in written.splitlines()), 0)
         for summary in hparams(_hyperparameters(values), dict.fromkeys(figures, 0.0)):
-            self._write_summary(summary)
-
-    def heat_map(self, name: str, weights: Tensor, edges: Sequence[str], operations: Sequence[str], step: int) -> None:
-        """The (E, K) weights of a cell's edges, in 0..1, as a labelled table; NaN marks what an edge does not offer."""
-        self.figure(name, weights_figure(weights, edges, operations), step)
+            self._write(lambda writer, summary=summary: writer._get_file_writer().add_summary(summary))
 
     def close(self) -> None:
         """Finishes the file."""
-        self._write("close")
+        self._write(SummaryWriter.close)
         self._writer = None
 
-    def _write_summary(self, summary: Any) -> None:
+    def _write(self, act: Callable[[SummaryWriter], object]) -> None:
         if self._writer is None:
             return
         try:
-            self._writer._get_file_writer().add_summary(summary)
-        except OSError as error:
-            self._give_up(error)
-
-    def _write(self, what: str, *entries: Any, **options: Any) -> None:
-        if self._writer is None:
-            return
-        try:
-            getattr(self._writer, what)(*entries, **options)
+            act(self._writer)
         except OSError as error:  # of this call, or of one before: a thread does the writing
             self._give_up(error)
 
@@ -436,47 +410,13 @@ def _hyperparameters(values: Mapping[str, Any], prefix: str = "") -> dict[str, f
     return found
 
 
-def weights_figure(weights: Tensor, edges: Sequence[str], operations: Sequence[str]) -> Figure:
-    """A table of edge weights as a heat map, one row an edge, one column an operation.
-
-    Args:
-        weights: (E, K), in 0..1; NaN where an edge does not offer an operation.
-        edges: E names.
-        operations: K names.
-
-    Raises:
-        ValueError: the shape and the names don't fit.
-    """
-    table = weights.detach().to("cpu", torch.float32).numpy()
-    if table.shape != (len(edges), len(operations)):
-        raise ValueError(f"weights are {table.shape} for {len(edges)} edges and {len(operations)} operations")
-    figure = Figure(figsize=(1.4 + 0.62 * len(operations), 1.2 + 0.3 * len(edges)), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor("#DADDE0")
-    axes.imshow(np.ma.masked_invalid(table), cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
-    axes.set_xticks(range(len(operations)), operations, rotation=40, ha="right", fontsize=8, parse_math=False)
-    axes.set_yticks(range(len(edges)), edges, fontsize=8, parse_math=False)
-    for (row, column), value in np.ndenumerate(table):
-        if math.isfinite(value):
-            colour = "white" if value > 0.6 else "#22303C"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    return figure
-
-
-def _rendered(figure: Figure) -> npt.NDArray[np.uint8]:
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    picture: npt.NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
-    return picture
-
-
 class Tracker:
     """All that a run tells about itself: the console, TensorBoard and metrics.jsonl in one.
 
     Args:
         run_folder: made if it is not there.
         console: where progress is shown; one on standard output if None.
-        keep: for a resumed run the ``records`` of its checkpoint: later ones are dropped. None keeps all there are.
+        keep: for a resumed run how many records its checkpoint counts: later ones are dropped. None keeps all.
         shown_from: for a run that says at which step TensorBoard puts its records: the first one yet to come. None:
             they are put at their number.
 
@@ -499,63 +439,31 @@ class Tracker:
         epochs = sum("event" not in record for record, _ in _complete_lines(self.lines.path))
         self.console = console or ConsoleProgress()
         purge_from = epochs if shown_from is None else shown_from
-        self.tensorboard = TensorBoard(run_folder / "tensorboard", purge_from=purge_from, warn=self.console.message)
-        self._epochs_written = epochs
+        self.tensorboard = TensorBoard(run_folder / TENSORBOARD, purge_from=purge_from, warn=self.console.message)
+        self.tensorboard_step = epochs
+        """The step of the epoch now running: epochs ever done. Not its number, which comes twice after a roll-back."""
 
-    @property
-    def records(self) -> int:
-        """Records in metrics.jsonl, to be stored in a checkpoint."""
-        return self.lines.count
-
-    @property
-    def tensorboard_step(self) -> int:
-        """The step of the epoch now running, until :meth:`epoch` records it: epochs ever done.
-
-        Not the epoch's number, which comes twice after a roll-back.
-        """
-        return self._epochs_written
-
-    def start(self, epochs: int, steps_per_epoch: int) -> None:
-        """See :meth:`ConsoleProgress.start`."""
-        self.console.start(epochs, steps_per_epoch)
-
-    def step(self, epoch: int, step: int, figures: Figures) -> None:
-        """See :meth:`ConsoleProgress.step`; a step goes to the console only."""
-        self.console.step(epoch, step, figures)
-
-    def epoch(self, record: Record, line: str | None = None, *, step: int | None = None) -> None:
+    def epoch(self, record: Record, line: str, *, step: int | None = None) -> None:
         """Records an epoch.
 
         Args:
             record: flat; its ``epoch`` counts from 0, its numbers go to TensorBoard.
-            line: what the console says of it; if None, the record's numbers.
+            line: what the console says of it.
             step: where TensorBoard puts it; if None, the number of epochs recorded before it.
         """
-        epoch = int(record["epoch"])
         self.lines.append(record)
-        self.tensorboard.scalars(record, self._epochs_written if step is None else step)
-        self._epochs_written += 1
-        if line is None:
-            numbers = ((k, v) for k, v in record.items() if isinstance(v, float | int) and k != "epoch")
-            line = "  ".join(f"{name} {value:.4g}" for name, value in numbers)
-        self.console.epoch_done(epoch, line)
+        self.tensorboard.scalars(record, self.tensorboard_step if step is None else step)
+        self.tensorboard_step += 1
+        self.console.epoch_done(int(record["epoch"]), line)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Records that something happened, such as a decision of early stopping, as ``{"event": kind, ...}``.
 
-        It goes to metrics.jsonl and TensorBoard; :meth:`message` is for the console.
+        It goes to metrics.jsonl and TensorBoard.
         """
         self.lines.append({"event": kind, **fields})
         told = ", ".join(f"{name} {value}" for name, value in fields.items())
-        self.tensorboard.text("events", f"{kind}: {told}", self._epochs_written)
-
-    def note(self, text: str) -> None:
-        """See :meth:`ConsoleProgress.note`."""
-        self.console.note(text)
-
-    def message(self, text: str) -> None:
-        """Says something on the console and nowhere else."""
-        self.console.message(text)
+        self.tensorboard.text("events", f"{kind}: {told}", self.tensorboard_step)
 
     def close(self) -> None:
         """Finishes everything; metrics.jsonl was complete all along."""

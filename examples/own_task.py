@@ -24,7 +24,7 @@ from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.splits import Part, deal
 from autodisp.datasets.streams import Stream, fixed_batches
-from autodisp.report.search_folder import SearchFolder
+from autodisp.observers.search_folder import SearchFolder
 from autodisp.search.loop import Outcome, Search, Settings
 from autodisp.search.regularization import Regularization
 from autodisp.search.supernet import Supernet
@@ -94,7 +94,7 @@ def search(folder: Path, *, epochs: int = 4, length: int = 16, seed: int = 0) ->
     streams = [Stream(half, batch_size=4, seed=number) for number, half in enumerate((weights, alphas))]
     weight_optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=3e-4)
     with Tracker(folder) as tracker:
-        tracker.start(epochs, streams[0].batches_per_epoch)
+        tracker.console.start(epochs, streams[0].batches_per_epoch)
         observer = SearchFolder(
             folder,
             space=space,

@@ -1,18 +1,15 @@
 """The heat maps of the alphas: the right number at the right place."""
 
-import base64
 import math
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
-import matplotlib as mpl
 import numpy as np
 import pytest
 
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.spaces import SPACES
-from autodisp.report.alpha_maps import MOST_COLUMNS, alpha_maps, maps_figure, thinned
+from autodisp.report.alpha_maps import MOST_COLUMNS, alpha_maps, maps_figure, thinned, weights_figure
 from autodisp.report.reading import Run, read_run
 from tests.made_runs import config_of, record_of, write_run, write_search
 
@@ -36,16 +33,16 @@ def test_the_weights_are_those_of_the_architecture(tmp_path: Path, space: str) -
     assert maps["normal"].edges[2].edge == "in0 → n1"
 
 
-def test_the_pictures_pixels(tmp_path: Path) -> None:
+def test_the_picture_shows_each_weight_at_its_operation_and_epoch(tmp_path: Path) -> None:
     alphas = {"normal": [math.log(3.0), 0.0] * 14}
     cell = alpha_maps(search(tmp_path, [record_of(0, alphas=alphas)]))[0]
     assert cell.limits == pytest.approx((0.25, 0.75))
-    header, _, content = cell.edges[0].data_uri(*cell.limits).partition(",")
-    assert header == "data:image/png;base64"
-    pixels = iio.imread(base64.b64decode(content), extension=".png")
-    colours = mpl.colormaps["viridis"]
-    assert pixels.shape == (2, 1, 3)
-    assert pixels[:, 0].tolist() == [list(colours(share, bytes=True)[:3]) for share in (1.0, 0.0)]
+    axes = maps_figure(cell).axes
+    assert axes[0].get_title(loc="left") == "in0 → n0"
+    (image,) = axes[0].images
+    np.testing.assert_allclose(image.get_array(), [[0.75], [0.25]])
+    assert image.get_clim() == cell.limits
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == list(cell.edges[0].operations)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -81,3 +78,26 @@ def test_a_long_search_is_thinned_out(tmp_path: Path) -> None:
     assert (cell.epochs[0], cell.epochs[-1]) == (0, 399)
     assert list(cell.epochs) == sorted(set(cell.epochs))
     assert thinned(run.moments, 1000) == list(run.moments)
+
+
+@pytest.mark.parametrize("name", ["s1", "autodispnet"])
+def test_the_table_shows_each_weight_at_its_edge_and_operation(name: str) -> None:
+    architecture = Architecture(SPACES[name], seed=3, scale=1.0)
+    for kind, weights in architecture.weights().items():
+        cell = SPACES[name].cells[kind]
+        (axes,) = weights_figure(kind, cell, weights).axes
+        columns, rows = ([t.get_text() for t in labels] for labels in (axes.get_xticklabels(), axes.get_yticklabels()))
+        shown = {(rows[y], columns[x]): t.get_text() for t in axes.texts for x, y in [map(int, t.get_position())]}
+        alphas, start, expected = architecture.alphas[kind].tolist(), 0, {}
+        inputs = 4 if kind == "upsample" else 2
+        for target, node in enumerate(cell.nodes):
+            for edge in node:
+                powers = np.exp(alphas[start : start + len(edge.operations)])
+                start += len(edge.operations)
+                source = f"in{edge.source}" if edge.source < inputs else f"n{edge.source - inputs}"
+                for operation, power in zip(edge.operations, powers, strict=True):
+                    expected[f"{source} → n{target}", operation] = f"{power / powers.sum():.2f}"
+        assert shown == expected
+        (image,) = axes.images
+        assert image.get_clim() == (0.0, 1.0)
+        assert np.ma.count(image.get_array()) == len(expected)

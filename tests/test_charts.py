@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from autodisp.report.charts import charts_of, eigenvalue_figure, eigenvalue_panel, local_average, told_events
+from autodisp.report.charts import charts_of, course_figure, course_panel, local_average, told_events
 from autodisp.report.reading import Run, read_run
 from tests.made_runs import config_of, record_of, write_run, write_search, write_training
 
@@ -106,9 +106,9 @@ def test_a_rule_that_cannot_be_read_smooths_nothing(tmp_path: Path, window: Any)
 
 def test_the_viewers_chart_does_not_move_any_more(tmp_path: Path) -> None:
     run = read_run(write_search(tmp_path / "run"))
-    panel = eigenvalue_panel(run)
+    panel = course_panel(run, "eigenvalue")
     assert panel is not None
-    figure, axes = eigenvalue_figure(run, panel)
+    figure, axes = course_figure(run, panel)
     before = axes.transData.transform((3, 0.35)).tolist()
     figure.draw_without_rendering()
     assert axes.transData.transform((3, 0.35)).tolist() == before
@@ -117,4 +117,4 @@ def test_the_viewers_chart_does_not_move_any_more(tmp_path: Path) -> None:
 def test_no_eigenvalue_no_panel(tmp_path: Path) -> None:
     record = record_of(0)
     del record["eigenvalue"]
-    assert eigenvalue_panel(search(tmp_path, [record])) is None
+    assert course_panel(search(tmp_path, [record]), "eigenvalue") is None

@@ -129,10 +129,10 @@ def test_only_wanted_epochs_stay_and_foreign_files_are_let_alone(tmp_path: Path)
     for epoch in (3, 0, 12345, 7):
         checkpoints.save(epoch, EMPTY)
     checkpoints.save(8, EMPTY, step=4)
-    foreign = [tmp_path / name for name in ("epoch_final.pt", "notes.tmp", "notes.txt", "epoch_3.pt", "step_0001.tmp")]
+    foreign = [tmp_path / name for name in ("epoch_final.pt", "notes.txt", "epoch_3.pt", ".1.step_0001.pt")]
     for path in foreign:
         path.write_text("mine")
-    (tmp_path / "epoch_0004.tmp").write_text("what a killed run left")
+    (tmp_path / ".1.epoch_0004.pt").write_text("what a killed run left")
     assert checkpoints.epochs() == [0, 3, 7, 12345]
     checkpoints.keep_only({7, 3, 99})
     assert checkpoints.epochs() == [3, 7]

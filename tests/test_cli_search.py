@@ -29,7 +29,7 @@ from autodisp.cli.search import _grows, notes_on_result, resume, search
 from autodisp.config.search import parse
 from autodisp.datasets import shapes3d
 from autodisp.errors import InputError, RunFault
-from autodisp.report.search_folder import SearchFolder
+from autodisp.observers.search_folder import SearchFolder
 from autodisp.search.loop import Search
 from autodisp.tasks.base import Figure
 from autodisp.tracking import read_json_lines
@@ -264,7 +264,7 @@ def files_up_to(size: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["checkpoints/epoch_0001.tmp", "metrics.jsonl"])
+@pytest.mark.parametrize("name", [f"checkpoints/.{os.getpid()}.epoch_0001.pt", "metrics.jsonl"])
 def test_a_full_disk(tmp_path: Path, whole: Path, name: str) -> None:
     folder = tmp_path / "run"
     kept = tmp_path / "kept"
@@ -309,7 +309,7 @@ def test_what_is_for_watching_only_ends_no_run(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", no_space)
-    monkeypatch.setattr("autodisp.report.search_folder.draw_curves", no_space)
+    monkeypatch.setattr("autodisp.observers.search_folder.draw_curves", no_space)
     folder = tmp_path / "run"
     with pytest.raises(RunFault, match="No space left on device"):
         run(folder)  # the curves at the very end are what a search is for
@@ -439,8 +439,7 @@ def test_results_without_meaning_are_said_to_be_such(
     found = {"epoch": 0, **{f"entropy/{kind}": value for kind, value in architecture.entropy().items()}}
     task = SimpleNamespace(figure=Figure("epe", "min", "px"))
     search = SimpleNamespace(supernet=SimpleNamespace(architecture=architecture, task=task))
-    parts = SimpleNamespace(search=search, folder=SimpleNamespace(epoch_records=lambda: [found]))
-    outcome: Any = SimpleNamespace(epoch=0)
-    notes = notes_on_result(parts, outcome, {"constant": constant}, {"valid/epe": end})  # type: ignore[arg-type]
+    parts = SimpleNamespace(search=search)
+    notes = notes_on_result(parts, {"constant": constant}, found, {"valid/epe": end})  # type: ignore[arg-type]
     assert len(notes) == len(says)
     assert all(note.startswith(f"note:  {words}") for note, words in zip(notes, says, strict=True))

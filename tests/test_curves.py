@@ -79,14 +79,6 @@ def test_a_weight_decay_that_changes_is_shown() -> None:
     assert "weight decay" not in titles(curves_figure([full(0), full(1)]))
 
 
-def test_eigenvalues_that_are_given_replace_the_recorded_ones() -> None:
-    figure = curves_figure([full(0), full(1), full(2)], eigenvalues=[(0, 7.0), (1, NAN), (2, 9.0)])
-    points = drawn(panel(figure, "dominant"), "eigenvalue")
-    assert points[0] == (0, 7.0)
-    assert math.isnan(points[1][1])
-    assert points[2] == (2, 9.0)
-
-
 def test_the_metric_is_what_stands_beside_the_loss() -> None:
     records = [record(0, train__loss=1.0, valid__loss=1.0, train__top5=0.9, valid__accuracy=0.5, valid__top5=0.8)]
     assert titles(curves_figure(records)) == ["loss", "accuracy"]

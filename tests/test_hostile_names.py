@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from autodisp.assembly.export import build_found, build_out
+from autodisp.atomic import staged
 from autodisp.cells.genotype import from_json, load
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.cli.program import explain
 from autodisp.config.checks import need_path
 from autodisp.config.export import ExportConfig
 from autodisp.errors import InputError
-from autodisp.export.staging import staged
 from autodisp.prediction.outputs import PredictionWriter
 
 SIZE = (4, 6)

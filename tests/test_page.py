@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
+from autodisp.observers.picture import keep_picture
 from autodisp.report.page import write_run_page
-from autodisp.report.prediction import keep_picture
 from autodisp.report.reading import read_run
 from autodisp.run_lock import locked
 from tests.made_runs import config_of, record_of, write_run, write_search, write_training
@@ -59,7 +59,7 @@ def assert_whole(text: str) -> Elements:
     elements = Elements(text)
     assert elements.open == []
     for attributes in elements.all("img"):
-        assert str(attributes["src"]).startswith("data:image/png;base64,")
+        assert str(attributes["src"]).startswith(("data:image/png;base64,", "data:image/svg+xml;base64,"))
     assert all(str(attributes["href"]).startswith("data:") for attributes in elements.all("link"))
     for attributes in elements.all("a"):
         assert re.fullmatch(r"[\w.]+\.(svg|png|gif|mp4)", str(attributes["href"]))
@@ -92,8 +92,8 @@ def test_a_search(tmp_path: Path) -> None:
         "alphas_reduce.svg",
     } <= pictures
     assert {name.replace(".svg", ".png") for name in pictures} <= set(files)
-    # two heads of scales, and an edge a picture
-    assert len(elements.all("img")) == 2 + 28
+    # the viewer's chart, and each picture that has files
+    assert len(elements.all("img")) == 1 + len(pictures)
     data = json.loads(re.findall(r'id="viewer-data">(.*?)</script>', text)[0])
     assert len(data["frames"]) == 4
 

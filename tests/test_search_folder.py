@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
 
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.genotype import Genotype, load
 from autodisp.cells.spaces import SPACES, SearchSpace
-from autodisp.report import search_folder
+from autodisp.observers import search_folder
+from autodisp.observers.search_folder import PICTURE_SECONDS, SearchFolder, cell_drawing
 from autodisp.report.drawing import DrawnEdge, cell_figure
-from autodisp.report.search_folder import PICTURE_SECONDS, SearchFolder, cell_drawing
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
 from autodisp.tracking import ConsoleProgress, Tracker, read_json_lines
@@ -253,38 +252,6 @@ def test_pictures_are_drawn_now_and_then(told: Told, clock: Clock) -> None:
     assert redrawn == [True, False, False, True, False, True]
     assert told.drawn == [0, 3, 5]
     assert len(read_json_lines(told.root / "metrics.jsonl")) == 6, "records are never left out"
-
-
-@pytest.mark.parametrize("name", ["s1", "autodispnet"])
-def test_the_heat_map_shows_each_weight_at_its_edge_and_operation(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    space = SPACES[name]
-    told = Told(tmp_path, space=space)
-    shown: dict[str, tuple[Tensor, list[str], list[str]]] = {}
-
-    def heat_map(tag: str, table: Tensor, edges: list[str], operations: list[str], step: int) -> None:
-        shown[tag] = (table, edges, operations)
-
-    monkeypatch.setattr(told.tracker.tensorboard, "heat_map", heat_map)
-    told.epoch(0, 0.5)
-    told.tracker.close()
-    assert list(shown) == [f"weights/{kind}" for kind in space.kinds]
-    for kind in space.kinds:
-        table, edges, operations = shown[f"weights/{kind}"]
-        alphas, row, start = told.architecture.alphas[kind].tolist(), 0, 0
-        inputs = 4 if kind == "upsample" else 2
-        for target, node in enumerate(space.cells[kind].nodes):
-            for edge in node:
-                powers = np.exp(alphas[start : start + len(edge.operations)])
-                expected = dict(zip(edge.operations, powers / powers.sum(), strict=True))
-                known = {op: value for op, value in zip(operations, table[row].tolist(), strict=True) if value == value}
-                assert known == pytest.approx(expected, rel=1e-5)
-                came_from = f"in{edge.source}" if edge.source < inputs else f"n{edge.source - inputs}"
-                assert edges[row] == f"{came_from} → n{target}"
-                row, start = row + 1, start + len(edge.operations)
-        assert row == len(edges)
-        assert start == len(alphas)
 
 
 def test_the_newest_prediction_lies_in_the_folder(told: Told) -> None:

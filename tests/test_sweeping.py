@@ -21,11 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from autodisp.cli import entry, job
 from autodisp.cli.job import Outcome, Place, outcomes, told
 from autodisp.errors import InputError, RunFault
+from autodisp.observers.search_folder import SearchFolder
 from autodisp.report.comparing import find_runs
 from autodisp.report.comparison_charts import charts_of_group
 from autodisp.report.evaluations import EVALUATION
 from autodisp.report.reading import Moment, Run
-from autodisp.report.search_folder import SearchFolder
 from autodisp.tasks.base import Figure
 from tests.crashing.searches import write_images
 

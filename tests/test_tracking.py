@@ -22,7 +22,6 @@ from autodisp.tracking import (
     Tracker,
     Verbosity,
     read_json_lines,
-    weights_figure,
 )
 
 NAN, INF = math.nan, math.inf
@@ -380,13 +379,11 @@ def decoded(accumulator: EventAccumulator, tag: str) -> np.ndarray:
 
 def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (7, 11, 3), dtype=np.uint8)
-    weights = torch.tensor([[0.25, 0.75], [1.0, NAN]])
     board = TensorBoard(tmp_path)
     board.scalars({"train/loss": 1.5, "none": None, "text": "x", "list": [1], "flag": True, "n": np.float32(2)}, 3)
     board.scalars({"train/loss": NAN}, 4)
     board.image("picture", picture, 3)
     board.text("note", "**hello**", 3)
-    board.heat_map("alphas/normal", weights, ["0→0", "1→0"], ["skip_connect", "none"], 3)
     board.close()
     accumulator = events(tmp_path)
     assert set(accumulator.Tags()["scalars"]) == {"train/loss", "n"}
@@ -397,9 +394,6 @@ def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
     assert (decoded(accumulator, "picture") == picture).all()
     (text,) = accumulator.Tensors("note/text_summary")
     assert text.tensor_proto.string_val[0] == b"**hello**"
-    heat = decoded(accumulator, "alphas/normal")
-    assert heat.shape[0] > 100
-    assert len(np.unique(heat.reshape(-1, 3), axis=0)) > 10
 
 
 def test_the_settings_are_a_text_and_hyperparameters(tmp_path: Path) -> None:
@@ -430,25 +424,6 @@ def test_the_settings_are_a_text_and_hyperparameters(tmp_path: Path) -> None:
     assert accumulator.Scalars("valid/accuracy")[-1].value == 41.5
 
 
-def test_a_heat_map_shows_each_weight_under_its_names() -> None:
-    weights = torch.softmax(torch.randn(14, 8, generator=torch.Generator().manual_seed(0)), dim=1)
-    weights[3, 4] = NAN
-    figure = weights_figure(weights.requires_grad_(), [f"e{i}" for i in range(14)], [f"o{i}" for i in range(8)])
-    (axes,) = figure.axes
-    assert [t.get_text() for t in axes.get_xticklabels()] == [f"o{i}" for i in range(8)]
-    assert [t.get_text() for t in axes.get_yticklabels()] == [f"e{i}" for i in range(14)]
-    words = {t.get_position(): t.get_text() for t in axes.texts}
-    assert (4, 3) not in words
-    assert len(words) == 14 * 8 - 1
-    assert all(
-        float(word) == pytest.approx(weights[row, column].item(), abs=0.006) for (column, row), word in words.items()
-    )
-    (image,) = axes.images
-    assert image.get_clim() == (0.0, 1.0)
-    with pytest.raises(ValueError, match="13 edges"):
-        weights_figure(weights, ["e"] * 13, ["o"] * 8)
-
-
 # -- the three together
 
 
@@ -456,15 +431,15 @@ def test_a_tracker_tells_all_three(tmp_path: Path) -> None:
     stream = io.StringIO()
     run = tmp_path / "runs" / "one"
     with Tracker(run, console=ConsoleProgress(stream)) as tracker:
-        tracker.start(epochs=3, steps_per_epoch=1)
-        tracker.step(0, 0, {"loss": 1.0})
-        tracker.epoch({"epoch": 0, "valid/epe": 9.0, "alphas": [[0.5]], "genotype": "..."})
+        tracker.console.start(epochs=3, steps_per_epoch=1)
+        tracker.console.step(0, 0, {"loss": 1.0})
+        tracker.epoch({"epoch": 0, "valid/epe": 9.0, "alphas": [[0.5]], "genotype": "..."}, "first")
         tracker.epoch({"epoch": 1, "valid/epe": NAN}, line="as told")
         tracker.event("ada_raised", epoch=1, returned_epoch=0, weight_decay=3e-3)
-        tracker.message("back to epoch 0")
+        tracker.console.message("back to epoch 0")
         assert tracker.tensorboard_step == 2
-        tracker.epoch({"epoch": 1, "valid/epe": 7.0})
-        assert tracker.records == 4
+        tracker.epoch({"epoch": 1, "valid/epe": 7.0}, "again")
+        assert tracker.lines.count == 4
     assert same(
         read_json_lines(run / "metrics.jsonl"),
         [
@@ -475,10 +450,10 @@ def test_a_tracker_tells_all_three(tmp_path: Path) -> None:
         ],
     )
     assert stream.getvalue().splitlines() == [
-        "epoch 0 [1/3]  valid/epe 9",
+        "epoch 0 [1/3]  first",
         "epoch 1 [2/3]  as told",
         "back to epoch 0",
-        "epoch 1 [2/3]  valid/epe 7",
+        "epoch 1 [2/3]  again",
     ]
     accumulator = events(run / "tensorboard")
     assert [event.step for event in accumulator.Scalars("valid/epe")] == [0, 1, 2]
@@ -491,10 +466,10 @@ def test_a_resumed_run_leaves_the_same_record_as_one_that_was_never_stopped(tmp_
     def go(folder: Path, steps: range, keep: int | None) -> int:
         with Tracker(folder, console=ConsoleProgress(io.StringIO()), keep=keep) as tracker:
             for epoch in steps:
-                tracker.epoch({"epoch": epoch, "loss": 1.0 / (epoch + 1)})
+                tracker.epoch({"epoch": epoch, "loss": 1.0 / (epoch + 1)}, "")
                 if epoch == 1:
                     tracker.event("noted", epoch=epoch)
-            return tracker.records
+            return tracker.lines.count
 
     go(tmp_path / "whole", range(6), None)
     checkpoint = go(tmp_path / "parts", range(3), None)
@@ -511,7 +486,7 @@ def test_a_resumed_run_leaves_the_same_record_as_one_that_was_never_stopped(tmp_
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     with Tracker(tmp_path, console=ConsoleProgress(io.StringIO())) as tracker:
-        tracker.epoch({"epoch": 0})
+        tracker.epoch({"epoch": 0}, "")
     with pytest.raises(InputError, match="1 records, but the checkpoint was written after 2"):
         Tracker(tmp_path, console=ConsoleProgress(io.StringIO()), keep=2)
 

@@ -18,7 +18,7 @@ from autodisp import model_file
 from autodisp.cells.genotype import load
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
-from autodisp.report.train_folder import TrainFolder
+from autodisp.observers.train_folder import TrainFolder
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tracking import ConsoleProgress, Tracker, read_json_lines
 
@@ -39,7 +39,7 @@ class Told:
         torch.manual_seed(0)
         self.network: nn.Module = CARD.build()[1]
         self.tracker = Tracker(root, console=ConsoleProgress(self.console, unit="interval"))
-        self.tracker.start(5, 100)
+        self.tracker.console.start(5, 100)
         self.folder = TrainFolder(
             root, figure=TASK.figure, tracker=self.tracker, card=CARD, network=self.network,
             pictures=self.pictures if pictures else None,
@@ -124,7 +124,7 @@ def test_a_kept_model_is_whole(told: Told) -> None:
 def test_without_a_best_there_is_only_the_last(told: Told) -> None:
     told.interval(0, best=False)
     assert sorted(path.name for path in told.root.glob("*.safetensors")) == ["last.safetensors"]
-    assert not list(told.root.glob("*.tmp"))
+    assert not list(told.root.glob(".*.safetensors"))
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autodisp.assembly.network_sizes import search_sizes, training_sizes
+from autodisp.atomic import staged
 from autodisp.config.report import ReportConfig
 from autodisp.errors import InputError
-from autodisp.export.staging import staged
 from autodisp.report.comparing import common_folder, find_runs
 from autodisp.report.comparison_page import write_comparison
 from autodisp.report.page import PAGE, write_run_page

@@ -25,8 +25,9 @@ from autodisp.datasets.splits import Part, deal, subset
 from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation
 from autodisp.datasets.streams import MapDataset, Scheduled, Stream, Transform, fixed_batches
 from autodisp.errors import InputError
+from autodisp.observers.search_folder import SearchFolder
 from autodisp.report.disparity_pictures import panel
-from autodisp.report.search_folder import SearchFolder
+from autodisp.run_files import CHECKPOINTS
 from autodisp.search.adaptive import AdaptiveRegularization
 from autodisp.search.curvature import preserved_rng
 from autodisp.search.early_stopping import EarlyStopping
@@ -255,7 +256,7 @@ def build_search(
     device = build_device(config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(folder / CHECKPOINTS)
     state = checkpoints.newest(console.message) if resume else None
     supernet = build_supernet(task, MixedCells(space, style=style), space, seed=config.seed, device=device)
     batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size

@@ -40,8 +40,9 @@ from autodisp.model_file import SUFFIX, ModelCard
 from autodisp.networks.hourglass import Support
 from autodisp.networks.parameter_count import channels_for, count_parameters
 from autodisp.networks.stack import StackedDisparityNetwork
+from autodisp.observers.train_folder import TrainFolder
 from autodisp.report.disparity_pictures import panel
-from autodisp.report.train_folder import TrainFolder
+from autodisp.run_files import CHECKPOINTS
 from autodisp.tasks.base import Task, channels_last, move
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
@@ -387,7 +388,7 @@ def build_training(
     Raises:
         InputError: the network cannot be built, or the folder not be used.
     """
-    state = Checkpoints(folder / "checkpoints", unit="step").newest(console.message) if prepare is None else None
+    state = Checkpoints(folder / CHECKPOINTS, unit="step").newest(console.message) if prepare is None else None
     card = _card(config, data, folder if state else None)
     device = build_device(config.run.device)
     if config.run.threads is not None:
@@ -422,7 +423,7 @@ def build_training(
             drop_path=config.training.drop_path,
             precision=config.training.precision,
         ),
-        checkpoints=Checkpoints(folder / "checkpoints", unit="step"),
+        checkpoints=Checkpoints(folder / CHECKPOINTS, unit="step"),
         average=config.training.average,
         before_step=_level_weights(config, task),
         stopping=stopping,

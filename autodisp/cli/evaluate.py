@@ -20,6 +20,7 @@ from autodisp.cli.run_folder import claimed
 from autodisp.config.evaluate import parse
 from autodisp.evaluation.tables import print_table, write_csv, write_json
 from autodisp.report.evaluations import main_metric
+from autodisp.run_files import EVALUATION
 
 
 def run(tree: DictConfig) -> float | None:
@@ -46,7 +47,7 @@ def evaluate(tree: DictConfig) -> Path:
         about = {"config": asdict(config), "split": data.split, "pictures": pictures, **versions}
         console = Console(highlight=False, emoji=False)
         print_table(results, console, title=f"{config.dataset.name}, {data.split} split")
-        write_json(folder / "evaluation.json", results, about=about)
+        write_json(folder / EVALUATION, results, about=about)
         write_csv(folder / "evaluation.csv", results)
     for method, shown in pictures.items():
         first = shown[0]
@@ -54,6 +55,6 @@ def evaluate(tree: DictConfig) -> Path:
         console.print(words, markup=False, soft_wrap=True)
     for note in (*data.notes(), *notes_on_range(config, results)):
         console.print(f"note:  {note}", markup=False, soft_wrap=True)
-    files = ["evaluation.json", "evaluation.csv", *(["worst_*.png"] if pictures else [])]
+    files = [EVALUATION, "evaluation.csv", *(["worst_*.png"] if pictures else [])]
     console.print(f"files: {folder}/ ({', '.join(files)})", markup=False, soft_wrap=True)
     return folder

@@ -8,16 +8,17 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from autodisp.assembly.export import build_found, build_out
+from autodisp.atomic import refuse_overwriting, staged
 from autodisp.cli.program import program_name
 from autodisp.commands import command
 from autodisp.config.checks import naming
 from autodisp.config.export import ExportConfig, parse
-from autodisp.export.found_cells import GENOTYPE, SPACE, Found
+from autodisp.export.found_cells import SPACE, Found
 from autodisp.export.models import ExportError, export_model
-from autodisp.export.staging import refuse_overwriting, staged
 from autodisp.model_file import model_path
 from autodisp.report.next_steps import training_command
-from autodisp.report.reading import CONFIG, read_config, setting_of
+from autodisp.report.reading import read_config, setting_of
+from autodisp.run_files import CONFIG, GENOTYPE
 
 FAULT = 1
 

@@ -12,6 +12,7 @@ from autodisp.cli.program import program_name
 from autodisp.cli.signals import StopSignals
 from autodisp.commands import command
 from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
+from autodisp.run_files import CHECKPOINTS
 from autodisp.run_lock import locked
 
 _NO_MEMORY = ("can't allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
@@ -72,6 +73,6 @@ def _is_lack_of_memory(error: BaseException) -> bool:
 def _how_to_go_on(folder: Path, resuming: str) -> str:
     if not folder.is_dir():
         return "; the run folder is gone, and with it the run"
-    if any((folder / "checkpoints").glob("*.pt")):
+    if any((folder / CHECKPOINTS).glob("*.pt")):
         return f"; the state before is saved: when that is mended, `{resuming}`"
     return f"; no state was saved yet: when that is mended, `{resuming}` begins it again"

@@ -9,10 +9,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from autodisp.cli.run_folder import CONFIG
 from autodisp.commands import command
 from autodisp.config.checks import need_path
 from autodisp.errors import InputError
+from autodisp.run_files import CONFIG
 
 FREE = ("run.device", "run.workers", "run.threads", "run.verbosity", "validation.batch_size", "resume")
 """What does not change the result, up to rounding: metrics are pooled over samples, and of a training's records only

@@ -13,10 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from autodisp.commands import as_typed, command
 from autodisp.config.sections import OwnConfig
 from autodisp.errors import InputError
+from autodisp.run_files import CHECKPOINTS, COMMAND, CONFIG
 from autodisp.run_lock import LOCK, Taken, is_held, locked
-
-CONFIG = "config.yaml"
-COMMAND = "command.txt"
 
 
 @contextmanager
@@ -63,7 +61,7 @@ def template_of(tree: DictConfig, key: str) -> str:
 
 def holds_run(folder: Path) -> bool:
     """Whether there is a run in the folder that can be resumed."""
-    return (folder / CONFIG).exists() and (folder / "checkpoints").is_dir()
+    return (folder / CONFIG).exists() and (folder / CHECKPOINTS).is_dir()
 
 
 def missing(folder: Path) -> list[Path]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -31,9 +30,10 @@ from autodisp.commands import as_typed
 from autodisp.config.search import SearchConfig, parse
 from autodisp.report.next_steps import report_command, training_command
 from autodisp.report.reading import read_run
+from autodisp.run_files import CHECKPOINTS, GENOTYPE, METRICS
 from autodisp.search.loop import Outcome
 from autodisp.search.plan import plan_search
-from autodisp.tracking import ConsoleProgress, start_record
+from autodisp.tracking import ConsoleProgress, Record, in_time, read_json_lines
 
 NEARLY_EQUAL = 0.999
 """Of the largest entropy: five operations with weights from 0.19 to 0.21."""
@@ -62,7 +62,7 @@ def search(tree: DictConfig) -> Path | None:
     with claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder:
         keep_command(folder)
         keep_config(folder, tree, config.dataset)
-        (folder / "checkpoints").mkdir()
+        (folder / CHECKPOINTS).mkdir()
         return _run(config, data, folder, resume=False)
 
 
@@ -118,10 +118,12 @@ def _run(
                 parts.begin()
             console.start(config.search.epochs, parts.search.settings.steps_per_epoch)
             outcome = parts.search.run()
-            parts.folder.finish(outcome.genotype, _record_of(parts, outcome))
+            records = read_json_lines(folder / METRICS)
+            found = _record_of(records, outcome.epoch)
+            parts.folder.finish(outcome.genotype, found)
         finally:
             parts.close()
-    show_summary(config, parts, outcome, folder)
+    show_summary(config, parts, outcome, folder, records, found)
     return folder
 
 
@@ -129,9 +131,9 @@ def _console(config: SearchConfig) -> ConsoleProgress:
     return ConsoleProgress(verbosity=config.run.verbosity)  # type: ignore[arg-type]
 
 
-def _record_of(parts: SearchParts, outcome: Outcome) -> dict[str, Any]:
-    """Of the epoch that gave the cells, on the path that the search took last."""
-    return next(record for record in reversed(parts.folder.epoch_records()) if record["epoch"] == outcome.epoch)
+def _record_of(records: Sequence[Record], epoch: int) -> Record:
+    """The record of that epoch on the path that the search took last."""
+    return next(record for record in reversed(records) if "event" not in record and record["epoch"] == epoch)
 
 
 def _memory_settings(config: SearchConfig) -> list[str]:
@@ -171,14 +173,6 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
     Console(highlight=False, emoji=False).print(table)
 
 
-def in_time(seconds: float) -> str:
-    """In the unit that a person would choose."""
-    for length, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{1000 * seconds:.0f} ms"
-
-
 def check_parts(config: SearchConfig) -> None:
     """Builds what is cheap and may refuse its settings, and lets it go."""
     build_style(config.network, build_space(config))
@@ -197,10 +191,10 @@ def tell_what_cannot_happen(config: SearchConfig, parts: SearchParts, console: C
         )
 
 
-def notes_on_result(parts: SearchParts, outcome: Outcome, start: dict[str, Any], last: dict[str, Any]) -> list[str]:
+def notes_on_result(parts: SearchParts, start: Record, found: Record, last: Record) -> list[str]:
     """What a reader of the cells must know: that they mean nothing."""
     figure, space = parts.search.supernet.task.figure, parts.search.supernet.architecture.space
-    found, notes = _record_of(parts, outcome), []
+    notes = []
     largest = {kind: fmean(math.log(len(edge.operations)) for edge in space.cells[kind].edges) for kind in space.kinds}
     share = min(found[f"entropy/{kind}"] / most if most else 1.0 for kind, most in largest.items())
     if share > NEARLY_EQUAL:
@@ -217,17 +211,19 @@ def notes_on_result(parts: SearchParts, outcome: Outcome, start: dict[str, Any],
     return notes
 
 
-def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome, folder: Path) -> None:
+def show_summary(
+    config: SearchConfig, parts: SearchParts, outcome: Outcome, folder: Path, records: Sequence[Record], found: Record
+) -> None:
     """The small table at the end: what it was, what it became, where it lies, what to do next."""
     figure = parts.search.supernet.task.figure
     valid, discrete = f"valid/{figure.name}", f"valid_discrete/{figure.name}"
-    start, records, found = start_record(folder), parts.folder.epoch_records(), _record_of(parts, outcome)
-    last = records[-1]
-    eigenvalues = [_shown(record["eigenvalue"]) for record in records if "eigenvalue" in record]
+    start = next(record for record in records if record.get("event") == "start")
+    epochs = [record for record in records if "event" not in record]
+    eigenvalues = [_shown(record["eigenvalue"]) for record in epochs if "eigenvalue" in record]
     table = Table(title=f"search of {config.task.name} on {config.dataset.name}", show_header=False)
     table.add_row(f"validation {figure.name}, best constant", f"{start['constant']:.2f} {figure.unit}")
     table.add_row(f"validation {figure.name}, at the start", f"{start[valid]:.2f} {figure.unit}")
-    table.add_row(f"validation {figure.name}, at the end", f"{last[valid]:.2f} {figure.unit}")
+    table.add_row(f"validation {figure.name}, at the end", f"{epochs[-1][valid]:.2f} {figure.unit}")
     table.add_row("  with the found cells only, not retrained", f"{found[discrete]:.2f} {figure.unit}")
     table.add_row("dominant eigenvalue, first and last", f"{eigenvalues[0]}, {eigenvalues[-1]}")
     if outcome.stopped:
@@ -242,11 +238,11 @@ def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome, fol
     console.print(table)
     # Outside the table, which would break or cut paths that are to be copied.
     for line in (
-        *notes_on_result(parts, outcome, start, last),
+        *notes_on_result(parts, start, found, epochs[-1]),
         f"files: {folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)",
         f"look:  {report_command(folder)}",
         f"       {as_typed(['tensorboard', '--logdir', f'{folder}/tensorboard'])}",
-        f"next:  {training_command(asdict(config), folder / 'genotype.json')}",
+        f"next:  {training_command(asdict(config), folder / GENOTYPE)}",
         *(["experiment=smoke: the data works: each part of a search ran on it"] if _is_smoke() else []),
     ):
         console.print(line, markup=False, soft_wrap=True)

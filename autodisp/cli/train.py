@@ -29,6 +29,7 @@ from autodisp.report.next_steps import (
     report_command,
 )
 from autodisp.report.reading import read_run
+from autodisp.run_files import CHECKPOINTS
 from autodisp.tracking import ConsoleProgress, start_record
 
 MOST_NAMED = 5
@@ -58,7 +59,7 @@ def train(tree: DictConfig) -> Path:
             keep_command(folder)
             keep_config(folder, tree, config.dataset)
             write_trained_on(folder / TRAINED_ON, config.dataset, data.trained_on, data.held_out)
-            (folder / "checkpoints").mkdir()
+            (folder / CHECKPOINTS).mkdir()
             signals.append(kept.enter_context(kept_run(folder, memory=_memory_settings(config))))
             return folder
 

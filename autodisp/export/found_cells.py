@@ -13,11 +13,11 @@ from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SearchSpace
 from autodisp.commands import setting
 from autodisp.errors import InputError
-from autodisp.report.drawing import draw_cells
-from autodisp.report.search_folder import cell_drawing
-from autodisp.tracking import METRICS, read_json_lines
+from autodisp.report.drawing import cell_drawing, draw_cells
+from autodisp.run_files import CONFIG, GENOTYPE, GENOTYPES, METRICS
+from autodisp.tracking import read_json_lines
 
-GENOTYPE, SPACE, DRAWINGS = "genotype.json", "space.json", ("cells.svg", "cells.png")
+SPACE, DRAWINGS = "space.json", ("cells.svg", "cells.png")
 _EPOCH = re.compile(r"epoch_(\d+)\.json")
 
 
@@ -82,7 +82,7 @@ def _candidates(run: Path) -> Iterator[Path]:
         yield run / GENOTYPE
     # A search that restarted from an earlier epoch leaves higher numbers behind, which are older.
     newest = _last_epoch(run)
-    numbered = {int(match[1]): path for path in run.glob("genotypes/*") if (match := _EPOCH.fullmatch(path.name))}
+    numbered = {int(match[1]): path for path in run.glob(f"{GENOTYPES}/*") if (match := _EPOCH.fullmatch(path.name))}
     yield from (numbered[number] for number in sorted(numbered, key=lambda number: (number != newest, -number)))
 
 
@@ -104,13 +104,13 @@ def _what_it_is(run: Path) -> str:
     models = sorted(path.name for path in run.glob("*.safetensors"))
     if models:
         return f"is the folder of a training; {setting('checkpoint', run / models[0])} exports its network"
-    return f"holds neither {GENOTYPE} nor genotypes/epoch_*.json; name the folder of a search after its first epoch"
+    return f"holds neither {GENOTYPE} nor {GENOTYPES}/epoch_*.json; name the folder of a search after its first epoch"
 
 
 def _own_space(run: Path) -> SearchSpace | None:
     """The space whose file the run's config names."""
     try:
-        file = OmegaConf.select(OmegaConf.load(run / "config.yaml"), "space.file")
+        file = OmegaConf.select(OmegaConf.load(run / CONFIG), "space.file")
     except Exception:  # of the parser, which is free to raise its own; without a config the space is a named one
         return None
     if file is None:

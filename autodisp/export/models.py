@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autodisp import model_file
+from autodisp.atomic import refuse_overwriting, staged
 from autodisp.export.programs import INTERFACES, WRITERS, Comparison, differences, need_packages, traced
-from autodisp.export.staging import refuse_overwriting, staged
 
 TOLERANCE = 1e-3
 """Of the differences: pixels, or what a task's output is measured in."""

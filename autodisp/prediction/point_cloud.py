@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from autodisp.atomic import replacing
 from autodisp.errors import InputError
-from autodisp.prediction.files import replacing
 
 Floats = npt.NDArray[np.floating]
 

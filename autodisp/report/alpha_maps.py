@@ -1,20 +1,14 @@
-"""The alphas of a search over its course: for each edge of a cell the weight of each operation, as a heat map.
+"""The alphas of a search over its course: for each edge of a cell the weight of each operation, as a heat map."""
 
-On the page an edge is a picture one pixel an epoch wide and one pixel an operation high, which the browser enlarges, so
-that its words stay words however narrow the window. The files show all edges of a cell in one picture.
-"""
-
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import imageio.v3 as iio
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from autodisp.cells.genotype import source_name
 from autodisp.cells.spaces import INPUTS, CellSpace
@@ -37,15 +31,6 @@ class EdgeMap:
     operations: tuple[str, ...]
     weights: Weights
     """(operations, moments), in 0..1; NaN where not recorded."""
-
-    def data_uri(self, low: float, high: float) -> str:
-        """A PNG of one pixel a value; ``low`` has the first colour and ``high`` the last."""
-        shares = np.nan_to_num((self.weights - low) / (high - low)).clip(0, 1)
-        colours = mpl.colormaps[COLOUR_MAP](shares, bytes=True)[..., :3]
-        colours = np.where(np.isfinite(self.weights)[..., None], colours, 128).astype(np.uint8)
-        buffer = io.BytesIO()
-        iio.imwrite(buffer, colours, extension=".png")
-        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 @dataclass(frozen=True)
@@ -99,9 +84,13 @@ def _cell_maps(kind: str, cell: CellSpace, moments: Sequence[Moment]) -> CellMap
         for edge in node:
             alphas = table[:, start : start + len(edge.operations)]
             start += len(edge.operations)
-            name = f"{source_name(kind, edge.source)} → {source_name(kind, INPUTS[kind] + target)}"
-            edges.append(EdgeMap(name, edge.operations, _softmax(alphas).T))
+            edges.append(EdgeMap(edge_name(kind, edge.source, target), edge.operations, _softmax(alphas).T))
     return CellMaps(kind, tuple(edges), tuple(moment.epoch for moment in moments))
+
+
+def edge_name(kind: str, source: int, target: int) -> str:
+    """An edge in words; the target counts nodes from 0."""
+    return f"{source_name(kind, source)} → {source_name(kind, INPUTS[kind] + target)}"
 
 
 def _softmax(alphas: Weights) -> Weights:
@@ -139,4 +128,30 @@ def maps_figure(maps: CellMaps) -> Figure:
             axes.tick_params(length=2)
         figure.colorbar(image, ax=all_axes, shrink=min(1.0, 2.0 / (height * rows)), label="weight")
         figure.suptitle(f"weights of the operations over the epochs: {maps.kind} cell", fontsize=9, fontweight="bold")
+    return figure
+
+
+def weights_figure(kind: str, cell: CellSpace, weights: Tensor) -> Figure:
+    """The weights of one moment as a table: a row an edge, a column an operation, empty where an edge lacks it.
+
+    Args:
+        kind: of the cell.
+        cell: its space.
+        weights: (edges, operations of an edge), in 0..1.
+    """
+    edges = [(edge_name(kind, edge.source, target), edge) for target, node in enumerate(cell.nodes) for edge in node]
+    operations = sorted({name for _, edge in edges for name in edge.operations})
+    table = np.full((len(edges), len(operations)), np.nan)
+    figure = Figure(figsize=(1.4 + 0.62 * len(operations), 1.2 + 0.3 * len(edges)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, ((_, edge), values) in enumerate(zip(edges, weights.tolist(), strict=True)):
+        for operation, value in zip(edge.operations, values, strict=False):
+            column = operations.index(operation)
+            table[row, column] = value
+            colour = "white" if value > 0.6 else "#22303C"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    axes.set_facecolor("#DADDE0")
+    axes.imshow(np.ma.masked_invalid(table), cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    axes.set_xticks(range(len(operations)), operations, rotation=40, ha="right", fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(edges)), [name for name, _ in edges], fontsize=8, parse_math=False)
     return figure

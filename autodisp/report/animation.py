@@ -1,4 +1,4 @@
-"""A search as a moving picture: the eigenvalue's curve grows beside the cell of that epoch. GIF, and MP4 where it can.
+"""A search as a moving picture: where it is on the eigenvalue's curve, beside the cell of that epoch. GIF and MP4.
 
 MP4 needs ffmpeg, which the extra ``video`` (imageio-ffmpeg) brings.
 """
@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import imageio.v2 as imageio
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from autodisp.errors import in_one_line
-from autodisp.report.curves import RC
+from autodisp.report.charts import course_figure, course_panel
+from autodisp.report.curves import Panel
 from autodisp.report.drawing import CellDrawing, cell_figure
+from autodisp.report.pictures import rendered
 from autodisp.report.reading import Moment, Run
 from autodisp.report.viewer import drawings_of, frames_of, label
 
@@ -32,7 +29,7 @@ _LARGEST = 1200, 640
 _MULTIPLE = 16
 """Of width and height, as video codecs want them."""
 _SECONDS = 12.0
-_CURVE, _UNDONE, _NOW = "#0072B2", "#56A0C8", "#C0392B"
+_NOW = "#C0392B"
 
 
 def write_animation(run: Run, folder: Path, notes: list[str]) -> list[str]:
@@ -75,13 +72,13 @@ def _frames(run: Run, moments: Sequence[Moment]) -> list[Any]:
     pictures: dict[CellDrawing, Image] = {}
     for drawing in drawings:
         if drawing is not None and drawing not in pictures:
-            pictures[drawing] = _fitted(_rendered(cell_figure(drawing), _DPI))
+            pictures[drawing] = _fitted(rendered(cell_figure(drawing), _DPI))
     width = max(picture.shape[1] for picture in pictures.values())
     height = max(picture.shape[0] for picture in pictures.values())
-    curve = _Curve(run)
+    course = _Course(run)
     frames: list[Any] = []
     for moment, drawing in zip(moments, drawings, strict=True):
-        left = curve.at(moment)
+        left = course.at(moment)
         size = (_rounded(max(height, left.shape[0])), _rounded(left.shape[1] + width + 24))
         frame = np.full((*size, 3), 255, dtype=np.uint8)
         _put(frame, left, 0, left.shape[1])
@@ -91,67 +88,25 @@ def _frames(run: Run, moments: Sequence[Moment]) -> list[Any]:
     return frames
 
 
-class _Curve:
-    """The chart at the left, drawn anew at each epoch as far as the search had come."""
+class _Course:
+    """The chart at the left: the whole course, and a mark where the search was."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.key = "eigenvalue" if any("eigenvalue" in m.values for m in run.moments) else f"valid/{run.figure.name}"
-        values = [m.values[self.key] for m in run.moments if np.isfinite(m.values.get(self.key, np.nan))]
-        self.limits = (min(values), max(values)) if values else (0.0, 1.0)
-        self.last = max(moment.epoch for moment in run.moments)
+        panel = course_panel(run, "eigenvalue") or course_panel(run, "figure") or Panel("", "", ())
+        self.key = "eigenvalue" if panel.name == "eigenvalue" else f"valid/{run.figure.name}"
+        self.words = panel.title
+        self.figure, axes = course_figure(run, panel)
+        self.title = axes.set_title(self.words, loc="left", fontsize=9.5)
+        self.line = axes.axvline(run.moments[0].epoch, color=_NOW, linewidth=0.8, linestyle=":")
+        (self.point,) = axes.plot([], [], color=_NOW, marker="o", markersize=6)
 
     def at(self, now: Moment) -> Image:
-        """The chart when that moment had come."""
-        place = next(i for i, moment in enumerate(self.run.moments) if moment is now)
-        so_far = self.run.moments[: place + 1]
-        with mpl.rc_context(RC):
-            figure = Figure(figsize=(4.4, 3.0), facecolor="white")
-            axes = figure.add_axes((0.14, 0.15, 0.82, 0.7))
-            self._draw(axes, so_far)
-            axes.set_title(self._title(now), fontsize=9.5)
-            return _rendered(figure, _DPI)
-
-    def _draw(self, axes: Axes, so_far: Sequence[Moment]) -> None:
-        paths: list[list[tuple[int, float]]] = [[]]
-        for moment in so_far:
-            value = moment.values.get(self.key)
-            if paths[-1] and moment.epoch <= paths[-1][-1][0]:
-                paths.append([point for point in paths[-1] if point[0] < moment.epoch])
-            if value is not None and np.isfinite(value):
-                paths[-1].append((moment.epoch, value))
-        for path in paths[:-1]:
-            axes.plot(*_columns(path), color=_UNDONE, linestyle=(0, (3, 2)), linewidth=1.0)
-        axes.plot(*_columns(paths[-1]), color=_CURVE, marker="o" if len(paths[-1]) <= 60 else "")
-        axes.axvline(so_far[-1].epoch, color=_NOW, linewidth=0.8, linestyle=":")
-        if paths[-1]:
-            axes.plot(*_columns(paths[-1][-1:]), color=_NOW, marker="o", markersize=6)
-        low, high = self.limits
-        if low > 0 and high / low > 50:
-            axes.set_yscale("log")
-            axes.set_ylim(low / 1.3, high * 1.3)
-        else:
-            margin = 0.06 * (high - low) or 0.5
-            axes.set_ylim(low - margin, high + margin)
-        axes.set_xlim(-0.03 * self.last - 0.5, 1.03 * self.last + 0.5)
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
-
-    def _title(self, now: Moment) -> str:
-        words = "dominant eigenvalue" if self.key == "eigenvalue" else self.run.figure.name
-        return f"{words} · {label(self.run, now).split(' · ')[0]}".replace("$", r"\$")
-
-
-def _columns(path: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    return [x for x, _ in path], [y for _, y in path]
-
-
-def _rendered(figure: Figure, dpi: int) -> Image:
-    figure.set_dpi(dpi)
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    picture: Image = np.asarray(canvas.buffer_rgba())[..., :3].copy()
-    return picture
+        """The chart with the mark at that moment."""
+        self.title.set_text(f"{self.words} · {label(self.run, now).split(' · ')[0]}".replace("$", r"\$"))
+        self.line.set_xdata([now.epoch, now.epoch])
+        self.point.set_data([now.epoch], [now.values.get(self.key, np.nan)])
+        return rendered(self.figure, _DPI)
 
 
 def _fitted(picture: Image) -> Image:

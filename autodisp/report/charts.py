@@ -1,7 +1,7 @@
 """The charts of a run, each a figure of its own: small enough to be read on a phone, several in a row on a desk."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib as mpl
@@ -22,8 +22,10 @@ from autodisp.report.curves import (
     course_of,
     draw_events,
     draw_panel,
+    filled,
     panels_of,
     span_of,
+    whole_numbers,
 )
 from autodisp.report.reading import Moment, Run
 from autodisp.search.early_stopping import EarlyStopping
@@ -33,6 +35,17 @@ SIZE = (4.3, 2.9)
 _MOST_LINES = 48
 _ENTROPY = {"normal": "#0072B2", "reduce": "#D55E00", "upsample": "#009E73"}
 _FREE, _RATE = "#D55E00", "#6A51A3"
+_NOTES = {
+    "eigenvalue": "Of the Hessian of the validation loss over the alphas. Dashed and pale: what a roll-back undid.",
+    "discretisation_drop": "How far the figure moves when each edge keeps one operation only, without retraining.",
+    "parameter_free": "Skips and poolings in the derived cells. Many of them mean that the search degenerates.",
+    "spectrum": "All eigenvalues of that Hessian, one line a rank; symmetric logarithmic scale.",
+    "entropy": "Mean over the edges of a kind of cell. At zero every edge has decided.",
+}
+_ORDER = (
+    *("eigenvalue", "figure", "loss", "discretisation_drop", "entropy", "parameter_free", "learning_rate"),
+    "weight_decay",
+)
 
 
 @dataclass(frozen=True)
@@ -51,16 +64,15 @@ def charts_of(run: Run) -> Iterator[Chart]:
     records = _records(run)
     panels = [*_course_panels(run, records), *_more_panels(run)]
     span = span_of(panels) if panels else (0.0, 1.0)
-    for name, panel in _named(panels, run.figure.name):
-        yield Chart(name, panel.title, _figure(panel, run.events, span, along, told=name == "eigenvalue"), _note(name))
+    for panel in sorted(panels, key=lambda panel: _ORDER.index(panel.name)):
+        yield Chart(panel.name, panel.title, _figure(panel, run.events, span, along), _NOTES.get(panel.name, ""))
     if any(moment.spectrum for moment in run.moments):
-        yield Chart("spectrum", "spectrum", _spectrum_figure(run, span), _note("spectrum"))
+        yield Chart("spectrum", "spectrum", _spectrum_figure(run, span), _NOTES["spectrum"])
 
 
-def eigenvalue_panel(run: Run) -> Panel | None:
-    """The eigenvalues and their local average; None where none was measured."""
-    found = [panel for panel in _course_panels(run, _records(run)) if panel.title.startswith("dominant")]
-    return found[0] if found else None
+def course_panel(run: Run, name: str) -> Panel | None:
+    """The panel of that name, such as ``eigenvalue``; None where nothing of it was recorded."""
+    return next((panel for panel in _course_panels(run, _records(run)) if panel.name == name), None)
 
 
 def told_events(run: Run) -> list[str]:
@@ -102,20 +114,16 @@ def _records(run: Run) -> list[dict[str, Any]]:
 
 
 def _course_panels(run: Run, records: Sequence[Mapping[str, Any]]) -> list[Panel]:
-    panels = panels_of(records, run.figure.name, None, local_average(run))
-    renamed = []
-    for panel in panels:
-        lines = [
-            Line({"weight half": "training", "architecture half": "validation"}.get(line.name, line.name),
-                 line.course, line.colour, line.style)
-            if run.kind == "training" else line
-            for line in panel.lines
-        ]  # fmt: skip
-        title = panel.title
-        if title == run.figure.name:
-            title = f"{title}, {run.figure.unit}" if run.figure.unit else title
-        renamed.append(Panel(title, lines))
-    return renamed
+    names = {"weight half": "training", "architecture half": "validation"} if run.kind == "training" else {}
+    unit = f", {run.figure.unit}" if run.figure.unit else ""
+    return [
+        replace(
+            panel,
+            title=panel.title + (unit if panel.name == "figure" else ""),
+            lines=[replace(line, name=names.get(line.name, line.name)) for line in panel.lines],
+        )
+        for panel in panels_of(records, run.figure.name, local_average(run))
+    ]
 
 
 def _more_panels(run: Run) -> list[Panel]:
@@ -126,62 +134,28 @@ def _more_panels(run: Run) -> list[Panel]:
         return course_of(along, [moment.values.get(key) for moment in run.moments])
 
     if run.kind == "training":
-        return _filled([Panel("learning rate", [Line("learning rate", course("learning_rate", steps), _RATE)])])
-    return _filled(
+        rate = Line("learning rate", course("learning_rate", steps), _RATE)
+        return filled([Panel("learning_rate", "learning rate", [rate])])
+    entropies = [Line(kind, course(f"entropy/{kind}"), colour) for kind, colour in _ENTROPY.items()]
+    free = Line("parameter-free", course("parameter_free"), _FREE)
+    return filled(
         [
-            Panel(
-                "entropy of the alphas, nats",
-                [Line(kind, course(f"entropy/{kind}"), colour) for kind, colour in _ENTROPY.items()],
-            ),
-            Panel("parameter-free operations in the cells", [Line("parameter-free", course("parameter_free"), _FREE)]),
+            Panel("entropy", "entropy of the alphas, nats", entropies),
+            Panel("parameter_free", "parameter-free operations in the cells", [free]),
         ]
     )
 
 
-def _filled(panels: Iterable[Panel]) -> list[Panel]:
-    kept = [Panel(p.title, [line for line in p.lines if line.course.kept or line.course.abandoned]) for p in panels]
-    return [panel for panel in kept if panel.lines]
-
-
-def _named(panels: Iterable[Panel], metric: str) -> Iterator[tuple[str, Panel]]:
-    """Each panel with its file's name, the eigenvalue first."""
-    names = {
-        "dominant": "eigenvalue",
-        "discretisation": "discretisation_drop",
-        "entropy": "entropy",
-        "parameter-free": "parameter_free",
-        "learning": "learning_rate",
-        "weight": "weight_decay",
-        "loss": "loss",
-    }
-    order = list(names.values())
-    found = [(names.get(panel.title.split()[0], "figure"), panel) for panel in panels]
-    place = {"eigenvalue": -3, "figure": -2, "loss": -1}
-    yield from sorted(found, key=lambda item: place.get(item[0], order.index(item[0]) if item[0] in order else 99))
-
-
-def _note(name: str) -> str:
-    return {
-        "eigenvalue": "Of the Hessian of the validation loss over the alphas. Dashed and pale: what a roll-back undid.",
-        "discretisation_drop": "How far the figure moves when each edge keeps one operation only, without retraining.",
-        "parameter_free": "Skips and poolings in the derived cells. Many of them mean that the search degenerates.",
-        "spectrum": "All eigenvalues of that Hessian, one line a rank; symmetric logarithmic scale.",
-        "entropy": "Mean over the edges of a kind of cell. At zero every edge has decided.",
-    }.get(name, "")
-
-
-def _figure(
-    panel: Panel, events: Sequence[Mapping[str, Any]], span: tuple[float, float], along: str, *, told: bool
-) -> Figure:
+def _figure(panel: Panel, events: Sequence[Mapping[str, Any]], span: tuple[float, float], along: str) -> Figure:
     with mpl.rc_context(RC):
         figure, axes = _empty()
         draw_panel(axes, panel, along=along, legend=False)
         draw_events(axes, events, worded=False)
         axes.set_xlim(*span)
         _calm(axes)
-        if panel.title.startswith("parameter-free"):
+        if panel.name == "parameter_free":
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        _draw_legend(figure, panel, events if told else ())
+        _draw_legend(figure, panel, events if panel.name == "eigenvalue" else ())
     return figure
 
 
@@ -214,7 +188,7 @@ def _draw_legend(figure: Figure, panel: Panel, events: Sequence[Mapping[str, Any
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 2))
 
 
-def eigenvalue_figure(run: Run, panel: Panel) -> tuple[Figure, Axes]:
+def course_figure(run: Run, panel: Panel) -> tuple[Figure, Axes]:
     """The chart of the viewer and of the animation: laid out for good, so that a marker can be put into it."""
     with mpl.rc_context(RC):
         figure, axes = _empty()
@@ -249,6 +223,6 @@ def _spectrum_figure(run: Run, span: tuple[float, float]) -> Figure:
         draw_events(axes, run.events, worded=False)
         axes.set_title(f"spectrum: {len(ranks)} of {most} eigenvalues" if len(ranks) < most else "spectrum")
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
+        whole_numbers(axes)
         axes.set_xlim(*span)
     return figure

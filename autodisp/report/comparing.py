@@ -12,8 +12,9 @@ from scipy.stats import spearmanr
 
 from autodisp.errors import InputError
 from autodisp.report.curves import as_number
-from autodisp.report.evaluations import EVALUATION, MeasuredNetwork, read_tested
+from autodisp.report.evaluations import MeasuredNetwork, read_tested
 from autodisp.report.reading import Moment, Run, is_run, read_run
+from autodisp.run_files import EVALUATION
 
 _MOST_FOLDERS = 200_000
 _WORDS = ("space.name", "regularization.name", "network.name")

@@ -7,11 +7,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from autodisp.report.charts import SIZE, Chart
 from autodisp.report.comparing import Entry, differences, rank_correlation
-from autodisp.report.curves import RC
+from autodisp.report.curves import RC, whole_numbers
 
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#6A51A3", "#C0392B", "#B5559A", "#8C6D31", "#7F7F7F", "#56A0C8", "#B8A100",
@@ -100,7 +99,7 @@ def _overlay(entries: Sequence[Entry], name: str, title: str, key: str) -> Itera
         if not drawn:
             return
         _logarithmic_if_wide(axes, [y for values in drawn for y in values])
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
+        whole_numbers(axes)
         if len(drawn) <= _MOST_NAMED:
             columns = max(1, min(6, _LEGEND_LETTERS // (max(map(len, labels)) + 5)))
             figure.legend(loc="outside lower center", ncols=min(len(drawn), columns), title=settings or None)

@@ -11,8 +11,9 @@ from urllib.parse import quote
 from autodisp.errors import InputError
 from autodisp.report.comparing import Entry, Found, varying_keys
 from autodisp.report.comparison_charts import charts_of_group, colour_of
-from autodisp.report.page import PAGE, in_time, write_page
-from autodisp.report.pictures import Gallery, page_colour
+from autodisp.report.page import PAGE, write_page
+from autodisp.report.pictures import Gallery
+from autodisp.tracking import in_time
 
 _MOST_KEYS = 5
 
@@ -125,7 +126,7 @@ def _columns(entries: Sequence[Entry], folder: Path, key: str | None) -> list[tu
 
 
 def _kinds_of_column(entries: Sequence[Entry], folder: Path, swept: str | None) -> Iterator[tuple[str, Any]]:
-    yield "#", lambda e: Cell(str(e.number), str(e.number), number=True, colour=page_colour(colour_of(e)))
+    yield "#", lambda e: Cell(str(e.number), str(e.number), number=True, colour=colour_of(e))
     yield "run", lambda e: Cell(e.run.name, e.run.name, link=_link(e, folder))
     groups = {entry.group for entry in entries}
     varying = {key for group in groups for key in varying_keys([e for e in entries if e.group == group])}

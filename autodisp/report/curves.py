@@ -8,7 +8,7 @@ Nothing here knows a task: the task's figure is whatever the records hold beside
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,8 @@ class Line:
 class Panel:
     """What is drawn into one pair of axes."""
 
+    name: str
+    """Of its files."""
     title: str
     lines: Sequence[Line]
 
@@ -78,12 +80,11 @@ def draw_curves(
     path: Path,
     *,
     metric: str | None = None,
-    eigenvalues: Pairs | None = None,
     averages: Pairs = (),
     events: Sequence[Record] = (),
 ) -> None:
     """Writes the picture of :func:`curves_figure`, 120 pixels per inch; its format is the path's suffix."""
-    figure = curves_figure(records, metric=metric, eigenvalues=eigenvalues, averages=averages, events=events)
+    figure = curves_figure(records, metric=metric, averages=averages, events=events)
     with mpl.rc_context({**RC, "svg.hashsalt": "autodisp"}):
         figure.savefig(path, dpi=120)
 
@@ -92,7 +93,6 @@ def curves_figure(
     records: Sequence[Record],
     *,
     metric: str | None = None,
-    eigenvalues: Pairs | None = None,
     averages: Pairs = (),
     events: Sequence[Record] = (),
 ) -> Figure:
@@ -104,7 +104,6 @@ def curves_figure(
             ``train/M``, ``valid/M`` and ``valid_discrete/M`` for the metric M, ``eigenvalue`` and ``weight_decay``.
             A value that is missing, None or no number is passed over; at NaN or an infinity the curve has a gap.
         metric: M; if None, the first that ``valid/`` or ``train/`` has beside the loss.
-        eigenvalues: (epoch, eigenvalue); those of the records if None.
         averages: (epoch, local average of the eigenvalues).
         events: each with ``event`` (what happened), ``decided_epoch`` or ``epoch`` and, if the search went back,
             ``returned_epoch``: a line at each.
@@ -114,7 +113,7 @@ def curves_figure(
     """
     epochs = [record for record in records if "event" not in record]
     happened = [*(record for record in records if "event" in record), *events]
-    panels = panels_of(epochs, metric or first_metric(epochs), eigenvalues, averages)
+    panels = panels_of(epochs, metric or first_metric(epochs), averages)
     with mpl.rc_context(RC):
         columns = min(len(panels), 3 if len(panels) > 4 else 2) or 1
         rows = math.ceil(len(panels) / columns) or 1
@@ -123,7 +122,7 @@ def curves_figure(
         )
         if not panels:
             figure.text(0.5, 0.5, _NO_PANEL, ha="center", va="center", color="#8A949E")
-        worded = next((i for i, panel in enumerate(panels) if panel.title.startswith("dominant")), 0)
+        worded = next((i for i, panel in enumerate(panels) if panel.name == "eigenvalue"), 0)
         for number, panel in enumerate(panels):
             axes = figure.add_subplot(rows, columns, number + 1)
             draw_panel(axes, panel)
@@ -142,40 +141,43 @@ def first_metric(records: Sequence[Record]) -> str | None:
     return None
 
 
-def panels_of(records: Sequence[Record], metric: str | None, eigenvalues: Pairs | None, averages: Pairs) -> list[Panel]:
+def panels_of(records: Sequence[Record], metric: str | None, averages: Pairs) -> list[Panel]:
     """The panels of :func:`curves_figure`, those that would be empty left out."""
     epochs = epochs_of(records)
 
     def course(key: str) -> Course:
         return course_of(epochs, [as_number(record.get(key)) for record in records])
 
-    curvature = course("eigenvalue") if eigenvalues is None else Course(eigenvalues, [])
     decay = course("weight_decay")
     changes = len({value for part in (decay.kept, *decay.abandoned) for _, value in part}) > 1
     panels = [
-        Panel("loss", [
+        Panel("loss", "loss", [
             Line("weight half", course("train/loss"), _WEIGHT_HALF),
             Line("architecture half", course("valid/loss"), _ARCHITECTURE_HALF),
         ]),
-        Panel(str(metric), [
+        Panel("figure", str(metric), [
             Line("weight half", course(f"train/{metric}"), _WEIGHT_HALF),
             Line("architecture half", course(f"valid/{metric}"), _ARCHITECTURE_HALF),
             Line("architecture half, discretised", course(f"valid_discrete/{metric}"), _DISCRETE),
         ]),
-        Panel("dominant eigenvalue", [
-            Line("eigenvalue", curvature, _EIGENVALUE),
+        Panel("eigenvalue", "dominant eigenvalue", [
+            Line("eigenvalue", course("eigenvalue"), _EIGENVALUE),
             Line("local average", Course(averages, []), _AVERAGE),
         ]),
-        Panel("discretisation drop, above 0 is worse", [
+        Panel("discretisation_drop", "discretisation drop, above 0 is worse", [
             Line("drop", course("discretisation_drop"), _DISCRETE),
         ]),
-        Panel("weight decay", [Line("weight decay", decay, _WEIGHT_HALF, "steps-post")] if changes else []),
+        Panel("weight_decay", "weight decay", [
+            Line("weight decay", decay, _WEIGHT_HALF, "steps-post"),
+        ] if changes else []),
     ]  # fmt: skip
-    filled = [
-        Panel(panel.title, [line for line in panel.lines if line.course.kept or line.course.abandoned])
-        for panel in panels
-    ]
-    return [panel for panel in filled if panel.lines]
+    return filled(panels)
+
+
+def filled(panels: Iterable[Panel]) -> list[Panel]:
+    """The panels without lines that are empty, and without those that have no other."""
+    kept = [replace(p, lines=[line for line in p.lines if line.course.kept or line.course.abandoned]) for p in panels]
+    return [panel for panel in kept if panel.lines]
 
 
 def as_number(value: Any) -> float | None:
@@ -226,6 +228,11 @@ def draw_panel(axes: Axes, panel: Panel, *, along: str = "epoch", legend: bool =
         axes.legend(loc="best")
     axes.set_title(panel.title)
     axes.set_xlabel(along)
+    whole_numbers(axes)
+
+
+def whole_numbers(axes: Axes) -> None:
+    """Ticks for epochs and steps."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
 
 

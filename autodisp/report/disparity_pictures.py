@@ -11,9 +11,10 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
+
+from autodisp.report.pictures import rendered
 
 Picture = npt.NDArray[np.uint8]
 
@@ -155,7 +156,6 @@ class _Sheet:
         with mpl.rc_context({**_RC, "font.size": _FONT_SIZE * self.unit}):
             # at 72 dots per inch a point is a pixel
             figure = Figure(figsize=((size[1] + 0.01) / 72, (size[0] + 0.01) / 72), dpi=72, facecolor="white")
-            canvas: Any = FigureCanvasAgg(figure)
 
             def write(x: float, baseline: float, words: str, side: str) -> None:
                 x, y = x / size[1], 1 - baseline / size[0]
@@ -167,9 +167,7 @@ class _Sheet:
                     foot = top + self.tile[0] + 17 * self.unit
                     write(left, foot, f"{scale[1]:.1f} px", "left")
                     write(left + self.tile[1], foot, f"{scale[2]:.1f} px", "right")
-            canvas.draw()
-            sheet: Picture = np.asarray(canvas.buffer_rgba())[..., :3].copy()
-        return sheet
+            return rendered(figure)
 
 
 def _map(values: Tensor, valid: Tensor | None) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:

@@ -26,6 +26,8 @@ from matplotlib.path import Path as Outline
 from matplotlib.textpath import text_to_path
 from scipy.optimize import linprog
 
+from autodisp.cells.genotype import Genotype, source_name
+from autodisp.cells.spaces import INPUTS
 from autodisp.errors import InputError
 
 _Shape = Literal["input", "node", "output", "operation", "lane"]
@@ -91,6 +93,15 @@ class CellDrawing:
                 raise ValueError(f"{edge}: the cell has nodes 0..{self.nodes - 1}")
             if not 0 <= edge.source < len(self.inputs) + edge.target:
                 raise ValueError(f"{edge}: a node reads the inputs and earlier nodes only")
+
+
+def cell_drawing(genotype: Genotype, kind: str) -> CellDrawing:
+    """The cell of that kind as a picture's plain data."""
+    edges = tuple(
+        DrawnEdge(source, target, name) for target, node in enumerate(genotype.cells[kind]) for name, source in node
+    )
+    inputs = tuple(source_name(kind, source) for source in range(INPUTS[kind]))
+    return CellDrawing(title=kind, inputs=inputs, nodes=len(genotype.cells[kind]), edges=edges)
 
 
 def draw_cell(cell: CellDrawing, path: Path) -> None:

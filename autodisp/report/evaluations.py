@@ -9,8 +9,8 @@ from typing import Any
 
 from autodisp.report.curves import as_number
 from autodisp.report.reading import setting_of
+from autodisp.run_files import EVALUATION
 
-EVALUATION = "evaluation.json"
 _PLACES = {"epe": "regions.all.pooled.epe", "accuracy": "accuracy.top1"}
 """Where a task's figure stands among the figures of a method."""
 _MOST_BYTES = 1 << 26

@@ -10,6 +10,7 @@ import yaml
 
 from autodisp.commands import Word, command
 from autodisp.report.reading import Run, setting_of
+from autodisp.run_files import GENOTYPE
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 """Models of a training; there is no best one where nothing could be validated."""
@@ -79,7 +80,7 @@ def _of_search(run: Run) -> list[tuple[str, str]]:
     export = command("autodisp-export", ("run", run.folder))
     commands = [("Export the cells as JSON and a drawing:", export)]
     if run.found:
-        training = training_command(run.config, run.folder / "genotype.json")
+        training = training_command(run.config, run.folder / GENOTYPE)
         commands.insert(0, ("Train the found cells in full:", training))
     return commands
 

@@ -7,29 +7,27 @@ policy, to load anything and to run any script but its own.
 import base64
 import datetime
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
-import matplotlib as mpl
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import autodisp
 from autodisp.cells.genotype import Genotype
-from autodisp.report.alpha_maps import COLOUR_MAP, alpha_maps, maps_figure
+from autodisp.report.alpha_maps import alpha_maps, maps_figure
 from autodisp.report.animation import write_animation
 from autodisp.report.charts import charts_of, told_events
-from autodisp.report.drawing import cell_figure
+from autodisp.report.drawing import KIND_COLOURS, cell_figure
 from autodisp.report.next_steps import next_commands
-from autodisp.report.pictures import KIND_COLOURS_OF_PAGE, Gallery
-from autodisp.report.prediction import PREDICTION, read_prediction
+from autodisp.report.pictures import Gallery
 from autodisp.report.reading import Moment, Run
+from autodisp.report.run_picture import read_prediction
 from autodisp.report.viewer import drawings_of, viewer_of
+from autodisp.run_files import PREDICTION
+from autodisp.tracking import in_time
 
 PAGE = "index.html"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -69,12 +67,13 @@ def write_run_page(
     }
     content |= _cells(run, gallery)
     content["charts"] = [gallery.add(c.name, c.title, c.figure, note=c.note) for c in charts_of(run)]
-    content["maps"] = maps = alpha_maps(run) if run.kind == "search" else []
-    for cell in maps:
+    content["maps"] = maps = [
         gallery.add(f"alphas_{cell.kind}", f"weights of the {cell.kind} cell", maps_figure(cell))
+        for cell in (alpha_maps(run) if run.kind == "search" else ())
+    ]
     if not maps and any(moment.alphas for moment in run.moments):
         notes.append("the weights of the operations are not shown: the search space is not known, or another one")
-    viewer = viewer_of(run, gallery)
+    viewer = viewer_of(run)
     animation = write_animation(run, folder, notes) if viewer and with_animation else []
     prediction = read_prediction(run.folder, notes)
     if prediction:
@@ -87,8 +86,7 @@ def write_run_page(
         "viewer_data": as_json(viewer.data) if viewer else "",
         "animation": animation,
         "prediction": prediction,
-        "scale": _scale(),
-        "kinds": list(KIND_COLOURS_OF_PAGE.items()),
+        "kinds": list(KIND_COLOURS.items()),
     }
     write_page(folder, "run.html", content, gallery, notes, script="viewer.js" if viewer else None)
     return [PAGE, *gallery.files]
@@ -115,7 +113,6 @@ def write_page(
         style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
         script=Markup(code),
         policy=_policy(code),
-        glyphs=gallery.glyphs,
         files=gallery.files,
         version=autodisp.__version__,
         made=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -189,14 +186,6 @@ def _seconds(moment: Moment, key: str = "seconds") -> float:
     return value if 0 <= value < 1e12 else 0.0
 
 
-def in_time(seconds: float) -> str:
-    """In the unit that a person would choose."""
-    for length, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{1000 * seconds:.0f} ms"
-
-
 def facts(run: Run) -> Iterator[tuple[str, str]]:
     """What the run was and what it took."""
     yield "folder", str(run.folder)
@@ -258,11 +247,3 @@ def _cells(run: Run, gallery: Gallery) -> dict[str, Any]:
     when = f" after epoch {chosen.epoch}" if chosen and run.kind == "search" else ""
     title = "Found cells" if run.found else f"Cells{when}, so far"
     return {"cells": pictures, "cells_title": title if run.kind == "search" else "Cells of the network"}
-
-
-def _scale() -> str:
-    """All colours in a row."""
-    row = mpl.colormaps[COLOUR_MAP](np.linspace(0, 1, 64), bytes=True)[None, :, :3]
-    buffer = io.BytesIO()
-    iio.imwrite(buffer, np.ascontiguousarray(row), extension=".png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

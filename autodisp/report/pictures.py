@@ -1,11 +1,12 @@
-"""A report's pictures: each as an SVG and a PNG file, and as SVG that stands in the page and follows its colours.
+"""A report's pictures: each as an SVG and a PNG file, and as SVG inside the page.
 
-In the page a picture's white is the page's paper and its dark ink the page's ink, so that it turns with the page when
-that is shown dark. The glyphs of all pictures stand in the page once: they are most of what an SVG of matplotlib is.
+In the page a picture is an image of its own, in which nothing can run and no name meets one of the page. It has no
+ground, and a page that is shown dark inverts it (style.css). Its words are text: their outlines, which the files have
+instead, would be most of the page.
 """
 
+import base64
 import io
-import itertools
 import re
 import warnings
 from collections.abc import Iterator
@@ -15,34 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from markupsafe import Markup
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from autodisp.report.drawing import KIND_COLOURS
-
 PIXELS_PER_INCH = 160
-_RC: dict[Any, Any] = {"svg.hashsalt": "autodisp", "svg.fonttype": "path", "text.usetex": False, "path.sketch": None}
-_NAMED = {
-    "#ffffff": "var(--paper)",
-    "#000000": "var(--ink)",
-    "#22303c": "var(--ink)",
-    "#8a949e": "var(--soft)",
-    "#e6eaed": "var(--grid)",
-    "#a9b4be": "var(--soft)",
-    "#dce6ef": "var(--plate)",
-    "#dadde0": "var(--plate)",
-    "#0072b2": "var(--blue)",
-    "#d55e00": "var(--orange)",
-    "#009e73": "var(--green)",
-    "#6a51a3": "var(--purple)",
-    "#c0392b": "var(--red)",
-    "#b5559a": "var(--pink)",
-    "#8c6d31": "var(--brown)",
-    "#7f7f7f": "var(--grey)",
-}
-"""The colours of ``curves`` and ``drawing`` that are the page's."""
-_GLYPH = re.compile(r'<path id="([A-Za-z0-9_-]*-[0-9a-f]+)" d="([^"]*)"(?: transform="([^"]*)")?/>')
-_USED = re.compile(r'(id="|href="#|url\(#)([^")]+)')
+_RC: dict[Any, Any] = {"svg.hashsalt": "autodisp", "text.usetex": False, "path.sketch": None}
 
 
 @dataclass(frozen=True)
@@ -52,11 +32,13 @@ class Picture:
     name: str
     """Of its files, without suffix."""
     title: str
-    svg: Markup
+    uri: str
+    """Its SVG as a data URI."""
+    width: float
+    """Of its natural size, CSS pixels."""
+    height: float
     note: str = ""
     """What is to be known about it."""
-    width: float = 0.0
-    """Of its natural size, CSS pixels."""
 
     @property
     def files(self) -> tuple[str, str]:
@@ -65,7 +47,7 @@ class Picture:
 
 
 class Gallery:
-    """Writes pictures into a folder and collects what the page needs of them.
+    """Writes pictures into a folder.
 
     Args:
         folder: exists.
@@ -74,92 +56,44 @@ class Gallery:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: list[str] = []
-        self._glyphs: dict[str, str] = {}
-        self._numbers = itertools.count()
 
     def add(self, name: str, title: str, figure: Figure, *, note: str = "") -> Picture:
         """Writes the figure as NAME.svg and NAME.png, with a number behind the name where there is one already."""
-        taken = sum(file == f"{name}.svg" or re.fullmatch(rf"{re.escape(name)}_\d+\.svg", file) is not None
-                    for file in self.files)  # fmt: skip
-        name = f"{name}_{taken + 1}" if f"{name}.svg" in self.files else name
-        svg = svg_text(figure)
-        (self.folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+        taken = sum(re.fullmatch(rf"{re.escape(name)}(_\d+)?\.svg", file) is not None for file in self.files)
+        picture = page_picture(f"{name}_{taken + 1}" if taken else name, title, figure, note=note)
         with _rendering():
-            figure.savefig(self.folder / f"{name}.png", dpi=PIXELS_PER_INCH)
-        self.files += [f"{name}.svg", f"{name}.png"]
-        return Picture(name, title, self.inline(svg, title), note, 96 * float(figure.get_size_inches()[0]))
-
-    def inline(self, svg: str, title: str) -> Markup:
-        """SVG of matplotlib as an element of the page, its glyphs taken out."""
-        body = svg[svg.index("<svg") :]
-        body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
-        body = re.sub(r"<style.*?</style>\s*", "", body, flags=re.DOTALL)
-        body = _GLYPH.sub(self._take_glyph, body)
-        prefix = f"p{next(self._numbers)}-"
-
-        def own(match: re.Match[str]) -> str:
-            return match[0] if match[2] in self._glyphs else f"{match[1]}{prefix}{match[2]}"
-
-        body = _USED.sub(own, body)
-        body = re.sub(r"#[0-9a-fA-F]{6}\b", _page_colour, body)
-        body = re.sub(r"(\.\d\d)\d+", r"\1", body)
-        body = re.sub(r"<defs>\s*</defs>\s*", "", re.sub(r"\n\s*", "\n", body))
-        # Its width is given by the page; the label is for those who cannot see it.
-        label = Markup.escape(title)
-        opening = re.sub(r' (width|height)="[^"]*"', "", body[: body.index(">") + 1])
-        opening = opening.replace("<svg", f'<svg role="img" aria-label="{label}" class="picture"', 1)
-        return Markup(opening + body[body.index(">") + 1 :])
-
-    @property
-    def glyphs(self) -> Markup:
-        """The glyphs of all pictures, to stand in the page before them."""
-        paths = "".join(self._glyphs.values())
-        return Markup(f'<svg class="glyphs" aria-hidden="true" width="0" height="0"><defs>{paths}</defs></svg>')
-
-    def _take_glyph(self, match: re.Match[str]) -> str:
-        name, outline, transform = match[1], match[2], match[3]
-        if not re.search(r"(Sans|Serif|Mono|STIX|Cmr|cm)", name):
-            return match[0]
-        moved = f' transform="{transform}"' if transform else ""
-        self._glyphs.setdefault(name, f'<path id="{name}" d="{" ".join(outline.split())}"{moved}/>')
-        return ""
+            for file in picture.files:
+                metadata = {"Date": None} if file.endswith(".svg") else {}
+                figure.savefig(self.folder / file, dpi=PIXELS_PER_INCH, metadata=metadata)
+        self.files += picture.files
+        return picture
 
 
-def svg_text(figure: Figure) -> str:
-    """The figure as SVG that depends on nothing but the figure."""
+def page_picture(name: str, title: str, figure: Figure, *, note: str = "") -> Picture:
+    """The figure as the page has it, without files."""
     buffer = io.StringIO()
-    with _rendering():
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    with _rendering("none"):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
+    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg).replace("'DejaVu Sans'", "'DejaVu Sans', sans-serif")
+    uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    width, height = (96 * float(length) for length in figure.get_size_inches())
+    return Picture(name, title, uri, width, height, note)
+
+
+def rendered(figure: Figure, dpi: float | None = None) -> npt.NDArray[np.uint8]:
+    """The figure as an (H, W, 3) picture, at its own resolution if none is given."""
+    if dpi is not None:
+        figure.set_dpi(dpi)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels: npt.NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels
 
 
 @contextmanager
-def _rendering() -> Iterator[None]:
-    with mpl.rc_context(_RC), warnings.catch_warnings():
+def _rendering(words: str = "path") -> Iterator[None]:
+    with mpl.rc_context({**_RC, "svg.fonttype": words}), warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes, which is all there is to say about it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
-
-
-def _tints() -> dict[str, str]:
-    """The pale grounds of a cell's operations, as ``drawing`` mixes them, in terms of the page's paper."""
-    tints = {}
-    for colour in KIND_COLOURS.values():
-        red, green, blue = (0.86 + 0.14 * part for part in mpl.colors.to_rgb(colour))
-        mixed = mpl.colors.to_hex((red, green, blue))
-        tints[mixed] = f"color-mix(in srgb, {_NAMED[colour.lower()]} 18%, var(--paper))"
-    return tints
-
-
-_COLOURS = {**_NAMED, **_tints()}
-KIND_COLOURS_OF_PAGE = {kind: _NAMED[colour.lower()] for kind, colour in KIND_COLOURS.items()}
-"""As a style sheet names them."""
-
-
-def page_colour(colour: str) -> str:
-    """A colour of the files as the page has it."""
-    return _COLOURS.get(colour.lower(), colour)
-
-
-def _page_colour(match: re.Match[str]) -> str:
-    return page_colour(match[0])

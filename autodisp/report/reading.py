@@ -20,12 +20,12 @@ from autodisp.cells.genotype import SCHEMA
 from autodisp.cells.spaces import INPUTS, KINDS, SPACES, NodeChoice, SearchSpace
 from autodisp.errors import InputError
 from autodisp.report.curves import as_number, first_metric
+from autodisp.run_files import COMMAND, CONFIG, GENOTYPE, GENOTYPES, METRICS, TENSORBOARD
 from autodisp.run_lock import at_work
 from autodisp.tasks.base import Figure
 from autodisp.tasks.registry import TASKS
-from autodisp.tracking import METRICS, read_json_lines
+from autodisp.tracking import read_json_lines
 
-CONFIG, COMMAND, GENOTYPE = "config.yaml", "command.txt", "genotype.json"
 Cells = Mapping[str, tuple[NodeChoice, ...]]
 
 _MOST_RECORD_BYTES = 1 << 29
@@ -165,7 +165,7 @@ def setting_of(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
 def is_run(folder: Path) -> bool:
     """Whether a folder looks like one of a search or a training: cheap, and no promise that it can be read."""
     try:
-        return (folder / METRICS).is_file() or ((folder / CONFIG).is_file() and (folder / "tensorboard").is_dir())
+        return (folder / METRICS).is_file() or ((folder / CONFIG).is_file() and (folder / TENSORBOARD).is_dir())
     except OSError:
         return False
 
@@ -271,7 +271,7 @@ def _kind(
     if "search" in config or "training" in config:
         return "search" if "search" in config else "training"
     searched = any("alphas" in record or "genotype" in record for record in epochs)
-    return "search" if searched or (folder / "genotypes").is_dir() else "training"
+    return "search" if searched or (folder / GENOTYPES).is_dir() else "training"
 
 
 def _figure(config: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> Figure:

@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
-
 from autodisp.cells.genotype import Genotype
 from autodisp.report.alpha_maps import thinned
-from autodisp.report.charts import eigenvalue_figure, eigenvalue_panel
-from autodisp.report.drawing import CellDrawing, cell_figure
-from autodisp.report.pictures import Gallery, svg_text
+from autodisp.report.charts import course_figure, course_panel
+from autodisp.report.drawing import CellDrawing, cell_drawing, cell_figure
+from autodisp.report.pictures import Picture, page_picture
 from autodisp.report.reading import Cells, Moment, Run
-from autodisp.report.search_folder import cell_drawing
 
 MOST_FRAMES = 100
 
@@ -22,8 +19,8 @@ class Viewer:
 
     frames: list[dict[str, Any]]
     drawings: list[dict[str, Any]]
-    """Each different cell once: ``svg`` and its natural ``width``."""
-    chart: Markup | None
+    """Each different cell once: ``uri`` and ``title`` of its picture, ``width`` and ``height``."""
+    chart: Picture | None
     """The eigenvalue over the epochs, None where none was measured."""
     first: int
     """The frame to begin with: that of the cells that were found."""
@@ -45,7 +42,7 @@ def frames_of(run: Run) -> list[Moment]:
     return thinned([moment for moment in run.moments if moment.cells], MOST_FRAMES)
 
 
-def viewer_of(run: Run, gallery: Gallery) -> Viewer | None:
+def viewer_of(run: Run) -> Viewer | None:
     """The viewer of a search; None where no cells were recorded."""
     moments = frames_of(run)
     if not moments:
@@ -53,23 +50,23 @@ def viewer_of(run: Run, gallery: Gallery) -> Viewer | None:
     known: dict[CellDrawing, int] = {}
     drawings: list[dict[str, Any]] = []
     frames = []
-    panel = eigenvalue_panel(run)
-    figure, axes = eigenvalue_figure(run, panel) if panel else (None, None)
+    panel = course_panel(run, "eigenvalue")
+    figure, axes = course_figure(run, panel) if panel else (None, None)
     for moment in moments:
         places = {}
         for kind, drawing in drawings_of(moment.cells).items():
             if drawing not in known:
                 known[drawing] = len(drawings)
-                picture = cell_figure(drawing)
-                width, height = 96 * picture.get_size_inches()
-                svg = gallery.inline(svg_text(picture), f"{kind} cell of epoch {moment.epoch}")
-                drawings.append({"svg": str(svg), "width": round(width), "height": round(height)})
+                title = f"{kind} cell of epoch {moment.epoch}"
+                picture = page_picture("", title, cell_figure(drawing))
+                size = {"width": round(picture.width), "height": round(picture.height)}
+                drawings.append({"uri": picture.uri, "title": title, **size})
             places[kind] = known[drawing]
         frame: dict[str, Any] = {"label": label(run, moment), "cells": places}
         if figure is not None and axes is not None:
             frame |= _marker(figure, axes, moment)
         frames.append(frame)
-    chart = None if figure is None else gallery.inline(svg_text(figure), "dominant eigenvalue")
+    chart = None if figure is None else page_picture("", "dominant eigenvalue", figure)
     chosen = run.chosen
     first = max((i for i, moment in enumerate(moments) if chosen and moment.epoch <= chosen.epoch), default=0)
     same = [i for i, moment in enumerate(moments) if moment is chosen]
@@ -94,14 +91,14 @@ def label(run: Run, moment: Moment) -> str:
 
 
 def _marker(figure: Any, axes: Any, moment: Moment) -> dict[str, float]:
-    """Where the epoch is in the SVG, whose unit is a point and whose y goes down."""
-    scale, height = 72 / figure.dpi, figure.get_size_inches()[1] * 72
+    """Where the epoch is in the chart, in percent of its width and of its height from the top."""
+    width, height = figure.bbox.size
     value = moment.values.get("eigenvalue")
     low, high = axes.get_ylim()
     box = axes.get_window_extent()
     shown = value is not None and low <= value <= high
     x, y = axes.transData.transform((moment.epoch, value if shown else low))
-    marker = {"x": x * scale, "top": height - box.y1 * scale, "bottom": height - box.y0 * scale}
+    marker = {"x": x / width, "top": 1 - box.y1 / height, "bottom": 1 - box.y0 / height}
     if shown:
-        marker["y"] = height - y * scale
-    return {key: round(float(number), 2) for key, number in marker.items()}
+        marker["y"] = 1 - y / height
+    return {key: round(100 * float(number), 2) for key, number in marker.items()}

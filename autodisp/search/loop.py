@@ -33,7 +33,7 @@ Record = dict[str, Any]
 
 
 class Observer(Protocol):
-    """Who is told of the search; see ``autodisp.tracking`` and ``autodisp.report.search_folder``."""
+    """Who is told of the search; see ``autodisp.tracking`` and ``autodisp.observers.search_folder``."""
 
     @property
     def kept(self) -> int:

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from autodisp.observers.picture import keep_picture
 from autodisp.report.comparing import find_runs
 from autodisp.report.comparison_page import write_comparison
 from autodisp.report.disparity_pictures import panel
 from autodisp.report.page import write_run_page
-from autodisp.report.prediction import keep_picture
 from autodisp.report.reading import read_run
 from tests.made_runs import config_of, record_of, write_run, write_search, write_training
 
@@ -31,11 +31,11 @@ playwright = pytest.importorskip(
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
 LOOKS = [(1400, "light"), (1400, "dark"), (400, "light"), (400, "dark")]
 UNSEEN = """() => {
-  const pictures = [...document.querySelectorAll("img, svg.picture")];
+  const pictures = [...document.querySelectorAll("img")];
   const wide = document.documentElement.clientWidth;
   return pictures.filter((picture) => {
     const box = picture.getBoundingClientRect();
-    const empty = picture.tagName === "IMG" && !(picture.complete && picture.naturalWidth > 0);
+    const empty = !(picture.complete && picture.naturalWidth > 0);
     const inside = box.left >= 0 && box.left < wide && (box.right <= wide + 1 || picture.closest(".wide"));
     return empty || box.width < 20 || box.height < 8 || !inside;
   }).map((picture) => picture.outerHTML.slice(0, 200));
@@ -188,7 +188,7 @@ def test_the_slider_moves_the_cells_and_the_marker(browser: Any, pages: dict[str
         tab.locator("#viewer-play").click()
         playwright.expect(slider).not_to_have_value("0")
         tab.locator("#viewer-play").click()
-        assert normal.locator("svg").count() == 1
+        assert normal.locator("img").count() == 1
         assert opened.complaints == []
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from autodisp import checkpoints
+from autodisp import atomic
 from autodisp.search.loop import Search
 from autodisp.tracking import JsonLines
 
@@ -58,7 +58,7 @@ class _Trigger:
         wrap: dict[str, Callable[[], None]] = {
             HALF_STATE: self._half_state,
             UNNAMED_STATE: lambda: self._before(Path, "replace"),
-            NAMED_STATE: lambda: self._before(checkpoints, "sync_folder"),
+            NAMED_STATE: lambda: self._before(atomic, "sync_folder"),
             HALF_RECORD: self._half_record,
             DELETING: lambda: self._before(Path, "unlink"),
         }

@@ -4,22 +4,19 @@
   const slider = document.getElementById("viewer-slider");
   const label = document.getElementById("viewer-label");
   const play = document.getElementById("viewer-play");
-  const chart = document.querySelector("#viewer-chart svg");
+  const line = document.getElementById("viewer-line");
+  const point = document.getElementById("viewer-point");
   const stages = [...document.querySelectorAll("#viewer-stage [data-kind]")];
-  const markers = {};
+  const images = data.drawings.map(({ uri, title, width }) => {
+    const image = new Image();
+    image.className = "picture";
+    image.alt = title;
+    image.src = uri;
+    image.style.setProperty("--w", `${width}px`);
+    return image;
+  });
   let timer = null;
 
-  const element = (name, attributes) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    chart.append(made);
-    return made;
-  };
-  if (chart) {
-    const style = "stroke: var(--red); fill: none; stroke-width: 1";
-    markers.line = element("line", { style, id: "viewer-line" });
-    markers.point = element("circle", { r: 4.5, style: "fill: var(--red)", id: "viewer-point" });
-  }
   // As high as the highest cell of that kind, so that the page stands still while the slider moves.
   for (const stage of stages) {
     const used = new Set(data.frames.map((frame) => frame.cells[stage.dataset.kind]));
@@ -39,18 +36,15 @@
       const number = frame.cells[stage.dataset.kind];
       if (String(number) === stage.dataset.shown) continue;
       stage.dataset.shown = String(number);
-      const drawing = data.drawings[number];
-      stage.innerHTML = drawing ? drawing.svg : "";
-      if (drawing) stage.firstElementChild.style.setProperty("--w", `${drawing.width}px`);
+      stage.replaceChildren(...(number === undefined ? [] : [images[number]]));
     }
-    if (!chart) return;
+    if (!line) return;
     const { x, y, top, bottom } = frame;
-    for (const [key, value] of Object.entries({ x1: x, x2: x, y1: top, y2: bottom })) markers.line.setAttribute(key, value);
-    markers.point.style.display = y === undefined ? "none" : "";
-    if (y !== undefined) {
-      markers.point.setAttribute("cx", x);
-      markers.point.setAttribute("cy", y);
-    }
+    line.style.left = point.style.left = `${x}%`;
+    line.style.top = `${top}%`;
+    line.style.height = `${bottom - top}%`;
+    point.style.display = y === undefined ? "none" : "";
+    point.style.top = `${y}%`;
   };
   const stop = () => {
     clearInterval(timer);

@@ -18,30 +18,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from autodisp.cells.genotype import Genotype, source_name
-from autodisp.cells.spaces import INPUTS, SearchSpace
+from autodisp.cells.genotype import Genotype
+from autodisp.cells.spaces import SearchSpace
+from autodisp.observers.picture import keep_picture
+from autodisp.report.alpha_maps import weights_figure
 from autodisp.report.curves import draw_curves
-from autodisp.report.drawing import CellDrawing, DrawnEdge, cell_figure, draw_cell
-from autodisp.report.prediction import keep_picture
+from autodisp.report.drawing import cell_drawing, cell_figure, draw_cell
+from autodisp.report.pictures import rendered
+from autodisp.run_files import CURVES, GENOTYPE, GENOTYPES, METRICS
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
-from autodisp.tracking import METRICS, Tracker, read_json_lines
+from autodisp.tracking import Tracker, read_json_lines
 
 PICTURE_SECONDS = 30.0
 """Between two sets of pictures, which take about as long as a tiny epoch."""
 Pictures = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
-
-
-def cell_drawing(genotype: Genotype, kind: str) -> CellDrawing:
-    """The cell of that kind as a picture's plain data."""
-    edges = tuple(
-        DrawnEdge(source, target, name) for target, node in enumerate(genotype.cells[kind]) for name, source in node
-    )
-    inputs = tuple(source_name(kind, source) for source in range(INPUTS[kind]))
-    return CellDrawing(title=kind, inputs=inputs, nodes=len(genotype.cells[kind]), edges=edges)
 
 
 def as_code(genotype: Genotype) -> str:
@@ -81,25 +74,25 @@ class SearchFolder:
         self.provenance = dict(provenance)
         self.pictures = pictures
         self._drawn = -PICTURE_SECONDS
-        (folder / "genotypes").mkdir(exist_ok=True)
+        (folder / GENOTYPES).mkdir(exist_ok=True)
 
     @property
     def kept(self) -> int:
         """Records in metrics.jsonl."""
-        return self.tracker.records
+        return self.tracker.lines.count
 
     def message(self, text: str) -> None:
         """Says something on the console."""
-        self.tracker.message(text)
+        self.tracker.console.message(text)
 
     def step(self, epoch: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
         """Moves the progress bar."""
-        self.tracker.step(epoch, step, figures)
+        self.tracker.console.step(epoch, step, figures)
 
     def epoch(self, record: dict[str, Any], genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
         """Keeps the record, the genotype and the pictures of an epoch."""
         number = record["epoch"]
-        self.signed(genotype, record).save(self.folder / "genotypes" / f"epoch_{number:04d}.json")
+        self.signed(genotype, record).save(self.folder / GENOTYPES / f"epoch_{number:04d}.json")
         self.tracker.tensorboard.text("genotype", as_code(genotype), self.tracker.tensorboard_step)
         draws = time.monotonic() - self._drawn >= PICTURE_SECONDS
         if draws:
@@ -113,7 +106,7 @@ class SearchFolder:
         """Keeps a decision."""
         self.tracker.event(kind, **entries)
         words = ", ".join(f"{name} {value:g}" for name, value in entries.items() if isinstance(value, int | float))
-        self.tracker.note(f"{kind.replace('_', ' ')}: {words}")
+        self.tracker.console.note(f"{kind.replace('_', ' ')}: {words}")
 
     def epoch_records(self) -> list[dict[str, Any]]:
         """What metrics.jsonl says of the epochs, roll-backs included, in the order in which they were run."""
@@ -121,7 +114,7 @@ class SearchFolder:
 
     def finish(self, genotype: Genotype, record: Mapping[str, Any]) -> Path:
         """Writes the found cells and their drawings; the path of genotype.json."""
-        path = self.folder / "genotype.json"
+        path = self.folder / GENOTYPE
         self.signed(genotype, record).save(path)
         board, step = self.tracker.tensorboard, self.tracker.tensorboard_step
         board.text("found", as_code(genotype), step)
@@ -159,30 +152,16 @@ class SearchFolder:
         newest = max((r["epoch"] for r in epochs if r.get("restart", 0) == latest), default=0)
         pairs = sorted((epoch, value) for epoch, value in history.items() if epoch <= newest)
         averages = self.early_stopping.local_average(pairs) if self.early_stopping else ()
-        draw_curves(epochs, self.folder / "curves.png", metric=self.figure.name, averages=averages, events=events)
+        draw_curves(epochs, self.folder / CURVES, metric=self.figure.name, averages=averages, events=events)
 
     def _show(self, genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
-        step = self.tracker.tensorboard_step
-        for kind in self.space.kinds:
-            self._show_weights(kind, edge_weights[kind].detach(), step)
-            self.tracker.tensorboard.figure(f"cell/{kind}", cell_figure(cell_drawing(genotype, kind)), step)
+        board, step = self.tracker.tensorboard, self.tracker.tensorboard_step
+        for kind, cell in self.space.cells.items():
+            board.image(f"weights/{kind}", rendered(weights_figure(kind, cell, edge_weights[kind])), step)
+            board.image(f"cell/{kind}", rendered(cell_figure(cell_drawing(genotype, kind))), step)
         for name, picture in (self.pictures() if self.pictures else {}).items():
-            self.tracker.tensorboard.image(name, picture, step)
+            board.image(name, picture, step)
             keep_picture(self.folder, name, picture)
-
-    def _show_weights(self, kind: str, weights: Tensor, step: int) -> None:
-        cell = self.space.cells[kind]
-        operations = sorted({name for edge in cell.edges for name in edge.operations})
-        table = torch.full((len(cell.edges), len(operations)), float("nan"))
-        for row, edge in enumerate(cell.edges):
-            for column, name in enumerate(edge.operations):
-                table[row, operations.index(name)] = weights[row, column]
-        names = [
-            f"{source_name(kind, edge.source)} → {source_name(kind, INPUTS[kind] + target)}"
-            for target, node in enumerate(cell.nodes)
-            for edge in node
-        ]
-        self.tracker.tensorboard.heat_map(f"weights/{kind}", table, names, operations, step)
 
     def _line(self, record: Mapping[str, Any]) -> str:
         name = self.figure.name

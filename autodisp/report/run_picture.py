@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 
-PREDICTION = "prediction.png"
+from autodisp.run_files import PREDICTION, TENSORBOARD
+
 _TAG = "prediction"
 _MOST_PIXELS = 40_000_000
 _MOST_BYTES = 1 << 28
@@ -34,20 +33,6 @@ class Prediction:
     """The file."""
 
 
-def keep_picture(folder: Path, name: str, picture: npt.NDArray[np.uint8]) -> None:
-    """Keeps an (H, W, 3) picture of a run as NAME.png, in the place of the one before.
-
-    A disk that is full, or a folder that is gone, is left to what is written after it: a picture is not worth a run.
-    """
-    path = folder / f"{name}.png"
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(_encoded(Image.fromarray(picture)))
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-
-
 def read_prediction(folder: Path, notes: list[str]) -> Prediction | None:
     """The newest picture of the run, None where it has none."""
     path = folder / PREDICTION
@@ -58,7 +43,7 @@ def read_prediction(folder: Path, notes: list[str]) -> Prediction | None:
             return _checked(path.read_bytes(), "the newest that the run kept")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             notes.append(f"{PREDICTION} cannot be read ({type(error).__name__})")
-    return _from_events(folder / "tensorboard")
+    return _from_events(folder / TENSORBOARD)
 
 
 def _from_events(folder: Path) -> Prediction | None:

@@ -21,7 +21,7 @@ from torch import nn
 
 from autodisp import model_file
 from autodisp.model_file import SUFFIX, ModelCard
-from autodisp.report.prediction import keep_picture
+from autodisp.observers.picture import keep_picture
 from autodisp.tasks.base import Figure
 from autodisp.tracking import Tracker
 
@@ -60,11 +60,11 @@ class TrainFolder:
     @property
     def kept(self) -> int:
         """Records in metrics.jsonl."""
-        return self.tracker.records
+        return self.tracker.lines.count
 
     def step(self, interval: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
         """See ``autodisp.training.loop.Observer``."""
-        self.tracker.step(interval, step, figures)
+        self.tracker.console.step(interval, step, figures)
 
     def interval(self, record: Mapping[str, Any], *, best: bool) -> None:
         """Writes the record, the pictures and the models."""

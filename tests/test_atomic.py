@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from autodisp.atomic import leftovers, refuse_overwriting, replacing, staged
 from autodisp.errors import InputError
-from autodisp.export.staging import refuse_overwriting, staged
 
 
 def listed(folder: Path) -> dict[str, str]:
@@ -57,3 +57,38 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "y").touch()
     with pytest.raises(InputError, match=r"y: exists already; take another folder with out=, or overwrite=true"):
         refuse_overwriting(tmp_path, ["x", "y"])
+
+
+def test_takes_the_place_once_it_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar.png"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".png"
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("there", [False, True])
+def test_leaves_nothing_half_done(tmp_path: Path, failure: type[BaseException], there: bool) -> None:
+    path = tmp_path / "x.png"
+    if there:
+        path.write_text("old")
+
+    def fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("hal")
+            raise failure
+
+    with pytest.raises(failure):
+        fail()
+    assert [file.read_text() for file in tmp_path.iterdir()] == (["old"] if there else [])
+
+
+def test_what_killed_processes_left_is_found(tmp_path: Path) -> None:
+    for name in (".123.epoch_0001.pt", "epoch_0001.pt", ".123.best.safetensors"):
+        (tmp_path / name).touch()
+    assert [path.name for path in leftovers(tmp_path, "epoch_*.pt")] == [".123.epoch_0001.pt"]

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from autodisp.report import prediction
-from autodisp.report.prediction import keep_picture, read_prediction
+from autodisp.observers.picture import keep_picture
+from autodisp.report import run_picture
+from autodisp.report.run_picture import read_prediction
 from autodisp.tracking import TensorBoard
 
 
@@ -60,7 +61,7 @@ def test_what_is_no_picture_is_a_note(tmp_path: Path, content: bytes) -> None:
 
 def test_a_picture_too_large_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep_picture(tmp_path, "prediction", picture(5))
-    monkeypatch.setattr(prediction, "_MOST_PIXELS", 53)
+    monkeypatch.setattr(run_picture, "_MOST_PIXELS", 53)
     notes: list[str] = []
     assert read_prediction(tmp_path, notes) is None
     assert len(notes) == 1

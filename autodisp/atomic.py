@@ -1,12 +1,54 @@
 """Files that appear whole or not at all."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from autodisp.errors import InputError
-from autodisp.files import sync_folder
+
+
+@contextmanager
+def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
+    """Gives a path to write to, which takes the place of `path` once the block is done.
+
+    If the block fails or is interrupted, `path` stays as it was and what was written is removed.
+
+    Args:
+        path: of a folder that exists. The path to write to lies beside it and has the same suffix.
+        lasting: the file and its name are flushed to the disk, so that they outlast a power cut.
+    """
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        if lasting:
+            _sync(temporary)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):  # the first fault is the one to report
+            temporary.unlink(missing_ok=True)
+        raise
+    if lasting:
+        sync_folder(path.parent)
+
+
+def leftovers(folder: Path, pattern: str) -> Iterator[Path]:
+    """Finds what :func:`replacing` left of files of that pattern in processes that were killed."""
+    return folder.glob(f".[0-9]*.{pattern}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a renaming in that folder last through a power cut."""
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

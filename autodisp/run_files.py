@@ -1,0 +1,12 @@
+"""The names of what lies in a run folder, see docs/files.md."""
+
+CONFIG = "config.yaml"
+COMMAND = "command.txt"
+METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+CHECKPOINTS = "checkpoints"
+GENOTYPE = "genotype.json"
+GENOTYPES = "genotypes"
+CURVES = "curves.png"
+PREDICTION = "prediction.png"
+EVALUATION = "evaluation.json"
