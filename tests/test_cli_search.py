@@ -22,7 +22,8 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 from torch.utils import _pytree
 
-from autodisp.cells.architecture import Architecture
+from autodisp.cells.architecture import Architecture, entropy
+from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
 from autodisp.cli.search import _grows, notes_on_result, resume, search
@@ -436,11 +437,11 @@ def test_results_without_meaning_are_said_to_be_such(
         for weights in architecture.parameters():
             weights.zero_()
             weights[..., 0] = alpha
-    found = {"epoch": 0, **{f"entropy/{kind}": value for kind, value in architecture.entropy().items()}}
+    found = {"epoch": 0, **{f"entropy/{kind}": value for kind, value in entropy(architecture.weights()).items()}}
     task = SimpleNamespace(figure=Figure("epe", "min", "px"))
     search = SimpleNamespace(supernet=SimpleNamespace(architecture=architecture, task=task))
     parts = SimpleNamespace(search=search, folder=SimpleNamespace(epoch_records=lambda: [found]))
-    outcome: Any = SimpleNamespace(epoch=0)
+    outcome: Any = SimpleNamespace(epoch=0, genotype=Genotype("autodispnet", {}))
     notes = notes_on_result(parts, outcome, {"constant": constant}, {"valid/epe": end})  # type: ignore[arg-type]
     assert len(notes) == len(says)
     assert all(note.startswith(f"note:  {words}") for note, words in zip(notes, says, strict=True))

@@ -52,7 +52,8 @@ def config_of(*overrides: str) -> SearchConfig:
 def test_every_choice_builds(choice: str) -> None:
     name = choice.split("=")[1]
     task = ["task=classification"] if name.startswith(CLASSIFICATION) and not choice.startswith("task") else []
-    config = config_of(*task, choice)
+    ranked = ["selection=ranking"] if choice == "relaxation=uniform" else []
+    config = config_of(*task, *ranked, choice)
     space = build_space(config)
     built = build_search_task(config, SearchData([], [], lambda sample, _: sample, [], classes=10))
     with torch.device("meta"):
@@ -132,6 +133,12 @@ def test_searches_cut_out_where_they_drop_paths(overrides: list[str], side: int)
         (["optimizer.weights.name=adma"], "did you mean 'adamw'?"),
         (["optimizer.alphas.order=second"], "must be one of first, exact, finite_difference"),
         (["optimizer.alphas.order=exact"], "unrolls a step of SGD, but optimizer.weights.name=adamw"),
+        (["relaxation=uniform"], "relaxation=uniform moves no alphas: take selection=ranking"),
+        (["relaxation=uniform", "selection=ranking", "regularization=ada"],
+         "regularization=ada watches the curvature in the alphas, but relaxation=uniform moves none"),
+        (["selection=ranking", "regularization=es"], "es returns an earlier epoch, but selection=ranking"),
+        (["selection=ranking", "selection.finalists=1001"], "selection.finalists=1001: must be at most samples=1000"),
+        (["relaxation.name=gumbel"], "relaxation.name=gumbel: must be one of softmax, uniform"),
         (["regularization=ada", "optimizer.weights.weight_decay=0"], "which is 0: start from 3e-4"),
         (["network.encoder_cells=3"], "network.encoder_cells=3: must be even, as cells come in pairs"),
         (["network.decoder_cells=4"], "network.decoder_cells=4: must be at most 2"),

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from autodisp.cells.architecture import Architecture
-from autodisp.cells.genotype import Genotype, load
+from autodisp.cells.genotype import Genotype, derive, load
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.report import search_folder
 from autodisp.report.drawing import DrawnEdge, cell_figure
@@ -66,7 +66,7 @@ class Told:
 
     @property
     def genotype(self) -> Genotype:
-        return self.architecture.genotype()
+        return derive(self.architecture.space, self.architecture.weights())
 
     def epoch(self, number: int, eigenvalue: float | None = None, **entries: Any) -> dict[str, Any]:
         record = record_of(number, eigenvalue, **entries)
