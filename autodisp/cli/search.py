@@ -261,8 +261,9 @@ def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome, fol
 
 
 def _score(outcome: Outcome, otherwise: float) -> float:
-    """The score of the best of ranked architectures; without a ranking the other number."""
-    return float(outcome.genotype.provenance.get("figure", {}).get("value", otherwise))
+    """The score of the best of ranked architectures; without a finite one the other number."""
+    score: float | None = outcome.genotype.provenance.get("figure", {}).get("value")
+    return otherwise if score is None else score
 
 
 def _shown(eigenvalue: float) -> str:

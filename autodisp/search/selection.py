@@ -130,8 +130,9 @@ class Ranking:
                 search.observer.event("ranking", rounds=rounds, samples=self.samples, **{figure.name: value})
         finally:
             search.save()
+        known_value = value if math.isfinite(value) else None  # JSON has no NaN
         return genotype.with_provenance(
-            figure={"name": figure.name, "value": value, "of": "architecture split, with the shared weights"},
+            figure={"name": figure.name, "value": known_value, "of": "architecture split, with the shared weights"},
             ranking={"rounds": rounds, "samples": self.samples, "finalists": self.finalists},
         )
 
