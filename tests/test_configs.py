@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import open_dict
 
 from autodisp.assembly.networks import build_style
 from autodisp.assembly.search import (
@@ -78,6 +79,20 @@ def test_a_task_brings_its_own_defaults() -> None:
     assert config_of().dataset.name == "shapes3d"
     assert config_of("task=classification").dataset.name == "cifar10"
     assert config_of("task=classification", "dataset=svhn").dataset.name == "svhn"
+
+
+def test_configs_of_earlier_versions_are_of_the_softmax() -> None:
+    tree = compose("search", overrides=["run.folder=unused"])
+    with open_dict(tree):
+        del tree["relaxation"], tree["selection"]
+    config = parse(tree)
+    assert (config.relaxation.name, config.selection.name) == ("softmax", "argmax")
+
+
+def test_the_published_random_search() -> None:
+    config = config_of("experiment=robustdarts", "relaxation=uniform", "selection=ranking")
+    assert (config.selection.samples, config.selection.batches, config.selection.finalists) == (1000, 10, 10)
+    assert (config.search.drop_path, config.cutout) == (0, 0)
 
 
 def test_the_published_numbers() -> None:
