@@ -75,4 +75,4 @@ def single_path(space: SearchSpace, genotype: Genotype, device: torch.device) ->
     """The same weights as ``one_hot``, of which the genotype's operations alone are evaluated."""
     weights = one_hot(space, genotype)
     active = {kind: [row.nonzero().flatten().tolist() for row in table] for kind, table in weights.items()}
-    return Mixture({kind: table.to(device) for kind, table in weights.items()}, active=active)
+    return Mixture({kind: table.to(device, non_blocking=True) for kind, table in weights.items()}, active=active)

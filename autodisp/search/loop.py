@@ -53,7 +53,7 @@ class Observer(Protocol):
         ...
 
     def event(self, kind: str, **entries: Any) -> None:
-        """Early stopping or a roll-back."""
+        """Early stopping, a roll-back, or the result of a ranking."""
         ...
 
     def message(self, text: str) -> None:
