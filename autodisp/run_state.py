@@ -79,6 +79,8 @@ class Progress:
     """Of the last measurement: where the next one starts looking."""
     genotypes: dict[int, str] = field(default_factory=dict)
     """The cells of every epoch of that path, as JSON."""
+    selection: dict[str, Any] = field(default_factory=dict)
+    """What the selection has found out since the newest epoch, as plain data and tensors."""
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as plain data and tensors."""

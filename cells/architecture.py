@@ -1,11 +1,13 @@
 """The architecture parameters: an object of its own, handed to a network as edge weights in the forward pass."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from autodisp.cells.genotype import Genotype, derive
+from autodisp.cells.genotype import Genotype
+from autodisp.cells.mixture import Mixture
 from autodisp.cells.spaces import SearchSpace
 
 EdgeWeights = Mapping[str, Tensor]
@@ -43,16 +45,14 @@ class Architecture(nn.Module):
             kind: torch.softmax(self.table(kind, self.alphas[kind], float("-inf")), dim=-1) for kind in self.space.kinds
         }
 
-    def genotype(self) -> Genotype:
-        """The cells that the alphas prefer now."""
-        return derive(self.space, self.weights())
+    def as_record(self) -> dict[str, Any]:
+        """The parameters as plain data, for the record of an epoch."""
+        return {"alphas": {kind: alphas.detach().tolist() for kind, alphas in self.alphas.items()}}
 
-    def entropy(self) -> dict[str, float]:
-        """Mean entropy of the edges' weights in nats, for each kind of cell."""
-        return {
-            kind: float(torch.special.entr(weights.detach()).sum(dim=-1).mean())
-            for kind, weights in self.weights().items()
-        }
+
+def entropy(weights: EdgeWeights) -> dict[str, float]:
+    """Mean entropy of the edges' weights in nats, for each kind of cell."""
+    return {kind: float(torch.special.entr(table.detach()).sum(dim=-1).mean()) for kind, table in weights.items()}
 
 
 def one_hot(space: SearchSpace, genotype: Genotype) -> dict[str, Tensor]:
@@ -69,3 +69,10 @@ def one_hot(space: SearchSpace, genotype: Genotype) -> dict[str, Tensor]:
                     weights[kind][row, edge.operations.index(operations[edge.source])] = 1.0
                 row += 1
     return weights
+
+
+def single_path(space: SearchSpace, genotype: Genotype, device: torch.device) -> Mixture:
+    """The same weights as ``one_hot``, of which the genotype's operations alone are evaluated."""
+    weights = one_hot(space, genotype)
+    active = {kind: [row.nonzero().flatten().tolist() for row in table] for kind, table in weights.items()}
+    return Mixture({kind: table.to(device, non_blocking=True) for kind, table in weights.items()}, active=active)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from autodisp.cells.folded import Source, mixed_node
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.mixed import Edge, MixedOperation
+from autodisp.cells.mixture import Mixture
 from autodisp.cells.operations import FactorizedReduction, Style, convolution, transposed_convolution
 from autodisp.cells.spaces import EdgeSpace, SearchSpace
 
@@ -179,7 +180,12 @@ class Cell(BaseCell):
         """
         states = [prepare(x) for prepare, x in zip(self.prepare, inputs, strict=True)]
         drop = self.drop_probability if self.training else 0.0
-        nodes = self._single(states, drop) if weights is None else self._mixed(states, weights[self.kind], drop)
+        if weights is None:
+            nodes = self._single(states, drop)
+        elif isinstance(weights, Mixture) and not weights.is_full:
+            nodes = self._active(states, weights, drop)
+        else:
+            nodes = self._mixed(states, weights[self.kind], drop)
         return torch.cat(nodes, dim=1)
 
     def _single(self, states: list[Tensor], drop: float) -> list[Tensor]:
@@ -187,6 +193,23 @@ class Cell(BaseCell):
         edges = iter(self.edges)
         for sources in self.sources:
             incoming = [edge(states[source], None, drop) for source, edge in zip(sources, edges, strict=False)]
+            states = [*states, sum(incoming[1:], start=incoming[0])]
+        return states[len(self.prepare) :]
+
+    def _active(self, states: list[Tensor], mixture: Mixture, drop: float) -> list[Tensor]:
+        """The nodes of a mixture that the folded evaluation does not know: edge by edge, active operations alone.
+
+        Raises:
+            ValueError: a node has no active operation.
+        """
+        edges: Any = self.edges
+        rows = zip(edges, mixture.rows(self.kind), strict=True)
+        for node, sources in enumerate(self.sources):
+            leading = zip(sources, rows, strict=False)
+            sums = [edge.active_sum(states[source], row, drop) for source, (edge, row) in leading]
+            incoming = [y for y in sums if y is not None]
+            if not incoming:
+                raise ValueError(f"{self.kind} cell, node {node}: no operation is active, must be one at least")
             states = [*states, sum(incoming[1:], start=incoming[0])]
         return states[len(self.prepare) :]
 

@@ -43,7 +43,8 @@ ZOO = Path(__file__).parent / "zoo"
 class Genotype:
     """The found cells by kind; each node's edges in the order of their weight, strongest first.
 
-    An edge may hold ``none`` where its space has it: published cells do, derived and sampled ones never.
+    An edge may hold ``none`` where its space has it: published cells do, and those of random search with weight
+    sharing; derived ones never.
     """
 
     space: str

@@ -6,6 +6,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from autodisp.cells.folded import Block, Source, blocks_of, mixed_node
+from autodisp.cells.mixture import Row
 from autodisp.cells.operations import Style, build_operation, drop_path
 
 
@@ -60,6 +61,22 @@ class MixedOperation(nn.Module):
             ValueError: there are no weights, or fewer than candidates.
         """
         return mixed_node([(self, Source(x), self.checked(weights))], drop_probability)
+
+    def active_sum(self, x: Tensor, row: Row, drop_probability: float) -> Tensor | None:
+        """The factor times sum_o w_o o(x), evaluated one after another, over the active operations alone.
+
+        Returns:
+            (B, C, ceil(H/stride), ceil(W/stride)); None where no operation is active.
+        """
+        weights = self.checked(row.weights)
+        active = range(len(self.operations)) if row.active is None else row.active
+        terms = [weights[place] * self.operations[place](x) for place in active]
+        if not terms:
+            return None
+        y: Tensor = sum(terms[1:], start=terms[0])
+        if row.factor is not None:
+            y = row.factor * y
+        return drop_path(y, drop_probability) if drop_probability > 0.0 else y
 
     def checked(self, weights: Tensor | None) -> Tensor:
         """The weights.

@@ -130,6 +130,14 @@ class CellSpace:
                 degree -= 1
         return tuple(chosen)
 
+    def draw_node(self, index: int, draw: random.Random) -> NodeChoice:
+        """Kept edges and operations as random search with weight sharing draws them.
+
+        ``keep`` of the edges without replacement, and an operation for each with replacement, ``none`` included.
+        """
+        edges = sorted(draw.sample(self.nodes[index], self.keep[index]), key=lambda edge: edge.source)
+        return tuple((draw.choice(edge.operations), edge.source) for edge in edges)
+
 
 @dataclass(frozen=True)
 class SearchSpace:
@@ -185,6 +193,13 @@ class SearchSpace:
         draw = random.Random(seed)
         return {
             kind: tuple(self.cells[kind].sample_node(index, draw) for index in range(len(self.cells[kind].nodes)))
+            for kind in self.kinds
+        }
+
+    def draw(self, draw: random.Random) -> dict[str, tuple[NodeChoice, ...]]:
+        """One choice of cells as random search with weight sharing draws it; see ``CellSpace.draw_node``."""
+        return {
+            kind: tuple(self.cells[kind].draw_node(index, draw) for index in range(len(self.cells[kind].nodes)))
             for kind in self.kinds
         }
 

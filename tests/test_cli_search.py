@@ -22,7 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 from torch.utils import _pytree
 
-from autodisp.cells.architecture import Architecture
+from autodisp.cells.architecture import Architecture, entropy
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
 from autodisp.cli.search import _grows, notes_on_result, resume, search
@@ -436,10 +436,10 @@ def test_results_without_meaning_are_said_to_be_such(
         for weights in architecture.parameters():
             weights.zero_()
             weights[..., 0] = alpha
-    found = {"epoch": 0, **{f"entropy/{kind}": value for kind, value in architecture.entropy().items()}}
+    found = {"epoch": 0, **{f"entropy/{kind}": value for kind, value in entropy(architecture.weights()).items()}}
     task = SimpleNamespace(figure=Figure("epe", "min", "px"))
     search = SimpleNamespace(supernet=SimpleNamespace(architecture=architecture, task=task))
-    parts = SimpleNamespace(search=search)
-    notes = notes_on_result(parts, {"constant": constant}, found, {"valid/epe": end})  # type: ignore[arg-type]
+    parts: Any = SimpleNamespace(search=search)
+    notes = notes_on_result(parts, found, constant=constant, end=end)
     assert len(notes) == len(says)
     assert all(note.startswith(f"note:  {words}") for note, words in zip(notes, says, strict=True))

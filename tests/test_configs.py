@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import open_dict
 
 from autodisp.assembly.networks import build_style
 from autodisp.assembly.search import (
@@ -52,7 +53,8 @@ def config_of(*overrides: str) -> SearchConfig:
 def test_every_choice_builds(choice: str) -> None:
     name = choice.split("=")[1]
     task = ["task=classification"] if name.startswith(CLASSIFICATION) and not choice.startswith("task") else []
-    config = config_of(*task, choice)
+    ranked = ["selection=ranking"] if choice == "relaxation=uniform" else []
+    config = config_of(*task, *ranked, choice)
     space = build_space(config)
     built = build_search_task(config, SearchData([], [], lambda sample, _: sample, [], classes=10))
     with torch.device("meta"):
@@ -77,6 +79,20 @@ def test_a_task_brings_its_own_defaults() -> None:
     assert config_of().dataset.name == "shapes3d"
     assert config_of("task=classification").dataset.name == "cifar10"
     assert config_of("task=classification", "dataset=svhn").dataset.name == "svhn"
+
+
+def test_configs_of_earlier_versions_are_of_the_softmax() -> None:
+    tree = compose("search", overrides=["run.folder=unused"])
+    with open_dict(tree):
+        del tree["relaxation"], tree["selection"]
+    config = parse(tree)
+    assert (config.relaxation.name, config.selection.name) == ("softmax", "argmax")
+
+
+def test_the_published_random_search() -> None:
+    config = config_of("experiment=robustdarts", "relaxation=uniform", "selection=ranking")
+    assert (config.selection.samples, config.selection.batches, config.selection.finalists) == (1000, 10, 10)
+    assert (config.search.drop_path, config.cutout) == (0, 0)
 
 
 def test_the_published_numbers() -> None:
@@ -132,6 +148,12 @@ def test_searches_cut_out_where_they_drop_paths(overrides: list[str], side: int)
         (["optimizer.weights.name=adma"], "did you mean 'adamw'?"),
         (["optimizer.alphas.order=second"], "must be one of first, exact, finite_difference"),
         (["optimizer.alphas.order=exact"], "unrolls a step of SGD, but optimizer.weights.name=adamw"),
+        (["relaxation=uniform"], "relaxation=uniform moves no alphas: take selection=ranking"),
+        (["relaxation=uniform", "selection=ranking", "regularization=ada"],
+         "regularization=ada watches the curvature in the alphas, but relaxation=uniform moves none"),
+        (["selection=ranking", "regularization=es"], "es returns an earlier epoch, but selection=ranking"),
+        (["selection=ranking", "selection.finalists=1001"], "selection.finalists=1001: must be at most samples=1000"),
+        (["relaxation.name=gumbel"], "relaxation.name=gumbel: must be one of softmax, uniform"),
         (["regularization=ada", "optimizer.weights.weight_decay=0"], "which is 0: start from 3e-4"),
         (["network.encoder_cells=3"], "network.encoder_cells=3: must be even, as cells come in pairs"),
         (["network.decoder_cells=4"], "network.decoder_cells=4: must be at most 2"),

@@ -59,6 +59,11 @@ def test_the_full_hessian_takes_a_product_an_alpha() -> None:
     assert plan.measurement == 2.0 + 20 * 0.25
 
 
+def test_without_alphas_steps_and_selection_are_what_it_costs() -> None:
+    plan = Plan(Settings(epochs=2, steps_per_epoch=10), COSTS, validation_batches=4, alphas=0, evaluations=100)
+    assert plan.total == 2 * (10 * COSTS.weight_step + 4 * 0.125 + 0.0625) + 100 * 0.125 / 2
+
+
 @pytest.mark.slow
 def test_a_search_is_measured(tmp_path: Path) -> None:
     with initialize_config_module("autodisp.configs.search", version_base="1.3"):

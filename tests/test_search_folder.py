@@ -14,11 +14,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from autodisp.cells.architecture import Architecture
-from autodisp.cells.genotype import Genotype, load
+from autodisp.cells.genotype import Genotype, derive, load
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.observers import search_folder
 from autodisp.observers.search_folder import PICTURE_SECONDS, SearchFolder, cell_drawing
 from autodisp.report.drawing import DrawnEdge, cell_figure
+from autodisp.report.reading import read_run
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
 from autodisp.tracking import ConsoleProgress, Tracker, read_json_lines
@@ -65,7 +66,7 @@ class Told:
 
     @property
     def genotype(self) -> Genotype:
-        return self.architecture.genotype()
+        return derive(self.architecture.space, self.architecture.weights())
 
     def epoch(self, number: int, eigenvalue: float | None = None, **entries: Any) -> dict[str, Any]:
         record = record_of(number, eigenvalue, **entries)
@@ -121,6 +122,14 @@ def test_a_genotype_says_where_it_is_from(told: Told) -> None:
         "figure": {"name": "epe", "value": 5.0, "of": "architecture half, discretised"},
         "eigenvalue": 0.5,
     }
+
+
+def test_a_ranked_genotype_keeps_its_score(told: Told) -> None:
+    ranked = {"figure": {"name": "epe", "value": 2.5, "of": "all"}, "ranking": {"rounds": 1}}
+    told.folder.finish(told.genotype.with_provenance(**ranked), told.epoch(1))
+    found = load(told.root / "genotype.json")
+    assert found.provenance == {**PROVENANCE, "epoch": 1, "eigenvalue": None, **ranked}
+    assert read_run(told.root).metric == 2.5, "not that of the epoch"
 
 
 def test_what_is_not_finite_is_null_in_a_genotype(told: Told) -> None:

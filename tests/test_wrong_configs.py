@@ -486,7 +486,7 @@ search datset.root=x
 search +search.epoch=3
     search.epoch: no such setting; did you mean 'epochs'? search has [...] drop_path, precision
 search +serach.epochs=3
-    serach: no such section or setting; did you mean 'search'? there are [...] run, search, seed, space, task
+    serach: no such section or setting; did you mean 'search'? there are [...] run, search, seed, selection, space, task
 search ++optimizer.weights.lerning_rate=1
     optimizer.weights.lerning_rate: no such setting; did you mean [...] weight_decay, decay, clip
 search ~search.epoch

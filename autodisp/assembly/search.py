@@ -34,10 +34,14 @@ from autodisp.search.early_stopping import EarlyStopping
 from autodisp.search.growth import growth
 from autodisp.search.loop import Search, Settings
 from autodisp.search.regularization import Regularization
+from autodisp.search.relaxations import Relaxation, Softmax, Uniform
+from autodisp.search.selection import Argmax, Ranking, Selection
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Task, channels_last
 from autodisp.tracking import ConsoleProgress, Tracker
 
+RELAXATIONS: dict[str, Callable[[], Relaxation]] = {"softmax": Softmax, "uniform": Uniform}
+"""By the name that a config gives."""
 WEIGHT_STREAM, ALPHA_STREAM = 1, 2
 """What the run's seed is offset by, so that both halves draw and augment independently."""
 
@@ -53,6 +57,8 @@ class SearchData:
     classes: int = 0
     mean: Sequence[float] = (0.0, 0.0, 0.0)
     std: Sequence[float] = (1.0, 1.0, 1.0)
+    crop: Callable[[Any], Any] | None = None
+    """Applied to each sample of a validation in place of the augmentation."""
 
 
 def build_space(config: SearchConfig) -> SearchSpace:
@@ -93,7 +99,8 @@ def build_data(config: SearchConfig) -> SearchData:
 def _check_batches(config: SearchConfig, data: SearchData) -> None:
     """Refuses batches too small for batch normalisation; in a search it acts on those of a validation too."""
     task, style = build_search_task(config, data), build_style(config.network, build_space(config))
-    size, batches, count = config.search.batch_size, config.search.validation_batches, len(data.alpha_half)
+    size, count = config.search.batch_size, len(data.alpha_half)
+    batches = None if config.selection.name == "ranking" else config.search.validation_batches
     last = 0 if batches is not None and batches * size <= count else count % size
     for key, samples, batch in (
         (f"search.batch_size={size}", data.weight_half, size),
@@ -110,7 +117,8 @@ def _stereo_data(config: SearchConfig) -> SearchData:
     require_one_size(
         config.dataset, dataset, (*weights, *alphas), key="search.batch_size", batch_size=config.search.batch_size
     )
-    validation = _validation(config, Part(samples, alphas, CenterCrop(crop=crop)))
+    center = CenterCrop(crop=crop)
+    validation = _validation(config, Part(samples, alphas, center))
     for part in (Part(samples, weights), validation):
         need_truth(config.dataset, part)
     return SearchData(
@@ -118,6 +126,7 @@ def _stereo_data(config: SearchConfig) -> SearchData:
         alpha_half=Part(samples, alphas),
         transform=StereoAugmentation(scale=config.augmentation.scale, crop=crop),
         validation=fixed_batches(validation, config.search.batch_size),
+        crop=center,
     )
 
 
@@ -169,11 +178,32 @@ def build_regularization(config: SearchConfig) -> Regularization:
     return Regularization(rule, AdaptiveRegularization(factor=settings.raise_by, cap=settings.cap))
 
 
-def build_supernet(task: Task, cells: CellFactory, space: SearchSpace, *, seed: int, device: torch.device) -> Supernet:
+def build_selection(config: SearchConfig, data: SearchData) -> Selection:
+    """The selection by name; a ranking reads the architecture split as a validation does."""
+    settings = config.selection
+    if settings.name == "argmax":
+        return Argmax()
+    size, half = config.search.batch_size, data.alpha_half
+    few, whole = (
+        fixed_batches(Part(half, subset(len(half), limit=limit, seed=config.seed), data.crop), size)
+        for limit in (settings.batches * size, None)
+    )
+    return Ranking(few, whole, seed=config.seed, samples=settings.samples, finalists=settings.finalists)
+
+
+def build_supernet(
+    task: Task,
+    cells: CellFactory,
+    space: SearchSpace,
+    *,
+    seed: int,
+    device: torch.device,
+    relaxation: Relaxation | None = None,
+) -> Supernet:
     """Network and alphas, initialised from the seed."""
     torch.manual_seed(seed)
     network = channels_last(task.build_network(cells).to(device))
-    return Supernet(task, network, Architecture(space, seed=seed).to(device))
+    return Supernet(task, network, Architecture(space, seed=seed).to(device), relaxation)
 
 
 def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
@@ -258,7 +288,10 @@ def build_search(
         torch.set_num_threads(config.run.threads)
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     state = checkpoints.newest(console.message) if resume else None
-    supernet = build_supernet(task, MixedCells(space, style=style), space, seed=config.seed, device=device)
+    relaxation = RELAXATIONS[config.relaxation.name]()
+    supernet = build_supernet(
+        task, MixedCells(space, style=style), space, seed=config.seed, device=device, relaxation=relaxation
+    )
     batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size
     settings = build_settings(config, batches)
     streams = _streams(config, data, settings)
@@ -289,6 +322,7 @@ def build_search(
         settings=settings,
         checkpoints=checkpoints,
         observer=observer,
+        selection=build_selection(config, data),
         stopping=stopping,
     )
 
@@ -357,6 +391,8 @@ def provenance(config: SearchConfig, folder: Path) -> Mapping[str, Any]:
         "task": config.task.name,
         "dataset": config.dataset.name,
         "seed": config.seed,
+        "relaxation": config.relaxation.name,
+        "selection": config.selection.name,
         "config_hash": config.fingerprint(),
         "autodisp": autodisp.__version__,
         "torch": torch.__version__,

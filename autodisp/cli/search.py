@@ -106,6 +106,10 @@ def _run(
             console.note(f"run folder: {folder}")
             if config.regularization.name == "ada" and config.optimizer.weights.name == "adamw":
                 console.note("regularization=ada raises an L2 term of the loss: adamw is Adam with such a term here")
+            if not parts.search.supernet.relaxation.moves_alphas:
+                console.note(
+                    f"relaxation={config.relaxation.name}: optimizer.alphas and curvature have nothing to act on"
+                )
             tell_what_cannot_happen(config, parts, console)
             if parts.resumed:
                 progress = parts.search.progress
@@ -163,12 +167,15 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
     for order, seconds in costs.alpha_steps.items():
         table.add_row(f"alpha step, {order}", in_time(seconds))
     every = f", every {settings.curvature_every} epochs" if settings.curvature_every > 1 else ", every epoch"
-    table.add_row(f"curvature{every}", in_time(plan.measurement))
+    if plan.alphas:
+        table.add_row(f"curvature{every}", in_time(plan.measurement))
     table.add_row(f"validation, {plan.validation_batches} batches, every epoch", in_time(plan.validation))
     table.add_row("saving the state, every epoch", in_time(costs.checkpoint))
     if settings.warmup_epochs:
         table.add_row("an epoch of the warm-up", in_time(plan.epoch(0)))
     table.add_row(f"the last epoch, of {settings.steps_per_epoch} steps", in_time(plan.epoch(settings.epochs - 1)))
+    if plan.evaluations:
+        table.add_row(f"selection, {plan.evaluations} batches, at most", in_time(plan.selection))
     table.add_row(f"all {settings.epochs} epochs", in_time(plan.total))
     Console(highlight=False, emoji=False).print(table)
 
@@ -191,18 +198,17 @@ def tell_what_cannot_happen(config: SearchConfig, parts: SearchParts, console: C
         )
 
 
-def notes_on_result(parts: SearchParts, start: Record, found: Record, last: Record) -> list[str]:
+def notes_on_result(parts: SearchParts, found: Record, *, constant: float, end: float) -> list[str]:
     """What a reader of the cells must know: that they mean nothing."""
     figure, space = parts.search.supernet.task.figure, parts.search.supernet.architecture.space
     notes = []
     largest = {kind: fmean(math.log(len(edge.operations)) for edge in space.cells[kind].edges) for kind in space.kinds}
-    share = min(found[f"entropy/{kind}"] / most if most else 1.0 for kind, most in largest.items())
+    share = min(found.get(f"entropy/{kind}", 0.0) / most if most else 1.0 for kind, most in largest.items())
     if share > NEARLY_EQUAL:
         notes.append(
             f"note:  all operation weights are nearly equal (over {100 * NEARLY_EQUAL:g} % of the largest entropy): "
             "these cells are as good as random; search longer, or raise optimizer.alphas.learning_rate"
         )
-    end, constant = last[f"valid/{figure.name}"], start["constant"]
     if not figure.better(end, constant):
         notes.append(
             f"note:  the supernet ends at {end:.2f} {figure.unit}, no better than the best constant answer, "
@@ -224,8 +230,9 @@ def show_summary(
     table.add_row(f"validation {figure.name}, best constant", f"{start['constant']:.2f} {figure.unit}")
     table.add_row(f"validation {figure.name}, at the start", f"{start[valid]:.2f} {figure.unit}")
     table.add_row(f"validation {figure.name}, at the end", f"{epochs[-1][valid]:.2f} {figure.unit}")
-    table.add_row("  with the found cells only, not retrained", f"{found[discrete]:.2f} {figure.unit}")
-    table.add_row("dominant eigenvalue, first and last", f"{eigenvalues[0]}, {eigenvalues[-1]}")
+    table.add_row("  with the found cells only, not retrained", f"{_score(outcome, found[discrete]):.2f} {figure.unit}")
+    if eigenvalues:
+        table.add_row("dominant eigenvalue, first and last", f"{eigenvalues[0]}, {eigenvalues[-1]}")
     if outcome.stopped:
         decision = outcome.stopped.decision
         table.add_row("stopped early", f"epoch {decision.decided_epoch}, returns epoch {decision.returned_epoch}")
@@ -238,7 +245,7 @@ def show_summary(
     console.print(table)
     # Outside the table, which would break or cut paths that are to be copied.
     for line in (
-        *notes_on_result(parts, start, found, epochs[-1]),
+        *notes_on_result(parts, found, constant=start["constant"], end=_score(outcome, epochs[-1][valid])),
         f"files: {folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)",
         f"look:  {report_command(folder)}",
         f"       {as_typed(['tensorboard', '--logdir', f'{folder}/tensorboard'])}",
@@ -246,6 +253,12 @@ def show_summary(
         *(["experiment=smoke: the data works: each part of a search ran on it"] if _is_smoke() else []),
     ):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _score(outcome: Outcome, otherwise: float) -> float:
+    """The score of the best of ranked architectures; without a finite one the other number."""
+    score: float | None = outcome.genotype.provenance.get("figure", {}).get("value")
+    return otherwise if score is None else score
 
 
 def _shown(eigenvalue: float) -> str:

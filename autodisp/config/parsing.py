@@ -50,6 +50,8 @@ def read(tree: DictConfig, schema: type[Config], choices: Mapping[str, Mapping[s
     try:
         for field in fields(schema):  # type: ignore[arg-type]
             name, kind = field.name, known[field.name]
+            if name not in tree and field.default_factory is not MISSING:
+                continue  # a section that configs of earlier versions do not have
             if name in choices:
                 values[name] = _section_by_name(tree, name, choices[name])
             elif isinstance(kind, type) and is_dataclass(kind):

@@ -65,6 +65,31 @@ class RegularizationConfig:
 
 
 @dataclass(frozen=True)
+class RelaxationConfig:
+    """relaxation=softmax, uniform."""
+
+    name: str = "softmax"
+
+    def __post_init__(self) -> None:
+        need_choice("relaxation.name", self.name, ("softmax", "uniform"))
+
+
+@dataclass(frozen=True)
+class SelectionConfig:
+    """selection=argmax, ranking."""
+
+    name: str = "argmax"
+    samples: int = 1000
+    batches: int = 10
+    finalists: int = 10
+
+    def __post_init__(self) -> None:
+        need_choice("selection.name", self.name, ("argmax", "ranking"))
+        need_at_least("selection", self, samples=1, batches=1, finalists=1)
+        need(self.finalists <= self.samples, "selection.finalists", self.finalists, f"at most samples={self.samples}")
+
+
+@dataclass(frozen=True)
 class WeightsConfig:
     """How the weights learn."""
 
@@ -177,6 +202,8 @@ class SearchConfig:
     search: ScheduleConfig
     curvature: CurvatureConfig
     run: RunConfig
+    relaxation: RelaxationConfig = field(default_factory=RelaxationConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
     plan: bool = False
     """Say what the search would cost instead of running it."""
     resume: str | None = None
@@ -193,6 +220,7 @@ class SearchConfig:
             need(frozen == 0, "network.frozen_stages", frozen, "0: a search has no trained stages to freeze")
         self._check_space(task)
         self._check_regularization()
+        self._check_relaxation()
         need(
             self.search.warmup_epochs < self.search.epochs,
             "search.warmup_epochs",
@@ -255,6 +283,26 @@ class SearchConfig:
         if self.regularization.name == "ada" and decay >= cap:
             raise InputError(
                 f"regularization.cap={cap}: must be above optimizer.weights.weight_decay={decay}, or it is never raised"
+            )
+
+    def _check_relaxation(self) -> None:
+        """Without alphas there is no curvature to answer and nothing to take the largest of."""
+        without_alphas, ranked = self.relaxation.name == "uniform", self.selection.name == "ranking"
+        if without_alphas and not ranked:
+            raise InputError(
+                f"selection={self.selection.name} takes the operations of largest alpha, but relaxation=uniform moves "
+                "no alphas: take selection=ranking"
+            )
+        answers = self.regularization.name
+        if without_alphas and answers != "none":
+            raise InputError(
+                f"regularization={answers} watches the curvature in the alphas, but relaxation=uniform moves none: "
+                "take regularization=none"
+            )
+        if ranked and answers == "es":
+            raise InputError(
+                "regularization=es returns an earlier epoch, but selection=ranking needs the weights of the last one: "
+                "take selection=argmax or regularization=none"
             )
 
     def as_dict(self) -> dict[str, Any]:

@@ -130,9 +130,12 @@ class SearchFolder:
         value = record.get(f"valid_discrete/{self.figure.name}")
         return genotype.with_provenance(
             **self.provenance,
-            epoch=record.get("epoch"),
-            figure={"name": self.figure.name, "value": _finite(value), "of": "architecture half, discretised"},
-            eigenvalue=_finite(record.get("eigenvalue")),
+            **{
+                "epoch": record.get("epoch"),
+                "figure": {"name": self.figure.name, "value": _finite(value), "of": "architecture half, discretised"},
+                "eigenvalue": _finite(record.get("eigenvalue")),
+                **genotype.provenance,
+            },
         )
 
     def _draw_curves_if_possible(self) -> None:

@@ -132,7 +132,13 @@ class Run:
 
     @property
     def metric(self) -> float | None:
-        """The validation metric that the task selects by, of the chosen moment; None where it is not recorded."""
+        """The validation metric that the task selects by, of the chosen moment; None where it is not recorded.
+
+        Of ranked architectures it is the score of the best one.
+        """
+        if "ranking" in self.provenance:
+            score = self.provenance.get("figure")
+            return as_number(score.get("value")) if isinstance(score, Mapping) else None
         return None if self.chosen is None else self.chosen.values.get(f"valid/{self.figure.name}")
 
     @property

@@ -15,8 +15,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from autodisp.cells.architecture import entropy
 from autodisp.cells.cell import set_drop_path
-from autodisp.cells.genotype import Genotype, from_json
+from autodisp.cells.genotype import Genotype
+from autodisp.cells.mixture import Mixture
 from autodisp.cells.operations import PARAMETER_FREE
 from autodisp.checkpoints import Checkpoints
 from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
@@ -26,6 +28,8 @@ from autodisp.search.curvature import Curvature, curvature, frozen_statistics, p
 from autodisp.search.growth import growth
 from autodisp.search.guard import ALPHAS, LOSS, WEIGHTS, NotFinite, StepGuard
 from autodisp.search.regularization import Regularization, RollBack, Stop
+from autodisp.search.relaxations import Phase
+from autodisp.search.selection import Argmax, Selection
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Sums, autocast, means, pool
 
@@ -49,7 +53,7 @@ class Observer(Protocol):
         ...
 
     def event(self, kind: str, **entries: Any) -> None:
-        """Early stopping or a roll-back."""
+        """Early stopping, a roll-back, or the result of a ranking."""
         ...
 
     def message(self, text: str) -> None:
@@ -110,6 +114,7 @@ class Search:
         settings: the numbers.
         checkpoints: where the states go.
         observer: is told of everything.
+        selection: makes the genotype of the finished search; by default the argmax.
         stopping: asked after each step and each epoch whether the run is to save its state and stop.
     """
 
@@ -127,6 +132,7 @@ class Search:
         settings: Settings,
         checkpoints: Checkpoints,
         observer: Observer,
+        selection: Selection | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.supernet = supernet
@@ -140,6 +146,7 @@ class Search:
         self.settings = settings
         self.checkpoints = checkpoints
         self.observer = observer
+        self.selection = selection or Argmax()
         self.stopping = stopping
         # torch's schedules warn where they step before the optimizer does, as after a resumed epoch without a step.
         weight_optimizer.zero_grad()
@@ -193,10 +200,7 @@ class Search:
         )
 
     def _outcome(self, epoch: int, stopped: Stop | None) -> Outcome:
-        genotype = from_json(
-            json.loads(self.progress.genotypes[epoch]), origin=f"epoch {epoch}", space=self.supernet.architecture.space
-        )
-        return Outcome(genotype, epoch, stopped, self.progress.restarts)
+        return Outcome(self.selection.select(self, epoch), epoch, stopped, self.progress.restarts)
 
     def run_epoch(self, epoch: int) -> Record:
         """One epoch, or what is left of it, with its measurements, its record and its checkpoint."""
@@ -217,15 +221,16 @@ class Search:
             **{f"train/{name}": value for name, value in train.items()},
             **measured,
         }
-        genotype = self.supernet.architecture.genotype()
+        genotype = self._candidate()
         self.progress.genotypes[epoch] = json.dumps(genotype.to_json())
         record |= self._describe(genotype)
         record["seconds"] = time.perf_counter() - began
         record["seconds_waiting"] = self._waited() - waited
         record["seconds_training"] = trained
         self.progress.epochs, self.progress.step, self.progress.sums = epoch + 1, 0, {}
+        self.progress.selection = {}
         # First the record, then the state that counts it: a run killed in between goes through the epoch again.
-        self.observer.epoch(record, genotype, self.supernet.architecture.weights())
+        self.observer.epoch(record, genotype, self.supernet.mean())
         self._save_epoch(epoch)
         return record
 
@@ -237,6 +242,10 @@ class Search:
         )
         before = [older for older in self.checkpoints.epochs() if older < epoch]
         self.checkpoints.keep_only(returnable | set(before[-1:]))
+
+    def save(self) -> None:
+        """The state after the newest complete epoch, with what the selection has kept in the progress."""
+        self._save_epoch(self.progress.epochs - 1)
 
     def save_step(self) -> None:
         """The state between two steps of an epoch; before the first one it is that of the epoch before."""
@@ -253,7 +262,8 @@ class Search:
         """
         try:
             validated = self.validate()
-            curved = self.measure_curvature(epoch) if self.settings.measures(epoch) else {}
+            measures = self.supernet.relaxation.moves_alphas and self.settings.measures(epoch)
+            curved = self.measure_curvature(epoch) if measures else {}
         except Exception:
             self.save_step()
             raise
@@ -288,7 +298,7 @@ class Search:
         progress = self.progress
         self.guard.begin([*self.supernet.alphas, *self.supernet.network.buffers()], self.alpha_optimizer)
         batch = self.supernet.to_device(self.weight_stream.next())
-        if epoch >= self.settings.warmup_epochs:
+        if self.supernet.relaxation.moves_alphas and epoch >= self.settings.warmup_epochs:
             self.alpha_step(batch, self.settings.order_at(epoch))
         sums = pool(dict(progress.sums), self.weight_step(batch))
         progress.sums = sums
@@ -322,14 +332,16 @@ class Search:
         batch = supernet.to_device(self.alpha_stream.next())
         with frozen_statistics(supernet.network):
             if order == "first":
-                gradients = first_order(lambda: supernet.alpha_loss(batch), supernet.alphas)
+                gradients = first_order(
+                    lambda: self._penalised(supernet.alpha_loss(batch, self._mixture("alphas"))), supernet.alphas
+                )
             else:
                 weights = dict(supernet.network.named_parameters())
                 group = self.weight_optimizer.param_groups[0]
                 gradients = alpha_gradient(
                     order,
-                    lambda parameters: supernet.loss(train_batch, parameters),
-                    lambda parameters: supernet.loss(batch, parameters),
+                    lambda parameters: supernet.loss(train_batch, parameters, self._mixture("alphas")),
+                    lambda parameters: self._penalised(supernet.loss(batch, parameters, self._mixture("alphas"))),
                     weights,
                     supernet.alphas,
                     learning_rate=group["lr"],
@@ -343,16 +355,37 @@ class Search:
         self.guard.step(self.alpha_optimizer)
         self.alpha_optimizer.zero_grad()
 
+    @property
+    def share(self) -> float:
+        """Share of the epochs that are complete, from 0 to below 1 while a step is made."""
+        return self.progress.epochs / self.settings.epochs
+
+    def _mixture(self, phase: Phase, loss: Callable[[Mixture], Tensor] | None = None) -> Mixture:
+        """The edge weights of a forward pass."""
+        return self.supernet.relaxation.weights(self.supernet.architecture, phase, self.share, loss)
+
+    def _penalised(self, loss: Tensor) -> Tensor:
+        """The upper loss."""
+        penalty = self.supernet.relaxation.penalty(self.supernet.architecture, self.share)
+        return loss if penalty is None else loss + penalty
+
     def weight_step(self, batch: Any) -> Sums:
         """Moves the weights once; loss and figures of the batch before."""
         supernet = self.supernet
         parameters = list(supernet.network.parameters())
-        edge_weights = {kind: table.detach() for kind, table in supernet.architecture.weights().items()}
+
+        def loss_under(mixture: Mixture) -> Tensor:
+            with frozen_statistics(supernet.network), autocast(self.settings.precision, supernet.device):
+                return supernet.loss(batch, edge_weights=mixture)
+
+        mixture = self._mixture("weights", loss_under).detach()
         with autocast(self.settings.precision, supernet.device):
-            output = supernet.output(batch, edge_weights)
+            output = supernet.output(batch, mixture)
             loss = supernet.task.loss(output, batch)
         self.weight_optimizer.zero_grad()
         self.scaler.scale(loss).backward()
+        if mixture.active is not None:
+            _fill_gradients(parameters)
         self.scaler.unscale_(self.weight_optimizer)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         self.guard.note(LOSS, [loss])
@@ -410,7 +443,7 @@ class Search:
         supernet = self.supernet
         with preserved_rng():
             before = supernet.evaluate(self.validation)
-            after = supernet.evaluate(self.validation, supernet.discretised())
+            after = supernet.evaluate(self.validation, supernet.discretised(self._candidate()))
         figure = supernet.task.figure
         drop = after[figure.name] - before[figure.name]
         return {
@@ -420,14 +453,16 @@ class Search:
         }
 
     def _describe(self, genotype: Genotype) -> Record:
-        architecture = self.supernet.architecture
         chosen = [name for cell in genotype.cells.values() for node in cell for name, _ in node]
-        return {
-            "genotype": genotype.to_json()["cells"],
-            "alphas": {kind: alphas.detach().tolist() for kind, alphas in architecture.alphas.items()},
-            **{f"entropy/{kind}": entropy for kind, entropy in architecture.entropy().items()},
-            "parameter_free": sum(name in PARAMETER_FREE for name in chosen),
-        }
+        record = {"genotype": genotype.to_json()["cells"], "parameter_free": sum(n in PARAMETER_FREE for n in chosen)}
+        if self.supernet.relaxation.moves_alphas:
+            record |= self.supernet.architecture.as_record()
+            record |= {f"entropy/{kind}": value for kind, value in entropy(self.supernet.mean()).items()}
+        return record
+
+    def _candidate(self) -> Genotype:
+        """The cells that stand for the present epoch."""
+        return self.selection.candidate(self.supernet, self.progress.epochs)
 
     def _roll_back(self, answer: RollBack) -> None:
         """Restores the returned epoch whole, then raises the weight decay everywhere it is read from.
@@ -455,6 +490,13 @@ class Search:
 
     def _waited(self) -> float:
         return self.weight_stream.waited + self.alpha_stream.waited
+
+
+def _fill_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Zeros where an operation did not run: its weight was 0, and the step decays it as if it had run."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def _is_zero(found: Curvature, decay: float) -> bool:

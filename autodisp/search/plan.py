@@ -48,15 +48,17 @@ class Plan:
     costs: Costs
     validation_batches: int
     alphas: int
-    """Their number, which the full Hessian takes as many products as."""
+    """Number of those that move, which the full Hessian takes as many products as."""
+    evaluations: int = 0
+    """Batches that the selection evaluates at the end."""
 
     def epoch(self, number: int) -> float:
         """Seconds of that epoch."""
         settings, costs = self.settings, self.costs
         step = costs.weight_step
-        if number >= settings.warmup_epochs:
+        if self.alphas and number >= settings.warmup_epochs:
             step += costs.alpha_steps[settings.order_at(number)]
-        measured = self.measurement if settings.measures(number) else 0.0
+        measured = self.measurement if self.alphas and settings.measures(number) else 0.0
         return settings.steps_per_epoch * step + measured + self.validation + costs.checkpoint
 
     @property
@@ -72,8 +74,13 @@ class Plan:
 
     @property
     def total(self) -> float:
-        """Seconds of all epochs, without roll-backs and early stopping."""
-        return sum(self.epoch(number) for number in range(self.settings.epochs))
+        """Seconds of all epochs and the selection, without roll-backs and early stopping."""
+        return sum(self.epoch(number) for number in range(self.settings.epochs)) + self.selection
+
+    @property
+    def selection(self) -> float:
+        """Seconds of what the selection evaluates, at most: less where only some of the operations run."""
+        return self.evaluations * self.costs.validation_batch / 2
 
 
 def plan_search(search: Search) -> Plan:
@@ -81,8 +88,9 @@ def plan_search(search: Search) -> Plan:
 
     Weights and alphas move, as in the search itself; a first step of each kind is not timed.
     """
-    settings = search.settings
-    orders = {settings.order_at(number) for number in range(settings.warmup_epochs, settings.epochs)}
+    settings, moves = search.settings, search.supernet.relaxation.moves_alphas
+    with_alphas = range(settings.warmup_epochs, settings.epochs) if moves else ()
+    orders = {settings.order_at(number) for number in with_alphas}
     batch = search.supernet.to_device(search.weight_stream.next())
     search.supernet.network.train()
 
@@ -90,7 +98,7 @@ def plan_search(search: Search) -> Plan:
         search.weight_step(search.supernet.to_device(search.weight_stream.next()))
 
     alpha_steps = {order: _seconds(partial(search.alpha_step, batch, order)) for order in sorted(orders)}
-    graph, product = _curvature(search)
+    graph, product = _curvature(search) if moves else (0.0, 0.0)
     costs = Costs(
         weight_step=_seconds(weight_step),
         alpha_steps=alpha_steps,
@@ -100,8 +108,10 @@ def plan_search(search: Search) -> Plan:
         checkpoint=_checkpoint(search),
         memory=_peak_memory(search.supernet.device),
     )
-    alphas = sum(alpha.numel() for alpha in search.supernet.alphas)
-    return Plan(settings, costs, operator.length_hint(search.validation) or sum(1 for _ in search.validation), alphas)
+    alphas = sum(alpha.numel() for alpha in search.supernet.alphas) if moves else 0
+    evaluations = search.selection.evaluations(settings.epochs * settings.steps_per_epoch)
+    batches = operator.length_hint(search.validation) or sum(1 for _ in search.validation)
+    return Plan(settings, costs, batches, alphas, evaluations)
 
 
 def _curvature(search: Search) -> tuple[float, float]:

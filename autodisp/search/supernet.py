@@ -9,7 +9,10 @@ from torch.func import functional_call
 
 from autodisp.cells.architecture import Architecture, EdgeWeights, one_hot
 from autodisp.cells.cell import without_drop_path
+from autodisp.cells.genotype import Genotype, derive
+from autodisp.cells.mixture import Mixture
 from autodisp.search.curvature import frozen_statistics
+from autodisp.search.relaxations import Relaxation, Softmax
 from autodisp.tasks.base import Sums, Task, means, move, pool
 
 
@@ -20,12 +23,16 @@ class Supernet:
         task: says what goes in, what is lost and what is measured.
         network: built by the task from mixed cells, on its device.
         architecture: of the same space, on the same device.
+        relaxation: makes edge weights of the architecture's parameters; by default the softmax.
     """
 
-    def __init__(self, task: Task, network: nn.Module, architecture: Architecture) -> None:
+    def __init__(
+        self, task: Task, network: nn.Module, architecture: Architecture, relaxation: Relaxation | None = None
+    ) -> None:
         self.task = task
         self.network = network
         self.architecture = architecture
+        self.relaxation = relaxation or Softmax()
         self.device = next(network.parameters()).device
 
     @property
@@ -33,21 +40,31 @@ class Supernet:
         """The architecture parameters, one vector for each kind of cell."""
         return list(self.architecture.parameters())
 
+    def mean(self) -> Mixture:
+        """The relaxation's mean edge weights under the current alphas."""
+        return self.relaxation.mean(self.architecture)
+
     def output(self, batch: Any, edge_weights: EdgeWeights | None = None) -> Any:
-        """What the network says of a batch, by default under the current alphas."""
-        weights = self.architecture.weights() if edge_weights is None else edge_weights
+        """What the network says of a batch, by default under the mean edge weights."""
+        weights = self.mean() if edge_weights is None else edge_weights
         return self.network(*self.task.inputs(batch), weights)
 
-    def loss(self, batch: Any, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The loss of a batch under the current alphas, with the network's weights or with those given."""
+    def loss(
+        self,
+        batch: Any,
+        parameters: Mapping[str, Tensor] | None = None,
+        edge_weights: EdgeWeights | None = None,
+    ) -> Tensor:
+        """The loss of a batch, by default with the network's weights and under the mean edge weights."""
         if parameters is None:
-            return self.task.loss(self.output(batch), batch)
-        inputs = (*self.task.inputs(batch), self.architecture.weights())
+            return self.task.loss(self.output(batch, edge_weights), batch)
+        inputs = (*self.task.inputs(batch), self.mean() if edge_weights is None else edge_weights)
         return self.task.loss(functional_call(self.network, dict(parameters), inputs), batch)
 
-    def alpha_loss(self, batch: Any) -> Tensor:
+    def alpha_loss(self, batch: Any, edge_weights: EdgeWeights | None = None) -> Tensor:
         """The same number as ``loss``, for derivatives in the alphas alone: no gradient of a weight is prepared."""
-        return self.loss(batch, {name: weight.detach() for name, weight in self.network.named_parameters()})
+        detached = {name: weight.detach() for name, weight in self.network.named_parameters()}
+        return self.loss(batch, detached, edge_weights)
 
     def to_device(self, batch: Any) -> Any:
         """The batch where the network is."""
@@ -72,7 +89,11 @@ class Supernet:
         with frozen_statistics(self.network), without_drop_path(self.network):
             return self.output(batch, edge_weights)
 
-    def discretised(self) -> EdgeWeights:
-        """Edge weights of one on what the alphas prefer, zero elsewhere."""
-        weights = one_hot(self.architecture.space, self.architecture.genotype())
+    def genotype(self) -> Genotype:
+        """The cells that the mean edge weights prefer now."""
+        return derive(self.architecture.space, self.mean())
+
+    def discretised(self, genotype: Genotype | None = None) -> EdgeWeights:
+        """Edge weights of one on the genotype, by default the one preferred now, and zero elsewhere."""
+        weights = one_hot(self.architecture.space, genotype or self.genotype())
         return {kind: table.to(self.device) for kind, table in weights.items()}

@@ -1,0 +1,60 @@
+"""Edge weights as a step of the search uses them: for each edge the weight of every operation, and which of them run.
+
+A plain mapping of tables is a mixture without factors in which every operation runs.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Row(NamedTuple):
+    """What a mixture holds for one edge."""
+
+    weights: Tensor
+    """(K,), one for each operation in order; further entries are padding and not read."""
+    factor: Tensor | None
+    """Scalar, multiplies the whole edge; None is 1."""
+    active: Sequence[int] | None
+    """Positions of the operations that run; None is all of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture(Mapping[str, Tensor]):
+    """Edge weights by kind of cell; as a mapping, the tables of operation weights."""
+
+    operations: Mapping[str, Tensor]
+    """For each kind of cell (edges, width): row e weighs the operations of edge e; unused columns are zero."""
+    edges: Mapping[str, Tensor] | None = None
+    """For each kind of cell (edges,): a factor of each edge."""
+    active: Mapping[str, Sequence[Sequence[int]]] | None = None
+    """For each kind of cell and edge the operations that run, known to the host; the weights of the others are 0."""
+
+    def __getitem__(self, kind: str) -> Tensor:
+        return self.operations[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.operations)
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+    @property
+    def is_full(self) -> bool:
+        """True where every operation runs and no edge has a factor."""
+        return self.edges is None and self.active is None
+
+    def rows(self, kind: str) -> list[Row]:
+        """One row an edge, in the order of the table."""
+        weights = self.operations[kind].unbind()
+        factors = [None] * len(weights) if self.edges is None else self.edges[kind].unbind()
+        active = [None] * len(weights) if self.active is None else self.active[kind]
+        return [Row(*row) for row in zip(weights, factors, active, strict=True)]
+
+    def detach(self) -> "Mixture":
+        """The same numbers as constants."""
+        edges = None if self.edges is None else {kind: factors.detach() for kind, factors in self.edges.items()}
+        operations = {kind: table.detach() for kind, table in self.operations.items()}
+        return replace(self, operations=operations, edges=edges)

@@ -1,0 +1,315 @@
+"""Edge weights of a step, their mean, and what the loop does with them."""
+
+import itertools
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from autodisp.cells.architecture import Architecture, one_hot, single_path
+from autodisp.cells.cell import MixedCells
+from autodisp.cells.genotype import Genotype, check
+from autodisp.cells.mixed import MixedOperation
+from autodisp.cells.mixture import Mixture
+from autodisp.cells.operations import Style
+from autodisp.cells.spaces import SPACES
+from autodisp.search import bilevel
+from autodisp.search.curvature import frozen_statistics, preserved_rng
+from autodisp.search.relaxations import Softmax, Uniform
+from autodisp.search.selection import Ranking
+from tests.test_loop import Batches, make, same, tensors
+
+
+class Noisy(Softmax):
+    """Softmax of alphas plus noise, with a penalty; keeps what it drew."""
+
+    def __init__(self) -> None:
+        self.drawn: list[Tensor] = []
+        self.phases: list[tuple[str, float]] = []
+
+    def weights(
+        self, architecture: Architecture, phase: Any, progress: float, loss: Callable[[Mixture], Tensor] | None = None
+    ) -> Mixture:
+        tables = architecture.weights()
+        found = {kind: torch.softmax(table.log() + torch.randn(table.shape), -1) for kind, table in tables.items()}
+        self.drawn.append(found["normal"].detach())
+        self.phases.append((phase, progress))
+        return Mixture(found)
+
+    def penalty(self, architecture: Architecture, progress: float) -> Tensor:
+        return 0.5 * sum((alphas.square().sum() for alphas in architecture.alphas.values()), torch.zeros(()))
+
+
+class TwoCells(nn.Module):
+    """A normal and a reduction cell of any number of nodes."""
+
+    def __init__(self, space: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        cells = MixedCells(SPACES[space], style=Style())
+        width = cells.outputs("normal", channels=2)
+        self.normal = cells.encoder_cell("normal", inputs=(3, 3), channels=2, after_reduction=False)
+        self.reduce = cells.encoder_cell("reduce", inputs=(3, width), channels=2, after_reduction=False)
+
+    def forward(self, image: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        value: Tensor = self.reduce((image, self.normal((image, image), weights)), weights)
+        return value
+
+
+def uniform_search(folder: Path, **settings: Any) -> Any:
+    search, listener = make(folder, **settings)
+    search.supernet.relaxation = Uniform()
+    search.selection = Ranking([Batches(4).at(0)], [Batches(4).at(k) for k in range(2)], seed=1, samples=4, finalists=2)
+    return search, listener
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_softmax_is_the_same_in_every_step_and_on_average(name: str) -> None:
+    architecture = Architecture(SPACES[name], seed=3, scale=1.0)
+    expected = architecture.weights()
+    for mixture in (Softmax().mean(architecture), Softmax().weights(architecture, "weights", 0.5)):
+        assert mixture.is_full
+        assert all(torch.equal(mixture[kind], expected[kind]) for kind in expected)
+        assert all(mixture[kind].requires_grad for kind in expected)
+    assert Softmax().penalty(architecture, 0.5) is None
+
+
+def test_draws_take_sources_without_and_operations_with_replacement() -> None:
+    draw, draws = random.Random(0), 9000
+    pairs: Counter[tuple[int, ...]] = Counter()
+    names: Counter[tuple[str, ...]] = Counter()
+    for _ in range(draws):
+        node = SPACES["s3"].cells["normal"].draw_node(2, draw)  # of four sources, three operations
+        pairs[tuple(source for _, source in node)] += 1
+        names[tuple(name for name, _ in node)] += 1
+    operations = ("none", "skip_connect", "sep_conv_3x3")
+    assert set(pairs) == set(itertools.combinations(range(4), 2)), "two of the sources, never one twice"
+    assert set(names) == set(itertools.product(operations, repeat=2)), "one operation may stand twice; none is drawn"
+    for counts in (pairs, names):  # 99.99 % of the chi-square with 8 degrees of freedom lie below 31.8
+        expected = draws / len(counts)
+        assert sum((count - expected) ** 2 / expected for count in counts.values()) < 31.8
+
+
+def test_the_mean_is_the_expectation_of_the_draws() -> None:
+    architecture, draws = Architecture(SPACES["s1"]), 500
+    torch.manual_seed(0)
+    total = sum(Uniform().weights(architecture, "weights", 0.0)["reduce"] for _ in range(draws))
+    mean = Uniform().mean(architecture)["reduce"]
+    assert ((total / draws - mean).abs() < 4.5 * (mean * (1 - mean) / draws).sqrt()).all()
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_draw_keeps_as_many_edges_as_its_space(name: str) -> None:
+    space = SPACES[name]
+    architecture = Architecture(space)
+    mixture, mean = Uniform().weights(architecture, "weights", 0.0), Uniform().mean(architecture)
+    for kind, cell in space.cells.items():
+        start = 0
+        for node, keep in zip(cell.nodes, cell.keep, strict=True):
+            rows = slice(start, start + len(node))
+            assert mixture[kind][rows].sum() == keep
+            assert mean[kind][rows].sum().item() == pytest.approx(keep)
+            start += len(node)
+        assert mixture.active is not None
+        assert mixture.active[kind] == [row.nonzero().flatten().tolist() for row in mixture[kind]]
+
+
+def test_draws_come_from_the_run_state() -> None:
+    architecture = Architecture(SPACES["s2"])
+    before = torch.get_rng_state()
+    first, second = (Uniform().weights(architecture, "weights", 0.0)["normal"] for _ in range(2))
+    assert not torch.equal(first, second)
+    torch.set_rng_state(before)
+    assert torch.equal(Uniform().weights(architecture, "weights", 0.0)["normal"], first)
+
+
+def test_only_active_operations_run() -> None:
+    network = TwoCells("s3")
+    mixture = Uniform().weights(Architecture(SPACES["s3"]), "weights", 0.0)
+    assert mixture.active is not None
+    ran: list[nn.Module] = []
+    expected: list[nn.Module] = []
+    for cell in (network.normal, network.reduce):
+        for edge, active in zip(cell.edges, mixture.active[cell.kind], strict=True):
+            assert isinstance(edge, MixedOperation)
+            expected += [edge.operations[place] for place in active]
+            for operation in edge.operations:
+                operation.register_forward_hook(lambda module, *_: ran.append(module))
+    network(torch.rand(2, 3, 6, 6), mixture)
+    assert len(expected) == 16
+    assert Counter(map(id, ran)) == Counter(map(id, expected)), "each once, and no other"
+
+
+@pytest.mark.parametrize("space", ["s1", "s3", "darts"])
+def test_a_single_path_is_the_sum_with_weights_of_one_and_zero(space: str) -> None:
+    network = TwoCells(space).double()
+    image = torch.rand(2, 3, 7, 5, dtype=torch.float64)
+    for seed in range(3):
+        genotype = Genotype(space, SPACES[space].sample(seed))
+        check(genotype, SPACES[space])
+        folded = network(image, {kind: table.double() for kind, table in one_hot(SPACES[space], genotype).items()})
+        torch.testing.assert_close(network(image, single_path(SPACES[space], genotype, image.device)), folded)
+
+
+def test_factors_multiply_whole_edges() -> None:
+    network = TwoCells("s3").double()
+    image = torch.rand(2, 3, 6, 6, dtype=torch.float64)
+    tables = {kind: table.double() for kind, table in Architecture(SPACES["s3"], scale=1.0).weights().items()}
+    factors = {kind: torch.rand(14, dtype=torch.float64) for kind in tables}
+    product = {kind: factors[kind][:, None] * table for kind, table in tables.items()}
+    torch.testing.assert_close(network(image, Mixture(tables, edges=factors)), network(image, product))
+
+
+def test_a_node_without_active_operation_is_refused() -> None:
+    network = TwoCells("tiny81")
+    tables = Architecture(SPACES["tiny81"]).weights()
+    with pytest.raises(ValueError, match="normal cell, node 0: no operation is active, must be one at least"):
+        network(torch.rand(2, 3, 6, 6), Mixture(tables, active=dict.fromkeys(tables, ((), ()))))
+
+
+def test_an_operation_that_did_not_run_is_decayed_as_at_weight_zero(tmp_path: Path) -> None:
+    found = []
+    for name in ("path", "table"):
+        search, _ = uniform_search(tmp_path / name)
+        before = [parameter.detach().clone() for parameter in search.supernet.network.parameters()]
+        if name == "table":
+
+            class Full(Uniform):
+                def weights(self, *args: Any) -> Mixture:
+                    return Mixture(super().weights(*args).operations)
+
+            search.supernet.relaxation = Full()
+        torch.manual_seed(4)
+        search.weight_step(Batches(1).at(0))
+        found.append([parameter.detach() for parameter in search.supernet.network.parameters()])
+    assert all(not torch.equal(a, b) for a, b in zip(before, found[0], strict=True)), "all weights decay"
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_phases_progress_and_the_penalty_reach_the_loop(tmp_path: Path) -> None:
+    search, _ = make(tmp_path, epochs=4, steps_per_epoch=1, curvature_every=4)
+    search.supernet.relaxation = noisy = Noisy()
+    for epoch in range(2):
+        search.run_epoch(epoch)
+    assert noisy.phases == [("alphas", 0.0), ("weights", 0.0), ("alphas", 0.25), ("weights", 0.25)]
+    supernet, batch = search.supernet, search.alpha_stream.at(2)
+    gradients = []
+    for penalised in (True, False):
+        search.alpha_stream.seek(2)
+        with preserved_rng(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(search.guard, "note", lambda _, found: gradients.append([g.clone() for g in found]))
+            patch.setattr(search.guard, "step", lambda optimizer: None)
+            if not penalised:
+                patch.setattr(noisy, "penalty", lambda *_: None)
+            search.alpha_step(batch, "first")
+    for with_penalty, without, alphas in zip(*gradients, supernet.alphas, strict=True):
+        torch.testing.assert_close(with_penalty, without + alphas.detach())
+
+
+def test_curvature_validation_and_genotype_take_the_mean(tmp_path: Path) -> None:
+    search, listener = make(tmp_path)
+    before = search.measure_curvature(0), search.validate(), search.supernet.genotype()
+    search.progress.history.clear()
+    search.progress.eigenvector = None
+    search.supernet.relaxation = noisy = Noisy()
+    after = search.measure_curvature(0), search.validate(), search.supernet.genotype()
+    assert before[0]["eigenvalue"] == after[0]["eigenvalue"]
+    assert before[1:] == after[1:]
+    assert noisy.drawn == [] == listener.messages
+
+
+@pytest.mark.parametrize("order", ["exact", "finite_difference"])
+def test_a_second_order_gradient_draws_the_same_for_the_training_loss(tmp_path: Path, order: Any) -> None:
+    search, _ = make(tmp_path)
+    search.supernet.relaxation = noisy = Noisy()
+    search.alpha_step(Batches(1).next(), order)
+    train, validation, *more = noisy.drawn
+    assert not torch.equal(train, validation)
+    assert len(more) == (2 if order == "finite_difference" else 0)
+    assert all(torch.equal(train, other) for other in more)
+
+
+def test_the_exact_gradient_goes_through_the_draws(tmp_path: Path) -> None:
+    search, _ = make(tmp_path)
+    supernet, noisy = search.supernet, Noisy()
+    supernet.relaxation = noisy
+    supernet.network.double()
+    supernet.architecture.double()
+    train, validation = (
+        batch._replace(image=batch.image.double(), target=batch.target.double())
+        for batch in (Batches(1).at(0), Batches(2).at(0))
+    )
+    names = dict(supernet.network.named_parameters())
+
+    def loss(batch: Any, parameters: Any) -> Tensor:
+        mixture = noisy.weights(supernet.architecture, "alphas", 0.0)
+        return supernet.task.loss(functional_call(supernet.network, dict(parameters), (batch.image, mixture)), batch)
+
+    torch.manual_seed(7)
+    found = bilevel.alpha_gradient(
+        "exact", lambda w: loss(train, w), lambda w: loss(validation, w), names, supernet.alphas, learning_rate=0.1
+    )
+    torch.manual_seed(7)
+    with preserved_rng():
+        state = torch.get_rng_state()
+        seed = int(torch.randint(2**62, ()).item())
+        after = torch.get_rng_state()
+        torch.manual_seed(seed)
+        slopes = torch.autograd.grad(loss(train, names), list(names.values()), create_graph=True, allow_unused=True)
+        moved = {
+            name: weight if slope is None else weight - 0.1 * slope
+            for (name, weight), slope in zip(names.items(), slopes, strict=True)
+        }
+        torch.set_rng_state(after)
+        expected = torch.autograd.grad(loss(validation, moved), supernet.alphas)
+    assert not torch.equal(state, after)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+        assert a.abs().max() > 0
+
+
+def test_a_weight_step_hands_its_loss_to_the_relaxation(tmp_path: Path) -> None:
+    search, _ = make(tmp_path / "climbing")
+    plain, _ = make(tmp_path / "plain")
+    slopes: list[Tensor] = []
+
+    class Climbing(Softmax):
+        def weights(self, architecture: Any, phase: Any, progress: float, loss: Any = None) -> Mixture:
+            mixture = self.mean(architecture).detach()
+            for table in mixture.values():
+                table.requires_grad_()
+            slopes.extend(torch.autograd.grad(loss(mixture), list(mixture.values())))
+            return mixture
+
+    search.supernet.relaxation = Climbing()
+    batch = Batches(1).next()
+    supernet = plain.supernet
+    with frozen_statistics(supernet.network):
+        expected = torch.autograd.grad(supernet.loss(batch), supernet.alphas)
+    sums = [one.weight_step(batch)["loss"] for one in (search, plain)]
+    assert torch.equal(*sums)
+    assert same(tensors(search), tensors(plain)), "running statistics among them, which the ascent must not move"
+    for table, alphas, slope in zip(supernet.mean().values(), expected, slopes, strict=True):
+        rows = slope.detach() * table  # through the softmax
+        torch.testing.assert_close((rows - table * rows.sum(-1, keepdim=True)).flatten(), alphas)
+
+
+def test_a_search_without_alphas_moves_weights_alone(tmp_path: Path) -> None:
+    search, listener = uniform_search(tmp_path, epochs=2)
+    start = tensors(search)
+    search.run()
+    end = tensors(search)
+    assert same(start[-2:], end[-2:])
+    assert not same(start[:-2], end[:-2])
+    assert search.alpha_stream.position == 0
+    for record in listener.records:
+        assert not {"eigenvalue", "alphas", "entropy/normal"} & set(record)
+        assert math.isfinite(record["valid/mse"])
