@@ -16,7 +16,7 @@ from rich.table import Table
 from autodisp.assembly.checking import CheckReport, build_check, counted
 from autodisp.cli.run_folder import claimed
 from autodisp.commands import Word, command
-from autodisp.config.check import CheckConfig, parse
+from autodisp.config.check import parse
 from autodisp.errors import RunFault
 
 REPORT, LIST = "check.json", "excluded.txt"
@@ -31,12 +31,12 @@ def run(tree: DictConfig) -> float:
     return float(len(check(tree, HydraConfig.get().overrides.task).problems))
 
 
-def check(tree: DictConfig, overrides: Sequence[str] | None = None) -> CheckReport:
+def check(tree: DictConfig, overrides: Sequence[str]) -> CheckReport:
     """Looks at the dataset that the composed config names, and leaves a report and a list in a folder.
 
     Args:
         tree: the composed config.
-        overrides: the words of the command line, for the command to go on with; made from the config if None.
+        overrides: the words of the command line, for the command to go on with.
 
     Raises:
         InputError: a setting or the folder cannot be used, or there is no such data.
@@ -53,12 +53,10 @@ def check(tree: DictConfig, overrides: Sequence[str] | None = None) -> CheckRepo
     return report
 
 
-def next_command(report: CheckReport, folder: Path, overrides: Sequence[str] | None = None) -> str:
+def next_command(report: CheckReport, folder: Path, overrides: Sequence[str]) -> str:
     """What to do next: a run without the excluded samples, or another check after what stands in its way is mended."""
     config = report.config
-    words: list[Word] = (
-        _dataset_words(config) if overrides is None else [word for word in overrides if _is_of_data(word)]
-    )
+    words: list[Word] = [word for word in overrides if _is_of_data(word)]
     if report.obstacle:
         return command("autodisp-check", *words)
     if report.excluded:
@@ -81,14 +79,6 @@ def _key(word: Word) -> str:
 
 def _is_of_data(word: str) -> bool:
     return _key(word).partition(".")[0] == "dataset" or _key(word) == "seed"
-
-
-def _dataset_words(config: CheckConfig) -> list[Word]:
-    words: list[Word] = [("dataset", config.dataset.name)]
-    for name in ("factory", "root", "exclude"):
-        if (value := getattr(config.dataset, name, None)) is not None:
-            words.append((f"dataset.{name}", value))
-    return words + ([("seed", config.seed)] if config.seed else [])
 
 
 def _console() -> Console:
