@@ -6,6 +6,7 @@ Nothing in it is ever executed (``weights_only``), and no part is compressed.
 """
 
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -134,7 +135,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             damaged = archive.testzip()
         if damaged is not None:
             raise InputError(f"{path}: damaged, the checksum of its part {damaged!r} is wrong; copy it again")
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of a pickle protocol that only damage makes
+            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except InputError:
         raise
     except Exception as error:  # a damaged pickle may end in any exception

@@ -36,6 +36,8 @@ NON_FINITE = "non-finite disparity"
 NEGATIVE = "negative disparity"
 STRAY = "single disparities beyond the width"
 
+NOTES = frozenset((TWINS, BOTH_SPLITS, ENLARGED, NON_FINITE, NEGATIVE, STRAY))
+"""What the programs cope with; the other kinds spoil a sample."""
 STEREO_KINDS = (MISSING, UNREADABLE, LOST, SIZES, SMALL, NO_TRUTH, MISMATCH, BOTH_HALVES)
 IMAGE_KINDS = (UNREADABLE, BOTH_HALVES)
 
@@ -57,6 +59,11 @@ class Problem(NamedTuple):
     """The file at fault, as far as there is one; otherwise the sample's name."""
     says: str
 
+    @property
+    def is_note(self) -> bool:
+        """The programs cope with it."""
+        return self.kind in NOTES
+
 
 class Measures(NamedTuple):
     """What a stereo sample is, whole."""
@@ -72,10 +79,8 @@ class Measures(NamedTuple):
 class Inspection(NamedTuple):
     """What a look at one sample gives."""
 
-    problems: tuple[Problem, ...]
-    """What spoils the sample."""
-    notes: tuple[Problem, ...]
-    """What the programs cope with."""
+    found: tuple[Problem, ...]
+    """Problems and notes."""
     digest: bytes | None
     """Of the pictures, not of the truth; None where they cannot be read."""
     measures: Measures | None = None
@@ -122,14 +127,14 @@ class Inspector:
         except Exception as error:  # damaged bytes may lead a decoder to raise anything
             kind = SIZES if isinstance(error, DifferentSizes) else UNREADABLE
             says = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            return Inspection((self.problem(kind, index, says),), (), None)
+            return Inspection((self.problem(kind, index, says),), None)
         if not isinstance(sample, StereoSample):
-            return Inspection((), (), content(sample.image))
-        problems = [self.problem(kind, index, says) for kind, says in self._problems(sample)]
-        notes = [self.problem(kind, index, says) for kind, says in self._notes(sample, flaws)]
+            return Inspection((), content(sample.image))
+        says_by_kind = (*self._problems(sample), *self._notes(sample, flaws))
+        found = tuple(self.problem(kind, index, says) for kind, says in says_by_kind)
         height, width = sample.left.shape[-2:]
         measures = Measures(height, width, float(sample.disparity.max()), float(sample.valid.float().mean()))
-        return Inspection(tuple(problems), tuple(notes), content(sample.left, sample.right), measures)
+        return Inspection(found, content(sample.left, sample.right), measures)
 
     def problem(self, kind: str, index: int, says: str) -> Problem:
         """A problem of one sample, with that of its files which the words name, or else the truth, or the first."""

@@ -34,19 +34,23 @@ def read_disparity_png(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: the file is missing, truncated or no grey PNG of 16 bits.
     """
-    # The reader of pictures is strict about damaged files, and every grey level of 16 bits survives its scaling.
-    grey = read_rgb(path)[:1]
-    with Path(path).open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-    if not header.startswith(_PNG) or header[_DEPTH] != 16 or header[_COLOUR_TYPE] != _GREY:
+    try:
+        with Path(path).open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
+    is_png = header.startswith(_PNG) and len(header) == _HEADER_BYTES
+    if not is_png or header[_DEPTH] != 16 or header[_COLOUR_TYPE] != _GREY:
         found = "no PNG"
-        if header.startswith(_PNG):
+        if is_png:
             kind = "grey" if header[_COLOUR_TYPE] == _GREY else "coloured, transparent or palette"
             found = f"a {kind} PNG of {header[_DEPTH]} bits"
         raise InputError(
             f"{path}: is {found}, but a disparity is a grey PNG of 16 bits (pixels times 256, 0 = unknown): was it "
             "converted, or is it a picture of a disparity?"
         )
+    # The reader of pictures is strict about damaged files, and every grey level of 16 bits survives its scaling.
+    grey = read_rgb(path)[:1]
     stored = (grey * _LARGEST).round()
     return stored / _SCALE, stored > 0
 

@@ -67,7 +67,7 @@ def frame(root: Path, truth: np.ndarray, *, stem: str = "0006") -> Path:
 def kinds(inspector: Inspector, index: int = 0) -> list[str]:
     """Of problems, then of notes."""
     inspection = inspector(index)
-    return [found.kind for found in (*inspection.problems, *inspection.notes)]
+    return [found.kind for found in inspection.found]
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_disparities_of_flyingthings3d(
 ) -> None:
     path = frame(tmp_path, truth)
     inspection = Inspector(FlyingThings3D(tmp_path))(0)
-    assert [problem.kind for problem in inspection.problems] == problems
-    assert [note.kind for note in inspection.notes] == notes
-    found = (*inspection.problems, *inspection.notes)
+    found = inspection.found
+    assert [problem.kind for problem in found if not problem.is_note] == problems
+    assert [note.kind for note in found if note.is_note] == notes
     assert {problem.file for problem in found} <= {str(path)}
     assert {problem.sample for problem in found} <= {"TRAIN/A/0000/0006"}
 
@@ -109,7 +109,7 @@ def test_how_much_ground_truth_is_enough(tmp_path: Path, valid: int, enough: boo
 
 def test_the_number_of_odd_pixels_is_told(tmp_path: Path) -> None:
     frame(tmp_path, disparity(a=np.nan, b=-1, c=np.inf, d=-2, e=-3))
-    says = {note.kind: note.says for note in Inspector(FlyingThings3D(tmp_path))(0).notes}
+    says = {note.kind: note.says for note in Inspector(FlyingThings3D(tmp_path))(0).found}
     assert says == {
         NON_FINITE: "2 pixel(s), 0.09%, are NaN or infinite: masked",
         NEGATIVE: "3 pixel(s), 0.13%, are negative: masked",
@@ -155,7 +155,7 @@ def test_maps_without_a_truth_in_pngs(tmp_path: Path) -> None:
     for name in ("view1", "view5"):
         picture(tmp_path / f"old/Art/{name}.png")
     path = picture(tmp_path / "old/Art/disp1.png", nothing.astype(np.uint8))
-    [problem] = Inspector(Middlebury2006(tmp_path / "old"))(0).problems
+    [problem] = Inspector(Middlebury2006(tmp_path / "old"))(0).found
     assert (problem.kind, problem.file) == (NO_TRUTH, str(path))
 
 
@@ -173,7 +173,7 @@ def test_the_file_at_fault_is_named(tmp_path: Path, part: str, damage: str) -> N
         picture(path, DRAW.integers(0, 256, (HEIGHT, WIDTH + 2, 3), dtype=np.uint8))
     else:
         path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "other": b"not a picture"}[damage])
-    [problem] = Inspector(Sintel(tmp_path))(0).problems
+    [problem] = Inspector(Sintel(tmp_path))(0).found
     assert problem.kind == (SIZES if damage == "larger" else UNREADABLE)
     # Of two sizes neither is the right one, but a partner of the left view is named rather than it.
     at_fault = part if part != "clean_left" or damage != "larger" else "clean_right"
@@ -210,7 +210,7 @@ class Raises:
 
 
 def test_whatever_a_decoder_raises_is_one_line() -> None:
-    [problem] = Inspector(Raises())(0).problems
+    [problem] = Inspector(Raises())(0).found
     assert problem == (UNREADABLE, "a", "a", "MemoryError: two lines")
 
 
@@ -243,7 +243,7 @@ def test_images(tmp_path: Path) -> None:
     labels = torch.tensor([0, 1])
     data = ImagesInMemory(images[[0, 1, 0]], labels[[0, 1, 1]], classes="ab", mean=(0.0,) * 3, std=(1.0,) * 3)
     first, second, third = (Inspector(data)(index) for index in range(3))
-    assert first.problems == second.problems == ()
+    assert first.found == second.found == ()
     assert first.digest == third.digest != second.digest
 
 

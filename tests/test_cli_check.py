@@ -53,7 +53,7 @@ def call(folder: Path, *overrides: str) -> subprocess.Popen[str]:
 
 def run(folder: Path, root: Path, *overrides: str) -> CheckReport:
     things = ["dataset=flyingthings3d", f"dataset.root={root}", "dataset.half_resolution=false", "dataset.crop=null"]
-    return check(compose("check", overrides=[f"out={folder}", "run.workers=1", *things, *overrides]))
+    return check(compose("check", overrides=[f"out={folder}", "run.workers=1", *things, *overrides]), things[:2])
 
 
 def test_a_clean_dataset(tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +131,8 @@ def test_a_damaged_file_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixt
     path = tmp_path / "cifar-10-batches-bin" / "data_batch_1.bin"
     path.parent.mkdir()
     path.write_bytes(b"cut off")
-    check(compose("check", overrides=[f"out={tmp_path / 'out'}", "dataset=cifar10", f"dataset.root={tmp_path}"]))
+    words = ["dataset=cifar10", f"dataset.root={tmp_path}"]
+    check(compose("check", overrides=[f"out={tmp_path / 'out'}", *words]), words)
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("first unreadable file: ")]
     assert line.count(str(path)) == 1
 

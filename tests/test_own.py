@@ -78,8 +78,8 @@ def test_what_is_no_disparity_counts_nowhere_and_is_told_by_a_check(tmp_path: Pa
     assert sample.valid[0, 0, :4].tolist() == [False, False, False, True]
     assert sample.disparity[0, 0, :4].tolist() == [0, 0, 0, 1]
     assert data.flaws(1) == DisparityFlaws(non_finite=2, negative=1)
-    inspection = Inspector(data)(1)
-    assert ([note.kind for note in inspection.notes], inspection.problems) == ([NON_FINITE, NEGATIVE], ())
+    found = Inspector(data)(1).found
+    assert [(note.kind, note.is_note) for note in found] == [(NON_FINITE, True), (NEGATIVE, True)]
 
 
 def test_a_file_may_import_its_neighbour(tmp_path: Path) -> None:
@@ -156,14 +156,14 @@ def test_a_sample_that_is_none_is_named(tmp_path: Path, change: str, says: str) 
         data[1]
     assert "sample 'b'" in str(caught.value)
     assert says in str(caught.value)
-    assert [problem.kind for problem in Inspector(data)(1).problems] == [UNREADABLE]
+    assert [problem.kind for problem in Inspector(data)(1).found] == [UNREADABLE]
 
 
 def test_different_sizes_are_told_as_such(tmp_path: Path) -> None:
     data = Own(rig(tmp_path, "right = right[:, :30, :40]"), tmp_path)
     with pytest.raises(DifferentSizes, match=r"right is 40x30 but left is 48x32 \(width x height\)"):
         data[0]
-    assert [problem.kind for problem in Inspector(data)(0).problems] == [SIZES]
+    assert [problem.kind for problem in Inspector(data)(0).found] == [SIZES]
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,8 @@ class CheckReport:
     config: CheckConfig
     samples: dict[str, int] = field(default_factory=dict)
     """How many there are, by split, incomplete ones among them."""
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[Problem] = field(default_factory=list)
-    """What is worth knowing but spoils no search."""
+    found: list[Problem] = field(default_factory=list)
+    """Problems, and notes on what is worth knowing but spoils no search."""
     data: list[str] = field(default_factory=list)
     """What the stereo samples of each split are: sizes, disparities."""
     remarks: list[str] = field(default_factory=list)
@@ -60,6 +59,16 @@ class CheckReport:
     """The crop that a search needs and the config lacks: its pictures have several sizes."""
     obstacle: str = ""
     """Why no run is possible without the excluded samples; "" if one is."""
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What spoils a run."""
+        return [found for found in self.found if not found.is_note]
+
+    @property
+    def notes(self) -> list[Problem]:
+        """What the programs cope with."""
+        return [found for found in self.found if found.is_note]
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -102,8 +111,7 @@ class _Part:
     """One split, and what was found in it."""
 
     dataset: Any
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[Problem] = field(default_factory=list)
+    found: list[Problem] = field(default_factory=list)
     digests: list[bytes | None] = field(default_factory=list)
     measures: dict[int, Measures] = field(default_factory=dict)
 
@@ -141,8 +149,7 @@ class Check:
         for split, part in parts.items():
             done = _look(part, config, done, total, len(report.problems), progress)
             report.samples[split] = len(part.dataset) + len(getattr(part.dataset, "incomplete", ()))
-            report.problems += part.problems
-            report.notes += part.notes
+            report.found += part.found
             if part.measures:
                 report.data.append(f"{split}: {_measured(list(part.measures.values()))}")
                 report.remarks += _beyond_range(part, split, config)
@@ -182,7 +189,7 @@ def _open(config: CheckConfig, report: CheckReport) -> dict[str, _Part]:
                 says = error.messages if isinstance(error, DamagedFiles) else [str(error)]
                 damaged = [Problem(UNREADABLE, "", message.split(": ")[0], message) for message in says]
                 # A file that serves both splits is one problem.
-                report.problems += [problem for problem in damaged if problem not in report.problems]
+                report.found += [problem for problem in damaged if problem not in report.found]
     return parts
 
 
@@ -202,10 +209,10 @@ def _look(part: _Part, config: CheckConfig, done: int, total: int, problems: int
     crop = tuple(config.dataset.crop) if stereo and config.dataset.crop else None
     inspector = Inspector(part.dataset, crop=crop, halved=_is_halved(config))
     for name, lacks in getattr(part.dataset, "incomplete", {}).items():
-        part.problems.append(Problem(MISSING, name, lacks.split(" missing ")[0], lacks))
+        part.found.append(Problem(MISSING, name, lacks.split(" missing ")[0], lacks))
     part.digests = [None] * len(part.dataset)
-    found: list[tuple[int, Problem]] = []
-    notes: list[tuple[int, Problem]] = []
+    found: dict[int, Sequence[Problem]] = {}
+    problems += len(part.found)
     count, workers = len(part.dataset), config.run.workers or cores()
     if stereo:
         looks: Generator[tuple[int, Inspection | Lost]] = apply_to_all(
@@ -217,17 +224,16 @@ def _look(part: _Part, config: CheckConfig, done: int, total: int, problems: int
     with closing(looks):
         for index, result in looks:
             if isinstance(result, Lost):
-                found.append((index, inspector.problem(LOST, index, result.reason)))
+                found[index] = (inspector.problem(LOST, index, result.reason),)
             else:
                 part.digests[index] = result.digest
                 if result.measures is not None:
                     part.measures[index] = result.measures
-                found += [(index, problem) for problem in result.problems]
-                notes += [(index, note) for note in result.notes]
+                found[index] = result.found
             done += 1
-            progress(done, total, problems + len(part.problems) + len(found))
-    part.problems += [problem for _, problem in sorted(found, key=lambda entry: entry[0])]
-    part.notes += [note for _, note in sorted(notes, key=lambda entry: entry[0])]
+            problems += sum(not one.is_note for one in found[index])
+            progress(done, total, problems)
+    part.found += [one for index in sorted(found) for one in found[index]]
     return done
 
 
@@ -280,12 +286,10 @@ def _compare(train: _Part, test: _Part | None, config: CheckConfig, report: Chec
     except InputError as error:
         report.remarks.append(f"a search cannot use this training split: {error}")
     flawed = {problem.sample for problem in report.problems}
-    twins = train.with_files(find_twins(names, train.groups, train.digests, halves, flawed=flawed))
-    report.problems += [twin for twin in twins if twin.kind == BOTH_HALVES]
-    report.notes += [twin for twin in twins if twin.kind == TWINS]
+    report.found += train.with_files(find_twins(names, train.groups, train.digests, halves, flawed=flawed))
     if test is not None:
         shown = {digest: names[index] for index, digest in enumerate(train.digests) if digest is not None}
-        report.notes += test.with_files(find_shared(shown, test.dataset.names, test.digests))
+        report.found += test.with_files(find_shared(shown, test.dataset.names, test.digests))
 
 
 def _exclude(parts: Mapping[str, _Part], config: CheckConfig, report: CheckReport) -> None:
@@ -294,8 +298,8 @@ def _exclude(parts: Mapping[str, _Part], config: CheckConfig, report: CheckRepor
     if before is not None:
         report.excluded = dict.fromkeys(read_entries(before), f"listed in {before}")
     _leave_out(report.problems, report)
-    parted = [problem for problem in report.problems if problem.kind == BOTH_HALVES]
-    if "train" in parts and (parts["train"].problems or parted):
+    parted = any(problem.kind == BOTH_HALVES for problem in report.found)
+    if "train" in parts and (parted or not all(found.is_note for found in parts["train"].found)):
         # The halves are dealt anew once a sample is left out, and any twins may then be parted.
         _leave_out((note for note in report.notes if note.kind == TWINS), report)
     if report.unlisted:

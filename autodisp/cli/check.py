@@ -3,10 +3,9 @@
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -17,7 +16,7 @@ from rich.table import Table
 from autodisp.assembly.checking import CheckReport, build_check, counted
 from autodisp.cli.run_folder import claimed
 from autodisp.commands import Word, command
-from autodisp.config.check import CheckConfig, parse
+from autodisp.config.check import parse
 from autodisp.errors import RunFault
 
 REPORT, LIST = "check.json", "excluded.txt"
@@ -32,12 +31,12 @@ def run(tree: DictConfig) -> float:
     return float(len(check(tree, HydraConfig.get().overrides.task).problems))
 
 
-def check(tree: DictConfig, overrides: Sequence[str] | None = None) -> CheckReport:
+def check(tree: DictConfig, overrides: Sequence[str]) -> CheckReport:
     """Looks at the dataset that the composed config names, and leaves a report and a list in a folder.
 
     Args:
         tree: the composed config.
-        overrides: the words of the command line, for the command to go on with; made from the config if None.
+        overrides: the words of the command line, for the command to go on with.
 
     Raises:
         InputError: a setting or the folder cannot be used, or there is no such data.
@@ -47,19 +46,17 @@ def check(tree: DictConfig, overrides: Sequence[str] | None = None) -> CheckRepo
     prepared = build_check(config)
     console = _console()
     with claimed(Path(config.out), tree, key="out") as folder:
-        with _Progress(console) as progress:
+        with _progress(console) as progress:
             report = prepared.run(progress)
         _write(report, folder)
     _show(report, folder, console, next_command(report, folder, overrides))
     return report
 
 
-def next_command(report: CheckReport, folder: Path, overrides: Sequence[str] | None = None) -> str:
+def next_command(report: CheckReport, folder: Path, overrides: Sequence[str]) -> str:
     """What to do next: a run without the excluded samples, or another check after what stands in its way is mended."""
     config = report.config
-    words: list[Word] = (
-        _dataset_words(config) if overrides is None else [word for word in overrides if _is_of_data(word)]
-    )
+    words: list[Word] = [word for word in overrides if _is_of_data(word)]
     if report.obstacle:
         return command("autodisp-check", *words)
     if report.excluded:
@@ -82,14 +79,6 @@ def _key(word: Word) -> str:
 
 def _is_of_data(word: str) -> bool:
     return _key(word).partition(".")[0] == "dataset" or _key(word) == "seed"
-
-
-def _dataset_words(config: CheckConfig) -> list[Word]:
-    words: list[Word] = [("dataset", config.dataset.name)]
-    for name in ("factory", "root", "exclude"):
-        if (value := getattr(config.dataset, name, None)) is not None:
-            words.append((f"dataset.{name}", value))
-    return words + ([("seed", config.seed)] if config.seed else [])
 
 
 def _console() -> Console:
@@ -159,40 +148,25 @@ def _printable(text: str, console: Console) -> str:
     return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
 
 
-class _Progress:
-    """A bar on a terminal, a line every half minute elsewhere.
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[int, int, int], None]]:
+    """Shows how far the check is: a bar on a terminal, a line every half minute elsewhere.
 
     The bar is drawn without a thread of its own, since processes are forked beside it.
     """
+    drawn = console.is_terminal and not console.is_dumb_terminal
+    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    shown = time.monotonic()
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar: Progress | None = None
-        if console.is_terminal and not console.is_dumb_terminal:
-            columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=console, auto_refresh=False, transient=True)
-            self._task = self._bar.add_task("")
-        self._shown = time.monotonic()
-
-    def __call__(self, done: int, total: int, problems: int) -> None:
-        """Shows how far the check is, at a pace that one can follow."""
-        now = time.monotonic()
-        if now - self._shown < (_LINE_SECONDS if self._bar is None else _REFRESH_SECONDS) and done > 1:
+    def show(done: int, total: int, problems: int) -> None:
+        nonlocal shown
+        if time.monotonic() - shown < (_REFRESH_SECONDS if drawn else _LINE_SECONDS) and (done > 1 or not drawn):
             return
-        words = counted(problems, "problem")
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total, description=words, refresh=True)
-        elif done > 1:
-            self._console.print(f"{done} of {total} samples, {words}", markup=False)
-        self._shown = now
+        words, shown = counted(problems, "problem"), time.monotonic()
+        bar.update(task, completed=done, total=total, description=words, refresh=True)
+        if not drawn:
+            console.print(f"{done} of {total} samples, {words}", markup=False)
 
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    with Progress(*columns, console=console, auto_refresh=False, transient=True, disable=not drawn) as bar:
+        task = bar.add_task("")
+        yield show

@@ -15,7 +15,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from itertools import chain, islice, takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -149,10 +149,9 @@ def _one_folder(root: Path, skip: Path | None) -> FoundPairs:
         problems += joined.ambiguous
         rest = {file: name for file, name in rest.items() if file not in joined.settled}
     for file, name in rest.items():  # other pictures are none of ours
-        known = (rule for rule in used or RULES if rule.left_keys(name, names) | rule.right_keys(name, names))
-        problems += [
-            f"{file}: has no partner (looked for a name that differs by {rule.words})" for rule in islice(known, 1)
-        ]
+        known = [rule.words for rule in used or RULES if rule.left_keys(name, names) | rule.right_keys(name, names)]
+        if known:
+            problems.append(f"{file}: has no partner (looked for a name that differs by {known[0]})")
     words = ", ".join(rule.words for rule in (*RULES[:4], RULES[-2]))
     remedy = f"files or folders must differ by a word such as {words}; or name left and right by two patterns"
     return _result(pairs, problems, root, str(root), len(files), remedy)

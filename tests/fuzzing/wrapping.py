@@ -41,9 +41,9 @@ def in_png(draw: random.Random, data: bytes, change: Change) -> bytes:
         place += 12 + length
     target = draw.randrange(len(chunks))
     name, content = chunks[target]
-    if name == b"IHDR" and draw.random() < 0.7:
+    if name == b"IHDR":
         width, height, *rest = struct.unpack(">IIBBBBB", content)
-        sides = (1, 17, 1000, 5000, 60_000, 100_000, 2**31 - 1, 2**32 - 1)
+        sides = (1, 17, 1000, 2**31 - 1, 2**32 - 1)
         width, height = (side if draw.random() < 0.3 else draw.choice(sides) for side in (width, height))
         if draw.random() < 0.5:
             rest[0], rest[1] = draw.choice((1, 2, 4, 8, 16)), draw.choice((0, 2, 3, 4, 6))
