@@ -378,8 +378,8 @@ class TensorBoard:
         """
         written = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
         self.text("config", "\n".join(f"    {line}" for line in written.splitlines()), 0)
-        for summary in hparams(_hyperparameters(values), dict.fromkeys(figures, 0.0)):
-            self._write(lambda writer, summary=summary: writer._get_file_writer().add_summary(summary))
+        summaries = hparams(_hyperparameters(values), dict.fromkeys(figures, 0.0))
+        self._write(lambda writer: [writer._get_file_writer().add_summary(summary) for summary in summaries])
 
     def close(self) -> None:
         """Finishes the file."""
