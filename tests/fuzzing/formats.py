@@ -31,7 +31,7 @@ from autodisp.datasets.pfm import read_pfm
 from autodisp.datasets.svhn import SVHN
 from autodisp.errors import InputError
 from autodisp.prediction.exported import open_exported
-from autodisp.tracking import read_json_lines
+from autodisp.records import read_json_lines
 from tests.fuzzing import seeds, wrapping
 from tests.fuzzing.mutation import mutate
 from tests.fuzzing.wrapping import Inside

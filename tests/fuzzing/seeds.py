@@ -26,10 +26,10 @@ from autodisp.datasets.disparity_png import write_disparity_png
 from autodisp.datasets.images import write_png
 from autodisp.datasets.pfm import write_pfm
 from autodisp.model_file import card_of
+from autodisp.records import JsonLines
 from autodisp.run_state import CONTENTS, VERSION
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
-from autodisp.tracking import JsonLines
 
 RGB = np.random.default_rng(0).integers(0, 256, (13, 17, 3), dtype=np.uint8)
 SMOOTH = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None] * 6, (40, 48, 3)).copy()
