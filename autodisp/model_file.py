@@ -109,7 +109,7 @@ def load(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
     """The card and the weights of a file.
 
     Raises:
-        InputError: the file is missing, damaged, or not a model of this program.
+        InputError: the file is missing, damaged, or not a model of this program, or the weights do not fit the network.
     """
     if path.is_dir():
         inside = path / f"best{SUFFIX}"
@@ -126,23 +126,21 @@ def load(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
         raise InputError(f"{path}: no readable safetensors ({reason}); is it cut off, or another format?") from None
     if KEY not in metadata:
         raise InputError(f"{path}: holds weights but not what they are for; only files of autodisp-train can be used")
-    return _read_card(metadata[KEY], path, len(weights)), weights
+    card = _read_card(metadata[KEY], path)
+    _compare_unbuilt(card, weights, path)
+    return card, weights
 
 
 def load_network(path: Path) -> tuple[ModelCard, Task, nn.Module]:
     """The network with its weights, in evaluation mode on the CPU.
 
     Raises:
-        InputError: see ``load``, or the weights do not fit the network.
+        InputError: see ``load``.
     """
     card, weights = load(path)
-    with torch.device("meta"):
-        compare(card.build()[1], weights, origin=str(path))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            task, network = card.build()
-            network.load_state_dict(weights)
+        task, network = card.build()
+        network.load_state_dict(weights)
     except Exception as error:  # of numbers that nothing looks at where there is no memory
         raise _damaged(path, error) from None
     return card, task, channels_last(network).eval()
@@ -171,8 +169,8 @@ def _shape(shape: tuple[int, ...] | None) -> str:
     return "absent" if shape is None else "x".join(map(str, shape)) or "a number"
 
 
-def _read_card(text: str, path: Path, weights: int) -> ModelCard:
-    """The card in the metadata of a file with so many weights."""
+def _read_card(text: str, path: Path) -> ModelCard:
+    """The card in the metadata of a file."""
     try:
         data = json.loads(text)
         if data["schema"] != SCHEMA or data["version"] != VERSION:
@@ -184,7 +182,7 @@ def _read_card(text: str, path: Path, weights: int) -> ModelCard:
         genotype = data["genotype"]
         if genotype is not None:
             genotype = genotypes.from_json(genotype, origin=str(path), space=space)
-        card = ModelCard(
+        return ModelCard(
             task=data["task"],
             settings=data["settings"],
             style=Style(**data["style"]),
@@ -196,13 +194,6 @@ def _read_card(text: str, path: Path, weights: int) -> ModelCard:
         raise
     except Exception as error:
         raise _damaged(path, error) from None
-    try:
-        _try(card, weights)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except Exception as error:  # the layers of a network raise whatever odd numbers lead them to
-        raise _damaged(path, error) from None
-    return card
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
@@ -210,18 +201,20 @@ def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: its description is damaged ({reason}); train or export it again")
 
 
-def _try(card: ModelCard, weights: int) -> None:
-    """Builds the network without memory for it.
-
-    Raises:
-        Exception: of any kind, where there is no such network or it has more parameters than the file has weights.
-    """
-    for name, value in card.settings.items():
-        if isinstance(value, int) and abs(value) > _LARGEST:
-            raise ValueError(f"{name} is beyond {_LARGEST}")
-    with _at_most(weights), warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("error")  # such as that a layer has no elements
-        card.build()
+def _compare_unbuilt(card: ModelCard, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Compares the weights with the network, which takes no memory and may have no more parameters than there are."""
+    try:
+        for name, value in card.settings.items():
+            if isinstance(value, int) and abs(value) > _LARGEST:
+                raise ValueError(f"{name} is beyond {_LARGEST}")
+        with _at_most(len(weights)), warnings.catch_warnings(), torch.device("meta"):
+            warnings.simplefilter("error")  # such as that a layer has no elements
+            _, network = card.build()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except Exception as error:  # the layers of a network raise whatever odd numbers lead them to
+        raise _damaged(path, error) from None
+    compare(network, weights, origin=str(path))
 
 
 @contextmanager

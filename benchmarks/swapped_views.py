@@ -1,4 +1,4 @@
-"""Whether two views can tell that they are swapped: what `prediction.doubts` says of right pairs and of wrong ones.
+"""Whether two views can tell that they are swapped: what `prediction.sanity` says of right pairs and of wrong ones.
 
 python -m benchmarks.swapped_views [FLYINGTHINGS3D_ROOT]
 """
@@ -11,7 +11,7 @@ import autodisp
 from autodisp.datasets.flyingthings3d import FlyingThings3D
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.shapes3d import Shapes3D
-from autodisp.prediction.doubts import moved_over_unmoved
+from autodisp.prediction.sanity import moved_over_unmoved
 
 
 def main(roots: list[str]) -> None:

@@ -37,7 +37,7 @@ NEGATIVE = "negative disparity"
 STRAY = "single disparities beyond the width"
 
 STEREO_KINDS = (MISSING, UNREADABLE, LOST, SIZES, SMALL, NO_TRUTH, MISMATCH, BOTH_HALVES)
-IMAGE_KINDS = (UNREADABLE, LOST, BOTH_HALVES)
+IMAGE_KINDS = (UNREADABLE, BOTH_HALVES)
 
 SMALLEST = (32, 32)
 """(height, width): no crop may be smaller, so no picture may that is taken whole."""

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from autodisp.datasets.in_memory import ImagesInMemory
 from autodisp.datasets.layout import DamagedFiles, find_root
-from autodisp.datasets.memory import ImagesInMemory
 from autodisp.errors import InputError
 
 Split = Literal["train", "test"]
@@ -73,7 +73,7 @@ class CIFAR10(ImagesInMemory):
         root: the folder that holds cifar-10-batches-py or cifar-10-batches-bin, or one of these itself; with
             both there, the pickles are read.
         split: train or test.
-        exclude: a list of names to leave out, see `memory.ImagesInMemory`.
+        exclude: a list of names to leave out, see `in_memory.ImagesInMemory`.
 
     Raises:
         InputError: nothing of the kind is there, a file is missing or damaged, a label is out of range, or the list
@@ -100,7 +100,7 @@ class CIFAR100(ImagesInMemory):
         root: the folder that holds cifar-100-python or cifar-100-binary, or one of these itself; with both
             there, the pickles are read.
         split: train or test.
-        exclude: a list of names to leave out, see `memory.ImagesInMemory`.
+        exclude: a list of names to leave out, see `in_memory.ImagesInMemory`.
 
     Raises:
         InputError: nothing of the kind is there, a file is missing or damaged, a label is out of range, or the list

@@ -1,17 +1,12 @@
 """Reads and writes the pictures of the datasets: PNG, JPEG, WebP, PPM, BMP and TIFF.
 
-Pillow does the work because it refuses truncated files. It reduces 16-bit colour to 8 bits, so OpenCV decodes the PNGs
-of that kind. What the C libraries below both would say on standard error is not let through: the error says it. A PNG
-that has lost no more than its end mark decodes in full; it is refused all the same, since it comes from an interrupted
-copy. Pillow's other formats are not opened at all: one of them (EPS) runs a program, and few are as well tried as
-these. A picture that claims more pixels than its bytes can hold is refused before memory is asked for.
+Pillow does the work because it refuses truncated files and wrong checksums. It reduces 16-bit colour to 8 bits, so
+OpenCV decodes the PNGs of that kind. Pillow's other formats are not opened at all: one of them (EPS) runs a program.
 """
 
 import io
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +18,15 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from autodisp.datasets.png_chunks import SIGNATURE, PngHeader, read_chunks
 from autodisp.errors import InputError, in_one_line
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "PPM", "BMP", "TIFF")
-_PIXELS_PER_BYTE = 1032
-"""The most that deflate makes of a byte, and more than JPEG can."""
-_FREE_PIXELS = {"WEBP": 1 << 23}
-"""What a picture may have in however few bytes: WebP holds a 4K frame of one colour in less than a hundred."""
-_FEW_PIXELS = 1 << 20
-"""The same for the other formats."""
 # Pillow clips these to 255 on their way to RGB instead of scaling them.
 _UNCONVERTED = ("I", "F")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _PGM = (b"P2", b"P5")
-_TIFF = (b"II", b"MM")
+_PNG_DEPTH = 24
+"""Place of the byte that holds the bits a channel."""
 
 
 def read_rgb(path: str | os.PathLike[str]) -> Tensor:
@@ -110,26 +99,17 @@ def _decode(path: Path) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
-    header: PngHeader | None = None
-    if data.startswith(SIGNATURE):
-        try:
-            header, data = read_chunks(data)
-        except ValueError as error:
-            raise InputError(f"{path}: the PNG {error}; was the copy or download interrupted?") from None
     try:
-        noisy = data.startswith(_TIFF) or (header is not None and header.depth == 16)
-        with _silence() if noisy else nullcontext(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata, and of sizes that are checked here
-            pixels, mode = _decode_by_pillow(data, path)
-            if header is not None and header.depth == 16 and mode not in _SIXTEEN_BITS:
-                pixels = _decode_by_opencv(data)
-    except InputError:
-        raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata
+            pixels, mode = _decode_by_pillow(data)
     except UnidentifiedImageError:
         raise InputError(f"{path}: is no readable picture: none of {', '.join(_FORMATS)}, or a damaged one") from None
     except Exception as error:  # Pillow's decoders raise whatever the malformed bytes lead them to
         reason = in_one_line(error) or type(error).__name__
-        raise InputError(f"{path}: is no readable picture ({reason}); is it damaged or of another format?") from error
+        raise InputError(
+            f"{path}: is no readable picture ({reason}); is it truncated, or of another format?"
+        ) from error
     if mode == "I" and data.startswith(_PGM):
         pixels = pixels.astype(np.uint16)  # Pillow scales more than 8 bits to 16 and keeps them in 32
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -137,17 +117,16 @@ def _decode(path: Path) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
     return (np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels), mode
 
 
-def _decode_by_pillow(data: bytes, path: Path) -> tuple[npt.NDArray[Any], str]:
+def _decode_by_pillow(data: bytes) -> tuple[npt.NDArray[Any], str]:
     """Gives the pixels, as RGB where Pillow converts them rightly, and the stored mode."""
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        width, height = image.size
-        free = _FREE_PIXELS.get(image.format or "", _FEW_PIXELS)
-        if width * height > max(free, _PIXELS_PER_BYTE * len(data)):
-            raise InputError(
-                f"{path}: claims {width}x{height} pixels, which its {len(data)} bytes cannot hold; is it damaged?"
-            )
+        image.verify()  # the checksums of a PNG; the picture has to be opened anew after it
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         mode = image.mode
-        return np.array(image if mode.startswith(_UNCONVERTED) else image.convert("RGB")), mode
+        pixels = np.array(image if mode.startswith(_UNCONVERTED) else image.convert("RGB"))
+        if image.format == "PNG" and data[_PNG_DEPTH] == 16 and mode not in _SIXTEEN_BITS:
+            pixels = _decode_by_opencv(data)
+    return pixels, mode
 
 
 def _decode_by_opencv(data: bytes) -> npt.NDArray[Any]:
@@ -157,21 +136,3 @@ def _decode_by_opencv(data: bytes) -> npt.NDArray[Any]:
     if decoded is None:
         raise ValueError("OpenCV cannot decode it")
     return np.asarray(decoded[..., ::-1])
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Nothing that this process says on standard error is seen: the C libraries write there past Python."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # a daemon has none
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 
 from autodisp.datasets.disparity_png import read_disparity_png
 from autodisp.datasets.exclusions import read_exclusions
-from autodisp.datasets.hidden import split_hidden
 from autodisp.datasets.images import read_rgb
 from autodisp.datasets.layout import Frame, NotThere, Tree, files_in, find_root, match, require_one_size
+from autodisp.datasets.occlusion import split_occlusion
 from autodisp.datasets.resolution import halve
 from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
@@ -133,7 +133,7 @@ class Kitti:
             _, visible = read_disparity_png(files.visible_truth)
             planes[files.visible_truth] = visible
         require_one_size({path: (plane.shape[-2], plane.shape[-1]) for path, plane in planes.items()})
-        occluded, out_of_frame = split_hidden(valid & ~visible, disparity)
+        occluded, out_of_frame = split_occlusion(valid & ~visible, disparity)
         sample = StereoSample(left, right, disparity, valid, occluded, out_of_frame)
         return halve(sample) if self._half_resolution else sample
 

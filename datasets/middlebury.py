@@ -16,7 +16,6 @@ from torch import Tensor
 
 from autodisp.datasets.exclusions import read_exclusions
 from autodisp.datasets.flaws import DisparityFlaws
-from autodisp.datasets.hidden import split_hidden
 from autodisp.datasets.images import read_rgb
 from autodisp.datasets.layout import (
     Frame,
@@ -27,6 +26,7 @@ from autodisp.datasets.layout import (
     match,
     require_one_size,
 )
+from autodisp.datasets.occlusion import split_occlusion
 from autodisp.datasets.pfm import read_pfm
 from autodisp.datasets.resolution import halve
 from autodisp.datasets.samples import StereoSample
@@ -130,7 +130,7 @@ class Middlebury2014:
         hidden = valid & (mask < (_HIDDEN + _VISIBLE) / 2)
         if not self.has_occlusion:
             hidden = torch.zeros_like(valid)
-        occluded, out_of_frame = split_hidden(hidden, disparity)
+        occluded, out_of_frame = split_occlusion(hidden, disparity)
         sample = StereoSample(left, right, disparity, valid, occluded, out_of_frame)
         return halve(sample) if self._half_resolution else sample
 

@@ -1,20 +1,19 @@
 """Applies a function to many numbers in processes of its own, any of which may die or hang without ending the whole.
 
-concurrent.futures gives up with the first process that dies and does not say what it was at. Here each process has a
-pipe of its own, so that the number it was at is known, and another process takes its place.
+concurrent.futures gives up with the first process that dies, does not say what it was at, and ends none that hangs.
+Here each process has a pipe of its own, so that the number it was at is known, and another process takes its place.
 """
 
 import multiprocessing
 import os
 import signal
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import torch
@@ -30,117 +29,83 @@ class Lost(NamedTuple):
     reason: str
 
 
-@dataclass
-class _Worker:
-    process: BaseProcess
-    connection: Connection
-    task: Sequence[int]
-    deadline: float
-
-
 def cores() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def apply_to_all(
-    work: Callable[[int], Result], n: int, *, workers: int, chunk: int = 1, timeout: float = 120.0
+    work: Callable[[int], Result], n: int, *, workers: int, timeout: float = 120.0
 ) -> Generator[tuple[int, Result | Lost], None, None]:
     """Gives each number of 0 .. n - 1 with its result, in the order in which they are ready.
 
     Memory is bounded by what the processes need at a time; a result is handed on and forgotten.
 
     Args:
-        work: what is done; an exception that leaves it ends its process. It and its results can be pickled.
+        work: what is done; an exception that leaves it ends its process. Its results can be pickled.
         n: how many.
         workers: number of processes.
-        chunk: numbers that a process is given at a time, more than one where each takes well below a millisecond.
-        timeout: seconds that a chunk may take.
+        timeout: seconds that a number may take.
     """
-    waiting: deque[Sequence[int]] = deque(range(start, min(start + chunk, n)) for start in range(0, n, chunk))
-    crew = _Crew(work, timeout)
+    waiting = iter(range(n))
+    idle: list[tuple[BaseProcess, Connection]] = []
+    busy: dict[Connection, tuple[BaseProcess, int, float]] = {}
     try:
-        while waiting or crew.workers:
-            while waiting and len(crew.workers) < workers:
-                crew.give(waiting.popleft())
-            for task, results in crew.ready():
-                if isinstance(results, Lost) and len(task) > 1:
-                    waiting.extendleft([number] for number in reversed(task))
-                elif isinstance(results, Lost):
-                    yield task[0], results
+        while True:
+            for number in islice(waiting, workers - len(busy)):
+                process, connection = idle.pop() if idle else _start(work)
+                with suppress(OSError):  # it died while it had nothing to do, and so is found dead with this number
+                    connection.send(number)
+                busy[connection] = process, number, time.monotonic() + timeout
+            if not busy:
+                return
+            first = min(deadline for _, _, deadline in busy.values())
+            heard = wait(list(busy), timeout=max(0.0, first - time.monotonic()))
+            for connection, (process, number, deadline) in list(busy.items()):
+                result: Result | Lost
+                if connection in heard:
+                    try:
+                        result = connection.recv()
+                        idle.append((process, connection))
+                    except (EOFError, OSError):
+                        result = Lost(_cause(process, connection))
+                elif time.monotonic() >= deadline:
+                    process.kill()
+                    _cause(process, connection)
+                    result = Lost(f"took more than {timeout:g} s and was given up")
                 else:
-                    yield from zip(task, results, strict=True)
+                    continue
+                del busy[connection]
+                yield number, result
     finally:
-        crew.dismiss()
-
-
-class _Crew(Generic[Result]):
-    """Processes that each have a task, and idle ones."""
-
-    def __init__(self, work: Callable[[int], Result], timeout: float) -> None:
-        self._work = work
-        self._timeout = timeout
-        self._idle: list[tuple[BaseProcess, Connection]] = []
-        self.workers: list[_Worker] = []
-
-    def give(self, task: Sequence[int]) -> None:
-        """Has a process take up a task."""
-        process, connection = self._idle.pop() if self._idle else self._start()
-        with suppress(OSError):  # it died while it had nothing to do, and so is found dead with this task
-            connection.send(task)
-        self.workers.append(_Worker(process, connection, task, time.monotonic() + self._timeout))
-
-    def ready(self) -> Iterator[tuple[Sequence[int], Sequence[Result] | Lost]]:
-        """Waits until something is done or lost, and gives it."""
-        first = min(worker.deadline for worker in self.workers)
-        heard = wait([worker.connection for worker in self.workers], timeout=max(0.0, first - time.monotonic()))
-        for worker in list(self.workers):
-            results: Sequence[Result] | Lost
-            if worker.connection in heard:
-                try:
-                    results = worker.connection.recv()
-                    self._idle.append((worker.process, worker.connection))
-                except (EOFError, OSError):
-                    results = self._bury(worker)
-            elif time.monotonic() >= worker.deadline:
-                worker.process.kill()
-                self._bury(worker)
-                results = Lost(f"took more than {self._timeout:g} s and was given up")
-            else:
-                continue
-            self.workers.remove(worker)
-            yield worker.task, results
-
-    def dismiss(self) -> None:
-        """Ends all processes."""
-        everyone = [*self._idle, *((worker.process, worker.connection) for worker in self.workers)]
+        everyone = [*idle, *((process, connection) for connection, (process, _, _) in busy.items())]
         for process, _ in everyone:
             process.kill()
         for process, connection in everyone:
-            process.join()
-            connection.close()
+            _cause(process, connection)
 
-    def _start(self) -> tuple[BaseProcess, Connection]:
-        ours, theirs = multiprocessing.Pipe()
-        process = multiprocessing.Process(target=_serve, args=(theirs, self._work), daemon=True)
-        process.start()
-        # Its end must be open in that process alone, lest its death go unnoticed.
-        theirs.close()
-        return process, ours
 
-    @staticmethod
-    def _bury(worker: _Worker) -> Lost:
-        worker.process.join()
-        worker.connection.close()
-        code = worker.process.exitcode
-        if code == _KILLED_FOR_MEMORY:
-            return Lost("the process that read it was killed, as happens when memory runs out")
-        how = f"was ended by signal {-code}" if code is not None and code < 0 else f"left with exit code {code}"
-        return Lost(f"the process that read it {how}")
+def _start(work: Callable[[int], Result]) -> tuple[BaseProcess, Connection]:
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=_serve, args=(theirs, work), daemon=True)
+    process.start()
+    theirs.close()  # it must be open in that process alone: otherwise its death would go unnoticed
+    return process, ours
+
+
+def _cause(process: BaseProcess, connection: Connection) -> str:
+    """Waits for the end of a process and describes it."""
+    process.join()
+    connection.close()
+    code = process.exitcode
+    if code == _KILLED_FOR_MEMORY:
+        return "the process that read it was killed, as happens when memory runs out"
+    how = f"was ended by signal {-code}" if code is not None and code < 0 else f"left with exit code {code}"
+    return f"the process that read it {how}"
 
 
 def _serve(connection: Connection, work: Callable[[int], Result]) -> None:
-    """What a process does: it answers until its parent is gone. An interruption is the parent's affair."""
+    """Answers until the parent is gone. An interruption is the parent's affair."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # As many processes as cores are there already, and a forked child must not use its parent's thread pools.
@@ -148,4 +113,4 @@ def _serve(connection: Connection, work: Callable[[int], Result]) -> None:
     cv2.setNumThreads(0)
     with suppress(EOFError, OSError):
         while True:
-            connection.send([work(number) for number in connection.recv()])
+            connection.send(work(connection.recv()))

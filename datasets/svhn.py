@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.io import loadmat
 
+from autodisp.datasets.in_memory import ImagesInMemory
 from autodisp.datasets.layout import find_root
-from autodisp.datasets.matlab import read_arrays
-from autodisp.datasets.memory import ImagesInMemory
-from autodisp.errors import InputError
+from autodisp.errors import InputError, in_one_line
 
 Split = Literal["train", "test", "extra"]
 
@@ -31,7 +31,7 @@ class SVHN(ImagesInMemory):
     Args:
         root: the folder that holds train_32x32.mat, test_32x32.mat or extra_32x32.mat.
         split: train, test or extra.
-        exclude: a list of names to leave out, see `memory.ImagesInMemory`.
+        exclude: a list of names to leave out, see `in_memory.ImagesInMemory`.
 
     Raises:
         InputError: the file is missing or damaged, a label is out of range, or the list does not fit.
@@ -49,7 +49,7 @@ class SVHN(ImagesInMemory):
         name = f"{split}_32x32.mat"
         origin = "SVHN comes from http://ufldl.stanford.edu/housenumbers (format 2, cropped digits), as train_32x32.mat"
         path = find_root(root, looked_for=[name], origin=origin) / name
-        content = read_arrays(path, ("X", "y"))
+        content = _read(path)
         images = _images(content.get("X"), path)
         labels = _labels(content.get("y"), len(images), path)
         super().__init__(
@@ -63,6 +63,14 @@ class SVHN(ImagesInMemory):
         )
 
 
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(loadmat(path, variable_names=("X", "y")))
+    except Exception as error:  # damaged bytes may lead scipy to raise anything
+        reason = f"{type(error).__name__}: {in_one_line(error)}"
+        raise InputError(f"{path}: is no readable MATLAB file ({reason}); was the download interrupted?") from None
+
+
 def _images(stored: Any, path: Path) -> npt.NDArray[np.uint8]:
     """(32, 32, 3, N) -> (N, 3, 32, 32); MATLAB drops the last axis of a single image."""
     if isinstance(stored, np.ndarray) and stored.shape == _SHAPE:
@@ -74,7 +82,7 @@ def _images(stored: Any, path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _labels(stored: Any, count: int, path: Path) -> npt.NDArray[np.int64]:
-    if not isinstance(stored, np.ndarray) or stored.size != count or count == 0:
+    if not isinstance(stored, np.ndarray) or stored.dtype.kind not in "iuf" or stored.size != count or count == 0:
         found = stored.size if isinstance(stored, np.ndarray) else "none"
         raise InputError(f"{path}: needs one label in y for each of the {count} images in X, found {found}")
     wrong = [label for label in stored.ravel() if label not in range(1, 11)]

@@ -28,8 +28,8 @@ from autodisp.datasets.checking import (
     find_twins,
 )
 from autodisp.datasets.flyingthings3d import FlyingThings3D
+from autodisp.datasets.in_memory import ImagesInMemory
 from autodisp.datasets.kitti import Kitti
-from autodisp.datasets.memory import ImagesInMemory
 from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.sintel import Sintel

@@ -113,7 +113,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(0, {**EMPTY, "parts": Attack()})
-    with pytest.raises(InputError, match=r"it holds .*getattr, which no state has"):
+    with pytest.raises(InputError, match=r"epoch_0000\.pt: cannot be read as a checkpoint \(UnpicklingError\)"):
         checkpoints.load(0)
     assert not (tmp_path / "trace").exists()
 

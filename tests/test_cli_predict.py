@@ -156,7 +156,7 @@ PROBLEMS = (
     ("left/3.png", "is no readable picture"),
     ("left/4.png", "has no right view"),
     ("right/5.png", "has no left view"),
-    ("right/6.png", "the PNG is truncated"),
+    ("right/6.png", "is no readable picture (Truncated File Read); is it truncated"),
 )
 
 

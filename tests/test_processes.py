@@ -32,13 +32,12 @@ def hangs(number: int) -> int:
     return number
 
 
-@pytest.mark.parametrize(("n", "workers", "chunk"), [(0, 2, 1), (1, 4, 3), (10, 1, 4), (37, 3, 5)])
-def test_everything_is_done_once(n: int, workers: int, chunk: int) -> None:
-    done = list(apply_to_all(square, n, workers=workers, chunk=chunk))
+@pytest.mark.parametrize(("n", "workers"), [(0, 2), (1, 4), (10, 1), (37, 3)])
+def test_everything_is_done_once(n: int, workers: int) -> None:
+    done = list(apply_to_all(square, n, workers=workers))
     assert sorted(done) == [(number, number * number) for number in range(n)]
 
 
-@pytest.mark.parametrize("chunk", [1, 4])
 @pytest.mark.parametrize(
     ("work", "lost"),
     [
@@ -46,8 +45,8 @@ def test_everything_is_done_once(n: int, workers: int, chunk: int) -> None:
         (leaves, {2: "left with exit code 5"}),
     ],
 )
-def test_a_death_costs_one_number(work: Callable[[int], int], lost: dict[int, str], chunk: int) -> None:
-    done = dict(apply_to_all(work, 10, workers=2, chunk=chunk))
+def test_a_death_costs_one_number(work: Callable[[int], int], lost: dict[int, str]) -> None:
+    done = dict(apply_to_all(work, 10, workers=2))
     assert set(done) == set(range(10))
     for number, result in done.items():
         if number in lost:

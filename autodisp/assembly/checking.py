@@ -1,6 +1,6 @@
 """A check of a dataset from its typed config: looks at every sample, deals the halves, says what to leave out."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from autodisp.datasets.checking import (
     TWINS,
     UNREADABLE,
     HasFiles,
+    Inspection,
     Inspector,
     Measures,
     Problem,
@@ -35,8 +36,6 @@ Progress = Callable[[int, int, int], None]
 """Takes how many samples are done, of how many, and how many problems there are so far."""
 USUAL_CROP = (192, 384)
 """(height, width) that the datasets of files are cropped to by default."""
-IMAGES_AT_A_TIME = 256
-"""They are in memory already and take microseconds each."""
 
 
 @dataclass
@@ -207,13 +206,13 @@ def _look(part: _Part, config: CheckConfig, done: int, total: int, problems: int
     part.digests = [None] * len(part.dataset)
     found: list[tuple[int, Problem]] = []
     notes: list[tuple[int, Problem]] = []
-    looks = apply_to_all(
-        inspector,
-        len(part.dataset),
-        workers=config.run.workers or cores(),
-        chunk=1 if stereo else IMAGES_AT_A_TIME,
-        timeout=config.timeout,
-    )
+    count, workers = len(part.dataset), config.run.workers or cores()
+    if stereo:
+        looks: Generator[tuple[int, Inspection | Lost]] = apply_to_all(
+            inspector, count, workers=workers, timeout=config.timeout
+        )
+    else:  # labelled images are in memory already
+        looks = ((index, inspector(index)) for index in range(count))
     # Closed at once where the user interrupts, so that no process outlives this one.
     with closing(looks):
         for index, result in looks:

@@ -14,10 +14,10 @@ from autodisp.cli.program import WRONG_INPUT, program_name
 from autodisp.config.checks import naming, printable
 from autodisp.config.predict import PredictConfig, parse
 from autodisp.errors import InputError
-from autodisp.prediction.doubts import doubts
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.outputs import PredictionWriter
 from autodisp.prediction.pairs import StereoPair, find_pairs, read_pair
+from autodisp.prediction.sanity import find_oddities
 from autodisp.tracking import ConsoleProgress
 
 
@@ -68,7 +68,7 @@ def _one(pair: StereoPair, matcher: StereoMatcher, writer: PredictionWriter) -> 
     middle = f"{disparity.min():.1f} to {disparity.max():.1f} px"
     if written.colours is not None:
         middle += f" (colours {written.colours[0]:.1f} to {written.colours[1]:.1f})"
-    notes = "".join(f" · {note}" for note in (*written.notes, *doubts(left, right, found)))
+    notes = "".join(f" · {note}" for note in (*written.notes, *find_oddities(left, right, found)))
     return f"{pair.name}: {size}, {middle}, {seconds:.2f} s{notes}"
 
 

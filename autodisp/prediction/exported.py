@@ -1,8 +1,6 @@
 """Opens what autodisp-export wrote, a ``.pt2`` or an ``.onnx`` file, as a module to be called on tensors.
 
 A ``.pt2`` file is a program for torch, which says of the format itself that to open one is to trust whoever wrote it.
-Here it is looked through first, so that it can compute and do nothing else; how long, and with how much memory, is up
-to the program, as it is with any network.
 """
 
 import json
@@ -19,7 +17,7 @@ from torch.export.passes import move_to_device_pass
 
 from autodisp.errors import InputError, in_one_line
 from autodisp.model_file import KEY, SCHEMA
-from autodisp.prediction.archives import refuse_code
+from autodisp.prediction.archives import refuse_pickles
 from autodisp.tasks.registry import TASKS
 
 EXTRA_FILE = "autodisp.json"
@@ -109,7 +107,7 @@ def _open_onnx(path: Path, device: torch.device) -> tuple[nn.Module, str | None]
 
 
 def _open_pt2(path: Path, device: torch.device) -> tuple[nn.Module, str | None]:
-    refuse_code(path)
+    refuse_pickles(path)
     files = {EXTRA_FILE: ""}
     try:
         with _quietly(), path.open("rb") as file:  # of a path torch would want the suffix in lower case

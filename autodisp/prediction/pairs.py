@@ -9,10 +9,13 @@
 What has no partner or more than one is reported by name and never paired by its place in a sorted list.
 """
 
+import fnmatch
+import glob
 import os
+import re
 from collections import Counter, defaultdict
-from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,13 +23,13 @@ from torch import Tensor
 
 from autodisp.datasets.images import read_rgb
 from autodisp.errors import InputError
-from autodisp.prediction.naming import LAST_RESORT, RULES, Rule, keys, partner
+from autodisp.prediction.naming import LAST_RESORT, RULES, Rule
 from autodisp.prediction.outputs import OUTPUTS
-from autodisp.prediction.patterns import fixed_part, has_wildcard, matches
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm", ".pnm", ".bmp", ".tif", ".tiff")
 """Suffixes that count in folders and patterns, in either case; a file that is named itself may have any."""
 
+_WILDCARD = re.compile(r"(\*\*/|\*+|\?|\[!?+\]?+[^\]]*\])")
 _SHOWN = 3
 _PREDICTIONS = tuple(Path(ending).stem for ending in chain(*OUTPUTS.values()) if ending.endswith(PICTURES))
 
@@ -117,7 +120,7 @@ def _kind(place: StrPath) -> Literal["file", "folder", "pattern"]:
         return "file"
     if path.is_dir():
         return "folder"
-    if has_wildcard(os.fspath(place)):
+    if glob.has_magic(os.fspath(place)):
         return "pattern"
     raise InputError(f"{place}: there is no such file or folder; a pattern has a *, ? or [...] and stands in quotes")
 
@@ -131,58 +134,48 @@ def _expanded(place: StrPath) -> Path:
 def _one_folder(root: Path, skip: Path | None) -> FoundPairs:
     problems: list[str] = []
     files = _pictures_below(root, (skip,), problems)
-    rest, pairs, rules = files, list[tuple[Path, Path]](), list[Rule]()
+    names = set(files.values())
+    rest, pairs, used = dict(files), list[tuple[Path, Path]](), list[Rule]()
     for rule in (*RULES, LAST_RESORT):
-        if rule is LAST_RESORT and rules:
+        if used and rule is LAST_RESORT:
             break
-        views = keys(list(files), rule)
-        joined = _join(_by_file(views.left, rest), _by_file(views.right, rest))
+        joined = _join(
+            [(key, file) for file, name in rest.items() for key in rule.left_keys(name, names)],
+            [(key, file) for file, name in rest.items() for key in rule.right_keys(name, names)],
+        )
         if joined.settled:
-            rules.append(rule)
+            used.append(rule)
         pairs += joined.pairs
         problems += joined.ambiguous
-        rest = {path: [file for file in found if file not in joined.settled] for path, found in rest.items()}
-    problems += _without_partner(root, files, rest, rules or RULES)
-    known = ", ".join(str(rule) for rule in (*RULES[:4], RULES[-2]))
-    remedy = f"files or folders must differ by a word such as {known}; or name left and right by two patterns"
-    return _result(pairs, problems, root, str(root), sum(map(len, files.values())), remedy)
+        rest = {file: name for file, name in rest.items() if file not in joined.settled}
+    for file, name in rest.items():  # other pictures are none of ours
+        known = (rule for rule in used or RULES if rule.left_keys(name, names) | rule.right_keys(name, names))
+        problems += [
+            f"{file}: has no partner (looked for a name that differs by {rule.words})" for rule in islice(known, 1)
+        ]
+    words = ", ".join(rule.words for rule in (*RULES[:4], RULES[-2]))
+    remedy = f"files or folders must differ by a word such as {words}; or name left and right by two patterns"
+    return _result(pairs, problems, root, str(root), len(files), remedy)
 
 
 def _two_folders(left: Path, right: Path, skip: Path | None) -> FoundPairs:
     problems: list[str] = []
     lefts = _pictures_below(left, (skip, right.resolve()), problems)
     rights = _pictures_below(right, (skip, left.resolve()), problems)
-    joined = _join(_flat(lefts), _flat(rights))
-    if not joined.settled:
-        for rule in (*RULES, LAST_RESORT):
-            views = keys(list(lefts), rule).left, keys(list(rights), rule).right
-            joined = _join(_by_file(views[0], lefts), _by_file(views[1], rights))
-            if joined.settled:
-                break
+    joined = _join([(name, file) for file, name in lefts.items()], [(name, file) for file, name in rights.items()])
+    for rule in (*RULES, LAST_RESORT):
+        if joined.settled:
+            break
+        joined = _join(
+            [(key, file) for file, name in lefts.items() for key in rule.left_keys(name, ())],
+            [(key, file) for file, name in rights.items() for key in rule.right_keys(name, ())],
+        )
     problems += joined.ambiguous
     for files, other, side in ((lefts, right, "right"), (rights, left, "left")):
-        for path, file in _flat(files):
-            if file not in joined.settled:
-                problems.append(f"{file}: has no {side} view (looked for {other / path}.*)")
+        lonely = (item for item in files.items() if item[0] not in joined.settled)
+        problems += [f"{file}: has no {side} view (looked for {other / name}.*)" for file, name in lonely]
     remedy = "files of one pair must have the same name, or differ by a word such as left/right or l/r"
-    count = len(_flat(lefts)) + len(_flat(rights))
-    return _result(joined.pairs, problems, left, f"{left} and {right}", count, remedy)
-
-
-def _without_partner(
-    root: Path, files: Mapping[str, Sequence[Path]], rest: Mapping[str, Sequence[Path]], rules: Sequence[Rule]
-) -> list[str]:
-    """What to say of each of the rest that one of the rules takes for a view; other pictures are none of ours."""
-    expected: dict[str, str] = {}
-    for rule in rules:
-        views = keys(list(files), rule)
-        for _, path in (*views.left, *views.right):
-            expected.setdefault(path, partner(path, rule))
-    return [
-        f"{file}: has no partner (looked for {root / expected[path]}.*)"
-        for path, file in _flat(rest)
-        if path in expected
-    ]
+    return _result(joined.pairs, problems, left, f"{left} and {right}", len(lefts) + len(rights), remedy)
 
 
 def _two_patterns(left: str, right: str, skip: Path | None) -> FoundPairs:
@@ -205,14 +198,10 @@ def _two_patterns(left: str, right: str, skip: Path | None) -> FoundPairs:
         how = "same name"
     problems = joined.ambiguous
     for files, other, side in ((matched[0], right, "right"), (matched[1], left, "left")):
-        problems += [
-            f"{file}: has no {side} view (looked for the {how} in {other})"
-            for file in files
-            if file not in joined.settled
-        ]
+        lonely = (file for file in files if file not in joined.settled)
+        problems += [f"{file}: has no {side} view (looked for the {how} in {other})" for file in lonely]
     remedy = "the wildcards must stand for the same text on both sides, or the files must have the same name"
-    count = len(matched[0]) + len(matched[1])
-    return _result(joined.pairs, problems, fixed_part(left), f"{left} and {right}", count, remedy)
+    return _result(joined.pairs, problems, _fixed_part(left), f"{left} and {right}", sum(map(len, matched)), remedy)
 
 
 def _result(
@@ -255,50 +244,61 @@ def _join(lefts: Iterable[tuple[Hashable, Path]], rights: Iterable[tuple[Hashabl
     return _Joined(pairs, ambiguous, set(partners))
 
 
-def _flat(files: Mapping[str, Sequence[Path]]) -> list[tuple[str, Path]]:
-    return [(path, file) for path, found in files.items() for file in found]
-
-
-def _by_file(found: Iterable[tuple[str, str]], files: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, Path]]:
-    return ((key, file) for key, path in found for file in files.get(path, ()))
-
-
-def _pictures_below(root: Path, skip: Iterable[Path | None], problems: list[str]) -> dict[str, list[Path]]:
-    """The visible pictures by their path below the root, without suffix; links are followed, but not in circles."""
+def _pictures_below(root: Path, skip: Iterable[Path | None], problems: list[str]) -> dict[Path, str]:
+    """The visible pictures with their path below the root without suffix; links are followed, but not in circles."""
     skipped = {path for path in skip if path is not None and not root.resolve().is_relative_to(path)}
-    entered: set[Path] = set()
-    found: defaultdict[str, list[Path]] = defaultdict(list)
+    found: list[Path] = []
 
     def unreadable(error: OSError) -> None:
         problems.append(f"{error.filename}: the folder cannot be read ({error.strerror or error})")
 
     for folder, folders, names in os.walk(root, followlinks=True, onerror=unreadable):
         place = Path(folder).resolve()
-        if place in skipped or place in entered:
+        if place in skipped:
             folders.clear()
             continue
-        entered.add(place)
+        skipped.add(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            file = Path(folder, name)
-            if _is_picture(file):
-                found[file.relative_to(root).with_suffix("").as_posix()].append(file)
-    return {path: files for path, files in found.items() if not _is_prediction(path, found)}
-
-
-def _is_prediction(path: str, paths: Container[str]) -> bool:
-    """Whether it is a picture that was written beside the view that it belongs to, in an earlier run."""
-    return any(path.endswith(ending) and path.removesuffix(ending) in paths for ending in _PREDICTIONS)
-
-
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in PICTURES and not file.name.startswith(".")
+        found += (Path(folder, name) for name in sorted(names))
+    return {file: file.relative_to(root).with_suffix("").as_posix() for file in _views(found)}
 
 
 def _matching(pattern: str, skip: Path | None) -> dict[Path, tuple[str, ...]]:
-    """The pictures that match a pattern, and what its wildcards stand for in each."""
-    found = {file: parts for file, parts in matches(pattern).items() if _is_picture(file)}
-    if skip is not None and not fixed_part(pattern).resolve().is_relative_to(skip):
-        found = {file: parts for file, parts in found.items() if not file.resolve().is_relative_to(skip)}
-    paths = {str(file.with_suffix("")) for file in found}
-    return {file: parts for file, parts in found.items() if not _is_prediction(str(file.with_suffix("")), paths)}
+    """The pictures that match a pattern, and what its wildcards stand for in each; "" for a ** without a folder."""
+    pattern = str(Path(pattern))  # without . and doubled slashes, which the found paths would lack
+    parts = _WILDCARD.split(pattern)
+    expressions = [re.escape(part) if index % 2 == 0 else _group(part) for index, part in enumerate(parts)]
+    expression = re.compile("".join(expressions), re.DOTALL)
+    files = [Path(name) for name in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(name)]
+    if skip is not None and not _fixed_part(pattern).resolve().is_relative_to(skip):
+        files = [file for file in files if not file.resolve().is_relative_to(skip)]
+    found = ((file, expression.fullmatch(str(file))) for file in _views(files))
+    return {file: tuple(part or "" for part in match.groups()) for file, match in found if match is not None}
+
+
+def _group(wildcard: str) -> str:
+    """The regular expression for what a wildcard of glob stands for."""
+    if wildcard == "**/":
+        return "(?:(.*)/)?"
+    if wildcard.startswith("*"):
+        return "(.*)" if len(wildcard) > 1 else "([^/]*)"
+    return f"({fnmatch.translate(wildcard)[:-2]})"  # without its mark of the end
+
+
+def _fixed_part(pattern: str) -> Path:
+    """The folder before the first part with a wildcard."""
+    return Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+
+
+def _views(files: Sequence[Path]) -> list[Path]:
+    """The visible pictures, but those that an earlier run wrote beside the view that they belong to."""
+    pictures = [file for file in files if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
+    bare = {str(file.with_suffix("")) for file in pictures}
+    return [
+        file
+        for file in pictures
+        if not any(
+            (name := str(file.with_suffix(""))).endswith(ending) and name.removesuffix(ending) in bare
+            for ending in _PREDICTIONS
+        )
+    ]

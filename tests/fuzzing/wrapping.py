@@ -80,26 +80,6 @@ def in_zip(draw: random.Random, data: bytes, change: Change) -> bytes:
     return packed.getvalue()
 
 
-def in_mat(draw: random.Random, data: bytes, change: Change) -> bytes:
-    """A compressed element of a MATLAB file of level 5."""
-    elements, place = [], 128
-    while place + 8 <= len(data):
-        kind, length = struct.unpack_from("<II", data, place)
-        elements.append((kind, data[place + 8 : place + 8 + length]))
-        place += 8 + length
-    if not elements or data[:4] == bytes(4) or any(kind not in (14, 15) for kind, _ in elements):
-        return change(data)
-    target = draw.randrange(len(elements))
-    kind, content = elements[target]
-    if kind == 15:
-        inner = zlib.decompress(content)
-        content = zlib.compress(change(inner[:80]) + inner[80:] if draw.random() < 0.6 else change(inner))
-    else:
-        content = change(content[:80]) + content[80:]
-    elements[target] = (kind, content)
-    return data[:128] + b"".join(struct.pack("<II", kind, len(part)) + part for kind, part in elements)
-
-
 def in_safetensors(draw: random.Random, data: bytes, change: Change) -> bytes:
     """The header or the card in it; the header's length is right."""
     (length,) = struct.unpack_from("<Q", data)

@@ -47,7 +47,7 @@ def share_inside(disparity: Tensor) -> float:
     return float((columns >= disparity)[disparity.isfinite()].float().mean())
 
 
-def doubts(left: Tensor, right: Tensor, disparity: Tensor) -> list[str]:
+def find_oddities(left: Tensor, right: Tensor, disparity: Tensor) -> list[str]:
     """What a user should look at, in words; empty for a pair that is as it should be.
 
     Args:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-def split_hidden(hidden: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
+def split_occlusion(hidden: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
     """Splits the pixels that the right view does not show.
 
     Args:

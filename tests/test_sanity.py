@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from autodisp.datasets.shapes3d import Shapes3D
-from autodisp.prediction.doubts import doubts, moved_over_unmoved
+from autodisp.prediction.sanity import find_oddities, moved_over_unmoved
 
 SWAPPED = [
     "the right view, moved by these disparities, does not match the left one: are the views swapped, is all of it far "
@@ -38,14 +38,14 @@ def test_how_much_is_left_of_the_difference() -> None:
 
 def test_true_disparities_raise_no_doubt(pair: tuple[Tensor, Tensor, Tensor]) -> None:
     left, right, disparity = pair
-    assert doubts(left, right, disparity) == []
-    assert doubts(left, 0.7 * right, disparity) == []
-    assert doubts(left, right, torch.full_like(disparity, torch.nan)) == []
+    assert find_oddities(left, right, disparity) == []
+    assert find_oddities(left, 0.7 * right, disparity) == []
+    assert find_oddities(left, right, torch.full_like(disparity, torch.nan)) == []
 
 
 def test_swapped_views(pair: tuple[Tensor, Tensor, Tensor]) -> None:
     left, right, disparity = pair
-    assert doubts(right, left, disparity) == SWAPPED
+    assert find_oddities(right, left, disparity) == SWAPPED
 
 
 def test_disparities_that_lead_out_of_the_right_view(pair: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -55,27 +55,27 @@ def test_disparities_that_lead_out_of_the_right_view(pair: tuple[Tensor, Tensor,
     outside[..., :102] = 128.0  # 26 of 128 columns are left
     assert moved_over_unmoved(left, right, outside) < 0.9
     share = int((torch.arange(128) >= outside).sum()) / outside.numel()
-    assert doubts(left, right, outside) == [
+    assert find_oddities(left, right, outside) == [
         f"only {share:.0%} of the pixels have their match inside the right view: are the views swapped, or is the "
         "network poor?"
     ]
     near = torch.full_like(disparity, 60.0)  # nearly half of the width, and yet a scene there may be
-    assert not any("inside the right view" in doubt for doubt in doubts(left, right, near))
+    assert not any("inside the right view" in doubt for doubt in find_oddities(left, right, near))
 
 
 def test_views_of_one_colour_say_nothing() -> None:
     flat, black = torch.full((3, 8, 16), 0.5), torch.zeros(3, 8, 16)
-    assert doubts(flat, 0.8 * flat, torch.ones(1, 8, 16)) == []
-    assert len(doubts(black, black, torch.ones(1, 8, 16))) == 2
+    assert find_oddities(flat, 0.8 * flat, torch.ones(1, 8, 16)) == []
+    assert len(find_oddities(black, black, torch.ones(1, 8, 16))) == 2
 
 
 def test_one_picture_twice(pair: tuple[Tensor, Tensor, Tensor]) -> None:
-    assert doubts(pair[0], pair[0], pair[2]) == ["left and right are the same picture"]
+    assert find_oddities(pair[0], pair[0], pair[2]) == ["left and right are the same picture"]
 
 
 def test_twelve_bits_in_sixteen(pair: tuple[Tensor, Tensor, Tensor]) -> None:
     left, right, disparity = pair
     dark = 4095 / 65535 / float(torch.maximum(left.max(), right.max()))
-    (note,) = doubts(left * dark, right * dark, disparity)
+    (note,) = find_oddities(left * dark, right * dark, disparity)
     assert note == "the brightest value is 0.0625 of 1: 10 or 12 bits stored in 16 need to be stretched"
-    assert doubts(left * dark * 1.01, right * dark * 1.01, disparity) == []
+    assert find_oddities(left * dark * 1.01, right * dark * 1.01, disparity) == []
