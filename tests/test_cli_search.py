@@ -30,9 +30,9 @@ from autodisp.config.search import parse
 from autodisp.datasets import shapes3d
 from autodisp.errors import InputError, RunFault
 from autodisp.observers.search_folder import SearchFolder
+from autodisp.records import read_json_lines
 from autodisp.search.loop import Search
 from autodisp.tasks.base import Figure
-from autodisp.tracking import read_json_lines
 from tests.crashing.searches import write_images
 
 SMALL = (

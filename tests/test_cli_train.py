@@ -32,8 +32,8 @@ from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.errors import InputError
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.models import ImageClassifier
+from autodisp.records import JsonLines, read_json_lines
 from autodisp.tasks.base import Figure
-from autodisp.tracking import JsonLines, read_json_lines
 from autodisp.training.loop import Training
 
 SMALL = (

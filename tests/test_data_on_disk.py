@@ -17,7 +17,7 @@ from autodisp.cli.search import search
 from autodisp.datasets.cifar import CIFAR10
 from autodisp.datasets.flyingthings3d import FlyingThings3D
 from autodisp.datasets.samples import StereoSample
-from autodisp.tracking import read_json_lines
+from autodisp.records import read_json_lines
 
 SHARED = Path(os.environ.get("AUTODISP_SHARED", Path(__file__).parents[2] / "shared"))
 

@@ -20,7 +20,7 @@ from autodisp.cells.spaces import SearchSpace
 from autodisp.cli.resuming import FREE
 from autodisp.config.reference import PROGRAMS
 from autodisp.datasets.disparity_png import write_disparity_png
-from autodisp.tracking import JsonLines
+from autodisp.records import JsonLines
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]

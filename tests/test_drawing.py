@@ -16,10 +16,9 @@ from matplotlib.patches import PathPatch
 from matplotlib.transforms import Bbox
 
 from autodisp.errors import InputError
+from autodisp.report.cell_layout import CellDrawing, DrawnEdge
 from autodisp.report.drawing import (
     KIND_COLOURS,
-    CellDrawing,
-    DrawnEdge,
     cell_figure,
     cells_figure,
     draw_cell,

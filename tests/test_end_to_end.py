@@ -20,7 +20,7 @@ from autodisp.config.train import parse as parse_train
 from autodisp.datasets import shapes3d
 from autodisp.datasets.images import write_png
 from autodisp.errors import InputError
-from autodisp.tracking import read_json_lines
+from autodisp.records import read_json_lines
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from autodisp.cells import genotype
 from autodisp.datasets.images import write_png
 from autodisp.datasets.pfm import write_pfm
 from autodisp.datasets.shapes3d import Shapes3D
-from autodisp.tracking import read_json_lines
+from autodisp.records import read_json_lines
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))

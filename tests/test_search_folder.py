@@ -18,11 +18,13 @@ from autodisp.cells.genotype import Genotype, derive, load
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.observers import search_folder
 from autodisp.observers.search_folder import PICTURE_SECONDS, SearchFolder, cell_drawing
-from autodisp.report.drawing import DrawnEdge, cell_figure
+from autodisp.records import read_json_lines
+from autodisp.report.cell_layout import DrawnEdge
+from autodisp.report.drawing import cell_figure
 from autodisp.report.reading import read_run
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
-from autodisp.tracking import ConsoleProgress, Tracker, read_json_lines
+from autodisp.tracking import ConsoleProgress, Tracker
 
 NAN, INF = float("nan"), float("inf")
 TINY = SPACES["tiny81"]

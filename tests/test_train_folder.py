@@ -19,8 +19,9 @@ from autodisp.cells.genotype import load
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.observers.train_folder import TrainFolder
+from autodisp.records import read_json_lines
 from autodisp.tasks.classification import ClassificationTask
-from autodisp.tracking import ConsoleProgress, Tracker, read_json_lines
+from autodisp.tracking import ConsoleProgress, Tracker
 
 NAN, INF = math.nan, math.inf
 TASK = ClassificationTask(channels=1, layers=3, classes=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))

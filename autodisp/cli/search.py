@@ -28,12 +28,13 @@ from autodisp.cli.resuming import resumed_config
 from autodisp.cli.run_folder import claimed, keep_command, keep_config
 from autodisp.commands import as_typed
 from autodisp.config.search import SearchConfig, parse
+from autodisp.records import Record, read_json_lines
 from autodisp.report.next_steps import report_command, training_command
 from autodisp.report.reading import read_run
 from autodisp.run_files import CHECKPOINTS, GENOTYPE, METRICS
 from autodisp.search.loop import Outcome
 from autodisp.search.plan import plan_search
-from autodisp.tracking import ConsoleProgress, Record, in_time, read_json_lines
+from autodisp.tracking import ConsoleProgress, in_time
 
 NEARLY_EQUAL = 0.999
 """Of the largest entropy: five operations with weights from 0.19 to 0.21."""

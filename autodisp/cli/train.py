@@ -20,6 +20,7 @@ from autodisp.cli.run_folder import claimed, keep_command, keep_config
 from autodisp.cli.signals import StopSignals
 from autodisp.commands import as_typed
 from autodisp.config.train import TrainConfig, parse
+from autodisp.records import start_record
 from autodisp.report.next_steps import (
     BEST,
     LAST,
@@ -30,7 +31,7 @@ from autodisp.report.next_steps import (
 )
 from autodisp.report.reading import read_run
 from autodisp.run_files import CHECKPOINTS
-from autodisp.tracking import ConsoleProgress, start_record
+from autodisp.tracking import ConsoleProgress
 
 MOST_NAMED = 5
 """Held-out samples in the summary."""

@@ -13,9 +13,9 @@ from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SearchSpace
 from autodisp.commands import setting
 from autodisp.errors import InputError
+from autodisp.records import read_json_lines
 from autodisp.report.drawing import cell_drawing, draw_cells
 from autodisp.run_files import CONFIG, GENOTYPE, GENOTYPES, METRICS
-from autodisp.tracking import read_json_lines
 
 SPACE, DRAWINGS = "space.json", ("cells.svg", "cells.png")
 _EPOCH = re.compile(r"epoch_(\d+)\.json")

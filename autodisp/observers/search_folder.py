@@ -23,6 +23,7 @@ from torch import Tensor
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SearchSpace
 from autodisp.observers.picture import keep_picture
+from autodisp.records import read_json_lines
 from autodisp.report.alpha_maps import weights_figure
 from autodisp.report.curves import draw_curves
 from autodisp.report.drawing import cell_drawing, cell_figure, draw_cell
@@ -30,7 +31,7 @@ from autodisp.report.pictures import rendered
 from autodisp.run_files import CURVES, GENOTYPE, GENOTYPES, METRICS
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
-from autodisp.tracking import Tracker, read_json_lines
+from autodisp.tracking import Tracker
 
 PICTURE_SECONDS = 30.0
 """Between two sets of pictures, which take about as long as a tiny epoch."""

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from autodisp.errors import in_one_line
+from autodisp.report.cell_layout import CellDrawing
 from autodisp.report.charts import course_figure, course_panel
 from autodisp.report.curves import Panel
-from autodisp.report.drawing import CellDrawing, cell_figure
+from autodisp.report.drawing import cell_figure
 from autodisp.report.pictures import rendered
 from autodisp.report.reading import Moment, Run
 from autodisp.report.viewer import drawings_of, frames_of, label

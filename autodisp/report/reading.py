@@ -19,12 +19,12 @@ from autodisp import model_file
 from autodisp.cells.genotype import SCHEMA
 from autodisp.cells.spaces import INPUTS, KINDS, SPACES, NodeChoice, SearchSpace
 from autodisp.errors import InputError
+from autodisp.records import read_json_lines
 from autodisp.report.curves import as_number, first_metric
 from autodisp.run_files import COMMAND, CONFIG, GENOTYPE, GENOTYPES, METRICS, TENSORBOARD
 from autodisp.run_lock import at_work
 from autodisp.tasks.base import Figure
 from autodisp.tasks.registry import TASKS
-from autodisp.tracking import read_json_lines
 
 Cells = Mapping[str, tuple[NodeChoice, ...]]
 

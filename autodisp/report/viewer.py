@@ -5,8 +5,9 @@ from typing import Any
 
 from autodisp.cells.genotype import Genotype
 from autodisp.report.alpha_maps import thinned
+from autodisp.report.cell_layout import CellDrawing
 from autodisp.report.charts import course_figure, course_panel
-from autodisp.report.drawing import CellDrawing, cell_drawing, cell_figure
+from autodisp.report.drawing import cell_drawing, cell_figure
 from autodisp.report.pictures import Picture, page_picture
 from autodisp.report.reading import Cells, Moment, Run
 

@@ -18,8 +18,8 @@ from torch.utils import _pytree
 
 from autodisp.checkpoints import Checkpoints
 from autodisp.cli.search import resume, search
+from autodisp.records import read_json_lines
 from autodisp.search.loop import Search
-from autodisp.tracking import read_json_lines
 from tests.crashing.weapons import Weapon
 
 EPOCHS = 6

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from autodisp import atomic
+from autodisp.records import JsonLines
 from autodisp.search.loop import Search
-from autodisp.tracking import JsonLines
 
 HALF_STATE, UNNAMED_STATE, NAMED_STATE = "half of a state written", "state not yet renamed", "state renamed"
 HALF_RECORD, DELETING = "half of a record written", "old states being deleted"

@@ -17,7 +17,7 @@ from autodisp.datasets.cifar import CIFAR10, CIFAR100
 from autodisp.datasets.disparity_png import read_disparity_png
 from autodisp.datasets.exclusions import read_exclusions
 from autodisp.datasets.pfm import read_pfm
-from autodisp.tracking import read_json_lines
+from autodisp.records import read_json_lines
 from tests.fuzzing import seeds, wrapping
 from tests.fuzzing.mutation import mutate
 from tests.fuzzing.wrapping import Inside

@@ -21,10 +21,10 @@ from autodisp.checkpoints import Checkpoints
 from autodisp.datasets.disparity_png import write_disparity_png
 from autodisp.datasets.pfm import write_pfm
 from autodisp.model_file import card_of
+from autodisp.records import JsonLines
 from autodisp.run_state import CONTENTS, VERSION
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
-from autodisp.tracking import JsonLines
 
 DEEP = np.random.default_rng(1).integers(0, 65536, (13, 17)).astype(np.uint16)
 DISPARITY = DisparityTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=2, max_displacement=3,
