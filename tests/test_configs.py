@@ -25,6 +25,7 @@ from autodisp.cells.spaces import SPACES
 from autodisp.config.search import SearchConfig, parse
 from autodisp.errors import InputError
 from autodisp.search.supernet import Supernet
+from autodisp.tasks.registry import dataset_entries
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CHOICES = [
@@ -54,7 +55,8 @@ def test_every_choice_builds(choice: str) -> None:
     task = ["task=classification"] if name.startswith(CLASSIFICATION) and not choice.startswith("task") else []
     config = config_of(*task, choice)
     space = build_space(config)
-    built = build_search_task(config, SearchData([], [], lambda sample, _: sample, [], classes=10))
+    facts = dataset_entries()[config.dataset.name].facts
+    built = build_search_task(config, SearchData([], [], lambda sample, _: sample, [], facts))
     with torch.device("meta"):
         network = built.build_network(MixedCells(space, style=build_style(config.network, space)))
         supernet = Supernet(built, network, Architecture(space))

@@ -19,6 +19,7 @@ from autodisp.cli.run_folder import claimed
 from autodisp.commands import Word, command
 from autodisp.config.check import CheckConfig, parse
 from autodisp.errors import RunFault
+from autodisp.tasks.registry import DEFAULT
 
 REPORT, LIST = "check.json", "excluded.txt"
 _SHOWN = 3
@@ -72,7 +73,7 @@ def next_command(report: CheckReport, folder: Path, overrides: Sequence[str] | N
     if report.crop is not None:
         words = [word for word in words if _key(word) != "dataset.crop"]
         words.append(("dataset.crop", report.crop))
-    task = [] if config.task == "disparity" else [("task", config.task)]
+    task = [] if config.kit.name == DEFAULT else [("task", config.kit.name)]
     return command("autodisp-search", *task, *words)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from autodisp.commands import as_typed, command
-from autodisp.config.sections import OwnConfig
 from autodisp.errors import InputError
 from autodisp.run_lock import LOCK, Taken, is_held, locked
 
@@ -132,7 +131,7 @@ def keep_config(folder: Path, tree: DictConfig, dataset: Any) -> None:
         dataset: the typed section of the dataset.
     """
     kept = tree.copy()
-    if isinstance(dataset, OwnConfig):
+    if hasattr(dataset, "factory"):
         for key in ("factory", "root"):
             OmegaConf.update(kept, f"dataset.{key}", getattr(dataset, key))
     OmegaConf.save(kept, folder / CONFIG, resolve=True)

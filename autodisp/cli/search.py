@@ -33,6 +33,7 @@ from autodisp.report.next_steps import report_command, training_command
 from autodisp.report.reading import read_run
 from autodisp.search.loop import Outcome
 from autodisp.search.plan import plan_search
+from autodisp.tasks.registry import KITS
 from autodisp.tracking import ConsoleProgress, start_record
 
 NEARLY_EQUAL = 0.999
@@ -112,9 +113,9 @@ def _run(
                 end = "; all of its epochs are done" if progress.epochs >= config.search.epochs else ""
                 console.note(f"resumed at epoch {progress.epochs}, step {progress.step}{end}")
             else:
-                if config.task.name == "disparity":
-                    for note in notes_on_samples(config.dataset, data.weight_half, enlarges=True):
-                        console.message(note)
+                entry = KITS[config.task.name].datasets[config.dataset.name]
+                for note in notes_on_samples(config.dataset, entry, data.weight_half, enlarges=True):
+                    console.message(note)
                 parts.begin()
             console.start(config.search.epochs, parts.search.settings.steps_per_epoch)
             outcome = parts.search.run()
@@ -137,9 +138,9 @@ def _record_of(parts: SearchParts, outcome: Outcome) -> dict[str, Any]:
 def _memory_settings(config: SearchConfig) -> list[str]:
     """What decides how much memory a search takes."""
     names = [f"search.batch_size={config.search.batch_size}", f"network.channels={config.network.channels}"]
-    if config.task.name == "classification":
-        names.append(f"network.layers={config.network.layers}")
-    elif (crop := getattr(config.dataset, "crop", None)) is not None:
+    if (layers := getattr(config.network, "layers", None)) is not None:
+        names.append(f"network.layers={layers}")
+    if (crop := getattr(config.dataset, "crop", None)) is not None:
         names.append(f"dataset.crop={list(crop)}")
     if config.optimizer.alphas.order != "first":
         names.append(f"optimizer.alphas.order={config.optimizer.alphas.order}")

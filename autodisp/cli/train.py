@@ -29,6 +29,7 @@ from autodisp.report.next_steps import (
     report_command,
 )
 from autodisp.report.reading import read_run
+from autodisp.tasks.registry import KITS
 from autodisp.tracking import ConsoleProgress, start_record
 
 MOST_NAMED = 5
@@ -69,9 +70,9 @@ def train(tree: DictConfig) -> Path:
             stopping=lambda: bool(signals and signals[0]()),
         )  # fmt: skip
         folder = parts.folder.folder
-        if config.task.name == "disparity":
-            for note in notes_on_samples(config.dataset, data.train, enlarges=True):
-                console.message(note)
+        entry = KITS[config.task.name].datasets[config.dataset.name]
+        for note in notes_on_samples(config.dataset, entry, data.train, enlarges=True):
+            console.message(note)
         _run(config, data, parts, folder, console)
         return folder
 
@@ -183,7 +184,7 @@ def show_summary(config: TrainConfig, data: TrainData, parts: TrainParts, folder
     console = Console(highlight=False, emoji=False)
     console.print(table)
     commands = [evaluation_command(asdict(config), folder)]
-    if config.task.name == "disparity":
+    if KITS[config.task.name].predicts:
         commands.append(prediction_command(folder))
     models = [name for name in (BEST, LAST) if (folder / name).is_file()]
     for line in (

@@ -7,11 +7,10 @@ from omegaconf import DictConfig
 
 from autodisp.config.checks import need, need_choice
 from autodisp.config.parsing import read
-from autodisp.config.sections import DATASETS, TASK_DATASETS, ReadersConfig
+from autodisp.config.sections import DATASETS, ReadersConfig
 from autodisp.errors import InputError
-
-WITH_TEST_SPLIT = ("shapes3d", "flyingthings3d", *TASK_DATASETS["classification"])
-"""Those with a second split that has a truth."""
+from autodisp.tasks.kit import DatasetEntry, Split, TaskKit
+from autodisp.tasks.registry import kit_of_dataset
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class CheckConfig:
     def __post_init__(self) -> None:
         if self.split is not None:
             need_choice("split", self.split, ("train", "test"))
-        if self.split == "test" and self.dataset.name not in WITH_TEST_SPLIT:
+        if self.split == "test" and self.split not in self.entry.splits:
             raise InputError(
                 f"split=test: dataset={self.dataset.name} has a truth for its training pictures only; take split=train"
             )
@@ -36,16 +35,21 @@ class CheckConfig:
         need(0 < self.timeout < float("inf"), "timeout", self.timeout, "a number of seconds above 0")
 
     @property
-    def task(self) -> str:
-        """The task that the dataset is for."""
-        return next(task for task, names in TASK_DATASETS.items() if self.dataset.name in names)
+    def kit(self) -> TaskKit:
+        """The kit of the task that the dataset is for."""
+        return kit_of_dataset(self.dataset.name)
 
     @property
-    def splits(self) -> tuple[str, ...]:
+    def entry(self) -> DatasetEntry:
+        """What is known of the dataset."""
+        return self.kit.datasets[self.dataset.name]
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
         """What is looked at; shapes3d makes its test split anew for every run, so there is nothing to find."""
-        if self.split is not None:
-            return (self.split,)
-        return ("train", "test") if self.dataset.name in WITH_TEST_SPLIT[1:] else ("train",)
+        if self.entry.generated and self.split is None:
+            return ("train",)
+        return tuple(split for split in self.entry.splits if self.split in (None, split))
 
 
 def parse(tree: DictConfig) -> CheckConfig:

@@ -167,3 +167,10 @@ def shown(value: Any) -> str:
 def printable(text: str) -> str:
     """The text in one line that a terminal takes for nothing but text: control characters become escapes."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def check_files(config: Any) -> None:
+    """Checks the settings that every section of a dataset of files has: limit, root, exclude."""
+    need(config.limit is None or config.limit >= 1, "dataset.limit", config.limit, "at least 1, or null for all")
+    for key, what in (("root", "the folder of the data"), ("exclude", "a list of samples to leave out, or null")):
+        need_path(f"dataset.{key}", getattr(config, key, None) or None, what=what)

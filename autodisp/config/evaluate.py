@@ -10,13 +10,13 @@ from omegaconf import DictConfig
 
 from autodisp.config.checks import need, need_at_least, need_choice, need_path
 from autodisp.config.parsing import read
-from autodisp.config.sections import DATASETS, TASK_DATASETS, MachineConfig
+from autodisp.config.sections import DATASETS, MachineConfig
 from autodisp.errors import InputError
+from autodisp.tasks.kit import TaskKit
+from autodisp.tasks.registry import KITS, kit_of_dataset
 
-BASELINES = ("sgbm", "constant")
+BASELINES = tuple(name for kit in KITS.values() for name in kit.baselines)
 MOST_PICTURES = 100
-LARGEST_SGBM = 2032
-"""Pixels: OpenCV counts sixteenths of them in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,23 @@ class EvaluateConfig:
         self._check_task()
 
     def _check_task(self) -> None:
-        images = self.dataset.name in TASK_DATASETS["classification"]
-        if images and self.baseline is not None:
+        if self.baseline is not None and self.baseline not in self.kit.baselines:
+            having = [kit for kit in KITS.values() if self.baseline in kit.baselines]
+            fitting = [name for kit in having for name in kit.datasets]
             raise InputError(
-                f"baseline={self.baseline}: is for disparity, but dataset={self.dataset.name} is not; leave it null, "
-                f"or take dataset={' or dataset='.join(TASK_DATASETS['disparity'])}"
+                f"baseline={self.baseline}: is for {' and '.join(kit.name for kit in having)}, but dataset="
+                f"{self.dataset.name} is not; leave it null, or take dataset={' or dataset='.join(fitting)}"
             )
-        if images and self.pictures:
+        if not self.kit.shows_worst and self.pictures:
             raise InputError(
                 f"pictures={self.pictures}: shows disparities, but dataset={self.dataset.name} has none; leave it at 0"
             )
-        if self.baseline == "sgbm":
-            most = self.dataset.max_disparity
-            need(most <= LARGEST_SGBM, "dataset.max_disparity", most, f"at most {LARGEST_SGBM} for baseline=sgbm")
+        self.kit.check_evaluation(self)
+
+    @property
+    def kit(self) -> TaskKit:
+        """The kit of the task that the dataset is for."""
+        return kit_of_dataset(self.dataset.name)
 
 
 def parse(tree: DictConfig) -> EvaluateConfig:

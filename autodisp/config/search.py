@@ -15,7 +15,6 @@ from autodisp.config.sections import (
     DATASETS,
     NETWORKS,
     PUBLISHED_CUTOUT,
-    TASK_KINDS,
     TASKS,
     AugmentationConfig,
     RunConfig,
@@ -23,6 +22,7 @@ from autodisp.config.sections import (
     check_task,
 )
 from autodisp.errors import InputError
+from autodisp.tasks.registry import KITS
 
 
 @dataclass(frozen=True)
@@ -185,13 +185,10 @@ class SearchConfig:
     def __post_init__(self) -> None:
         need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32; 0 is usual")
         need_path("resume", self.resume, what="the folder of a run to go on with, or null")
-        task = self.task.name
         check_task(self.task, self.dataset, self.network)
         check_augmentation(self.task, self.augmentation)
-        if task == "disparity":
-            frozen = self.network.frozen_stages
-            need(frozen == 0, "network.frozen_stages", frozen, "0: a search has no trained stages to freeze")
-        self._check_space(task)
+        KITS[self.task.name].check_search(self)
+        self._check_space(self.task.name)
         self._check_regularization()
         need(
             self.search.warmup_epochs < self.search.epochs,
@@ -206,7 +203,7 @@ class SearchConfig:
         """Side of the square that cut-out covers in the last epoch; by default RobustDARTS cuts out with drop-path."""
         if self.augmentation.cutout is not None:
             return self.augmentation.cutout
-        return PUBLISHED_CUTOUT if self.task.name == "classification" and self.search.drop_path > 0 else 0
+        return PUBLISHED_CUTOUT if KITS[self.task.name].cutout and self.search.drop_path > 0 else 0
 
     def _check_order(self) -> None:
         """A second order unrolls a step of SGD, and needs an epoch to be used in."""
@@ -225,8 +222,9 @@ class SearchConfig:
         )
 
     def _check_space(self, task: str) -> None:
-        if self.space.file is None and set(SPACES[self.space.name].kinds) != TASK_KINDS[task]:
-            fitting = [name for name, space in SPACES.items() if set(space.kinds) == TASK_KINDS[task]]
+        kinds = KITS[task].kinds
+        if self.space.file is None and set(SPACES[self.space.name].kinds) != kinds:
+            fitting = [name for name, space in SPACES.items() if set(space.kinds) == kinds]
             raise InputError(
                 f"space={self.space.name} does not fit task={task}: take space={' or space='.join(fitting)}"
             )

@@ -22,6 +22,7 @@ from autodisp.config.sections import (
     check_task,
 )
 from autodisp.errors import InputError
+from autodisp.tasks.registry import KITS
 
 MOST_PARAMETERS = 1_000_000_000
 """4 GB of weights, four times as much while they are trained."""
@@ -173,9 +174,10 @@ class TrainConfig:
         self._check_origin()
         few = self.parameters is None or 1 <= self.parameters <= MOST_PARAMETERS
         need(few, "parameters", self.parameters, f"at least 1 and at most {MOST_PARAMETERS}, or null for as they are")
-        if self.training.level_weights and self.task.name != "disparity":
+        if self.training.level_weights and not KITS[self.task.name].level_weights:
+            having = " or ".join(f"task={name}" for name, kit in KITS.items() if kit.level_weights)
             raise InputError(
-                f"training.level_weights={self.training.level_weights}: are of a disparity network's levels, but "
+                f"training.level_weights={self.training.level_weights}: are of the levels of {having}, but "
                 f"task={self.task.name}: leave them empty"
             )
 

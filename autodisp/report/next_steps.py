@@ -10,6 +10,7 @@ import yaml
 
 from autodisp.commands import Word, command
 from autodisp.report.reading import Run, setting_of
+from autodisp.tasks.registry import DEFAULT, KITS
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 """Models of a training; there is no best one where nothing could be validated."""
@@ -49,7 +50,7 @@ def training_command(config: Mapping[str, Any], genotype: Path, *, space_file: s
     """
     words: list[Word] = []
     name, file = setting_of(config, "task.name"), space_file or setting_of(config, "space.file")
-    if isinstance(name, str) and name != "disparity":
+    if isinstance(name, str) and name != DEFAULT:
         words.append(("task", name))
     words += _data(config, "train")
     if isinstance(file, str):
@@ -86,8 +87,8 @@ def _of_search(run: Run) -> list[tuple[str, str]]:
 
 def _of_training(run: Run) -> list[tuple[str, str]]:
     commands = [("Evaluate the trained network:", evaluation_command(run.config, run.folder))]
-    if run.setting("task.name") == "disparity":
-        commands.append(("Predict the disparity of a pair of your own:", prediction_command(run.folder)))
+    if (kit := KITS.get(str(run.setting("task.name")))) is not None and kit.predicts:
+        commands.append((f"Predict the {kit.interface.output} of a pair of your own:", prediction_command(run.folder)))
     export = command("autodisp-export", _checkpoint(run.folder))
     return [*commands, ("Export it as ONNX and torch.export files:", export)]
 
