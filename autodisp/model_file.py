@@ -185,7 +185,12 @@ def _read_card(text: str, path: Path, weights: int) -> ModelCard:
             found = in_one_line(f"schema {data['schema']} version {data['version']}")
             raise InputError(f"{path}: {found}, but this program reads version {VERSION}; update autodisp")
         if data["task"] not in KITS:
-            raise InputError(f"{path}: is for task '{in_one_line(data['task'])}', but there are {', '.join(KITS)}")
+            factory = data["about"].get("factory") or "FILE.py:KIT"
+            known = ", ".join(sorted(KITS))
+            raise InputError(
+                f"{path}: is for task '{in_one_line(data['task'])}', but there are {known}; one of your own "
+                f"is opened with task.factory={in_one_line(factory)}, a file that is run"
+            )
         space = None if data["space"] is None else SearchSpace.from_json(data["space"], file=str(path))
         genotype = data["genotype"]
         if genotype is not None:

@@ -24,7 +24,7 @@ from autodisp.config.search import SearchConfig, parse
 from autodisp.errors import InputError
 from autodisp.networks.parameter_count import count_parameters
 from autodisp.tasks.base import Task
-from autodisp.tasks.registry import KITS, dataset_entries
+from autodisp.tasks.registry import KITS, dataset_entries, is_open
 
 Rows = list[tuple[str, str]]
 
@@ -39,7 +39,7 @@ def search_sizes(config: Mapping[str, Any], cells: Mapping[str, Any]) -> Rows:
     try:
         typed = _typed(config)
         space = build_space(typed)
-        facts = KITS[typed.task.name].datasets[typed.dataset.name].facts
+        facts = typed.kit.datasets[typed.dataset.name].facts
         task = build_task(typed.task, typed.network, typed.dataset, facts)
         style = build_style(typed.network, space)
         size = _size(typed.dataset)
@@ -80,6 +80,10 @@ def _typed(config: Mapping[str, Any]) -> SearchConfig:
     """A stored config holds no references: it was resolved when it was written."""
     if "${" in str(config):
         raise InputError("config.yaml: refers to something outside")
+    task = config.get("task")
+    factory = task.get("factory") if isinstance(task, Mapping) else None
+    if factory is not None and not is_open(factory):
+        raise InputError("config.yaml: names a file that is not run unless the user names it")
     return parse(OmegaConf.create(dict(config)))
 
 

@@ -15,7 +15,7 @@ from autodisp.config.checks import naming, nearest
 from autodisp.datasets.streams import MapDataset
 from autodisp.errors import InputError
 from autodisp.tasks.base import Task
-from autodisp.tasks.registry import KITS
+from autodisp.tasks.registry import KITS, kit_of
 
 
 def find_genotype(name: str, *, space: SearchSpace | None) -> Genotype:
@@ -103,5 +103,5 @@ def build_task(task: Any, network: Any, dataset: Any, facts: Mapping[str, Any] =
         task, network, dataset: the sections.
         facts: see ``TaskKit.facts``.
     """
-    built: Task = KITS[task.name].make_task(task, network, dataset, facts)
+    built: Task = kit_of(task).make_task(task, network, dataset, facts)
     return built

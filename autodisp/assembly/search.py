@@ -32,7 +32,6 @@ from autodisp.search.regularization import Regularization
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Task, channels_last
 from autodisp.tasks.kit import TaskKit
-from autodisp.tasks.registry import KITS
 from autodisp.tracking import ConsoleProgress, Tracker
 
 WEIGHT_STREAM, ALPHA_STREAM = 1, 2
@@ -60,7 +59,7 @@ def build_space(config: SearchConfig) -> SearchSpace:
     space = load_space(config.space.file, key="space.file")
     if space is None:
         return find_space(config.space.name)
-    needed = KITS[config.task.name].kinds
+    needed = config.kit.kinds
     if set(space.kinds) != needed:
         raise InputError(
             f"space.file={config.space.file}: has the cells {', '.join(space.kinds)} but task={config.task.name} "
@@ -99,7 +98,7 @@ def _check_batches(config: SearchConfig, data: SearchData) -> None:
 
 
 def _read_data(config: SearchConfig) -> SearchData:
-    kit, section = KITS[config.task.name], config.dataset
+    kit, section = config.kit, config.dataset
     entry, size = kit.datasets[section.name], config.search.batch_size
     dataset = entry.build(section, seed=config.seed, split="train", strict=True)
     samples = kept(section, dataset)
@@ -251,7 +250,7 @@ def build_search(
         early_stopping=regularization.early_stopping,
         tracker=tracker,
         provenance=provenance(config, folder),
-        pictures=_pictures(KITS[config.task.name], supernet, data),
+        pictures=_pictures(config.kit, supernet, data),
     )
     weight_optimizer = build_weight_optimizer(config, supernet)
     search = Search(

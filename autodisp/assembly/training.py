@@ -77,7 +77,7 @@ def build_train_data(config: TrainConfig) -> TrainData:
 
 
 def _read_data(config: TrainConfig) -> TrainData:
-    kit, section, size = KITS[config.task.name], config.dataset, config.training.batch_size
+    kit, section, size = config.kit, config.dataset, config.training.batch_size
     entry = kit.datasets[section.name]
     has_test = "test" in entry.splits
     dataset = entry.build(section, seed=config.seed, split="train", strict=True)
@@ -134,7 +134,7 @@ def build_genotype(config: TrainConfig) -> tuple[Genotype | None, SearchSpace | 
         InputError: no such cells, or cells of another task.
     """
     own = load_space(config.space_file, key="space_file")
-    name, kit = str(config.genotype), KITS[config.task.name]
+    name, kit = str(config.genotype), config.kit
     if name == DESIGNED:
         if not kit.designed:
             having = " or ".join(f"task={name}" for name, other in KITS.items() if other.designed)
@@ -173,9 +173,9 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
     if config.network.name == "from_checkpoint":
         with naming("init", config.init, choices=["shipped"]):
             card, _ = model_file.load(model_file.model_path(config.init))
-        if card.task != config.task.name:
+        if card.task != config.kit.name:
             raise InputError(f"init={config.init}: is for task={card.task}, but task={config.task.name}")
-        settings = KITS[card.task].adapt(card.settings, config, data.facts)
+        settings = config.kit.adapt(card.settings, config, data.facts)
         return dataclasses.replace(card, settings=settings, about=about)
     genotype, space = build_genotype(config)
     if space is None:
@@ -208,7 +208,7 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
 
 def _inherited(config: TrainConfig) -> Mapping[str, Any]:
     """Settings of the model that ``init`` names, which its weights need but do not show."""
-    inherited = KITS[config.task.name].inherited
+    inherited = config.kit.inherited
     if config.init is None or not inherited:
         return {}
     with naming("init", config.init, choices=["shipped"]):
@@ -224,7 +224,7 @@ def build_network(config: TrainConfig, card: ModelCard, *, resumed: bool = False
     """
     torch.manual_seed(config.seed)
     task, network = card.build()
-    kit = KITS[config.task.name]
+    kit = config.kit
     kit.prepare(task, network, config.task, config.network)
     if config.init is not None and not resumed:
         with naming("init", config.init, choices=["shipped"]):
@@ -367,7 +367,7 @@ def build_training(
         tracker=tracker,
         card=card,
         network=training.judged,
-        pictures=_pictures(KITS[config.task.name], training, data),
+        pictures=_pictures(config.kit, training, data),
     )
 
     def close() -> None:
@@ -425,6 +425,7 @@ def provenance(config: TrainConfig, data: TrainData) -> Mapping[str, Any]:
         "dataset": config.dataset.name,
         "seed": config.seed,
         "init": config.init,
+        **({"factory": config.task.factory} if hasattr(config.task, "factory") else {}),
         "config_hash": config.fingerprint(),
         "autodisp": autodisp.__version__,
         "torch": torch.__version__,

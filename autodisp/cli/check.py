@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,7 @@ from autodisp.cli.run_folder import claimed
 from autodisp.commands import Word, command
 from autodisp.config.check import CheckConfig, parse
 from autodisp.errors import RunFault
-from autodisp.tasks.registry import DEFAULT
+from autodisp.report.next_steps import task_words
 
 REPORT, LIST = "check.json", "excluded.txt"
 _SHOWN = 3
@@ -73,7 +74,7 @@ def next_command(report: CheckReport, folder: Path, overrides: Sequence[str] | N
     if report.crop is not None:
         words = [word for word in words if _key(word) != "dataset.crop"]
         words.append(("dataset.crop", report.crop))
-    task = [] if config.kit.name == DEFAULT else [("task", config.kit.name)]
+    task = task_words(asdict(config), config.kit.name)
     return command("autodisp-search", *task, *words)
 
 

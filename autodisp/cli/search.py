@@ -33,7 +33,6 @@ from autodisp.report.next_steps import report_command, training_command
 from autodisp.report.reading import read_run
 from autodisp.search.loop import Outcome
 from autodisp.search.plan import plan_search
-from autodisp.tasks.registry import KITS
 from autodisp.tracking import ConsoleProgress, start_record
 
 NEARLY_EQUAL = 0.999
@@ -62,7 +61,7 @@ def search(tree: DictConfig) -> Path | None:
         return None
     with claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder:
         keep_command(folder)
-        keep_config(folder, tree, config.dataset)
+        keep_config(folder, tree, config.dataset, config.task)
         (folder / "checkpoints").mkdir()
         return _run(config, data, folder, resume=False)
 
@@ -101,7 +100,7 @@ def _run(
 ) -> Path:
     with kept_run(folder, memory=_memory_settings(config)) as stopping, _console(config) as console:
         if wanted is not None:
-            keep_config(folder, wanted, config.dataset)
+            keep_config(folder, wanted, config.dataset, config.task)
         parts = build_search(config, data, folder, console, resume=resume, stopping=stopping)
         try:
             console.note(f"run folder: {folder}")
@@ -113,7 +112,7 @@ def _run(
                 end = "; all of its epochs are done" if progress.epochs >= config.search.epochs else ""
                 console.note(f"resumed at epoch {progress.epochs}, step {progress.step}{end}")
             else:
-                entry = KITS[config.task.name].datasets[config.dataset.name]
+                entry = config.kit.datasets[config.dataset.name]
                 for note in notes_on_samples(config.dataset, entry, data.weight_half, enlarges=True):
                     console.message(note)
                 parts.begin()

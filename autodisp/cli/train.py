@@ -29,7 +29,6 @@ from autodisp.report.next_steps import (
     report_command,
 )
 from autodisp.report.reading import read_run
-from autodisp.tasks.registry import KITS
 from autodisp.tracking import ConsoleProgress, start_record
 
 MOST_NAMED = 5
@@ -57,7 +56,7 @@ def train(tree: DictConfig) -> Path:
         def prepare() -> Path:
             folder = kept.enter_context(claimed(Path(config.run.folder), tree, resumes_with=program_name()))
             keep_command(folder)
-            keep_config(folder, tree, config.dataset)
+            keep_config(folder, tree, config.dataset, config.task)
             write_trained_on(folder / TRAINED_ON, config.dataset, data.trained_on, data.held_out)
             (folder / "checkpoints").mkdir()
             signals.append(kept.enter_context(kept_run(folder, memory=_memory_settings(config))))
@@ -70,7 +69,7 @@ def train(tree: DictConfig) -> Path:
             stopping=lambda: bool(signals and signals[0]()),
         )  # fmt: skip
         folder = parts.folder.folder
-        entry = KITS[config.task.name].datasets[config.dataset.name]
+        entry = config.kit.datasets[config.dataset.name]
         for note in notes_on_samples(config.dataset, entry, data.train, enlarges=True):
             console.message(note)
         _run(config, data, parts, folder, console)
@@ -92,7 +91,7 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
     config = parse(wanted)
     data = build_train_data(config)
     with kept_run(folder, memory=_memory_settings(config)) as stopping, _console(config) as console:
-        keep_config(folder, wanted, config.dataset)
+        keep_config(folder, wanted, config.dataset, config.task)
         parts = build_training(config, data, folder, console, prepare=None, stopping=stopping)
         done = parts.training.progress.steps >= config.training.steps
         end = "; all of its steps are done" if done else ""
@@ -184,7 +183,7 @@ def show_summary(config: TrainConfig, data: TrainData, parts: TrainParts, folder
     console = Console(highlight=False, emoji=False)
     console.print(table)
     commands = [evaluation_command(asdict(config), folder)]
-    if KITS[config.task.name].predicts:
+    if config.kit.predicts:
         commands.append(prediction_command(folder))
     models = [name for name in (BEST, LAST) if (folder / name).is_file()]
     for line in (

@@ -1,13 +1,13 @@
 """The config of autodisp-check."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig
 
 from autodisp.config.checks import need, need_choice
 from autodisp.config.parsing import read
-from autodisp.config.sections import DATASETS, ReadersConfig
+from autodisp.config.sections import ReadersConfig, TaskChoiceConfig, sections_by_name
 from autodisp.errors import InputError
 from autodisp.tasks.kit import DatasetEntry, Split, TaskKit
 from autodisp.tasks.registry import kit_of_dataset
@@ -23,10 +23,16 @@ class CheckConfig:
     timeout: float
     out: str
     run: ReadersConfig
+    task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
         if self.split is not None:
             need_choice("split", self.split, ("train", "test"))
+        if self.dataset.name not in self.kit.datasets:
+            raise InputError(
+                f"dataset={self.dataset.name} does not fit task.factory={self.task.factory}: take dataset="
+                f"{' or dataset='.join(self.kit.datasets)}"
+            )
         if self.split == "test" and self.split not in self.entry.splits:
             raise InputError(
                 f"split=test: dataset={self.dataset.name} has a truth for its training pictures only; take split=train"
@@ -37,7 +43,7 @@ class CheckConfig:
     @property
     def kit(self) -> TaskKit:
         """The kit of the task that the dataset is for."""
-        return kit_of_dataset(self.dataset.name)
+        return self.task.kit or kit_of_dataset(self.dataset.name)
 
     @property
     def entry(self) -> DatasetEntry:
@@ -58,4 +64,4 @@ def parse(tree: DictConfig) -> CheckConfig:
     Raises:
         InputError: the first thing that is wrong, in one line.
     """
-    return read(tree, CheckConfig, {"dataset": DATASETS})
+    return read(tree, CheckConfig, {"dataset": sections_by_name(tree)["dataset"]})

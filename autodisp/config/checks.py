@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 import math
+import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -167,6 +169,15 @@ def shown(value: Any) -> str:
 def printable(text: str) -> str:
     """The text in one line that a terminal takes for nothing but text: control characters become escapes."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def checked_factory(key: str, factory: str | None, *, what: str) -> str | None:
+    """A ``FILE.py:NAME`` with an absolute path, since whoever resumes the run may stand elsewhere."""
+    named = factory is None or re.fullmatch(r".+:[^\W\d]\w*", factory) is not None
+    need(named, key, factory, what)
+    if factory is not None and ".py:" in factory:
+        return os.path.abspath(os.path.expanduser(factory))
+    return factory
 
 
 def check_files(config: Any) -> None:

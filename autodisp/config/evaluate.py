@@ -3,19 +3,18 @@
 import itertools
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig
 
 from autodisp.config.checks import need, need_at_least, need_choice, need_path
 from autodisp.config.parsing import read
-from autodisp.config.sections import DATASETS, MachineConfig
+from autodisp.config.sections import MachineConfig, TaskChoiceConfig, sections_by_name
 from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import KITS, kit_of_dataset
 
-BASELINES = tuple(name for kit in KITS.values() for name in kit.baselines)
 MOST_PICTURES = 100
 
 
@@ -32,15 +31,18 @@ class EvaluateConfig:
     pictures: int
     out: str
     run: MachineConfig
+    task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
+        _ = self.kit  # opened, so that its baselines are known
+        known = tuple(dict.fromkeys(name for kit in KITS.values() for name in kit.baselines))
         if self.checkpoint is None and self.baseline is None:
             raise InputError(
                 "checkpoint=null and baseline=null: give checkpoint=best.safetensors, checkpoint=shipped for the "
-                f"network of the package, baseline={' or baseline='.join(BASELINES)}, or a checkpoint and a baseline"
+                f"network of the package, baseline={' or baseline='.join(known)}, or a checkpoint and a baseline"
             )
         if self.baseline is not None:
-            need_choice("baseline", self.baseline, BASELINES)
+            need_choice("baseline", self.baseline, known)
         if self.split is not None:
             need_choice("split", self.split, ("train", "test"))
         need_path("checkpoint", self.checkpoint, what="a model file such as best.safetensors, or shipped")
@@ -53,6 +55,11 @@ class EvaluateConfig:
         self._check_task()
 
     def _check_task(self) -> None:
+        if self.dataset.name not in self.kit.datasets:
+            raise InputError(
+                f"dataset={self.dataset.name} does not fit task.factory={self.task.factory}: take dataset="
+                f"{' or dataset='.join(self.kit.datasets)}"
+            )
         if self.baseline is not None and self.baseline not in self.kit.baselines:
             having = [kit for kit in KITS.values() if self.baseline in kit.baselines]
             fitting = [name for kit in having for name in kit.datasets]
@@ -69,7 +76,7 @@ class EvaluateConfig:
     @property
     def kit(self) -> TaskKit:
         """The kit of the task that the dataset is for."""
-        return kit_of_dataset(self.dataset.name)
+        return self.task.kit or kit_of_dataset(self.dataset.name)
 
 
 def parse(tree: DictConfig) -> EvaluateConfig:
@@ -78,4 +85,4 @@ def parse(tree: DictConfig) -> EvaluateConfig:
     Raises:
         InputError: the first thing that is wrong, in one line.
     """
-    return read(tree, EvaluateConfig, {"dataset": DATASETS})
+    return read(tree, EvaluateConfig, {"dataset": sections_by_name(tree)["dataset"]})

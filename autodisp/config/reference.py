@@ -62,6 +62,7 @@ _ADAPTED = {"evaluate": ("dataset",)}
 """Groups with the schema of the search's, but values of their own."""
 _NEEDED_BY_CHOICE = {
     "task=classification": ("task=classification",),
+    "network=own": ("task=own",),
     "regularization=none": ("regularization=ada",),
     "network=from_checkpoint": ("network=from_checkpoint", "init=shipped", "genotype=null"),
 }

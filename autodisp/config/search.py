@@ -12,17 +12,16 @@ from autodisp.cells.spaces import SPACES
 from autodisp.config.checks import PRECISIONS, need, need_at_least, need_at_most, need_choice, need_count, need_path
 from autodisp.config.parsing import read
 from autodisp.config.sections import (
-    DATASETS,
-    NETWORKS,
     PUBLISHED_CUTOUT,
-    TASKS,
     AugmentationConfig,
     RunConfig,
     check_augmentation,
     check_task,
+    sections_by_name,
 )
 from autodisp.errors import InputError
-from autodisp.tasks.registry import KITS
+from autodisp.tasks.kit import TaskKit
+from autodisp.tasks.registry import kit_of
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class SearchConfig:
         need_path("resume", self.resume, what="the folder of a run to go on with, or null")
         check_task(self.task, self.dataset, self.network)
         check_augmentation(self.task, self.augmentation)
-        KITS[self.task.name].check_search(self)
+        self.kit.check_search(self)
         self._check_space(self.task.name)
         self._check_regularization()
         need(
@@ -199,11 +198,16 @@ class SearchConfig:
         self._check_order()
 
     @property
+    def kit(self) -> TaskKit:
+        """The kit of the task."""
+        return kit_of(self.task)
+
+    @property
     def cutout(self) -> int:
         """Side of the square that cut-out covers in the last epoch; by default RobustDARTS cuts out with drop-path."""
         if self.augmentation.cutout is not None:
             return self.augmentation.cutout
-        return PUBLISHED_CUTOUT if KITS[self.task.name].cutout and self.search.drop_path > 0 else 0
+        return PUBLISHED_CUTOUT if self.kit.cutout and self.search.drop_path > 0 else 0
 
     def _check_order(self) -> None:
         """A second order unrolls a step of SGD, and needs an epoch to be used in."""
@@ -222,7 +226,7 @@ class SearchConfig:
         )
 
     def _check_space(self, task: str) -> None:
-        kinds = KITS[task].kinds
+        kinds = self.kit.kinds
         if self.space.file is None and set(SPACES[self.space.name].kinds) != kinds:
             fitting = [name for name, space in SPACES.items() if set(space.kinds) == kinds]
             raise InputError(
@@ -271,4 +275,4 @@ def parse(tree: DictConfig) -> SearchConfig:
     Raises:
         InputError: the first thing that is wrong, in one line.
     """
-    return read(tree, SearchConfig, {"task": TASKS, "dataset": DATASETS, "network": NETWORKS})
+    return read(tree, SearchConfig, sections_by_name(tree))

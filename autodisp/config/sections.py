@@ -4,8 +4,11 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from autodisp.config.checks import (
     DEVICES,
+    checked_factory,
     need,
     need_at_least,
     need_at_most,
@@ -15,7 +18,9 @@ from autodisp.config.checks import (
     need_threads,
 )
 from autodisp.errors import InputError
-from autodisp.tasks.registry import KITS, dataset_entries
+from autodisp.tasks.kit import TaskKit
+from autodisp.tasks.own import OWN, WANTED, OwnNetworkConfig, OwnTaskConfig
+from autodisp.tasks.registry import KITS, kit_of, open_kit
 
 
 @dataclass(frozen=True)
@@ -79,9 +84,45 @@ class RunConfig:
 
 PUBLISHED_CUTOUT = 16
 """Of images of 32 by 32 pixels, in RobustDARTS."""
-TASKS: dict[str, type] = {name: kit.section for name, kit in KITS.items()}
-DATASETS: dict[str, type] = {name: entry.section for name, entry in dataset_entries().items()}
-NETWORKS: dict[str, type] = {name: section for kit in KITS.values() for name, section in kit.networks.items()}
+TASKS: dict[str, type] = {**{name: kit.section for name, kit in KITS.items()}, OWN: OwnTaskConfig}
+DATASETS: dict[str, type] = {name: entry.section for kit in KITS.values() for name, entry in kit.datasets.items()}
+NETWORKS: dict[str, type] = {
+    **{name: section for kit in KITS.values() for name, section in kit.networks.items()},
+    OWN: OwnNetworkConfig,
+}
+
+
+@dataclass(frozen=True)
+class TaskChoiceConfig:
+    """The task of a program that learns it from the data or the model, unless it is one of the user's own."""
+
+    name: str | None = None
+    factory: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factory", checked_factory("task.factory", self.factory, what=WANTED))
+        need(self.name in (None, OWN), "task", self.name, f"{OWN}, or null for the task of the data or the model")
+        need(self.name is None or self.factory is not None, "task.factory", "null", WANTED)
+
+    @property
+    def kit(self) -> TaskKit | None:
+        """The kit of the user's own; opens it."""
+        return None if self.factory is None else open_kit(self.factory)
+
+
+def sections_by_name(tree: DictConfig) -> dict[str, dict[str, type]]:
+    """The sections that ``name`` stands for in task, dataset and network, those of the user's own task among them."""
+    task = OmegaConf.select(tree, "task") if "task" in tree else None
+    factory = OmegaConf.select(task, "factory") if isinstance(task, DictConfig) and "factory" in task else None
+    if not isinstance(factory, str):
+        return {"task": TASKS, "dataset": DATASETS, "network": NETWORKS}
+    kit = open_kit(str(TaskChoiceConfig(factory=factory).factory))
+    datasets = {name: entry.section for name, entry in kit.datasets.items()}
+    return {
+        "task": {**TASKS, OWN: kit.section},
+        "dataset": {**DATASETS, **datasets},
+        "network": {**NETWORKS, **kit.networks},
+    }
 
 
 def check_augmentation(task: Any, augmentation: AugmentationConfig) -> None:
@@ -90,7 +131,7 @@ def check_augmentation(task: Any, augmentation: AugmentationConfig) -> None:
     Raises:
         InputError: cut-out of a task that has none.
     """
-    fits = KITS[task.name].cutout or not augmentation.cutout
+    fits = kit_of(task).cutout or not augmentation.cutout
     need(fits, "augmentation.cutout", augmentation.cutout, f"0 or null for task={task.name}, which has no cut-out")
 
 
@@ -100,7 +141,7 @@ def check_task(task: Any, dataset: Any, network: Any | None) -> None:
     Raises:
         InputError: dataset or network is of another one.
     """
-    kit = KITS[task.name]
+    kit = kit_of(task)
     if dataset.name not in kit.datasets:
         raise InputError(
             f"dataset={dataset.name} does not fit task={task.name}: take dataset={' or dataset='.join(kit.datasets)}"

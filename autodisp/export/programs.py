@@ -26,8 +26,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from autodisp.errors import InputError
 from autodisp.model_file import KEY, ModelCard
-from autodisp.prediction.exported import EXTRA_FILE
-from autodisp.prediction.models import load
+from autodisp.prediction.exported import EXTRA_FILE, open_exported
 from autodisp.tasks.registry import KITS
 
 SHIFT = 5
@@ -146,7 +145,7 @@ def differences(network: nn.Module, task: str, path: Path) -> dict[tuple[int, in
         By (height, width).
     """
     interface, stride = KITS[task].interface, _stride(network)
-    opened = load(path).network
+    opened, _ = open_exported(path, device=torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     sizes = ((2 * stride, 3 * stride), (stride + stride // 2 + 1, 2 * stride + stride // 2 + 3), (stride // 2 - 1,) * 2)
     found = {}

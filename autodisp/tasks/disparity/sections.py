@@ -1,11 +1,18 @@
 """The config sections of disparity estimation: task, datasets, network."""
 
 import os
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from autodisp.config.checks import check_files, need, need_at_least, need_at_most, need_choice, need_path
+from autodisp.config.checks import (
+    check_files,
+    checked_factory,
+    need,
+    need_at_least,
+    need_at_most,
+    need_choice,
+    need_path,
+)
 
 LARGEST_SIDE = 8192
 """Of a picture, pixels."""
@@ -159,12 +166,9 @@ class OwnConfig:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        named = self.factory is None or re.fullmatch(r".+:[^\W\d]\w*", self.factory) is not None
-        need(named, "dataset.factory", self.factory, "a file and a class in it, such as rig.py:Rig")
+        what = "a file and a class in it, such as rig.py:Rig"
+        object.__setattr__(self, "factory", checked_factory("dataset.factory", self.factory, what=what))
         _check_stereo(self)
-        # Whoever goes on with the run may stand elsewhere.
-        if self.factory is not None and ".py:" in self.factory:
-            object.__setattr__(self, "factory", os.path.abspath(os.path.expanduser(self.factory)))
         if self.root is not None and self.root.strip():
             object.__setattr__(self, "root", os.path.abspath(os.path.expanduser(self.root)))
 
