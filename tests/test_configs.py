@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from autodisp.assembly.networks import build_style
 from autodisp.assembly.search import (
@@ -185,3 +186,12 @@ def test_training_has_every_shared_network() -> None:
     links = {path.name for path in (CONFIGS / "train" / "network").iterdir() if path.is_symlink()}
     assert links == {path.name for path in (CONFIGS / "network").glob("*.yaml")}
     assert all(path.resolve().is_file() for path in (CONFIGS / "train" / "network").iterdir())
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "evaluate" / "dataset").glob("*.yaml")), ids=lambda path: path.stem)
+def test_evaluation_differs_in_what_is_taken_of_the_data_alone(path: Path) -> None:
+    """Its YAML may not drift from the one that all other programs share."""
+    here, there = (OmegaConf.load(file) for file in (path, CONFIGS / "dataset" / path.name))
+    differing = {key for key in {*here, *there} if here.get(key) != there.get(key)}
+    generated = {"length", "height", "width", "cache"} if path.stem == "shapes3d" else set()
+    assert differing <= {"crop", "flip", "half_resolution", "max_disparity", *generated}

@@ -10,7 +10,8 @@ import yaml
 
 from autodisp.commands import Word, command
 from autodisp.report.reading import Run, setting_of
-from autodisp.tasks.registry import DEFAULT, KITS, OWN
+from autodisp.tasks.own import OWN
+from autodisp.tasks.registry import DEFAULT, KITS
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 """Models of a training; there is no best one where nothing could be validated."""

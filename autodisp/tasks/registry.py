@@ -9,7 +9,7 @@ from autodisp.tasks.base import Task
 from autodisp.tasks.classification.kit import KIT as CLASSIFICATION
 from autodisp.tasks.disparity.kit import KIT as DISPARITY
 from autodisp.tasks.kit import DatasetEntry, TaskKit
-from autodisp.tasks.own import OWN as OWN
+from autodisp.tasks.own import OWN, OwnTaskConfig
 
 KITS: dict[str, TaskKit] = {kit.name: kit for kit in (DISPARITY, CLASSIFICATION)}
 DEFAULT = DISPARITY.name
@@ -42,6 +42,10 @@ def open_kit(factory: str) -> TaskKit:
         raise WrongSetting(f"task.factory={factory}: {where} has no TaskKit '{name}'; write FILE.py:KIT")
     if kit.name in (*_COMES_WITH_IT, OWN):
         raise WrongSetting(f"task.factory={factory}: its name '{kit.name}' is taken; give the kit another name")
+    if not issubclass(kit.section, OwnTaskConfig):
+        raise WrongSetting(
+            f"task.factory={factory}: its section {kit.section.__name__} has no factory; derive it from OwnTaskConfig"
+        )
     _OPENED[factory] = KITS[kit.name] = kit
     return kit
 
