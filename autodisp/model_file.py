@@ -28,7 +28,7 @@ from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.errors import InputError, in_one_line
 from autodisp.tasks.base import Task, channels_last
-from autodisp.tasks.registry import TASKS, rebuild
+from autodisp.tasks.registry import KITS, rebuild
 
 KEY, SCHEMA, VERSION = "autodisp", "autodisp/model", 1
 SUFFIX = ".safetensors"
@@ -176,8 +176,13 @@ def _read_card(text: str, path: Path) -> ModelCard:
         if data["schema"] != SCHEMA or data["version"] != VERSION:
             found = in_one_line(f"schema {data['schema']} version {data['version']}")
             raise InputError(f"{path}: {found}, but this program reads version {VERSION}; update autodisp")
-        if data["task"] not in TASKS:
-            raise InputError(f"{path}: is for task '{in_one_line(data['task'])}', but there are {', '.join(TASKS)}")
+        if data["task"] not in KITS:
+            factory = data["about"].get("factory") or "FILE.py:KIT"
+            known = ", ".join(sorted(KITS))
+            raise InputError(
+                f"{path}: is for task '{in_one_line(data['task'])}', but there are {known}; one of your own "
+                f"is opened with task.factory={in_one_line(factory)}, a file that is run"
+            )
         space = None if data["space"] is None else SearchSpace.from_json(data["space"], file=str(path))
         genotype = data["genotype"]
         if genotype is not None:

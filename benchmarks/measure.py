@@ -23,7 +23,6 @@ import torch
 from hydra import compose, initialize_config_module
 
 import autodisp
-from autodisp.assembly.data import build_stereo_dataset
 from autodisp.assembly.networks import build_style
 from autodisp.assembly.search import (
     SearchData,
@@ -42,6 +41,7 @@ from autodisp.datasets.streams import Stream, fixed_batches
 from autodisp.search.bilevel import Order
 from autodisp.search.loop import Search
 from autodisp.search.supernet import Supernet
+from autodisp.tasks.registry import dataset_entries
 from autodisp.tracking import ConsoleProgress
 from benchmarks import textbook
 
@@ -235,7 +235,8 @@ def _random_images(config: SearchConfig) -> SearchData:
     images = [LabelledImage(torch.rand(3, 32, 32, generator=draw), index % CLASSES) for index in range(2 * count)]
     augmentation = ImageAugmentation(scale=1.0, cutout=0, flip=True, fill=(0.5, 0.5, 0.5))
     validation = fixed_batches(images[count:], count)
-    return SearchData(images[:count], images[count:], augmentation, validation, CLASSES, (0.5,) * 3, (0.25,) * 3)
+    facts = {"classes": CLASSES, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    return SearchData(images[:count], images[count:], augmentation, validation, facts)
 
 
 def _inference() -> Action:
@@ -260,7 +261,7 @@ def _rows_of_the_hessian(supernet: Supernet, batch: Any) -> Action:
 
 
 def _drawing_of_pairs(config: SearchConfig) -> Action:
-    dataset = build_stereo_dataset(config.dataset, seed=config.seed)
+    dataset = dataset_entries()[config.dataset.name].build(config.dataset, seed=config.seed, split="train", strict=True)
     cv2.setNumThreads(1)  # as in a loader's worker
 
     def run() -> Notes:

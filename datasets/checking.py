@@ -49,6 +49,11 @@ _DIGEST_BYTES = 16
 _OF_DISPARITIES = frozenset({NO_TRUTH, MISMATCH, NON_FINITE, NEGATIVE, STRAY})
 
 
+def kinds_of(sample: type) -> tuple[str, ...]:
+    """The kinds of problem that samples of a type can have; those of any sample where nothing more is looked at."""
+    return STEREO_KINDS if issubclass(sample, StereoSample) else IMAGE_KINDS
+
+
 class Problem(NamedTuple):
     """Something that is wrong with one sample."""
 

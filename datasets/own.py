@@ -126,7 +126,7 @@ class Own:
         if is_file and not os.path.isfile(self._file):
             raise WrongSetting(f"{self._origin}: there is no file {self._file}; write FILE.py:CLASS")
         try:
-            module = _run_file(self._file) if is_file else importlib.import_module(where)
+            module = run_file(self._file) if is_file else importlib.import_module(where)
         except MemoryError:
             raise
         except (Exception, SystemExit) as error:  # whatever is wrong with the file
@@ -214,7 +214,7 @@ def _remake(factory: str, root: Any, exclude: Any, half_resolution: bool) -> Own
     return Own(factory, root, exclude=exclude, half_resolution=half_resolution)
 
 
-def _run_file(path: str) -> ModuleType:
+def run_file(path: str) -> ModuleType:
     """The module of a file, which may import its neighbours."""
     folder = os.path.dirname(path)
     if folder not in sys.path:

@@ -1,35 +1,27 @@
-"""A task of one's own: disparity guessed from the left view alone, searched by the engine as it is.
+"""A task of one's own, in all programs: a kit in a file.
 
-    python examples/own_task.py FOLDER      # a new folder
+Disparity of the left view alone, without the right one. Every program takes it as
 
-The engine knows a task by the members of ``autodisp.tasks.base.Task``; ``Monocular`` has them. ``search`` puts together
-what ``autodisp-search`` makes from its config, and leaves the same files.
+    autodisp-search task=own task.factory=own_task.py:KIT space=s2
+    autodisp-train task=own task.factory=own_task.py:KIT genotype=runs/MY_SEARCH/genotype.json
+    autodisp-evaluate task=own task.factory=own_task.py:KIT checkpoint=runs/MY_TRAINING/best.safetensors
 """
 
-import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from autodisp.cells.architecture import Architecture
-from autodisp.cells.cell import CellFactory, MixedCells
-from autodisp.cells.operations import Style
-from autodisp.cells.spaces import SPACES
-from autodisp.checkpoints import Checkpoints
+from autodisp.cells.cell import CellFactory
 from autodisp.datasets.samples import StereoSample
-from autodisp.datasets.shapes3d import Shapes3D
-from autodisp.datasets.splits import Part, deal
-from autodisp.datasets.streams import Stream, fixed_batches
-from autodisp.observers.search_folder import SearchFolder
-from autodisp.search.loop import Outcome, Search, Settings
-from autodisp.search.regularization import Regularization
-from autodisp.search.supernet import Supernet
+from autodisp.datasets.stereo_transforms import StereoAugmentation
+from autodisp.evaluation.pooled_metrics import PooledMetrics
 from autodisp.tasks.base import Figure, Sums, sum_of
-from autodisp.tracking import Tracker
+from autodisp.tasks.disparity.kit import DATASETS
+from autodisp.tasks.kit import Interface, TaskKit
+from autodisp.tasks.own import OwnNetworkConfig, OwnTaskConfig
 
 
 class GuessNetwork(nn.Module):
@@ -68,6 +60,9 @@ class Monocular:
     def build_network(self, cells: CellFactory) -> nn.Module:
         return GuessNetwork(cells, channels=self.channels)  # of mixed cells the supernet, of found ones the network
 
+    def coarsest(self, height: int, width: int) -> tuple[int, int]:
+        return -(-height // 4), -(-width // 4)
+
     def inputs(self, batch: StereoSample) -> tuple[Tensor, ...]:
         return (batch.left,)
 
@@ -83,44 +78,27 @@ class Monocular:
         return float((truth - truth.median()).abs().mean())
 
 
-def search(folder: Path, *, epochs: int = 4, length: int = 16, seed: int = 0) -> Outcome:
-    """A search of that task in space S2, first order, without early stopping."""
-    folder.mkdir(parents=True)
-    torch.manual_seed(seed)
-    data, space, task = Shapes3D(length=length, height=64, width=128, seed=seed), SPACES["s2"], Monocular()
-    network = task.build_network(MixedCells(space, style=Style()))
-    architecture = Architecture(space, seed=seed)
-    weights, alphas = (Part(data, half) for half in deal(data.groups, limit=None, seed=seed))
-    streams = [Stream(half, batch_size=4, seed=number) for number, half in enumerate((weights, alphas))]
-    weight_optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=3e-4)
-    with Tracker(folder) as tracker:
-        tracker.console.start(epochs, streams[0].batches_per_epoch)
-        observer = SearchFolder(
-            folder,
-            space=space,
-            figure=task.figure,
-            early_stopping=None,
-            tracker=tracker,
-            provenance={"task": task.name},
-        )
-        outcome = Search(
-            Supernet(task, network, architecture),
-            weight_stream=streams[0],
-            alpha_stream=streams[1],
-            validation=fixed_batches(alphas, 4),
-            weight_optimizer=weight_optimizer,
-            alpha_optimizer=torch.optim.Adam(architecture.parameters(), lr=3e-3, betas=(0.5, 0.999)),
-            schedule=torch.optim.lr_scheduler.CosineAnnealingLR(weight_optimizer, epochs),
-            regularization=Regularization(),
-            settings=Settings(epochs=epochs, steps_per_epoch=streams[0].batches_per_epoch),
-            checkpoints=Checkpoints(folder / "checkpoints"),
-            observer=observer,
-        ).run()
-        observer.finish(outcome.genotype, observer.epoch_records()[-1])
-    return outcome
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: python {sys.argv[0]} FOLDER")
-    print(search(Path(sys.argv[1])).genotype.in_words())
+KIT = TaskKit(
+    name=Monocular.name,
+    task=Monocular,
+    section=OwnTaskConfig,  # settings of task=own
+    networks={"own": OwnNetworkConfig},  # of network=own: channels
+    datasets=DATASETS,  # those of stereo: shapes3d, flyingthings3d, ..., own
+    make_task=lambda task, network, dataset, facts: Monocular(channels=network.channels),
+    augment=lambda dataset, augmentation, cutout, samples: StereoAugmentation(
+        scale=augmentation.scale, crop=dataset.crop and tuple(dataset.crop)
+    ),
+    metrics=lambda config, samples: PooledMetrics(Monocular().measure, units={"mae": "px"}),
+    metric_place="pooled.mae",  # in evaluation.json
+    open_model=lambda network, device, about: network.to(device),
+    inputs=lambda batch: (batch.left,),
+    interface=Interface(  # of the exported network
+        inputs=("left",),
+        output="disparity",
+        output_shape=("batch", 1, "height", "width"),
+        unit="px",
+        any_batch=True,
+        plain=lambda network: network,
+        result="(B, 1, H, W), pixels",
+    ),
+)

@@ -45,6 +45,7 @@ from autodisp.datasets.flyingthings3d import write_frame
 from autodisp.datasets.pfm import read_pfm, write_pfm
 from autodisp.datasets.shapes3d import Shapes3D, write
 from autodisp.errors import InputError, WrongSetting
+from autodisp.tasks.disparity.kit import DATASETS
 
 HEIGHT, WIDTH = 48, 64
 SEARCH = ("run.folder=unused", "search.batch_size=1")
@@ -248,12 +249,12 @@ def test_a_run_says_what_the_check_says_of_small_pictures(frames: Path) -> None:
         composed("train", "run.folder=unused", "training.batch_size=1", *things(frames, "dataset.crop=[72,64]"))
     )
     training = build_train_data(config)
-    (note,) = notes_on_samples(config.dataset, training.train, enlarges=True)
+    (note,) = notes_on_samples(config.dataset, DATASETS[config.dataset.name], training.train, enlarges=True)
     assert note == (
         "5 of 5 pictures looked at are smaller than dataset.crop=[72, 64], such as 64x48 (width x height), and are "
         "enlarged up to 1.50 times, their disparities too; lower dataset.crop to keep their size"
     )
-    assert notes_on_samples(config.dataset, training.train, enlarges=False) == []
+    assert notes_on_samples(config.dataset, DATASETS[config.dataset.name], training.train, enlarges=False) == []
     largest = max(float(training.train[index].disparity.max()) for index in range(10))
     seen = [training.transform(training.train[index], np.random.default_rng(0)) for index in range(10)]
     assert max(float(sample.disparity.max()) for sample in seen) > 1.2 * largest, "they are enlarged indeed"

@@ -309,10 +309,10 @@ def test_what_a_dataset_says_of_itself_reaches_network_and_augmentation(
     network: Any = build_search_task(config, data).build_network(
         MixedCells(space, style=build_style(config.network, space))
     )
-    assert network.classifier.out_features == data.classes == 10
+    assert network.classifier.out_features == data.facts["classes"] == 10
     assert network.mean.flatten().tolist() == pytest.approx(mean, abs=1e-4)
-    assert network.std.flatten().tolist() == pytest.approx(data.std)
-    assert all(0.1 < value < 0.3 for value in data.std)
+    assert network.std.flatten().tolist() == pytest.approx(data.facts["std"])
+    assert all(0.1 < value < 0.3 for value in data.facts["std"])
     transform: Any = data.transform
     assert transform.flip_share == flip
     still: Any = build_data(replace(config, dataset=replace(config.dataset, flip=False))).transform
@@ -375,7 +375,8 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def supernet_of(config: SearchConfig, space: SearchSpace, *, seed: int = 0) -> Supernet:
-    task = build_search_task(config, SearchData([], [], lambda sample, _: sample, [], classes=4))
+    facts = {"classes": 4, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    task = build_search_task(config, SearchData([], [], lambda sample, _: sample, [], facts))
     cells = MixedCells(space, style=build_style(config.network, space))
     return build_supernet(task, cells, space, seed=seed, device=torch.device("cpu"))
 
@@ -535,7 +536,7 @@ def test_cut_out_grows_with_the_epochs(tmp_path: Path, overrides: list[str], cov
     )  # fmt: skip
     parts = whole(config, tmp_path / "run")
     data = build_data(config)
-    fill = torch.tensor(data.mean)[:, None, None]
+    fill = torch.tensor(data.facts["mean"])[:, None, None]
 
     def count(image: torch.Tensor) -> int:
         return int((image == fill).all(1).flatten(1).any(1).sum())

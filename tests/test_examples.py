@@ -15,11 +15,9 @@ from torch.autograd.functional import hessian
 from torch.func import functional_call
 from torch.nn import functional
 
-from autodisp.cells import genotype
 from autodisp.datasets.images import write_png
 from autodisp.datasets.pfm import write_pfm
 from autodisp.datasets.shapes3d import Shapes3D
-from autodisp.records import read_json_lines
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
@@ -83,19 +81,6 @@ def test_a_dataset_of_ones_own_as_a_program(tmp_path: Path) -> None:
     module = example("own_dataset")
     assert done.stdout == f"{module.error_of_the_shipped_network(module.Rig(tmp_path)):.2f} px\n"
     assert 0 < float(done.stdout.split()[0]) < 24
-
-
-@pytest.mark.slow
-def test_a_task_of_ones_own_is_searched(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    outcome = example("own_task").search(folder, epochs=2, length=8)
-    found = genotype.load(folder / "genotype.json")
-    assert found == outcome.genotype
-    assert (found.space, found.provenance["task"]) == ("s2", "monocular")
-    records = [record for record in read_json_lines(folder / "metrics.jsonl") if "event" not in record]
-    assert [record["epoch"] for record in records] == [0, 1]
-    assert records[1]["train/mae"] < records[0]["train/mae"]
-    assert (folder / "cell_reduce.svg").is_file()
 
 
 def test_the_tasks_figures_are_those_of_the_plain_formulas() -> None:

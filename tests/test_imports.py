@@ -8,25 +8,27 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    "cli": {"cli", "assembly", "config", "search", "training", "evaluation", "prediction", "export", "report", "tasks",
-            "model_file", "tracking", "records", "checkpoints", "run_state", "run_lock", "run_files", "atomic",
-            "commands", "errors"},
-    "assembly": {"observers", "config", "search", "training", "evaluation", "prediction", "export", "report",
-              "networks", "tasks", "cells", "datasets", "model_file", "tracking", "checkpoints", "run_state",
-              "run_files", "atomic", "commands", "errors"},
-    "config": {"cells", "errors"},
+    "cli": {"cli", "assembly", "config", "checks", "kits", "search", "training", "evaluation", "prediction", "export",
+            "report", "tasks", "model_file", "tracking", "records", "checkpoints", "run_state", "run_lock", "run_files",
+            "atomic", "commands", "errors"},
+    "assembly": {"observers", "config", "checks", "kits", "search", "training", "evaluation", "prediction", "export",
+                 "report", "networks", "tasks", "cells", "datasets", "model_file", "tracking", "checkpoints",
+                 "run_state", "run_files", "atomic", "commands", "errors"},
+    "config": {"checks", "kits", "tasks", "cells", "errors"},
+    "checks": {"errors"},
+    "kits": {"checks", "evaluation", "prediction", "report", "networks", "tasks", "cells", "datasets", "errors"},
     "observers": {"report", "search", "tasks", "cells", "model_file", "tracking", "records", "run_files", "atomic",
                   "errors"},
-    "report": {"search", "tasks", "cells", "model_file", "tracking", "records", "run_files", "run_lock", "commands",
-               "errors"},
+    "report": {"search", "kits", "tasks", "cells", "model_file", "tracking", "records", "run_files", "run_lock",
+               "commands", "errors"},
     "search": {"tasks", "cells", "checkpoints", "run_state", "errors"},
     "training": {"networks", "tasks", "cells", "checkpoints", "run_state", "errors"},
     "evaluation": {"networks", "tasks", "cells", "datasets", "errors"},
-    "prediction": {"atomic", "report", "networks", "tasks", "cells", "datasets", "model_file", "errors"},
-    "export": {"prediction", "report", "networks", "tasks", "cells", "model_file", "records", "run_files", "atomic",
-               "commands", "errors"},
-    "model_file": {"tasks", "cells", "atomic", "errors"},
-    "tasks": {"networks", "cells", "datasets", "errors"},
+    "prediction": {"atomic", "report", "networks", "kits", "tasks", "cells", "datasets", "model_file", "errors"},
+    "export": {"prediction", "report", "networks", "kits", "tasks", "cells", "model_file", "records", "run_files",
+               "atomic", "commands", "errors"},
+    "model_file": {"kits", "tasks", "cells", "atomic", "errors"},
+    "tasks": {"checks", "networks", "cells", "datasets", "errors"},
     "networks": {"cells", "errors"},
     "cells": {"errors"},
     "datasets": {"commands", "errors"},
@@ -40,6 +42,16 @@ LAYERS = {
     "commands": set(),
     "errors": set(),
 }  # fmt: skip
+
+
+def layer_of(name: str) -> str:
+    """The package of a module; the checks of single values, and what joins a task to the programs, stand alone."""
+    parts = name.split(".")
+    if parts[1:3] == ["config", "checks"]:
+        return "checks"
+    if parts[1] == "tasks" and (parts[2:] == ["registry"] or (parts[-1] == "kit" and len(parts) > 3)):
+        return "kits"
+    return parts[1]
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -65,12 +77,12 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(("name", "path"), modules(), ids=[name for name, _ in modules()])
 def test_directions(name: str, path: Path) -> None:
-    layer = name.split(".")[1] if "." in name else None
+    layer = layer_of(name) if "." in name else None
     for target in imported(path):
         assert target.split(".")[0] not in ("cells", "datasets", "configs"), f"{name} imports {target}"
         if layer is None or not target.startswith("autodisp."):
             continue
-        assert target.split(".")[1] in LAYERS[layer] | {layer}, f"{name} may not import {target}"
+        assert layer_of(target) in LAYERS[layer] | {layer}, f"{name} may not import {target}"
 
 
 @pytest.mark.parametrize("name", ["early_stopping", "adaptive"])

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 import autodisp
 from autodisp import model_file
-from autodisp.assembly.data import SHAPES3D_TEST_SEED
 from autodisp.cells.genotype import load as load_genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
@@ -21,6 +20,7 @@ from autodisp.prediction.models import ImageClassifier, load_stereo
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
+from autodisp.tasks.disparity.kit import SHAPES3D_TEST_SEED
 
 DISPARITY = DisparityTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=2, max_displacement=3)
 IMAGES = ClassificationTask(channels=2, layers=3, classes=4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))

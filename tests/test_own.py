@@ -8,15 +8,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from autodisp.assembly.data import build_stereo_dataset
 from autodisp.cli.run_folder import keep_config
-from autodisp.config.sections import OwnConfig
 from autodisp.datasets.checking import NEGATIVE, NON_FINITE, SIZES, UNREADABLE, Inspector
 from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.layout import DifferentSizes
 from autodisp.datasets.own import Own
 from autodisp.datasets.resolution import halve
 from autodisp.errors import InputError, WrongSetting
+from autodisp.tasks.disparity.kit import DATASETS
+from autodisp.tasks.disparity.sections import OwnConfig
 
 READER = """
 import torch
@@ -230,6 +230,6 @@ def test_where_it_lies_does_not_depend_on_where_a_run_goes_on(tmp_path: Path, mo
 
 def test_the_programs_make_it_of_their_section(tmp_path: Path) -> None:
     config = OwnConfig(factory=rig(tmp_path), root=str(tmp_path))
-    assert build_stereo_dataset(config, seed=0).names == ["a", "b", "c"]
+    assert DATASETS["own"].build(config, seed=0, split="train", strict=True).names == ["a", "b", "c"]
     with pytest.raises(InputError, match=r"dataset\.factory=rig\.py: must be a file and a class in it"):
         OwnConfig(factory="rig.py")

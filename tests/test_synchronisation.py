@@ -66,7 +66,8 @@ def data_of(task: str) -> SearchData:
         ]  # fmt: skip
     else:
         samples = [LabelledImage(torch.rand(3, 16, 16, generator=draw), label) for label in range(4)]
-    return SearchData(samples, samples, lambda sample, _: sample, fixed_batches(samples, 2), classes=4)
+    facts = {"classes": 4, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    return SearchData(samples, samples, lambda sample, _: sample, fixed_batches(samples, 2), facts)
 
 
 def made(task: str, folder: Path) -> Search:

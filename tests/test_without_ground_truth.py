@@ -13,9 +13,10 @@ from autodisp.assembly.evaluation import build_evaluation_data
 from autodisp.assembly.search import build_data
 from autodisp.assembly.training import build_train_data
 from autodisp.config import evaluate, search, train
-from autodisp.config.sections import Shapes3DConfig
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.errors import InputError
+from autodisp.tasks.disparity.kit import DATASETS
+from autodisp.tasks.disparity.sections import Shapes3DConfig
 
 SMALL = ["dataset.length=6", "dataset.height=32", "dataset.width=64", "dataset.max_disparity=12"]
 PROGRAMS: list[tuple[str, Any, Callable[[Any], Any], list[str]]] = [
@@ -61,10 +62,10 @@ class Sparse:
 
 def test_one_valid_sample_is_enough_and_few_are_read() -> None:
     section = Shapes3DConfig()
-    need_truth(section, Sparse(8, valid=7))
+    need_truth(section, DATASETS["shapes3d"], Sparse(8, valid=7))
     first, none = Sparse(10**6, valid=0), Sparse(10**6, valid=-1)
-    need_truth(section, first)
+    need_truth(section, DATASETS["shapes3d"], first)
     assert first.read == 1
     with pytest.raises(InputError, match=f"in the {MOST_LOOKED_AT} sample"):
-        need_truth(section, none)
+        need_truth(section, DATASETS["shapes3d"], none)
     assert none.read == MOST_LOOKED_AT

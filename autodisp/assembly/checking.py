@@ -1,21 +1,19 @@
 """A check of a dataset from its typed config: looks at every sample, deals the halves, says what to leave out."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from autodisp.assembly.data import Split, build_image_dataset, build_stereo_dataset
+from autodisp.assembly.data import groups_of
 from autodisp.commands import setting
 from autodisp.config.check import CheckConfig
 from autodisp.datasets.checking import (
     BOTH_HALVES,
-    IMAGE_KINDS,
     LOST,
     MISSING,
     SMALLEST,
-    STEREO_KINDS,
     TWINS,
     UNREADABLE,
     HasFiles,
@@ -25,6 +23,7 @@ from autodisp.datasets.checking import (
     Problem,
     find_shared,
     find_twins,
+    kinds_of,
 )
 from autodisp.datasets.exclusions import can_be_listed, read_entries, write_exclusions
 from autodisp.datasets.layout import DamagedFiles, NotThere
@@ -73,7 +72,7 @@ class CheckReport:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Of problems that this dataset can have."""
-        return STEREO_KINDS if self.config.task == "disparity" else IMAGE_KINDS
+        return kinds_of(self.config.entry.sample)
 
     @property
     def total(self) -> int:
@@ -178,11 +177,11 @@ def _open(config: CheckConfig, report: CheckReport) -> dict[str, _Part]:
     parts: dict[str, _Part] = {}
     for split in config.splits:
         try:
-            parts[split] = _Part(_build(data, config, "test" if split == "test" else "train"))
+            parts[split] = _Part(config.entry.build(data, seed=config.seed, split=split, strict=False))
         except InputError as error:
             if isinstance(error, NotThere) and split == "test" and config.split is None:
                 report.remarks.append(f"no test split was looked at: {error}")
-            elif isinstance(error, WrongSetting) or config.task == "disparity":
+            elif isinstance(error, WrongSetting) or not config.entry.in_few_files:
                 raise
             else:
                 report.samples[split] = 0
@@ -193,33 +192,25 @@ def _open(config: CheckConfig, report: CheckReport) -> dict[str, _Part]:
     return parts
 
 
-def _build(data: Any, config: CheckConfig, split: Split) -> Any:
-    if config.task == "disparity":
-        return build_stereo_dataset(data, seed=config.seed, split=split, strict=False)
-    return build_image_dataset(data, split=split)
-
-
 def _is_halved(config: CheckConfig) -> bool:
     return bool(getattr(config.dataset, "half_resolution", False))
 
 
 def _look(part: _Part, config: CheckConfig, done: int, total: int, problems: int, progress: Progress) -> int:
     """Looks at every sample of one split; how many samples are done then."""
-    stereo = config.task == "disparity"
-    crop = tuple(config.dataset.crop) if stereo and config.dataset.crop else None
-    inspector = Inspector(part.dataset, crop=crop, halved=_is_halved(config))
+    crop = getattr(config.dataset, "crop", None)
+    inspector = Inspector(part.dataset, crop=tuple(crop) if crop else None, halved=_is_halved(config))
     for name, lacks in getattr(part.dataset, "incomplete", {}).items():
         part.found.append(Problem(MISSING, name, lacks.split(" missing ")[0], lacks))
     part.digests = [None] * len(part.dataset)
     found: dict[int, Sequence[Problem]] = {}
     problems += len(part.found)
     count, workers = len(part.dataset), config.run.workers or cores()
-    if stereo:
-        looks: Generator[tuple[int, Inspection | Lost]] = apply_to_all(
-            inspector, count, workers=workers, timeout=config.timeout
-        )
-    else:  # labelled images are in memory already
+    looks: Iterator[tuple[int, Inspection | Lost]]
+    if config.entry.in_few_files:  # in memory already
         looks = ((index, inspector(index)) for index in range(count))
+    else:
+        looks = apply_to_all(inspector, count, workers=workers, timeout=config.timeout)
     # Closed at once where the user interrupts, so that no process outlives this one.
     with closing(looks):
         for index, result in looks:
@@ -276,12 +267,9 @@ def counted(count: int, what: str) -> str:
 def _compare(train: _Part, test: _Part | None, config: CheckConfig, report: CheckReport) -> None:
     """Looks for the same picture in both halves, and in both splits."""
     names = train.dataset.names
-    stereo = config.task == "disparity"
     halves: Mapping[int, str] = {}
     try:
-        weights, architecture = deal(
-            train.groups if stereo else len(names), limit=config.dataset.limit, seed=config.seed
-        )
+        weights, architecture = deal(groups_of(train.dataset), limit=config.dataset.limit, seed=config.seed)
         halves = {**dict.fromkeys(weights, "weight"), **dict.fromkeys(architecture, "architecture")}
     except InputError as error:
         report.remarks.append(f"a search cannot use this training split: {error}")

@@ -4,100 +4,46 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from autodisp.config.sections import ImagesConfig, OwnConfig, Shapes3DConfig
 from autodisp.datasets.agreement import disagreement
 from autodisp.datasets.cache import Cached
 from autodisp.datasets.checking import HasFiles
-from autodisp.datasets.cifar import CIFAR10, CIFAR100
 from autodisp.datasets.exclusions import can_be_listed, read_entries, write_exclusions
-from autodisp.datasets.flyingthings3d import FlyingThings3D
 from autodisp.datasets.images import read_size
-from autodisp.datasets.kitti import Kitti
-from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
-from autodisp.datasets.own import Own
-from autodisp.datasets.samples import StereoDataset, StereoSample
-from autodisp.datasets.shapes3d import Shapes3D
-from autodisp.datasets.sintel import Sintel
+from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.stereo_transforms import enlargement
 from autodisp.datasets.streams import MapDataset
-from autodisp.datasets.svhn import SVHN
 from autodisp.errors import InputError, WrongSetting
+from autodisp.tasks.kit import DatasetEntry
 
-Split = Literal["train", "test"]
-TEST_SPLITS = ("shapes3d", "flyingthings3d")
-"""Stereo datasets with a second split that has a truth."""
-SHAPES3D_TEST_SEED = 2**31 - 1
-"""Of held-out shapes3d pairs, which are the same for every run; a run with that very seed would train on them."""
-SHAPES3D_TEST_LENGTH = 200
 MOST_LOOKED_AT = 100
 """Samples that are read in search of ground truth."""
-KITTI_YEARS: dict[str, Literal[2012, 2015]] = {"kitti2012": 2012, "kitti2015": 2015}
 LOOKED_AT = 8
 """Samples that are read for `notes_on_samples`."""
-Images = CIFAR10 | CIFAR100 | SVHN
-IMAGES: dict[str, type[Images]] = {
-    "cifar10": CIFAR10,
-    "cifar100": CIFAR100,
-    "svhn": SVHN,
-}
 
 
-def build_stereo_dataset(data: Any, *, seed: int, split: Split = "train", strict: bool = True) -> StereoDataset:
-    """One split of a stereo dataset.
-
-    Args:
-        data: the dataset's section.
-        seed: of shapes3d.
-        split: which part.
-        strict: refuses frames of files that lack a part.
-    """
-    if isinstance(data, Shapes3DConfig):
-        return Shapes3D(
-            length=data.length if split == "train" else SHAPES3D_TEST_LENGTH,
-            seed=seed if split == "train" else SHAPES3D_TEST_SEED,
-            height=data.height,
-            width=data.width,
-            max_disparity=data.max_disparity,
-        )
-    if isinstance(data, OwnConfig):
-        return Own(data.factory, data.root, exclude=data.exclude, half_resolution=data.half_resolution)
-    shared = {"exclude": data.exclude, "half_resolution": data.half_resolution, "strict": strict}
-    if data.name == "sintel":
-        return Sintel(data.root, render_pass=data.render_pass, **shared)
-    if data.name in KITTI_YEARS:
-        return Kitti(data.root, year=KITTI_YEARS[data.name], **shared)
-    if data.name == "middlebury2014":
-        return Middlebury2014(data.root, **shared)
-    if data.name == "middlebury2006":
-        return Middlebury2006(data.root, size=data.size, **shared)
-    return FlyingThings3D(
-        data.root,
-        split="TRAIN" if split == "train" else "TEST",
-        render_pass=data.render_pass,
-        subsets=tuple(data.subsets),
-        excluded=data.excluded,
-        layout=data.layout,
-        **shared,
-    )
+def groups_of(dataset: Any) -> Sequence[str] | int:
+    """One group a sample, see ``datasets.splits.halves``; the number of samples where each stands alone."""
+    groups: Sequence[str] | None = getattr(dataset, "groups", None)
+    return len(dataset) if groups is None else groups
 
 
-def build_image_dataset(data: ImagesConfig, *, split: Split = "train") -> Images:
-    """One split of a dataset of labelled images."""
-    return IMAGES[data.name](data.root, split=split, exclude=data.exclude)
+def need_truth(data: Any, entry: DatasetEntry, samples: MapDataset[Any]) -> None:
+    """Makes sure that something can be learnt from, or measured on, samples; mostly looks at the first alone.
 
-
-def need_truth(data: Any, samples: MapDataset[Any]) -> None:
-    """Makes sure that something can be learnt from, or measured on, stereo samples; mostly looks at the first alone.
+    Samples without a mask of valid ground truth are not read.
 
     Args:
         data: the dataset's section.
+        entry: of the dataset.
         samples: of which at most so many are read, from all over them.
 
     Raises:
         InputError: none of those read has a pixel with valid ground truth.
     """
+    if "valid" not in entry.sample._fields:  # type: ignore[attr-defined]
+        return
     places = range(0, len(samples), max(1, math.ceil(len(samples) / MOST_LOOKED_AT)))
     if not any(bool(samples[place].valid.any()) for place in places):
         raise InputError(
@@ -124,7 +70,7 @@ def write_trained_on(path: Path, data: Any, names: Sequence[str], held_out: Sequ
     write_exclusions(path, ((name, "") for name in [*names, *excluded]), title=title)
 
 
-def require_one_size(data: Any, dataset: StereoDataset, indices: Iterable[int], *, key: str, batch_size: int) -> None:
+def require_one_size(data: Any, dataset: Any, indices: Iterable[int], *, key: str, batch_size: int) -> None:
     """Makes sure that whole pictures can be put into one batch; of a reader without files nothing is known.
 
     Args:
@@ -137,13 +83,13 @@ def require_one_size(data: Any, dataset: StereoDataset, indices: Iterable[int], 
     Raises:
         WrongSetting: pictures are not cropped and have several sizes.
     """
-    if data.crop is not None or batch_size == 1 or not isinstance(dataset, HasFiles):
+    if getattr(data, "crop", None) is not None or batch_size == 1 or not isinstance(dataset, HasFiles):
         return
     sizes: dict[tuple[int, int], str] = {}
     for index in indices:
         size = read_size(dataset.paths(index)[0])
         if size is not None:
-            sizes.setdefault(size, dataset.names[index])
+            sizes.setdefault(size, dataset.names[index])  # type: ignore[attr-defined]
         if len(sizes) > 1:
             words = " but ".join(f"{name} is {height}x{width}" for (height, width), name in sizes.items())
             raise WrongSetting(
@@ -152,25 +98,26 @@ def require_one_size(data: Any, dataset: StereoDataset, indices: Iterable[int], 
             )
 
 
-def kept(data: Any, dataset: StereoDataset) -> MapDataset[Any]:
+def kept(data: Any, dataset: Any) -> MapDataset[Any]:
     """The dataset, with its samples kept in memory where the section asks for it."""
     return Cached(dataset) if getattr(data, "cache", False) else dataset
 
 
-def notes_on_samples(data: Any, samples: MapDataset[StereoSample], *, enlarges: bool) -> list[str]:
+def notes_on_samples(data: Any, entry: DatasetEntry, samples: MapDataset[Any], *, enlarges: bool) -> list[str]:
     """Lines on a few samples of a stereo dataset: enlarged pictures, ground truth that contradicts the views.
 
-    There is nothing to find in shapes3d, whose crop may not exceed the pictures.
+    There is nothing to find in generated samples, whose crop may not exceed the pictures, nor in other samples.
     Samples that cannot be read are passed over here: the run reports them.
 
     Args:
         data: the dataset's section.
+        entry: of the dataset.
         samples: as they are before any crop.
         enlarges: whether pictures smaller than the crop are enlarged to it, as they are in a search and a training.
     """
-    crop = (data.crop[0], data.crop[1]) if enlarges and data.crop else None
-    if isinstance(data, Shapes3DConfig):
+    if entry.generated or not issubclass(entry.sample, StereoSample):
         return []
+    crop = (data.crop[0], data.crop[1]) if enlarges and data.crop else None
     sizes, contradictions, looked_at = [], [], 0
     for index in range(0, len(samples), -(-len(samples) // LOOKED_AT)):
         with suppress(InputError):

@@ -1,6 +1,5 @@
 """An evaluation from its typed config."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,31 +9,17 @@ import imageio.v3 as iio
 import torch
 from torch import Tensor
 
-from autodisp.assembly.data import (
-    TEST_SPLITS,
-    Split,
-    build_image_dataset,
-    build_stereo_dataset,
-    kept,
-    need_truth,
-    notes_on_samples,
-)
+from autodisp.assembly.data import kept, need_truth, notes_on_samples
 from autodisp.config.checks import naming
-from autodisp.config.evaluate import LARGEST_SGBM, EvaluateConfig
-from autodisp.config.sections import TASK_DATASETS
-from autodisp.datasets.samples import LabelledImage, StereoSample
+from autodisp.config.evaluate import EvaluateConfig
 from autodisp.datasets.splits import Part, subset
-from autodisp.datasets.stereo_transforms import CenterCrop
 from autodisp.datasets.streams import fixed_batches
 from autodisp.errors import InputError
-from autodisp.evaluation.baselines import BestConstant, SemiGlobalMatching, sgbm_range
-from autodisp.evaluation.classification_metrics import ClassificationMetrics
-from autodisp.evaluation.runner import Evaluation, evaluate
-from autodisp.evaluation.stereo_metrics import StereoFigures, StereoMetrics
+from autodisp.evaluation.runner import Evaluation, Metrics, evaluate
 from autodisp.evaluation.worst import Case, WithWorst
-from autodisp.prediction.inference import StereoMatcher
-from autodisp.prediction.models import load
+from autodisp.prediction.models import open_model
 from autodisp.report.disparity_pictures import panel, usual_error
+from autodisp.tasks.kit import Split
 
 SHAPES3D_TRAIN_SEED = 0
 Predictor = Callable[[Any], Tensor]
@@ -48,7 +33,7 @@ class EvaluationData:
     batches: Iterable[Any]
     names: Sequence[str]
     """Of the samples, in their order."""
-    metrics: Callable[[], StereoMetrics | ClassificationMetrics]
+    metrics: Callable[[], Metrics[Any]]
     notes: Callable[[], list[str]] = list
     """Lines on the data, from a look at a few samples."""
 
@@ -59,31 +44,23 @@ def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
     Raises:
         InputError: the data is missing or damaged, or has no such split.
     """
-    data = config.dataset
-    if data.name in TASK_DATASETS["classification"]:
-        split: Split = "train" if config.split == "train" else "test"
-        images = build_image_dataset(data, split=split)
-        part: Part[Any] = Part(images, subset(len(images), limit=data.limit, seed=0))
-        classes = [str(name) for name in images.classes]
-        names = [images.names[index] for index in part.indices]
-        batches = fixed_batches(part, config.batch_size)
-        return EvaluationData(split, batches, names, lambda: ClassificationMetrics(classes))
-    if config.split == "test" and data.name not in TEST_SPLITS:
+    data, kit = config.dataset, config.kit
+    entry = kit.datasets[data.name]
+    if config.split == "test" and "test" not in entry.splits:
         raise InputError(
             f"split=test: dataset={data.name} has a truth for its training pictures only; take split=train"
         )
-    split = "test" if data.name in TEST_SPLITS and config.split != "train" else "train"
-    dataset = build_stereo_dataset(data, seed=SHAPES3D_TRAIN_SEED, split=split)
-    crop = (data.crop[0], data.crop[1]) if data.crop else None
+    split: Split = "test" if "test" in entry.splits and config.split != "train" else "train"
+    dataset = entry.build(data, seed=SHAPES3D_TRAIN_SEED, split=split, strict=True)
     chosen = subset(len(dataset), limit=data.limit, seed=0)
-    part = Part(kept(data, dataset), chosen, CenterCrop(crop=crop))
-    need_truth(data, part)
+    part: Part[Any] = Part(kept(data, dataset), chosen, kit.fixed(data))
+    need_truth(data, entry, part)
     return EvaluationData(
         split,
         fixed_batches(part, config.batch_size),
         [dataset.names[index] for index in chosen],
-        lambda: StereoMetrics(has_occlusion=dataset.has_occlusion, edges=config.ranges),
-        lambda: notes_on_samples(data, Part(dataset, chosen), enlarges=False),
+        lambda: kit.metrics(config, dataset),
+        lambda: notes_on_samples(data, entry, Part(dataset, chosen), enlarges=False),
     )
 
 
@@ -94,39 +71,19 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
         InputError: the model cannot be used, or is of another task than the dataset.
     """
     found: dict[str, Predictor] = {}
-    task = next(task for task, names in TASK_DATASETS.items() if config.dataset.name in names)
+    kit = config.kit
     if config.baseline is not None:
-        found[config.baseline] = _baseline(config, data)
+        found[config.baseline] = kit.baselines[config.baseline](config, data.batches)
     if config.checkpoint is not None:
         with naming("checkpoint", config.checkpoint, choices=["shipped"]):
-            model = load(config.checkpoint, device=device)
-        if isinstance(model, StereoMatcher) != (task == "disparity"):
+            task, model = open_model(config.checkpoint, device=device)
+        if task != kit.name:
             raise InputError(
                 f"checkpoint={config.checkpoint}: is of another task than dataset={config.dataset.name}; take a "
                 "dataset of its own task"
             )
-        found["network"] = _of_model(model)
+        found["network"] = lambda batch: model(*kit.inputs(batch))
     return found
-
-
-def _baseline(config: EvaluateConfig, data: EvaluationData) -> Predictor:
-    if config.baseline == "constant":
-        return BestConstant.of(data.batches)
-    return SemiGlobalMatching(max_disparity=config.dataset.max_disparity)
-
-
-def _of_model(model: Any) -> Predictor:
-    """Only the network is to be timed, so nothing of the matcher's checks is done again."""
-
-    def disparity(batch: StereoSample) -> Tensor:
-        found: Tensor = model(batch.left, batch.right)
-        return found
-
-    def scores(batch: LabelledImage) -> Tensor:
-        found: Tensor = model(batch.image)
-        return found
-
-    return disparity if isinstance(model, StereoMatcher) else scores
 
 
 def run_evaluation(
@@ -139,22 +96,6 @@ def run_evaluation(
         results[name] = evaluate(predict, data.batches, metrics, device=device)
         worst[name] = metrics.worst()
     return results, worst
-
-
-def notes_on_range(config: EvaluateConfig, results: Mapping[str, Evaluation[Any]]) -> list[str]:
-    """A line where the ground truth lies beyond what baseline=sgbm looks for."""
-    if config.baseline != "sgbm":
-        return []
-    figures: StereoFigures = results["sgbm"].figures
-    found = sgbm_range(config.dataset.max_disparity)
-    if figures.largest < found:
-        return []
-    enough = sgbm_range(math.floor(figures.largest) + 1)
-    remedy = f"take dataset.max_disparity={enough}" if enough <= LARGEST_SGBM else f"it finds {LARGEST_SGBM} at most"
-    return [
-        f"the ground truth goes up to {figures.largest:.1f} px, but baseline=sgbm finds disparities below {found} px "
-        f"(dataset.max_disparity={config.dataset.max_disparity}): what is nearer counts as an error; {remedy}"
-    ]
 
 
 def write_pictures(

@@ -15,7 +15,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from autodisp import model_file
-from autodisp.assembly.data import IMAGES
 from autodisp.assembly.networks import build_style, build_task
 from autodisp.assembly.search import build_space
 from autodisp.cells.architecture import Architecture
@@ -25,9 +24,8 @@ from autodisp.config.search import SearchConfig, parse
 from autodisp.errors import InputError
 from autodisp.networks.parameter_count import count_parameters
 from autodisp.tasks.base import Task
+from autodisp.tasks.registry import KITS, dataset_entries, is_open
 
-CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10}
-_IMAGE = 32
 Rows = list[tuple[str, str]]
 
 
@@ -41,9 +39,8 @@ def search_sizes(config: Mapping[str, Any], cells: Mapping[str, Any]) -> Rows:
     try:
         typed = _typed(config)
         space = build_space(typed)
-        classes = CLASSES.get(typed.dataset.name, 0)
-        grey = (0.5, 0.5, 0.5)
-        task = build_task(typed.task, typed.network, typed.dataset, classes=classes, mean=grey, std=grey)
+        facts = typed.kit.datasets[typed.dataset.name].facts
+        task = build_task(typed.task, typed.network, typed.dataset, facts)
         style = build_style(typed.network, space)
         size = _size(typed.dataset)
         rows = [("alphas of the search", f"{space.alphas:,}")]
@@ -83,6 +80,10 @@ def _typed(config: Mapping[str, Any]) -> SearchConfig:
     """A stored config holds no references: it was resolved when it was written."""
     if "${" in str(config):
         raise InputError("config.yaml: refers to something outside")
+    task = config.get("task")
+    factory = task.get("factory") if isinstance(task, Mapping) else None
+    if factory is not None and not is_open(factory):
+        raise InputError("config.yaml: names a file that is not run unless the user names it")
     return parse(OmegaConf.create(dict(config)))
 
 
@@ -92,8 +93,9 @@ def _size(dataset: Any) -> tuple[int, int] | None:
 
 def _size_of_plain(dataset: Mapping[str, Any]) -> tuple[int, int] | None:
     """Height and width of what the network sees in training; None where the files decide."""
-    if dataset.get("name") in IMAGES:
-        return _IMAGE, _IMAGE
+    entry = dataset_entries().get(str(dataset.get("name")))
+    if entry is not None and entry.size is not None:
+        return entry.size
     size = dataset.get("crop") or (dataset.get("height"), dataset.get("width"))
     if isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(n, int) and 0 < n <= 8192 for n in size):
         return int(size[0]), int(size[1])
@@ -126,7 +128,7 @@ def count_macs(
         None where the network cannot run without data.
     """
     image = torch.empty(1, 3, *size)
-    inputs = (image, image) if task == "disparity" else (image,)
+    inputs = (image,) * len(KITS[task].interface.inputs)
     counter = FlopCounterMode(display=False)
     try:
         with torch.no_grad(), counter:

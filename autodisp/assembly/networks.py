@@ -1,7 +1,8 @@
 """Tasks, styles and devices from their config sections, for every program."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,10 +14,8 @@ from autodisp.cells.spaces import SearchSpace
 from autodisp.config.checks import naming, nearest
 from autodisp.datasets.streams import MapDataset
 from autodisp.errors import InputError
-from autodisp.networks.hourglass import Support
 from autodisp.tasks.base import Task
-from autodisp.tasks.classification import ClassificationTask
-from autodisp.tasks.disparity import DisparityTask
+from autodisp.tasks.registry import KITS, kit_of
 
 
 def find_genotype(name: str, *, space: SearchSpace | None) -> Genotype:
@@ -91,52 +90,18 @@ def check_batch(task: Task, style: Style, dataset: Any, samples: MapDataset[Any]
         return
     height, width = getattr(dataset, "crop", None) or task.inputs(samples[0])[0].shape[-2:]
     if task.coarsest(height, width) == (1, 1):
-        remedy = "task.auxiliary_weight=0" if task.name == "classification" else "larger pictures, or fewer cells"
         raise InputError(
             f"{key}: leaves batch normalisation one sample of {height}x{width}, and of that one pixel at the network's "
-            f"coarsest level, but it needs two values: take two samples or more, or {remedy}"
+            f"coarsest level, but it needs two values: take two samples or more, or {KITS[task.name].remedy}"
         )
 
 
-def build_task(
-    task: Any,
-    network: Any,
-    dataset: Any,
-    *,
-    classes: int = 0,
-    mean: Sequence[float] = (0.0, 0.0, 0.0),
-    std: Sequence[float] = (1.0, 1.0, 1.0),
-    support: Support = "reduce",
-) -> Task:
+def build_task(task: Any, network: Any, dataset: Any, facts: Mapping[str, Any] = MappingProxyType({})) -> Task:
     """The task with its network's numbers.
 
     Args:
         task, network, dataset: the sections.
-        classes, mean, std: of the images, for classification.
-        support: of a disparity network.
+        facts: see ``TaskKit.facts``.
     """
-    if task.name == "classification":
-        return ClassificationTask(
-            channels=network.channels,
-            layers=network.layers,
-            classes=classes,
-            mean=mean,
-            std=std,
-            auxiliary=task.auxiliary_weight > 0,
-            auxiliary_weight=task.auxiliary_weight,
-        )
-    return DisparityTask(
-        channels=network.channels,
-        stem_scale=network.stem_scale,
-        encoder_cells=network.encoder_cells,
-        decoder_cells=network.decoder_cells,
-        max_displacement=network.max_displacement,
-        head=network.head,
-        max_disparity=dataset.max_disparity,
-        aggregation=network.aggregation,
-        stages=network.stages,
-        frozen_stages=network.frozen_stages,
-        to_full_resolution=network.to_full_resolution,
-        volume_weight=1.0 if task.volume_weight is None else task.volume_weight,
-        support=support,
-    )
+    built: Task = kit_of(task).make_task(task, network, dataset, facts)
+    return built

@@ -1,8 +1,8 @@
 """A search from its typed config."""
 
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,17 @@ import numpy.typing as npt
 import torch
 
 import autodisp
-from autodisp.assembly.data import build_image_dataset, build_stereo_dataset, kept, need_truth, require_one_size
+from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.spaces import SearchSpace, find_space
 from autodisp.checkpoints import Checkpoints
 from autodisp.config.search import SearchConfig
-from autodisp.config.sections import TASK_KINDS, ImagesConfig
-from autodisp.datasets.image_transforms import ImageAugmentation
 from autodisp.datasets.splits import Part, deal, subset
-from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation
 from autodisp.datasets.streams import MapDataset, Scheduled, Stream, Transform, fixed_batches
 from autodisp.errors import InputError
 from autodisp.observers.search_folder import SearchFolder
-from autodisp.report.disparity_pictures import panel
 from autodisp.run_files import CHECKPOINTS
 from autodisp.search.adaptive import AdaptiveRegularization
 from autodisp.search.curvature import preserved_rng
@@ -38,6 +34,7 @@ from autodisp.search.relaxations import Relaxation, Softmax, Uniform
 from autodisp.search.selection import Argmax, Ranking, Selection
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Task, channels_last
+from autodisp.tasks.kit import TaskKit
 from autodisp.tracking import ConsoleProgress, Tracker
 
 RELAXATIONS: dict[str, Callable[[], Relaxation]] = {"softmax": Softmax, "uniform": Uniform}
@@ -54,10 +51,9 @@ class SearchData:
     alpha_half: MapDataset[Any]
     transform: Callable[[Any, np.random.Generator], Any]
     validation: Iterable[Any]
-    classes: int = 0
-    mean: Sequence[float] = (0.0, 0.0, 0.0)
-    std: Sequence[float] = (1.0, 1.0, 1.0)
-    crop: Callable[[Any], Any] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """See ``TaskKit.facts``."""
+    fixed: Callable[[Any], Any] | None = None
     """Applied to each sample of a validation in place of the augmentation."""
 
 
@@ -70,7 +66,7 @@ def build_space(config: SearchConfig) -> SearchSpace:
     space = load_space(config.space.file, key="space.file")
     if space is None:
         return find_space(config.space.name)
-    needed = TASK_KINDS[config.task.name]
+    needed = config.kit.kinds
     if set(space.kinds) != needed:
         raise InputError(
             f"space.file={config.space.file}: has the cells {', '.join(space.kinds)} but task={config.task.name} "
@@ -85,7 +81,7 @@ def build_data(config: SearchConfig) -> SearchData:
     Raises:
         InputError: the data is missing, damaged or too little.
     """
-    data = _stereo_data(config) if config.task.name == "disparity" else _image_data(config)
+    data = _read_data(config)
     smaller, size = min(len(data.weight_half), len(data.alpha_half)), config.search.batch_size
     if smaller < size:
         raise InputError(
@@ -109,41 +105,24 @@ def _check_batches(config: SearchConfig, data: SearchData) -> None:
         check_batch(task, style, config.dataset, samples, batch=batch, key=key)
 
 
-def _stereo_data(config: SearchConfig) -> SearchData:
-    dataset = build_stereo_dataset(config.dataset, seed=config.seed)
-    crop = (config.dataset.crop[0], config.dataset.crop[1]) if config.dataset.crop else None
-    samples = kept(config.dataset, dataset)
-    weights, alphas = deal(dataset.groups, limit=config.dataset.limit, seed=config.seed)
-    require_one_size(
-        config.dataset, dataset, (*weights, *alphas), key="search.batch_size", batch_size=config.search.batch_size
-    )
-    center = CenterCrop(crop=crop)
-    validation = _validation(config, Part(samples, alphas, center))
+def _read_data(config: SearchConfig) -> SearchData:
+    kit, section = config.kit, config.dataset
+    entry, size = kit.datasets[section.name], config.search.batch_size
+    dataset = entry.build(section, seed=config.seed, split="train", strict=True)
+    samples = kept(section, dataset)
+    weights, alphas = deal(groups_of(dataset), limit=section.limit, seed=config.seed)
+    require_one_size(section, dataset, (*weights, *alphas), key="search.batch_size", batch_size=size)
+    fixed = kit.fixed(section)
+    validation = _validation(config, Part(samples, alphas, fixed))
     for part in (Part(samples, weights), validation):
-        need_truth(config.dataset, part)
+        need_truth(section, entry, part)
     return SearchData(
         weight_half=Part(samples, weights),
         alpha_half=Part(samples, alphas),
-        transform=StereoAugmentation(scale=config.augmentation.scale, crop=crop),
-        validation=fixed_batches(validation, config.search.batch_size),
-        crop=center,
-    )
-
-
-def _image_data(config: SearchConfig) -> SearchData:
-    data: ImagesConfig = config.dataset
-    dataset = build_image_dataset(data)
-    weights, alphas = deal(len(dataset), limit=data.limit, seed=config.seed)
-    return SearchData(
-        weight_half=Part(dataset, weights),
-        alpha_half=Part(dataset, alphas),
-        transform=ImageAugmentation(
-            scale=config.augmentation.scale, cutout=config.cutout, flip=data.flip, fill=dataset.mean
-        ),
-        validation=fixed_batches(_validation(config, Part(dataset, alphas)), config.search.batch_size),
-        classes=len(dataset.classes),
-        mean=dataset.mean,
-        std=dataset.std,
+        transform=kit.augment(section, config.augmentation, config.cutout, dataset),
+        validation=fixed_batches(validation, size),
+        facts=kit.facts(dataset),
+        fixed=fixed,
     )
 
 
@@ -157,7 +136,7 @@ def _validation(config: SearchConfig, half: Part[Any]) -> Part[Any]:
 
 def build_search_task(config: SearchConfig, data: SearchData) -> Task:
     """The task of a search."""
-    return build_task(config.task, config.network, config.dataset, classes=data.classes, mean=data.mean, std=data.std)
+    return build_task(config.task, config.network, config.dataset, data.facts)
 
 
 def build_regularization(config: SearchConfig) -> Regularization:
@@ -185,7 +164,7 @@ def build_selection(config: SearchConfig, data: SearchData) -> Selection:
         return Argmax()
     size, half = config.search.batch_size, data.alpha_half
     few, whole = (
-        fixed_batches(Part(half, subset(len(half), limit=limit, seed=config.seed), data.crop), size)
+        fixed_batches(Part(half, subset(len(half), limit=limit, seed=config.seed), data.fixed), size)
         for limit in (settings.batches * size, None)
     )
     return Ranking(few, whole, seed=config.seed, samples=settings.samples, finalists=settings.finalists)
@@ -305,7 +284,7 @@ def build_search(
         early_stopping=regularization.early_stopping,
         tracker=tracker,
         provenance=provenance(config, folder),
-        pictures=_disparity_pictures(supernet, data) if config.task.name == "disparity" else None,
+        pictures=_pictures(config.kit, supernet, data),
     )
     weight_optimizer = build_weight_optimizer(config, supernet)
     search = Search(
@@ -400,12 +379,17 @@ def provenance(config: SearchConfig, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def _disparity_pictures(supernet: Supernet, data: SearchData) -> Callable[[], Mapping[str, npt.NDArray[np.uint8]]]:
+def _pictures(
+    kit: TaskKit, supernet: Supernet, data: SearchData
+) -> Callable[[], Mapping[str, npt.NDArray[np.uint8]]] | None:
+    picture = kit.picture
+    if picture is None:
+        return None
+
     def draw() -> Mapping[str, npt.NDArray[np.uint8]]:
         batch = supernet.to_device(next(iter(data.validation)))
         with preserved_rng():  # pictures come by the clock; a noise operation must not make the search depend on it
-            predicted = supernet.predict(batch).disparity
-        picture = panel(batch.left[0], batch.disparity[0], predicted[0].clamp(min=0.0), batch.valid[0])
-        return {"prediction": picture}
+            output = supernet.predict(batch)
+        return {"prediction": picture(batch, output)}
 
     return draw

@@ -3,7 +3,7 @@
 import dataclasses
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +14,24 @@ from torch import Tensor, nn
 
 import autodisp
 from autodisp import model_file
-from autodisp.assembly.data import (
-    SHAPES3D_TEST_SEED,
-    TEST_SPLITS,
-    build_image_dataset,
-    build_stereo_dataset,
-    kept,
-    need_truth,
-    require_one_size,
-)
+from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, find_genotype, load_space
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace, find_space
 from autodisp.checkpoints import Checkpoints
 from autodisp.config.checks import naming, nearest
-from autodisp.config.sections import TASK_KINDS
 from autodisp.config.train import TrainConfig
-from autodisp.datasets.image_transforms import ImageAugmentation
 from autodisp.datasets.splits import Part, halves, subset
-from autodisp.datasets.stereo_transforms import StereoAugmentation
 from autodisp.datasets.streams import MapDataset, Stream, fixed_batches
-from autodisp.errors import InputError
+from autodisp.errors import InputError, WrongSetting
 from autodisp.model_file import SUFFIX, ModelCard
-from autodisp.networks.hourglass import Support
 from autodisp.networks.parameter_count import channels_for, count_parameters
-from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.observers.train_folder import TrainFolder
-from autodisp.report.disparity_pictures import panel
 from autodisp.run_files import CHECKPOINTS
 from autodisp.tasks.base import Task, channels_last, move
-from autodisp.tasks.classification import ClassificationTask
-from autodisp.tasks.disparity import DisparityTask
-from autodisp.tasks.registry import rebuild
+from autodisp.tasks.kit import DatasetEntry, TaskKit
+from autodisp.tasks.registry import KITS, rebuild
 from autodisp.tracking import ConsoleProgress, Tracker
 from autodisp.training import schedules
 from autodisp.training.loop import Settings, Training
@@ -72,10 +57,9 @@ class TrainData:
     """Names of the training samples, where others of the same and only split are held out."""
     held_out: Sequence[str] = ()
     """Names of these others."""
-    classes: int = 0
     class_names: Sequence[str] = ()
-    mean: Sequence[float] = (0.0, 0.0, 0.0)
-    std: Sequence[float] = (1.0, 1.0, 1.0)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """See ``TaskKit.facts``."""
 
 
 def build_train_data(config: TrainConfig) -> TrainData:
@@ -84,7 +68,7 @@ def build_train_data(config: TrainConfig) -> TrainData:
     Raises:
         InputError: the data is missing, damaged or too little.
     """
-    data = _stereo_data(config) if config.task.name == "disparity" else _image_data(config)
+    data = _read_data(config)
     if len(data.train) < config.training.batch_size:
         raise InputError(
             f"training.batch_size={config.training.batch_size}: there are {len(data.train)} training samples; "
@@ -93,64 +77,48 @@ def build_train_data(config: TrainConfig) -> TrainData:
     return data
 
 
-def _stereo_data(config: TrainConfig) -> TrainData:
-    if config.dataset.name == "shapes3d" and config.seed == SHAPES3D_TEST_SEED and config.validation.fraction is None:
-        raise InputError(f"seed={config.seed}: is that of the held-out pairs of shapes3d; take another one")
-    dataset = build_stereo_dataset(config.dataset, seed=config.seed)
-    chosen = subset(len(dataset), limit=config.dataset.limit, seed=config.seed)
-    crop = (config.dataset.crop[0], config.dataset.crop[1]) if config.dataset.crop else None
+def _read_data(config: TrainConfig) -> TrainData:
+    kit, section, size = config.kit, config.dataset, config.training.batch_size
+    entry = kit.datasets[section.name]
+    has_test = "test" in entry.splits
+    dataset = entry.build(section, seed=config.seed, split="train", strict=True)
+    chosen = subset(len(dataset), limit=section.limit, seed=config.seed)
     trained_on: list[str] = []
     untrained: list[str] = []
-    if config.validation.fraction is None and config.dataset.name in TEST_SPLITS:
-        try:
-            test = build_stereo_dataset(config.dataset, seed=config.seed, split="test")
-        except InputError as error:
-            raise InputError(f"{error}; or hold out a tenth of the training split: validation.fraction=0.1") from None
-        held_out = Part(kept(config.dataset, test), list(range(len(test))))
+    if config.validation.fraction is None and has_test:
+        test = _test_split(config, entry)
+        held_out = Part(kept(section, test), list(range(len(test))))
     else:
         fraction = config.validation.fraction or HELD_OUT_FRACTION
-        groups = [dataset.groups[index] for index in chosen]
-        train, rest = halves(groups, seed=config.seed, fraction=1 - fraction)
-        held_out = Part(kept(config.dataset, dataset), [chosen[index] for index in rest])
+        groups = groups_of(dataset)
+        among = len(chosen) if isinstance(groups, int) else [groups[index] for index in chosen]
+        train, rest = halves(among, seed=config.seed, fraction=1 - fraction)
+        held_out = Part(kept(section, dataset), [chosen[index] for index in rest])
         chosen = [chosen[index] for index in train]
-        if config.dataset.name not in TEST_SPLITS:
+        if not has_test:
             trained_on = [dataset.names[index] for index in chosen]
             untrained = [dataset.names[index] for index in held_out.indices]
-    train_part = Part(kept(config.dataset, dataset), chosen)
-    need_truth(config.dataset, train_part)
-    size = config.training.batch_size
-    require_one_size(config.dataset, dataset, chosen, key="training.batch_size", batch_size=size)
+    train_part = Part(kept(section, dataset), chosen)
+    need_truth(section, entry, train_part)
+    require_one_size(section, dataset, chosen, key="training.batch_size", batch_size=size)
     return TrainData(
         train=train_part,
-        transform=StereoAugmentation(scale=config.augmentation.scale, crop=crop),
+        transform=kit.augment(section, config.augmentation, config.cutout, dataset),
         validation=_validation(config, held_out),
         trained_on=trained_on,
         held_out=untrained,
+        class_names=getattr(dataset, "classes", ()),
+        facts=kit.facts(dataset),
     )
 
 
-def _image_data(config: TrainConfig) -> TrainData:
-    data = config.dataset
-    dataset = build_image_dataset(data)
-    chosen = subset(len(dataset), limit=data.limit, seed=config.seed)
-    if config.validation.fraction is None:
-        test = build_image_dataset(data, split="test")
-        held_out = Part(test, list(range(len(test))))
-    else:
-        train, rest = halves(len(chosen), seed=config.seed, fraction=1 - config.validation.fraction)
-        held_out = Part(dataset, [chosen[index] for index in rest])
-        chosen = [chosen[index] for index in train]
-    return TrainData(
-        train=Part(dataset, chosen),
-        transform=ImageAugmentation(
-            scale=config.augmentation.scale, cutout=config.cutout, flip=data.flip, fill=dataset.mean
-        ),
-        validation=_validation(config, held_out),
-        classes=len(dataset.classes),
-        class_names=dataset.classes,
-        mean=dataset.mean,
-        std=dataset.std,
-    )
+def _test_split(config: TrainConfig, entry: DatasetEntry) -> Any:
+    try:
+        return entry.build(config.dataset, seed=config.seed, split="test", strict=True)
+    except WrongSetting:
+        raise
+    except InputError as error:
+        raise InputError(f"{error}; or hold out a tenth of the training split: validation.fraction=0.1") from None
 
 
 def _validation(config: TrainConfig, held_out: Part[Any]) -> Iterable[Any]:
@@ -167,10 +135,11 @@ def build_genotype(config: TrainConfig) -> tuple[Genotype | None, SearchSpace | 
         InputError: no such cells, or cells of another task.
     """
     own = load_space(config.space_file, key="space_file")
-    name = str(config.genotype)
+    name, kit = str(config.genotype), config.kit
     if name == DESIGNED:
-        if config.task.name != "disparity":
-            raise InputError(f"genotype={DESIGNED}: is for task=disparity; take a genotype for {config.task.name}")
+        if not kit.designed:
+            having = " or ".join(f"task={name}" for name, other in KITS.items() if other.designed)
+            raise InputError(f"genotype={DESIGNED}: is for {having}; take a genotype for {config.task.name}")
         return None, None
     if name.startswith(RANDOM):
         wanted = name.removeprefix(RANDOM)
@@ -179,10 +148,10 @@ def build_genotype(config: TrainConfig) -> tuple[Genotype | None, SearchSpace | 
     else:
         genotype = find_genotype(name, space=own)
         space = own or find_space(genotype.space)
-    if set(genotype.kinds) != TASK_KINDS[config.task.name]:
+    if set(genotype.kinds) != kit.kinds:
         raise InputError(
             f"genotype={name}: has the cells {', '.join(genotype.kinds)}, but task={config.task.name} needs "
-            f"{', '.join(sorted(TASK_KINDS[config.task.name]))}; take cells of such a search, or the other task"
+            f"{', '.join(sorted(kit.kinds))}; take cells of such a search, or the other task"
         )
     return genotype, space
 
@@ -205,17 +174,9 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
     if config.network.name == "from_checkpoint":
         with naming("init", config.init, choices=["shipped"]):
             card, _ = model_file.load(model_file.model_path(config.init))
-        if card.task != config.task.name:
+        if card.task != config.kit.name:
             raise InputError(f"init={config.init}: is for task={card.task}, but task={config.task.name}")
-        if config.task.name == "disparity" and card.settings.get("head") == "regression" and config.task.volume_weight:
-            raise InputError(
-                f"task.volume_weight={config.task.volume_weight}: weighs the volume of a matching head, but that of "
-                f"init={config.init} has none: leave it null"
-            )
-        settings = dict(card.settings)
-        if config.task.name == "classification":
-            # the images stay normalised as the weights know them, by buffers among them
-            settings |= {"classes": data.classes, "auxiliary": config.task.auxiliary_weight > 0}
+        settings = config.kit.adapt(card.settings, config, data.facts)
         return dataclasses.replace(card, settings=settings, about=about)
     genotype, space = build_genotype(config)
     if space is None:
@@ -223,19 +184,11 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
     else:
         style = build_style(config.network, space, affine=True)
 
-    support = _support(config)
+    facts = {**data.facts, **_inherited(config)}
 
     def card_at(channels: int) -> ModelCard:
         network = dataclasses.replace(config.network, channels=channels)
-        task = build_task(
-            config.task,
-            network,
-            config.dataset,
-            classes=data.classes,
-            mean=data.mean,
-            std=data.std,
-            support=support,
-        )
+        task = build_task(config.task, network, config.dataset, facts)
         return model_file.card_of(task, style, genotype, space, about)
 
     channels = config.network.channels
@@ -254,14 +207,15 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
     return card_at(channels)
 
 
-def _support(config: TrainConfig) -> Support:
-    """The wiring of the model that ``init`` names, which its weights do not show; the released one without."""
-    if config.init is None or config.task.name != "disparity":
-        return "reduce"
+def _inherited(config: TrainConfig) -> Mapping[str, Any]:
+    """Settings of the model that ``init`` names, which its weights need but do not show."""
+    inherited = config.kit.inherited
+    if config.init is None or not inherited:
+        return {}
     with naming("init", config.init, choices=["shipped"]):
         card, _ = model_file.load(model_file.model_path(config.init))
-    support: Support = getattr(rebuild(card.task, dict(card.settings)), "support", "reduce")
-    return support
+    settings = rebuild(card.task, dict(card.settings)).settings
+    return {name: settings[name] for name in inherited if name in settings}
 
 
 def build_network(config: TrainConfig, card: ModelCard, *, resumed: bool = False) -> tuple[Task, nn.Module]:
@@ -271,49 +225,24 @@ def build_network(config: TrainConfig, card: ModelCard, *, resumed: bool = False
     """
     torch.manual_seed(config.seed)
     task, network = card.build()
-    if isinstance(network, StackedDisparityNetwork):
-        network.freeze(getattr(config.network, "frozen_stages", 0))
-    if isinstance(task, DisparityTask) and config.task.volume_weight is not None:
-        task.volume_weight = config.task.volume_weight
-    if isinstance(task, ClassificationTask):
-        task.auxiliary_weight = config.task.auxiliary_weight
+    kit = config.kit
+    kit.prepare(task, network, config.task, config.network)
     if config.init is not None and not resumed:
         with naming("init", config.init, choices=["shipped"]):
             _, weights = model_file.load(model_file.model_path(config.init))
-        take_over(network, weights, origin=f"init={config.init}")
+        take_over(kit, network, weights, origin=f"init={config.init}")
     return task, channels_last(network)
 
 
-def take_over(network: nn.Module, weights: Mapping[str, Tensor], *, origin: str) -> None:
-    """Starts from the weights of another training; a classifier for other classes starts afresh.
+def take_over(kit: TaskKit, network: nn.Module, weights: Mapping[str, Tensor], *, origin: str) -> None:
+    """Starts from the weights of another training, as far as the task lets them differ.
 
     Raises:
         InputError: they are of another network.
     """
-    own = network.state_dict()
-    weights = _of_first_stages(network, weights)
-    heads = ("classifier.", "auxiliary.")
-    other_classes = {
-        name
-        for name in own
-        if name.startswith(heads) and (name not in weights or weights[name].shape != own[name].shape)
-    }
-    dropped = {name for name in weights if name.startswith(heads) and name not in own}
-    start = {name: tensor for name, tensor in weights.items() if name not in other_classes | dropped}
-    start |= {name: own[name] for name in other_classes}
+    start = kit.start(weights, network)
     model_file.compare(network, start, origin=origin)
     network.load_state_dict(start)
-
-
-def _of_first_stages(network: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Where the network is a stack, the weights of a shorter one or of its first network, completed by its own."""
-    if not isinstance(network, StackedDisparityNetwork):
-        return weights
-    if not any(name.startswith("stages.") for name in weights):
-        weights = {f"stages.0.{name}": tensor for name, tensor in weights.items()}
-    known = {name.split(".")[1] for name in weights}
-    rest = {name: tensor for name, tensor in network.state_dict().items() if name.split(".")[1] not in known}
-    return {**weights, **rest}
 
 
 def build_train_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
@@ -439,7 +368,7 @@ def build_training(
         tracker=tracker,
         card=card,
         network=training.judged,
-        pictures=_pictures(training, data) if config.task.name == "disparity" else None,
+        pictures=_pictures(config.kit, training, data),
     )
 
     def close() -> None:
@@ -461,25 +390,31 @@ def _card(config: TrainConfig, data: TrainData, folder: Path | None) -> ModelCar
 
 def _level_weights(config: TrainConfig, task: Task) -> Callable[[int], None] | None:
     plan = list(zip(config.training.level_steps, config.training.level_weights, strict=True))
-    if not plan or not isinstance(task, DisparityTask):
+    if not plan:
         return None
 
     def vary(step: int) -> None:
-        task.level_weights = schedules.levels_at(plan, step)
+        task.level_weights = schedules.levels_at(plan, step)  # type: ignore[attr-defined]
 
     return vary
 
 
-def _pictures(training: Training, data: TrainData) -> Callable[[], Mapping[str, npt.NDArray[np.uint8]]]:
+def _pictures(
+    kit: TaskKit, training: Training, data: TrainData
+) -> Callable[[], Mapping[str, npt.NDArray[np.uint8]]] | None:
+    picture = kit.picture
+    if picture is None:
+        return None
+
     @torch.no_grad()
     def draw() -> Mapping[str, npt.NDArray[np.uint8]]:
         batch = move(next(iter(data.validation)), training.device)
         network = training.judged
         was_training = network.training
         network.eval()
-        predicted = network(batch.left, batch.right).disparity
+        output = network(*training.task.inputs(batch))
         network.train(was_training)
-        return {"prediction": panel(batch.left[0], batch.disparity[0], predicted[0], batch.valid[0])}
+        return {"prediction": picture(batch, output)}
 
     return draw
 
@@ -491,6 +426,7 @@ def provenance(config: TrainConfig, data: TrainData) -> Mapping[str, Any]:
         "dataset": config.dataset.name,
         "seed": config.seed,
         "init": config.init,
+        **({"factory": config.task.factory} if hasattr(config.task, "factory") else {}),
         "config_hash": config.fingerprint(),
         "autodisp": autodisp.__version__,
         "torch": torch.__version__,

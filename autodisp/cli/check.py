@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -18,6 +19,7 @@ from autodisp.cli.run_folder import claimed
 from autodisp.commands import Word, command
 from autodisp.config.check import parse
 from autodisp.errors import RunFault
+from autodisp.report.next_steps import task_words
 
 REPORT, LIST = "check.json", "excluded.txt"
 _SHOWN = 3
@@ -69,7 +71,7 @@ def next_command(report: CheckReport, folder: Path, overrides: Sequence[str]) ->
     if report.crop is not None:
         words = [word for word in words if _key(word) != "dataset.crop"]
         words.append(("dataset.crop", report.crop))
-    task = [] if config.task == "disparity" else [("task", config.task)]
+    task = task_words(asdict(config), config.kit.name)
     return command("autodisp-search", *task, *words)
 
 

@@ -11,7 +11,6 @@ import autodisp
 from autodisp.assembly.evaluation import (
     build_evaluation_data,
     build_predictors,
-    notes_on_range,
     run_evaluation,
     write_pictures,
 )
@@ -53,7 +52,7 @@ def evaluate(tree: DictConfig) -> Path:
         first = shown[0]
         words = f"{method}: worst on {first['sample']}, EPE {first['epe']:.2f} px ({first['picture']})"
         console.print(words, markup=False, soft_wrap=True)
-    for note in (*data.notes(), *notes_on_range(config, results)):
+    for note in (*data.notes(), *config.kit.notes_on_evaluation(config, results)):
         console.print(f"note:  {note}", markup=False, soft_wrap=True)
     files = [EVALUATION, "evaluation.csv", *(["worst_*.png"] if pictures else [])]
     console.print(f"files: {folder}/ ({', '.join(files)})", markup=False, soft_wrap=True)

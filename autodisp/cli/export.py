@@ -19,6 +19,7 @@ from autodisp.model_file import model_path
 from autodisp.report.next_steps import training_command
 from autodisp.report.reading import read_config, setting_of
 from autodisp.run_files import CONFIG, GENOTYPE
+from autodisp.tasks.registry import DEFAULT, KITS
 
 FAULT = 1
 
@@ -54,7 +55,7 @@ def _export_model(config: ExportConfig, console: Console) -> Path:
     with naming("checkpoint", str(checkpoint), choices=["shipped"]):
         for model in models:
             _say(console, model.in_words(), *(f"    {line}" for line in model.usage().splitlines()))
-            if model.task == "disparity":
+            if KITS[model.task].predicts:
                 words = ("checkpoint", model.path), "left=left.png", "right=right.png"
                 _say(console, f"    or: {command('autodisp-predict', *words)}")
     return folder
@@ -82,7 +83,8 @@ def _training(found: Found, folder: Path, run: str | None) -> str:
     if isinstance(setting_of(settings, "dataset.name"), str):
         space_file = None if found.space is None else str(folder / SPACE)
         return training_command(settings, folder / GENOTYPE, space_file=space_file)
-    images = [] if "upsample" in found.genotype.kinds else ["task=classification", "dataset.root=PATH"]
+    fitting = [name for name, kit in KITS.items() if kit.kinds == set(found.genotype.kinds)]
+    images = [] if DEFAULT in fitting else [*(f"task={name}" for name in fitting[:1]), "dataset.root=PATH"]
     space = [] if found.space is None else [("space_file", folder / SPACE)]
     return command("autodisp-train", *images, ("genotype", folder / GENOTYPE), *space)
 

@@ -11,7 +11,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from autodisp.commands import as_typed, command
-from autodisp.config.sections import OwnConfig
 from autodisp.errors import InputError
 from autodisp.run_files import CHECKPOINTS, COMMAND, CONFIG
 from autodisp.run_lock import LOCK, Taken, is_held, locked
@@ -121,18 +120,19 @@ def _refuse_content(folder: Path, key: str, resumes_with: str | None) -> None:
     raise Taken(f"{key}={folder}: is not empty, and a run overwrites nothing; take another folder")
 
 
-def keep_config(folder: Path, tree: DictConfig, dataset: Any) -> None:
+def keep_config(folder: Path, tree: DictConfig, dataset: Any, task: Any = None) -> None:
     """Leaves the composed config in the run's folder; a reader of the user's own is named as from anywhere.
 
     Args:
         folder: of the run.
         tree: what was composed.
-        dataset: the typed section of the dataset.
+        dataset, task: the typed sections, whose paths are absolute.
     """
     kept = tree.copy()
-    if isinstance(dataset, OwnConfig):
+    for name, section in (("dataset", dataset), ("task", task)):
         for key in ("factory", "root"):
-            OmegaConf.update(kept, f"dataset.{key}", getattr(dataset, key))
+            if hasattr(section, "factory") and hasattr(section, key):
+                OmegaConf.update(kept, f"{name}.{key}", getattr(section, key))
     OmegaConf.save(kept, folder / CONFIG, resolve=True)
 
 

@@ -62,7 +62,7 @@ def search(tree: DictConfig) -> Path | None:
         return None
     with claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder:
         keep_command(folder)
-        keep_config(folder, tree, config.dataset)
+        keep_config(folder, tree, config.dataset, config.task)
         (folder / CHECKPOINTS).mkdir()
         return _run(config, data, folder, resume=False)
 
@@ -101,7 +101,7 @@ def _run(
 ) -> Path:
     with kept_run(folder, memory=_memory_settings(config)) as stopping, _console(config) as console:
         if wanted is not None:
-            keep_config(folder, wanted, config.dataset)
+            keep_config(folder, wanted, config.dataset, config.task)
         parts = build_search(config, data, folder, console, resume=resume, stopping=stopping)
         try:
             console.note(f"run folder: {folder}")
@@ -117,9 +117,9 @@ def _run(
                 end = "; all of its epochs are done" if progress.epochs >= config.search.epochs else ""
                 console.note(f"resumed at epoch {progress.epochs}, step {progress.step}{end}")
             else:
-                if config.task.name == "disparity":
-                    for note in notes_on_samples(config.dataset, data.weight_half, enlarges=True):
-                        console.message(note)
+                entry = config.kit.datasets[config.dataset.name]
+                for note in notes_on_samples(config.dataset, entry, data.weight_half, enlarges=True):
+                    console.message(note)
                 parts.begin()
             console.start(config.search.epochs, parts.search.settings.steps_per_epoch)
             outcome = parts.search.run()
@@ -144,9 +144,9 @@ def _record_of(records: Sequence[Record], epoch: int) -> Record:
 def _memory_settings(config: SearchConfig) -> list[str]:
     """What decides how much memory a search takes."""
     names = [f"search.batch_size={config.search.batch_size}", f"network.channels={config.network.channels}"]
-    if config.task.name == "classification":
-        names.append(f"network.layers={config.network.layers}")
-    elif (crop := getattr(config.dataset, "crop", None)) is not None:
+    if (layers := getattr(config.network, "layers", None)) is not None:
+        names.append(f"network.layers={layers}")
+    if (crop := getattr(config.dataset, "crop", None)) is not None:
         names.append(f"dataset.crop={list(crop)}")
     if config.optimizer.alphas.order != "first":
         names.append(f"optimizer.alphas.order={config.optimizer.alphas.order}")

@@ -58,7 +58,7 @@ def train(tree: DictConfig) -> Path:
         def prepare() -> Path:
             folder = kept.enter_context(claimed(Path(config.run.folder), tree, resumes_with=program_name()))
             keep_command(folder)
-            keep_config(folder, tree, config.dataset)
+            keep_config(folder, tree, config.dataset, config.task)
             write_trained_on(folder / TRAINED_ON, config.dataset, data.trained_on, data.held_out)
             (folder / CHECKPOINTS).mkdir()
             signals.append(kept.enter_context(kept_run(folder, memory=_memory_settings(config))))
@@ -71,9 +71,9 @@ def train(tree: DictConfig) -> Path:
             stopping=lambda: bool(signals and signals[0]()),
         )  # fmt: skip
         folder = parts.folder.folder
-        if config.task.name == "disparity":
-            for note in notes_on_samples(config.dataset, data.train, enlarges=True):
-                console.message(note)
+        entry = config.kit.datasets[config.dataset.name]
+        for note in notes_on_samples(config.dataset, entry, data.train, enlarges=True):
+            console.message(note)
         _run(config, data, parts, folder, console)
         return folder
 
@@ -93,7 +93,7 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
     config = parse(wanted)
     data = build_train_data(config)
     with kept_run(folder, memory=_memory_settings(config)) as stopping, _console(config) as console:
-        keep_config(folder, wanted, config.dataset)
+        keep_config(folder, wanted, config.dataset, config.task)
         parts = build_training(config, data, folder, console, prepare=None, stopping=stopping)
         done = parts.training.progress.steps >= config.training.steps
         end = "; all of its steps are done" if done else ""
@@ -185,7 +185,7 @@ def show_summary(config: TrainConfig, data: TrainData, parts: TrainParts, folder
     console = Console(highlight=False, emoji=False)
     console.print(table)
     commands = [evaluation_command(asdict(config), folder)]
-    if config.task.name == "disparity":
+    if config.kit.predicts:
         commands.append(prediction_command(folder))
     models = [name for name in (BEST, LAST) if (folder / name).is_file()]
     for line in (

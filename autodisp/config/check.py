@@ -1,17 +1,16 @@
 """The config of autodisp-check."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig
 
 from autodisp.config.checks import need, need_choice
 from autodisp.config.parsing import read
-from autodisp.config.sections import DATASETS, TASK_DATASETS, ReadersConfig
+from autodisp.config.sections import ReadersConfig, TaskChoiceConfig, sections_by_name
 from autodisp.errors import InputError
-
-WITH_TEST_SPLIT = ("shapes3d", "flyingthings3d", *TASK_DATASETS["classification"])
-"""Those with a second split that has a truth."""
+from autodisp.tasks.kit import DatasetEntry, Split, TaskKit
+from autodisp.tasks.registry import kit_of_dataset
 
 
 @dataclass(frozen=True)
@@ -24,11 +23,17 @@ class CheckConfig:
     timeout: float
     out: str
     run: ReadersConfig
+    task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
         if self.split is not None:
             need_choice("split", self.split, ("train", "test"))
-        if self.split == "test" and self.dataset.name not in WITH_TEST_SPLIT:
+        if self.dataset.name not in self.kit.datasets:
+            raise InputError(
+                f"dataset={self.dataset.name} does not fit task.factory={self.task.factory}: take dataset="
+                f"{' or dataset='.join(self.kit.datasets)}"
+            )
+        if self.split == "test" and self.split not in self.entry.splits:
             raise InputError(
                 f"split=test: dataset={self.dataset.name} has a truth for its training pictures only; take split=train"
             )
@@ -36,16 +41,21 @@ class CheckConfig:
         need(0 < self.timeout < float("inf"), "timeout", self.timeout, "a number of seconds above 0")
 
     @property
-    def task(self) -> str:
-        """The task that the dataset is for."""
-        return next(task for task, names in TASK_DATASETS.items() if self.dataset.name in names)
+    def kit(self) -> TaskKit:
+        """The kit of the task that the dataset is for."""
+        return self.task.kit or kit_of_dataset(self.dataset.name)
 
     @property
-    def splits(self) -> tuple[str, ...]:
+    def entry(self) -> DatasetEntry:
+        """What is known of the dataset."""
+        return self.kit.datasets[self.dataset.name]
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
         """What is looked at; shapes3d makes its test split anew for every run, so there is nothing to find."""
-        if self.split is not None:
-            return (self.split,)
-        return ("train", "test") if self.dataset.name in WITH_TEST_SPLIT[1:] else ("train",)
+        if self.entry.generated and self.split is None:
+            return ("train",)
+        return tuple(split for split in self.entry.splits if self.split in (None, split))
 
 
 def parse(tree: DictConfig) -> CheckConfig:
@@ -54,4 +64,4 @@ def parse(tree: DictConfig) -> CheckConfig:
     Raises:
         InputError: the first thing that is wrong, in one line.
     """
-    return read(tree, CheckConfig, {"dataset": DATASETS})
+    return read(tree, CheckConfig, {"dataset": sections_by_name(tree)["dataset"]})

@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 import math
+import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -167,3 +169,19 @@ def shown(value: Any) -> str:
 def printable(text: str) -> str:
     """The text in one line that a terminal takes for nothing but text: control characters become escapes."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def checked_factory(key: str, factory: str | None, *, what: str) -> str | None:
+    """A ``FILE.py:NAME`` with an absolute path, since whoever resumes the run may stand elsewhere."""
+    named = factory is None or re.fullmatch(r".+:[^\W\d]\w*", factory) is not None
+    need(named, key, factory, what)
+    if factory is not None and ".py:" in factory:
+        return os.path.abspath(os.path.expanduser(factory))
+    return factory
+
+
+def check_files(config: Any) -> None:
+    """Checks the settings that every section of a dataset of files has: limit, root, exclude."""
+    need(config.limit is None or config.limit >= 1, "dataset.limit", config.limit, "at least 1, or null for all")
+    for key, what in (("root", "the folder of the data"), ("exclude", "a list of samples to leave out, or null")):
+        need_path(f"dataset.{key}", getattr(config, key, None) or None, what=what)

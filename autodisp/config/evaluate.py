@@ -3,20 +3,19 @@
 import itertools
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig
 
 from autodisp.config.checks import need, need_at_least, need_choice, need_path
 from autodisp.config.parsing import read
-from autodisp.config.sections import DATASETS, TASK_DATASETS, MachineConfig
+from autodisp.config.sections import MachineConfig, TaskChoiceConfig, sections_by_name
 from autodisp.errors import InputError
+from autodisp.tasks.kit import TaskKit
+from autodisp.tasks.registry import KITS, kit_of_dataset
 
-BASELINES = ("sgbm", "constant")
 MOST_PICTURES = 100
-LARGEST_SGBM = 2032
-"""Pixels: OpenCV counts sixteenths of them in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +31,18 @@ class EvaluateConfig:
     pictures: int
     out: str
     run: MachineConfig
+    task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
+        _ = self.kit  # opened, so that its baselines are known
+        known = tuple(dict.fromkeys(name for kit in KITS.values() for name in kit.baselines))
         if self.checkpoint is None and self.baseline is None:
             raise InputError(
                 "checkpoint=null and baseline=null: give checkpoint=best.safetensors, checkpoint=shipped for the "
-                f"network of the package, baseline={' or baseline='.join(BASELINES)}, or a checkpoint and a baseline"
+                f"network of the package, baseline={' or baseline='.join(known)}, or a checkpoint and a baseline"
             )
         if self.baseline is not None:
-            need_choice("baseline", self.baseline, BASELINES)
+            need_choice("baseline", self.baseline, known)
         if self.split is not None:
             need_choice("split", self.split, ("train", "test"))
         need_path("checkpoint", self.checkpoint, what="a model file such as best.safetensors, or shipped")
@@ -53,19 +55,28 @@ class EvaluateConfig:
         self._check_task()
 
     def _check_task(self) -> None:
-        images = self.dataset.name in TASK_DATASETS["classification"]
-        if images and self.baseline is not None:
+        if self.dataset.name not in self.kit.datasets:
             raise InputError(
-                f"baseline={self.baseline}: is for disparity, but dataset={self.dataset.name} is not; leave it null, "
-                f"or take dataset={' or dataset='.join(TASK_DATASETS['disparity'])}"
+                f"dataset={self.dataset.name} does not fit task.factory={self.task.factory}: take dataset="
+                f"{' or dataset='.join(self.kit.datasets)}"
             )
-        if images and self.pictures:
+        if self.baseline is not None and self.baseline not in self.kit.baselines:
+            having = [kit for kit in KITS.values() if self.baseline in kit.baselines]
+            fitting = [name for kit in having for name in kit.datasets]
+            raise InputError(
+                f"baseline={self.baseline}: is for {' and '.join(kit.name for kit in having)}, but dataset="
+                f"{self.dataset.name} is not; leave it null, or take dataset={' or dataset='.join(fitting)}"
+            )
+        if not self.kit.shows_worst and self.pictures:
             raise InputError(
                 f"pictures={self.pictures}: shows disparities, but dataset={self.dataset.name} has none; leave it at 0"
             )
-        if self.baseline == "sgbm":
-            most = self.dataset.max_disparity
-            need(most <= LARGEST_SGBM, "dataset.max_disparity", most, f"at most {LARGEST_SGBM} for baseline=sgbm")
+        self.kit.check_evaluation(self)
+
+    @property
+    def kit(self) -> TaskKit:
+        """The kit of the task that the dataset is for."""
+        return self.task.kit or kit_of_dataset(self.dataset.name)
 
 
 def parse(tree: DictConfig) -> EvaluateConfig:
@@ -74,4 +85,4 @@ def parse(tree: DictConfig) -> EvaluateConfig:
     Raises:
         InputError: the first thing that is wrong, in one line.
     """
-    return read(tree, EvaluateConfig, {"dataset": DATASETS})
+    return read(tree, EvaluateConfig, {"dataset": sections_by_name(tree)["dataset"]})

@@ -1,12 +1,13 @@
 """The config of autodisp-export."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig
 
 from autodisp.config.checks import need, need_choice, need_path, need_threads, shown
 from autodisp.config.parsing import read
+from autodisp.config.sections import TaskChoiceConfig
 from autodisp.errors import InputError
 
 FORMATS = ("onnx", "pt2")
@@ -29,8 +30,10 @@ class ExportConfig:
     out: str | None
     overwrite: bool
     threads: int | None
+    task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
+        _ = self.task.kit  # opened, so that models of it are known
         for key, what in SOURCES.items():
             need_path(key, getattr(self, key), what=what)
         need_path("space_file", self.space_file, what="the JSON of a search space, or null for a named one")

@@ -1,13 +1,14 @@
 """The config of autodisp-predict."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import DictConfig
 
 from autodisp.config.checks import need, need_choice, need_path, shown
 from autodisp.config.parsing import read
-from autodisp.config.sections import MachineConfig
+from autodisp.config.sections import MachineConfig, TaskChoiceConfig
+from autodisp.errors import InputError
 
 OUTPUTS = ("pfm", "png16", "colour", "depth", "ply")
 METRIC = ("depth", "ply")
@@ -31,8 +32,14 @@ class PredictConfig:
     colour_range: list[float] | None
     overwrite: bool
     run: MachineConfig
+    task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
+        if (kit := self.task.kit) is not None and not kit.predicts:
+            raise InputError(
+                f"task.factory={self.task.factory}: task {kit.name} is not for stereo pairs, which autodisp-predict "
+                "takes: call its model from Python, see docs/files.md"
+            )
         need(self.left is not None, "left", "null", "a picture, a folder, or a quoted pattern such as 'left/*.png'")
         need_path("checkpoint", self.checkpoint, what="a model file such as best.safetensors, or shipped")
         need_path("left", self.left, what="a picture, a folder, or a quoted pattern such as 'left/*.png'")

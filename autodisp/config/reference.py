@@ -28,6 +28,7 @@ from autodisp.config.checks import shown
 from autodisp.config.notes import read_notes
 from autodisp.config.reference_words import CONSTRAINTS, MEANINGS
 from autodisp.errors import InputError
+from autodisp.tasks.registry import KITS
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,7 @@ _ADAPTED = {"evaluate": ("dataset",)}
 """Groups with the schema of the search's, but values of their own."""
 _NEEDED_BY_CHOICE = {
     "task=classification": ("task=classification",),
+    "network=own": ("task=own",),
     "regularization=none": ("regularization=ada",),
     "network=from_checkpoint": ("network=from_checkpoint", "init=shipped", "genotype=null"),
 }
@@ -221,7 +223,7 @@ def _compose(program: Program, choice: str) -> DictConfig:
     if group in ("dataset", "network") and choice not in _NEEDED_BY_CHOICE:
         path = importlib.resources.files(f"autodisp.configs.{program.name}") / group / f"{name}.yaml"
         section = OmegaConf.create(path.read_text()).name
-        fits = (task for task, sets in sections.TASK_DATASETS.items() if section in (task, *sets))
+        fits = (task for task, kit in KITS.items() if section in {**kit.datasets, **kit.networks})
         words.insert(0, f"task={next(fits)}")
     return compose(program.name, overrides=[*program.needs, *words])
 

@@ -1,12 +1,13 @@
 """The config of autodisp-report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig
 
 from autodisp.config.checks import need
 from autodisp.config.parsing import read
+from autodisp.config.sections import TaskChoiceConfig
 from autodisp.errors import InputError
 
 
@@ -20,8 +21,10 @@ class ReportConfig:
     out: str | None
     animation: bool
     threads: int | None
+    task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
+        _ = self.task.kit  # opened, so that models of it are known
         if self.run is None and self.runs is None:
             raise InputError("nothing to report on: give run= (the folder of a run) or runs= (a pattern, as 'runs/**')")
         if self.run is not None and self.runs is not None:

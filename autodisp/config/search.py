@@ -12,17 +12,16 @@ from autodisp.cells.spaces import SPACES
 from autodisp.config.checks import PRECISIONS, need, need_at_least, need_at_most, need_choice, need_count, need_path
 from autodisp.config.parsing import read
 from autodisp.config.sections import (
-    DATASETS,
-    NETWORKS,
     PUBLISHED_CUTOUT,
-    TASK_KINDS,
-    TASKS,
     AugmentationConfig,
     RunConfig,
     check_augmentation,
     check_task,
+    sections_by_name,
 )
 from autodisp.errors import InputError
+from autodisp.tasks.kit import TaskKit
+from autodisp.tasks.registry import kit_of
 
 
 @dataclass(frozen=True)
@@ -212,13 +211,10 @@ class SearchConfig:
     def __post_init__(self) -> None:
         need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32; 0 is usual")
         need_path("resume", self.resume, what="the folder of a run to go on with, or null")
-        task = self.task.name
         check_task(self.task, self.dataset, self.network)
         check_augmentation(self.task, self.augmentation)
-        if task == "disparity":
-            frozen = self.network.frozen_stages
-            need(frozen == 0, "network.frozen_stages", frozen, "0: a search has no trained stages to freeze")
-        self._check_space(task)
+        self.kit.check_search(self)
+        self._check_space(self.task.name)
         self._check_regularization()
         self._check_relaxation()
         need(
@@ -230,11 +226,16 @@ class SearchConfig:
         self._check_order()
 
     @property
+    def kit(self) -> TaskKit:
+        """The kit of the task."""
+        return kit_of(self.task)
+
+    @property
     def cutout(self) -> int:
         """Side of the square that cut-out covers in the last epoch; by default RobustDARTS cuts out with drop-path."""
         if self.augmentation.cutout is not None:
             return self.augmentation.cutout
-        return PUBLISHED_CUTOUT if self.task.name == "classification" and self.search.drop_path > 0 else 0
+        return PUBLISHED_CUTOUT if self.kit.cutout and self.search.drop_path > 0 else 0
 
     def _check_order(self) -> None:
         """A second order unrolls a step of SGD, and needs an epoch to be used in."""
@@ -253,8 +254,9 @@ class SearchConfig:
         )
 
     def _check_space(self, task: str) -> None:
-        if self.space.file is None and set(SPACES[self.space.name].kinds) != TASK_KINDS[task]:
-            fitting = [name for name, space in SPACES.items() if set(space.kinds) == TASK_KINDS[task]]
+        kinds = self.kit.kinds
+        if self.space.file is None and set(SPACES[self.space.name].kinds) != kinds:
+            fitting = [name for name, space in SPACES.items() if set(space.kinds) == kinds]
             raise InputError(
                 f"space={self.space.name} does not fit task={task}: take space={' or space='.join(fitting)}"
             )
@@ -321,4 +323,4 @@ def parse(tree: DictConfig) -> SearchConfig:
     Raises:
         InputError: the first thing that is wrong, in one line.
     """
-    return read(tree, SearchConfig, {"task": TASKS, "dataset": DATASETS, "network": NETWORKS})
+    return read(tree, SearchConfig, sections_by_name(tree))

@@ -1,12 +1,14 @@
-"""The sections that several programs share: task, dataset, network, augmentation, run."""
+"""The sections that several programs share: augmentation, run; those of tasks, datasets and networks by name."""
 
 import os
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 from autodisp.config.checks import (
     DEVICES,
+    checked_factory,
     need,
     need_at_least,
     need_at_most,
@@ -16,284 +18,9 @@ from autodisp.config.checks import (
     need_threads,
 )
 from autodisp.errors import InputError
-
-LARGEST_SIDE = 8192
-"""Of a picture, pixels."""
-
-
-@dataclass(frozen=True)
-class DisparityTaskConfig:
-    """task=disparity."""
-
-    name: str = "disparity"
-    volume_weight: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.volume_weight is not None:
-            need_at_least("task", self, volume_weight=0.0)
-
-
-@dataclass(frozen=True)
-class ClassificationTaskConfig:
-    """task=classification."""
-
-    name: str = "classification"
-    auxiliary_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        need_at_least("task", self, auxiliary_weight=0.0)
-
-
-@dataclass(frozen=True)
-class Shapes3DConfig:
-    """dataset=shapes3d."""
-
-    name: str = "shapes3d"
-    length: int = 400
-    height: int = 192
-    width: int = 384
-    max_disparity: int = 96
-    crop: list[int] | None = None
-    limit: int | None = None
-    cache: bool = True
-
-    def __post_init__(self) -> None:
-        need_at_least("dataset", self, length=1, height=16, width=16)
-        need_at_most("dataset", self, length=1_000_000, height=LARGEST_SIDE, width=LARGEST_SIDE)
-        below = f"below dataset.width={self.width}"
-        need(self.max_disparity < self.width, "dataset.max_disparity", self.max_disparity, below)
-        _check_stereo(self)
-        need(
-            self.crop is None or (self.crop[0] <= self.height and self.crop[1] <= self.width),
-            "dataset.crop",
-            self.crop,
-            f"no larger than the pictures, {self.height}x{self.width}",
-        )
-
-
-@dataclass(frozen=True)
-class FlyingThings3DConfig:
-    """dataset=flyingthings3d."""
-
-    name: str = "flyingthings3d"
-    root: str | None = None
-    render_pass: str = "cleanpass"
-    subsets: list[str] = field(default_factory=lambda: ["A", "B", "C"])
-    excluded: str | None = None
-    layout: str = "auto"
-    exclude: str | None = None
-    half_resolution: bool = False
-    max_disparity: int = 192
-    crop: list[int] | None = None
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        need_choice("dataset.render_pass", self.render_pass, ("cleanpass", "finalpass"))
-        need_choice("dataset.layout", self.layout, ("auto", "full", "subset"))
-        for subset in self.subsets:
-            need_choice("dataset.subsets", subset, ("A", "B", "C"))
-        once = 0 < len(self.subsets) == len(set(self.subsets))
-        need(once, "dataset.subsets", self.subsets, "a list of A, B, C, each at most once")
-        need_path("dataset.excluded", self.excluded, what="the official list of frames to leave out, or null")
-        _check_stereo(self)
-
-
-@dataclass(frozen=True)
-class SintelConfig:
-    """dataset=sintel."""
-
-    name: str = "sintel"
-    root: str | None = None
-    render_pass: str = "clean"
-    exclude: str | None = None
-    half_resolution: bool = False
-    max_disparity: int = 192
-    crop: list[int] | None = None
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        need_choice("dataset.render_pass", self.render_pass, ("clean", "final"))
-        _check_stereo(self)
-
-
-@dataclass(frozen=True)
-class KittiConfig:
-    """dataset=kitti2012, kitti2015."""
-
-    name: str = "kitti2015"
-    root: str | None = None
-    exclude: str | None = None
-    half_resolution: bool = False
-    max_disparity: int = 192
-    crop: list[int] | None = None
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_stereo(self)
-
-
-@dataclass(frozen=True)
-class Middlebury2014Config:
-    """dataset=middlebury2014."""
-
-    name: str = "middlebury2014"
-    root: str | None = None
-    exclude: str | None = None
-    half_resolution: bool = False
-    max_disparity: int = 256
-    crop: list[int] | None = None
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_stereo(self)
-
-
-@dataclass(frozen=True)
-class Middlebury2006Config:
-    """dataset=middlebury2006, which 2005 looks like."""
-
-    name: str = "middlebury2006"
-    root: str | None = None
-    size: str = "half"
-    exclude: str | None = None
-    half_resolution: bool = False
-    max_disparity: int = 128
-    crop: list[int] | None = None
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        need_choice("dataset.size", self.size, ("full", "half", "third"))
-        _check_stereo(self)
-
-
-@dataclass(frozen=True)
-class OwnConfig:
-    """dataset=own."""
-
-    name: str = "own"
-    factory: str | None = None
-    root: str | None = None
-    exclude: str | None = None
-    half_resolution: bool = False
-    max_disparity: int = 192
-    crop: list[int] | None = None
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        named = self.factory is None or re.fullmatch(r".+:[^\W\d]\w*", self.factory) is not None
-        need(named, "dataset.factory", self.factory, "a file and a class in it, such as rig.py:Rig")
-        _check_stereo(self)
-        # Whoever goes on with the run may stand elsewhere.
-        if self.factory is not None and ".py:" in self.factory:
-            object.__setattr__(self, "factory", os.path.abspath(os.path.expanduser(self.factory)))
-        if self.root is not None and self.root.strip():
-            object.__setattr__(self, "root", os.path.abspath(os.path.expanduser(self.root)))
-
-
-def _check_stereo(config: Any) -> None:
-    need_at_least("dataset", config, max_disparity=4)
-    need_at_most("dataset", config, max_disparity=LARGEST_SIDE)
-    crop = config.crop
-    need(
-        crop is None or (len(crop) == 2 and min(crop) >= 32),
-        "dataset.crop",
-        crop,
-        "[height, width], each at least 32, or null",
-    )
-    _check_files(config)
-
-
-def _check_files(config: Any) -> None:
-    need(config.limit is None or config.limit >= 1, "dataset.limit", config.limit, "at least 1, or null for all")
-    for key, what in (("root", "the folder of the data"), ("exclude", "a list of samples to leave out, or null")):
-        need_path(f"dataset.{key}", getattr(config, key, None) or None, what=what)
-
-
-@dataclass(frozen=True)
-class ImagesConfig:
-    """dataset=cifar10, cifar100, svhn."""
-
-    name: str = "cifar10"
-    root: str | None = None
-    exclude: str | None = None
-    flip: bool = True
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_files(self)
-
-
-@dataclass(frozen=True)
-class ClassificationNetworkConfig:
-    """network=classification."""
-
-    name: str = "classification"
-    channels: int = 16
-    layers: int = 8
-
-    def __post_init__(self) -> None:
-        need_at_least("network", self, channels=1, layers=3)
-        need_at_most("network", self, channels=1024, layers=200)
-
-
-@dataclass(frozen=True)
-class DisparityNetworkConfig:
-    """network=disparity."""
-
-    name: str = "disparity"
-    channels: int = 24
-    stem_scale: float = 2.0
-    encoder_cells: int = 6
-    decoder_cells: int = 3
-    max_displacement: int = 40
-    head: str = "regression"
-    batch_norm: bool = True
-    aggregation: int = 0
-    stages: int = 1
-    frozen_stages: int = 0
-    to_full_resolution: bool = False
-
-    def __post_init__(self) -> None:
-        need_at_least("network", self, channels=1, stem_scale=0.0, encoder_cells=2, decoder_cells=1, max_displacement=1)
-        need_at_most("network", self, channels=1024, stem_scale=64, encoder_cells=12, max_displacement=512)
-        even = "even, as cells come in pairs; 6 is usual"
-        need(self.encoder_cells % 2 == 0, "network.encoder_cells", self.encoder_cells, even)
-        most = self.encoder_cells // 2 + 1
-        need(
-            self.decoder_cells <= most,
-            "network.decoder_cells",
-            self.decoder_cells,
-            f"at most {most}, the last of which is at 1/4",
-        )
-        need_choice("network.head", self.head, ("regression", "matching"))
-        need_at_least("network", self, stages=1, frozen_stages=0, aggregation=0)
-        need_at_most("network", self, stages=8, aggregation=256)
-        need(
-            self.head == "matching" or self.aggregation == 0,
-            "network.aggregation",
-            self.aggregation,
-            "0 for network.head=regression, which has no volume",
-        )
-        need(
-            self.frozen_stages < self.stages,
-            "network.frozen_stages",
-            self.frozen_stages,
-            f"below network.stages={self.stages}: the last one is always trained; 0 freezes none",
-        )
-        need(
-            self.stages > 1 or not self.to_full_resolution,
-            "network.to_full_resolution",
-            self.to_full_resolution,
-            "false for a network without refinement stages (network.stages=1)",
-        )
-        need(
-            self.decoder_cells == most or not self.to_full_resolution,
-            "network.to_full_resolution",
-            self.to_full_resolution,
-            f"false for network.decoder_cells={self.decoder_cells}, which do not reach 1/4; take {most} of them",
-        )
-        whole = int(self.stem_scale * self.channels) >= 1
-        need(whole, "network.stem_scale", self.stem_scale, "at least 1 / channels; 2 is usual")
+from autodisp.tasks.kit import TaskKit
+from autodisp.tasks.own import OWN, WANTED, OwnNetworkConfig, OwnTaskConfig
+from autodisp.tasks.registry import KITS, kit_of, open_kit
 
 
 @dataclass(frozen=True)
@@ -357,35 +84,45 @@ class RunConfig:
 
 PUBLISHED_CUTOUT = 16
 """Of images of 32 by 32 pixels, in RobustDARTS."""
-TASKS: dict[str, type] = {"disparity": DisparityTaskConfig, "classification": ClassificationTaskConfig}
-DATASETS: dict[str, type] = {
-    "shapes3d": Shapes3DConfig,
-    "flyingthings3d": FlyingThings3DConfig,
-    "sintel": SintelConfig,
-    "kitti2012": KittiConfig,
-    "kitti2015": KittiConfig,
-    "middlebury2014": Middlebury2014Config,
-    "middlebury2006": Middlebury2006Config,
-    "own": OwnConfig,
-    "cifar10": ImagesConfig,
-    "cifar100": ImagesConfig,
-    "svhn": ImagesConfig,
+TASKS: dict[str, type] = {**{name: kit.section for name, kit in KITS.items()}, OWN: OwnTaskConfig}
+DATASETS: dict[str, type] = {name: entry.section for kit in KITS.values() for name, entry in kit.datasets.items()}
+NETWORKS: dict[str, type] = {
+    **{name: section for kit in KITS.values() for name, section in kit.networks.items()},
+    OWN: OwnNetworkConfig,
 }
-NETWORKS: dict[str, type] = {"disparity": DisparityNetworkConfig, "classification": ClassificationNetworkConfig}
-TASK_DATASETS = {
-    "disparity": (
-        "shapes3d",
-        "flyingthings3d",
-        "sintel",
-        "kitti2012",
-        "kitti2015",
-        "middlebury2014",
-        "middlebury2006",
-        "own",
-    ),
-    "classification": ("cifar10", "cifar100", "svhn"),
-}
-TASK_KINDS = {"disparity": {"normal", "reduce", "upsample"}, "classification": {"normal", "reduce"}}
+
+
+@dataclass(frozen=True)
+class TaskChoiceConfig:
+    """The task of a program that learns it from the data or the model, unless it is one of the user's own."""
+
+    name: str | None = None
+    factory: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factory", checked_factory("task.factory", self.factory, what=WANTED))
+        need(self.name in (None, OWN), "task", self.name, f"{OWN}, or null for the task of the data or the model")
+        need(self.name is None or self.factory is not None, "task.factory", "null", WANTED)
+
+    @property
+    def kit(self) -> TaskKit | None:
+        """The kit of the user's own; opens it."""
+        return None if self.factory is None else open_kit(self.factory)
+
+
+def sections_by_name(tree: DictConfig) -> dict[str, dict[str, type]]:
+    """The sections that ``name`` stands for in task, dataset and network, those of the user's own task among them."""
+    task = OmegaConf.select(tree, "task") if "task" in tree else None
+    factory = OmegaConf.select(task, "factory") if isinstance(task, DictConfig) and "factory" in task else None
+    if not isinstance(factory, str):
+        return {"task": TASKS, "dataset": DATASETS, "network": NETWORKS}
+    kit = open_kit(str(TaskChoiceConfig(factory=factory).factory))
+    datasets = {name: entry.section for name, entry in kit.datasets.items()}
+    return {
+        "task": {**TASKS, OWN: kit.section},
+        "dataset": {**DATASETS, **datasets},
+        "network": {**NETWORKS, **kit.networks},
+    }
 
 
 def check_augmentation(task: Any, augmentation: AugmentationConfig) -> None:
@@ -394,7 +131,7 @@ def check_augmentation(task: Any, augmentation: AugmentationConfig) -> None:
     Raises:
         InputError: cut-out of a task that has none.
     """
-    fits = task.name == "classification" or not augmentation.cutout
+    fits = kit_of(task).cutout or not augmentation.cutout
     need(fits, "augmentation.cutout", augmentation.cutout, f"0 or null for task={task.name}, which has no cut-out")
 
 
@@ -404,17 +141,15 @@ def check_task(task: Any, dataset: Any, network: Any | None) -> None:
     Raises:
         InputError: dataset or network is of another one.
     """
-    if dataset.name not in TASK_DATASETS[task.name]:
+    kit = kit_of(task)
+    if dataset.name not in kit.datasets:
         raise InputError(
-            f"dataset={dataset.name} does not fit task={task.name}: take dataset="
-            f"{' or dataset='.join(TASK_DATASETS[task.name])}"
+            f"dataset={dataset.name} does not fit task={task.name}: take dataset={' or dataset='.join(kit.datasets)}"
         )
     if network is None:
         return
-    if network.name != task.name:
-        raise InputError(f"network={network.name} does not fit task={task.name}: take network={task.name}")
-    if task.name == "disparity" and network.head == "regression" and task.volume_weight is not None:
+    if network.name not in kit.networks:
         raise InputError(
-            f"task.volume_weight={task.volume_weight}: weighs the volume of network.head=matching, but the "
-            "head is regression, which has none: leave it null, or take the other head"
+            f"network={network.name} does not fit task={task.name}: take network={' or network='.join(kit.networks)}"
         )
+    kit.check_sections(task, network)

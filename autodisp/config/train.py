@@ -12,16 +12,16 @@ from omegaconf import DictConfig
 from autodisp.config.checks import PRECISIONS, need, need_at_least, need_choice, need_count, need_path
 from autodisp.config.parsing import read
 from autodisp.config.sections import (
-    DATASETS,
-    NETWORKS,
     PUBLISHED_CUTOUT,
-    TASKS,
     AugmentationConfig,
     RunConfig,
     check_augmentation,
     check_task,
+    sections_by_name,
 )
 from autodisp.errors import InputError
+from autodisp.tasks.kit import TaskKit
+from autodisp.tasks.registry import KITS, kit_of
 
 MOST_PARAMETERS = 1_000_000_000
 """4 GB of weights, four times as much while they are trained."""
@@ -173,11 +173,17 @@ class TrainConfig:
         self._check_origin()
         few = self.parameters is None or 1 <= self.parameters <= MOST_PARAMETERS
         need(few, "parameters", self.parameters, f"at least 1 and at most {MOST_PARAMETERS}, or null for as they are")
-        if self.training.level_weights and self.task.name != "disparity":
+        if self.training.level_weights and not self.kit.level_weights:
+            having = " or ".join(name for name, kit in KITS.items() if kit.level_weights)
             raise InputError(
-                f"training.level_weights={self.training.level_weights}: are of a disparity network's levels, but "
+                f"training.level_weights={self.training.level_weights}: are of a {having} network's levels, but "
                 f"task={self.task.name}: leave them empty"
             )
+
+    @property
+    def kit(self) -> TaskKit:
+        """The kit of the task."""
+        return kit_of(self.task)
 
     @property
     def cutout(self) -> int:
@@ -228,5 +234,6 @@ def parse(tree: DictConfig) -> TrainConfig:
     Raises:
         InputError: the first thing that is wrong, in one line.
     """
-    networks = {**NETWORKS, "from_checkpoint": FromCheckpointConfig}
-    return read(tree, TrainConfig, {"task": TASKS, "dataset": DATASETS, "network": networks})
+    sections = sections_by_name(tree)
+    networks = {**sections["network"], "from_checkpoint": FromCheckpointConfig}
+    return read(tree, TrainConfig, {**sections, "network": networks})

@@ -4,7 +4,7 @@ As in training, scores with a NaN among them name no class and are wrong. Of equ
 number goes first, so that the figures do not depend on how a device sorts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +51,14 @@ class ClassificationFigures:
             },
             "confusion": [list(row) for row in self.confusion],
         }
+
+    def rows(self) -> Iterator[dict[str, str | int | float]]:
+        """A row for all, for the mean over the classes and for each class, see ``tables.Figures``."""
+        images = self.overall.images
+        lines = [("all", images, self.overall.accuracy), ("mean per class", images, self.mean_per_class)]
+        lines += [(name, figures.images, figures.accuracy) for name, figures in self.classes.items()]
+        for name, count, accuracy in lines:
+            yield {"class": name, "images": count, **{f"{top}_percent": value for top, value in accuracy.items()}}
 
 
 class ClassificationMetrics:

@@ -11,7 +11,7 @@ says how many pixels it leaves out. (In training the EPE becomes infinite, since
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +69,19 @@ class StereoFigures:
             for name, region in self.regions.items()
         }
         return {"images": self.images, "largest": self.largest, "regions": regions}
+
+    def rows(self) -> Iterator[dict[str, str | int | float]]:
+        """A row by region and average, see ``tables.Figures``."""
+        for name, region in self.regions.items():
+            for average, values in (("pixels", region.pooled), ("images", region.per_image)):
+                yield {
+                    "region": name,
+                    "average": average,
+                    "images": region.images,
+                    "pixels": region.pixels,
+                    "not_finite": region.not_finite,
+                    **{f"{name}_{'px' if name == 'epe' else 'percent'}": value for name, value in values.items()},
+                }
 
 
 class StereoMetrics:

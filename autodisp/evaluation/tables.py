@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -18,19 +18,32 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from autodisp.evaluation.classification_metrics import ClassificationFigures
 from autodisp.evaluation.runner import Evaluation
-from autodisp.evaluation.stereo_metrics import StereoFigures
 
-Evaluations = Mapping[str, Evaluation[StereoFigures]] | Mapping[str, Evaluation[ClassificationFigures]]
-"""By the name of the method, such as sgbm; all of the same data."""
 Row = dict[str, str | int | float]
 
+
+class Figures(Protocol):
+    """The outcome of an evaluation, of whatever task."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data; NaN stays NaN."""
+        ...
+
+    def rows(self) -> Iterator[Row]:
+        """Rows of a table by column: words, whole numbers, and metrics as ``NAME_px`` and ``NAME_percent``.
+
+        Those with the same ``average`` stand below one another.
+        """
+        ...
+
+
+Evaluations = Mapping[str, Evaluation[Any]]
+"""By the name of the method, such as sgbm; all of the same data, their figures each as ``Figures``."""
+
 _MIB = 2**20
-_UNITS = {"epe": "px"}
 _TITLES = {"epe": "EPE", "d1": "D1"}
 _NOTHING = "–"
-_ALL, _MEAN = "all", "mean per class"
 _WORDS = ("region", "class")
 _BY = {"pixels": "pixel", "images": "image"}
 
@@ -116,41 +129,9 @@ def _table(evaluations: Evaluations, title: str) -> Table:
     return table
 
 
-def _rows(method: str, figures: StereoFigures | ClassificationFigures) -> Iterator[Row]:
-    if isinstance(figures, StereoFigures):
-        yield from _stereo_rows(method, figures)
-    else:
-        yield from _class_rows(method, figures)
-
-
-def _stereo_rows(method: str, figures: StereoFigures) -> Iterator[Row]:
-    for name, region in figures.regions.items():
-        for average, values in (("pixels", region.pooled), ("images", region.per_image)):
-            row: Row = {
-                "method": method,
-                "region": name,
-                "average": average,
-                "images": region.images,
-                "pixels": region.pixels,
-                "not_finite": region.not_finite,
-            }
-            yield row | _columns(values)
-
-
-def _class_rows(method: str, figures: ClassificationFigures) -> Iterator[Row]:
-    lines = {name: (line.images, line.accuracy) for name, line in figures.classes.items()}
-    images = figures.overall.images
-    for name, (count, accuracy) in [
-        (_ALL, (images, figures.overall.accuracy)),
-        (_MEAN, (images, figures.mean_per_class)),
-        *lines.items(),
-    ]:
-        row: Row = {"method": method, "class": name, "images": count}
-        yield row | _columns(accuracy)
-
-
-def _columns(values: Mapping[str, float]) -> Row:
-    return {f"{figure}_{_UNITS.get(figure, 'percent')}": value for figure, value in values.items()}
+def _rows(method: str, figures: Figures) -> Iterator[Row]:
+    for row in figures.rows():
+        yield {"method": method, **row}
 
 
 def _heading(column: str) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from autodisp import model_file
 from autodisp.atomic import refuse_overwriting, staged
-from autodisp.export.programs import INTERFACES, WRITERS, Comparison, differences, need_packages, traced
+from autodisp.export.programs import WRITERS, Comparison, differences, need_packages, traced
+from autodisp.tasks.registry import KITS
 
 TOLERANCE = 1e-3
 """Of the differences: pixels, or what a task's output is measured in."""
@@ -31,7 +32,7 @@ class ExportedModel:
 
     def in_words(self) -> str:
         """One line."""
-        unit = INTERFACES[self.task].unit
+        unit = KITS[self.task].interface.unit
         sizes = ", ".join(f"{height}x{width}" for height, width in self.differences)
         largest = _measured(max(found.difference for found in self.differences.values()), unit)
         megabytes = self.path.stat().st_size / 1e6
@@ -39,8 +40,7 @@ class ExportedModel:
 
     def usage(self) -> str:
         """Lines of Python that run the file on pictures, without this package."""
-        interface = INTERFACES[self.task]
-        result = "(1, 1, H, W), pixels" if self.task == "disparity" else "(B, classes), before the softmax"
+        interface = KITS[self.task].interface
         if self.path.suffix == ".onnx":
             feed = ", ".join(f'"{name}": {name}' for name in interface.inputs)
             first = "import imageio.v3 as imageio, numpy as np, onnxruntime"
@@ -53,7 +53,8 @@ class ExportedModel:
             picture = 'torch.from_numpy(imageio.imread("{}")).permute(2, 0, 1)[None] / 255'
             called = f"program({', '.join(interface.inputs)})"
         pictures = [f"{name} = {picture.format(name.removesuffix('s') + '.png')}" for name in interface.inputs]
-        return "\n".join([first, f"program = {opened}", *pictures, f"{interface.output} = {called}  # {result}"])
+        result = f"{interface.output} = {called}  # {interface.result}"
+        return "\n".join([first, f"program = {opened}", *pictures, result])
 
 
 def export_model(
@@ -93,7 +94,7 @@ def export_model(
         with staged(folder) as stage:
             WRITERS[form](program, card, stage / name)
             found = differences(network, card.task, stage / name)
-            _check(found, folder / name, INTERFACES[card.task].unit)
+            _check(found, folder / name, KITS[card.task].interface.unit)
         yield ExportedModel(folder / name, card.task, found)
 
 

@@ -13,13 +13,12 @@ The numbers of a file are not trusted but compared, see ``differences``.
 import copy
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as shape_settings
 from torch.utils._sympy.numbers import int_oo
@@ -27,8 +26,8 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from autodisp.errors import InputError
 from autodisp.model_file import KEY, ModelCard
-from autodisp.prediction.exported import EXTRA_FILE
-from autodisp.prediction.models import load
+from autodisp.prediction.exported import EXTRA_FILE, open_exported
+from autodisp.tasks.registry import KITS
 
 SHIFT = 5
 """Disparity of the random pairs, pixels."""
@@ -36,56 +35,14 @@ NOMINAL_STRIDE = 16
 """What sizes are measured by where a network pads nothing."""
 
 
-class _Disparity(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        disparity: Tensor = self.network(left, right).disparity
-        return disparity
-
-
-class _Logits(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images).logits
-        return logits
-
-
-@dataclass(frozen=True)
-class Interface:
-    """How the exported network of a task is called."""
-
-    inputs: tuple[str, ...]
-    """Each (B, 3, H, W) float32, RGB in 0..1."""
-    output: str
-    output_shape: tuple[str | int | None, ...]
-    """A name for a free side, None where the trace knows it."""
-    unit: str
-    any_batch: bool
-    plain: Callable[[nn.Module], nn.Module]
-    """Makes a network return the one tensor that is of interest."""
-
-
-INTERFACES = {
-    "disparity": Interface(("left", "right"), "disparity", (1, 1, "height", "width"), "px", False, _Disparity),
-    "classification": Interface(("images",), "logits", ("batch", None), "", True, _Logits),
-}
-"""By the task's name; a third task adds its own."""
-
-
 def traced(network: nn.Module, task: str) -> ExportedProgram:
     """The network as a program, in evaluation mode, on the CPU, for any height and width.
 
     Args:
         network: of that task; it is left as it is.
-        task: a key of INTERFACES.
+        task: by name.
     """
-    interface, stride = INTERFACES[task], _stride(network)
+    interface, stride = KITS[task].interface, _stride(network)
     network = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
     plain = interface.plain(network).eval().requires_grad_(False)
     # The sides differ in whatever may be compared with each other, and are no multiple of the stride.
@@ -123,7 +80,7 @@ def write_onnx(program: ExportedProgram, card: ModelCard, path: Path) -> None:
     """Writes an ONNX file with the model card in its metadata."""
     import onnx_ir
 
-    interface = INTERFACES[card.task]
+    interface = KITS[card.task].interface
     sides = {2: "height", 3: "width"} | ({0: "batch"} if interface.any_batch else {})
     onnx = torch.onnx.export(
         program,
@@ -181,14 +138,14 @@ def differences(network: nn.Module, task: str, path: Path) -> dict[tuple[int, in
 
     Args:
         network: in evaluation mode, on the CPU.
-        task: a key of INTERFACES.
+        task: by name.
         path: of the file.
 
     Returns:
         By (height, width).
     """
-    interface, stride = INTERFACES[task], _stride(network)
-    opened = load(path).network
+    interface, stride = KITS[task].interface, _stride(network)
+    opened, _ = open_exported(path, device=torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     sizes = ((2 * stride, 3 * stride), (stride + stride // 2 + 1, 2 * stride + stride // 2 + 3), (stride // 2 - 1,) * 2)
     found = {}

@@ -18,7 +18,7 @@ from torch.export.passes import move_to_device_pass
 from autodisp.errors import InputError, in_one_line
 from autodisp.model_file import KEY, SCHEMA
 from autodisp.prediction.archives import refuse_pickles
-from autodisp.tasks.registry import TASKS
+from autodisp.tasks.registry import KITS
 
 EXTRA_FILE = "autodisp.json"
 """Of a ``.pt2`` file: the model card. In an ``.onnx`` file it is the entry KEY of the metadata."""
@@ -40,7 +40,7 @@ def open_exported(path: Path, *, device: torch.device) -> tuple[nn.Module, Mappi
         raise InputError(f"{path}: no such file; autodisp-export checkpoint=... writes one")
     network, text = EXPORTED[path.suffix.lower()](path, device)
     card = _card(text, path)
-    return (_PairByPair(network) if card["task"] == "disparity" else network), card
+    return (network if KITS[card["task"]].interface.any_batch else _OneByOne(network)), card
 
 
 def _card(text: str | None, path: Path) -> Mapping[str, Any]:
@@ -48,7 +48,7 @@ def _card(text: str | None, path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path}: does not say what it is for; only files of autodisp-export can be used")
     try:
         card = json.loads(text)
-        known = card["schema"] == SCHEMA and card["task"] in TASKS and isinstance(card["about"], dict)
+        known = card["schema"] == SCHEMA and card["task"] in KITS and isinstance(card["about"], dict)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: its description is damaged ({type(error).__name__}); export it again") from None
     if not known:
@@ -88,17 +88,17 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(self.session.run(None, dict(zip(self.inputs, arrays, strict=True)))[0])
 
 
-class _PairByPair(nn.Module):
-    """Calls a network that takes one pair at a time on any number of them."""
+class _OneByOne(nn.Module):
+    """Calls a network that takes one sample at a time on any number of them."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """(B, 1, H, W)."""
-        pairs = zip(left.split(1), right.split(1), strict=True)
-        return torch.cat([self.network(*pair) for pair in pairs])
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """(B, ...), of inputs that are (B, 3, H, W)."""
+        samples = zip(*(images.split(1) for images in inputs), strict=True)
+        return torch.cat([self.network(*sample) for sample in samples])
 
 
 def _open_onnx(path: Path, device: torch.device) -> tuple[nn.Module, str | None]:

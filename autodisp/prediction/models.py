@@ -12,9 +12,10 @@ from autodisp import model_file
 from autodisp.errors import InputError
 from autodisp.prediction.exported import EXPORTED, open_exported
 from autodisp.prediction.inference import StereoMatcher
+from autodisp.tasks.registry import KITS
 
 
-def load(model: str | Path | None = None, *, device: str | torch.device = "cpu") -> "StereoMatcher | ImageClassifier":
+def load(model: str | Path | None = None, *, device: str | torch.device = "cpu") -> Any:
     """A model, ready to be called.
 
     Args:
@@ -29,24 +30,28 @@ def load(model: str | Path | None = None, *, device: str | torch.device = "cpu")
     Raises:
         InputError: the file is missing, damaged, or no such model.
     """
+    return open_model(model, device=device)[1]
+
+
+def open_model(model: str | Path | None, *, device: str | torch.device) -> tuple[str, Any]:
+    """The name of a model's task, and the model as ``load`` has it."""
     path = model_file.model_path(model)
     where = torch.device(device)
     if path.suffix.lower() in EXPORTED:
         network, data = open_exported(path, device=where)
-        task, about = data["task"], data["about"]
+        task, about = str(data["task"]), data["about"]
     else:
         card, _, network = model_file.load_network(path)
         task, about = card.task, card.about
-    if task == "disparity":
-        return StereoMatcher(network, device=where)
-    return ImageClassifier(network, device=where, classes=about.get("classes"))
+    return task, KITS[task].open_model(network, where, about)
 
 
 def load_stereo(model: str | Path | None = None, *, device: str | torch.device = "cpu") -> StereoMatcher:
     """A disparity model; as ``load``, and any other task is refused."""
-    found = load(model, device=device)
+    task, found = open_model(model, device=device)
     if not isinstance(found, StereoMatcher):
-        raise InputError(f"{model}: is a model for classification, but this needs one for disparity")
+        wanted = " or ".join(name for name, kit in KITS.items() if kit.predicts)
+        raise InputError(f"{model}: is a model for {task}, but this needs one for {wanted}")
     return found
 
 

@@ -10,9 +10,8 @@ from typing import Any
 from autodisp.report.curves import as_number
 from autodisp.report.reading import setting_of
 from autodisp.run_files import EVALUATION
+from autodisp.tasks.registry import KITS
 
-_PLACES = {"epe": "regions.all.pooled.epe", "accuracy": "accuracy.top1"}
-"""Where a task's figure stands among the figures of a method."""
 _MOST_BYTES = 1 << 26
 
 
@@ -59,5 +58,6 @@ def _read(folder: Path) -> Mapping[str, Any] | None:
 
 
 def _figures(content: Mapping[str, Any], method: str) -> dict[str, float]:
-    found = {name: as_number(setting_of(content, f"methods.{method}.figures.{at}")) for name, at in _PLACES.items()}
+    places = {kit.task.figure.name: kit.metric_place for kit in KITS.values()}
+    found = {name: as_number(setting_of(content, f"methods.{method}.figures.{at}")) for name, at in places.items()}
     return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}

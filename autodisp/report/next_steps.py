@@ -11,6 +11,8 @@ import yaml
 from autodisp.commands import Word, command
 from autodisp.report.reading import Run, setting_of
 from autodisp.run_files import GENOTYPE
+from autodisp.tasks.own import OWN
+from autodisp.tasks.registry import DEFAULT, KITS
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 """Models of a training; there is no best one where nothing could be validated."""
@@ -48,14 +50,20 @@ def training_command(config: Mapping[str, Any], genotype: Path, *, space_file: s
         genotype: the file with the cells.
         space_file: of their space; None for the one that the search had.
     """
-    words: list[Word] = []
     name, file = setting_of(config, "task.name"), space_file or setting_of(config, "space.file")
-    if isinstance(name, str) and name != "disparity":
-        words.append(("task", name))
+    words = task_words(config, name if isinstance(name, str) else DEFAULT)
     words += _data(config, "train")
     if isinstance(file, str):
         words.append(("space_file", file))
     return command("autodisp-train", *words, ("genotype", genotype))
+
+
+def task_words(config: Mapping[str, Any], name: str) -> list[Word]:
+    """The words that choose a task of that name, or the one of the user's own that the config names."""
+    factory = setting_of(config, "task.factory")
+    if isinstance(factory, str):
+        return [("task", OWN), ("task.factory", factory)]
+    return [] if name == DEFAULT else [("task", name)]
 
 
 def evaluation_command(config: Mapping[str, Any], folder: Path) -> str:
@@ -68,7 +76,7 @@ def evaluation_command(config: Mapping[str, Any], folder: Path) -> str:
     dataset = setting_of(config, "dataset")
     if isinstance(dataset, Mapping) and (folder / TRAINED_ON).is_file():
         config = {**config, "dataset": {**dataset, "exclude": str(folder / TRAINED_ON)}}
-    return command("autodisp-evaluate", _checkpoint(folder), *_data(config, "evaluate"))
+    return command("autodisp-evaluate", *task_words(config, DEFAULT), _checkpoint(folder), *_data(config, "evaluate"))
 
 
 def prediction_command(folder: Path) -> str:
@@ -87,9 +95,9 @@ def _of_search(run: Run) -> list[tuple[str, str]]:
 
 def _of_training(run: Run) -> list[tuple[str, str]]:
     commands = [("Evaluate the trained network:", evaluation_command(run.config, run.folder))]
-    if run.setting("task.name") == "disparity":
-        commands.append(("Predict the disparity of a pair of your own:", prediction_command(run.folder)))
-    export = command("autodisp-export", _checkpoint(run.folder))
+    if (kit := KITS.get(str(run.setting("task.name")))) is not None and kit.predicts:
+        commands.append((f"Predict the {kit.interface.output} of a pair of your own:", prediction_command(run.folder)))
+    export = command("autodisp-export", *task_words(run.config, DEFAULT), _checkpoint(run.folder))
     return [*commands, ("Export it as ONNX and torch.export files:", export)]
 
 

@@ -24,7 +24,7 @@ from autodisp.report.curves import as_number, first_metric
 from autodisp.run_files import COMMAND, CONFIG, GENOTYPE, GENOTYPES, METRICS, TENSORBOARD
 from autodisp.run_lock import at_work
 from autodisp.tasks.base import Figure
-from autodisp.tasks.registry import TASKS
+from autodisp.tasks.registry import KITS
 
 Cells = Mapping[str, tuple[NodeChoice, ...]]
 
@@ -284,13 +284,13 @@ def _figure(config: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> F
     """Of the task by name, or of a task that is not known here by what it recorded."""
     task = config.get("task")
     name = task.get("name") if isinstance(task, dict) else None
-    if isinstance(name, str) and name in TASKS:
-        figure: Figure = TASKS[name].figure
+    if isinstance(name, str) and name in KITS:
+        figure: Figure = KITS[name].task.figure
         return figure
     metric = first_metric(epochs) or "figure"
-    for known in TASKS.values():
-        if known.figure.name == metric:
-            return Figure(metric, known.figure.direction, known.figure.unit)
+    for kit in KITS.values():
+        if kit.task.figure.name == metric:
+            return Figure(metric, kit.task.figure.direction, kit.task.figure.unit)
     for record in epochs:
         before, after = (as_number(record.get(f"{half}/{metric}")) for half in ("valid", "valid_discrete"))
         drop = as_number(record.get("discretisation_drop"))

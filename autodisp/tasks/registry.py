@@ -1,14 +1,73 @@
-"""The tasks by name: where a third one is entered."""
+"""The kits of the tasks by name: where a third one is entered, or added when the user names its file."""
 
+from importlib import import_module
 from typing import Any
 
+from autodisp.datasets.own import run_file
+from autodisp.errors import WrongSetting, in_one_line
 from autodisp.tasks.base import Task
-from autodisp.tasks.classification import ClassificationTask
-from autodisp.tasks.disparity import DisparityTask
+from autodisp.tasks.classification.kit import KIT as CLASSIFICATION
+from autodisp.tasks.disparity.kit import KIT as DISPARITY
+from autodisp.tasks.kit import DatasetEntry, TaskKit
+from autodisp.tasks.own import OWN, OwnTaskConfig
 
-UNSAID: dict[str, dict[str, Any]] = {"disparity": {"support": "normal"}}
-"""Values of the settings that cards of earlier models lack, by task."""
-TASKS: dict[str, type[Any]] = {"classification": ClassificationTask, "disparity": DisparityTask}
+KITS: dict[str, TaskKit] = {kit.name: kit for kit in (DISPARITY, CLASSIFICATION)}
+DEFAULT = DISPARITY.name
+"""The task of a program that is given none."""
+_COMES_WITH_IT = frozenset(KITS)
+_OPENED: dict[str, TaskKit] = {}
+
+
+def open_kit(factory: str) -> TaskKit:
+    """The kit that ``task.factory`` names, which is known by its own name from then on. Its file is run, once.
+
+    Nothing but a setting of the user's may lead here: a model file names its factory, but is never taken at its word.
+
+    Args:
+        factory: ``FILE.py:NAME`` or ``MODULE:NAME``.
+
+    Raises:
+        WrongSetting: there is no such kit.
+    """
+    if factory in _OPENED:
+        return _OPENED[factory]
+    where, _, name = factory.rpartition(":")
+    try:
+        kit = getattr(run_file(where) if where.endswith(".py") else import_module(where), name, None)
+    except (Exception, SystemExit) as error:  # whatever is wrong with the file
+        raise WrongSetting(
+            f"task.factory={factory}: importing it raised {type(error).__name__}: {in_one_line(error)}; mend the file"
+        ) from error
+    if not isinstance(kit, TaskKit):
+        raise WrongSetting(f"task.factory={factory}: {where} has no TaskKit '{name}'; write FILE.py:KIT")
+    if kit.name in (*_COMES_WITH_IT, OWN):
+        raise WrongSetting(f"task.factory={factory}: its name '{kit.name}' is taken; give the kit another name")
+    if not issubclass(kit.section, OwnTaskConfig):
+        raise WrongSetting(
+            f"task.factory={factory}: its section {kit.section.__name__} has no factory; derive it from OwnTaskConfig"
+        )
+    _OPENED[factory] = KITS[kit.name] = kit
+    return kit
+
+
+def is_open(factory: Any) -> bool:
+    """Whether the kit has been opened in this process."""
+    return factory in _OPENED
+
+
+def kit_of(task: Any) -> TaskKit:
+    """The kit of a section of the config."""
+    return open_kit(task.factory) if task.name == OWN else KITS[task.name]
+
+
+def dataset_entries() -> dict[str, DatasetEntry]:
+    """All datasets by name, whatever their task."""
+    return {name: entry for kit in reversed(KITS.values()) for name, entry in kit.datasets.items()}
+
+
+def kit_of_dataset(name: str) -> TaskKit:
+    """The kit of the task that the dataset is for."""
+    return next(kit for kit in KITS.values() if name in kit.datasets)
 
 
 def rebuild(name: str, settings: dict[str, Any]) -> Task:
@@ -19,5 +78,6 @@ def rebuild(name: str, settings: dict[str, Any]) -> Task:
         TypeError: the settings are of another version or task.
         InputError: such a network is no longer built.
     """
-    task: Task = TASKS[name](**(UNSAID.get(name, {}) | settings))
+    kit = KITS[name]
+    task: Task = kit.task(**{**kit.unsaid, **settings})
     return task

@@ -29,6 +29,7 @@ TRAINING = (
 )  # fmt: skip
 STEREO = ("network=disparity_tiny",)
 IMAGES = ("network=classification_tiny",)
+OWN_TASK = ("network.channels=2",)
 RUN = ("run.workers=0", "run.threads=1")
 STAND_INS = {
     "runs/MY_SEARCH": ["autodisp-search", "experiment=smoke", "dataset.length=8", "dataset.crop=[64,128]", *SEARCH],
@@ -60,9 +61,10 @@ def make_data(root: Path) -> None:
 
 
 def make_own(frames: Path, root: Path) -> None:
-    """The reader of examples/own_dataset.py where README has it, and what it reads."""
+    """The examples that README's commands name, where README has them, and what the reader reads."""
     (root / "examples").mkdir()
-    shutil.copy(Path(__file__).parents[2] / "examples" / "own_dataset.py", root / "examples")
+    for name in ("own_dataset.py", "own_task.py"):
+        shutil.copy(Path(__file__).parents[2] / "examples" / name, root / "examples")
     truth = root / "data" / "flyingthings3d" / "disparity" / "TRAIN" / "A"
     for kind, tree, suffix in (("left", frames, "png"), ("right", frames, "png"), ("disparity", truth, "pfm")):
         (root / "data" / "own" / kind).mkdir(parents=True)
@@ -84,11 +86,12 @@ def shrunk(words: list[str]) -> list[str]:
     words = [word.replace("=PATH", f"=data/{dataset}") for word in words]
     if "-m" in words:  # a sweep over two values is one
         words = [_two(word) for word in words]
+    network = OWN_TASK if "task=own" in words else IMAGES if dataset == "cifar10" else STEREO
     more: list[str] = []
     if words[0] == "autodisp-search" and "experiment=smoke" not in words:
-        more = [*SEARCH, *(IMAGES if dataset == "cifar10" else STEREO)]
+        more = [*SEARCH, *network]
     if words[0] == "autodisp-train":
-        more = [*TRAINING, *(IMAGES if dataset == "cifar10" else STEREO)]
+        more = [*TRAINING, *network]
     if dataset == "shapes3d" and more:
         more += ["dataset.length=8", "dataset.crop=[64,128]"]
     if words[0] == "autodisp-check":

@@ -1,0 +1,129 @@
+"""Everything that the programs ask of classification."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from autodisp.datasets.cifar import CIFAR10, CIFAR100
+from autodisp.datasets.image_transforms import ImageAugmentation
+from autodisp.datasets.samples import LabelledImage
+from autodisp.datasets.svhn import SVHN
+from autodisp.tasks.classification.sections import ClassificationNetworkConfig, ClassificationTaskConfig, ImagesConfig
+from autodisp.tasks.classification.task import ClassificationTask
+from autodisp.tasks.kit import DatasetEntry, Interface, Split, TaskKit
+
+HEADS = ("classifier.", "auxiliary.")
+"""How the names of weights begin that depend on the classes."""
+_GREY = (0.5, 0.5, 0.5)
+
+
+def _images(data: ImagesConfig, *, reader: Any, seed: int, split: Split, strict: bool) -> Any:
+    return reader(data.root, split=split, exclude=data.exclude)
+
+
+def _entry(reader: Any, classes: int) -> DatasetEntry:
+    return DatasetEntry(
+        ImagesConfig,
+        partial(_images, reader=reader),
+        LabelledImage,
+        splits=("train", "test"),
+        in_few_files=True,
+        size=(32, 32),
+        facts={"classes": classes, "mean": _GREY, "std": _GREY},
+    )
+
+
+def _make_task(
+    task: ClassificationTaskConfig, network: ClassificationNetworkConfig, data: Any, facts: Mapping[str, Any]
+) -> ClassificationTask:
+    return ClassificationTask(
+        channels=network.channels,
+        layers=network.layers,
+        auxiliary=task.auxiliary_weight > 0,
+        auxiliary_weight=task.auxiliary_weight,
+        **facts,
+    )
+
+
+def _facts(dataset: Any) -> Mapping[str, Any]:
+    return {"classes": len(dataset.classes), "mean": dataset.mean, "std": dataset.std}
+
+
+def _augment(data: ImagesConfig, augmentation: Any, cutout: int, dataset: Any) -> ImageAugmentation:
+    return ImageAugmentation(scale=augmentation.scale, cutout=cutout, flip=data.flip, fill=dataset.mean)
+
+
+def _prepare(task: ClassificationTask, network: nn.Module, section: Any, network_section: Any) -> None:
+    task.auxiliary_weight = section.auxiliary_weight
+
+
+def _adapt(settings: Mapping[str, Any], config: Any, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The images stay normalised as the weights know them, by buffers among them."""
+    return {**settings, "classes": facts["classes"], "auxiliary": config.task.auxiliary_weight > 0}
+
+
+def _start(weights: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
+    """A classifier for other classes starts afresh."""
+    own = network.state_dict()
+    other_classes = {
+        name
+        for name in own
+        if name.startswith(HEADS) and (name not in weights or weights[name].shape != own[name].shape)
+    }
+    dropped = {name for name in weights if name.startswith(HEADS) and name not in own}
+    start = {name: tensor for name, tensor in weights.items() if name not in other_classes | dropped}
+    return start | {name: own[name] for name in other_classes}
+
+
+def _metrics(config: Any, dataset: Any) -> Any:
+    from autodisp.evaluation.classification_metrics import ClassificationMetrics
+
+    return ClassificationMetrics([str(name) for name in dataset.classes])
+
+
+def _open_model(network: nn.Module, device: Any, about: Mapping[str, Any]) -> Any:
+    from autodisp.prediction.models import ImageClassifier
+
+    return ImageClassifier(network, device=device, classes=about.get("classes"))
+
+
+class _Logits(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images).logits
+        return logits
+
+
+KIT = TaskKit(
+    name=ClassificationTask.name,
+    task=ClassificationTask,
+    section=ClassificationTaskConfig,
+    networks={"classification": ClassificationNetworkConfig},
+    datasets={"cifar10": _entry(CIFAR10, 10), "cifar100": _entry(CIFAR100, 100), "svhn": _entry(SVHN, 10)},
+    make_task=_make_task,
+    facts=_facts,
+    augment=_augment,
+    prepare=_prepare,
+    adapt=_adapt,
+    start=_start,
+    metrics=_metrics,
+    metric_place="accuracy.top1",
+    open_model=_open_model,
+    inputs=lambda batch: (batch.image,),
+    interface=Interface(
+        ("images",),
+        "logits",
+        ("batch", None),
+        "",
+        any_batch=True,
+        plain=_Logits,
+        result="(B, classes), before the softmax",
+    ),
+    cutout=True,
+    remedy="task.auxiliary_weight=0",
+)

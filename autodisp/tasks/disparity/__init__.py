@@ -1,0 +1,25 @@
+"""Disparity estimation."""
+
+from autodisp.tasks.disparity.task import (
+    BAD_PIXELS,
+    BINS,
+    D1_PIXELS,
+    D1_SHARE,
+    DisparityTask,
+    level_weights_at,
+    masked_l1,
+    truth_at_stride,
+    volume_cross_entropy,
+)
+
+__all__ = [
+    "BAD_PIXELS",
+    "BINS",
+    "D1_PIXELS",
+    "D1_SHARE",
+    "DisparityTask",
+    "level_weights_at",
+    "masked_l1",
+    "truth_at_stride",
+    "volume_cross_entropy",
+]

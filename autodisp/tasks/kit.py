@@ -1,0 +1,128 @@
+"""The contract between the programs and a task: one frozen dataclass holds everything that a program asks of it.
+
+A kit's functions import what they need when they are called: evaluation, prediction and drawing import the registry.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+Split = Literal["train", "test"]
+_NONE: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A dataset that a task can be trained and evaluated on."""
+
+    section: type
+    """Of the config."""
+    build: Callable[..., Any]
+    """Called with the section and ``seed``, ``split``, ``strict`` (refuses samples that lack a part)."""
+    sample: type
+    """Named tuple that an index yields."""
+    splits: tuple[Split, ...] = ("train",)
+    """Those with ground truth."""
+    generated: bool = False
+    """Made on the fly, so there is nothing to check."""
+    in_few_files: bool = False
+    """All samples are read at once when the dataset is opened."""
+    size: tuple[int, int] | None = None
+    """Height and width of every image, where known without the data."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Stand-ins for ``TaskKit.facts`` from which a network of the same size is built without the data."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """How the exported network of a task is called."""
+
+    inputs: tuple[str, ...]
+    """Each (B, 3, H, W) float32, RGB in 0..1."""
+    output: str
+    output_shape: tuple[str | int | None, ...]
+    """A name for a free side, None where the trace knows it."""
+    unit: str
+    any_batch: bool
+    plain: Callable[[nn.Module], nn.Module]
+    """Makes a network return the one tensor that is of interest."""
+    result: str
+    """Shape and unit of that tensor, in words."""
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+def _unchanged(first: Any, *_: Any) -> Any:
+    return first
+
+
+@dataclass(frozen=True)
+class TaskKit:
+    """Everything that the programs ask of a task."""
+
+    name: str
+    task: type[Any]
+    """See ``tasks.base.Task``."""
+    section: type
+    """Of the config, ``task=``."""
+    networks: Mapping[str, type]
+    """Sections of the config by name, ``network=``."""
+    datasets: Mapping[str, DatasetEntry]
+    make_task: Callable[[Any, Any, Any, Mapping[str, Any]], Any]
+    """Takes the sections of task, network and dataset, and the facts."""
+    augment: Callable[[Any, Any, int, Any], Any]
+    """Takes the sections of dataset and augmentation, the side of cut-out, and the dataset: the training transform."""
+    metrics: Callable[[Any, Any], Any]
+    """Takes the config of an evaluation and the dataset."""
+    open_model: Callable[[nn.Module, Any, Mapping[str, Any]], Any]
+    """Takes a network, a device, and what the card tells about it: a callable on the user's images."""
+    interface: Interface
+    inputs: Callable[[Any], tuple[Tensor, ...]]
+    """Images of a batch, as an opened model is called."""
+    facts: Callable[[Any], Mapping[str, Any]] = field(default=lambda dataset: _NONE)
+    """Arguments of the task that only an opened dataset knows."""
+    fixed: Callable[[Any], Callable[[Any], Any] | None] = _nothing
+    """Takes the section of a dataset: the transform of search validation and evaluation."""
+    prepare: Callable[[Any, nn.Module, Any, Any], None] = _nothing
+    """Takes a rebuilt task, its network, and the sections of both: sets what the model card does not store."""
+    adapt: Callable[[Mapping[str, Any], Any, Mapping[str, Any]], Mapping[str, Any]] = _unchanged
+    """Takes settings of a trained task, the config of a training and the facts: the settings to train on with."""
+    start: Callable[[Mapping[str, Tensor], nn.Module], Mapping[str, Tensor]] = _unchanged
+    """Takes weights of another training and a network: weights that the network can start from."""
+    inherited: tuple[str, ...] = ()
+    """Settings that the weights of ``init`` need but do not show."""
+    unsaid: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the settings that cards of earlier models lack."""
+    picture: Callable[[Any, Any], Any] | None = None
+    """Takes a batch and its output: an image of the first prediction."""
+    baselines: Mapping[str, Callable[[Any, Any], Callable[[Any], Tensor]]] = field(default_factory=dict)
+    """Each takes the config and the batches of an evaluation."""
+    shows_worst: bool = False
+    """Evaluation can draw the samples with the largest error."""
+    check_sections: Callable[[Any, Any], None] = _nothing
+    """Takes the sections of task and network; refuses those that do not fit each other."""
+    check_search: Callable[[Any], None] = _nothing
+    check_evaluation: Callable[[Any], None] = _nothing
+    notes_on_evaluation: Callable[[Any, Mapping[str, Any]], list[str]] = field(default=lambda config, results: [])
+    """Takes the config and the evaluations by method."""
+    designed: bool = False
+    """There are hand-designed cells for its network."""
+    cutout: bool = False
+    """Its augmentation has cut-out."""
+    level_weights: bool = False
+    """Its loss is a sum over levels, whose weights the task takes as ``level_weights``."""
+    predicts: bool = False
+    """autodisp-predict takes its models."""
+    remedy: str = "larger pictures, or fewer cells"
+    """Against a feature map of a single pixel."""
+    metric_place: str = ""
+    """Of the task's main metric among those of a method in evaluation.json."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of cell that its network needs."""
+        return frozenset(self.task.kinds)
