@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.io import loadmat
 
 from autodisp.datasets.in_memory import ImagesInMemory
 from autodisp.datasets.layout import find_root
@@ -64,6 +63,8 @@ class SVHN(ImagesInMemory):
 
 
 def _read(path: Path) -> dict[str, Any]:
+    from scipy.io import loadmat  # takes a third of a second, which no other dataset need wait for
+
     try:
         return dict(loadmat(path, variable_names=("X", "y")))
     except Exception as error:  # damaged bytes may lead scipy to raise anything
