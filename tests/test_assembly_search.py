@@ -375,7 +375,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def supernet_of(config: SearchConfig, space: SearchSpace, *, seed: int = 0) -> Supernet:
-    facts = {"classes": 4, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    facts = config.kit.datasets[config.dataset.name].facts
     task = build_search_task(config, SearchData([], [], lambda sample, _: sample, [], facts))
     cells = MixedCells(space, style=build_style(config.network, space))
     return build_supernet(task, cells, space, seed=seed, device=torch.device("cpu"))

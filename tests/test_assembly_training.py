@@ -186,6 +186,7 @@ def test_the_published_classification_recipe() -> None:
     assert torch.equal(network.mean.flatten(), torch.tensor(MEAN))
 
 
+@pytest.mark.slow
 def test_only_what_may_learn_is_optimised(tmp_path: Path) -> None:
     alone = config_of(*TINY)
     card = card_of(alone)

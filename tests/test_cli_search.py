@@ -189,6 +189,7 @@ def test_a_finished_search_is_left_as_it_is(tmp_path: Path, whole: Path, capsys:
     assert "resumed at epoch 2, step 0; all of its epochs are done" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_state_costs_an_epoch(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shutil.copytree(whole, tmp_path / "run")
     newest = folder / "checkpoints" / "epoch_0001.pt"
@@ -321,6 +322,7 @@ def test_what_is_for_watching_only_ends_no_run(
     assert_same_end(whole, folder)
 
 
+@pytest.mark.slow
 def test_a_run_folder_that_is_removed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with (

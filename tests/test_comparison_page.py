@@ -58,6 +58,7 @@ def test_the_table(runs: Path, tmp_path: Path) -> None:
     assert "3 searches · 1 training" in text
 
 
+@pytest.mark.slow
 def test_what_tells_runs_apart_stands_first(runs: Path, tmp_path: Path) -> None:
     head, *_ = rows(page(runs, tmp_path / "out"))
     assert head[:4] == ["#", "run", "optimizer.weights.weight_decay", "seed"]
@@ -67,12 +68,14 @@ def test_what_tells_runs_apart_stands_first(runs: Path, tmp_path: Path) -> None:
     assert head[2:5] == ["optimizer.weights.weight_decay", "curvature.every", "seed"]
 
 
+@pytest.mark.slow
 def test_the_one_setting_that_differs_is_found(runs: Path, tmp_path: Path) -> None:
     text = page(runs, tmp_path / "out")
     assert "search_cifar10_accuracy_discretised_over_setting.svg" in text
     assert "name one with key=" not in text
 
 
+@pytest.mark.slow
 def test_of_several_settings_one_must_be_named(runs: Path, tmp_path: Path) -> None:
     write_search(runs / "s3", curvature={"every": 2})
     text = page(runs, tmp_path / "out")
@@ -81,6 +84,7 @@ def test_of_several_settings_one_must_be_named(runs: Path, tmp_path: Path) -> No
     assert "over_setting" in page(runs, tmp_path / "out2", key="curvature.every")
 
 
+@pytest.mark.slow
 def test_results_on_different_data_are_not_drawn_into_one_chart(runs: Path, tmp_path: Path) -> None:
     for number, every in enumerate((1, 2)):
         write_search(runs / f"v{number}", dataset={"name": "svhn"}, curvature={"every": every})
@@ -132,6 +136,7 @@ def test_names_are_words(tmp_path: Path) -> None:
     assert "alert(1)" in html.unescape(text)
 
 
+@pytest.mark.slow
 def test_sorting_has_numbers_to_go_by(runs: Path, tmp_path: Path) -> None:
     values = re.findall(r'<td data-value="([^"]*)" class="number">', page(runs, tmp_path / "out"))
     assert values

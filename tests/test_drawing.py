@@ -255,6 +255,7 @@ def test_labels_are_readable(operation: str, words: str) -> None:
     assert text.get_fontsize() >= 8
 
 
+@pytest.mark.slow
 def test_files_depend_on_the_cell_only(tmp_path: Path) -> None:
     settings = dict(mpl.rcParams)
     script = (

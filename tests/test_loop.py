@@ -167,6 +167,7 @@ def same(first: list[Tensor], second: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["first", "exact", "finite_difference"])
 def test_one_seed_gives_one_result(tmp_path: Path, order: str) -> None:
     results = []
@@ -395,6 +396,7 @@ def test_drop_path_grows_to_its_full_probability(tmp_path: Path, monkeypatch: py
     assert seen == pytest.approx([0.0, 0.2, 0.4, 0.6])
 
 
+@pytest.mark.slow
 def test_roll_back_restores_the_whole_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What follows a roll-back is what would have followed that epoch under the new weight decay."""
     decays: list[float] = []

@@ -88,6 +88,7 @@ def test_what_is_not_known_is_left_out(config: dict[str, Any]) -> None:
     assert search_sizes(config, {}) == []
 
 
+@pytest.mark.slow
 def test_cells_of_another_space_are_left_out() -> None:
     assert search_sizes(config_of(*SMALL), {"normal": ((("skip_connect", 0),),)}) == []
 

@@ -102,6 +102,7 @@ def test_a_function_may_make_it(tmp_path: Path) -> None:
     assert len(Own(rig(tmp_path, source=source), tmp_path)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_other_processes_read_it(tmp_path: Path, method: str) -> None:
     data = Own(rig(tmp_path), tmp_path)

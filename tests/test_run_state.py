@@ -92,6 +92,7 @@ def assert_same(first: Any, second: Any, where: str = "state") -> None:
         assert first == second, where
 
 
+@pytest.mark.slow
 def test_a_restored_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     straight = Training(seed=0)

@@ -310,6 +310,7 @@ def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [deeper for key in keys for deeper in [(*path, key), *places(data[key], (*path, key))]]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(places(valid())), json_values)
 def test_a_spoilt_file_is_refused_or_still_a_space(path: tuple[Any, ...], value: Any) -> None:

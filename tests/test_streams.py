@@ -256,6 +256,7 @@ def test_nothing_starts_before_the_first_batch() -> None:
     stream.close()
 
 
+@pytest.mark.slow
 def test_leaving_without_close_is_silent() -> None:
     program = """
         import torch
@@ -307,6 +308,7 @@ class OfSizes(Numbered):
         return LabelledImage(torch.zeros(3, self.heights[index], 2), index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("heights", "batches"),
     [

@@ -116,6 +116,7 @@ def ended(folder: str = "sweep") -> dict[int, Outcome]:
     return {outcome.job: outcome for outcome in outcomes(Path(folder))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_each_job_has_a_folder_and_a_metric_under_each_launcher(launcher: str) -> None:
     needs(launcher)
@@ -167,6 +168,7 @@ _run("search", "stub_of_sweeps")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit"])
 def test_ctrl_c_saves_the_jobs_of_a_launcher(launcher: str) -> None:
     """It reaches all processes of a terminal; none is killed over its state, and what waits is not begun."""
@@ -276,6 +278,7 @@ def test_a_folder_that_holds_another_run_is_refused(capsys: pytest.CaptureFixtur
     assert "resume=sweep/1: would change search.epochs=9 (the run has 2)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_searches_over_weight_decay_and_the_report_on_them(
     returned: list[float], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
