@@ -265,7 +265,9 @@ def files_up_to(size: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [f"checkpoints/.{os.getpid()}.epoch_0001.pt", "metrics.jsonl"])
+@pytest.mark.parametrize(
+    "name", [f"checkpoints/.{os.getpid()}.epoch_0001.pt", "metrics.jsonl"], ids=["the state", "the records"]
+)
 def test_a_full_disk(tmp_path: Path, whole: Path, name: str) -> None:
     folder = tmp_path / "run"
     kept = tmp_path / "kept"
