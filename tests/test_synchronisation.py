@@ -64,9 +64,10 @@ def data_of(task: str) -> SearchData:
                          ~nowhere, nowhere, nowhere)
             for _ in range(4)
         ]  # fmt: skip
+        facts = {}
     else:
         samples = [LabelledImage(torch.rand(3, 16, 16, generator=draw), label) for label in range(4)]
-    facts = {"classes": 4, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+        facts = {"classes": 4, "mean": (0.0,) * 3, "std": (1.0,) * 3}
     return SearchData(samples, samples, lambda sample, _: sample, fixed_batches(samples, 2), facts)
 
 
