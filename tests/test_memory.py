@@ -15,11 +15,13 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 told = keep_freed_memory() if sys.argv[1] == "keep" else None
-for _ in range(3):
-    torch.zeros(4 * 2**20)
+def use():
+    for _ in range(20):
+        torch.zeros(12 * 2**20).add_(1)  # 48 MiB, more than glibc ever keeps by itself
+
+use()  # where the heap lies differs between processes, and it grows a few times at first
 before = faults()
-for _ in range(20):
-    torch.zeros(12 * 2**20).add_(1)  # 48 MiB, more than glibc ever keeps by itself
+use()
 print(told, faults() - before)
 """
 
@@ -37,4 +39,4 @@ def test_freed_memory_is_used_again() -> None:
     if told == "False":
         pytest.skip("this malloc is not glibc's")
     _, given_back = run("leave")
-    assert kept < given_back / 4
+    assert kept < given_back / 2
