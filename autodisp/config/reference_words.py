@@ -3,7 +3,7 @@
 MEANINGS = {
     "seed": "fixes everything that is drawn at random",
     "dataset.root": "the folder of the data, see [data.md](data.md)",
-    "dataset.factory": "FILE.py:CLASS of the reader, called with dataset.root, see [data.md](data.md#data-of-your-own)",
+    "dataset.factory": "FILE.py:CLASS of the reader, called with dataset.root, see [data.md](data.md#custom-data)",
     "dataset.render_pass": "which rendering of the pictures is read",
     "dataset.subsets": "letters of the full layout",
     "dataset.layout": "which of the two releases it is; auto sees which one is there",
