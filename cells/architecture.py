@@ -1,4 +1,4 @@
-"""The architecture parameters: an object of its own, handed to a network as edge weights in the forward pass."""
+"""The architecture parameters, separate from the network; the forward pass receives them as edge weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,8 +17,8 @@ EdgeWeights = Mapping[str, Tensor]
 class Architecture(nn.Module):
     """One vector of alphas for each kind of cell, shared by all cells of that kind (DARTS; Liu et al. 2019).
 
-    An edge's alphas stand next to each other, edges in the order of ``CellSpace.edges``; edges may differ in
-    their number of operations.
+    The alphas of an edge are contiguous, edges in the order of ``CellSpace.edges``; the number of operations may
+    differ between edges.
     """
 
     def __init__(self, space: SearchSpace, *, seed: int = 0, scale: float = 1e-3) -> None:
@@ -35,7 +35,7 @@ class Architecture(nn.Module):
             self.register_buffer(f"present_{kind}", present, persistent=False)
 
     def table(self, kind: str, values: Tensor, fill: float) -> Tensor:
-        """A vector of that kind's alphas laid out as (edges, width), the unused columns filled."""
+        """Arranges a vector of alphas of one kind as (edges, width); unused columns are filled."""
         present = self.get_buffer(f"present_{kind}")
         return values.new_full(present.shape, fill).masked_scatter(present, values)
 
@@ -46,7 +46,7 @@ class Architecture(nn.Module):
         }
 
     def as_record(self) -> dict[str, Any]:
-        """The parameters as plain data, for the record of an epoch."""
+        """The alphas as plain data, for the record of an epoch."""
         return {"alphas": {kind: alphas.detach().tolist() for kind, alphas in self.alphas.items()}}
 
 
@@ -72,7 +72,7 @@ def one_hot(space: SearchSpace, genotype: Genotype) -> dict[str, Tensor]:
 
 
 def single_path(space: SearchSpace, genotype: Genotype, device: torch.device) -> Mixture:
-    """The same weights as ``one_hot``, of which the genotype's operations alone are evaluated."""
+    """The weights of ``one_hot`` as a mixture in which only the operations of the genotype are evaluated."""
     weights = one_hot(space, genotype)
     active = {kind: [row.nonzero().flatten().tolist() for row in table] for kind, table in weights.items()}
     return Mixture({kind: table.to(device, non_blocking=True) for kind, table in weights.items()}, active=active)

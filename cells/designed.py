@@ -1,9 +1,9 @@
-"""Plain convolutions in the places of cells: the hand-designed counterpart of a found network.
+"""Plain convolutions instead of cells: the hand-designed baseline for a found network.
 
 A DisparityNetwork of these is an encoder-decoder after DispNet-C (Mayer et al. 2016): strided and plain 3x3
 convolutions down, 4x4 transposed ones up, each joined with the encoder's feature and the coarser prediction by a 3x3
-convolution. Stems, correlation, heads and loss are those of the found networks, so that a comparison at equal
-parameters is one of the cells alone.
+convolution. Stems, correlation, heads and loss are those of the found networks, so a comparison at equal
+parameter count compares the cells only.
 
 Departs from DispNet-C where that skeleton does: the correlation is at 1/8 instead of 1/4 and meets the features of
 both views, not a 1x1 convolution of the left one's; the first strided convolution after the stems is 3x3, not 5x5.
@@ -21,7 +21,7 @@ from autodisp.cells.operations import Style, convolution, transposed_convolution
 class DesignedCells:
     """Builds one convolution for each encoder cell, and a transposed and a plain one for each upsampling cell.
 
-    A cell is as wide as it is asked to be, where the cells of a graph are that wide at each of their nodes.
+    The output has ``channels`` channels, whereas a graph cell has that many per node.
     """
 
     kinds: tuple[str, ...] = ("normal", "reduce", "upsample")
@@ -30,7 +30,7 @@ class DesignedCells:
         self.style = style
 
     def outputs(self, kind: str, *, channels: int) -> int:
-        """The width itself."""
+        """Returns ``channels``."""
         return channels
 
     def encoder_cell(
@@ -38,8 +38,8 @@ class DesignedCells:
     ) -> "EncoderConvolution":
         """A 3x3 convolution of the previous cell's output, strided in a reduction cell.
 
-        A normal cell that follows no reduction reads both inputs: in a disparity network there is one such, where the
-        features and their correlation meet.
+        A normal cell that does not follow a reduction reads both inputs; a disparity network has one such cell, which
+        joins the features and their correlation.
         """
         both = kind == "normal" and not after_reduction
         return EncoderConvolution(kind, sum(inputs) if both else inputs[1], channels, self.style, both=both)
@@ -62,7 +62,7 @@ class EncoderConvolution(BaseCell):
         self.convolution = convolution(inputs, channels, 3, style, stride=2 if kind == "reduce" else 1)
 
     def forward(self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor] | None) -> Tensor:
-        """Two inputs (B, C_i, H_i, W_i) -> (B, outputs, H, W); there is nothing to weigh."""
+        """Two inputs (B, C_i, H_i, W_i) -> (B, outputs, H, W); the weights are not used."""
         before, previous = inputs
         convolved: Tensor = self.convolution(torch.cat([before, previous], dim=1) if self.both else previous)
         return convolved

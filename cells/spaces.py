@@ -2,8 +2,8 @@
 
 S1 to S4 are those of RobustDARTS (Zela et al. 2020), ``darts`` is the space of Liu et al. 2019,
 ``tiny81`` the exhaustively evaluated one of RobustDARTS ("S5"), ``autodispnet`` that of Saikia et al. 2019.
-The authors of AutoDispNet did not release their search: the candidates here are the operations that their
-released cells use, and reduction cells do without dilated ones, as those networks do.
+The authors of AutoDispNet did not release their search: the candidates are the operations used by their released
+cells; reduction cells have no dilated convolutions, as in those networks.
 """
 
 import itertools
@@ -29,14 +29,14 @@ NodeChoice = tuple[Choice, ...]
 
 @dataclass(frozen=True)
 class EdgeSpace:
-    """Where an edge comes from and what may stand on it."""
+    """The source of an edge and its candidate operations."""
 
     source: int
     operations: tuple[str, ...]
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The operations that a search may choose here: all but ``none``."""
+        """The operations that a derived cell may use on this edge: all except ``none``."""
         return tuple(name for name in self.operations if name != "none")
 
 
@@ -98,13 +98,13 @@ class CellSpace:
         return max(len(edge.operations) for edge in self.edges)
 
     def node_choices(self, index: int) -> Iterator[NodeChoice]:
-        """Every way to keep edges and operations at that node."""
+        """All choices of kept edges and operations at a node."""
         for edges in itertools.combinations(self.nodes[index], self.keep[index]):
             for names in itertools.product(*(edge.choices for edge in edges)):
                 yield tuple((name, edge.source) for name, edge in zip(names, edges, strict=True))
 
     def count_node(self, index: int) -> int:
-        """Number of those ways: the elementary symmetric polynomial of the edges' choices, of degree ``keep``."""
+        """The number of such choices: the elementary symmetric polynomial of degree ``keep``."""
         ways = [1] + [0] * self.keep[index]
         for edge in self.nodes[index]:
             for degree in range(self.keep[index], 0, -1):
@@ -112,7 +112,7 @@ class CellSpace:
         return ways[-1]
 
     def sample_node(self, index: int, draw: random.Random) -> NodeChoice:
-        """One of those ways, uniformly, without listing them."""
+        """A uniform sample of such choices, without listing them."""
         edges, chosen = list(self.nodes[index]), []
         degree = self.keep[index]
         # tail[i][k]: ways to keep k of the edges i, i+1, ...; walking down it draws each set by its weight
@@ -131,9 +131,9 @@ class CellSpace:
         return tuple(chosen)
 
     def draw_node(self, index: int, draw: random.Random) -> NodeChoice:
-        """Kept edges and operations as random search with weight sharing draws them.
+        """Samples kept edges and operations as in random search with weight sharing.
 
-        ``keep`` of the edges without replacement, and an operation for each with replacement, ``none`` included.
+        Draws ``keep`` edges without replacement, and for each an operation with replacement, including ``none``.
         """
         edges = sorted(draw.sample(self.nodes[index], self.keep[index]), key=lambda edge: edge.source)
         return tuple((draw.choice(edge.operations), edge.source) for edge in edges)
@@ -141,7 +141,7 @@ class CellSpace:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The kinds of cell of a space, and the flavour its operations are written in."""
+    """The kinds of cell of a search space, and the flavour of its operations."""
 
     name: str
     flavour: Flavour
@@ -154,7 +154,7 @@ class SearchSpace:
             raise InputError(f"space '{self.name}': flavour '{self.flavour}' must be 'darts' or 'dense'")
         for kind, cell in self.cells.items():
             if kind != cell.kind:
-                raise InputError(f"space '{self.name}': a {cell.kind} cell stands under the name '{kind}'")
+                raise InputError(f"space '{self.name}': a {cell.kind} cell has the name '{kind}'")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -168,16 +168,16 @@ class SearchSpace:
 
     @property
     def size(self) -> int:
-        """How many distinct genotypes the space holds (as labelled graphs: edges and operations)."""
+        """The number of distinct genotypes (as labelled graphs: edges and operations)."""
         return math.prod(
             self.cells[kind].count_node(index) for kind in self.kinds for index in range(len(self.cells[kind].nodes))
         )
 
     def enumerate(self, limit: int = 100_000) -> Iterator[dict[str, tuple[NodeChoice, ...]]]:
-        """Every choice of cells, each once.
+        """Iterates over all choices of cells.
 
         Raises:
-            InputError: the space holds more than ``limit``; sample it instead.
+            InputError: the space has more than ``limit`` genotypes.
         """
         if self.size > limit:
             raise InputError(f"space '{self.name}' holds {self.size} genotypes, more than {limit}: sample it instead")
@@ -189,7 +189,7 @@ class SearchSpace:
             yield found
 
     def sample(self, seed: int) -> dict[str, tuple[NodeChoice, ...]]:
-        """One choice of cells, uniform over the space, the same for the same seed."""
+        """A uniform sample of the space, determined by the seed."""
         draw = random.Random(seed)
         return {
             kind: tuple(self.cells[kind].sample_node(index, draw) for index in range(len(self.cells[kind].nodes)))
@@ -197,14 +197,14 @@ class SearchSpace:
         }
 
     def draw(self, draw: random.Random) -> dict[str, tuple[NodeChoice, ...]]:
-        """One choice of cells as random search with weight sharing draws it; see ``CellSpace.draw_node``."""
+        """A sample as in random search with weight sharing; see ``CellSpace.draw_node``."""
         return {
             kind: tuple(self.cells[kind].draw_node(index, draw) for index in range(len(self.cells[kind].nodes)))
             for kind in self.kinds
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The space as plain data, as a file for ``space.file`` holds it."""
+        """The space as plain data, in the format of ``space.file``."""
         return {
             "name": self.name,
             "flavour": self.flavour,
@@ -219,10 +219,10 @@ class SearchSpace:
 
     @classmethod
     def load(cls, path: Path) -> "SearchSpace":
-        """The space in a JSON file.
+        """Loads a space from a JSON file.
 
         Raises:
-            InputError: names the file and what is wrong with it.
+            InputError: the file cannot be read as a space.
         """
         try:
             data = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -235,10 +235,10 @@ class SearchSpace:
 
     @classmethod
     def from_json(cls, data: Any, *, file: str) -> "SearchSpace":
-        """The space that ``to_json`` wrote.
+        """Reads the format of ``to_json``.
 
         Raises:
-            InputError: names the file and what is wrong in it.
+            InputError: the data is not a space; the message names the file.
         """
         try:
             cells = {
@@ -268,24 +268,24 @@ class SearchSpace:
 
 def _edge(source: Any, names: Any) -> EdgeSpace:
     if not isinstance(names, list):
-        raise TypeError(f"{names!r} is no list of operations")
+        raise TypeError(f"{names!r} is not a list of operations")
     return EdgeSpace(_whole(source), tuple(map(_word, names)))
 
 
 def _whole(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is no whole number")
+        raise TypeError(f"{value!r} is not an integer")
     return value
 
 
 def _word(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise TypeError(f"{value!r} is no name")
+        raise TypeError(f"{value!r} is not a name")
     return value
 
 
 def dense_cell(kind: str, *, nodes: int, operations: tuple[str, ...], keep: tuple[int, ...] | None = None) -> CellSpace:
-    """A cell whose every node may be reached from all inputs and all nodes before it, with the same operations."""
+    """A cell in which every node has an edge from each input and each earlier node, all with the same operations."""
     sources = [range(INPUTS[kind] + index) for index in range(nodes)]
     return CellSpace(
         kind=kind,
@@ -295,7 +295,7 @@ def dense_cell(kind: str, *, nodes: int, operations: tuple[str, ...], keep: tupl
 
 
 def edgewise_cell(kind: str, letters: str) -> CellSpace:
-    """A cell of four nodes with its own operations on each of the 14 edges, one word of letters an edge."""
+    """A cell of four nodes with different operations on each of the 14 edges, given as one word of letters per edge."""
     words = iter(letters.split())
     nodes = tuple(
         tuple(EdgeSpace(source, tuple(S1_LETTERS[letter] for letter in next(words))) for source in range(2 + index))
@@ -361,10 +361,10 @@ SPACES: dict[str, SearchSpace] = {
 
 
 def find_space(name: str) -> SearchSpace:
-    """The space of that name.
+    """Returns the built-in space of that name.
 
     Raises:
-        InputError: there is none.
+        InputError: no built-in space has this name.
     """
     if name not in SPACES:
         raise InputError(f"space '{name}' is unknown: take one of {', '.join(SPACES)}, or space.file=PATH for your own")

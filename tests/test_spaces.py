@@ -263,8 +263,8 @@ NODES = ("cells", "normal", "nodes")
         (replaced(["cells"], []), "not a search space"),
         (replaced(["flavour"], "resnet"), "flavour 'resnet' must be 'darts' or 'dense'"),
         (replaced(["flavour"], ["darts"]), "must be 'darts' or 'dense'"),
-        (replaced(["name"], None), "None is no name"),
-        (replaced(["name"], ""), "is no name"),
+        (replaced(["name"], None), "None is not a name"),
+        (replaced(["name"], ""), "is not a name"),
         (replaced(["name"], "s3"), "name 's3' belongs to a built-in space"),
         (replaced(["cells"], {"middle": valid()["cells"]["normal"]}), "cell kind 'middle' is unknown"),
         (replaced(NODES, []), "normal cell: no nodes"),
@@ -274,20 +274,20 @@ NODES = ("cells", "normal", "nodes")
         (replaced([*NODES, 0, 0, 0], 2), "node 0: source 2 does not exist; take 0 to 1"),
         (replaced([*NODES, 1, 0, 0], 3), "node 1: source 3 does not exist; take 0 to 2"),
         (replaced([*NODES, 0, 0, 0], -1), "source -1 does not exist"),
-        (replaced([*NODES, 0, 0, 0], True), "True is no whole number"),
-        (replaced([*NODES, 0, 0, 0], 0.0), "0.0 is no whole number"),
-        (replaced([*NODES, 0, 0, 0], math.inf), "inf is no whole number"),
+        (replaced([*NODES, 0, 0, 0], True), "True is not an integer"),
+        (replaced([*NODES, 0, 0, 0], 0.0), "0.0 is not an integer"),
+        (replaced([*NODES, 0, 0, 0], math.inf), "inf is not an integer"),
         (replaced([*NODES, 0, 1, 0], 0), "node 0: two edges from one source"),
-        (replaced([*NODES, 0, 0, 1], "skip_connect"), "'skip_connect' is no list of operations"),
+        (replaced([*NODES, 0, 0, 1], "skip_connect"), "'skip_connect' is not a list of operations"),
         (replaced([*NODES, 0, 0, 1], []), "node 0, edge from 0: operations"),
         (replaced([*NODES, 0, 0, 1], ["none"]), "hold one that is not 'none'"),
         (replaced([*NODES, 0, 0, 1], [SKIP, SKIP]), "must be distinct"),
         (replaced([*NODES, 0, 0, 1], [SKIP, "sep_conv_9x9"]), "sep_conv_9x9"),
-        (replaced([*NODES, 0, 0, 1], [3]), "3 is no name"),
+        (replaced([*NODES, 0, 0, 1], [3]), "3 is not a name"),
         (replaced(["cells", "normal", "keep"], [1]), "2 nodes but 1 numbers of kept edges"),
         (replaced(["cells", "normal", "keep"], [1, 0]), "node 1: keeps 0 of 3 edges"),
         (replaced(["cells", "normal", "keep"], [1, 4]), "node 1: keeps 4 of 3 edges"),
-        (replaced(["cells", "normal", "keep"], [1, 2.5]), "2.5 is no whole number"),
+        (replaced(["cells", "normal", "keep"], [1, 2.5]), "2.5 is not an integer"),
         (replaced(["cells", "normal", "keep"], 2), "not a search space"),
     ],
 )
@@ -347,7 +347,7 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
 
 
 def test_cells_stand_under_their_kind() -> None:
-    with pytest.raises(InputError, match="a normal cell stands under the name 'reduce'"):
+    with pytest.raises(InputError, match="a normal cell has the name 'reduce'"):
         SearchSpace("mine", "darts", {"reduce": dense_cell("normal", nodes=1, operations=(SKIP,))})
 
 

@@ -244,5 +244,5 @@ def test_numbers_of_frozen_stages_that_make_no_sense(frozen: int) -> None:
 
 
 def test_a_stack_of_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="a stack without refinements is its first network"):
+    with pytest.raises(ValueError, match="refinements is empty"):
         build(refinements=0)

@@ -14,11 +14,11 @@ from autodisp.cells.cell import CellFactory
 
 STEM_MULTIPLIER = 3
 AUXILIARY_SIDE = 8
-"""Side of the feature map that the auxiliary head is made for (32x32 images after two reductions)."""
+"""Side of the feature map that the auxiliary head accepts (32x32 images after two reductions)."""
 
 
 class ClassScores(NamedTuple):
-    """What the network says of a batch."""
+    """Output of the network for a batch."""
 
     logits: Tensor
     """(B, classes)."""
@@ -27,12 +27,12 @@ class ClassScores(NamedTuple):
 
 
 class ClassificationNetwork(nn.Module):
-    """Cells in a row.
+    """A sequence of cells.
 
     Args:
-        cells: what the cells are made of; needs the kinds "normal" and "reduce".
+        cells: the cell factory, with the kinds "normal" and "reduce".
         channels: C, the width of the first cells.
-        layers: L, the number of cells, at least 3 where both reductions are to take place.
+        layers: L, the number of cells; both reductions need at least 3.
         classes: size of the output.
         auxiliary: adds the auxiliary head; images must then be 32x32.
         mean, std: per channel, of images in 0..1; the network normalises its input itself.
@@ -73,7 +73,7 @@ class ClassificationNetwork(nn.Module):
         self.classifier = nn.Linear(previous, classes)
 
     def forward(self, images: Tensor, weights: Mapping[str, Tensor] | None = None) -> ClassScores:
-        """Scores of each image.
+        """Class scores of each image.
 
         Args:
             images: (B, 3, H, W), RGB in 0..1.

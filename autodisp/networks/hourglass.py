@@ -1,13 +1,12 @@
-"""What the disparity networks have in common: cells down to a bottleneck, cells back up, predictions on the way up.
+"""Base of the disparity networks (Saikia et al. 2019): an encoder and a decoder of cells with multi-scale predictions.
 
-Saikia et al. 2019. Each level of the way up predicts disparity in full-resolution pixels and feeds it, without
-gradient, to the next.
+Each decoder level predicts disparity in full-resolution pixels and passes it, without gradient, to the next.
 
 Departs from the released networks: disparities are positive and left-referenced; the sign is enforced on what is
-fed back and returned but not on what the loss sees, where a clamp would stop the gradient of every pixel that
-starts on the wrong side; what is fed back is scaled (``FED_BACK_SCALE``), which a trained 1x1 convolution makes up
-for; images are padded to a multiple of the coarsest stride instead of resized; predictions keep float32 under
-autocast, whose eight bits of mantissa would round 100 pixels to halves.
+fed back and returned but not on the input of the loss, where a clamp would stop the gradient of pixels with the wrong
+sign; predictions fed back are scaled (``FED_BACK_SCALE``), which a trained 1x1 convolution compensates; images are
+padded to a multiple of the coarsest stride instead of resized; predictions keep float32 under autocast, since bfloat16
+would round 100 pixels to halves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,23 +23,23 @@ T = TypeVar("T")
 Support = Literal["reduce", "normal"]
 """The encoder cells whose outputs the upsampling cells read.
 
-"reduce" is the released wiring: the reduction cells, of which the siamese one counts by its left half. "normal" is
-that of models whose card has no such entry; both have the same parameters, so weights of one load into the other.
+"reduce" is the released wiring: the reduction cells, including the left half of the siamese one. "normal" is the wiring
+of models whose card lacks the entry; both have the same parameters, so their weights are interchangeable.
 """
 FED_BACK_SCALE = 0.05
-"""Brings fed-back pixels to the size of features; the released refinement networks scale their input disparity so."""
+"""Scale of predictions that are fed back; the released refinement networks use it for their input disparity."""
 
 
 def stems(inputs: int, *, channels: int, stem_scale: float, style: Style) -> tuple[nn.Sequential, int]:
-    """Two strided convolutions, 7x7 to int(s C) and 5x5 to twice that many channels, and the first of these numbers.
+    """Two strided convolutions, 7x7 to int(s C) and 5x5 to twice as many channels; also returns int(s C).
 
     Args:
-        inputs: channels of images of which a part is negative.
+        inputs: channels of the images, which may be negative.
         channels, stem_scale: C and s.
-        style: of the convolutions.
+        style: style of the convolutions.
 
     Raises:
-        ValueError: the scale leaves no channel.
+        ValueError: int(s C) is 0.
     """
     half = int(stem_scale * channels)
     if half < 1:
@@ -50,16 +49,16 @@ def stems(inputs: int, *, channels: int, stem_scale: float, style: Style) -> tup
 
 
 def image_convolution(inputs: int, outputs: int, kernel: int, style: Style, *, stride: int = 1) -> nn.Sequential:
-    """A convolution of images of which a part is negative, without an activation before it, which would lose that."""
+    """A convolution without an activation before it, which would remove the negative values of the images."""
     layer = convolution(inputs, outputs, kernel, style, stride=stride)
     return layer[1:] if isinstance(layer[0], nn.ReLU) else layer
 
 
 def padded(images: Tensor, stride: int) -> Tensor:
-    """The images (B, C, H, W), their last row and column repeated up to a multiple of the stride.
+    """Pads images (B, C, H, W) to multiples of the stride by repeating the last row and column.
 
-    To torch.export the sizes are symbols: it is told the multiple as a product, which it can reason about, and no
-    branch, which would fix in the program whether there is something to pad.
+    For torch.export, whose sizes are symbolic, the multiple is written as a product and without a branch, which would
+    specialise the program to padded or unpadded sizes.
     """
     height, width = images.shape[-2:]
     bottom, right = (height + stride - 1) // stride * stride - height, (width + stride - 1) // stride * stride - width
@@ -69,12 +68,12 @@ def padded(images: Tensor, stride: int) -> Tensor:
 
 
 class Hourglass(nn.Module):
-    """An encoder and a decoder of cells, for networks that say what goes in and what is made of the predictions.
+    """An encoder and a decoder of cells; subclasses define the input and the use of the predictions.
 
     Attributes:
         encoder, decoder: the cells.
-        predict: the predicting convolutions, the first at the bottleneck.
-        stride: of the bottleneck.
+        predict: the prediction convolutions, the first at the bottleneck.
+        stride: stride of the bottleneck.
         support: kind of the encoder cells that the upsampling cells read.
     """
 
@@ -90,13 +89,13 @@ class Hourglass(nn.Module):
     def _add_encoder(
         self, cells: CellFactory, kinds: Sequence[str], *, inputs: tuple[int, int], width: int
     ) -> list[int]:
-        """Appends the encoder cells; returns the channels of those that ``_encode`` returns, fine to coarse.
+        """Appends the encoder cells; returns the channels of the outputs of ``_encode``, fine to coarse.
 
         Args:
-            cells: what they are made of.
-            kinds: "normal" and "reduce" in their order.
-            inputs: channels of the two tensors, of one resolution, that the first cell reads.
-            width: of the cells before the first reduction; it doubles at each.
+            cells: the cell factory.
+            kinds: "normal" and "reduce", in order.
+            inputs: channels of the two inputs of the first cell, which have the same resolution.
+            width: width of the cells before the first reduction; doubles at each reduction.
         """
         self.encoder = nn.ModuleList()
         (before, previous), reduced, supports = inputs, False, []
@@ -112,17 +111,17 @@ class Hourglass(nn.Module):
         return self._above_bottleneck(supports)
 
     def _decoder_width(self, index: int) -> int:
-        """Of the decoder cell of that number: halved at each."""
+        """Width of a decoder cell; halves at each."""
         return max(1, self.bottleneck_width >> (index + 1))
 
     def _add_decoder(self, cells: CellFactory, *, supports: Sequence[int], count: int, predictions: int) -> None:
-        """Appends the upsampling cells and a predicting convolution for the bottleneck and the first of them.
+        """Appends the upsampling cells and a prediction convolution for the bottleneck and the first of them.
 
         Args:
-            cells: what they are made of.
-            supports: channels of the features that they read, fine to coarse; the last ``count`` are used.
-            count: of upsampling cells.
-            predictions: count + 1, or fewer where something else predicts at the finest resolutions.
+            cells: the cell factory.
+            supports: channels of the support features, fine to coarse; the last ``count`` are used.
+            count: number of upsampling cells.
+            predictions: number of prediction convolutions, count + 1 or fewer.
         """
         self.decoder = nn.ModuleList()
         self.predict = nn.ModuleList([nn.Conv2d(self.bottleneck, 1, 3, padding=1)])
@@ -150,7 +149,7 @@ class Hourglass(nn.Module):
         return self._above_bottleneck(supports), states[1]
 
     def _above_bottleneck(self, supports: list[T]) -> list[T]:
-        """Drops the last reduction cell's entry: it is the bottleneck, the resolution that decoding starts from."""
+        """Drops the entry of the last reduction cell, which is the bottleneck."""
         return supports[:-1] if self.support == "reduce" else supports
 
     def _decode(
@@ -164,9 +163,9 @@ class Hourglass(nn.Module):
 
         Args:
             bottleneck: (B, ..., H / stride, W / stride).
-            supports: fine to coarse; the last ones are used, one a cell.
+            supports: fine to coarse; the last ones are used, one per cell.
             weights: edge weights of the supernet.
-            base: (B, 1, H, W), what the predictions are added to.
+            base: (B, 1, H, W), added to the predictions.
         """
         predictions = [self._predict(0, bottleneck, base)]
         states = (bottleneck, bottleneck)
@@ -178,12 +177,12 @@ class Hourglass(nn.Module):
         return predictions, states[1]
 
     def _fed_back(self, prediction: Tensor, support: Tensor) -> Tensor:
-        """(B, 1, h, w) of the support's size: the prediction without its gradient, positive and scaled."""
+        """The prediction without gradient, clamped, scaled, and resized to the support: (B, 1, h, w)."""
         fed_back = FED_BACK_SCALE * prediction.detach().clamp(min=0.0)
         return functional.interpolate(fed_back, support.shape[-2:], mode="bilinear", align_corners=False)
 
     def _predict(self, index: int, features: Tensor, base: Tensor | None) -> Tensor:
-        """(B, 1, h, w): the convolution, added to the mean of the base under each pixel."""
+        """The prediction convolution plus the mean of the base under each pixel: (B, 1, h, w)."""
         device = features.device.type
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):

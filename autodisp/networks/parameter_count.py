@@ -1,4 +1,4 @@
-"""How many parameters a network has, and how wide it must be to have so many: for comparisons at equal size."""
+"""Parameter counts, and the width at which a network has a given count, for comparisons at equal size."""
 
 from collections.abc import Callable
 
@@ -6,26 +6,26 @@ import torch
 from torch import nn
 
 WIDEST = 2**16
-"""Where the search for a width gives up: such a network depends on its width in no way."""
+"""Largest width tried; beyond it the parameter count does not depend on the width."""
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Of all its tensors that can be learnt, frozen ones too; a shared one counts once."""
+    """Number of parameters, including frozen ones; shared tensors are counted once."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def channels_for(parameters: int, build: Callable[[int], nn.Module], *, smallest: int = 1) -> int:
-    """The number of channels at which a network comes nearest to so many parameters, the smaller of two as near.
+    """The number of channels whose parameter count is closest to ``parameters``; the smaller one on a tie.
 
-    Networks are built on the meta device, where they take neither memory nor random numbers.
+    Networks are built on the meta device, without memory or random numbers.
 
     Args:
-        parameters: wanted.
-        build: makes the network of that many channels; must not have fewer parameters at more channels.
-        smallest: number of channels that ``build`` accepts.
+        parameters: target count.
+        build: returns the network for a number of channels; its parameter count must not decrease with it.
+        smallest: smallest number of channels that ``build`` accepts.
 
     Raises:
-        ValueError: the network doesn't reach that many parameters however wide.
+        ValueError: no width reaches the target count.
     """
 
     def count(channels: int) -> int:

@@ -1,13 +1,13 @@
 """The refinement network S of AutoDispNet (Saikia et al. 2019), which corrects a disparity map.
 
-It sees the left view, the right view, the right view warped by the disparity and the disparity itself, and has no
-correlation: where views and disparity agree, left and warped view look alike. Every level predicts a correction to
-the given disparity. Where it departs from the released networks stands in autodisp.networks.hourglass; beside that,
-corrections start at zero, so that an untrained stage hands on what it was given, and coarse levels correct the mean
-of the disparity under each of their pixels, which is what the loss holds them to.
+Its input is the left view, the right view, the right view warped by the disparity, and the disparity; there is no
+correlation: where the disparity is right, left and warped view are similar. Every level predicts a correction of the
+given disparity. Departures from the released networks are listed in autodisp.networks.hourglass; in addition,
+corrections start at zero, so an untrained stage returns its input, and coarse levels correct the mean of the
+disparity under each of their pixels, which is the target of the loss.
 
-``to_full_resolution`` goes on from 1/4 to 1/1 like the last stage of the released KITTI variant: twice a transposed
-convolution, whose output is put beside features of the new resolution and the prediction so far.
+``to_full_resolution`` continues from 1/4 to 1/1 like the last stage of the released KITTI variant: two transposed
+convolutions, each concatenated with features of the new resolution and the current prediction.
 """
 
 from collections.abc import Mapping
@@ -27,15 +27,15 @@ INPUTS = 3 + 3 + 3 + 1
 
 
 class RefinementNetwork(Hourglass):
-    """Encoder and decoder of cells between two views with a disparity map and a better one.
+    """Encoder and decoder of cells that refine a disparity map.
 
     Args:
-        cells: what the cells are made of; needs the kinds "normal", "reduce" and "upsample".
+        cells: the cell factory, with the kinds "normal", "reduce" and "upsample".
         channels: C; cells at 1/8 have twice that width, it doubles at each reduction and halves at each upsampling.
         stem_scale: s; the stems have int(s C) and twice that many channels.
         encoder_cells: reduction and normal cells in turn, an odd number: 7 reach 1/64.
         decoder_cells: upsampling cells, at most (encoder_cells + 1) / 2, which reach 1/4.
-        to_full_resolution: two transposed convolutions lead from 1/4 to 1/1.
+        to_full_resolution: adds two transposed convolutions from 1/4 to 1/1.
         support: encoder cells that the upsampling cells read, see ``Support``.
     """
 
@@ -52,7 +52,7 @@ class RefinementNetwork(Hourglass):
     ) -> None:
         if encoder_cells < 1 or encoder_cells % 2 == 0:
             raise ValueError(
-                f"encoder_cells is {encoder_cells} but begins and ends with a reduction: take 1, 3, 5, ..."
+                f"encoder_cells is {encoder_cells} but must start and end with a reduction: take 1, 3, 5, ..."
             )
         reductions = (encoder_cells + 1) // 2
         if not 1 <= decoder_cells <= reductions:
@@ -80,10 +80,10 @@ class RefinementNetwork(Hourglass):
             nn.init.zeros_(layer.bias)
 
     def _add_finish(self, cells: CellFactory, *, half: int) -> None:
-        """Appends what leads from the decoder's output to 1/1, and its predicting convolutions.
+        """Appends the layers from the output of the decoder to 1/1, with their prediction convolutions.
 
         Args:
-            cells: of the decoder.
+            cells: the factory of the decoder.
             half: channels of the first stem, at 1/2.
         """
         style = cells.style
@@ -103,7 +103,7 @@ class RefinementNetwork(Hourglass):
 
         Args:
             left, right: (B, 3, H, W), RGB in 0..1, any H and W.
-            disparity: (B, 1, H, W), pixels, to be corrected; where negative, 0 is seen but the value is corrected.
+            disparity: (B, 1, H, W), pixels; negative values are corrected but enter the features as 0.
             weights: edge weights of the supernet, None for a found network.
 
         Raises:
@@ -129,6 +129,6 @@ class RefinementNetwork(Hourglass):
         return StereoPrediction(self._returned(finest, size), tuple(levels), tuple(self._strides(levels)), None)
 
     def _seen(self, left: Tensor, right: Tensor, disparity: Tensor) -> Tensor:
-        """(B, 10, H', W'), padded; what the warped view lacks has mean brightness."""
+        """(B, 10, H', W'), padded; pixels outside the warped view have mean brightness."""
         left, right = (padded(view, self.stride) - MEAN_BRIGHTNESS for view in (left, right))
         return torch.cat([left, right, warp_right_to_left(right, disparity), FED_BACK_SCALE * disparity], dim=1)

@@ -1,13 +1,13 @@
-"""Disparity networks in a row (Saikia et al. 2019): CSS and css are a DisparityNetwork and two RefinementNetworks.
+"""Stacked disparity networks (Saikia et al. 2019): CSS and css are a DisparityNetwork and two RefinementNetworks.
 
-Each refinement is given the previous stage's disparity at full resolution. The stack says what its last stage says,
-so that losses, measures and programs need not know that there are others.
+Each refinement receives the disparity of the previous stage at full resolution. The stack returns the prediction of its
+last stage, so losses, metrics, and programs need not know about the others.
 
 Trained stage by stage, as FlowNet 2.0 was (Ilg et al. 2017): first the network alone, then a stack of it and one
-refinement with ``frozen_stages=1``, and so on. A stack's state holds that of the shorter stack under the same names
-(``stages.0.`` ...). A frozen stage is a fixed function: no gradient, eval mode whatever the stack's mode. Stages that
-are not frozen are trained side by side, each by the loss of its own prediction: no gradient passes from one to the
-next, as in the released networks, where resampling the disparity stops it.
+refinement with ``frozen_stages=1``, and so on. The state of a stack contains that of the shorter stack under the same
+names (``stages.0.`` ...). A frozen stage has no gradient and stays in eval mode. Stages that are not frozen are trained
+together, each by the loss of its own prediction: no gradient passes between stages, as in the released networks, where
+resampling the disparity stops it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,13 +25,13 @@ class StackedDisparityNetwork(nn.Module):
     """A disparity network and the refinements that follow it.
 
     Args:
-        first: says the first disparity, with either head.
-        refinements: correct it one after the other, at least one.
-        frozen_stages: that many, from the first one on, are not trained.
+        first: predicts the first disparity, with either head.
+        refinements: applied in order; at least one.
+        frozen_stages: number of leading stages that are not trained.
 
     Attributes:
-        stages: the networks in their order.
-        stride: the coarsest of any stage; images of multiples of it are padded by none.
+        stages: the networks, in order.
+        stride: the largest stride of any stage; images whose sides are multiples of it are not padded.
         frozen_stages: as set by ``freeze``.
     """
 
@@ -41,16 +41,18 @@ class StackedDisparityNetwork(nn.Module):
         super().__init__()
         stages = [first, *refinements]
         if len(stages) < 2:
-            raise ValueError("a stack without refinements is its first network: use that, or give it one")
+            raise ValueError(
+                "refinements is empty, must contain at least one network: use the first network by itself, or add one"
+            )
         self.stages = nn.ModuleList(stages)
         self.stride = max(stage.stride for stage in stages)
         self.freeze(frozen_stages)
 
     def freeze(self, count: int) -> None:
-        """Freezes so many stages, from the first one on; the others can be trained (again).
+        """Freezes the first ``count`` stages and unfreezes the others.
 
         Raises:
-            ValueError: there are fewer stages, or none would be left to train.
+            ValueError: count is negative, or leaves no stage to train.
         """
         if not 0 <= count < len(self.stages):
             raise ValueError(
@@ -70,7 +72,7 @@ class StackedDisparityNetwork(nn.Module):
         return self
 
     def forward(self, left: Tensor, right: Tensor, weights: Mapping[str, Tensor] | None = None) -> StereoPrediction:
-        """The disparity of the left view, as the last stage sees it.
+        """Predicts the disparity of the left view; the result is that of the last stage.
 
         Args:
             left, right: (B, 3, H, W), RGB in 0..1, any H and W.

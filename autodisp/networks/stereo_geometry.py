@@ -1,6 +1,6 @@
-"""What two rectified views have to do with each other: horizontal correlation and warping.
+"""Geometry of rectified views: horizontal correlation and warping.
 
-Left-referenced throughout: the right view shows at x - d what the left view shows at x.
+Disparities refer to the left view: a point at x in the left view is at x - d in the right view.
 """
 
 import torch
@@ -11,13 +11,13 @@ from torch.nn import functional
 def horizontal_correlation(left: Tensor, right: Tensor, *, nearest: int, farthest: int) -> Tensor:
     """Mean product over the channels of left(x) and right(x - d) for every d (Mayer et al. 2016, "1D correlation").
 
-    All rows go through one batched matrix product, of which the wanted band is cut out by reshaping, so that there
-    is neither a loop over displacements nor an index tensor, and second derivatives exist.
+    Uses one batched matrix product of all rows and cuts out the required band by reshaping: no loop over displacements,
+    no index tensor, and twice differentiable.
 
     Args:
         left, right: (B, C, H, W).
         nearest, farthest: the first and last displacement d in pixels of this resolution, nearest <= farthest;
-            negative ones look to the right.
+            negative ones are to the right.
 
     Returns:
         (B, farthest - nearest + 1, H, W); channel k belongs to d = nearest + k; zero where x - d is outside.
@@ -28,7 +28,7 @@ def horizontal_correlation(left: Tensor, right: Tensor, *, nearest: int, farthes
     if left.shape != right.shape:
         raise ValueError(f"the views differ in shape: {tuple(left.shape)} and {tuple(right.shape)}")
     if nearest > farthest:
-        raise ValueError(f"displacements {nearest} to {farthest} are none: take nearest <= farthest")
+        raise ValueError(f"displacements {nearest} to {farthest} are an empty range: take nearest <= farthest")
     channels, width = left.shape[1], left.shape[3]
     # Zero displacement stays among those computed, so that the padding is never negative: a crop wider than the view.
     first, last = min(nearest, 0), max(farthest, 0)
@@ -45,8 +45,8 @@ def horizontal_correlation(left: Tensor, right: Tensor, *, nearest: int, farthes
 def warp_right_to_left(right: Tensor, disparity: Tensor) -> Tensor:
     """Samples the right view at x - d, so that it lines up with the left view.
 
-    Two taps of each row instead of ``grid_sample``, whose normalised coordinates round integer disparities and have
-    no outside in a view of one column. Positions are at least float32: bfloat16 counts no columns beyond 256.
+    Interpolates between two columns instead of using ``grid_sample``, whose normalised coordinates round integer
+    disparities. Positions are at least float32, since bfloat16 cannot represent columns beyond 256.
 
     Args:
         right: (B, C, H, W), any range.
@@ -74,7 +74,7 @@ def warp_right_to_left(right: Tensor, disparity: Tensor) -> Tensor:
 
 
 def _columns(view: Tensor, x: Tensor) -> Tensor:
-    """The view (B, C, H, W) at the whole-numbered columns x (B, 1, H, W); zero where they lie outside."""
+    """Gathers integer columns x (B, 1, H, W) of a view (B, C, H, W); zero outside the image."""
     width = view.shape[-1]
     index = x.long().clamp(0, width - 1).expand_as(view)
     return torch.where((x >= 0) & (x < width), view.gather(3, index), 0.0)

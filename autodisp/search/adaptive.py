@@ -1,13 +1,13 @@
-"""Answers a rising curvature with more regularization instead of a stop (DARTS-ADA; Zela et al. 2020).
+"""Increases regularization instead of stopping when the curvature rises (DARTS-ADA; Zela et al. 2020).
 
-Where early stopping would end the search, ADA goes back to the epoch before the rise, multiplies the weight
-decay and searches on from there. The policy only names the epoch and the new weight decay; whoever runs the
-search restores the whole state of that epoch (the eigenvalue history with it) and uses the new weight decay
-everywhere, the unrolled step of a second-order search included.
+Where early stopping would end the search, ADA returns to the epoch before the rise, multiplies the weight decay, and
+continues from there. The policy only gives the epoch and the new weight decay; the search restores the whole state of
+that epoch, including the eigenvalue history, and uses the new weight decay everywhere, including the unrolled step of
+a second-order search.
 
-Departs from the published code, which compares rounded logarithms for equality to see whether the cap is
-reached and so walks past any cap that is not a whole number of factors away: here a weight decay at or above
-the cap, up to float rounding, is not raised again, and a raise never leads beyond the cap.
+Departs from the published code, which tests the cap by equality of rounded logarithms and so passes any cap that is not
+a whole number of factors away: here the weight decay never exceeds the cap, and is not raised once it has reached it,
+up to rounding.
 """
 
 import math
@@ -21,20 +21,20 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Restart:
-    """Where to take up the search again, and with which weight decay."""
+    """The epoch to restart from, and the new weight decay."""
 
     epoch: int
-    """The epoch whose state is to be restored."""
+    """Epoch whose state is restored."""
     weight_decay: float
-    """The weight decay from there on."""
+    """Weight decay from then on."""
 
 
 class AdaptiveRegularization:
     """Raises the weight decay at every decision, up to a cap.
 
     Args:
-        factor: what one decision multiplies the weight decay by.
-        cap: the largest weight decay ever set; the search goes on without further restarts once it is reached.
+        factor: multiplies the weight decay at each decision.
+        cap: largest weight decay; once reached, the search continues without further restarts.
 
     Raises:
         InputError: the factor does not raise anything, or the cap is not a positive number.
@@ -49,14 +49,14 @@ class AdaptiveRegularization:
         self.cap = cap
 
     def next(self, decision: Decision, weight_decay: float) -> Restart | None:
-        """The answer to a decision of early stopping.
+        """Turns a decision of early stopping into a restart.
 
         Args:
-            decision: what early stopping decided.
-            weight_decay: the weight decay in use when it did.
+            decision: the decision of early stopping.
+            weight_decay: the current weight decay.
 
         Returns:
-            The restart, or None where the weight decay has reached the cap: the search then goes on as it is.
+            The restart, or None if the weight decay has reached the cap, in which case the search continues.
 
         Raises:
             InputError: the weight decay is not a positive number; no factor raises 0.

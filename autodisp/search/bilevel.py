@@ -1,20 +1,20 @@
-"""Gradients of the validation loss in the architecture parameters (DARTS; Liu et al. 2019).
+"""Gradients of the validation loss with respect to the architecture parameters (DARTS; Liu et al. 2019).
 
 The inner problem is one step of the weight optimizer: w'(alpha) = w - eta (mu b + grad_w L_train(w, alpha) +
 weight_decay w), with b the momentum buffer, as torch.optim.SGD takes it. First order treats w as given; second
 order differentiates L_val(w'(alpha), alpha) through that step, either by finite differences as published
 or exactly by double backward.
 
-A loss of the weights is a function of a mapping from parameter names to tensors, which ``torch.func``'s
-``functional_call`` takes as it is. The alphas enter as the leaves that the function closes over. No ``.grad`` of
-weights or alphas is touched, and nothing is copied into the network and back.
+A loss is a function of a mapping from parameter names to tensors, as for ``torch.func.functional_call``; the alphas are
+leaves that the function closes over. No ``.grad`` of weights or alphas is changed, and no weight is copied into the
+network.
 
-Departs from the published code in three ways: the exact gradient is offered; a weight without a gradient is left
-as it is, as SGD leaves it; and every evaluation of the training loss within one gradient draws the same random
-numbers, since a finite difference between two draws of drop-path or noise would measure the draws.
+Departs from the published code in three ways: the exact gradient is available; a weight without a gradient is not
+changed, as in SGD; and all evaluations of the training loss within one gradient use the same random numbers, since a
+finite difference between two samples of drop-path or noise would measure the noise.
 
-Each evaluation of a loss in train mode moves BatchNorm's running statistics; ``curvature.frozen_statistics``
-around the call prevents it.
+Evaluating a loss in train mode updates the running statistics of BatchNorm unless the call is inside
+``curvature.frozen_statistics``.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,13 +44,13 @@ def alpha_gradient(
     momentum_buffers: Mapping[str, Tensor] | None = None,
     weight_decay: float = 0.0,
 ) -> list[Tensor]:
-    """The gradient of the validation loss by the order that a config names.
+    """The gradient of the validation loss of the given order.
 
-    ``first`` evaluates no training loss and reads none of the settings of the step. See ``first_order``,
-    ``second_order_exact`` and ``second_order_finite_difference`` for the rest.
+    ``first`` does not evaluate the training loss and ignores the settings of the step. See ``first_order``,
+    ``second_order_exact`` and ``second_order_finite_difference``.
 
     Raises:
-        InputError: there is no such order.
+        InputError: the order is unknown.
     """
     if order == "first":
         return first_order(lambda: validation_loss(weights), alphas)
@@ -70,7 +70,7 @@ def alpha_gradient(
 
 
 def first_order(validation_loss: Callable[[], Tensor], alphas: Sequence[Tensor]) -> list[Tensor]:
-    """The gradient at the present weights, one tensor an alpha; zeros for alphas that the loss does not use."""
+    """The gradient at the current weights, one tensor per alpha; zeros for alphas that the loss does not use."""
     return list(torch.autograd.grad(validation_loss(), alphas, materialize_grads=True))
 
 
@@ -88,21 +88,21 @@ def second_order_exact(
     """The gradient through the unrolled step by double backward.
 
     With v = grad_w' L_val(w', alpha) it is grad_alpha L_val(w', alpha) - eta d<grad_w L_train(w, alpha), v>/dalpha,
-    which needs one backward through the gradient and no Jacobian. The graph of that gradient lives while the
-    validation loss is evaluated: two to three times the activations of an ordinary training step.
+    which needs one backward through the gradient and no Jacobian. The graph of that gradient is kept while the
+    validation loss is evaluated: two to three times the activations of a training step.
 
     Args:
         train_loss: L_train, evaluated at w.
         validation_loss: L_val, evaluated at w'.
-        weights: w by name; taken as constants.
+        weights: w by name; treated as constants.
         alphas: the leaves that both losses close over.
-        learning_rate: eta, the present one.
+        learning_rate: eta, the current one.
         momentum: mu.
-        momentum_buffers: b by name, where there is one yet; see ``momentum_buffers_of``.
-        weight_decay: the present one, in the step only.
+        momentum_buffers: b by name, if present; see ``momentum_buffers_of``.
+        weight_decay: the current one, used in the step only.
 
     Returns:
-        One tensor an alpha; zeros for alphas that neither loss uses.
+        One tensor per alpha; zeros for alphas that neither loss uses.
     """
     leaves = _leaves(weights)
     with _same_draws(_new_seed()):
@@ -140,26 +140,26 @@ def second_order_finite_difference(
     """The gradient through the unrolled step with the second derivative by a central difference (DARTS).
 
     d<grad_w L_train, v>/dalpha is (grad_alpha L_train(w + eps v) - grad_alpha L_train(w - eps v)) / (2 eps) with
-    eps = radius / ||v||. It holds no graph of a gradient, so it takes no more memory than a training step, and
-    three evaluations of the training loss instead of one.
+    eps = radius / ||v||. No graph of a gradient is kept, so the memory is that of a training step; the training loss is
+    evaluated three times instead of once.
 
-    Where the steps to either side cross kinks of ReLUs or maxima, it measures the kinks as well, which double
-    backward does not see. At the published radius the two agree to 1e-4 on small supernets with smooth operations;
-    with ReLUs they differed by 0.02 to 1.1 of the gradient, and agreed to 1e-9 once no kink lay within the radius.
+    If the steps cross kinks of ReLUs or maxima, the result includes them, unlike double backward. At the published
+    radius the two agree to 1e-4 on small supernets with smooth operations; with ReLUs they differed by 0.02 to 1.1 of the
+    gradient, and agreed to 1e-9 once no kink lay within the radius.
 
     Args:
         train_loss: L_train, evaluated at w and w +- eps v.
         validation_loss: L_val, evaluated at w'.
-        weights: w by name; taken as constants.
+        weights: w by name; treated as constants.
         alphas: the leaves that both losses close over.
-        learning_rate: eta, the present one.
+        learning_rate: eta, the current one.
         momentum: mu.
-        momentum_buffers: b by name, where there is one yet; see ``momentum_buffers_of``.
-        weight_decay: the present one, in the step only.
-        radius: length of the step to either side, over all weights together.
+        momentum_buffers: b by name, if present; see ``momentum_buffers_of``.
+        weight_decay: the current one, used in the step only.
+        radius: norm of the step in either direction, over all weights.
 
     Returns:
-        One tensor an alpha; zeros for alphas that neither loss uses.
+        One tensor per alpha; zeros for alphas that neither loss uses.
 
     Raises:
         ValueError: the radius is not positive.
@@ -181,7 +181,7 @@ def second_order_finite_difference(
     direct, slope = _gradient_at(unrolled, validation_loss, alphas)
     moving = {name: slope[name] for name in gradients}
     norm = torch.nn.utils.get_total_norm(list(moving.values()))
-    norm = torch.where(norm > 0, norm, 1.0)  # no slope, no step to either side; asked on the device, not waited for
+    norm = torch.where(norm > 0, norm, 1.0)  # a zero gradient gives a zero step; no synchronisation
     to_both_sides = []
     for side in (radius, -radius):
         shifted = {name: weight.detach() for name, weight in weights.items()}
@@ -203,15 +203,15 @@ def unrolled_weights(
     momentum_buffers: Mapping[str, Tensor] | None = None,
     weight_decay: float = 0.0,
 ) -> dict[str, Tensor]:
-    """What one step of ``torch.optim.SGD`` (no dampening, not Nesterov) would make of the weights.
+    """The weights after one step of ``torch.optim.SGD`` (no dampening, no Nesterov momentum).
 
     Args:
         weights: w by name.
-        gradients: grad_w L_train by name; a weight that is not among them stays as it is, without decay.
+        gradients: grad_w L_train by name; weights without an entry are unchanged, without decay.
         learning_rate: eta.
         momentum: mu.
-        momentum_buffers: b by name; a weight that is not among them has none yet.
-        weight_decay: the L2 penalty's factor.
+        momentum_buffers: b by name; zero for weights without an entry.
+        weight_decay: factor of the L2 penalty.
 
     Returns:
         w' by name, detached.
@@ -227,7 +227,7 @@ def unrolled_weights(
 
 
 def momentum_buffers_of(optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The optimizer's momentum buffers by the names of the weights; nothing for weights that have not moved yet."""
+    """The momentum buffers of the optimizer by the names of the weights, except weights that have none yet."""
     states = {name: optimizer.state.get(weight, {}) for name, weight in weights.items()}
     buffers = {name: state.get("momentum_buffer") for name, state in states.items()}
     return {name: buffer for name, buffer in buffers.items() if buffer is not None}

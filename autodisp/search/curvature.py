@@ -1,14 +1,14 @@
-"""The curvature of a loss in the architecture parameters: Hessian, spectrum, dominant eigenvalue.
+"""Curvature of a loss with respect to the architecture parameters: Hessian, spectrum, dominant eigenvalue.
 
-Nothing here knows a task or a network. Any scalar loss will do, and any tensors that require a gradient, so
-it also measures somebody else's supernet. The loss is evaluated once, and every product is taken on that one
-graph: noise or drop-path in the loss is one draw, the same in all products.
+Independent of tasks and networks: works for any scalar loss and any tensors that require a gradient, including the
+supernets of other projects. The loss is evaluated once and all Hessian-vector products use the same graph, so noise or
+drop-path in the loss is the same in all of them.
 
 "Dominant" means algebraically largest, as in RobustDARTS (Zela et al. 2020). Power iteration finds the largest
 magnitude instead, which on a flat supernet is often a negative eigenvalue; hence Lanczos.
 
-Departs from the published code in two ways: the alphas' own weight decay is not added to the diagonal unless
-``weight_decay`` asks for it, and the measurement leaves BatchNorm statistics alone (``frozen_statistics``).
+Departs from the published code in two ways: the weight decay of the alphas is added to the diagonal only if
+``weight_decay`` is given, and BatchNorm statistics are not changed (``frozen_statistics``).
 """
 
 import logging
@@ -28,26 +28,26 @@ Loss = Tensor | Callable[[], Tensor]
 
 _SEED = 0
 _ROUNDINGS = 10.0
-"""How many rounding errors still count as nothing."""
+"""Number of rounding errors that are treated as zero."""
 
 
 @dataclass(frozen=True)
 class Dominant:
-    """The algebraically largest eigenvalue, as far as it was worked out."""
+    """An approximation of the algebraically largest eigenvalue."""
 
     value: float
-    """The eigenvalue; NaN where the loss or a derivative of it is not finite."""
+    """The eigenvalue; NaN if the loss or a derivative is not finite."""
     vector: Tensor
-    """(n,) float64 on the CPU, unit length; NaN with the value. A start for the next measurement."""
+    """(n,) float64 on the CPU, unit length; NaN if the value is. A start vector for the next measurement."""
     products: int
-    """Hessian-vector products spent."""
+    """Number of Hessian-vector products used."""
     residual: float
-    """||H vector - value vector||: an eigenvalue lies at most this far from the value."""
+    """||H vector - value vector||, an upper bound of the distance to the nearest eigenvalue."""
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """One measurement: always the dominant eigenvalue, the whole spectrum where it was asked for."""
+    """The dominant eigenvalue and, if requested, the whole spectrum."""
 
     dominant: Dominant
     spectrum: Tensor | None
@@ -55,21 +55,21 @@ class Curvature:
 
 
 def hessian(loss: Loss, parameters: Sequence[Tensor], *, weight_decay: float = 0.0) -> Tensor:
-    """The exact Hessian by double backward, one row a pass.
+    """The exact Hessian by double backward, one row per pass.
 
     Args:
         loss: a scalar with its graph, or a function that evaluates it. The graph is kept.
-        parameters: n numbers in all; those that the loss does not use give zero rows and columns.
-        weight_decay: added to the diagonal, for an L2 penalty that the optimizer applies and the loss lacks.
+        parameters: n elements in total; unused ones give zero rows and columns.
+        weight_decay: added to the diagonal, for an L2 penalty that is part of the optimizer instead of the loss.
 
     Returns:
-        (n, n) in the parameters' dtype, in their order. Rounding makes the rows of a double backward differ from
-        the columns; the mean of both is returned, so it is symmetric bit by bit.
+        (n, n) in the dtype of the parameters. Symmetric: the mean of the result and its transpose, which differ by
+        rounding.
 
     Raises:
-        TypeError: parameters is no sequence.
-        ValueError: the loss is no scalar with a graph, a parameter does not require a gradient, or the loss uses none
-            of them.
+        TypeError: parameters is not a sequence.
+        ValueError: the loss is not a scalar with a graph, a parameter does not require a gradient, or the loss uses
+            none of them.
     """
     gradient = flat_gradient(loss, parameters)
     unit_vectors = torch.eye(gradient.numel(), dtype=gradient.dtype, device=gradient.device)
@@ -91,18 +91,18 @@ def dominant_eigenvalue(
     max_products: int | None = None,
     weight_decay: float = 0.0,
 ) -> Dominant:
-    """The largest eigenvalue of the Hessian from a few Hessian-vector products, without forming it.
+    """The largest eigenvalue of the Hessian from a few Hessian-vector products.
 
     Args:
         loss: a scalar with its graph, or a function that evaluates it. The graph is kept.
-        parameters: n numbers in all; those that the loss does not use count as directions of no curvature.
-        tolerance: relative error of the value; see ``largest_eigenvalue`` for what is promised.
-        start: (n,) the vector of the last measurement, which saves products when little has changed.
-        max_products: stop here, whatever the residual; n if None.
+        parameters: n elements in total; unused ones are directions of zero curvature.
+        tolerance: relative error of the value; see ``largest_eigenvalue``.
+        start: (n,) the vector of the previous measurement, which saves products if little has changed.
+        max_products: largest number of products; n if None.
         weight_decay: added to the diagonal.
 
     Raises:
-        ValueError: as for ``hessian``; or a setting is out of its range.
+        ValueError: as for ``hessian``, or an argument is out of range.
     """
     gradient = flat_gradient(loss, parameters)
 
@@ -129,10 +129,10 @@ def curvature(
     start: Tensor | None = None,
     weight_decay: float = 0.0,
 ) -> Curvature:
-    """One measurement for a log: n products and the whole spectrum if ``full``, a few and its top otherwise.
+    """Measures the curvature: the whole spectrum by n products if ``full``, else the largest eigenvalue by a few.
 
-    Arguments and errors are those of ``hessian`` and ``dominant_eigenvalue``; ``tolerance`` and ``start`` only
-    matter when the spectrum is not asked for.
+    Arguments and errors are those of ``hessian`` and ``dominant_eigenvalue``; ``tolerance`` and ``start`` are
+    not used with ``full``.
     """
     if not full:
         found = dominant_eigenvalue(loss, parameters, tolerance=tolerance, start=start, weight_decay=weight_decay)
@@ -155,23 +155,22 @@ def largest_eigenvalue(
 ) -> Dominant:
     """The algebraically largest eigenvalue of a symmetric operator, by Lanczos (Golub and Van Loan).
 
-    The basis is reorthogonalised in full at each step, in float64. The iteration ends when the residual of the
-    largest Ritz pair is within ``tolerance`` times its value at two steps running, or at ``size`` products, where
-    it is exact. A residual that small proves an eigenvalue that close; the error itself is usually its square.
-    That no eigenvalue is larger rests on the start having a part along every eigenvector: an equal random part
-    is mixed into any ``start``, and the second step looks along the largest rest of it before the answer is
-    believed. Eigenvalues a few percent apart at the top of a dense spectrum can still be mistaken for each other.
+    The basis is fully reorthogonalised at each step, in float64. The iteration ends when the residual of the largest
+    Ritz pair is at most ``tolerance`` times its value in two consecutive steps, or after ``size`` products, where it is
+    exact. Such a residual guarantees an eigenvalue within that distance; the error is usually its square. Finding the
+    largest eigenvalue requires a start vector with a component along every eigenvector, so an equal random part is
+    added to ``start``. Eigenvalues a few percent apart at the top of a dense spectrum may still be confused.
 
     Args:
-        product: (size,) float64 on the CPU -> its image, the same.
+        product: maps (size,) float64 on the CPU to the same.
         size: number of rows.
-        tolerance: residual over value at which to stop.
-        start: (size,) a guess of the eigenvector; one that is zero or not finite counts as none.
-        max_products: stop here, whatever the residual; ``size`` if None.
-        rounding: relative rounding error of one product, below which no residual is resolved.
+        tolerance: relative residual at which to stop.
+        start: (size,) an approximate eigenvector; ignored if zero or not finite.
+        max_products: largest number of products; ``size`` if None.
+        rounding: relative rounding error of one product.
 
     Raises:
-        ValueError: a setting is out of its range, or the start has another size.
+        ValueError: an argument is out of range, or start has a different size.
     """
     limit = size if max_products is None else min(max_products, size)
     if limit < 1 or not tolerance > 0:
@@ -201,7 +200,7 @@ def largest_eigenvalue(
             return Dominant(value, _unit(basis.T @ vectors[:, -1]), len(basis), residual)
         settled = small
         if coupling <= _ROUNDINGS * torch.finfo(torch.float64).eps * scale:
-            # The basis is closed under the operator: the rest of the space is out of its reach.
+            # The basis spans an invariant subspace: continue in its complement.
             coupling, remainder = 0.0, _orthogonalised(_random(size, generator), basis)
         couplings.append(coupling)
         direction = _unit(remainder)
@@ -209,16 +208,16 @@ def largest_eigenvalue(
 
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Keeps the running statistics of every normalization layer as they are, whatever passes through the module.
+    """Prevents updates of the running statistics of all normalization layers of a module.
 
-    Layers in train mode go on normalizing by the batch, layers in eval mode by their running statistics. No
-    buffer is copied or written, so they are the same bit for bit afterwards, after an exception too. Nothing
-    else is held still: modes, weights and random numbers are the caller's.
+    Layers in train mode still normalize by the batch, layers in eval mode by their running statistics. No buffer is
+    copied or written, so they are bitwise unchanged afterwards, also after an exception. Modes, weights, and random
+    number generators are not affected.
     """
     with ExitStack() as restored:
         for layer in module.modules():
             if isinstance(layer, _InstanceNorm):
-                # It hands its buffers to be updated whatever track_running_stats says, and in eval mode needs them.
+                # It updates its buffers regardless of track_running_stats, and needs them in eval mode.
                 if layer.training:
                     _set_aside(layer, restored)
             elif isinstance(layer, _NormBase):
@@ -229,9 +228,9 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def preserved_rng() -> Iterator[None]:
-    """Puts torch's random number generators back, so that a measurement does not change the run it measures.
+    """Restores the random number generators of torch afterwards, so that measuring does not change a run.
 
-    The generator of the CPU, and those of all CUDA devices if this process uses CUDA.
+    Covers the CPU generator, and those of all CUDA devices if CUDA is initialized.
     """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=devices):
@@ -245,7 +244,7 @@ def _set_aside(layer: _InstanceNorm, restored: ExitStack) -> None:
 
 
 def flat_gradient(loss: Loss, parameters: Sequence[Tensor]) -> Tensor:
-    """The gradient with its graph, (n,): what all products with the Hessian share.
+    """The gradient with its graph, (n,), shared by all Hessian-vector products.
 
     Raises:
         TypeError, ValueError: as for ``hessian``.
@@ -266,8 +265,8 @@ def flat_gradient(loss: Loss, parameters: Sequence[Tensor]) -> Tensor:
         gradients = torch.autograd.grad(value, parameters, create_graph=True, allow_unused=True)
         if all(gradient is None for gradient in gradients):
             raise ValueError(
-                "the loss uses none of the parameters, so its curvature over them would be 0 for ever: give the very "
-                "tensors that entered the forward pass, not copies or a softmax of them taken afterwards"
+                "the loss uses none of the parameters, so its curvature would always be 0: pass the tensors that "
+                "enter the forward pass, not copies or a later softmax of them"
             )
         return torch.cat([
             (torch.zeros_like(parameter) if gradient is None else gradient).flatten()
@@ -276,7 +275,7 @@ def flat_gradient(loss: Loss, parameters: Sequence[Tensor]) -> Tensor:
 
 
 def hessian_product(gradient: Tensor, parameters: Sequence[Tensor], direction: Tensor) -> Tensor:
-    """The Hessian times a direction (n,), from what ``flat_gradient`` gave; the graph is kept."""
+    """The product of the Hessian and a direction (n,), given the result of ``flat_gradient``; the graph is kept."""
     if not gradient.requires_grad:
         return torch.zeros_like(gradient)
     images = torch.autograd.grad(gradient, parameters, direction, retain_graph=True, materialize_grads=True)
@@ -309,8 +308,8 @@ def _first_direction(size: int, start: Tensor | None, generator: torch.Generator
     guess = start.detach().flatten().to("cpu", torch.float64)
     if not 0 < torch.linalg.vector_norm(guess) < math.inf:
         return direction
-    # A guess that is another eigenvector would be mistaken for the answer. An equal random part costs about one
-    # product more than one of a quarter, and erred three times less often on guesses that were the second vector.
+    # A start equal to another eigenvector would be returned as the result. An equal random part costs about one product
+    # more than a quarter, and failed three times less often on starts equal to the second eigenvector.
     return _unit(_unit(guess) + direction)
 
 
@@ -320,7 +319,7 @@ def _unit(vector: Tensor) -> Tensor:
 
 def _orthogonalised(vector: Tensor, basis: Tensor) -> Tensor:
     vector = vector.clone()
-    for _ in range(2):  # Once leaves rounding errors along the basis; twice is enough (Parlett 1998).
+    for _ in range(2):  # Twice is enough (Parlett 1998).
         vector -= basis.T @ (basis @ vector)
     return vector
 

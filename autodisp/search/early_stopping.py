@@ -1,24 +1,21 @@
-"""Stops a search when the curvature of the validation loss takes off (DARTS-ES; Zela et al. 2020).
+"""Stops a search when the curvature of the validation loss rises (DARTS-ES; Zela et al. 2020).
 
-The policy reads the history of dominant eigenvalues as (epoch, eigenvalue) pairs and answers with a
-decision. It holds no state: the same history always gives the same answer, so a run that was stopped, or
-that ADA rolled back to an earlier epoch, only has to hand over the history it restored.
+The policy maps the history of dominant eigenvalues, as (epoch, eigenvalue) pairs, to a decision. It has no state, so a
+resumed run, or one that ADA rolled back, only has to pass the restored history.
 
 Two forms of the rule are known, and both smooth the history with the same sliding mean:
 
-* ``ratio``, as the authors' code has it: newest average / average four measurements before > 1.3;
-* ``paper``, as the text has it: earlier average / newest average < 0.75, five measurements apart.
+* ``ratio``, of the authors' code: newest average / average four measurements before > 1.3;
+* ``paper``, of the text: earlier average / newest average < 0.75, five measurements apart.
 
 Departures from the published code, none of which shows on a complete history of positive values:
 
-* Places are counted in epochs, ``every`` apart. A missing measurement leaves its place unknown instead of
-  moving all the others, and a measurement between the places (the last epoch of a run that was prolonged
-  later) is passed over.
-* NaN and -inf are unknown, like a missing measurement: left out of the averages around them, and never a
-  reason to stop at their own epoch. +inf is a curvature that ran away: it stops the search wherever the
-  average before was finite.
-* Where the earlier average is not positive there is no scale to measure growth by, and no finite value
-  stops the search. (The quotient of two negative averages would call a falling curvature a rising one.)
+* Positions are counted in epochs, ``every`` apart. A missing measurement is unknown and does not shift the others; a
+  measurement between the positions (the last epoch of a run that was later extended) is ignored.
+* NaN and -inf are unknown, like a missing measurement: excluded from the averages, and no reason to stop at their
+  epoch. +inf stops the search if the earlier average is finite.
+* If the earlier average is not positive, no finite value stops the search. (The quotient of two negative averages would
+  turn a falling curvature into a rising one.)
 """
 
 import math
@@ -36,12 +33,12 @@ _PUBLISHED: dict[str, tuple[int, float]] = {"ratio": (4, 1.3), "paper": (5, 1 / 
 
 @dataclass(frozen=True)
 class Decision:
-    """A search that should stop, or go back."""
+    """The decision to stop a search, or to return to an earlier epoch."""
 
     decided_epoch: int
-    """The epoch whose eigenvalue gave the decision."""
+    """Epoch whose eigenvalue triggered the decision."""
     returned_epoch: int
-    """The epoch before the rise, whose architecture or state is to be used instead."""
+    """Epoch before the rise, whose architecture or state is used instead."""
     earlier_average: float
     """Mean eigenvalue around the returned epoch."""
     newest_average: float
@@ -49,7 +46,7 @@ class Decision:
 
     @property
     def ratio(self) -> float:
-        """How many times the newest average is the earlier one; infinite where the earlier one is not positive."""
+        """Newest average over earlier average; infinite if the earlier one is not positive."""
         return self.newest_average / self.earlier_average if self.earlier_average > 0 else math.inf
 
 
@@ -57,11 +54,11 @@ class EarlyStopping:
     """The stopping rule over a history of dominant eigenvalues.
 
     Args:
-        window: measurements in one local average, odd, so that the average has a middle epoch to belong to.
-        start_epoch: no epoch before this one is ever returned.
-        delta: measurements between the two averages compared; 4 for ``ratio`` and 5 for ``paper`` if None.
-        factor: growth over ``delta`` measurements that is too much; 1.3 for ``ratio`` and 4/3 for ``paper``
-            (which is its 0.75, upside down) if None.
+        window: number of measurements in a local average; odd, so that the average has a middle epoch.
+        start_epoch: earliest epoch that may be returned.
+        delta: number of measurements between the compared averages; 4 for ``ratio`` and 5 for ``paper`` if None.
+        factor: largest growth over ``delta`` measurements; 1.3 for ``ratio`` and 4/3 for ``paper``
+            (the inverse of its 0.75) if None.
         every: epochs between two measurements.
         rule: ``ratio`` tests newest / earlier > factor, ``paper`` tests earlier / newest < 1 / factor.
 
@@ -91,7 +88,7 @@ class EarlyStopping:
         self._half = window // 2
         if window < 1 or window % 2 == 0:
             raise InputError(
-                f"early stopping: window is {window}, must be odd and positive, since an average belongs to its "
+                f"early stopping: window is {window}, must be odd and positive, since an average is assigned to its "
                 "middle epoch: use 3 or 5"
             )
         if start_epoch < 0:
@@ -107,20 +104,20 @@ class EarlyStopping:
 
     @property
     def earliest_decision(self) -> int:
-        """The first epoch that can give a decision when epoch 0 is measured: a shorter search never stops early."""
+        """The first epoch that can trigger a decision if epoch 0 is measured; a shorter search never stops early."""
         return self.every * (math.ceil(self.start_epoch / self.every) + self._half + self.delta)
 
     def decide(self, history: Sequence[tuple[int, float]], last_epoch: int) -> Decision | None:
-        """Judges the newest pair of the history.
+        """Applies the rule to the newest pair of the history.
 
         Args:
             history: (epoch, dominant eigenvalue) in ascending order of epochs, from the start of the run (or
-                from its first measurement) to the epoch to be judged.
-            last_epoch: the last epoch of the search (epochs - 1), where nothing is left to stop.
+                from its first measurement) to the current epoch.
+            last_epoch: the last epoch of the search (epochs - 1), which never stops.
 
         Returns:
-            The decision to stop at this epoch, or None to go on. Its ``returned_epoch`` is the middle of the
-            earlier average, ``every * (window // 2 + delta)`` epochs back; where that epoch is unknown, the
+            The decision to stop at this epoch, or None to continue. Its ``returned_epoch`` is the middle of the
+            earlier average, ``every * (window // 2 + delta)`` epochs back; if that epoch is unknown, the
             newest known one between it and ``start_epoch``.
 
         Raises:
@@ -144,8 +141,8 @@ class EarlyStopping:
         """The smoothed history, for a plot.
 
         Returns:
-            (epoch, average) pairs in the order of the history: each average with the epoch it belongs to,
-            the middle of its window. There is none until more than half a window is known.
+            (epoch, average) pairs in the order of the history; the epoch is the middle of the window. An average needs
+            more than half a window of known values.
 
         Raises:
             ValueError: the epochs do not ascend.

@@ -1,4 +1,4 @@
-"""What a search does with its eigenvalue history: nothing, stop (DARTS-ES) or restart with more decay (DARTS-ADA)."""
+"""Policies on the eigenvalue history: none, early stopping (DARTS-ES), restart with more weight decay (DARTS-ADA)."""
 
 import math
 from collections.abc import Sequence
@@ -10,25 +10,25 @@ from autodisp.search.early_stopping import Decision, EarlyStopping
 
 @dataclass(frozen=True)
 class Stop:
-    """The search ends and returns that epoch's genotype."""
+    """The search ends and returns the genotype of an epoch."""
 
     decision: Decision
 
 
 @dataclass(frozen=True)
 class RollBack:
-    """The search goes on from that epoch's state with a larger weight decay."""
+    """The search resumes from the state of an epoch with a larger weight decay."""
 
     decision: Decision
     restart: Restart
 
 
 class Regularization:
-    """The policies of one run, put together.
+    """Combines the policies of a run.
 
     Args:
-        early_stopping: judges the history, or None to never judge.
-        adaptive: answers its decisions with restarts; None stops instead.
+        early_stopping: the stopping rule; None to run to the end.
+        adaptive: turns its decisions into restarts; None to stop.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Regularization:
     def answer(
         self, history: Sequence[tuple[int, float]], *, last_epoch: int, weight_decay: float
     ) -> Stop | RollBack | None:
-        """What to do after the newest eigenvalue; None is to go on."""
+        """The action after the newest eigenvalue; None to continue."""
         decision = self.early_stopping.decide(history, last_epoch) if self.early_stopping else None
         if decision is None:
             return None
@@ -52,16 +52,16 @@ class Regularization:
     def returnable(
         self, history: Sequence[tuple[int, float]], epoch: int, *, weight_decay: float | None = None
     ) -> set[int]:
-        """The epochs whose state this epoch's answer or a later one may ask for, once this epoch is complete.
+        """The epochs whose state a decision at this epoch or later may restore, once this epoch is complete.
 
-        Each restart may go back as far as early stopping looks, counted from the epoch that the restart before it
-        went back to; where that epoch has no known eigenvalue, to the newest one before it that has.
+        Each restart may return as far back as early stopping looks, counted from the epoch restored by the previous
+        restart; if that epoch has no known eigenvalue, to the newest earlier one that has.
 
         Args:
-            history: of the path that led here.
+            history: (epoch, eigenvalue) pairs of the current path.
             epoch: the newest complete epoch.
-            weight_decay: in use now. It bounds the restarts that are left and so the number of epochs, however long
-                the run; without it every known epoch is kept.
+            weight_decay: the current one. It bounds the number of remaining restarts and so the number of epochs;
+                without it every known epoch is kept.
         """
         if self.adaptive is None or self.early_stopping is None:
             return {epoch}
