@@ -305,7 +305,7 @@ def test_dark_pixels_reach_the_darts_flavour_too() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"encoder_cells": 2}, "encoder_cells is 2 but begins and ends with a reduction: take 1, 3, 5"),
+        ({"encoder_cells": 2}, "encoder_cells is 2 but must start and end with a reduction: take 1, 3, 5"),
         ({"encoder_cells": -1}, "encoder_cells is -1"),
         ({"decoder_cells": 0}, "decoder_cells is 0 but must be 1 to 2"),
         ({"decoder_cells": 3}, "decoder_cells is 3 but must be 1 to 2"),

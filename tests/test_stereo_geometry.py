@@ -66,7 +66,7 @@ def test_correlation_keeps_channels_last_views_apart() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "nearest", "farthest", "message"),
-    [((1, 1, 2, 3), 0, 1, "the views differ in shape"), ((1, 1, 2, 2), 1, 0, "displacements 1 to 0 are none")],
+    [((1, 1, 2, 3), 0, 1, "the views differ in shape"), ((1, 1, 2, 2), 1, 0, "displacements 1 to 0 are an empty")],
 )
 def test_correlation_refuses(shape: tuple[int, ...], nearest: int, farthest: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):

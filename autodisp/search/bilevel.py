@@ -144,8 +144,8 @@ def second_order_finite_difference(
     evaluated three times instead of once.
 
     If the steps cross kinks of ReLUs or maxima, the result includes them, unlike double backward. At the published
-    radius the two agree to 1e-4 on small supernets with smooth operations; with ReLUs they differed by 0.02 to 1.1 of the
-    gradient, and agreed to 1e-9 once no kink lay within the radius.
+    radius the two agree to 1e-4 on small supernets with smooth operations; with ReLUs they differed by 0.02 to 1.1 of
+    the gradient, and agreed to 1e-9 once no kink lay within the radius.
 
     Args:
         train_loss: L_train, evaluated at w and w +- eps v.
