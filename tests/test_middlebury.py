@@ -331,7 +331,7 @@ def test_a_list_leaves_scenes_out_and_incomplete_ones_are_told(tmp_path: Path) -
     with pytest.raises(InputError, match="'Piano', names no sample"):
         Middlebury2014(tmp_path, exclude=listed)
     listed.write_text("\n".join(SCENES))
-    with pytest.raises(InputError, match=r"dataset\.exclude=.* leaves no scene"):
+    with pytest.raises(InputError, match=r"dataset\.exclude=.* leaves no frame"):
         Middlebury2014(tmp_path, exclude=listed)
 
 
