@@ -319,7 +319,7 @@ def test_a_list_leaves_frames_out(tmp_path: Path) -> None:
         FlyingThings3D(tmp_path, exclude=listed)
     # A letter that is not read, and the other split, are no slips.
     assert FlyingThings3D(tmp_path, exclude=listed, subsets=["A"]).names == ["TRAIN/A/0000/0006"]
-    with pytest.raises(InputError, match="no frame of TEST A is left"):
+    with pytest.raises(InputError, match="leaves no frame of .*TEST/A/"):
         FlyingThings3D(tmp_path, exclude=listed, subsets=["A"], split="TEST")
     for slip in ("TRAIN/A/0000/left/0007.png", "TRAIN/A/0007", "train/0000007", "TEST/D/0000/0006"):
         listed.write_text(slip)
