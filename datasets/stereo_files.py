@@ -67,10 +67,8 @@ class StereoFiles(ABC):
         self.frames = match(folder, trees, ignored={*ignored, *excluded}, remedy=remedy, collected=incomplete)
         if not self.frames and not incomplete:
             if excluded:
-                raise NotThere(
-                    f"dataset.exclude={options['exclude']}: leaves no frame of {folder}, not even {min(excluded).name}: "
-                    "take lines out"
-                )
+                listed = f"dataset.exclude={options['exclude']}"
+                raise NotThere(f"{listed}: leaves no frame of {folder}, not even {min(excluded).name}: take lines out")
             raise NotThere(f"dataset.root={folder}: {empty}")
         self.incomplete = {frame.name: lack for frame, lack in (incomplete or {}).items()}
         self.names = [frame.name for frame in self.frames]

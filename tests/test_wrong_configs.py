@@ -360,7 +360,7 @@ baseline=sgbm batch_size=0
 baseline=sgbm split=val
     split=val: must be one of train, test
 baseline=sgbm dataset=sintel split=test dataset.root=folder
-    split=test: dataset=sintel has a truth for its training pictures only; take split=train
+    split=test: dataset=sintel has ground truth for training only; take split=train
 baseline=sgbm dataset=cifar10
     baseline=sgbm: is for disparity, but dataset=cifar10 is not; leave it [...] or dataset=own
 baseline=sgbm dataset=sintel dataset.max_disparity=4096

@@ -47,9 +47,7 @@ def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
     data, kit = config.dataset, config.kit
     entry = kit.datasets[data.name]
     if config.split == "test" and "test" not in entry.splits:
-        raise InputError(
-            f"split=test: dataset={data.name} has a truth for its training pictures only; take split=train"
-        )
+        raise InputError(f"split=test: dataset={data.name} has ground truth for training only; take split=train")
     split: Split = "test" if "test" in entry.splits and config.split != "train" else "train"
     dataset = entry.build(data, seed=SHAPES3D_TRAIN_SEED, split=split, strict=True)
     chosen = subset(len(dataset), limit=data.limit, seed=0)
