@@ -154,6 +154,17 @@ def test_pictures_of_several_sizes_need_a_crop(frames: Path, tmp_path: Path) -> 
     assert checked(*things(frames)).crop is None
 
 
+def test_the_smallest_picture_counts_for_batch_normalisation(tmp_path: Path) -> None:
+    for scene, width in enumerate((96, 96, 96, 64)):
+        [sample] = Shapes3D(length=1, seed=scene, height=HEIGHT, width=width, max_disparity=16)
+        write_frame(tmp_path, split="TRAIN", subset="A", scene=scene, frame=6, sample=sample)
+    whole = [*things(tmp_path)[:-1], "dataset.crop=null"]
+    with pytest.raises(InputError, match=r"search.batch_size=1.* leaves batch normalisation one sample of 48x64"):
+        build_data(search_config.parse(composed("search", *SEARCH, *whole)))
+    (tmp_path / "list.txt").write_text(name(3))
+    build_data(search_config.parse(composed("search", *SEARCH, *whole, f"dataset.exclude={tmp_path / 'list.txt'}")))
+
+
 def test_everything_at_once(frames: Path, tmp_path: Path) -> None:
     part(frames, 0, "right").unlink()
     part(frames, 1, "disparity").write_bytes(part(frames, 1, "disparity").read_bytes()[:-7])
