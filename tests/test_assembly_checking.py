@@ -158,7 +158,7 @@ def test_the_smallest_picture_counts_for_batch_normalisation(tmp_path: Path) -> 
     for scene, width in enumerate((96, 96, 96, 64)):
         [sample] = Shapes3D(length=1, seed=scene, height=HEIGHT, width=width, max_disparity=16)
         write_frame(tmp_path, split="TRAIN", subset="A", scene=scene, frame=6, sample=sample)
-    whole = [*things(tmp_path)[:-1], "dataset.crop=null"]
+    whole = [*things(tmp_path)[:-1], "dataset.crop=null", "network=disparity"]
     with pytest.raises(InputError, match=r"search.batch_size=1.* leaves batch normalisation one sample of 48x64"):
         build_data(search_config.parse(composed("search", *SEARCH, *whole)))
     (tmp_path / "list.txt").write_text(name(3))
