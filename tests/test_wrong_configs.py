@@ -460,7 +460,7 @@ search datset=sintel
 search dataset.root=/data
     dataset.root: the dataset that is chosen has no such setting; dataset=cifar10 and [...] or leave it out
 search resume=run dataset.factory=rig.py:Rig
-    dataset.factory: cannot be set beside resume=, since a run keeps its config; leave it out
+    dataset.factory: cannot be set with resume=, since a run keeps its config; leave it out
 search resume=run search.epoch=3
     search.epoch: no such setting; did you mean search.epochs? `autodisp-search --cfg job` shows all of them
 search regularization.window=3
@@ -490,7 +490,7 @@ search +serach.epochs=3
 search ++optimizer.weights.lerning_rate=1
     optimizer.weights.lerning_rate: no such setting; did you mean [...] weight_decay, decay, clip
 search ~search.epoch
-    ~search.epoch: no such setting, so there is nothing to take away; `autodisp-search --cfg job` shows all of them
+    ~search.epoch: no such setting, so there is nothing to remove; `autodisp-search --cfg job` shows all of them
 search +search.epochs=3
     +search.epochs: is there already, and + adds a new one; write search.epochs=VALUE without the +
 search task=${nothing}
