@@ -1,6 +1,5 @@
 """What a look at one sample finds, and which samples show the same."""
 
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,22 +32,14 @@ from autodisp.datasets.kitti import Kitti
 from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.sintel import Sintel
+from tests.image_files import put, put_pfm
 
 HEIGHT, WIDTH = 40, 56
 DRAW = np.random.default_rng(0)
 
 
 def picture(path: Path, pixels: np.ndarray | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    iio.imwrite(path, DRAW.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8) if pixels is None else pixels)
-    return path
-
-
-def pfm(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    body = b"".join(struct.pack("<f", value) for row in pixels[::-1] for value in row)
-    path.write_bytes(f"Pf\n{pixels.shape[1]} {pixels.shape[0]}\n-1\n".encode() + body)
-    return path
+    return put(path, DRAW.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8) if pixels is None else pixels)
 
 
 def disparity(**pixels: float) -> np.ndarray:
@@ -61,7 +52,7 @@ def disparity(**pixels: float) -> np.ndarray:
 def frame(root: Path, truth: np.ndarray, *, stem: str = "0006") -> Path:
     for side in ("left", "right"):
         picture(root / f"frames_cleanpass/TRAIN/A/0000/{side}/{stem}.png")
-    return pfm(root / f"disparity/TRAIN/A/0000/left/{stem}.pfm", truth)
+    return put_pfm(root / f"disparity/TRAIN/A/0000/left/{stem}.pfm", truth)
 
 
 def kinds(inspector: Inspector, index: int = 0) -> list[str]:
@@ -117,7 +108,7 @@ def test_the_subset_release_stores_its_disparities_negative(tmp_path: Path) -> N
     for stem, truth in (("0000000", -disparity()), ("0000001", -disparity(a=-2)), ("0000002", -disparity(a=np.nan))):
         for side in ("left", "right"):
             picture(tmp_path / f"train/image_clean/{side}/{stem}.png")
-        pfm(tmp_path / f"train/disparity/left/{stem}.pfm", truth)
+        put_pfm(tmp_path / f"train/disparity/left/{stem}.pfm", truth)
     inspector = Inspector(FlyingThings3D(tmp_path))
     assert kinds(inspector, 0) == []
     # One positive pixel: the frame is read as stored, so that all others are negative.
@@ -137,7 +128,7 @@ def test_the_subset_release_stores_its_disparities_negative(tmp_path: Path) -> N
 def test_infinity_is_unknown_to_middlebury(tmp_path: Path, truth: np.ndarray, found: list[str]) -> None:
     for name in ("im0", "im1"):
         picture(tmp_path / f"Piano/{name}.png")
-    pfm(tmp_path / "Piano/disp0.pfm", truth)
+    put_pfm(tmp_path / "Piano/disp0.pfm", truth)
     assert kinds(Inspector(Middlebury2014(tmp_path))) == found
 
 
