@@ -67,7 +67,7 @@ _CIFAR100 = _Variant(
 
 
 class _Cifar(ImagesInMemory):
-    """What the two variants have in common.
+    """Reader of both variants.
 
     Args:
         root: the folder that holds the unpacked Python or binary version, or that version's folder itself; with both
@@ -174,7 +174,7 @@ def _read_records(path: Path, label_limits: Sequence[int]) -> npt.NDArray[np.uin
     if data.size == 0 or data.size % length:
         raise InputError(
             f"{path}: has {data.size} bytes, which is no multiple (1, 2, ...) of the {length} of a record: "
-            "the file is truncated or of another data set"
+            "the file is truncated or of another dataset"
         )
     records = data.reshape(-1, length)
     for byte, limit in enumerate(label_limits):
@@ -182,7 +182,7 @@ def _read_records(path: Path, label_limits: Sequence[int]) -> npt.NDArray[np.uin
         if records[worst, byte] >= limit:
             raise InputError(
                 f"{path}: record {worst} has the label {records[worst, byte]}, but there are {limit} classes (0 to "
-                f"{limit - 1}): the file is damaged or of another data set"
+                f"{limit - 1}): the file is damaged or of another dataset"
             )
     return records
 

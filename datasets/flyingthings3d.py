@@ -133,7 +133,7 @@ class FlyingThings3D(StereoFiles):
 
 
 def write_frame(root: Path, *, split: str, subset: str, scene: int, frame: int, sample: StereoSample) -> None:
-    """Writes one sample as a frame of the full layout's cleanpass, with its masks in two trees beside it.
+    """Writes one sample as a frame of the full layout's cleanpass, with its masks in two more trees.
 
     The views are rounded to 8 bits, the disparity is exact. Pixels that are not valid are stored as infinite.
 

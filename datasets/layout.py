@@ -61,7 +61,7 @@ class Tree(NamedTuple):
 
 
 def find_root(root: str | os.PathLike[str] | None, *, looked_for: Sequence[str], origin: str) -> Path:
-    """Checks that the data set is there at all.
+    """Checks that the dataset is there at all.
 
     Args:
         root: the user's `dataset.root`.
@@ -95,7 +95,7 @@ def folders_in(folder: Path) -> list[str]:
 def files_in(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """The visible files with one of the suffixes, whatever their case, by stem.
 
-    Of two files with one stem the earlier suffix wins. Other files are no part of a data set and are passed over.
+    Of two files with one stem the earlier suffix wins. Other files are ignored.
 
     Raises:
         WrongSetting: the folder may not be looked into.
@@ -148,7 +148,7 @@ def match(
     """Finds the frames that every tree holds, sorted.
 
     Args:
-        root: names the data set in the error.
+        root: names the dataset in the error.
         trees: the parts that make a frame.
         ignored: frames to leave out, complete or not.
         remedy: what the user can do about an incomplete frame.

@@ -116,7 +116,7 @@ class Middlebury2006(StereoFiles):
 
     Raises:
         InputError: the data or the list is not there, a scene lacks a part, which is named, or a folder's official
-            name (FullSize, HalfSize, ThirdSize) says another size. Unreadable files and sizes that differ are reported
+            name (FullSize, HalfSize, ThirdSize) means another size. Unreadable files and sizes that differ are reported
             when the sample is read.
     """
 
@@ -186,7 +186,7 @@ def _groups(names: Sequence[str]) -> list[str]:
         group = name
         for mark in _CALIBRATIONS:
             group = group.removesuffix(mark)
-        # Only beside its plain scene: other names may end with such a letter too (ArtL stands alone in MiddEval3).
+        # Only next to its plain scene: other names may end with such a letter too (ArtL stands alone in MiddEval3).
         if name.endswith(_CONDITIONS) and name[:-1] in plain:
             group = name[:-1]
         groups.append(group)

@@ -24,7 +24,7 @@ from autodisp.errors import InputError, WrongSetting, in_one_line
 _VIEW, _TRUTH, _MASK = ((3, torch.float32), (1, torch.float32), (1, torch.bool))
 _FIELDS = dict(zip(StereoSample._fields, (_VIEW, _VIEW, _TRUTH, _MASK, _MASK, _MASK), strict=True))
 _ROUNDING = 1e-3
-"""How far beyond 0..1 a resampled view may reach."""
+"""Distance beyond 0..1 that a resampled view may reach."""
 
 
 class Own:

@@ -1,7 +1,7 @@
 """Portable float maps: the format of FlyingThings3D's and Middlebury's disparities.
 
 No published reader serves both: FlyingThings3D ends each header line with a space ("Pf \\n960 540 \\n-1.0\\n"),
-which OpenCV refuses, and Middlebury does not. Here the size of the file says where the pixels begin, so that
+which OpenCV refuses, and Middlebury does not. Here the size of the file determines where the pixels begin, so that
 a header of either kind is read exactly, and one that lies about its size is refused before memory is asked for.
 """
 

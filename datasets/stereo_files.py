@@ -32,7 +32,7 @@ class StereoFiles(ABC):
         folder: the root of the trees.
         trees: one for each part of a frame, in the order in which `_read` takes the files.
         empty: why there may be no frame at all, and where the data comes from.
-        ignored: frames to leave out besides.
+        ignored: more frames to leave out.
         elsewhere: see `exclusions.read_exclusions`.
         remedy: what to do about incomplete frames.
         options: see `Options`.

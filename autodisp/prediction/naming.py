@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 _BLANK = "\0"
 _BEGINNING = "(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"
-"""Of a word: no letter before it, or a capital after a small letter."""
+"""Beginning of a word: no letter before it, or a capital after a small letter."""
 _FOLDER = "(?![0-9])(?=[^/]*/)"
 
 

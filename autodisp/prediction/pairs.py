@@ -35,7 +35,7 @@ _PREDICTIONS = tuple(Path(ending).stem for ending in chain(*OUTPUTS.values()) if
 
 StrPath = str | os.PathLike[str]
 _Keys = Mapping[Path, Collection[Hashable]]
-"""Of the views of one side: views of one scene share a key."""
+"""Keys of the views of one side; views of one scene share a key."""
 
 
 class StereoPair(NamedTuple):
@@ -186,7 +186,7 @@ def _two_patterns(left: Path, right: Path, skip: Path | None) -> FoundPairs:
 def _two_sides(
     left: Path, right: Path, attempts: Mapping[str, list[_Keys]], problems: list[str], root: Path, remedy: str
 ) -> FoundPairs:
-    """Takes the first attempt, by what the two files of a pair share, that settles any file."""
+    """Pairs by the first attempt that settles any file; its name is the property that both files share."""
     for same, (lefts, rights) in attempts.items():
         joined, how = _join(lefts, rights), same
         if joined.settled:
