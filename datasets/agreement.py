@@ -13,13 +13,13 @@ from torch import Tensor
 from autodisp.datasets.samples import StereoSample
 
 _MARGIN = 1.5
-"""How many times larger 1 - correlation must be than under another reading. On right pairs (4 genuine FlyingThings3D
+"""Factor by which 1 - correlation must exceed that of another reading. On right pairs (4 genuine FlyingThings3D
 frames, KITTI, Middlebury, shapes3d) it is at most 0.8 times that of any reading here; with swapped views or a turned
 sign it was 2 to 17 times larger."""
 _LEAST_MISFIT = 0.1
-"""Smooth views correlate under any shift: below this nothing can be told."""
+"""Smooth views correlate under any shift: below this nothing can be decided."""
 MOST_BEYOND = 0.5
-"""Share of the disparities beyond the width of the picture above which they cannot be meant as pixels of it."""
+"""Share of the disparities beyond the width of the picture above which they cannot be its pixels."""
 _LEAST_PIXELS = 200
 _MOST_PIXELS = 100_000
 
@@ -49,7 +49,7 @@ def disagreement(sample: StereoSample) -> str | None:
         sample: without a batch axis, on the CPU.
 
     Returns:
-        None where they agree, and where nothing can be told: few pixels, views without texture, disparities near 0.
+        None where they agree, and where nothing can be decided: few pixels, views without texture, disparities near 0.
     """
     if (beyond := share_beyond(sample)) > MOST_BEYOND:
         return (

@@ -7,7 +7,7 @@ first. It does not read the binary layout; that is done here, for files of any n
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -66,46 +66,21 @@ _CIFAR100 = _Variant(
 )
 
 
-class CIFAR10(ImagesInMemory):
-    """CIFAR-10: ten classes of 32x32 images.
+class _Cifar(ImagesInMemory):
+    """Reader of both variants.
 
     Args:
-        root: the folder that holds cifar-10-batches-py or cifar-10-batches-bin, or one of these itself; with
-            both there, the pickles are read.
-        split: train or test.
-        exclude: a list of names to leave out, see `in_memory.ImagesInMemory`.
-
-    Raises:
-        InputError: nothing of the kind is there, a file is missing or damaged, a label is out of range, or the list
-            does not fit.
-    """
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str] | None,
-        *,
-        split: Split = "train",
-        exclude: str | os.PathLike[str] | None = None,
-    ) -> None:
-        images, labels, classes = _read(_CIFAR10, root, split)
-        super().__init__(
-            images, labels, classes=classes, mean=_CIFAR10.mean, std=_CIFAR10.std, split=split, exclude=exclude
-        )
-
-
-class CIFAR100(ImagesInMemory):
-    """CIFAR-100 with its hundred fine classes.
-
-    Args:
-        root: the folder that holds cifar-100-python or cifar-100-binary, or one of these itself; with both
+        root: the folder that holds the unpacked Python or binary version, or that version's folder itself; with both
             there, the pickles are read.
         split: train or test.
-        exclude: a list of names to leave out, see `in_memory.ImagesInMemory`.
+        exclude: list of names to leave out, see `in_memory.ImagesInMemory`.
 
     Raises:
         InputError: nothing of the kind is there, a file is missing or damaged, a label is out of range, or the list
             does not fit.
     """
+
+    _variant: ClassVar[_Variant]
 
     def __init__(
         self,
@@ -114,16 +89,27 @@ class CIFAR100(ImagesInMemory):
         split: Split = "train",
         exclude: str | os.PathLike[str] | None = None,
     ) -> None:
-        images, labels, classes = _read(_CIFAR100, root, split)
-        super().__init__(
-            images, labels, classes=classes, mean=_CIFAR100.mean, std=_CIFAR100.std, split=split, exclude=exclude
-        )
+        images, labels, classes = _read(self._variant, root, split)
+        mean, std = self._variant.mean, self._variant.std
+        super().__init__(images, labels, classes=classes, mean=mean, std=std, split=split, exclude=exclude)
+
+
+class CIFAR10(_Cifar):
+    """CIFAR-10: ten classes of 32x32 images, from cifar-10-batches-py or cifar-10-batches-bin."""
+
+    _variant = _CIFAR10
+
+
+class CIFAR100(_Cifar):
+    """CIFAR-100 with its hundred fine classes, from cifar-100-python or cifar-100-binary."""
+
+    _variant = _CIFAR100
 
 
 def _read(
     variant: _Variant, root: str | os.PathLike[str] | None, split: Split
 ) -> tuple[torch.Tensor, torch.Tensor, Sequence[str]]:
-    """Gives images (N, 3, 32, 32) uint8, labels (N,) int64 and class names."""
+    """Reads images (N, 3, 32, 32) uint8, labels (N,) int64 and class names."""
     if split not in variant.binary_files:
         raise InputError(f"dataset.split={split!r}: must be one of {', '.join(variant.binary_files)}")
     pickles, first = variant.pickle_folder, variant.binary_files[split][0]
@@ -142,7 +128,7 @@ def _read(
 
 
 def _read_pickles(variant: _Variant, folder: Path, split: Split) -> tuple[torch.Tensor, torch.Tensor, Sequence[str]]:
-    import torchvision  # takes seconds to load, which only who has pickles is to spend
+    import torchvision  # takes seconds to load, and only pickles need it
     from torchvision.datasets.utils import check_integrity
 
     source: type[torchvision.datasets.CIFAR10] = getattr(torchvision.datasets, variant.pickles)
@@ -179,7 +165,7 @@ def _read_binary(variant: _Variant, folder: Path, split: Split) -> tuple[torch.T
 
 
 def _read_records(path: Path, label_limits: Sequence[int]) -> npt.NDArray[np.uint8]:
-    """Gives (records, label bytes + 3072) uint8."""
+    """Reads (records, label bytes + 3072) uint8."""
     length = len(label_limits) + _PIXELS
     try:
         data = np.fromfile(path, dtype=np.uint8)
@@ -188,7 +174,7 @@ def _read_records(path: Path, label_limits: Sequence[int]) -> npt.NDArray[np.uin
     if data.size == 0 or data.size % length:
         raise InputError(
             f"{path}: has {data.size} bytes, which is no multiple (1, 2, ...) of the {length} of a record: "
-            "the file is truncated or of another data set"
+            "the file is truncated or of another dataset"
         )
     records = data.reshape(-1, length)
     for byte, limit in enumerate(label_limits):
@@ -196,7 +182,7 @@ def _read_records(path: Path, label_limits: Sequence[int]) -> npt.NDArray[np.uin
         if records[worst, byte] >= limit:
             raise InputError(
                 f"{path}: record {worst} has the label {records[worst, byte]}, but there are {limit} classes (0 to "
-                f"{limit - 1}): the file is damaged or of another data set"
+                f"{limit - 1}): the file is damaged or of another dataset"
             )
     return records
 

@@ -1,6 +1,6 @@
 """Disparities as 16-bit grey PNG, at KITTI's scale: the stored number over 256 is pixels, and 0 is unknown.
 
-KITTI's benchmark says nothing about what does not fit into the format. Here a valid disparity never turns into
+KITTI's benchmark does not specify values that do not fit into the format. Here a valid disparity never turns into
 "unknown" by rounding: below half a unit it is stored as 1 (1/256 px). One beyond the largest number (65535/256 =
 255.996 px) is stored as unknown and counted, since a saturated value would look like a measurement.
 """
@@ -22,7 +22,7 @@ _HEADER_BYTES = 26
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY = 0
 _DEPTH, _COLOUR_TYPE = 24, 25
-"""Where a PNG's first chunk, which is always its header, says them."""
+"""Their places in a PNG's first chunk, which is always its header."""
 
 
 def read_disparity_png(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:

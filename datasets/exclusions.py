@@ -1,8 +1,8 @@
-"""Lists of samples that a run leaves out, such as autodisp-check writes.
+"""Reads and writes lists of samples that a run leaves out.
 
 One sample a line, by the name that its dataset gives it. A line that begins with # is a comment, and so is what
 follows a # after white space. An entry of a part that is not read (the other split, a letter that is not chosen) is
-passed over, since one list serves a whole data set; any other entry that names no sample is refused, because it is a
+skipped, since one list serves a whole dataset; any other entry that names no sample is refused, because it is a
 slip or belongs to other data.
 """
 
@@ -23,12 +23,12 @@ def read_exclusions(
     *,
     elsewhere: Callable[[str], object] = lambda name: None,
 ) -> set[str]:
-    """Gives the samples that a list names.
+    """Reads the samples that a list names.
 
     Args:
         path: the user's `dataset.exclude`; None names nothing.
         known: names of all samples of the part that is read, incomplete ones among them; quick to look up.
-        elsewhere: says truly whether a name is that of a sample in a part that is not read.
+        elsewhere: true for the name of a sample in a part that is not read.
 
     Raises:
         WrongSetting: the file cannot be read, or an entry names no sample.
@@ -54,7 +54,7 @@ def read_exclusions(
 
 
 def read_entries(path: str | os.PathLike[str]) -> list[str]:
-    """All samples that a list names, of whatever part, in its order.
+    """Reads all samples that a list names, of any part, in its order.
 
     Raises:
         WrongSetting: the file cannot be read.
@@ -77,7 +77,7 @@ def write_exclusions(path: Path, reasons: Iterable[tuple[str, str]], *, title: s
 
 
 def can_be_listed(name: str) -> bool:
-    """Whether a line of a list can name the sample, which the odd folder name forbids."""
+    """Tells whether a line of a list can name the sample; an odd folder name can forbid it."""
     return bool(name) and name == _entry_of(name) and not re.search(r"[\r\n]", name)
 
 

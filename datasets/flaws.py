@@ -1,6 +1,6 @@
-"""Counts what the file of a disparity holds that is no disparity.
+"""Counts impossible values in the file of a disparity.
 
-The readers mask such pixels, so that nothing of them reaches a loss; a check of the data has to see them.
+The readers mask such pixels, so that none reaches a loss; a check of the data has to see them.
 """
 
 from typing import NamedTuple, Self
@@ -12,7 +12,7 @@ class DisparityFlaws(NamedTuple):
     """Pixels of one map."""
 
     non_finite: int
-    """NaN or infinite, but for the value that marks an unknown pixel."""
+    """NaN or infinite, except for the value of an unknown pixel."""
     negative: int
     """Finite and below zero."""
 
@@ -22,7 +22,7 @@ class DisparityFlaws(NamedTuple):
 
         Args:
             disparity: any shape.
-            unknown: what marks a pixel without a truth, if anything does.
+            unknown: the value of a pixel without ground truth, if there is one.
         """
         finite = disparity.isfinite()
         odd = ~finite if unknown is None else ~finite & (disparity != unknown)

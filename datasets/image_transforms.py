@@ -69,7 +69,7 @@ class ImageAugmentation:
         return changed
 
     def __call__(self, sample: LabelledImage, rng: np.random.Generator) -> LabelledImage:
-        """Gives a new sample of the same size; the one that comes in is not changed.
+        """Returns a new sample of the same size; the given one is not changed.
 
         Args:
             sample: (3, H, W), not normalised.

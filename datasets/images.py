@@ -94,7 +94,7 @@ def write_png(path: str | os.PathLike[str], picture: Tensor) -> None:
 
 
 def _decode(path: Path) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
-    """Gives (H, W, 3) RGB of 8 or 16 bits and Pillow's name of the stored mode."""
+    """Decodes (H, W, 3) RGB of 8 or 16 bits and Pillow's name of the stored mode."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -118,7 +118,7 @@ def _decode(path: Path) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
 
 
 def _decode_by_pillow(data: bytes) -> tuple[npt.NDArray[Any], str]:
-    """Gives the pixels, as RGB where Pillow converts them rightly, and the stored mode."""
+    """Decodes the pixels, as RGB where Pillow converts them correctly, and the stored mode."""
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         image.verify()  # the checksums of a PNG; the picture has to be opened anew after it
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:

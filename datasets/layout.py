@@ -1,4 +1,4 @@
-"""Finds the files of a data set and matches them by path, never by their order.
+"""Finds the files of a dataset and matches them by path, never by their order.
 
 Matching by sort order lets one missing file shift all later pairs without a word; here every frame that lacks
 a part is reported by name.
@@ -8,6 +8,8 @@ import os
 from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from torch import Tensor
 
 from autodisp.errors import InputError, WrongSetting
 
@@ -37,16 +39,21 @@ class DamagedFiles(InputError):
 
 
 class Frame(NamedTuple):
-    """Where a frame stands within a tree of files."""
+    """Place of a frame within a tree of files."""
 
     scene: str
-    """Path of its scene, such as TRAIN/A/0000."""
+    """Path of its scene, such as TRAIN/A/0000; "" where a dataset has none."""
     stem: str
-    """File name without its suffix, such as 0006."""
+    """File name without its suffix, such as 0006; "" where every scene has one frame."""
+
+    @property
+    def name(self) -> str:
+        """Path of the frame, such as TRAIN/A/0000/0006."""
+        return "/".join(filter(None, self))
 
 
 class Tree(NamedTuple):
-    """The files of one kind, such as all left views."""
+    """Files of one kind, such as all left views."""
 
     pattern: str
     """Path of a file below the root, with {scene} and {stem}."""
@@ -54,7 +61,7 @@ class Tree(NamedTuple):
 
 
 def find_root(root: str | os.PathLike[str] | None, *, looked_for: Sequence[str], origin: str) -> Path:
-    """Checks that the data set is there at all.
+    """Checks that the dataset is there at all.
 
     Args:
         root: the user's `dataset.root`.
@@ -88,7 +95,7 @@ def folders_in(folder: Path) -> list[str]:
 def files_in(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """The visible files with one of the suffixes, whatever their case, by stem.
 
-    Of two files with one stem the earlier suffix wins. Other files are no part of a data set and are passed over.
+    Of two files with one stem the earlier suffix wins. Other files are ignored.
 
     Raises:
         WrongSetting: the folder may not be looked into.
@@ -103,8 +110,22 @@ def files_in(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return {stem: folder / name for stem, (_, name) in found.items()}
 
 
+def tree_of(root: Path, pattern: str, scenes: Iterable[str], suffixes: Sequence[str] = (".png",)) -> Tree:
+    """Collects the files of some scenes.
+
+    Args:
+        root: of the dataset.
+        pattern: path of a file below the root, with {scene} in a folder and {stem} in the name.
+        scenes: stand for {scene}.
+        suffixes: see `files_in`.
+    """
+    folder = os.path.dirname(pattern)
+    found = {scene: files_in(root / folder.format(scene=scene), suffixes) for scene in scenes}
+    return Tree(pattern, {Frame(scene, stem): path for scene in found for stem, path in found[scene].items()})
+
+
 def _listing(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, nothing if there is no such folder."""
+    """Entries of a folder; none if there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             return list(entries)
@@ -124,14 +145,14 @@ def match(
     remedy: str,
     collected: MutableMapping[Frame, str] | None = None,
 ) -> list[Frame]:
-    """Gives the frames that every tree holds, sorted.
+    """Finds the frames that every tree holds, sorted.
 
     Args:
-        root: names the data set in the error.
+        root: names the dataset in the error.
         trees: the parts that make a frame.
         ignored: frames to leave out, complete or not.
         remedy: what the user can do about an incomplete frame.
-        collected: takes up the incomplete frames, each with what it lacks, instead of the error.
+        collected: filled with the incomplete frames and what each lacks, instead of the error.
 
     Raises:
         InputError: a frame has some of its parts only; the first few are named, and the count.
@@ -148,17 +169,17 @@ def match(
     return frames
 
 
-def require_one_size(sizes: Mapping[Path, tuple[int, int]]) -> None:
+def require_one_size(planes: Mapping[Path, Tensor]) -> None:
     """Checks that the files of one frame fit together.
 
     Args:
-        sizes: (height, width) of each file.
+        planes: (..., H, W), read from each file.
 
     Raises:
         DifferentSizes: two of them differ.
     """
-    (first, (height, width)), *others = sizes.items()
-    for path, (other_height, other_width) in others:
+    (first, (*_, height, width)), *others = ((path, plane.shape) for path, plane in planes.items())
+    for path, (*_, other_height, other_width) in others:
         if (other_height, other_width) != (height, width):
             raise DifferentSizes(
                 f"{path}: is {other_width}x{other_height} but {first} is {width}x{height} (width x height): "

@@ -1,4 +1,4 @@
-"""A stereo dataset of the user's own class: made from its file, and held to what everything behind it relies on."""
+"""Stereo dataset of the user's own class: loaded from its file, with every sample checked."""
 
 import hashlib
 import importlib
@@ -24,19 +24,19 @@ from autodisp.errors import InputError, WrongSetting, in_one_line
 _VIEW, _TRUTH, _MASK = ((3, torch.float32), (1, torch.float32), (1, torch.bool))
 _FIELDS = dict(zip(StereoSample._fields, (_VIEW, _VIEW, _TRUTH, _MASK, _MASK, _MASK), strict=True))
 _ROUNDING = 1e-3
-"""How far beyond 0..1 a resampled view may reach."""
+"""Distance beyond 0..1 that a resampled view may reach."""
 
 
 class Own:
     """The samples of a class that has the members of `samples.StereoDataset`.
 
-    Each sample is looked at: types, shapes and the range of the views have to be those of `StereoSample`. Pixels whose
-    disparity is not finite or negative become invalid, as in the other readers.
+    Types, shapes and the range of the views must be those of `StereoSample`. Pixels whose disparity is not finite or
+    negative become invalid, as in the other readers.
 
     Args:
         factory: `FILE.py:NAME` or `MODULE:NAME` of the class, or of a function that makes the dataset. The file is run.
-        root: what it is called with, as a Path; None calls it without an argument.
-        exclude: a list of names to leave out, see `exclusions`.
+        root: its argument, as a Path; None calls it without one.
+        exclude: list of names to leave out, see `exclusions`.
         half_resolution: halves every sample, see `resolution.halve`.
 
     Raises:
@@ -72,10 +72,10 @@ class Own:
             length, self.has_occlusion = len(self._made), self._made.has_occlusion
         except (InputError, MemoryError):
             raise
-        except (Exception, SystemExit) as error:  # it is code that we know nothing of
+        except (Exception, SystemExit) as error:  # user code may raise anything
             called = "called without a dataset.root" if root is None else f"called with dataset.root={root}"
-            raise WrongSetting(f"{self._origin}: {called}, {self._said(error)}") from error
-        self._require(length, names, groups)
+            raise WrongSetting(f"{self._origin}: {called}, {self._words(error)}") from error
+        self._require_names(length, names, groups)
         ignored = read_exclusions(exclude, set(names))
         self._kept = [index for index, name in enumerate(names) if name not in ignored]
         if not self._kept:
@@ -85,7 +85,7 @@ class Own:
         self._half_resolution = half_resolution
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A process that is not forked makes it anew, since the module of a file has no name there."""
+        """A spawned process loads the file again, since its module has no name there."""
         return _remake, self._arguments
 
     def __len__(self) -> int:
@@ -108,7 +108,7 @@ class Own:
         return halve(sample) if self._half_resolution else sample
 
     def flaws(self, index: int) -> DisparityFlaws:
-        """What is called valid and is no disparity."""
+        """Counts valid pixels with impossible disparities."""
         sample = self._read(index)
         return DisparityFlaws.of(sample.disparity[sample.valid])
 
@@ -117,11 +117,11 @@ class Own:
             return self._made[self._kept[index]]
         except (InputError, MemoryError):
             raise
-        except Exception as error:  # it is code that we know nothing of
-            raise InputError(f"{self._origin}: sample '{self.names[index]}' {self._said(error)}") from error
+        except Exception as error:  # user code may raise anything
+            raise InputError(f"{self._origin}: sample '{self.names[index]}' {self._words(error)}") from error
 
     def _find(self, where: str, name: str) -> Callable[..., Any]:
-        """What is to be called."""
+        """The class or function that the setting names."""
         is_file = where.endswith(".py")
         if is_file and not os.path.isfile(self._file):
             raise WrongSetting(f"{self._origin}: there is no file {self._file}; write FILE.py:CLASS")
@@ -129,18 +129,18 @@ class Own:
             module = run_file(self._file) if is_file else importlib.import_module(where)
         except MemoryError:
             raise
-        except (Exception, SystemExit) as error:  # whatever is wrong with the file
+        except (Exception, SystemExit) as error:  # user code may raise anything
             absent = not is_file and isinstance(error, ModuleNotFoundError) and error.name == where.partition(".")[0]
             hint = "; for a file write FILE.py:CLASS" if absent else ""
-            raise WrongSetting(f"{self._origin}: importing it {self._said(error)}{hint}") from error
+            raise WrongSetting(f"{self._origin}: importing it {self._words(error)}{hint}") from error
         self._file = getattr(module, "__file__", None) or self._file
         make = getattr(module, name, None)
         if not callable(make):
             raise WrongSetting(f"{self._origin}: {where} has no class '{name}'; write FILE.py:CLASS")
         return make  # type: ignore[no-any-return]
 
-    def _said(self, error: BaseException) -> str:
-        """What went wrong, and where in the user's own file."""
+    def _words(self, error: BaseException) -> str:
+        """The error, and its line in the user's file."""
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if os.path.abspath(frame.filename) == self._file]
         place = f" at line {lines[-1]} of {self._file}" if lines else ""
@@ -157,7 +157,7 @@ class Own:
                 f"{self._origin}: has no {', no '.join(lacks)}; docs/data.md lists what such a class needs"
             )
 
-    def _require(self, length: int, names: list[Any], groups: list[Any]) -> None:
+    def _require_names(self, length: int, names: list[Any], groups: list[Any]) -> None:
         if not len(names) == len(groups) == length:
             raise WrongSetting(
                 f"{self._origin}: has {length} samples, {len(names)} names and {len(groups)} groups; each sample needs "
@@ -215,19 +215,22 @@ def _remake(factory: str, root: Any, exclude: Any, half_resolution: bool) -> Own
 
 
 def run_file(path: str) -> ModuleType:
-    """The module of a file, which may import its neighbours."""
-    folder = os.path.dirname(path)
-    if folder not in sys.path:
-        sys.path.append(folder)
+    """Runs a file and returns its module; while it runs, it may import its neighbours."""
     name = f"_own_dataset_{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look there
+    folder = os.path.dirname(path)
+    added = [] if folder in sys.path else [folder]
+    sys.path += added
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
+    finally:
+        for place in added:
+            sys.path.remove(place)
     return module

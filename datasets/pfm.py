@@ -1,7 +1,7 @@
 """Portable float maps: the format of FlyingThings3D's and Middlebury's disparities.
 
 No published reader serves both: FlyingThings3D ends each header line with a space ("Pf \\n960 540 \\n-1.0\\n"),
-which OpenCV refuses, and Middlebury does not. Here the size of the file says where the pixels begin, so that
+which OpenCV refuses, and Middlebury does not. Here the size of the file determines where the pixels begin, so that
 a header of either kind is read exactly, and one that lies about its size is refused before memory is asked for.
 """
 
@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from autodisp.errors import InputError
 
@@ -45,6 +47,18 @@ def read_pfm(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
     return np.flipud(pixels.reshape(shape)).astype(np.float32, order="C")
 
 
+def read_disparity_pfm(path: str | os.PathLike[str]) -> Tensor:
+    """Reads a map of one channel as (1, H, W) float32, see `read_pfm`.
+
+    Raises:
+        InputError: the file is missing, damaged, or has three channels.
+    """
+    pixels = read_pfm(path)
+    if pixels.ndim != 2:
+        raise InputError(f"{path}: is a colour PFM, but a disparity has one channel")
+    return torch.from_numpy(pixels)[None]
+
+
 def write_pfm(path: str | os.PathLike[str], pixels: npt.NDArray[np.floating], *, trailing_spaces: bool = False) -> None:
     """Writes a little-endian map, the bottom row first as the format wants it.
 
@@ -66,7 +80,7 @@ def write_pfm(path: str | os.PathLike[str], pixels: npt.NDArray[np.floating], *,
 
 
 def _parse_header(head: bytes, size: int, path: Path) -> tuple[int, int, int, str, int]:
-    """Gives (height, width, channels, byte order, offset of the first pixel), all checked against the file's size."""
+    """Parses (height, width, channels, byte order, offset of the first pixel), all checked against the file's size."""
     channels = _CHANNELS.get(head[:2])
     if channels is None:
         raise InputError(f"{path}: is no PFM: it begins with {head[:2]!r}, a PFM with b'Pf' or b'PF'")

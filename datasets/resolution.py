@@ -11,7 +11,7 @@ _ONE_SURFACE = 1.0
 
 
 def halve(sample: StereoSample) -> StereoSample:
-    """Gives the sample at half the width and height; the last row or column of an odd size is dropped.
+    """Returns the sample at half the width and height; the last row or column of an odd size is dropped.
 
     Views are averaged over 2x2 blocks. A disparity is the mean of one surface of its block, halved: of the valid
     pixels within one pixel of the block's (lower) median. Averaging all four would invent a surface between

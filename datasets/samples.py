@@ -1,4 +1,4 @@
-"""What a dataset yields: named tuples that torch's default collate turns into batches of the same type."""
+"""Samples of datasets: named tuples that torch's default collate turns into batches of the same type."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -21,7 +21,7 @@ class StereoSample(NamedTuple):
     valid: Tensor
     """(1, H, W) bool, where the disparity is known."""
     occluded: Tensor
-    """(1, H, W) bool, inside both images but hidden in the right view; all False where unknown."""
+    """(1, H, W) bool, matched inside the right view but occluded there; all False where unknown."""
     out_of_frame: Tensor
     """(1, H, W) bool, where x - disparity lies left of the right view; all False where unknown."""
 
@@ -50,7 +50,7 @@ class StereoDataset(Protocol):
 
     @property
     def has_occlusion(self) -> bool:
-        """Whether ``occluded`` and ``out_of_frame`` are known."""
+        """True if ``occluded`` and ``out_of_frame`` are known."""
         ...
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Divides a training split into a weight half and an architecture half, and takes small parts of a data set."""
+"""Divides a training split into a weight half and an architecture half, and takes subsets of a dataset."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ def halves(groups_or_n: Sequence[str] | int, *, seed: int, fraction: float = 0.5
     if not 0 < fraction < 1:
         raise InputError(f"fraction={fraction}: the part of the samples for the weights must lie between 0 and 1")
     groups: Sequence[str] | range = range(groups_or_n) if isinstance(groups_or_n, int) else groups_or_n
-    # Sorted before they are shuffled, so that neither hashing nor the order of the files has a say.
+    # Sorted before they are shuffled, so that neither hashing nor the order of the files matters.
     sizes = sorted(Counter(groups).items())
     if len(sizes) < 2:
         what = "sample(s)" if isinstance(groups_or_n, int) else f"scene(s) in {len(groups)} sample(s)"
@@ -52,7 +52,7 @@ def halves(groups_or_n: Sequence[str] | int, *, seed: int, fraction: float = 0.5
 
 
 def deal(groups_or_n: Sequence[str] | int, *, limit: int | None, seed: int) -> tuple[list[int], list[int]]:
-    """Takes at most `limit` samples, see `subset`, and divides them in two, see `halves`: what a search reads.
+    """Selects the samples that a search reads: at most `limit`, see `subset`, divided in two, see `halves`.
 
     Returns:
         Ascending indices, among all samples, of those for the weights and of those for the architecture.
@@ -68,7 +68,7 @@ def deal(groups_or_n: Sequence[str] | int, *, limit: int | None, seed: int) -> t
 
 
 def subset(n: int, *, limit: int | None, seed: int) -> list[int]:
-    """Takes at most `limit` of n samples at random.
+    """Selects at most `limit` of n samples at random.
 
     A larger limit keeps every sample that a smaller one with the same seed takes.
 

@@ -60,7 +60,7 @@ class StereoAugmentation:
         self.crop = crop
 
     def __call__(self, sample: StereoSample, rng: np.random.Generator) -> StereoSample:
-        """Gives a new sample; the one that comes in is not changed.
+        """Returns a new sample; the given one is not changed.
 
         Args:
             sample: without a batch axis.
@@ -92,7 +92,7 @@ class StereoAugmentation:
 
 
 def enlargement(size: tuple[int, int], crop: tuple[int, int] | None) -> float:
-    """How many times a picture is enlarged at least before it is cropped, stretch aside; 1 where it is large enough.
+    """Factor by which an image is enlarged at least before it is cropped, stretch aside; 1 where it is large enough.
 
     Args:
         size: (height, width) of the picture.
@@ -104,7 +104,7 @@ def enlargement(size: tuple[int, int], crop: tuple[int, int] | None) -> float:
 class CenterCrop:
     """Cuts the middle, always the same; where a sample is smaller it is padded below and on the right.
 
-    Padding repeats the border of the views and is not valid. Nothing is resized, so that a validation figure stays
+    Padding repeats the border of the views and is not valid. Nothing is resized, so that a validation metric stays
     in pixels of the data.
 
     Args:
@@ -119,7 +119,7 @@ class CenterCrop:
         self.crop = crop
 
     def __call__(self, sample: StereoSample, rng: np.random.Generator | None = None) -> StereoSample:
-        """Gives the middle of a sample without a batch axis; ``rng`` is there to fit where augmentation does."""
+        """Crops a sample without a batch axis; ``rng`` is unused, so that the signature is that of an augmentation."""
         height, width = sample.disparity.shape[-2:]
         to_height, to_width = self.crop or (height, width)
         y, x = max((height - to_height) // 2, 0), max((width - to_width) // 2, 0)
@@ -127,8 +127,8 @@ class CenterCrop:
         sample = reframe(sample, corner=(y, x), window=window, size=window)
         missing = (0, max(to_width - width, 0), 0, max(to_height - height, 0))
         views = (functional.pad(view, missing, mode="replicate") for view in (sample.left, sample.right))
-        truth = (functional.pad(plane, missing) for plane in sample[2:])
-        return StereoSample(*(plane.contiguous() for plane in (*views, *truth)))
+        others = (functional.pad(plane, missing) for plane in sample[2:])
+        return StereoSample(*(plane.contiguous() for plane in (*views, *others)))
 
 
 def _check_crop(crop: tuple[int, int] | None) -> None:
@@ -154,7 +154,7 @@ def reframe(
     """Cuts the same window out of everything and resizes it; unchanged where that is the whole sample.
 
     A source position x becomes (x + 1/2) f - 1/2 - offset with f the ratio of widths in both views, and d becomes
-    f d, so right x = left x - d goes on to hold. Views are averaged or interpolated, disparity and masks take the
+    f d, so right x = left x - d still holds. Views are averaged or interpolated, disparity and masks take the
     source pixel in which the new one's centre lies.
 
     Args:
@@ -236,8 +236,8 @@ def matched_within(sample: StereoSample, rows: slice, columns: slice) -> Tensor:
     A pixel reaches half a unit to both sides of its centre.
     """
     match = torch.arange(sample.disparity.shape[-1]) - sample.disparity
-    beside = (match < columns.start - 0.5) | (match >= columns.stop - 0.5)
-    within: Tensor = sample.valid & ~sample.out_of_frame & ~beside
+    outside = (match < columns.start - 0.5) | (match >= columns.stop - 0.5)
+    within: Tensor = sample.valid & ~sample.out_of_frame & ~outside
     within[:, : rows.start] = False
     within[:, rows.stop :] = False
     return within

@@ -1,7 +1,7 @@
 """Feeds batches for the whole length of a run, from workers that are started once.
 
 Batch k of a run depends on the seed and on k alone: not on the number of workers, not on torch's random state,
-not on what was read before. A run that stops or rolls back saves one integer and goes on from there.
+not on what was read before. A run that stops or rolls back saves one integer and resumes from there.
 """
 
 import itertools
@@ -29,7 +29,7 @@ _SHUFFLE, _AUGMENT = 0, 1
 
 
 class MapDataset(Protocol[Sample_co]):
-    """What a stream reads from; the samples are named tuples."""
+    """Source of a stream; the samples are named tuples."""
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -45,7 +45,7 @@ class Draw:
     """One use of one sample."""
 
     index: int
-    """Of the sample in its dataset."""
+    """Place of the sample in its dataset."""
     epoch: int
     """Passes over the dataset that were complete before this use."""
     batch: int
@@ -61,7 +61,7 @@ class Scheduled(Generic[Sample]):
 
 
 class EndlessBatches(Sampler[list[Draw]]):
-    """Which samples make up batch 0, 1, 2, ... of a run: each pass in a new order, its incomplete end dropped.
+    """The samples of batch 0, 1, 2, ... of a run: each pass in a new order, its incomplete end dropped.
 
     Args:
         n: samples in the dataset.
@@ -151,7 +151,7 @@ class Stream(Generic[Sample]):
     Args:
         dataset: at least `batch_size` samples, of one size after the transform.
         batch_size: samples in a batch.
-        seed: not negative; streams over different halves need different seeds to be independent.
+        seed: not negative; streams over different splits need different seeds to be independent.
         transform: see `Augmented`.
         workers: processes that read ahead; 0 reads within `next`.
         position: the batch to begin with.
@@ -337,7 +337,7 @@ def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     # Asked to stop, the main process still wants its workers for the step it is at; they end with it. SIGTERM is how
-    # it ends them where nobody closed the stream, so that one is theirs too.
+    # it ends them if the stream was not closed, so they keep its default action.
     for name in ("SIGINT", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

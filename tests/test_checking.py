@@ -1,6 +1,5 @@
 """What a look at one sample finds, and which samples show the same."""
 
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,33 +21,25 @@ from autodisp.datasets.checking import (
     STRAY,
     TWINS,
     UNREADABLE,
+    Inspection,
     Inspector,
     content,
     find_shared,
     find_twins,
 )
 from autodisp.datasets.flyingthings3d import FlyingThings3D
-from autodisp.datasets.in_memory import ImagesInMemory
 from autodisp.datasets.kitti import Kitti
 from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.sintel import Sintel
+from tests.image_files import put, put_pfm
 
 HEIGHT, WIDTH = 40, 56
 DRAW = np.random.default_rng(0)
 
 
 def picture(path: Path, pixels: np.ndarray | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    iio.imwrite(path, DRAW.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8) if pixels is None else pixels)
-    return path
-
-
-def pfm(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    body = b"".join(struct.pack("<f", value) for row in pixels[::-1] for value in row)
-    path.write_bytes(f"Pf\n{pixels.shape[1]} {pixels.shape[0]}\n-1\n".encode() + body)
-    return path
+    return put(path, DRAW.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8) if pixels is None else pixels)
 
 
 def disparity(**pixels: float) -> np.ndarray:
@@ -61,7 +52,7 @@ def disparity(**pixels: float) -> np.ndarray:
 def frame(root: Path, truth: np.ndarray, *, stem: str = "0006") -> Path:
     for side in ("left", "right"):
         picture(root / f"frames_cleanpass/TRAIN/A/0000/{side}/{stem}.png")
-    return pfm(root / f"disparity/TRAIN/A/0000/left/{stem}.pfm", truth)
+    return put_pfm(root / f"disparity/TRAIN/A/0000/left/{stem}.pfm", truth)
 
 
 def kinds(inspector: Inspector, index: int = 0) -> list[str]:
@@ -97,6 +88,12 @@ def test_disparities_of_flyingthings3d(
     assert [note.kind for note in found if note.is_note] == notes
     assert {problem.file for problem in found} <= {str(path)}
     assert {problem.sample for problem in found} <= {"TRAIN/A/0000/0006"}
+    says = {note.kind: note.says for note in found}
+    assert says.get(NEGATIVE) in (
+        None,
+        "1 pixel(s), 0.04%, are negative: masked",
+        "2240 pixel(s), 100.00%, are negative: masked",
+    )
 
 
 @pytest.mark.parametrize(("valid", "enough"), [(2, False), (3, True)])
@@ -107,20 +104,11 @@ def test_how_much_ground_truth_is_enough(tmp_path: Path, valid: int, enough: boo
     assert kinds(Inspector(FlyingThings3D(tmp_path))) == ([] if enough else [NO_TRUTH]) + [NON_FINITE]
 
 
-def test_the_number_of_odd_pixels_is_told(tmp_path: Path) -> None:
-    frame(tmp_path, disparity(a=np.nan, b=-1, c=np.inf, d=-2, e=-3))
-    says = {note.kind: note.says for note in Inspector(FlyingThings3D(tmp_path))(0).found}
-    assert says == {
-        NON_FINITE: "2 pixel(s), 0.09%, are NaN or infinite: masked",
-        NEGATIVE: "3 pixel(s), 0.13%, are negative: masked",
-    }
-
-
 def test_the_subset_release_stores_its_disparities_negative(tmp_path: Path) -> None:
     for stem, truth in (("0000000", -disparity()), ("0000001", -disparity(a=-2)), ("0000002", -disparity(a=np.nan))):
         for side in ("left", "right"):
             picture(tmp_path / f"train/image_clean/{side}/{stem}.png")
-        pfm(tmp_path / f"train/disparity/left/{stem}.pfm", truth)
+        put_pfm(tmp_path / f"train/disparity/left/{stem}.pfm", truth)
     inspector = Inspector(FlyingThings3D(tmp_path))
     assert kinds(inspector, 0) == []
     # One positive pixel: the frame is read as stored, so that all others are negative.
@@ -140,7 +128,7 @@ def test_the_subset_release_stores_its_disparities_negative(tmp_path: Path) -> N
 def test_infinity_is_unknown_to_middlebury(tmp_path: Path, truth: np.ndarray, found: list[str]) -> None:
     for name in ("im0", "im1"):
         picture(tmp_path / f"Piano/{name}.png")
-    pfm(tmp_path / "Piano/disp0.pfm", truth)
+    put_pfm(tmp_path / "Piano/disp0.pfm", truth)
     assert kinds(Inspector(Middlebury2014(tmp_path))) == found
 
 
@@ -160,25 +148,20 @@ def test_maps_without_a_truth_in_pngs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["clean_left", "clean_right", "disparities", "occlusions", "outofframe"])
-@pytest.mark.parametrize("damage", ["cut", "empty", "other", "folder", "larger"])
+@pytest.mark.parametrize("damage", ["cut", "larger"])
 def test_the_file_at_fault_is_named(tmp_path: Path, part: str, damage: str) -> None:
     for top in ("clean_left", "clean_right", "disparities", "occlusions", "outofframe"):
         picture(tmp_path / f"training/{top}/alley_1/frame_0001.png")
     path = tmp_path / f"training/{part}/alley_1/frame_0001.png"
-    whole = path.read_bytes()
-    path.unlink()
-    if damage == "folder":
-        path.mkdir()
-    elif damage == "larger":
+    if damage == "larger":
         picture(path, DRAW.integers(0, 256, (HEIGHT, WIDTH + 2, 3), dtype=np.uint8))
     else:
-        path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "other": b"not a picture"}[damage])
+        path.write_bytes(path.read_bytes()[:100])
     [problem] = Inspector(Sintel(tmp_path))(0).found
-    assert problem.kind == (SIZES if damage == "larger" else UNREADABLE)
+    assert (problem.kind, problem.sample) == (SIZES if damage == "larger" else UNREADABLE, "alley_1/frame_0001")
     # Of two sizes neither is the right one, but a partner of the left view is named rather than it.
     at_fault = part if part != "clean_left" or damage != "larger" else "clean_right"
     assert problem.file == str(tmp_path / f"training/{at_fault}/alley_1/frame_0001.png")
-    assert problem.sample == "alley_1/frame_0001"
     assert "\n" not in problem.says
 
 
@@ -236,17 +219,6 @@ def test_digests_tell_shapes_and_pictures_apart() -> None:
     assert len(set(different)) == 4
 
 
-def test_images(tmp_path: Path) -> None:
-    del tmp_path
-    images = torch.arange(2 * 3 * 32 * 32, dtype=torch.int64).reshape(2, 3, 32, 32).to(torch.uint8)
-    images[1, 0, 0, 0] += 1
-    labels = torch.tensor([0, 1])
-    data = ImagesInMemory(images[[0, 1, 0]], labels[[0, 1, 1]], classes="ab", mean=(0.0,) * 3, std=(1.0,) * 3)
-    first, second, third = (Inspector(data)(index) for index in range(3))
-    assert first.found == second.found == ()
-    assert first.digest == third.digest != second.digest
-
-
 A, B = b"a", b"b"
 
 
@@ -275,13 +247,16 @@ def test_twins(
     flawed: str,
     found: list[tuple[str, str, str]],
 ) -> None:
-    names = [str(index) for index in range(len(digests))]
+    samples = [Inspection(str(k), group, f"{k}.png", digest=digest)
+               for k, (group, digest) in enumerate(zip(groups, digests, strict=True))]  # fmt: skip
     halves = dict.fromkeys(weights, "weight") | dict.fromkeys(architecture, "architecture")
-    twins = find_twins(names, groups, digests, halves, flawed=flawed)
+    twins = find_twins(samples, halves, flawed)
     assert [(twin.kind, twin.sample, twin.says.split()[2]) for twin in twins] == found
+    assert all(twin.file == f"{twin.sample}.png" for twin in twins)
 
 
 def test_what_both_splits_show() -> None:
-    shared = find_shared({A: "train/0"}, ["test/0", "test/1", "test/2"], [B, A, None])
-    assert [(problem.kind, problem.sample) for problem in shared] == [(BOTH_SPLITS, "test/1")]
-    assert "train/0" in shared[0].says
+    train, *test = (
+        Inspection(name, "", "f", digest=digest) for name, digest in (("t", A), ("0", B), ("1", A), ("2", None))
+    )
+    assert find_shared([train], test) == [(BOTH_SPLITS, "1", "f", "shows what t shows")]

@@ -211,7 +211,7 @@ def test_classification(tmp_path: Path, image_model: Path) -> None:
         (["checkpoint=nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (
             ["baseline=sgbm", "dataset=sintel", "split=test"],
-            "split=test: dataset=sintel has a truth for its training pictures",
+            "split=test: dataset=sintel has ground truth for training only",
         ),
     ],
 )

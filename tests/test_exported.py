@@ -101,7 +101,7 @@ def test_without_a_description_a_file_is_refused(tmp_path: Path, suffix: str) ->
         assert str(caught.value).startswith(f"{path}: ")
         return str(caught.value)
 
-    assert "does not say what it is for" in refusal(None)
+    assert "has no model card" in refusal(None)
     assert "its description is damaged (KeyError)" in refusal({"schema": "autodisp/model"})
     assert "its description is damaged (TypeError)" in refusal([1])
     assert "a task that this program does not know" in refusal(DESCRIPTION | {"task": "flow"})

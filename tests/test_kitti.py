@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from autodisp.datasets.kitti import Kitti
-from autodisp.datasets.resolution import halve
 from autodisp.errors import InputError
+from tests.image_files import put, rgb
 
 HEIGHT, WIDTH = 6, 9
 FOLDERS = {
@@ -39,11 +38,6 @@ def visible(stem: str) -> np.ndarray:
     return np.where(rng(f"noc{stem}").random((HEIGHT, WIDTH)) < 0.7, truth(stem), 0).astype(np.uint16)
 
 
-def put(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
 def write(root: Path, year: int, stems: tuple[str, ...] = STEMS) -> Path:
     left, right, occ, noc = FOLDERS[year]
     for stem in stems:
@@ -54,10 +48,6 @@ def write(root: Path, year: int, stems: tuple[str, ...] = STEMS) -> Path:
         put(root / "training" / noc / f"{stem}.png", visible(stem))
     put(root / "testing" / left / "000000_10.png", view("test"))
     return root
-
-
-def rgb(pixels: np.ndarray) -> torch.Tensor:
-    return torch.tensor(pixels.astype(np.float64) / 255).permute(2, 0, 1).float()
 
 
 @YEARS
@@ -143,14 +133,6 @@ def test_the_other_year_is_named(tmp_path: Path) -> None:
     assert len(Kitti(both, year=2015)) == 3
 
 
-@YEARS
-def test_half_resolution(tmp_path: Path, year: int) -> None:
-    write(tmp_path, year)
-    whole, half = Kitti(tmp_path, year=year)[2], Kitti(tmp_path, year=year, half_resolution=True)[2]
-    for expected, seen in zip(halve(whole), half, strict=True):
-        assert torch.equal(expected, seen)
-
-
 @pytest.mark.parametrize(
     ("folder", "pixels", "says"),
     [
@@ -181,22 +163,5 @@ def test_wrong_settings(tmp_path: Path, year: int) -> None:
     put(tmp_path / "training" / FOLDERS[year][0] / "000000_11.png", view("x"))
     with pytest.raises(InputError, match=r"no frame \*_10\.png"):
         Kitti(tmp_path, year=year)
-    with pytest.raises(InputError, match=r"dataset\.split='test'.*train"):
-        Kitti(tmp_path, year=year, split="test")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"dataset\.year=2013.*2012, 2015"):
         Kitti(tmp_path, year=2013)  # type: ignore[arg-type]
-
-
-@YEARS
-def test_a_list_leaves_frames_out_and_incomplete_ones_are_told(tmp_path: Path, year: int) -> None:
-    write(tmp_path, year)
-    (tmp_path / "training" / FOLDERS[year][1] / f"{STEMS[1]}.png").unlink()
-    data = Kitti(tmp_path, year=year, strict=False)
-    assert tuple(data.names) == (STEMS[0], STEMS[2])
-    assert f"{FOLDERS[year][1]}/{STEMS[1]}.png missing" in data.incomplete[STEMS[1]]
-    assert [path.parts[-2] for path in data.paths(1)] == list(FOLDERS[year])
-    (tmp_path / "list.txt").write_text(f"{STEMS[1]}\n# and\n{STEMS[0]}")
-    assert tuple(Kitti(tmp_path, year=year, exclude=tmp_path / "list.txt").names) == STEMS[2:]
-    (tmp_path / "list.txt").write_text("000000_11")
-    with pytest.raises(InputError, match="'000000_11', names no sample"):
-        Kitti(tmp_path, year=year, exclude=tmp_path / "list.txt")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from autodisp.datasets.layout import Frame, Tree, files_in, find_root, folders_in, match, require_one_size
 from autodisp.errors import InputError
@@ -93,7 +94,7 @@ def test_a_folder_that_may_not_be_looked_into(tmp_path: Path, monkeypatch: pytes
 
 
 def test_sizes_must_agree() -> None:
-    require_one_size({Path("a"): (2, 3)})
-    require_one_size({Path("a"): (2, 3), Path("b"): (2, 3)})
+    low, high = torch.zeros(1, 2, 3), torch.zeros(3, 4, 3)
+    require_one_size({Path("a"): low, Path("b"): low})
     with pytest.raises(InputError, match="b: is 3x4 but a is 3x2"):
-        require_one_size({Path("a"): (2, 3), Path("b"): (4, 3)})
+        require_one_size({Path("a"): low, Path("b"): high})

@@ -1,16 +1,14 @@
 """Middlebury on files written here in the official layouts, and on the one pair that scikit-image brings along."""
 
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
-from autodisp.datasets.resolution import halve
 from autodisp.errors import InputError
+from tests.image_files import put, put_pfm, rgb
 
 HEIGHT, WIDTH = 6, 9
 CALIBRATION = """cam0=[1000.5 0 250.2; 0 1000.5 180.1; 0 0 1]
@@ -47,18 +45,6 @@ def nocc(scene: str) -> np.ndarray:
     return rng(f"mask{scene}").choice(np.array([0, 128, 255], np.uint8), (HEIGHT, WIDTH), p=[0.2, 0.4, 0.4])
 
 
-def put(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-def put_pfm(path: Path, pixels: np.ndarray) -> None:
-    """As Middlebury writes it: little-endian, the scale -0.003922 for older sets and -1 for these."""
-    height, width = pixels.shape
-    body = b"".join(struct.pack("<f", value) for row in pixels[::-1] for value in row)
-    path.write_bytes(f"Pf\n{width} {height}\n-1\n".encode() + body)
-
-
 def put_scene(root: Path, scene: str, *, mask: bool = False, disparity: str = "disp0.pfm") -> None:
     for name in ("im0", "im1", "im1E"):
         put(root / scene / f"{name}.png", view(scene + name))
@@ -67,10 +53,6 @@ def put_scene(root: Path, scene: str, *, mask: bool = False, disparity: str = "d
     (root / scene / "calib.txt").write_text(CALIBRATION)
     if mask:
         put(root / scene / "mask0nocc.png", nocc(scene))
-
-
-def rgb(pixels: np.ndarray) -> torch.Tensor:
-    return torch.tensor(pixels.astype(np.float64) / 255).permute(2, 0, 1).float()
 
 
 def test_eth3d_with_both_archives_in_one_folder(tmp_path: Path) -> None:
@@ -195,13 +177,6 @@ def test_files_that_do_not_fit_are_named_when_read(tmp_path: Path, name: str, pi
         Middlebury2014(tmp_path)[0]
 
 
-def test_a_colour_map_is_refused(tmp_path: Path) -> None:
-    put_scene(tmp_path, "Piano")
-    (tmp_path / "Piano/disp0.pfm").write_bytes(b"PF\n9 6\n-1\n" + bytes(9 * 6 * 12))
-    with pytest.raises(InputError, match=r"disp0\.pfm: is a colour PFM"):
-        Middlebury2014(tmp_path)[0]
-
-
 def test_negative_and_nan_disparities_are_no_truth(tmp_path: Path) -> None:
     put_scene(tmp_path, "Piano")
     pixels = np.zeros((HEIGHT, WIDTH), np.float32)
@@ -271,14 +246,6 @@ def test_an_old_disparity_that_does_not_fit_is_named(tmp_path: Path, pixels: np.
         Middlebury2006(tmp_path)[0]
 
 
-def test_half_resolution(tmp_path: Path) -> None:
-    put_scene(tmp_path / "new", "Piano", mask=True)
-    put_old_scene(tmp_path / "old", "Aloe")
-    for kind, root in ((Middlebury2014, tmp_path / "new"), (Middlebury2006, tmp_path / "old")):
-        for expected, seen in zip(halve(kind(root)[0]), kind(root, half_resolution=True)[0], strict=True):
-            assert torch.equal(expected, seen)
-
-
 @pytest.mark.parametrize(("kind", "first"), [(Middlebury2014, "im0.png"), (Middlebury2006, "view1.png")])
 def test_wrong_settings(tmp_path: Path, kind: type[Middlebury2014] | type[Middlebury2006], first: str) -> None:
     (tmp_path / "a/b/c/d").mkdir(parents=True)
@@ -314,33 +281,3 @@ def _difference(
 ) -> float:
     match = np.rint(columns - disparity[rows, columns] - shift).astype(int).clip(0, left.shape[1] - 1)
     return float(np.abs(left[rows, columns].astype(float) - right[rows, match]).mean())
-
-
-def test_a_list_leaves_scenes_out_and_incomplete_ones_are_told(tmp_path: Path) -> None:
-    for scene in SCENES:
-        put_scene(tmp_path, scene)
-    (tmp_path / SCENES[1] / "im1.png").unlink()
-    data = Middlebury2014(tmp_path, strict=False)
-    assert tuple(data.names) == (SCENES[0], SCENES[2])
-    assert "im1.png missing" in data.incomplete[SCENES[1]]
-    assert [path.name for path in data.paths(0)] == ["im0.png", "im1.png", "disp0.pfm"]
-    listed = tmp_path / "list.txt"
-    listed.write_text("\n".join(SCENES[1:]))
-    assert tuple(Middlebury2014(tmp_path, exclude=listed).names) == SCENES[:1]
-    listed.write_text("Piano")
-    with pytest.raises(InputError, match="'Piano', names no sample"):
-        Middlebury2014(tmp_path, exclude=listed)
-    listed.write_text("\n".join(SCENES))
-    with pytest.raises(InputError, match=r"dataset\.exclude=.* leaves no scene"):
-        Middlebury2014(tmp_path, exclude=listed)
-
-
-def test_a_list_leaves_old_scenes_out(tmp_path: Path) -> None:
-    for scene in ("Art", "Dolls"):
-        for name in ("view1", "view5"):
-            put(tmp_path / scene / f"{name}.png", view(name))
-        put(tmp_path / scene / "disp1.png", view(scene)[..., 0])
-    (tmp_path / "list.txt").write_text("Art")
-    assert Middlebury2006(tmp_path, exclude=tmp_path / "list.txt").names == ["Dolls"]
-    (tmp_path / "Art/disp1.png").unlink()
-    assert list(Middlebury2006(tmp_path, strict=False).incomplete) == ["Art"]

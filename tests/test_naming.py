@@ -10,7 +10,7 @@ def pairs_by(rule: Rule, paths: list[str]) -> set[tuple[str, str]]:
         (left, right)
         for left in paths
         for right in paths
-        if rule.left_keys(left, paths) & rule.right_keys(right, paths) and left != right
+        if rule.keys(False, left, paths) & rule.keys(True, right, paths) and left != right
     }
 
 

@@ -196,28 +196,6 @@ def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
         PredictionWriter(tmp_path, ["pfm"]).check(name)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "settings", "words"),
-    [
-        ([], {}, "choose from pfm, png16, colour, depth, ply"),
-        (["pfm", "exr"], {}, "exr: no such output"),
-        (["pfm", "depth"], {}, "depth needs a calibration: set focal"),
-        (["ply"], {}, "ply needs a calibration"),
-        (["pfm"], {"calibration": CALIBRATION}, "no effect on pfm"),
-        (["depth"], {"calibration": CALIBRATION, "max_depth": 3.0}, "max_depth=3.0 has no effect"),
-        (["ply"], {"calibration": CALIBRATION, "max_depth": 0.0}, "max_depth=0.0: must be"),
-        (["ply"], {"calibration": CALIBRATION, "max_depth": math.nan}, "max_depth=nan: must be"),
-        (["pfm"], {"colour_range": (0.0, 1.0)}, "range of colours has no effect"),
-        (["colour"], {"colour_range": (2.0, 2.0)}, "2.0 to 2.0: it must rise"),
-        (["colour"], {"colour_range": (2.0, math.nan)}, "2.0 to nan: it must rise"),
-        (["colour"], {"colour_range": (2.0, math.inf)}, "2.0 to inf"),
-    ],
-)
-def test_settings_that_do_not_fit(tmp_path: Path, wanted: list[str], settings: dict[str, object], words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        PredictionWriter(tmp_path, wanted, **settings)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("shape", [(1, 9, 13), (9, 12), (117,)])
 def test_shapes_that_do_not_fit(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"must be \(H, W\) and \(3, H, W\)"):

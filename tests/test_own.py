@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,7 @@ def test_a_file_may_import_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "neighbour_of_the_rig.py").write_text("NAMES = ['p', 'q', 'r']\n")
     source = "from neighbour_of_the_rig import NAMES\n" + READER.replace('["a", "b", "c"]', "NAMES")
     assert Own(rig(tmp_path, source=source), None).names == ["p", "q", "r"]
+    assert str(tmp_path) not in sys.path
 
 
 def test_files_of_one_name_are_two_modules(tmp_path: Path) -> None:

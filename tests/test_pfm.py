@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodisp.datasets.pfm import read_pfm, write_pfm
+from autodisp.datasets.pfm import read_disparity_pfm, read_pfm, write_pfm
 from autodisp.errors import InputError
+from tests.image_files import put_pfm
 
 
 def pack(rows: list[list[float]], order: str) -> bytes:
@@ -125,6 +126,14 @@ def test_refuses_malformed_files_by_name(tmp_path: Path, data: bytes, says: str)
         read_pfm(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_disparity_has_one_channel(tmp_path: Path) -> None:
+    put_pfm(tmp_path / "x.pfm", np.arange(6, dtype=np.float32).reshape(2, 3))
+    assert read_disparity_pfm(tmp_path / "x.pfm").tolist() == [[[0, 1, 2], [3, 4, 5]]]
+    (tmp_path / "x.pfm").write_bytes(b"PF\n3 2\n-1\n" + bytes(3 * 2 * 12))
+    with pytest.raises(InputError, match=r"x\.pfm: is a colour PFM"):
+        read_disparity_pfm(tmp_path / "x.pfm")
 
 
 def test_names_what_is_no_file(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from autodisp.datasets.sintel import Sintel
 from autodisp.errors import InputError
+from tests.image_files import put, rgb
 
 HEIGHT, WIDTH = 6, 9
 TOPS = ("clean_left", "clean_right", "final_left", "final_right", "disparities", "occlusions", "outofframe")
@@ -24,14 +25,8 @@ def content(top: str, frame: str) -> np.ndarray:
 def root(tmp_path: Path) -> Path:
     for top in TOPS:
         for frame in FRAMES:
-            path = tmp_path / "training" / top / f"{frame}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            iio.imwrite(path, content(top, frame))
+            put(tmp_path / "training" / top / f"{frame}.png", content(top, frame))
     return tmp_path
-
-
-def rgb(pixels: np.ndarray) -> torch.Tensor:
-    return torch.tensor(pixels.astype(np.float64) / 255).permute(2, 0, 1).float()
 
 
 @pytest.mark.parametrize("render_pass", ["clean", "final"])
@@ -75,12 +70,6 @@ def test_the_other_pass_may_be_absent(root: Path) -> None:
         Sintel(root, render_pass="final")
 
 
-def test_an_extra_file_is_named(root: Path) -> None:
-    iio.imwrite(root / "training/clean_left/market_5/frame_0099.png", content("clean_left", "x"))
-    with pytest.raises(InputError, match=r"clean_right/market_5/frame_0099\.png .* missing while .*clean_left"):
-        Sintel(root)
-
-
 @pytest.mark.parametrize(
     ("top", "pixels", "says"),
     [
@@ -98,12 +87,6 @@ def test_files_that_do_not_fit_are_named_when_read(root: Path, top: str, pixels:
         data[1]
 
 
-def test_half_resolution(root: Path) -> None:
-    sample = Sintel(root, half_resolution=True)[2]
-    assert sample.left.shape == (3, HEIGHT // 2, WIDTH // 2)
-    assert sample.disparity.shape == sample.occluded.shape == (1, HEIGHT // 2, WIDTH // 2)
-
-
 def test_wrong_settings(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cleanpass.*clean, final"):
         Sintel(tmp_path, render_pass="cleanpass")
@@ -113,19 +96,3 @@ def test_wrong_settings(tmp_path: Path) -> None:
     (tmp_path / "training" / "clean_left" / "alley_1").mkdir(parents=True)
     with pytest.raises(InputError, match="no frame"):
         Sintel(tmp_path)
-
-
-def test_a_list_leaves_frames_out_and_incomplete_ones_are_told(root: Path) -> None:
-    (root / "training/occlusions" / f"{FRAMES[1]}.png").unlink()
-    data = Sintel(root, strict=False)
-    assert tuple(data.names) == (FRAMES[0], FRAMES[2])
-    assert "occlusions/alley_1/frame_0002.png missing" in data.incomplete[FRAMES[1]]
-    assert [path.parts[-3] for path in data.paths(0)] == [TOPS[0], TOPS[1], *TOPS[4:]]
-    (root / "list.txt").write_text(f"{FRAMES[1]}\n{FRAMES[2]}\n")
-    assert tuple(Sintel(root, exclude=root / "list.txt").names) == FRAMES[:1]
-    (root / "list.txt").write_text("frame_0002")
-    with pytest.raises(InputError, match=r"'frame_0002', names no sample.*alley_1/frame_0001"):
-        Sintel(root, exclude=root / "list.txt")
-    (root / "list.txt").write_text("\n".join(FRAMES))
-    with pytest.raises(InputError, match="none is left"):
-        Sintel(root, exclude=root / "list.txt")

@@ -13,6 +13,7 @@ from autodisp.datasets.samples import StereoSample
 from autodisp.evaluation.stereo_metrics import StereoMetrics
 from autodisp.evaluation.worst import Case, WithWorst
 from autodisp.report.disparity_pictures import panel
+from autodisp.tasks.disparity.kit import KIT
 
 SHAPE = (3, 1, 4, 5)
 
@@ -26,12 +27,10 @@ def batch(seed: int) -> StereoSample:
 
 
 def test_pictures_to_be_compared_share_one_scale_of_errors(tmp_path: Path) -> None:
-    samples = batch(0)
-    left, truth, valid = samples.left[0], samples.disparity[0], samples.valid[0]
-    cases = {
-        name: [Case(0, error, left, truth, valid, truth + error)] for name, error in (("sgbm", 9.0), ("network", 3.0))
-    }
-    told = write_pictures(tmp_path, cases, ["a"])
+    first = StereoSample(*(plane[0] for plane in batch(0)))
+    left, truth, valid = first.left, first.disparity, first.valid
+    cases = {name: [Case(0, error, first, truth + error)] for name, error in (("sgbm", 9.0), ("network", 3.0))}
+    told = write_pictures(tmp_path, cases, ["a"], KIT.worst)
     assert [shown["picture"] for shown in (*told["sgbm"], *told["network"])] == [
         "worst_sgbm_1.png",
         "worst_network_1.png",
@@ -42,7 +41,8 @@ def test_pictures_to_be_compared_share_one_scale_of_errors(tmp_path: Path) -> No
 
 
 def watched(count: int) -> WithWorst[object]:
-    return WithWorst(StereoMetrics(has_occlusion=False), count)
+    assert KIT.worst is not None
+    return WithWorst(StereoMetrics(has_occlusion=False), KIT.worst.errors, count)
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 50])
@@ -61,9 +61,9 @@ def test_the_largest_errors_and_where_they_were(count: int) -> None:
     expected.sort(key=lambda entry: -entry[0])
     cases = found.worst()
     assert [case.index for case in cases] == [entry[1] for entry in expected[:count]]
-    assert [case.epe for case in cases] == pytest.approx([entry[0] for entry in expected[:count]], rel=1e-6)
+    assert [case.error for case in cases] == pytest.approx([entry[0] for entry in expected[:count]], rel=1e-6)
     for case, (_, _, left, prediction) in zip(cases, expected, strict=False):
-        assert torch.equal(case.left, left)
+        assert torch.equal(case.sample.left, left)
         assert torch.equal(case.prediction, prediction)
 
 
@@ -76,7 +76,7 @@ def test_what_is_not_finite_is_worst_and_what_is_unknown_is_not_kept() -> None:
     prediction[2, 0, 0, 0] += 5.0
     found = watched(3)
     found.update(prediction, samples)
-    assert [(case.index, case.epe == math.inf) for case in found.worst()] == [(1, True), (2, False)]
+    assert [(case.index, case.error == math.inf) for case in found.worst()] == [(1, True), (2, False)]
 
 
 def test_of_equal_ones_the_first_are_kept() -> None:

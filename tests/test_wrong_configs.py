@@ -360,7 +360,7 @@ baseline=sgbm batch_size=0
 baseline=sgbm split=val
     split=val: must be one of train, test
 baseline=sgbm dataset=sintel split=test dataset.root=folder
-    split=test: dataset=sintel has a truth for its training pictures only; take split=train
+    split=test: dataset=sintel has ground truth for training only; take split=train
 baseline=sgbm dataset=cifar10
     baseline=sgbm: is for disparity, but dataset=cifar10 is not; leave it [...] or dataset=own
 baseline=sgbm dataset=sintel dataset.max_disparity=4096
@@ -460,7 +460,7 @@ search datset=sintel
 search dataset.root=/data
     dataset.root: the dataset that is chosen has no such setting; dataset=cifar10 and [...] or leave it out
 search resume=run dataset.factory=rig.py:Rig
-    dataset.factory: cannot be set beside resume=, since a run keeps its config; leave it out
+    dataset.factory: cannot be set with resume=, since a run keeps its config; leave it out
 search resume=run search.epoch=3
     search.epoch: no such setting; did you mean search.epochs? `autodisp-search --cfg job` shows all of them
 search regularization.window=3
@@ -490,7 +490,7 @@ search +serach.epochs=3
 search ++optimizer.weights.lerning_rate=1
     optimizer.weights.lerning_rate: no such setting; did you mean [...] weight_decay, decay, clip
 search ~search.epoch
-    ~search.epoch: no such setting, so there is nothing to take away; `autodisp-search --cfg job` shows all of them
+    ~search.epoch: no such setting, so there is nothing to remove; `autodisp-search --cfg job` shows all of them
 search +search.epochs=3
     +search.epochs: is there already, and + adds a new one; write search.epochs=VALUE without the +
 search task=${nothing}

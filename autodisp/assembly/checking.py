@@ -1,6 +1,6 @@
-"""A check of a dataset from its typed config: looks at every sample, deals the halves, says what to leave out."""
+"""A check of a dataset from its typed config: inspects every sample and lists which ones to leave out."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,16 +10,13 @@ from autodisp.assembly.data import groups_of
 from autodisp.commands import setting
 from autodisp.config.check import CheckConfig
 from autodisp.datasets.checking import (
-    BOTH_HALVES,
     LOST,
     MISSING,
     SMALLEST,
     TWINS,
     UNREADABLE,
-    HasFiles,
     Inspection,
     Inspector,
-    Measures,
     Problem,
     find_shared,
     find_twins,
@@ -31,59 +28,44 @@ from autodisp.datasets.processes import Lost, apply_to_all, cores
 from autodisp.datasets.splits import deal
 from autodisp.errors import InputError, WrongSetting
 
-Progress = Callable[[int, int, int], None]
-"""Takes how many samples are done, of how many, and how many problems there are so far."""
 USUAL_CROP = (192, 384)
-"""(height, width) that the datasets of files are cropped to by default."""
+"""(height, width) of the default crop of the datasets of files."""
 
 
 @dataclass
 class CheckReport:
-    """What a check found."""
+    """Result of a check."""
 
     config: CheckConfig
     samples: dict[str, int] = field(default_factory=dict)
-    """How many there are, by split, incomplete ones among them."""
+    """Number of samples by split, incomplete ones included."""
     found: list[Problem] = field(default_factory=list)
-    """Problems, and notes on what is worth knowing but spoils no search."""
+    """Problems, which spoil a run, and notes."""
     data: list[str] = field(default_factory=list)
-    """What the stereo samples of each split are: sizes, disparities."""
+    """Sizes and disparities of each split, in words."""
     remarks: list[str] = field(default_factory=list)
-    """What is to be minded about the dataset as a whole."""
+    """Warnings about the dataset as a whole."""
     excluded: dict[str, str] = field(default_factory=dict)
     """The samples to leave out, each with the reason."""
-    unlisted: list[Problem] = field(default_factory=list)
-    """Problems that no list of samples can mend."""
     crop: list[int] | None = None
-    """The crop that a search needs and the config lacks: its pictures have several sizes."""
+    """The crop that a search needs and the config lacks: its images have several sizes."""
     obstacle: str = ""
     """Why no run is possible without the excluded samples; "" if one is."""
 
     @property
     def problems(self) -> list[Problem]:
-        """What spoils a run."""
+        """Everything that spoils a run."""
         return [found for found in self.found if not found.is_note]
 
     @property
     def notes(self) -> list[Problem]:
-        """What the programs cope with."""
+        """Everything that the programs cope with."""
         return [found for found in self.found if found.is_note]
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Of problems that this dataset can have."""
+        """Kinds of problem that this dataset can have."""
         return kinds_of(self.config.entry.sample)
-
-    @property
-    def total(self) -> int:
-        """Number of samples."""
-        return sum(self.samples.values())
-
-    def by_kind(self) -> dict[str, list[Problem]]:
-        """Problems and notes; a kind of problem that the dataset can have is there even if it has none."""
-        everything = (*self.problems, *self.notes)
-        kinds = dict.fromkeys([*self.kinds, *(found.kind for found in everything)])
-        return {kind: [found for found in everything if found.kind == kind] for kind in kinds}
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -105,212 +87,158 @@ class CheckReport:
         write_exclusions(path, self.excluded.items(), title=title)
 
 
-@dataclass
-class _Part:
-    """One split, and what was found in it."""
-
-    dataset: Any
-    found: list[Problem] = field(default_factory=list)
-    digests: list[bytes | None] = field(default_factory=list)
-    measures: dict[int, Measures] = field(default_factory=dict)
-
-    @property
-    def groups(self) -> Sequence[str]:
-        """Labelled images stand alone."""
-        groups: Sequence[str] = getattr(self.dataset, "groups", self.dataset.names)
-        return groups
-
-    def with_files(self, problems: Iterable[Problem]) -> list[Problem]:
-        """Names the picture where the samples have files of their own."""
-        place = {name: index for index, name in enumerate(self.dataset.names)}
-        if not isinstance(self.dataset, HasFiles):
-            return list(problems)
-        return [problem._replace(file=str(self.dataset.paths(place[problem.sample])[0])) for problem in problems]
-
-
-@dataclass(frozen=True)
 class Check:
-    """A check that is ready to look at every sample of its splits.
+    """Inspects every sample of the splits.
 
-    Samples that `dataset.exclude` names already are not looked at and stay excluded. `dataset.limit` counts only where
-    the halves are dealt: which samples it leaves to a run depends on which others are excluded.
-    """
-
-    config: CheckConfig
-    report: CheckReport
-    parts: Mapping[str, _Part]
-
-    def run(self, progress: Progress) -> CheckReport:
-        """Does it; to be called once."""
-        config, report, parts = self.config, self.report, self.parts
-        total = sum(len(part.dataset) for part in parts.values())
-        done = 0
-        for split, part in parts.items():
-            done = _look(part, config, done, total, len(report.problems), progress)
-            report.samples[split] = len(part.dataset) + len(getattr(part.dataset, "incomplete", ()))
-            report.found += part.found
-            if part.measures:
-                report.data.append(f"{split}: {_measured(list(part.measures.values()))}")
-                report.remarks += _beyond_range(part, split, config)
-        if "train" in parts:
-            _compare(parts["train"], parts.get("test"), config, report)
-        _exclude(parts, config, report)
-        if "train" in parts:
-            _require_crop(parts["train"], config, report)
-        return report
-
-
-def build_check(config: CheckConfig) -> Check:
-    """Lists the samples of the splits; reads them only where they stand in few files.
+    Samples that `dataset.exclude` names already are not inspected and stay excluded. `dataset.limit` counts only where
+    the training split is divided: which samples it leaves to a run depends on which others are excluded.
 
     Raises:
-        InputError: a setting is wrong, or there is nothing to look at.
+        InputError: a setting is wrong, or there is nothing to inspect.
     """
-    report = CheckReport(config)
-    return Check(config, report, _open(config, report))
 
+    def __init__(self, config: CheckConfig) -> None:
+        self.config = config
+        self.report = CheckReport(config)
+        self._crop = getattr(config.dataset, "crop", None)
+        self._halved = bool(getattr(config.dataset, "half_resolution", False))
+        self._datasets = dict(self._open())
 
-def _open(config: CheckConfig, report: CheckReport) -> dict[str, _Part]:
-    """The datasets by split; one of which nothing can be read becomes a problem, and an absent test split a remark."""
-    # Halving hides what is wrong with single pixels.
-    data = replace(config.dataset, half_resolution=False) if _is_halved(config) else config.dataset
-    parts: dict[str, _Part] = {}
-    for split in config.splits:
+    def run(self, progress: Callable[[int, int, int], None]) -> CheckReport:
+        """Runs the check; to be called once.
+
+        Args:
+            progress: takes how many samples are done, of how many, and how many problems there are so far.
+        """
+        report, total, done = self.report, sum(map(len, self._datasets.values())), 0
+        parts: dict[str, list[Inspection]] = {}
+        for split, dataset in self._datasets.items():
+            incomplete = getattr(dataset, "incomplete", {})
+            report.samples[split] = len(dataset) + len(incomplete)
+            report.found += [
+                Problem(MISSING, name, lacks.split(" missing ")[0], lacks) for name, lacks in incomplete.items()
+            ]
+            problems, part = len(report.problems), {}
+            # Closed at once where the user interrupts, so that no process outlives this one.
+            with closing(self._inspect(dataset)) as inspections:
+                for index, inspection in inspections:
+                    part[index] = inspection
+                    done += 1
+                    problems += sum(not one.is_note for one in inspection.found)
+                    progress(done, total, problems)
+            parts[split] = [part[index] for index in range(len(part))]
+            report.found += [one for inspection in parts[split] for one in inspection.found]
+            self._describe(split, parts[split])
+        if "train" in parts:
+            self._compare(parts["train"], parts.get("test", []))
+        self._exclude(parts)
+        if "train" in parts:
+            self._require_crop(parts["train"])
+        return report
+
+    def _open(self) -> Iterator[tuple[str, Any]]:
+        """Opens the splits; an unreadable one becomes a problem, and an absent test split a remark."""
+        config, report = self.config, self.report
+        # Halving hides flaws of single pixels.
+        data = replace(config.dataset, half_resolution=False) if self._halved else config.dataset
+        for split in config.splits:
+            try:
+                yield split, config.entry.build(data, seed=config.seed, split=split, strict=False)
+            except InputError as error:
+                if isinstance(error, NotThere) and split == "test" and config.split is None:
+                    report.remarks.append(f"no test split was looked at: {error}")
+                elif isinstance(error, WrongSetting) or not config.entry.in_few_files:
+                    raise
+                else:
+                    report.samples[split] = 0
+                    says = error.messages if isinstance(error, DamagedFiles) else [str(error)]
+                    damaged = [Problem(UNREADABLE, "", message.split(": ")[0], message) for message in says]
+                    # A file that serves both splits is one problem.
+                    report.found += [problem for problem in damaged if problem not in report.found]
+
+    def _inspect(self, dataset: Any) -> Generator[tuple[int, Inspection], None, None]:
+        """Inspects one split; yields the samples in any order."""
+        inspector = Inspector(dataset, crop=tuple(self._crop) if self._crop else None, halved=self._halved)
+        if self.config.entry.in_few_files:  # in memory already
+            yield from ((index, inspector(index)) for index in range(len(dataset)))
+            return
+        workers = self.config.run.workers or cores()
+        with closing(apply_to_all(inspector, len(dataset), workers=workers, timeout=self.config.timeout)) as results:
+            for index, result in results:
+                yield index, inspector.inspection(index, (LOST, result[0])) if isinstance(result, Lost) else result
+
+    def _describe(self, split: str, part: Sequence[Inspection]) -> None:
+        """Adds sizes and disparities, and plausible disparities that exceed the setting, to the report."""
+        found = [one.measures for one in part if one.measures is not None]
+        if not found:
+            return
+        sizes = sorted({(one.width, one.height) for one in found})
+        shown = " to ".join(f"{width}x{height}" for width, height in dict.fromkeys((sizes[0], sizes[-1])))
+        largest, known = max(one.largest for one in found), 100 * sum(one.known for one in found) / len(found)
+        self.report.data.append(
+            f"{split}: pictures of {shown}, true disparities up to {largest:.1f} px on {known:.0f} % of the pixels"
+        )
+        plausible = max((one.largest for one in found if one.largest <= one.width), default=0.0)
+        used, most = plausible / 2 if self._halved else plausible, self.config.dataset.max_disparity
+        if most < used:
+            says = f"is below {used:.1f} px, which a matching head cannot express then"
+            self.report.remarks.append(f"{split}: dataset.max_disparity={most} {says}")
+
+    def _require_crop(self, train: Sequence[Inspection]) -> None:
+        """Suggests a crop where images of several sizes would have to go into one batch."""
+        report = self.report
+        kept = [one.measures for one in train if one.measures is not None and one.name not in report.excluded]
+        sizes = {(one.height, one.width) for one in kept}
+        if len(sizes) < 2 or self._crop is not None:
+            return
+        shrunk = 2 if self._halved else 1
+        report.crop = [
+            max(SMALLEST[axis], min(side, min(size[axis] for size in sizes) // shrunk // 32 * 32))
+            for axis, side in enumerate(USUAL_CROP)
+        ]
+        report.remarks.append(
+            f"train: pictures of {len(sizes)} sizes cannot be put into one batch: dataset.crop=null needs "
+            f"search.batch_size=1 and training.batch_size=1; otherwise take {setting('dataset.crop', report.crop)}"
+        )
+
+    def _compare(self, train: Sequence[Inspection], test: Sequence[Inspection]) -> None:
+        """Finds duplicates within the training split, and between both."""
+        report, config = self.report, self.config
+        halves: Mapping[int, str] = {}
         try:
-            parts[split] = _Part(config.entry.build(data, seed=config.seed, split=split, strict=False))
+            groups = groups_of(self._datasets["train"])
+            weights, architecture = deal(groups, limit=config.dataset.limit, seed=config.seed)
+            halves = {**dict.fromkeys(weights, "weight"), **dict.fromkeys(architecture, "architecture")}
         except InputError as error:
-            if isinstance(error, NotThere) and split == "test" and config.split is None:
-                report.remarks.append(f"no test split was looked at: {error}")
-            elif isinstance(error, WrongSetting) or not config.entry.in_few_files:
-                raise
+            report.remarks.append(f"a search cannot use this training split: {error}")
+        report.found += find_twins(train, halves, {problem.sample for problem in report.problems})
+        report.found += find_shared(train, test)
+
+    def _exclude(self, parts: Mapping[str, Sequence[Inspection]]) -> None:
+        """Lists what to leave out, and finds whether a run is possible without it."""
+        report, before = self.report, getattr(self.config.dataset, "exclude", None)
+        if before is not None:
+            report.excluded = dict.fromkeys(read_entries(before), f"listed in {before}")
+        flawed = report.problems
+        if train := self._datasets.get("train"):
+            names = {*train.names, *getattr(train, "incomplete", ())}
+            if any(problem.sample in names for problem in flawed):
+                # The split is divided anew once a sample is left out, and any twins may then be parted.
+                flawed += [note for note in report.notes if note.kind == TWINS]
+        for problem in flawed:
+            if can_be_listed(problem.sample):
+                report.excluded.setdefault(problem.sample, f"{problem.kind}: {problem.says}")
+        if unlisted := sum(not can_be_listed(problem.sample) for problem in flawed):
+            report.obstacle = f"{unlisted} of the problems cannot be mended by leaving samples out"
+        for split, part in parts.items():
+            groups = {one.group for one in part if one.name not in report.excluded}
+            if len(groups) == 0:
+                says = f"no sample of the {split} split would be left"
+            elif len(groups) == 1 and split == "train":
+                says = "what would be left of the train split cannot be divided in two halves"
             else:
-                report.samples[split] = 0
-                says = error.messages if isinstance(error, DamagedFiles) else [str(error)]
-                damaged = [Problem(UNREADABLE, "", message.split(": ")[0], message) for message in says]
-                # A file that serves both splits is one problem.
-                report.found += [problem for problem in damaged if problem not in report.found]
-    return parts
-
-
-def _is_halved(config: CheckConfig) -> bool:
-    return bool(getattr(config.dataset, "half_resolution", False))
-
-
-def _look(part: _Part, config: CheckConfig, done: int, total: int, problems: int, progress: Progress) -> int:
-    """Looks at every sample of one split; how many samples are done then."""
-    crop = getattr(config.dataset, "crop", None)
-    inspector = Inspector(part.dataset, crop=tuple(crop) if crop else None, halved=_is_halved(config))
-    for name, lacks in getattr(part.dataset, "incomplete", {}).items():
-        part.found.append(Problem(MISSING, name, lacks.split(" missing ")[0], lacks))
-    part.digests = [None] * len(part.dataset)
-    found: dict[int, Sequence[Problem]] = {}
-    problems += len(part.found)
-    count, workers = len(part.dataset), config.run.workers or cores()
-    looks: Iterator[tuple[int, Inspection | Lost]]
-    if config.entry.in_few_files:  # in memory already
-        looks = ((index, inspector(index)) for index in range(count))
-    else:
-        looks = apply_to_all(inspector, count, workers=workers, timeout=config.timeout)
-    # Closed at once where the user interrupts, so that no process outlives this one.
-    with closing(looks):
-        for index, result in looks:
-            if isinstance(result, Lost):
-                found[index] = (inspector.problem(LOST, index, result.reason),)
+                continue
+            if split == "test" and "train" in parts:
+                report.remarks.append(f"{says}, so a training needs validation.fraction=0.1")
             else:
-                part.digests[index] = result.digest
-                if result.measures is not None:
-                    part.measures[index] = result.measures
-                found[index] = result.found
-            done += 1
-            problems += sum(not one.is_note for one in found[index])
-            progress(done, total, problems)
-    part.found += [one for index in sorted(found) for one in found[index]]
-    return done
-
-
-def _measured(found: Sequence[Measures]) -> str:
-    sizes = sorted({(one.width, one.height) for one in found})
-    shown = " to ".join(f"{width}x{height}" for width, height in dict.fromkeys((sizes[0], sizes[-1])))
-    largest, known = max(one.largest for one in found), 100 * sum(one.known for one in found) / len(found)
-    return f"pictures of {shown}, true disparities up to {largest:.1f} px on {known:.0f} % of the pixels"
-
-
-def _beyond_range(part: _Part, split: str, config: CheckConfig) -> Iterator[str]:
-    """Disparities that can be meant but exceed the setting."""
-    largest = max((one.largest for one in part.measures.values() if one.largest <= one.width), default=0.0)
-    if (most := config.dataset.max_disparity) < (used := largest / 2 if _is_halved(config) else largest):
-        yield f"{split}: dataset.max_disparity={most} is below {used:.1f} px, which a matching head cannot express then"
-
-
-def _require_crop(part: _Part, config: CheckConfig, report: CheckReport) -> None:
-    """Suggests a crop where pictures of several sizes would have to go into one batch."""
-    names = part.dataset.names
-    sizes = {(one.height, one.width) for index, one in part.measures.items() if names[index] not in report.excluded}
-    if len(sizes) < 2 or config.dataset.crop is not None:
-        return
-    shrunk = 2 if _is_halved(config) else 1
-    report.crop = [
-        max(SMALLEST[axis], min(side, min(size[axis] for size in sizes) // shrunk // 32 * 32))
-        for axis, side in enumerate(USUAL_CROP)
-    ]
-    report.remarks.append(
-        f"train: pictures of {len(sizes)} sizes cannot be put into one batch: dataset.crop=null needs "
-        f"search.batch_size=1 and training.batch_size=1; otherwise take {setting('dataset.crop', report.crop)}"
-    )
-
-
-def counted(count: int, what: str) -> str:
-    """In words."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _compare(train: _Part, test: _Part | None, config: CheckConfig, report: CheckReport) -> None:
-    """Looks for the same picture in both halves, and in both splits."""
-    names = train.dataset.names
-    halves: Mapping[int, str] = {}
-    try:
-        weights, architecture = deal(groups_of(train.dataset), limit=config.dataset.limit, seed=config.seed)
-        halves = {**dict.fromkeys(weights, "weight"), **dict.fromkeys(architecture, "architecture")}
-    except InputError as error:
-        report.remarks.append(f"a search cannot use this training split: {error}")
-    flawed = {problem.sample for problem in report.problems}
-    report.found += train.with_files(find_twins(names, train.groups, train.digests, halves, flawed=flawed))
-    if test is not None:
-        shown = {digest: names[index] for index, digest in enumerate(train.digests) if digest is not None}
-        report.found += test.with_files(find_shared(shown, test.dataset.names, test.digests))
-
-
-def _exclude(parts: Mapping[str, _Part], config: CheckConfig, report: CheckReport) -> None:
-    """Says what to leave out, and whether a run is possible without it."""
-    before = getattr(config.dataset, "exclude", None)
-    if before is not None:
-        report.excluded = dict.fromkeys(read_entries(before), f"listed in {before}")
-    _leave_out(report.problems, report)
-    parted = any(problem.kind == BOTH_HALVES for problem in report.found)
-    if "train" in parts and (parted or not all(found.is_note for found in parts["train"].found)):
-        # The halves are dealt anew once a sample is left out, and any twins may then be parted.
-        _leave_out((note for note in report.notes if note.kind == TWINS), report)
-    if report.unlisted:
-        report.obstacle = f"{len(report.unlisted)} of the problems cannot be mended by leaving samples out"
-    for split, part in parts.items():
-        groups = {
-            group for group, name in zip(part.groups, part.dataset.names, strict=True) if name not in report.excluded
-        }
-        if len(groups) == 0:
-            says = f"no sample of the {split} split would be left"
-        elif len(groups) == 1 and split == "train":
-            says = "what would be left of the train split cannot be divided in two halves"
-        else:
-            continue
-        if split == "test" and "train" in parts:
-            report.remarks.append(f"{says}, so a training needs validation.fraction=0.1")
-        else:
-            report.obstacle = says
-
-
-def _leave_out(problems: Iterable[Problem], report: CheckReport) -> None:
-    for problem in problems:
-        if can_be_listed(problem.sample):
-            report.excluded.setdefault(problem.sample, f"{problem.kind}: {problem.says}")
-        else:
-            report.unlisted.append(problem)
+                report.obstacle = says

@@ -1,10 +1,12 @@
 """Datasets from their config sections, for every program."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from autodisp.datasets.agreement import disagreement
 from autodisp.datasets.cache import Cached
@@ -12,6 +14,7 @@ from autodisp.datasets.checking import HasFiles
 from autodisp.datasets.exclusions import can_be_listed, read_entries, write_exclusions
 from autodisp.datasets.images import read_size
 from autodisp.datasets.samples import StereoSample
+from autodisp.datasets.splits import Part
 from autodisp.datasets.stereo_transforms import enlargement
 from autodisp.datasets.streams import MapDataset
 from autodisp.errors import InputError, WrongSetting
@@ -86,16 +89,39 @@ def require_one_size(data: Any, dataset: Any, indices: Iterable[int], *, key: st
     if getattr(data, "crop", None) is not None or batch_size == 1 or not isinstance(dataset, HasFiles):
         return
     sizes: dict[tuple[int, int], str] = {}
-    for index in indices:
-        size = read_size(dataset.paths(index)[0])
-        if size is not None:
-            sizes.setdefault(size, dataset.names[index])  # type: ignore[attr-defined]
+    for index, size in _sizes(dataset, indices):
+        sizes.setdefault(size, dataset.names[index])  # type: ignore[attr-defined]
         if len(sizes) > 1:
             words = " but ".join(f"{name} is {height}x{width}" for (height, width), name in sizes.items())
             raise WrongSetting(
                 f"dataset.crop=null: {words} (height x width), and the samples of a batch have one size; take "
                 f"dataset.crop=[HEIGHT,WIDTH], or {key}=1"
             )
+
+
+def sizes_of(data: Any, samples: Part[Any], inputs: Callable[[Any], Sequence[Tensor]]) -> set[tuple[int, int]]:
+    """All (height, width) of samples in a run: of the crop, or of the files.
+
+    Args:
+        data: the dataset's section.
+        samples: of the run.
+        inputs: images of a sample; where the reader has no files, the first sample stands for all.
+    """
+    if crop := getattr(data, "crop", None):
+        return {(crop[0], crop[1])}
+    dataset = samples.dataset.dataset if isinstance(samples.dataset, Cached) else samples.dataset
+    if not isinstance(dataset, HasFiles):
+        height, width = inputs(samples[0])[0].shape[-2:]
+        return {(height, width)}
+    shrunk = 2 if data.half_resolution else 1
+    return {(height // shrunk, width // shrunk) for _, (height, width) in _sizes(dataset, samples.indices)}
+
+
+def _sizes(dataset: HasFiles, indices: Iterable[int]) -> Iterator[tuple[int, tuple[int, int]]]:
+    """(height, width) in the files, but for those that cannot be read."""
+    for index in indices:
+        if (size := read_size(dataset.paths(index)[0])) is not None:
+            yield index, size
 
 
 def kept(data: Any, dataset: Any) -> MapDataset[Any]:

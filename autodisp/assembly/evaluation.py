@@ -18,8 +18,7 @@ from autodisp.errors import InputError
 from autodisp.evaluation.runner import Evaluation, Metrics, evaluate
 from autodisp.evaluation.worst import Case, WithWorst
 from autodisp.prediction.models import open_model
-from autodisp.report.disparity_pictures import panel, usual_error
-from autodisp.tasks.kit import Split
+from autodisp.tasks.kit import Split, TaskKit, WorstSamples
 
 SHAPES3D_TRAIN_SEED = 0
 Predictor = Callable[[Any], Tensor]
@@ -27,7 +26,7 @@ Predictor = Callable[[Any], Tensor]
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """What is evaluated on."""
+    """Samples of an evaluation."""
 
     split: Split
     batches: Iterable[Any]
@@ -47,9 +46,7 @@ def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
     data, kit = config.dataset, config.kit
     entry = kit.datasets[data.name]
     if config.split == "test" and "test" not in entry.splits:
-        raise InputError(
-            f"split=test: dataset={data.name} has a truth for its training pictures only; take split=train"
-        )
+        raise InputError(f"split=test: dataset={data.name} has ground truth for training only; take split=train")
     split: Split = "test" if "test" in entry.splits and config.split != "train" else "train"
     dataset = entry.build(data, seed=SHAPES3D_TRAIN_SEED, split=split, strict=True)
     chosen = subset(len(dataset), limit=data.limit, seed=0)
@@ -87,37 +84,41 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
 
 
 def run_evaluation(
-    data: EvaluationData, predictors: Mapping[str, Predictor], device: torch.device, *, pictures: int = 0
+    data: EvaluationData, predictors: Mapping[str, Predictor], device: torch.device, *, pictures: int, kit: TaskKit
 ) -> tuple[dict[str, Evaluation[Any]], dict[str, list[Case]]]:
-    """The figures of everything that is evaluated and as many of its worst samples, by name."""
+    """Metrics of all predictors, and for as many pictures their worst samples, by name."""
     results, worst = {}, {}
     for name, predict in predictors.items():
-        metrics: WithWorst[Any] = WithWorst(data.metrics(), pictures)
+        metrics = data.metrics()
+        if kit.worst is not None:
+            metrics = WithWorst(metrics, kit.worst.errors, pictures)
+            worst[name] = metrics
         results[name] = evaluate(predict, data.batches, metrics, device=device)
-        worst[name] = metrics.worst()
-    return results, worst
+    return results, {name: metrics.worst() for name, metrics in worst.items()}
 
 
 def write_pictures(
-    folder: Path, worst: Mapping[str, Sequence[Case]], names: Sequence[str]
+    folder: Path, worst: Mapping[str, Sequence[Case]], names: Sequence[str], kit: WorstSamples | None
 ) -> dict[str, list[dict[str, Any]]]:
-    """Writes view, truth, result and error of samples as PNG files, the errors of all of them on one scale.
+    """Draws samples as PNG files.
 
     Args:
         folder: exists.
         worst: by the name of the method, the worst first.
         names: of all samples.
+        kit: draws them; None where there are none.
 
     Returns:
-        By method, which sample each file shows, and its EPE.
+        By method, the sample and the error of each file.
     """
-    told: dict[str, list[dict[str, Any]]] = {}
-    shown = [case for cases in worst.values() for case in cases]
-    largest = max((usual_error(case.prediction, case.truth, case.valid) for case in shown), default=None)
+    written: dict[str, list[dict[str, Any]]] = {}
+    if kit is None:
+        return written
+    images = iter(kit.draw([case for cases in worst.values() for case in cases]))
     for method, cases in worst.items():
         for place, case in enumerate(cases, start=1):
             name = f"worst_{method}_{place:0{len(str(len(cases)))}}.png"
-            picture = panel(case.left, case.truth, case.prediction, case.valid, largest_error=largest)
-            iio.imwrite(folder / name, picture, plugin="pillow", extension=".png")
-            told.setdefault(method, []).append({"picture": name, "sample": names[case.index], "epe": case.epe})
-    return told
+            iio.imwrite(folder / name, next(images), plugin="pillow", extension=".png")
+            about = {"picture": name, "sample": names[case.index], kit.metric: case.error}
+            written.setdefault(method, []).append(about)
+    return written

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
+from autodisp.assembly.data import sizes_of
 from autodisp.cells import genotype as genotypes
 from autodisp.cells.genotype import Genotype, zoo_names
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SearchSpace
 from autodisp.config.checks import naming, nearest
-from autodisp.datasets.streams import MapDataset
+from autodisp.datasets.splits import Part
 from autodisp.errors import InputError
 from autodisp.tasks.base import Task
 from autodisp.tasks.registry import KITS, kit_of
@@ -73,12 +74,12 @@ def build_style(network: Any, space: SearchSpace, *, affine: bool = False) -> St
     return Style(flavour=space.flavour, batch_norm=batch_norm, affine=affine)
 
 
-def check_batch(task: Task, style: Style, dataset: Any, samples: MapDataset[Any], *, batch: int, key: str) -> None:
+def check_batch(task: Task, style: Style, dataset: Any, samples: Part[Any], *, batch: int, key: str) -> None:
     """Refuses a batch of which batch normalisation would see a single value a channel, which torch cannot normalise.
 
     Args:
         task, style: of the network.
-        dataset: the section; without a crop, the first sample has the size of all.
+        dataset: the section.
         samples: that the batch is of.
         batch: number of samples in it.
         key: the setting that decides on that number, with its value.
@@ -88,8 +89,8 @@ def check_batch(task: Task, style: Style, dataset: Any, samples: MapDataset[Any]
     """
     if batch > 1 or not style.batch_norm:
         return
-    height, width = getattr(dataset, "crop", None) or task.inputs(samples[0])[0].shape[-2:]
-    if task.coarsest(height, width) == (1, 1):
+    sizes = sizes_of(dataset, samples, task.inputs)
+    for height, width in sorted(size for size in sizes if task.coarsest(*size) == (1, 1)):
         raise InputError(
             f"{key}: leaves batch normalisation one sample of {height}x{width}, and of that one pixel at the network's "
             f"coarsest level, but it needs two values: take two samples or more, or {KITS[task.name].remedy}"

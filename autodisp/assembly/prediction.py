@@ -16,13 +16,13 @@ WITHOUT_CALIBRATION = ("pfm", "png16", "colour")
 
 
 def build_matcher(config: PredictConfig, device: torch.device) -> StereoMatcher:
-    """The model that the config names, or the one that ships with the package."""
+    """Loads the model that the config names, or the one that ships with the package."""
     with naming("checkpoint", config.checkpoint, choices=["shipped"]):
         return load_stereo(config.checkpoint, device=device)
 
 
 def build_writer(config: PredictConfig, inputs: Iterable[Path]) -> PredictionWriter:
-    """What writes the wanted outputs."""
+    """Builds the writer of the wanted outputs."""
     calibration = None
     if config.focal is not None and config.baseline is not None:
         centre = None if config.centre is None else (config.centre[0], config.centre[1])

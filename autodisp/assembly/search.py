@@ -20,7 +20,7 @@ from autodisp.cells.spaces import SearchSpace, find_space
 from autodisp.checkpoints import Checkpoints
 from autodisp.config.search import SearchConfig
 from autodisp.datasets.splits import Part, deal, subset
-from autodisp.datasets.streams import MapDataset, Scheduled, Stream, Transform, fixed_batches
+from autodisp.datasets.streams import Scheduled, Stream, Transform, fixed_batches
 from autodisp.errors import InputError
 from autodisp.observers.search_folder import SearchFolder
 from autodisp.run_files import CHECKPOINTS
@@ -47,8 +47,8 @@ WEIGHT_STREAM, ALPHA_STREAM = 1, 2
 class SearchData:
     """What a search reads: two halves of a training split, and the fixed validation batches of the second."""
 
-    weight_half: MapDataset[Any]
-    alpha_half: MapDataset[Any]
+    weight_half: Part[Any]
+    alpha_half: Part[Any]
     transform: Callable[[Any, np.random.Generator], Any]
     validation: Iterable[Any]
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from autodisp.checkpoints import Checkpoints
 from autodisp.config.checks import naming, nearest
 from autodisp.config.train import TrainConfig
 from autodisp.datasets.splits import Part, halves, subset
-from autodisp.datasets.streams import MapDataset, Stream, fixed_batches
+from autodisp.datasets.streams import Stream, fixed_batches
 from autodisp.errors import InputError, WrongSetting
 from autodisp.model_file import SUFFIX, ModelCard
 from autodisp.networks.parameter_count import channels_for, count_parameters
@@ -50,7 +50,7 @@ HELD_OUT_FRACTION = 0.1
 class TrainData:
     """What a training reads."""
 
-    train: MapDataset[Any]
+    train: Part[Any]
     transform: Callable[[Any, np.random.Generator], Any]
     validation: Iterable[Any]
     trained_on: Sequence[str] = ()

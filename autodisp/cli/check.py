@@ -1,4 +1,4 @@
-"""autodisp-check: looks at every sample of a dataset before a long run, and lists what to leave out."""
+"""autodisp-check: inspects every sample of a dataset before a long run, and lists what to leave out."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from autodisp.assembly.checking import CheckReport, build_check, counted
+from autodisp.assembly.checking import Check, CheckReport
 from autodisp.cli.run_folder import claimed
 from autodisp.commands import Word, command
 from autodisp.config.check import parse
@@ -29,36 +29,44 @@ _REFRESH_SECONDS, _LINE_SECONDS = 0.25, 30.0
 
 
 def run(tree: DictConfig) -> float:
-    """What the program does with its composed config; how many problems there are."""
+    """Runs the program on its composed config; returns the number of problems."""
     return float(len(check(tree, HydraConfig.get().overrides.task).problems))
 
 
 def check(tree: DictConfig, overrides: Sequence[str]) -> CheckReport:
-    """Looks at the dataset that the composed config names, and leaves a report and a list in a folder.
+    """Inspects the dataset that the composed config names, and leaves a report and a list in a folder.
 
     Args:
         tree: the composed config.
-        overrides: the words of the command line, for the command to go on with.
+        overrides: words of the command line, for the next command.
 
     Raises:
         InputError: a setting or the folder cannot be used, or there is no such data.
         RunFault: the report cannot be written.
     """
     config = parse(tree)
-    prepared = build_check(config)
-    console = _console()
+    prepared = Check(config)
+    console = Console(highlight=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, emoji=False, width=_WIDTH_OF_FILES)
     with claimed(Path(config.out), tree, key="out") as folder:
         with _progress(console) as progress:
             report = prepared.run(progress)
-        _write(report, folder)
+        try:
+            (folder / REPORT).write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+            report.write_list(folder / LIST)
+        except OSError as error:
+            raise RunFault(
+                f"{folder}: the report cannot be written ({error.strerror}): make room, or take out=PATH"
+            ) from None
     _show(report, folder, console, next_command(report, folder, overrides))
     return report
 
 
 def next_command(report: CheckReport, folder: Path, overrides: Sequence[str]) -> str:
-    """What to do next: a run without the excluded samples, or another check after what stands in its way is mended."""
+    """The next command: a run without the excluded samples, or another check once an obstacle is removed."""
     config = report.config
-    words: list[Word] = [word for word in overrides if _is_of_data(word)]
+    words: list[Word] = [word for word in overrides if _key(word).partition(".")[0] in ("dataset", "seed")]
     if report.obstacle:
         return command("autodisp-check", *words)
     if report.excluded:
@@ -79,83 +87,55 @@ def _key(word: Word) -> str:
     return word.lstrip("+").partition("=")[0] if isinstance(word, str) else word[0]
 
 
-def _is_of_data(word: str) -> bool:
-    return _key(word).partition(".")[0] == "dataset" or _key(word) == "seed"
-
-
-def _console() -> Console:
-    console = Console(highlight=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, emoji=False, width=_WIDTH_OF_FILES)
-
-
-def _write(report: CheckReport, folder: Path) -> None:
-    try:
-        (folder / REPORT).write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
-        report.write_list(folder / LIST)
-    except OSError as error:
-        raise RunFault(
-            f"{folder}: the report cannot be written ({error.strerror}): make room, or take out=PATH"
-        ) from None
-
-
 def _show(report: CheckReport, folder: Path, console: Console, following: str) -> None:
-    """The table, the verdict, and what to do next."""
+    """Prints the table, the verdict, and the next command."""
+
+    def printable(text: str) -> str:  # file names may hold characters that the terminal's encoding lacks
+        return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+
     splits = ", ".join(f"{count} {split}" for split, count in report.samples.items())
     table = Table("what", "count", "the first of them", title=f"check of {report.config.dataset.name}: {splits}")
-    root = str(getattr(report.config.dataset, "root", None) or "")
+    root = os.path.join(os.path.expanduser(str(getattr(report.config.dataset, "root", None) or "")), "")
     firsts = []
-    for kind, findings in report.by_kind().items():
-        if findings:
-            first = findings[0]
+    everything = (*report.problems, *report.notes)
+    for kind in dict.fromkeys([*report.kinds, *(found.kind for found in everything)]):
+        findings = [found for found in everything if found.kind == kind]
+        for first in findings[:1]:
             place = first.sample or first.file
             firsts.append(f"first {kind}: {'' if place in first.says else f'{place}: '}{first.says}")
-        named = [_shortened(finding.file, root) for finding in findings[:_SHOWN]]
+        files = [finding.file.removeprefix(root) if root else finding.file for finding in findings[:_SHOWN]]
         more = [f"and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
         words = kind if kind in report.kinds else f"{kind} (a note)"
-        table.add_row(words, str(len(findings)), _printable("\n".join([*named, *more]), console))
+        table.add_row(words, str(len(findings)), printable("\n".join([*files, *more])))
     console.print(table, markup=False)
-    for line in firsts:
-        console.print(_printable(line, console), markup=False, soft_wrap=True)
-    for line in report.data:
-        console.print(_printable(f"data:  {line}", console), markup=False, soft_wrap=True)
-    for remark in report.remarks:
-        console.print(_printable(f"note:  {remark}", console), markup=False, soft_wrap=True)
-    obstacle = f"; {report.obstacle}" if report.obstacle else ""
     for line in (
-        f"verdict: {verdict(report)}{obstacle}",
+        *firsts,
+        *(f"data:  {line}" for line in report.data),
+        *(f"note:  {remark}" for remark in report.remarks),
+        f"verdict: {verdict(report)}{f'; {report.obstacle}' if report.obstacle else ''}",
         f"files: {folder}/ ({REPORT}, {LIST})",
         f"next:  {'mend it, then ' if report.obstacle else ''}{following}",
     ):
-        console.print(_printable(line, console), markup=False, soft_wrap=True)
+        console.print(printable(line), markup=False, soft_wrap=True)
 
 
 def verdict(report: CheckReport) -> str:
     """One line."""
+    total = _counted(sum(report.samples.values()), "sample")
     if not report.problems:
-        looked_at = counted(report.total, "sample")
-        return f"no problem in {looked_at}; see the notes" if report.notes else f"nothing is wrong with {looked_at}"
+        return f"no problem in {total}; see the notes" if report.notes else f"nothing is wrong with {total}"
     samples = len({problem.sample for problem in report.problems if problem.sample})
     listed = f", {len(report.excluded)} listed in {LIST}" if report.excluded else ""
-    return f"{counted(len(report.problems), 'problem')} in {samples} of {counted(report.total, 'sample')}{listed}"
+    return f"{_counted(len(report.problems), 'problem')} in {samples} of {total}{listed}"
 
 
-def _shortened(file: str, root: str) -> str:
-    """Without the root, which all of them share."""
-    base = os.path.join(os.path.expanduser(root), "")
-    return file.removeprefix(base) if root else file
-
-
-def _printable(text: str, console: Console) -> str:
-    """File names may hold what the terminal's encoding, or any, lacks."""
-    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Callable[[int, int, int], None]]:
-    """Shows how far the check is: a bar on a terminal, a line every half minute elsewhere.
-
-    The bar is drawn without a thread of its own, since processes are forked beside it.
-    """
+    """Shows a bar on a terminal, a line every half minute elsewhere; without a thread, since processes are forked."""
     drawn = console.is_terminal and not console.is_dumb_terminal
     columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     shown = time.monotonic()
@@ -164,7 +144,7 @@ def _progress(console: Console) -> Iterator[Callable[[int, int, int], None]]:
         nonlocal shown
         if time.monotonic() - shown < (_REFRESH_SECONDS if drawn else _LINE_SECONDS) and (done > 1 or not drawn):
             return
-        words, shown = counted(problems, "problem"), time.monotonic()
+        words, shown = _counted(problems, "problem"), time.monotonic()
         bar.update(task, completed=done, total=total, description=words, refresh=True)
         if not drawn:
             console.print(f"{done} of {total} samples, {words}", markup=False)

@@ -40,8 +40,8 @@ def evaluate(tree: DictConfig) -> Path:
     data = build_evaluation_data(config)
     predictors = build_predictors(config, data, device)
     with claimed(Path(config.out), tree, key="out") as folder:
-        results, worst = run_evaluation(data, predictors, device, pictures=config.pictures)
-        pictures = write_pictures(folder, worst, data.names)
+        results, worst = run_evaluation(data, predictors, device, pictures=config.pictures, kit=config.kit)
+        pictures = write_pictures(folder, worst, data.names, config.kit.worst)
         versions = {"autodisp": autodisp.__version__, "torch": torch.__version__}
         about = {"config": asdict(config), "split": data.split, "pictures": pictures, **versions}
         console = Console(highlight=False, emoji=False)
@@ -49,8 +49,9 @@ def evaluate(tree: DictConfig) -> Path:
         write_json(folder / EVALUATION, results, about=about)
         write_csv(folder / "evaluation.csv", results)
     for method, shown in pictures.items():
-        first = shown[0]
-        words = f"{method}: worst on {first['sample']}, EPE {first['epe']:.2f} px ({first['picture']})"
+        first, kit = shown[0], config.kit.worst
+        error = kit.shown.format(first[kit.metric]) if kit is not None else ""
+        words = f"{method}: worst on {first['sample']}, {error} ({first['picture']})"
         console.print(words, markup=False, soft_wrap=True)
     for note in (*data.notes(), *config.kit.notes_on_evaluation(config, results)):
         console.print(f"note:  {note}", markup=False, soft_wrap=True)

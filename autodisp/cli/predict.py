@@ -22,13 +22,13 @@ from autodisp.tracking import ConsoleProgress
 
 
 def run(tree: DictConfig) -> None:
-    """What the program does with its composed config."""
+    """Runs the program on its composed config."""
     if predict(tree):
         sys.exit(WRONG_INPUT)
 
 
 def predict(tree: DictConfig) -> list[str]:
-    """Predicts whatever pairs the composed config names; what went wrong with some, in words.
+    """Predicts the pairs that the composed config names; returns the problems with some, in words.
 
     Raises:
         InputError: a setting or the model cannot be used, or there is no pair at all.
@@ -56,7 +56,7 @@ def predict(tree: DictConfig) -> list[str]:
 
 
 def _one(pair: StereoPair, matcher: StereoMatcher, writer: PredictionWriter) -> str:
-    """Predicts and writes one pair; a line that says so."""
+    """Predicts and writes one pair; returns a line about it."""
     writer.check(pair.name)
     left, right = read_pair(pair)
     began = time.perf_counter()

@@ -16,8 +16,8 @@ from hydra.plugins.config_source import ConfigSource
 from omegaconf.errors import OmegaConfBaseException
 
 import autodisp
-from autodisp.cli.explaining import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
 from autodisp.cli.helping import print_help
+from autodisp.cli.hydra_errors import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
 from autodisp.cli.memory import keep_freed_memory
 from autodisp.errors import InputError, RunFault
 

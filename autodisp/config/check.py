@@ -35,7 +35,7 @@ class CheckConfig:
             )
         if self.split == "test" and self.split not in self.entry.splits:
             raise InputError(
-                f"split=test: dataset={self.dataset.name} has a truth for its training pictures only; take split=train"
+                f"split=test: dataset={self.dataset.name} has ground truth for training only; take split=train"
             )
         need(self.seed >= 0, "seed", self.seed, "at least 0")
         need(0 < self.timeout < float("inf"), "timeout", self.timeout, "a number of seconds above 0")
@@ -47,12 +47,12 @@ class CheckConfig:
 
     @property
     def entry(self) -> DatasetEntry:
-        """What is known of the dataset."""
+        """The entry of the dataset in its kit."""
         return self.kit.datasets[self.dataset.name]
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """What is looked at; shapes3d makes its test split anew for every run, so there is nothing to find."""
+        """The splits to inspect; a generated test split is made anew for every run, so there is nothing to find."""
         if self.entry.generated and self.split is None:
             return ("train",)
         return tuple(split for split in self.entry.splits if self.split in (None, split))

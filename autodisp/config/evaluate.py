@@ -67,7 +67,7 @@ class EvaluateConfig:
                 f"baseline={self.baseline}: is for {' and '.join(kit.name for kit in having)}, but dataset="
                 f"{self.dataset.name} is not; leave it null, or take dataset={' or dataset='.join(fitting)}"
             )
-        if not self.kit.shows_worst and self.pictures:
+        if self.kit.worst is None and self.pictures:
             raise InputError(
                 f"pictures={self.pictures}: shows disparities, but dataset={self.dataset.name} has none; leave it at 0"
             )

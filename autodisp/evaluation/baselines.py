@@ -1,4 +1,4 @@
-"""What a user would compare a network with: OpenCV's semi-global matching, and the best constant.
+"""Baselines to compare a network with: OpenCV's semi-global matching, and the best constant.
 
 Departs from calling OpenCV alone in two ways: both views are continued to the left by their first column, since OpenCV
 matches no pixel closer to that border than the range of disparities; and pixels without a match are filled, so that

@@ -1,7 +1,7 @@
 """Accuracy of predicted classes, overall and class by class.
 
 As in training, scores with a NaN among them name no class and are wrong. Of equal scores the class of the smaller
-number goes first, so that the figures do not depend on how a device sorts.
+number goes first, so that the metrics do not depend on how a device sorts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ TOP = 5
 
 @dataclass(frozen=True, slots=True)
 class ClassFigures:
-    """What is known about the images of one class, or of all."""
+    """Metrics over the images of one class, or of all."""
 
     images: int
     accuracy: Mapping[str, float]
@@ -64,7 +64,7 @@ class ClassificationFigures:
 class ClassificationMetrics:
     """Adds up batches without keeping their scores.
 
-    The figures are top1 and top5; with fewer than five classes the second is topN over all N of them (which only a NaN
+    The metrics are top1 and top5; with fewer than five classes the second is topN over all N of them (which only a NaN
     misses), and with a single class there is no second one.
 
     Args:
@@ -109,7 +109,7 @@ class ClassificationMetrics:
         self._confusion += pairs.bincount(minlength=self._confusion.numel()).reshape(self._confusion.shape)
 
     def figures(self) -> ClassificationFigures:
-        """The figures of all batches so far."""
+        """Metrics of all batches so far."""
         names = [f"top{top}" for top in self.tops]
         share = 100.0 * self._right.double() / self._images  # 0 / 0 is NaN
         overall = 100.0 * self._right.sum(dim=1).double() / self._images.sum()

@@ -1,4 +1,4 @@
-"""Runs a predictor over batches: the figures, how fast it was, and the memory that it took."""
+"""Runs a predictor over batches and measures its errors, speed and memory."""
 
 import resource
 import sys
@@ -17,20 +17,20 @@ Figures_co = TypeVar("Figures_co", covariant=True)
 
 
 class Metrics(Protocol[Figures_co]):
-    """What adds up batches."""
+    """Accumulates metrics over batches."""
 
     def update(self, prediction: Tensor, batch: Any, /) -> None:
         """Adds one batch."""
         ...
 
     def figures(self) -> Figures_co:
-        """The figures of all batches so far."""
+        """Metrics of all batches so far."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation(Generic[Figures]):
-    """The figures and what they cost."""
+    """Metrics and their cost."""
 
     figures: Figures
     images: int
@@ -39,8 +39,8 @@ class Evaluation(Generic[Figures]):
     peak_memory: int
     """Bytes."""
     memory_of: Literal["device", "process"]
-    """What the memory is that of: the tensors on the GPU since the beginning of this evaluation, weights included; or
-    the whole process since its start, with the program and the data."""
+    """Scope of the memory: the tensors on the GPU since the beginning of this evaluation, weights included; or the
+    whole process since its start, with the program and the data."""
 
     @property
     def images_per_second(self) -> float:

@@ -1,12 +1,12 @@
-"""Error figures of predicted disparities, by region and by distance.
+"""Error metrics of predicted disparities, by region and by distance.
 
 Follows the benchmarks: bad-n as in Middlebury (error above n pixels), D1 as in KITTI 2015 (error above 3 pixels and
-above 5 % of the truth). Departs from kornia.metrics, which counts a NaN as good and knows no average per image. As in
-training, a negative prediction counts as a disparity of 0, which is the nearest one that can be meant.
+above 5 % of the ground truth). Departs from kornia.metrics, which counts a NaN as correct and has no mean per image.
+As in training, a negative prediction counts as a disparity of 0, the nearest possible one.
 
-A prediction that is NaN or infinite is wrong in bad-n and D1. It has no distance from the truth, and one of them
-would make a mean of all meaningless, so the EPE is taken over the finite predictions, and `not_finite` beside it
-says how many pixels it leaves out. (In training the EPE becomes infinite, since a step must not be chosen so.)
+A prediction that is NaN or infinite is wrong in bad-n and D1. It has no distance from the ground truth, and one of
+them would make the mean meaningless, so the EPE is taken over the finite predictions, and `not_finite` counts the
+pixels that it leaves out. (In training the EPE becomes infinite, so that no such step is chosen as the best.)
 """
 
 import itertools
@@ -29,7 +29,7 @@ MASKED = ("non_occluded", "occluded", "out_of_frame")
 
 @dataclass(frozen=True, slots=True)
 class RegionFigures:
-    """What is known about the predictions in one region of the images."""
+    """Metrics over one region of the images."""
 
     images: int
     """With at least one pixel in the region."""
@@ -37,10 +37,10 @@ class RegionFigures:
     not_finite: int
     """Pixels without a finite prediction: wrong in bad-n and D1, left out of the EPE."""
     pooled: Mapping[str, float]
-    """By name of the figure: epe in pixels, the others in percent, over all pixels of the region; NaN where there are
+    """By name of the metric: epe in pixels, the others in percent, over all pixels of the region; NaN where there are
     none."""
     per_image: Mapping[str, float]
-    """The same figures as the mean over images of each image's own; an image without a pixel in the region (for the
+    """The same metrics as the mean over images of each image's own; an image without a pixel in the region (for the
     EPE, without a finite prediction in it) does not count."""
 
 
@@ -54,7 +54,7 @@ class StereoFigures:
     """all; with known occlusion non_occluded, occluded and out_of_frame; and the ranges of true disparity, such as
     0-10, 10-40 and 40-."""
     largest: float = 0.0
-    """Ground truth, pixels; 0 without a valid pixel."""
+    """Disparity of the ground truth, pixels; 0 without a valid pixel."""
 
     def as_dict(self) -> dict[str, object]:
         """Plain data; NaN stays NaN."""
@@ -88,8 +88,8 @@ class StereoMetrics:
     """Adds up batches without keeping their pixels.
 
     Args:
-        has_occlusion: whether the data set knows `occluded` and `out_of_frame`; without it there is no region of these.
-        edges: between the ranges of true disparity, in pixels, rising; the last range has no upper end. A truth on an
+        has_occlusion: whether `occluded` and `out_of_frame` are known; without it there is no region of these.
+        edges: between the ranges of true disparity, in pixels, rising; the last range has no upper end. A value on an
             edge belongs to the range above it. Empty: no ranges.
 
     Raises:
@@ -106,9 +106,9 @@ class StereoMetrics:
         self._names = (ALL, *(MASKED if has_occlusion else ()), *self._ranges)
         self._images = 0
         self._largest = 0.0
-        # By region: pixels, finite ones, then the sums of the figures.
+        # By region: pixels, finite ones, then the sums of the metrics.
         self._pooled = torch.zeros(len(self._names), 2 + len(FIGURES), dtype=torch.float64)
-        # By region: images with a pixel, with a finite one, then the sums of the images' own figures.
+        # By region: images with a pixel, with a finite one, then the sums of the images' own metrics.
         self._by_image = torch.zeros_like(self._pooled)
 
     def update(self, prediction: Tensor, batch: StereoSample) -> None:
@@ -116,15 +116,15 @@ class StereoMetrics:
 
         Args:
             prediction: (B, 1, H, W) pixels, any float type, on any device.
-            batch: the truth, on any device.
+            batch: the ground truth, on any device.
 
         Raises:
-            ValueError: the prediction has another shape than the truth.
+            ValueError: the prediction has another shape than the ground truth.
         """
         if prediction.shape != batch.disparity.shape or prediction.ndim != 4:
             raise ValueError(
-                f"the prediction is {tuple(prediction.shape)} but the truth {tuple(batch.disparity.shape)}: both must "
-                "be (B, 1, H, W)"
+                f"the prediction is {tuple(prediction.shape)} but the ground truth {tuple(batch.disparity.shape)}: "
+                "both must be (B, 1, H, W)"
             )
         device = prediction.device
         truth = batch.disparity.to(device, torch.float64)
@@ -134,11 +134,11 @@ class StereoMetrics:
         wrong = [error > pixels for pixels in BAD_PIXELS]
         wrong.append((error > D1_PIXELS) & (error > D1_SHARE * truth))
         planes = [torch.ones_like(finite), finite, torch.where(finite, error, 0.0), *(100.0 * bad for bad in wrong)]
-        figures = torch.stack([plane.to(torch.float64).flatten(1) for plane in planes], dim=2)
+        values = torch.stack([plane.to(torch.float64).flatten(1) for plane in planes], dim=2)
         regions = torch.stack([region.flatten(1) for region in self._regions(truth, batch)], dim=1)
         # Selected before summing, since what stands at an invalid pixel may be NaN.
         sums = torch.stack(
-            [torch.where(region.unsqueeze(2), figures, 0.0).sum(dim=1) for region in regions.unbind(1)], dim=1
+            [torch.where(region.unsqueeze(2), values, 0.0).sum(dim=1) for region in regions.unbind(1)], dim=1
         ).cpu()
         self._images += len(prediction)
         self._largest = max(self._largest, float(torch.where(batch.valid.to(device), truth, 0.0).max()))
@@ -149,7 +149,7 @@ class StereoMetrics:
         self._by_image += torch.where(present, means, 0.0).sum(dim=0)
 
     def figures(self) -> StereoFigures:
-        """The figures of all batches so far."""
+        """Metrics of all batches so far."""
         regions = {}
         for name, pooled, by_image in zip(self._names, self._pooled, self._by_image, strict=True):
             pixels, finite = (round(count) for count in pooled[:2].tolist())
@@ -169,13 +169,13 @@ class StereoMetrics:
         regions = [valid]
         if self.has_occlusion:
             # Some data sets mark a pixel as both; out of frame goes first.
-            hidden = occluded & ~out_of_frame
-            regions += [valid & ~hidden & ~out_of_frame, valid & hidden, valid & out_of_frame]
+            inside = occluded & ~out_of_frame
+            regions += [valid & ~inside & ~out_of_frame, valid & inside, valid & out_of_frame]
         return regions + [valid & (truth >= low) & (truth < high) for low, high in self._ranges.values()]
 
 
 def _counted() -> list[int]:
-    """For each figure the place of the count that it is divided by."""
+    """Place of the count that each metric is divided by."""
     return [1 if name == "epe" else 0 for name in FIGURES]
 
 

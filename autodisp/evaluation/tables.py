@@ -1,6 +1,6 @@
 """Shows evaluations: as a table on the terminal, as JSON and as CSV. Several methods on the same data stand together.
 
-EPE is in pixels, everything else in percent. A figure that nothing was there to measure for (NaN) is a dash on the
+EPE is in pixels, everything else in percent. A metric without any sample (NaN) is a dash on the
 terminal, null in JSON and an empty field in CSV.
 """
 
@@ -39,7 +39,7 @@ class Figures(Protocol):
 
 
 Evaluations = Mapping[str, Evaluation[Any]]
-"""By the name of the method, such as sgbm; all of the same data, their figures each as ``Figures``."""
+"""By the name of the method, such as sgbm; all of the same data, with metrics as ``Figures``."""
 
 _MIB = 2**20
 _TITLES = {"epe": "EPE", "d1": "D1"}
@@ -49,7 +49,7 @@ _BY = {"pixels": "pixel", "images": "image"}
 
 
 def print_table(evaluations: Evaluations, console: Console, *, title: str = "") -> None:
-    """Prints the figures of each method, with its speed and memory below.
+    """Prints the metrics of each method, with its speed and memory below.
 
     Fits 80 columns, which is also what rich takes a pipe for; a column for predictions that are not finite is there
     only when some are not.
@@ -67,7 +67,7 @@ def write_json(
     Args:
         path: a file in a folder that exists.
         evaluations: by method.
-        about: plain data that says what was evaluated (data set, checkpoint, date, ...).
+        about: plain data on the evaluation (dataset, checkpoint, date, ...).
     """
     methods = {
         method: {
@@ -114,8 +114,8 @@ def _table(evaluations: Evaluations, title: str) -> Table:
             del row["method"]
             sections.setdefault(heading, []).append(row)
     everything = [row for rows in sections.values() for row in rows]
-    hidden = set() if any(row.get("not_finite") for row in everything) else {"not_finite"}
-    columns = [column for column in (everything[0] if everything else ()) if column not in hidden]
+    omitted = set() if any(row.get("not_finite") for row in everything) else {"not_finite"}
+    columns = [column for column in (everything[0] if everything else ()) if column not in omitted]
     table = Table(title=escape(title) or None, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.collapse_padding = True
     for column in columns:
@@ -136,11 +136,11 @@ def _rows(method: str, figures: Figures) -> Iterator[Row]:
 
 def _heading(column: str) -> str:
     """In two lines: epe_px -> EPE px, bad1_percent -> bad-1 %, not_finite -> not finite."""
-    figure, _, unit = column.rpartition("_")
+    metric, _, unit = column.rpartition("_")
     if unit not in ("px", "percent"):
         return column.replace("_", "\n")
-    stem = figure.rstrip("0123456789")
-    title = _TITLES.get(figure, f"{stem}-{figure.removeprefix(stem)}")
+    stem = metric.rstrip("0123456789")
+    title = _TITLES.get(metric, f"{stem}-{metric.removeprefix(stem)}")
     return f"{title}\n{'%' if unit == 'percent' else unit}"
 
 
@@ -166,7 +166,7 @@ def _is_nan(value: Any) -> bool:
 
 
 def _strict(value: Any) -> Any:
-    """The same with null for what JSON has no number for."""
+    """The same with null for numbers that JSON lacks."""
     if isinstance(value, Mapping):
         return {str(key): _strict(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

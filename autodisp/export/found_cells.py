@@ -51,7 +51,7 @@ def of_run(run: Path, *, space: SearchSpace | None = None) -> Found:
 
     Args:
         run: its folder.
-        space: of its cells; None for a named one, or where the run's config says which file it is in.
+        space: of its cells; None for a named one, or where the run's config names its file.
 
     Raises:
         InputError: no folder of a search, or none of its genotypes can be read.

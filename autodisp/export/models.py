@@ -10,10 +10,10 @@ from autodisp.export.programs import WRITERS, Comparison, differences, need_pack
 from autodisp.tasks.registry import KITS
 
 TOLERANCE = 1e-3
-"""Of the differences: pixels, or what a task's output is measured in."""
+"""Tolerance of the differences: pixels, or the unit of a task's output."""
 EXACT_UP_TO = 256.0
-"""Where the network says larger numbers, which float32 knows less exactly, the tolerance grows with them. No trained
-network does; an untrained AutoDispNet-c says 3,500 pixels, and there PyTorch with channels_last is 0.005 pixels from
+"""Outputs above this raise the tolerance in proportion, since float32 is less exact there. No trained network has
+such outputs; an untrained AutoDispNet-c gives 3,500 pixels, and there PyTorch with channels_last is 0.005 pixels from
 PyTorch without."""
 
 
@@ -39,7 +39,7 @@ class ExportedModel:
         return f"{self.path}: {megabytes:.1f} MB, at most {largest} from PyTorch on random images of {sizes}"
 
     def usage(self) -> str:
-        """Lines of Python that run the file on pictures, without this package."""
+        """Lines of Python that run the file on images, without this package."""
         interface = KITS[self.task].interface
         if self.path.suffix == ".onnx":
             feed = ", ".join(f'"{name}": {name}' for name in interface.inputs)

@@ -32,7 +32,7 @@ from autodisp.tasks.registry import KITS
 SHIFT = 5
 """Disparity of the random pairs, pixels."""
 NOMINAL_STRIDE = 16
-"""What sizes are measured by where a network pads nothing."""
+"""Unit of the sizes where a network pads nothing."""
 
 
 def traced(network: nn.Module, task: str) -> ExportedProgram:
@@ -103,7 +103,7 @@ def write_onnx(program: ExportedProgram, card: ModelCard, path: Path) -> None:
 WRITERS: Mapping[str, Callable[[ExportedProgram, ModelCard, Path], None]] = {"onnx": write_onnx, "pt2": write_pt2}
 """The formats, each named as its files end."""
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": ()}
-"""What a format needs beyond the package's own dependencies."""
+"""Packages that a format needs beyond the package's own dependencies."""
 
 
 def need_packages(form: str) -> None:
@@ -123,12 +123,12 @@ def need_packages(form: str) -> None:
 
 
 class Comparison(NamedTuple):
-    """Of a file with its network, in the unit of their output; NaN where either says so."""
+    """Between a file and its network, in the unit of their output; NaN where either is NaN."""
 
     difference: float
     """The largest absolute one."""
     largest: float
-    """Absolute value that the network says."""
+    """Absolute value of the network's output."""
 
 
 def differences(network: nn.Module, task: str, path: Path) -> dict[tuple[int, int], Comparison]:

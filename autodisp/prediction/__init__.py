@@ -1,1 +1,1 @@
-"""Predictions for a user's own pictures: finding pairs, running a trained network, writing what comes out."""
+"""Predictions for a user's own images: finds pairs, runs a trained network, writes the results."""

@@ -1,4 +1,4 @@
-"""Looks through a ``.pt2`` archive before torch opens it: its checksums, and that nothing in it is pickled.
+"""Checks a ``.pt2`` archive before torch opens it: its checksums, and that nothing in it is pickled.
 
 torch.export.load unpickles what an archive declares as pickled. autodisp-export writes none of that. What is left is a
 program, whose sizes torch evaluates as Python: like any program, it is to be taken from people one trusts.
@@ -20,7 +20,7 @@ _PLAIN = re.compile(
 
 
 def refuse_pickles(path: Path) -> None:
-    """Looks through the archive.
+    """Checks the archive.
 
     Raises:
         InputError: it is damaged, or holds what torch would unpickle.

@@ -1,6 +1,6 @@
 """Opens what autodisp-export wrote, a ``.pt2`` or an ``.onnx`` file, as a module to be called on tensors.
 
-A ``.pt2`` file is a program for torch, which says of the format itself that to open one is to trust whoever wrote it.
+A ``.pt2`` file is a program for torch, whose documentation warns against opening files from untrusted sources.
 """
 
 import json
@@ -21,9 +21,9 @@ from autodisp.prediction.archives import refuse_pickles
 from autodisp.tasks.registry import KITS
 
 EXTRA_FILE = "autodisp.json"
-"""Of a ``.pt2`` file: the model card. In an ``.onnx`` file it is the entry KEY of the metadata."""
+"""Place of the model card in a ``.pt2`` file. In an ``.onnx`` file it is the entry KEY of the metadata."""
 _FATAL = 4
-"""Of onnxruntime's levels of logging."""
+"""Level of logging of onnxruntime."""
 
 
 def open_exported(path: Path, *, device: torch.device) -> tuple[nn.Module, Mapping[str, Any]]:
@@ -45,7 +45,7 @@ def open_exported(path: Path, *, device: torch.device) -> tuple[nn.Module, Mappi
 
 def _card(text: str | None, path: Path) -> Mapping[str, Any]:
     if not text:
-        raise InputError(f"{path}: does not say what it is for; only files of autodisp-export can be used")
+        raise InputError(f"{path}: has no model card; only files of autodisp-export can be used")
     try:
         card = json.loads(text)
         known = card["schema"] == SCHEMA and card["task"] in KITS and isinstance(card["about"], dict)
@@ -72,7 +72,7 @@ class OnnxNetwork(nn.Module):
             raise InputError(f"{path}: needs onnxruntime: pip install 'autodisp[export]'") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = _FATAL  # whatever else it has to say it also raises
+        options.log_severity_level = _FATAL  # other messages are raised too
         try:
             self.session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
@@ -125,7 +125,7 @@ def _short(error: Exception) -> str:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """torch tells its log about what it then raises."""
+    """Silences torch, which logs an error before it raises it."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -137,4 +137,4 @@ def _quietly() -> Iterator[None]:
 
 
 EXPORTED = {".onnx": _open_onnx, ".pt2": _open_pt2}
-"""How a file is opened, by its suffix."""
+"""Function that opens a file, by its suffix."""

@@ -18,7 +18,7 @@ _OVERSHOOT = 0.01  # of colours, by rounding and resampling; more than that is a
 
 
 class StereoMatcher:
-    """Calls a network on images as users have them: numpy arrays or tensors, of any height and width.
+    """Calls a network on images in the usual forms: numpy arrays or tensors, of any height and width.
 
     Args:
         network: called as network(left, right), returns a StereoPrediction or the disparity alone; it is moved to the
@@ -29,7 +29,7 @@ class StereoMatcher:
     def __init__(self, network: nn.Module, *, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.network = channels_last(network.to(self.device))
-        with suppress(NotImplementedError):  # an exported network keeps the mode it was exported in, and says so
+        with suppress(NotImplementedError):  # an exported network cannot change its mode
             self.network.eval()
 
     @overload
@@ -46,7 +46,7 @@ class StereoMatcher:
 
         Returns:
             (B, 1, H, W) float32, pixels; an array for arrays, a tensor on the device of `left` for tensors. At least 0
-            and at most W, from where on no pixel has its match in the right view; predictions for pictures much smaller
+            and at most W, from where on no pixel has its match in the right view; predictions for images much smaller
             than those of the training may lie beyond and are cut to it.
 
         Raises:
@@ -75,7 +75,7 @@ class StereoMatcher:
             disparity = prediction if isinstance(prediction, Tensor) else prediction.disparity
             disparity = disparity.to(torch.float32).clamp(min=0.0)
             limited = disparity.clamp(max=float(left.shape[-1]))
-            disparity = torch.where(disparity.isinf(), disparity, limited)  # an overflow stays to be seen
+            disparity = torch.where(disparity.isinf(), disparity, limited)  # an overflow stays visible
         return disparity.clone()  # one made in inference mode could not take part in a user's own training
 
     def _on_device(self, view: Tensor) -> Tensor:

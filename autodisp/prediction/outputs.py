@@ -1,10 +1,9 @@
 """Writes a prediction in the formats that a user asks for, each file whole or not at all.
 
-What stands for "unknown" is each format's own habit: in PFM infinity (Middlebury), in 16-bit PNG zero (KITTI), in the
-colour picture black; a point cloud leaves such pixels out.
+Unknown pixels are stored as is usual in each format: in PFM infinity (Middlebury), in 16-bit PNG zero (KITTI), in the
+colour image black; a point cloud leaves them out.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -31,21 +30,20 @@ OUTPUTS = {
     "depth": ("-depth.pfm", _DEPTH_PNG),
     "ply": ("-points.ply",),
 }
-"""What can be asked for, and how the names of its files end."""
+"""The formats, and how the names of their files end."""
 
-_METRIC = ("depth", "ply")
 _MILLIMETRES = 1000
 _LARGEST = np.iinfo(np.uint16).max
 
 
 class Written(NamedTuple):
-    """What was written of one pair."""
+    """Files of one pair."""
 
     files: list[Path]
     notes: list[str]
-    """One line for each file that could not hold all values, and for depths that are hardly meant."""
+    """One line for each file that could not hold all values, and for implausible depths."""
     colours: tuple[float, float] | None = None
-    """The disparities of the first and last colour of the colour picture, pixels; None without one."""
+    """The disparities of the first and last colour of the colour image, pixels; None without one."""
 
 
 class PredictionWriter:
@@ -56,12 +54,9 @@ class PredictionWriter:
         wanted: keys of OUTPUTS.
         calibration: needed for "depth" and "ply".
         max_depth: of points in the point cloud, metres; None: no limit.
-        colour_range: disparities of the first and last colour; None: each picture's own.
-        overwrite: whether files that are there already may be replaced.
+        colour_range: disparities of the first and last colour; None: each image's own.
+        overwrite: whether existing files may be replaced.
         inputs: files that are never replaced, such as all views.
-
-    Raises:
-        InputError: a format is unknown or lacks its calibration, or a setting has no effect on the formats.
     """
 
     def __init__(
@@ -75,24 +70,6 @@ class PredictionWriter:
         overwrite: bool = False,
         inputs: Iterable[Path] = (),
     ) -> None:
-        unknown = [name for name in wanted if name not in OUTPUTS]
-        if unknown or not wanted:
-            raise InputError(
-                f"{unknown[0] if unknown else 'nothing'}: no such output; choose from {', '.join(OUTPUTS)}"
-            )
-        metric = [name for name in wanted if name in _METRIC]
-        if metric and calibration is None:
-            raise InputError(f"{metric[0]} needs a calibration: set focal (in pixels) and baseline (in metres)")
-        if calibration is not None and not metric:
-            raise InputError(f"the calibration has no effect on {', '.join(wanted)}: add depth or ply, or leave it out")
-        if max_depth is not None and "ply" not in wanted:
-            raise InputError(f"max_depth={max_depth} has no effect without the output ply: add it, or leave it out")
-        if max_depth is not None and not max_depth > 0:
-            raise InputError(f"max_depth={max_depth}: must be a positive number of metres")
-        if colour_range is not None and "colour" not in wanted:
-            raise InputError("the range of colours has no effect without the output colour: add it, or leave it out")
-        if colour_range is not None and not -math.inf < colour_range[0] < colour_range[1] < math.inf:
-            raise InputError(f"the range of colours is {colour_range[0]} to {colour_range[1]}: it must rise, in pixels")
         self.folder = folder
         self.wanted = tuple(dict.fromkeys(wanted))
         self.calibration = calibration
@@ -102,7 +79,7 @@ class PredictionWriter:
         self._inputs = frozenset(file.resolve() for file in inputs)
 
     def files(self, name: str) -> list[Path]:
-        """Where a prediction of that name is written, whether or not the files are there.
+        """Paths of the files of a prediction of that name.
 
         Raises:
             InputError: the name leads out of the folder.
@@ -152,61 +129,49 @@ class PredictionWriter:
                 "they must be (H, W) and (3, H, W)"
             )
         self.check(name)
-        files = self.files(name)
-        notes: list[str] = []
-        colours = None
+        files, notes, colours = self.files(name), [], None
         if "colour" in self.wanted:
             colours = self.colour_range or usual_range(torch.from_numpy(disparity))
         for file, write in zip(files, self._writers(disparity, view, colours or (0.0, 1.0)), strict=True):
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                unknown = write(file)
+                with replacing(file) as temporary:
+                    unknown = write(temporary)
             except OSError as error:
                 raise _unwritable(file, error) from error
             if unknown:
                 notes.append(f"{file}: {_beyond(file)}, stored as unknown: {unknown} of {disparity.size} pixels")
         if self.calibration is not None:
-            notes += _doubts_on_depth(disparity, self.calibration)
+            notes += _implausible_depth(disparity, self.calibration)
         return Written(files, notes, colours)
 
     def _writers(
         self, disparity: npt.NDArray[np.float32], view: Tensor, colours: tuple[float, float]
-    ) -> list[Callable[[Path], int]]:
-        """One function a file, in the order of ``files``; each returns how many values its format could not hold."""
-        writers: list[Callable[[Path], int]] = []
-        for output in self.wanted:
-            if output == "pfm":
-                writers.append(lambda file: _write_pfm(file, disparity))
-            elif output == "png16":
-                writers.append(lambda file: _write_disparity_png(file, disparity))
-            elif output == "colour":
-                writers.append(lambda file: _write_colours(file, disparity, colours))
-            elif self.calibration is not None:
-                writers += self._metric_writers(output, disparity, view, self.calibration)
-        return writers
-
-    def _metric_writers(
-        self, output: str, disparity: npt.NDArray[np.float32], view: Tensor, calibration: Calibration
-    ) -> list[Callable[[Path], int]]:
-        if output == "depth":
+    ) -> list[Callable[[Path], int | None]]:
+        """A function for each of ``files``; some return how many values their format could not hold."""
+        plane = torch.from_numpy(disparity)
+        writers: dict[str, list[Callable[[Path], int | None]]] = {
+            "pfm": [lambda file: write_pfm(file, disparity)],
+            "png16": [lambda file: write_disparity_png(file, plane)],
+            "colour": [lambda file: _write_colours(file, plane, colours)],
+        }
+        if (calibration := self.calibration) is not None:
             depth = depth_of(disparity, calibration)
-            return [lambda file: _write_pfm(file, depth), lambda file: write_depth_png(file, depth)]
-
-        def write_cloud(file: Path) -> int:
-            write_ply(file, point_cloud(disparity, view, calibration, max_depth=self.max_depth))
-            return 0
-
-        return [write_cloud]
+            writers["depth"] = [lambda file: write_pfm(file, depth), lambda file: write_depth_png(file, depth)]
+            writers["ply"] = [
+                lambda file: write_ply(file, point_cloud(disparity, view, calibration, max_depth=self.max_depth))
+            ]
+        return [write for output in self.wanted for write in writers[output]]
 
 
 def _beyond(file: Path) -> str:
-    """What 16 bits cannot hold, in the unit of the file."""
+    """Values that 16 bits cannot hold, in the unit of the file."""
     if file.name.endswith(_DEPTH_PNG):
         return f"farther than {_LARGEST / _MILLIMETRES:.1f} m"
     return "disparities of 256 px and more"
 
 
-def _doubts_on_depth(disparity: npt.NDArray[np.float32], calibration: Calibration) -> list[str]:
+def _implausible_depth(disparity: npt.NDArray[np.float32], calibration: Calibration) -> list[str]:
     """A line where nearly everything is farther than 65.5 m, as with a baseline in millimetres."""
     depth = depth_of(disparity, calibration)
     known = depth[np.isfinite(depth)]
@@ -219,7 +184,7 @@ def _doubts_on_depth(disparity: npt.NDArray[np.float32], calibration: Calibratio
 
 
 def write_depth_png(path: Path, depth: npt.NDArray[np.float32]) -> int:
-    """Writes a depth as 16-bit PNG in whole millimetres, whole or not at all.
+    """Writes a depth as 16-bit PNG in whole millimetres.
 
     Args:
         path: a file in a folder that exists.
@@ -234,27 +199,13 @@ def write_depth_png(path: Path, depth: npt.NDArray[np.float32]) -> int:
     beyond = levels > _LARGEST
     levels = np.where(known & ~beyond, np.maximum(levels, 1), 0)
     _, encoded = cv2.imencode(".png", levels.astype(np.uint16))
-    with replacing(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+    path.write_bytes(encoded.tobytes())
     return int(beyond.sum())
 
 
-def _write_pfm(path: Path, values: npt.NDArray[np.float32]) -> int:
-    with replacing(path) as temporary:
-        write_pfm(temporary, values)
-    return 0
-
-
-def _write_disparity_png(path: Path, disparity: npt.NDArray[np.float32]) -> int:
-    with replacing(path) as temporary:
-        return write_disparity_png(temporary, torch.from_numpy(disparity))
-
-
-def _write_colours(path: Path, disparity: npt.NDArray[np.float32], limits: tuple[float, float]) -> int:
-    picture = colour_disparity(torch.from_numpy(disparity), low=limits[0], high=limits[1])
-    with replacing(path) as temporary:
-        iio.imwrite(temporary, picture, plugin="pillow", extension=".png")
-    return 0
+def _write_colours(path: Path, disparity: Tensor, limits: tuple[float, float]) -> None:
+    image = colour_disparity(disparity, low=limits[0], high=limits[1])
+    iio.imwrite(path, image, plugin="pillow", extension=".png")
 
 
 def _unwritable(file: Path, error: OSError) -> InputError:

@@ -6,7 +6,7 @@
 - Patterns such as 'data/*_L.png' and 'data/*_R.png': files for which the wildcards stand for the same text; if there
   are none at all, files of the same name without suffix.
 
-What has no partner or more than one is reported by name and never paired by its place in a sorted list.
+Files with no partner or more than one are reported by name and never paired by their place in a sorted list.
 """
 
 import fnmatch
@@ -14,10 +14,10 @@ import glob
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Container, Hashable, Iterable, Mapping
 from itertools import chain, takewhile
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -34,6 +34,8 @@ _SHOWN = 3
 _PREDICTIONS = tuple(Path(ending).stem for ending in chain(*OUTPUTS.values()) if ending.endswith(PICTURES))
 
 StrPath = str | os.PathLike[str]
+_Keys = Mapping[Path, Collection[Hashable]]
+"""Keys of the views of one side; views of one scene share a key."""
 
 
 class StereoPair(NamedTuple):
@@ -60,37 +62,34 @@ class _Joined(NamedTuple):
 
 
 def find_pairs(left: StrPath, right: StrPath | None = None, *, skip: StrPath | None = None) -> FoundPairs:
-    """Finds the pairs, as the module's docstring has it.
+    """Finds the pairs, see the module's docstring.
 
     Args:
         left: file, folder, or pattern with *, ?, [...] or **.
-        right: the same kind of thing; None, or the same folder, where both views lie in the folder `left`.
+        right: the same kind; None, or the same folder, where the folder `left` holds both views.
         skip: a folder whose files do not count, such as the one that predictions are written to.
 
     Raises:
         InputError: there is no such file or folder, the kinds differ, or nothing makes a pair.
     """
-    kinds = {_kind(place) for place in (left, right) if place is not None}
-    if len(kinds) > 1:
-        raise InputError(
-            f"left={left} is a {_kind(left)} but right={right} is not: name two files, two folders or two patterns"
-        )
-    (kind,) = kinds
     first, second = _expanded(left), _expanded(left if right is None else right)
+    kind = _kind(left, first)
+    if right is not None and _kind(right, second) != kind:
+        raise InputError(
+            f"left={left} is a {kind} but right={right} is not: name two files, two folders or two patterns"
+        )
     skipped = None if skip is None else _expanded(skip).resolve()
     if kind == "folder":
-        if first.samefile(second):
-            return _one_folder(first, skipped)
-        return _two_folders(first, second, skipped)
+        return _one_folder(first, skipped) if first.samefile(second) else _two_folders(first, second, skipped)
     if right is None:
         raise InputError(
             f"left={left} is a {kind} and right is not set: name the right view too, or one folder of both"
         )
-    if kind == "file":
-        if first.samefile(second):
-            raise InputError(f"left={left} and right={right} are the same file: name the two views of a stereo camera")
-        return FoundPairs([StereoPair(first.stem, first, second)], [])
-    return _two_patterns(str(first), str(second), skipped)
+    if kind == "pattern":
+        return _two_patterns(first, second, skipped)
+    if first.samefile(second):
+        raise InputError(f"left={left} and right={right} are the same file: name the two views of a stereo camera")
+    return FoundPairs([StereoPair(first.stem, first, second)], [])
 
 
 def read_pair(pair: StereoPair) -> tuple[Tensor, Tensor]:
@@ -114,8 +113,7 @@ def read_pair(pair: StereoPair) -> tuple[Tensor, Tensor]:
     return left, right
 
 
-def _kind(place: StrPath) -> Literal["file", "folder", "pattern"]:
-    path = _expanded(place)
+def _kind(place: StrPath, path: Path) -> str:
     if path.is_file():
         return "file"
     if path.is_dir():
@@ -139,100 +137,102 @@ def _one_folder(root: Path, skip: Path | None) -> FoundPairs:
     for rule in (*RULES, LAST_RESORT):
         if used and rule is LAST_RESORT:
             break
-        joined = _join(
-            [(key, file) for file, name in rest.items() for key in rule.left_keys(name, names)],
-            [(key, file) for file, name in rest.items() for key in rule.right_keys(name, names)],
-        )
-        if joined.settled:
-            used.append(rule)
+        joined = _join(*(_words(rule, right, rest, names) for right in (False, True)))
+        used += [rule] if joined.settled else []
         pairs += joined.pairs
         problems += joined.ambiguous
         rest = {file: name for file, name in rest.items() if file not in joined.settled}
-    for file, name in rest.items():  # other pictures are none of ours
-        known = [rule.words for rule in used or RULES if rule.left_keys(name, names) | rule.right_keys(name, names)]
+    for file, name in rest.items():  # files without such a word are no views
+        known = [rule.words for rule in used or RULES if rule.keys(False, name, names) | rule.keys(True, name, names)]
         if known:
             problems.append(f"{file}: has no partner (looked for a name that differs by {known[0]})")
     words = ", ".join(rule.words for rule in (*RULES[:4], RULES[-2]))
-    remedy = f"files or folders must differ by a word such as {words}; or name left and right by two patterns"
+    remedy = f"Files or folders must differ by a word such as {words}; or name left and right by two patterns"
     return _result(pairs, problems, root, str(root), len(files), remedy)
 
 
 def _two_folders(left: Path, right: Path, skip: Path | None) -> FoundPairs:
     problems: list[str] = []
-    lefts = _pictures_below(left, (skip, right.resolve()), problems)
-    rights = _pictures_below(right, (skip, left.resolve()), problems)
-    joined = _join([(name, file) for file, name in lefts.items()], [(name, file) for file, name in rights.items()])
-    for rule in (*RULES, LAST_RESORT):
-        if joined.settled:
-            break
-        joined = _join(
-            [(key, file) for file, name in lefts.items() for key in rule.left_keys(name, ())],
-            [(key, file) for file, name in rights.items() for key in rule.right_keys(name, ())],
-        )
-    problems += joined.ambiguous
-    for files, other, side in ((lefts, right, "right"), (rights, left, "left")):
-        lonely = (item for item in files.items() if item[0] not in joined.settled)
-        problems += [f"{file}: has no {side} view (looked for {other / name}.*)" for file, name in lonely]
-    remedy = "files of one pair must have the same name, or differ by a word such as left/right or l/r"
-    return _result(joined.pairs, problems, left, f"{left} and {right}", len(lefts) + len(rights), remedy)
+    sides = (
+        _pictures_below(left, (skip, right.resolve()), problems),
+        _pictures_below(right, (skip, left.resolve()), problems),
+    )
+    same: dict[str, list[_Keys]] = {"name": [{file: {name} for file, name in files.items()} for files in sides]}
+    by_words = {rule.words: [_words(rule, k == 1, sides[k], ()) for k in (0, 1)] for rule in (*RULES, LAST_RESORT)}
+    remedy = "Files of one pair must have the same name, or differ by a word such as left/right or l/r"
+    return _two_sides(left, right, same | by_words, problems, left, remedy)
 
 
-def _two_patterns(left: str, right: str, skip: Path | None) -> FoundPairs:
-    matched = [_matching(pattern, skip) for pattern in (left, right)]
-    for pattern, files in zip((left, right), matched, strict=True):
+def _two_patterns(left: Path, right: Path, skip: Path | None) -> FoundPairs:
+    sides = [_matching(str(pattern), skip) for pattern in (left, right)]
+    for pattern, files in zip((left, right), sides, strict=True):
         if not files:
             raise InputError(
                 f"{pattern}: matches no picture ({', '.join(PICTURES)}); is it quoted and relative to here?"
             )
-    both = set(matched[0]) & set(matched[1])
-    if both:
+    if both := set(sides[0]) & set(sides[1]):
         raise InputError(
             f"{left} and {right} both match {min(both)}: a file is either a left or a right view; "
             "make the patterns narrower"
         )
-    joined = _join(*([(parts, file) for file, parts in files.items()] for files in matched))
-    how = "same text for the wildcards"
-    if not joined.settled:
-        joined = _join(*([(file.stem, file) for file in files] for files in matched))
-        how = "same name"
-    problems = joined.ambiguous
-    for files, other, side in ((matched[0], right, "right"), (matched[1], left, "left")):
+    attempts: dict[str, list[_Keys]] = {
+        "text for the wildcards": [{file: {text} for file, text in files.items()} for files in sides],
+        "name": [{file: {file.stem} for file in files} for files in sides],
+    }
+    remedy = "The wildcards must stand for the same text on both sides, or the files must have the same name"
+    return _two_sides(left, right, attempts, [], _fixed_part(left), remedy)
+
+
+def _two_sides(
+    left: Path, right: Path, attempts: Mapping[str, list[_Keys]], problems: list[str], root: Path, remedy: str
+) -> FoundPairs:
+    """Pairs by the first attempt that settles any file; its name is the property that both files share."""
+    for same, (lefts, rights) in attempts.items():
+        joined, how = _join(lefts, rights), same
+        if joined.settled:
+            break
+    else:
+        how = next(iter(attempts))
+    for files, other, side in ((lefts, right, "right"), (rights, left, "left")):
         lonely = (file for file in files if file not in joined.settled)
-        problems += [f"{file}: has no {side} view (looked for the {how} in {other})" for file in lonely]
-    remedy = "the wildcards must stand for the same text on both sides, or the files must have the same name"
-    return _result(joined.pairs, problems, _fixed_part(left), f"{left} and {right}", sum(map(len, matched)), remedy)
+        problems += [f"{file}: has no {side} view (looked for the same {how} in {other})" for file in lonely]
+    problems += joined.ambiguous
+    return _result(joined.pairs, problems, root, f"{left} and {right}", len(lefts) + len(rights), remedy)
 
 
 def _result(
-    pairs: Sequence[tuple[Path, Path]], problems: Sequence[str], root: Path, where: str, count: int, remedy: str
+    pairs: list[tuple[Path, Path]], problems: list[str], root: Path, where: str, count: int, remedy: str
 ) -> FoundPairs:
     problems = sorted(problems)
     if not pairs:
         shown = "".join(f"; {problem}" for problem in problems[:_SHOWN])
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         found = f"no two of {count} pictures make a pair" if count else f"no picture ({', '.join(PICTURES)}) is there"
-        raise InputError(f"{where}: {found}{shown}{more}. {remedy[0].upper()}{remedy[1:]}")
+        raise InputError(f"{where}: {found}{shown}{more}. {remedy}")
     paths = [left.relative_to(root) for left, _ in pairs]
     names = [path.with_suffix("").as_posix() for path in paths]
     if max(Counter(names).values()) > 1:  # a.png and a.jpg, told apart by a wildcard
         names = [path.as_posix() for path in paths]
-    found_pairs = [StereoPair(name, left, right) for name, (left, right) in zip(names, pairs, strict=True)]
-    return FoundPairs(sorted(found_pairs), problems)
+    return FoundPairs(sorted(StereoPair(name, *pair) for name, pair in zip(names, pairs, strict=True)), problems)
 
 
-def _join(lefts: Iterable[tuple[Hashable, Path]], rights: Iterable[tuple[Hashable, Path]]) -> _Joined:
+def _words(rule: Rule, right: bool, files: Mapping[Path, str], names: Container[str]) -> _Keys:
+    return {file: rule.keys(right, name, names) for file, name in files.items()}
+
+
+def _join(lefts: _Keys, rights: _Keys) -> _Joined:
     """Pairs the files that share a key with each other and with nothing else."""
     by_key: defaultdict[Hashable, list[Path]] = defaultdict(list)
-    for key, file in rights:
-        by_key[key].append(file)
+    for file, keys in rights.items():
+        for key in keys:
+            by_key[key].append(file)
+    candidates = {
+        (file, other) for file, keys in lefts.items() for key in keys for other in by_key.get(key, ()) if other != file
+    }
     partners: defaultdict[Path, set[Path]] = defaultdict(set)
-    candidates: dict[tuple[Path, Path], None] = {}
-    for key, file in lefts:
-        for other in by_key.get(key, ()):
-            if other != file:
-                partners[file].add(other)
-                partners[other].add(file)
-                candidates[file, other] = None
+    for left, right in candidates:
+        partners[left].add(right)
+        partners[right].add(left)
     pairs = [(left, right) for left, right in candidates if len(partners[left]) == len(partners[right]) == 1]
     ambiguous = [
         f"{file}: has {len(others)} possible partners, {' and '.join(sorted(map(str, others)))}; "
@@ -244,7 +244,7 @@ def _join(lefts: Iterable[tuple[Hashable, Path]], rights: Iterable[tuple[Hashabl
 
 
 def _pictures_below(root: Path, skip: Iterable[Path | None], problems: list[str]) -> dict[Path, str]:
-    """The visible pictures with their path below the root without suffix; links are followed, but not in circles."""
+    """Visible pictures with their path below the root without suffix; links are followed, but not in circles."""
     skipped = {path for path in skip if path is not None and not root.resolve().is_relative_to(path)}
     found: list[Path] = []
 
@@ -263,13 +263,12 @@ def _pictures_below(root: Path, skip: Iterable[Path | None], problems: list[str]
 
 
 def _matching(pattern: str, skip: Path | None) -> dict[Path, tuple[str, ...]]:
-    """The pictures that match a pattern, and what its wildcards stand for in each; "" for a ** without a folder."""
-    pattern = str(Path(pattern))  # without . and doubled slashes, which the found paths would lack
+    """Pictures that match a pattern, and the text of its wildcards in each; "" for a ** without a folder."""
     parts = _WILDCARD.split(pattern)
     expressions = [re.escape(part) if index % 2 == 0 else _group(part) for index, part in enumerate(parts)]
     expression = re.compile("".join(expressions), re.DOTALL)
     files = [Path(name) for name in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(name)]
-    if skip is not None and not _fixed_part(pattern).resolve().is_relative_to(skip):
+    if skip is not None and not _fixed_part(Path(pattern)).resolve().is_relative_to(skip):
         files = [file for file in files if not file.resolve().is_relative_to(skip)]
     found = ((file, expression.fullmatch(str(file))) for file in _views(files))
     return {file: tuple(part or "" for part in match.groups()) for file, match in found if match is not None}
@@ -284,20 +283,14 @@ def _group(wildcard: str) -> str:
     return f"({fnmatch.translate(wildcard)[:-2]})"  # without its mark of the end
 
 
-def _fixed_part(pattern: str) -> Path:
+def _fixed_part(pattern: Path) -> Path:
     """The folder before the first part with a wildcard."""
-    return Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    return Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
 
 
-def _views(files: Sequence[Path]) -> list[Path]:
-    """The visible pictures, but those that an earlier run wrote beside the view that they belong to."""
+def _views(files: list[Path]) -> list[Path]:
+    """Visible pictures, except those that an earlier run wrote next to the view that they belong to."""
     pictures = [file for file in files if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
     bare = {str(file.with_suffix("")) for file in pictures}
-    return [
-        file
-        for file in pictures
-        if not any(
-            (name := str(file.with_suffix(""))).endswith(ending) and name.removesuffix(ending) in bare
-            for ending in _PREDICTIONS
-        )
-    ]
+    written = {name + ending for name in bare for ending in _PREDICTIONS}
+    return [file for file in pictures if str(file.with_suffix("")) not in written]

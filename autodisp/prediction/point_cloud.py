@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from autodisp.atomic import replacing
 from autodisp.errors import InputError
 
 Floats = npt.NDArray[np.floating]
@@ -24,7 +23,7 @@ _TYPES = {"<f4": "float", "|u1": "uchar"}
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of two rectified cameras.
+    """Calibration of two rectified cameras.
 
     Raises:
         InputError: focal or baseline is not positive, or a number is not finite.
@@ -35,8 +34,8 @@ class Calibration:
     baseline: float
     """Distance of the cameras in metres."""
     doffs: float = 0.0
-    """How much further right the principal point of the right view is than that of the left, pixels (Middlebury's
-    name); a disparity of -doffs is infinitely far."""
+    """Distance by which the principal point of the right view lies further right than that of the left, pixels
+    (Middlebury's name); a disparity of -doffs is infinitely far."""
     centre: tuple[float, float] | None = None
     """Principal point (x, y) of the left view, pixels, (0, 0) in the middle of the first one; None: the middle of the
     image."""
@@ -79,7 +78,7 @@ def depth_of(disparity: Floats, calibration: Calibration) -> npt.NDArray[np.floa
 def point_cloud(
     disparity: Floats, view: Tensor, calibration: Calibration, *, max_depth: float | None = None
 ) -> PointCloud:
-    """The pixels of the left view where they are in space, row by row; those of unknown depth are left out.
+    """Places the pixels of the left view in space, row by row; those of unknown depth are left out.
 
     In metres from the left camera: x to the right, y down, z ahead along its optical axis.
 
@@ -105,7 +104,7 @@ def point_cloud(
 
 
 def write_ply(path: Path, cloud: PointCloud) -> None:
-    """Writes a binary little-endian PLY, whole or not at all.
+    """Writes a binary little-endian PLY.
 
     Args:
         path: a file in a folder that exists.
@@ -124,6 +123,6 @@ def write_ply(path: Path, cloud: PointCloud) -> None:
         *properties,
         "end_header",
     ]
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with path.open("wb") as file:
         file.write("".join(f"{line}\n" for line in header).encode("ascii"))
         file.write(vertices.tobytes())

@@ -1,4 +1,4 @@
-"""What speaks against a prediction, as far as the two views themselves can tell."""
+"""Signs of a wrong prediction, from the two views alone."""
 
 import math
 
@@ -8,17 +8,17 @@ from torch import Tensor
 from autodisp.networks.stereo_geometry import warp_right_to_left
 
 UNEXPLAINED = 0.9
-"""Of ``moved_over_unmoved``. Right pairs give 0.2 to 0.4, and up to 0.65 with 30 % less light on one side; swapped ones
-0.92 to 1.7 (EXPERIMENTS.md). Noise of a tenth of the range and more lifts right ones to 0.9 too."""
+"""Limit of ``moved_over_unmoved``. Right pairs give 0.2 to 0.4, and up to 0.65 with 30 % less light on one side;
+swapped ones 0.92 to 1.7 (EXPERIMENTS.md). Noise of a tenth of the range and more lifts right ones to 0.9 too."""
 LEAST_INSIDE = 0.5
-"""Of ``share_inside``. Right pairs give 0.76 to 1.0, disparities of a quarter of the width included. Swapped ones with
-0.84 to 0.9 of ``moved_over_unmoved`` gave 0.13 to 0.18."""
+"""Limit of ``share_inside``. Right pairs give 0.76 to 1.0, disparities of a quarter of the width included. Swapped
+ones with 0.84 to 0.9 of ``moved_over_unmoved`` gave 0.13 to 0.18."""
 DARK = 4096 / 65535
 """The brightest value that 12 bits stored in 16 can reach; 10 bits stay below it too."""
 
 
 def moved_over_unmoved(left: Tensor, right: Tensor, disparity: Tensor) -> float:
-    """How much of the difference between the views is left once the right one is moved by the disparities.
+    """Difference between the views once the right one is moved by the disparities, over that before.
 
     The mean absolute difference over the pixels with a counterpart in the right view, each view less its mean there,
     so that a difference in exposure weighs less.
@@ -48,7 +48,7 @@ def share_inside(disparity: Tensor) -> float:
 
 
 def find_oddities(left: Tensor, right: Tensor, disparity: Tensor) -> list[str]:
-    """What a user should look at, in words; empty for a pair that is as it should be.
+    """Warnings about a pair; empty for a sound one.
 
     Args:
         left: (3, H, W) in 0..1.

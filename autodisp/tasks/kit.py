@@ -3,7 +3,7 @@
 A kit's functions import what they need when they are called: evaluation, prediction and drawing import the registry.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -50,6 +50,20 @@ class Interface:
     """Makes a network return the one tensor that is of interest."""
     result: str
     """Shape and unit of that tensor, in words."""
+
+
+@dataclass(frozen=True)
+class WorstSamples:
+    """How an evaluation finds and draws the samples with the largest errors."""
+
+    metric: str
+    """Name of the error in evaluation.json."""
+    shown: str
+    """Format of the error on the terminal, such as ``EPE {:.2f} px``."""
+    errors: Callable[[Tensor, Any], Tensor]
+    """Takes predictions and batch: (B,), NaN for samples without ground truth."""
+    draw: Callable[[Sequence[Any]], list[Any]]
+    """Takes cases, see ``evaluation.worst.Case``: an image of each, all on one scale."""
 
 
 def _nothing(*_: Any) -> None:
@@ -101,8 +115,8 @@ class TaskKit:
     """Takes a batch and its output: an image of the first prediction."""
     baselines: Mapping[str, Callable[[Any, Any], Callable[[Any], Tensor]]] = field(default_factory=dict)
     """Each takes the config and the batches of an evaluation."""
-    shows_worst: bool = False
-    """Evaluation can draw the samples with the largest error."""
+    worst: WorstSamples | None = None
+    """None: an evaluation draws no samples."""
     check_sections: Callable[[Any, Any], None] = _nothing
     """Takes the sections of task and network; refuses those that do not fit each other."""
     check_search: Callable[[Any], None] = _nothing

@@ -1,10 +1,11 @@
 """Everything that the programs ask of disparity estimation."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from autodisp.config.checks import need
@@ -30,7 +31,7 @@ from autodisp.tasks.disparity.sections import (
     SintelConfig,
 )
 from autodisp.tasks.disparity.task import DisparityTask
-from autodisp.tasks.kit import DatasetEntry, Interface, Split, TaskKit
+from autodisp.tasks.kit import DatasetEntry, Interface, Split, TaskKit, WorstSamples
 
 SHAPES3D_TEST_SEED = 2**31 - 1
 """Of held-out shapes3d pairs, which are the same for every run; a run with that very seed would train on them."""
@@ -164,6 +165,24 @@ def _picture(batch: StereoSample, output: Any) -> Any:
     return panel(batch.left[0], batch.disparity[0], output.disparity[0].clamp(min=0.0), batch.valid[0])
 
 
+def _errors(prediction: Tensor, batch: StereoSample) -> Tensor:
+    """EPE of each sample, (B,) pixels; infinite where a pixel with ground truth has no finite prediction."""
+    error = (prediction.detach() - batch.disparity).abs().double()
+    count = batch.valid.flatten(1).sum(1)
+    mean = torch.where(batch.valid, error, 0.0).flatten(1).sum(1) / count
+    return torch.where((count > 0) & ~mean.isfinite(), torch.inf, mean)
+
+
+def _draw(cases: Sequence[Any]) -> list[Any]:
+    from autodisp.report.disparity_pictures import panel, usual_error
+
+    samples = [(case.sample, case.prediction) for case in cases]
+    largest = max((usual_error(found, sample.disparity, sample.valid) for sample, found in samples), default=None)
+    return [
+        panel(sample.left, sample.disparity, found, sample.valid, largest_error=largest) for sample, found in samples
+    ]
+
+
 def _metrics(config: Any, dataset: StereoDataset) -> Any:
     from autodisp.evaluation.stereo_metrics import StereoMetrics
 
@@ -252,7 +271,7 @@ KIT = TaskKit(
     metrics=_metrics,
     metric_place="regions.all.pooled.epe",
     baselines={"sgbm": _sgbm, "constant": _constant},
-    shows_worst=True,
+    worst=WorstSamples("epe", "EPE {:.2f} px", _errors, _draw),
     open_model=_open_model,
     inputs=lambda batch: (batch.left, batch.right),
     interface=Interface(

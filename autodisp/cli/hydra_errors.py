@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf have to say of a command line, in one line: the value, the constraint, the remedy."""
+"""Translates errors of Hydra and OmegaConf about a command line into one line: value, constraint, remedy."""
 
 import os
 import re
@@ -25,25 +25,25 @@ _WRITE = (
 
 
 def in_one_line(error: Exception, *, program: str) -> str:
-    """What the user got wrong; ``program`` is the name to call for help."""
+    """The error as one line; ``program`` is the command to get help from."""
     if isinstance(error, InputError):
         return printable(str(error))
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         return printable(_no_such_choice(error.missing_cfg_file, error.options))
     if isinstance(error, OverrideParseException):
         return f"'{printable(error.override)}' cannot be read as a setting; {_WRITE}"
-    return printable(_of_composition(error, program))
+    return printable(_composition_error(error, program))
 
 
 def refuse_unknown_options(program: str) -> None:
-    """Refuses an option that Hydra does not have; it would print a page.
+    """Refuses an option that Hydra does not have, for which it would print a page.
 
     Raises:
         InputError: names the option.
     """
     parser = get_args_parser()
     _, unknown = parser.parse_known_args()
-    # argparse takes the beginning of an option for the whole, and Hydra has some that surprise.
+    # argparse accepts abbreviated options, and Hydra has some with surprising effects.
     cut = [text for text in sys.argv[1:]
            if text.startswith("--") and text.partition("=")[0] not in parser._option_string_actions]  # fmt: skip
     option = next((text for text in (*unknown, *cut) if text.startswith("-")), None)
@@ -56,7 +56,7 @@ def refuse_unknown_options(program: str) -> None:
 
 
 def group_without_choice(error: Exception, *, program: str) -> InputError | None:
-    """What to say if the error is Hydra's own of a group that is given something else than a name."""
+    """The error to raise instead if it is Hydra's own about a group that is not given a name."""
     if not str(error).startswith("Config group override"):
         return None
     parser = OverridesParser.create()
@@ -85,13 +85,13 @@ def _no_such_choice(missing: str, options: Sequence[str]) -> str:
     return f"{group}={choice}: no such choice; {hint}{group} is one of {', '.join(options)}"
 
 
-def _of_composition(error: Exception, program: str) -> str:
+def _composition_error(error: Exception, program: str) -> str:
     message = str(error)
     all_of_them = f"`{program} --cfg job` shows all of them"
     if found := re.search(r"Could not override '([^']+)'", message):
         others = _choices_with(found[1], program)
         if others and any(text.startswith("resume=") for text in sys.argv[1:]):
-            return f"{found[1]}: cannot be set beside resume=, since a run keeps its config; leave it out"
+            return f"{found[1]}: cannot be set with resume=, since a run keeps its config; leave it out"
         if others:
             group = found[1].partition(".")[0]
             return (
@@ -104,7 +104,7 @@ def _of_composition(error: Exception, program: str) -> str:
     if found := re.search(r"An item is already at '([^']+)'", message):
         return f"+{found[1]}: is there already, and + adds a new one; write {found[1]}=VALUE without the +"
     if found := re.search(r"Could not delete from config\. '([^']+)' does not exist", message):
-        return f"~{found[1]}: no such setting, so there is nothing to take away; {all_of_them}"
+        return f"~{found[1]}: no such setting, so there is nothing to remove; {all_of_them}"
     if found := re.search(r"Ambiguous value for argument '(.+)'", message):
         key, _, value = found[1].partition("=")
         return (
@@ -125,7 +125,7 @@ def _of_composition(error: Exception, program: str) -> str:
 
 
 def _choices_with(key: str, program: str) -> list[str]:
-    """The choices of the group that have the setting."""
+    """Choices of the group that have the setting."""
     group, _, name = key.partition(".")
     folder = resources.files("autodisp.configs") / program.removeprefix("autodisp-") / group
     if not name or not folder.is_dir():
@@ -136,7 +136,7 @@ def _choices_with(key: str, program: str) -> list[str]:
 
 
 def _nearest_in(error: BaseException, key: str) -> str | None:
-    """Among the settings of the config that OmegaConf looked through."""
+    """The nearest setting of the config in which OmegaConf looked it up."""
     cause: BaseException | None = error
     while cause is not None:
         node = getattr(cause, "parent_node", None)
@@ -149,7 +149,7 @@ def _nearest_in(error: BaseException, key: str) -> str | None:
 
 
 def unreadable_config(error: Exception) -> InputError | None:
-    """What to say if the error is Hydra's own of a config file or its name; those have no class in common."""
+    """The error to raise instead if it is Hydra's own about a config file, for which it has no common class."""
     frames = traceback.extract_tb(error.__traceback__)
     if not any(f"{os.sep}hydra{os.sep}_internal{os.sep}config_" in frame.filename for frame in frames):
         return None

@@ -1,0 +1,29 @@
+"""Images and maps of the datasets, written by other code than that which is under test."""
+
+import struct
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+
+
+def put(path: Path, pixels: np.ndarray) -> Path:
+    """Writes an image without loss; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    iio.imwrite(path, pixels, **({"lossless": True} if path.suffix == ".webp" else {}))
+    return path
+
+
+def put_pfm(path: Path, pixels: np.ndarray, *, end: str = "\n") -> Path:
+    """Writes a little-endian map, whose header lines end in ``end``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    body = b"".join(struct.pack("<f", value) for row in pixels[::-1] for value in row)
+    path.write_bytes(f"Pf{end}{pixels.shape[1]} {pixels.shape[0]}{end}-1.0\n".encode() + body)
+    return path
+
+
+def rgb(pixels: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) or (H, W) of 8 bits as (3, H, W) in 0..1."""
+    whole = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+    return torch.tensor(whole.astype(np.float64) / 255).permute(2, 0, 1).float()
