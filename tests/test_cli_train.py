@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import autodisp
 from autodisp import model_file
 from autodisp.assembly import training as build_training
-from autodisp.assembly.training import TrainData
+from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
@@ -32,7 +32,7 @@ from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.errors import InputError
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.models import ImageClassifier
-from autodisp.records import JsonLines, read_json_lines
+from autodisp.records import read_json_lines
 from autodisp.tasks.base import Figure
 from autodisp.training.loop import Training
 
@@ -172,7 +172,7 @@ class Killed(BaseException):
 
 def killed_at_step(last: int, folder: Path, *overrides: str) -> Path:
     """The folder of a training that died in that step."""
-    original = Training._step
+    original = Training.step
 
     def step(training: Training) -> Any:
         if training.progress.steps == last:
@@ -180,7 +180,7 @@ def killed_at_step(last: int, folder: Path, *overrides: str) -> Path:
         return original(training)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "_step", step)
+        patch.setattr(Training, "step", step)
         with pytest.raises(Killed):
             run(folder, *overrides)
     return folder
@@ -282,7 +282,7 @@ def test_a_resumed_training_keeps_its_config(whole: Path, said: list[str], says:
     [
         (None, "its config.yaml cannot be read (FileNotFoundError); name the folder of a run"),
         ("a: [1", "its config.yaml cannot be read"),
-        ("search: {epochs: 2}\n", "is the folder of a search; go on with it by `autodisp-search resume="),
+        ("search: {epochs: 2}\n", "is the folder of a search; resume it by `autodisp-search resume="),
         ("- 1\n- 2\n", "its config.yaml is a list; name the folder of a run"),
         ("\x00\x01", "its config.yaml cannot be read"),
         ("task: {name: disparity}\nalphas: 3\n", "alphas: no such section or setting"),
@@ -529,11 +529,10 @@ def test_the_held_out_samples_are_named(tmp_path: Path, names: list[str], listed
 def test_results_without_meaning_are_said_to_be_such(
     tmp_path: Path, best: float | None, constant: float, says: list[str]
 ) -> None:
-    JsonLines(tmp_path / "metrics.jsonl").append({"event": "start", "constant": constant})
     if best is not None:
         (tmp_path / "best.safetensors").touch()
     task = SimpleNamespace(figure=Figure("epe", "min", "px"))
     training = SimpleNamespace(progress=SimpleNamespace(best=math.nan if best is None else best), task=task)
-    notes = notes_on_result(SimpleNamespace(training=training), tmp_path)  # type: ignore[arg-type]
+    notes = notes_on_result(SimpleNamespace(training=training), tmp_path, constant=constant)  # type: ignore[arg-type]
     assert len(notes) == len(says)
     assert all(note.startswith(start) for note, start in zip(notes, says, strict=True))

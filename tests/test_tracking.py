@@ -239,7 +239,7 @@ def test_the_settings_are_a_text_and_hyperparameters(tmp_path: Path) -> None:
         "optimizer": {"weights": {"name": "sgd", "weight_decay": 3e-4}},
     }
     board = TensorBoard(tmp_path)
-    board.settings(values, figures=["valid/accuracy"])
+    board.settings(values, metrics=["valid/accuracy"])
     board.scalars({"valid/accuracy": 41.5}, 1)
     board.close()
     accumulator = events(tmp_path)
@@ -275,7 +275,7 @@ def test_a_tracker_tells_all_three(tmp_path: Path) -> None:
         tracker.console.message("back to epoch 0")
         assert tracker.tensorboard_step == 2
         tracker.epoch({"epoch": 1, "valid/epe": 7.0}, "again")
-        assert tracker.lines.count == 4
+        assert len(tracker.records) == 4
     assert same(
         read_json_lines(run / "metrics.jsonl"),
         [
@@ -305,7 +305,7 @@ def test_a_resumed_run_leaves_the_same_record_as_one_that_was_never_stopped(tmp_
                 tracker.epoch({"epoch": epoch, "loss": 1.0 / (epoch + 1)}, "")
                 if epoch == 1:
                     tracker.event("noted", epoch=epoch)
-            return tracker.lines.count
+            return len(tracker.records)
 
     go(tmp_path / "whole", range(6), None)
     checkpoint = go(tmp_path / "parts", range(3), None)
