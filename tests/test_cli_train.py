@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import autodisp
 from autodisp import model_file
-from autodisp.assembly import training as build_training
+from autodisp.assembly import train_data
 from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
@@ -125,7 +125,7 @@ def test_a_kept_model_gives_the_figure_of_its_record(whole: Path) -> None:
     matcher = autodisp.load(whole / "last.safetensors")
     assert isinstance(matcher, StereoMatcher)
     errors = []
-    for batch in build_training.build_train_data(config).validation:
+    for batch in train_data.build_train_data(config).validation:
         errors.append((matcher(batch.left, batch.right) - batch.disparity).abs()[batch.valid].double())
     assert torch.cat(errors).mean().item() == pytest.approx(records(whole)[-1]["valid/epe"], rel=1e-6)
 
@@ -327,13 +327,13 @@ def test_a_run_overwrites_nothing(tmp_path: Path) -> None:
 
 
 def test_a_diverged_training_says_so_and_can_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Training._learn
+    original = Training.descend
 
-    def learn(training: Training, loss: torch.Tensor) -> None:
-        original(training, loss * (math.nan if training.progress.steps == 3 else 1.0))
+    def descend(training: Training, loss: torch.Tensor, *args: Any, **settings: Any) -> torch.Tensor:
+        return original(training, loss * (math.nan if training.progress.steps == 3 else 1.0), *args, **settings)
 
-    monkeypatch.setattr(Training, "_learn", learn)
-    with pytest.raises(InputError, match=r"^step 3 \(batch 3\): loss nan, .*; the step was not made.*start another"):
+    monkeypatch.setattr(Training, "descend", descend)
+    with pytest.raises(InputError, match=r"^step 3 \(batch 3\): the training loss is not finite; .*start another"):
         run(tmp_path / "run", *SMALL)
     assert [record["step"] for record in records(tmp_path / "run")] == [2]
     assert model_file.load_network(tmp_path / "run" / "best.safetensors")[0].about["steps"] == 2

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from autodisp.cells.cell import Cell, FoundCells
 from autodisp.cells.genotype import Genotype, load
@@ -16,7 +17,7 @@ from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
 from autodisp.datasets.samples import StereoSample
-from autodisp.errors import InputError
+from autodisp.errors import InputError, WrongSetting
 from autodisp.tasks.base import Figure, Sums, sum_of
 from autodisp.tasks.disparity import DisparityTask
 from autodisp.training import schedules
@@ -141,16 +142,17 @@ def same(first: Iterable[Tensor], second: Iterable[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def optimizer_of(name: str, network: nn.Module, rate: float = RATE) -> torch.optim.Optimizer:
+def optimizer_of(name: str, network: nn.Module, *, fused: bool | None = None) -> torch.optim.Optimizer:
     if name == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=0.01)
-    return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01)
+        return torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9, weight_decay=0.01, fused=fused)
+    return torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.01, fused=fused)
 
 
 def make(
     folder: Path,
     *,
     optimizer: str = "adamw",
+    fused: bool | None = None,
     factor: schedules.Factor | None = None,
     stream: Batches | None = None,
     validation: Iterable[Any] | None = None,
@@ -163,7 +165,7 @@ def make(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     network = network or DenseNetwork()
-    chosen = optimizer_of(optimizer, network)
+    chosen = optimizer_of(optimizer, network, fused=fused)
     listener = Listener()
     training = Training(
         task or DenseTask(),
@@ -445,6 +447,93 @@ def test_a_loss_that_is_no_number_stops_before_the_update(tmp_path: Path, optimi
     assert same(training.network.parameters(), listener.weights[-1])
     assert training.progress.steps == training.stream.position == 4
     assert training.checkpoints.epochs() == [3, 4], "the state before that step is there to be looked at"
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("spoilt", [0, 2])
+def test_a_late_look_rolls_back_to_the_spoilt_step(tmp_path: Path, optimizer: str, fused: bool, spoilt: int) -> None:
+    """As on a GPU, where the host reads the flag every 50 steps; here at the end of the interval."""
+    states: list[dict[str, Any]] = []
+    words: list[str] = []
+    for every in (1, 50):
+        stream = Batches(1, spoilt=[spoilt], empty=[1])
+        training, _ = make(
+            tmp_path / str(every), stream=stream, optimizer=optimizer, fused=fused, average=0.9, drop_path=0.3,
+            factor=schedules.cosine(6), validate_every=6,
+        )  # fmt: skip
+        training.guard.every = every
+        with pytest.raises(WrongSetting) as caught:
+            training.run()
+        words.append(str(caught.value))
+        states.append(everything(training))
+    assert training.progress.steps == training.stream.position == spoilt
+    assert words[0] == words[1]
+    assert_equal(*states)
+
+
+def test_a_fault_after_a_spoilt_step_names_the_spoilt_one(tmp_path: Path) -> None:
+    class Cut(Batches):
+        def at(self, position: int) -> Batch:
+            if position == 4:
+                raise InputError("a.png: is cut off")
+            return super().at(position)
+
+    training, _ = make(tmp_path, stream=Cut(1, spoilt=[2]), fused=True, validate_every=6)
+    training.guard.every = 50
+    with pytest.raises(WrongSetting, match=r"^step 2 \(batch 2\)"):
+        training.run()
+    assert training.checkpoints.epochs() == [2]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_constructor_makes_no_step(tmp_path: Path, optimizer: str) -> None:
+    training, _ = make(tmp_path, optimizer=optimizer)
+    assert not training.optimizer.state
+    assert not hasattr(training.optimizer, "_opt_called")
+
+
+def test_states_of_earlier_versions_are_resumed(tmp_path: Path) -> None:
+    """They have a schedule and an average of torch's, and an optimizer that is not fused."""
+    training, _ = make(tmp_path / "now", average=0.9, steps=3)
+    training.run()
+    then, network = training.state.capture(), DenseNetwork()
+    network.load_state_dict(training.network.state_dict())
+    average = AveragedModel(network)
+    average.load_state_dict(then["parts"]["average"])  # the same keys
+    optimizer = optimizer_of("adamw", network)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, schedules.cosine(6))
+    optimizer.load_state_dict(then["parts"]["optimizer"])
+    parts = {"average": average, "optimizer": optimizer, "schedule": schedule}
+    then["parts"] |= {name: part.state_dict() for name, part in parts.items()}
+    (tmp_path / "then").mkdir()
+    Checkpoints(tmp_path / "then" / "checkpoints", unit="step").save(3, then)
+    results = []
+    for name, fused in (("now", None), ("then", True)):
+        again, _ = make(tmp_path / name, average=0.9, steps=6, fused=fused)
+        assert resume(again) == 3
+        again.run()
+        results.append([*again.network.parameters(), *again.evaluated.parameters()])
+    assert same(*results)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_the_average_is_that_of_torch(decay: float) -> None:
+    torch.manual_seed(0)
+    network = DenseNetwork()
+    mine = MovingAverage(network, decay)
+    theirs = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    assert list(mine.state_dict()) == list(theirs.state_dict())
+    for step, made in enumerate((0.0, 1.0, 1.0, 0.0, 1.0)):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter += torch.randn(parameter.shape)
+            network.train()(Batches(1).at(step).image)
+        mine.update(network, torch.tensor(made))
+        if made:
+            theirs.update_parameters(network)
+        for (name, one), other in zip(mine.state_dict().items(), theirs.state_dict().values(), strict=True):
+            torch.testing.assert_close(one, other, msg=name)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -165,16 +165,24 @@ def take_over(kit: TaskKit, network: nn.Module, weights: Mapping[str, Tensor], *
 
 
 def build_train_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Optimizer of all parameters that are trained."""
+    """Optimizer of all parameters that are trained, fused: see ``autodisp.stepping``."""
     settings = config.optimizer
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if settings.name == "sgd":
         return torch.optim.SGD(
-            parameters, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+            parameters,
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
     kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
     return kind(
-        parameters, lr=settings.learning_rate, betas=(settings.momentum, 0.999), weight_decay=settings.weight_decay
+        parameters,
+        lr=settings.learning_rate,
+        betas=(settings.momentum, 0.999),
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
 
 

@@ -167,6 +167,7 @@ class Training(SteppedRun):
 
     def _save(self) -> None:
         """Saves the present state; the one before is kept in case this one is damaged."""
+        self._set_rates()
         self.checkpoints.save(self.progress.steps, self.captured())
         self.checkpoints.keep_only(self.checkpoints.epochs()[-2:])
 
@@ -209,10 +210,7 @@ class Training(SteppedRun):
         progress, settings = self.progress, self.settings
         average = self.average
         self.guard.begin([*self.network.buffers(), *(() if average is None else average.buffers())])
-        factor = self.schedule(progress.steps)
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
-        progress.learning_rate = float(self.optimizer.param_groups[0]["lr"])
+        progress.learning_rate = self._set_rates()
         if settings.drop_path:
             set_drop_path(self.network, settings.drop_path * progress.steps / settings.steps)
         loss, sums = self._forward(self.network, self.stream.next(), progress.steps)
@@ -228,6 +226,13 @@ class Training(SteppedRun):
         step = progress.steps - 1 - interval * settings.validate_every
         self.observer.step(interval, step, partial(self._shown, progress.sums))
 
+    def _set_rates(self) -> float:
+        """Sets the learning rates of the next step; returns the first one."""
+        factor = self.schedule(self.progress.steps)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        return self._rates[0] * factor
+
     def _forward(self, network: nn.Module, batch: Any, steps: int) -> tuple[Tensor, Sums]:
         """The loss of a batch after that many steps, and the sums of loss and metrics."""
         batch = move(batch, self.device)
@@ -242,7 +247,7 @@ class Training(SteppedRun):
 
     def advice(self, found: NotFinite) -> str:
         """Explains where a number was not finite, and the remedy."""
-        rate = self.optimizer.param_groups[0]["lr"]
+        rate = self._set_rates()
         return (
             f"step {self.progress.steps} (batch {self.stream.position}): the {found.quantity} is not finite; the step "
             f"was not made. Look at that batch, or lower optimizer.learning_rate ({rate:g} now) or optimizer.clip"
