@@ -1,6 +1,5 @@
 """Builds a search from its typed config."""
 
-import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-import autodisp
 from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
+from autodisp.assembly.running import build_images, build_optimizer, origin_of
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.spaces import SearchSpace, find_space
@@ -25,7 +23,6 @@ from autodisp.errors import InputError
 from autodisp.observers.search_folder import SearchFolder
 from autodisp.run_files import CHECKPOINTS
 from autodisp.search.adaptive import AdaptiveRegularization
-from autodisp.search.curvature import preserved_rng
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.search.growth import growth
 from autodisp.search.loop import Search, SearchSettings
@@ -34,7 +31,6 @@ from autodisp.search.relaxations import Relaxation, Softmax, Uniform
 from autodisp.search.selection import Argmax, Ranking, Selection
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Task, channels_last
-from autodisp.tasks.kit import TaskKit
 from autodisp.tracking import ConsoleProgress, Tracker
 
 RELAXATIONS: dict[str, Callable[[], Relaxation]] = {"softmax": Softmax, "uniform": Uniform}
@@ -188,22 +184,12 @@ def build_supernet(
 def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
     """SGD with momentum, AdamW, or Adam where the weight decay is an L2 term of the loss."""
     settings = config.optimizer.weights
-    parameters = supernet.network.parameters()
-    if settings.name == "adamw":
-        kind = torch.optim.AdamW if config.decay == "decoupled" else torch.optim.Adam
-        return kind(
-            parameters,
-            lr=settings.learning_rate,
-            betas=(settings.momentum, 0.999),
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-    return torch.optim.SGD(
-        parameters,
-        lr=settings.learning_rate,
+    return build_optimizer(
+        "adam" if settings.name == "adamw" and config.decay != "decoupled" else settings.name,
+        supernet.network.parameters(),
+        learning_rate=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        fused=True,
     )
 
 
@@ -284,7 +270,7 @@ def build_search(
         early_stopping=regularization.early_stopping,
         tracker=tracker,
         provenance=provenance(config, folder),
-        pictures=_pictures(config.kit, supernet, data),
+        pictures=build_images(config, data.validation, device, supernet.predict),
     )
     weight_optimizer = build_weight_optimizer(config, supernet)
     search = Search(
@@ -368,31 +354,5 @@ def build_settings(config: SearchConfig, batches_per_epoch: int) -> SearchSettin
 
 def provenance(config: SearchConfig, folder: Path) -> Mapping[str, Any]:
     """The origin of a genotype file."""
-    return {
-        "run": folder.name,
-        "task": config.task.name,
-        "dataset": config.dataset.name,
-        "seed": config.seed,
-        "relaxation": config.relaxation.name,
-        "selection": config.selection.name,
-        "config_hash": config.fingerprint(),
-        "autodisp": autodisp.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _pictures(
-    kit: TaskKit, supernet: Supernet, data: SearchData
-) -> Callable[[], Mapping[str, npt.NDArray[np.uint8]]] | None:
-    picture = kit.picture
-    if picture is None:
-        return None
-
-    def draw() -> Mapping[str, npt.NDArray[np.uint8]]:
-        batch = supernet.to_device(next(iter(data.validation)))
-        with preserved_rng():  # pictures come by the clock; a noise operation must not make the search depend on it
-            output = supernet.predict(batch)
-        return {"prediction": picture(batch, output)}
-
-    return draw
+    names = {"relaxation": config.relaxation.name, "selection": config.selection.name}
+    return {"run": folder.name, "task": config.task.name, **names, **origin_of(config)}

@@ -1,20 +1,17 @@
 """Builds a training from its typed config."""
 
 import dataclasses
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-import autodisp
 from autodisp import model_file
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, find_genotype, load_space
+from autodisp.assembly.running import build_images, build_optimizer, origin_of
 from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
@@ -28,13 +25,13 @@ from autodisp.model_file import SUFFIX, ModelCard
 from autodisp.networks.parameter_count import channels_for, count_parameters
 from autodisp.observers.train_folder import TrainFolder
 from autodisp.run_files import CHECKPOINTS
-from autodisp.tasks.base import LevelledTask, Task, channels_last, move
+from autodisp.tasks.base import LevelledTask, Task, channels_last
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import KITS, rebuild
 from autodisp.tracking import ConsoleProgress, Tracker
 from autodisp.training import schedules
 from autodisp.training.average import MovingAverage
-from autodisp.training.loop import Training, TrainSettings
+from autodisp.training.loop import Training, TrainSettings, evaluating
 
 DESIGNED = "designed"
 """Value of ``genotype`` for hand-designed cells."""
@@ -165,24 +162,14 @@ def take_over(kit: TaskKit, network: nn.Module, weights: Mapping[str, Tensor], *
 
 
 def build_train_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Optimizer of all parameters that are trained, fused: see ``autodisp.stepping``."""
+    """Optimizer of all parameters that are trained."""
     settings = config.optimizer
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if settings.name == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(
-        parameters,
-        lr=settings.learning_rate,
-        betas=(settings.momentum, 0.999),
+    return build_optimizer(
+        settings.name,
+        [parameter for parameter in network.parameters() if parameter.requires_grad],
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        fused=True,
     )
 
 
@@ -266,6 +253,11 @@ def build_training(
     )
     average = None if config.training.average is None else MovingAverage(network, config.training.average)
     evaluated = network if average is None else average.module
+
+    def predict(batch: Any) -> Any:
+        with evaluating(evaluated):
+            return evaluated(*task.inputs(batch))
+
     records, done = (state["records"], state["progress"]["steps"]) if state else (0, 0)
     tracker = Tracker(folder, console=console, keep=records, shown_from=done + 1)
     tracker.tensorboard.settings(config.as_dict(), metrics=[f"valid/{task.figure.name}"])
@@ -275,7 +267,7 @@ def build_training(
         tracker=tracker,
         card=card,
         network=evaluated,
-        pictures=_pictures(config.kit, task, evaluated, device, data),
+        pictures=build_images(config, data.validation, device, predict),
     )
     training = Training(
         task,
@@ -330,35 +322,11 @@ def _level_loss(config: TrainConfig, task: Task) -> Callable[[int, Any, Any], Te
     return loss
 
 
-def _pictures(
-    kit: TaskKit, task: Task, network: nn.Module, device: torch.device, data: TrainData
-) -> Callable[[], Mapping[str, npt.NDArray[np.uint8]]] | None:
-    picture = kit.picture
-    if picture is None:
-        return None
-
-    @torch.no_grad()
-    def draw() -> Mapping[str, npt.NDArray[np.uint8]]:
-        batch = move(next(iter(data.validation)), device)
-        was_training = network.training
-        network.eval()
-        output = network(*task.inputs(batch))
-        network.train(was_training)
-        return {"prediction": picture(batch, output)}
-
-    return draw
-
-
 def provenance(config: TrainConfig, data: TrainData) -> Mapping[str, Any]:
     """The origin of a model file, and the names of its classes."""
     return {
         **({"classes": list(data.class_names)} if data.class_names else {}),
-        "dataset": config.dataset.name,
-        "seed": config.seed,
         "init": config.init,
         **({"factory": config.task.factory} if hasattr(config.task, "factory") else {}),
-        "config_hash": config.fingerprint(),
-        "autodisp": autodisp.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        **origin_of(config),
     }

@@ -10,7 +10,8 @@ running statistics of batch normalisation are updated, since they depend on the 
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -256,16 +257,22 @@ class Training(SteppedRun):
     def _shown(self, sums: Sums) -> dict[str, float]:
         return means({name: sums[name] for name in ("loss", self.task.figure.name)})
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Loss and metrics pooled over the validation batches, with running statistics and without drop-path."""
-        network, steps = self.evaluated, max(self.progress.steps - 1, 0)
-        was_training = network.training
-        network.eval()
         sums: Sums = {}
-        try:
+        with evaluating(self.evaluated) as network:
             for batch in self.validation:
-                pool(sums, self._forward(network, batch, steps)[1])
-        finally:
-            network.train(was_training)
+                pool(sums, self._forward(network, batch, max(self.progress.steps - 1, 0))[1])
         return means(sums)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """Evaluation mode without gradients."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield network
+    finally:
+        network.train(was_training)
