@@ -33,7 +33,7 @@ from autodisp.assembly.search import (
     build_supernet,
     build_weight_optimizer,
 )
-from autodisp.cli.memory import keep_freed_memory
+from autodisp.cli.malloc import keep_freed_memory
 from autodisp.config.search import SearchConfig, parse
 from autodisp.datasets.image_transforms import ImageAugmentation
 from autodisp.datasets.samples import LabelledImage

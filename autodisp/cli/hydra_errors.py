@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf have to say of a command line, in one line: the value, the constraint, the remedy."""
+"""Errors of Hydra and OmegaConf in one line: the value, the constraint, the remedy."""
 
 import os
 import re
@@ -25,7 +25,7 @@ _WRITE = (
 
 
 def in_one_line(error: Exception, *, program: str) -> str:
-    """What the user got wrong; ``program`` is the name to call for help."""
+    """The error of the user; ``program`` is the name to call for help."""
     if isinstance(error, InputError):
         return printable(str(error))
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
@@ -36,14 +36,14 @@ def in_one_line(error: Exception, *, program: str) -> str:
 
 
 def refuse_unknown_options(program: str) -> None:
-    """Refuses an option that Hydra does not have; it would print a page.
+    """Refuses an option that Hydra does not have, for which it would print a whole page.
 
     Raises:
         InputError: names the option.
     """
     parser = get_args_parser()
     _, unknown = parser.parse_known_args()
-    # argparse takes the beginning of an option for the whole, and Hydra has some that surprise.
+    # argparse accepts abbreviated options, and Hydra has some that surprise.
     cut = [text for text in sys.argv[1:]
            if text.startswith("--") and text.partition("=")[0] not in parser._option_string_actions]  # fmt: skip
     option = next((text for text in (*unknown, *cut) if text.startswith("-")), None)
@@ -56,7 +56,7 @@ def refuse_unknown_options(program: str) -> None:
 
 
 def group_without_choice(error: Exception, *, program: str) -> InputError | None:
-    """What to say if the error is Hydra's own of a group that is given something else than a name."""
+    """The error if a config group is given something other than a name, else None."""
     if not str(error).startswith("Config group override"):
         return None
     parser = OverridesParser.create()
@@ -136,7 +136,7 @@ def _choices_with(key: str, program: str) -> list[str]:
 
 
 def _nearest_in(error: BaseException, key: str) -> str | None:
-    """Among the settings of the config that OmegaConf looked through."""
+    """The nearest settings of the config that OmegaConf searched."""
     cause: BaseException | None = error
     while cause is not None:
         node = getattr(cause, "parent_node", None)
@@ -149,7 +149,7 @@ def _nearest_in(error: BaseException, key: str) -> str | None:
 
 
 def unreadable_config(error: Exception) -> InputError | None:
-    """What to say if the error is Hydra's own of a config file or its name; those have no class in common."""
+    """The error if Hydra cannot read a config file or its name, else None; such errors have no class in common."""
     frames = traceback.extract_tb(error.__traceback__)
     if not any(f"{os.sep}hydra{os.sep}_internal{os.sep}config_" in frame.filename for frame in frames):
         return None
