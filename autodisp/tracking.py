@@ -317,11 +317,3 @@ class Tracker:
         """Closes all of them; metrics.jsonl is complete at any time."""
         self.console.close()
         self.tensorboard.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

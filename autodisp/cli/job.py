@@ -40,8 +40,8 @@ _NOT_IN_NAMES = re.compile(r"[^\w.@+%=,-]+", re.ASCII)
 
 
 @dataclass
-class Outcome:
-    """Outcome of a job of a sweep."""
+class JobOutcome:
+    """JobOutcome of a job of a sweep."""
 
     job: int
     """From 1."""
@@ -65,7 +65,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Place:
+class JobPlace:
     """Number and folder of a job in its sweep."""
 
     sweep: Path
@@ -75,7 +75,7 @@ class Place:
     jobs: int | None
     """None if the sweeper decides on the number."""
     varies: Sequence[str]
-    """See ``Outcome``."""
+    """See ``JobOutcome``."""
 
     @property
     def name(self) -> str:
@@ -155,7 +155,7 @@ class Job:
         place, key = self.place(), FOLDERS.get(self.program)
         folder = place.folder(tree, key) if key else None
         place.record.unlink(missing_ok=True)
-        outcome = Outcome(place.job, place.varies, str(folder) if folder else None)
+        outcome = JobOutcome(place.job, place.varies, str(folder) if folder else None)
         if _was_interrupted(place.sweep):
             outcome.exit_code, outcome.message = INTERRUPTED, "not begun"
         else:
@@ -176,7 +176,7 @@ class Job:
         kind = InputError if outcome.exit_code == WRONG_INPUT else RunFault
         raise kind(f"{place.title}: {outcome.message or 'has no finite metric'}")
 
-    def _attempt(self, tree: DictConfig, place: Place, folder: Path | None, outcome: Outcome) -> None:
+    def _attempt(self, tree: DictConfig, place: JobPlace, folder: Path | None, outcome: JobOutcome) -> None:
         try:
             if folder is not None:
                 OmegaConf.update(tree, FOLDERS[self.program], str(folder))
@@ -200,13 +200,13 @@ class Job:
             outcome.exit_code, outcome.message = ending
             print(f"{program_name()}: {place.title}: {outcome.message}", file=sys.stderr, flush=True)  # noqa: T201
 
-    def place(self) -> Place:
+    def place(self) -> JobPlace:
         """Number and folder of the present job."""
         hydra = HydraConfig.get()
         constant, jobs = told(self.words)
         overrides: Any = hydra.overrides.task
         varies = [word for word in unresolved(overrides) if word.partition("=")[0] not in constant]
-        return Place(Path(hydra.sweep.dir), int(hydra.job.num) + 1, jobs, varies)
+        return JobPlace(Path(hydra.sweep.dir), int(hydra.job.num) + 1, jobs, varies)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -258,12 +258,12 @@ def told(words: Sequence[str]) -> tuple[set[str], int | None]:
         return constant, None
 
 
-def outcomes(sweep: Path) -> list[Outcome]:
+def outcomes(sweep: Path) -> list[JobOutcome]:
     """Outcomes of the jobs of a sweep that have ended."""
     found = []
     for path in sweep.glob(f"*{RECORD}"):
         with suppress(OSError, ValueError, TypeError):
-            found.append(Outcome(**json.loads(path.read_text(encoding="utf-8"))))
+            found.append(JobOutcome(**json.loads(path.read_text(encoding="utf-8"))))
     return sorted(found, key=lambda outcome: outcome.job)
 
 

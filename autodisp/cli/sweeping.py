@@ -17,7 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from autodisp.cli.job import RECORD, Outcome, outcomes, told, unresolved
+from autodisp.cli.job import RECORD, JobOutcome, outcomes, told, unresolved
 from autodisp.cli.program import GAVE_WAY, INTERRUPTED, WRONG_INPUT, program_name, wrong_input_leaves
 from autodisp.cli.run_folder import missing, remove_empty
 from autodisp.cli.signals import EXIT_CODES
@@ -112,7 +112,7 @@ def reported() -> Iterator[None]:
         sys.exit(max(codes, key=_SEVERITY.index))
 
 
-def _summary(folder: Path, ended: Sequence[Outcome], missed: Sequence[int], *, again: bool) -> list[str]:
+def _summary(folder: Path, ended: Sequence[JobOutcome], missed: Sequence[int], *, again: bool) -> list[str]:
     """Lines with the outcome of each job and the next command; ``again``: another sweep would have the same jobs."""
     done, jobs, program = sum(not outcome.exit_code for outcome in ended), len(ended) + len(missed), program_name()
     lines = [f"sweep: {done} of {jobs} jobs done"]
@@ -131,7 +131,7 @@ def _summary(folder: Path, ended: Sequence[Outcome], missed: Sequence[int], *, a
     return lines
 
 
-def _tidy(sweep: _Begun, ended: Sequence[Outcome]) -> None:
+def _tidy(sweep: _Begun, ended: Sequence[JobOutcome]) -> None:
     """Removes the folder of a sweep whose jobs left nothing, and an empty one of submitit."""
     assert sweep.folder is not None
     remove_empty([sweep.folder / ".submitit" / "%j"])
