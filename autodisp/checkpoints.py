@@ -1,8 +1,8 @@
-"""The states of a run on the disk: whole or absent, checked when read, and only as many as may be asked for.
+"""Saved states of a run: whole or absent, checked when read, and only as many as needed.
 
 A state is written to a temporary file, flushed to the disk and renamed; then the folder is flushed. The file is a
-plain ``torch.save`` archive, in which every part has a CRC-32. torch does not look at it, so it is checked here.
-Nothing in it is ever executed (``weights_only``), and no part is compressed.
+plain ``torch.save`` archive, in which every part has a CRC-32, which torch does not check, so it is checked here.
+Nothing in it is executed (``weights_only``), and no part is compressed.
 """
 
 import re
@@ -22,11 +22,11 @@ _NAME = r"_(\d{4,})(?:_at_(\d{6,}))?\.pt"
 
 
 class OtherVersion(InputError):
-    """A state that is whole, of a run which this version would continue as another one."""
+    """A whole state of a run that this version would continue as another one."""
 
 
 class Place(NamedTuple):
-    """Where in a run a state was taken; places sort in the order in which a run comes by."""
+    """Position of a state in its run; positions sort in the order of the run."""
 
     number: int
     """Complete epochs (or steps)."""
@@ -38,8 +38,8 @@ class Checkpoints:
     """The states of a run's epochs (or steps) in one folder.
 
     Args:
-        folder: is made at the first state; the one above it exists.
-        unit: what the number of a state counts; begins its file's name.
+        folder: created at the first state; its parent exists.
+        unit: of the number of a state; prefix of its file's name.
     """
 
     def __init__(self, folder: Path, *, unit: str = "epoch") -> None:
@@ -48,14 +48,14 @@ class Checkpoints:
         self._pattern = re.compile(re.escape(unit) + _NAME)
 
     def path(self, epoch: int, step: int = 0) -> Path:
-        """Where the state after that epoch lies, or the one in its middle after so many of its steps."""
+        """Path of the state after that epoch, or of the one after that many of its steps."""
         return self.folder / (f"{self.unit}_{epoch:04d}" + (f"_at_{step:06d}" if step else "") + ".pt")
 
     def save(self, epoch: int, state: dict[str, Any], *, step: int = 0) -> Path:
-        """Writes the state after that epoch, or in its middle.
+        """Writes the state after that epoch, or after a step of it.
 
         Raises:
-            RunFault: it cannot be written; what was there before is untouched.
+            RunFault: it cannot be written; an earlier file of that name is untouched.
         """
         path = self.path(epoch, step)
         try:
@@ -67,7 +67,7 @@ class Checkpoints:
         return path
 
     def load(self, epoch: int, step: int = 0) -> dict[str, Any]:
-        """The state after that epoch, or in its middle.
+        """The state after that epoch, or after a step of it.
 
         Raises:
             InputError: the file is missing or damaged.
@@ -75,10 +75,10 @@ class Checkpoints:
         return read_checkpoint(self.path(epoch, step))
 
     def newest(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
-        """The newest state that can be read; None where there is none at all.
+        """The newest state that can be read; None if there is none.
 
         Args:
-            warn: is told, in one line, of each damaged one that was passed over.
+            warn: called with one line for each damaged state that is passed over.
 
         Raises:
             InputError: there are states, but none can be read.
@@ -103,9 +103,9 @@ class Checkpoints:
         return sorted(place.number - 1 for place, _ in self._states() if not place.step)
 
     def keep_only(self, epochs: Iterable[int]) -> None:
-        """Deletes all other states, the newest first, and what interrupted writing left.
+        """Deletes all other states, the newest first, and leftovers of interrupted writing.
 
-        In that order a run that is killed meanwhile finds whatever its newest state may ask for.
+        In that order a run that is killed meanwhile has all states that its newest one needs.
         """
         wanted = {Place(epoch + 1) for epoch in epochs}
         for place, path in sorted(self._states(), reverse=True):
@@ -136,7 +136,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if damaged is not None:
             raise InputError(f"{path}: damaged, the checksum of its part {damaged!r} is wrong; copy it again")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, of a pickle protocol that only damage makes
+            warnings.simplefilter("ignore")  # of torch, about a pickle protocol that only damage causes
             state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except InputError:
         raise
@@ -153,16 +153,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _write(state: dict[str, Any], path: Path) -> None:
-    """Writes a state; an OSError says why it cannot be."""
+    """Writes a state, or raises an OSError with the reason."""
     try:
         with path.open("wb") as file:
             torch.save(state, file)
-    except RuntimeError as error:  # torch wraps what its writer meets
+    except RuntimeError as error:  # torch wraps the errors of its writer
         raise OSError(_reason(error, path)) from error
 
 
 def _reason(error: Exception, temporary: Path) -> str:
-    """Why a file could not be written: torch says little where its own writer failed."""
+    """The reason why a file could not be written, which torch's own writer often lacks."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

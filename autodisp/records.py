@@ -1,14 +1,13 @@
 """The records of a run: metrics.jsonl, one JSON object a line.
 
-The file is what others read (curves, report, tests of reproducibility). It is strict JSON, which has no NaN and no
-infinity: such a value is written as null, and ``non_finite`` in the same record says where it stood and what it was, so
-that :func:`read_json_lines` gives it back.
+The file is for readers such as the report. It is strict JSON, which has no NaN and no infinity: such a value is written
+as null, and ``non_finite`` in the same record gives its place and value, so that :func:`read_json_lines` restores it.
 """
 
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ class JsonLines:
     """A file of one JSON object a line, to which records are appended.
 
     Every record is on disk when :meth:`append` returns. The file is opened anew each time, so there is nothing to
-    close. What a killed run left of an unfinished last line is cut off at once.
+    close. An unfinished last line, left by a killed run, is cut off at once.
 
     Args:
         path: the file; made at the first record if it is not there. Its folder exists.
@@ -37,15 +36,13 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ends = [end for _, end in _complete_lines(path)]
+        complete = _complete_lines(path)
+        self._ends = [end for _, end in complete]
+        self.records: list[dict[str, Any]] = [_restored(record, path) for record, _ in complete]
+        """The records in the file, as :func:`read_json_lines` returns them."""
         if path.exists():
             self.keep(len(self._ends))
             self._end_last_line()
-
-    @property
-    def count(self) -> int:
-        """Records in the file; a checkpoint that stores it can cut the file back to its own moment."""
-        return len(self._ends)
 
     def append(self, record: Record) -> None:
         """Adds one record; tensors and arrays become numbers and lists.
@@ -55,7 +52,8 @@ class JsonLines:
             TypeError: a value has no JSON form.
             RunFault: it cannot be written; the file holds what it held.
         """
-        line = (_to_json(record) + "\n").encode()
+        text = _to_json(record)
+        line = (text + "\n").encode()
         try:
             with self.path.open("ab") as file:
                 file.write(line)
@@ -65,6 +63,7 @@ class JsonLines:
             self._cut()
             raise RunFault(f"{self.path}: cannot be written ({error.strerror})") from error
         self._ends.append(end)
+        self.records.append(_restored(json.loads(text), self.path))
 
     def keep(self, count: int) -> None:
         """Cuts the file back to its first records, as when a run is resumed from a checkpoint.
@@ -77,16 +76,16 @@ class JsonLines:
                 f"{self.path}: {len(self._ends)} records, but the checkpoint was written after {count}: "
                 "put back the file that belongs to the checkpoint, or start the run anew in another folder"
             )
-        del self._ends[count:]
+        del self._ends[count:], self.records[count:]
         if self.path.exists():
             os.truncate(self.path, self._ends[-1] if self._ends else 0)
 
     def _cut(self) -> None:
-        """Takes off what a write that failed has left, if the disk lets it."""
+        """Cuts off the remains of a write that failed, if the disk permits it."""
         try:
             os.truncate(self.path, self._ends[-1] if self._ends else 0)
         except OSError:
-            return  # whoever opens the file next passes over an unfinished line
+            return  # an unfinished line is passed over when the file is opened next
 
     def _end_last_line(self) -> None:
         content = self.path.read_bytes()
@@ -108,14 +107,13 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return [_restored(record, path) for record, _ in _complete_lines(path)]
 
 
-def start_record(folder: Path) -> dict[str, Any]:
-    """What a run recorded before its first step; empty where it recorded nothing."""
-    records = read_json_lines(folder / METRICS)
+def start_record(records: Sequence[Record]) -> Record:
+    """The record of a run before its first step; empty where there is none."""
     return next((record for record in records if record.get("event") == "start"), {})
 
 
 def _complete_lines(path: Path) -> list[tuple[dict[str, Any], int]]:
-    """Each record as it stands in the file, with the offset at which its line ends."""
+    """Each record as written in the file, with the offset at which its line ends."""
     try:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The names of what lies in a run folder, see docs/files.md."""
+"""Names of the files in a run folder, see docs/files.md."""
 
 CONFIG = "config.yaml"
 COMMAND = "command.txt"

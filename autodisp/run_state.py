@@ -1,11 +1,10 @@
 """Everything of a run that must survive a stop or roll back, saved and restored whole.
 
 Weights, BN buffers, alphas, both optimizers, the learning-rate schedule, the eigenvalue history, the current weight
-decay, random generators, stream positions, epoch and step. What a config says is not in it: config is frozen.
+decay, random generators, stream positions, epoch and step. The config is not part of it, since it never changes.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from autodisp.errors import InputError
 
 VERSION = 3
-"""Raised whenever the same config would go on as another run: with another network, loss or order of draws."""
+"""Raised whenever the same config would resume as another run: with another network, loss or order of draws."""
 CONTENTS = frozenset({"version", "parts", "streams", "progress", "rng", "records"})
 
 
@@ -22,11 +21,11 @@ class Stateful(Protocol):
     """Modules, optimizers, schedulers."""
 
     def state_dict(self) -> Any:
-        """Its state, by reference."""
+        """The state, by reference."""
         ...
 
     def load_state_dict(self, state_dict: Any) -> Any:
-        """Takes a state over."""
+        """Restores a state."""
         ...
 
 
@@ -39,7 +38,7 @@ class Positioned(Protocol):
         ...
 
     def seek(self, position: int) -> None:
-        """Goes on from there."""
+        """Moves to that position."""
         ...
 
 
@@ -54,50 +53,16 @@ class BatchStream(Positioned, Protocol):
         ...
 
     def at(self, position: int) -> Any:
-        """Reads the batch at a position; the stream stays where it is."""
+        """Reads the batch at a position without moving the stream."""
         ...
-
-
-@dataclass
-class Progress:
-    """How far a search is and what it has learnt about itself."""
-
-    weight_decay: float
-    epochs: int = 0
-    """Complete epochs; the next one has this number."""
-    step: int = 0
-    """Complete steps of the epoch now running."""
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    """Of its loss and figures so far."""
-    steps: int = 0
-    """Of all epochs."""
-    restarts: int = 0
-    """How often ADA rolled back."""
-    history: list[tuple[int, float]] = field(default_factory=list)
-    """(epoch, dominant eigenvalue), of the path that led here."""
-    eigenvector: Tensor | None = None
-    """Of the last measurement: where the next one starts looking."""
-    genotypes: dict[int, str] = field(default_factory=dict)
-    """The cells of every epoch of that path, as JSON."""
-    selection: dict[str, Any] = field(default_factory=dict)
-    """What the selection has found out since the newest epoch, as plain data and tensors."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """All of it as plain data and tensors."""
-        return {**vars(self), "history": [list(pair) for pair in self.history]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it over."""
-        history = [(int(epoch), float(value)) for epoch, value in state_dict["history"]]
-        vars(self).update({**state_dict, "history": history})
 
 
 class RunState:
     """Captures and restores the state of all parts of a run.
 
     Args:
-        parts: by name; each gives and takes a ``state_dict``.
-        streams: by name; their positions are kept.
+        parts: by name; each has a ``state_dict``.
+        streams: by name; their positions are saved.
         progress: of the run.
     """
 
@@ -110,7 +75,7 @@ class RunState:
         """The state as plain data and tensors. The tensors are the live ones: write or copy before training on.
 
         Args:
-            records: in metrics.jsonl at this moment; later ones are cut off when the run goes on from here.
+            records: number of records in metrics.jsonl now; later ones are cut off when the run resumes from here.
         """
         return {
             "version": VERSION,
@@ -122,7 +87,7 @@ class RunState:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Puts everything back as it was captured.
+        """Restores everything as it was captured.
 
         Raises:
             InputError: it is the state of another network, or of another kind of run.
@@ -141,7 +106,7 @@ class RunState:
             ) from None
 
     def positions(self) -> dict[str, int]:
-        """Of the streams."""
+        """Positions of the streams."""
         return {name: stream.position for name, stream in self.streams.items()}
 
     def seek(self, positions: Mapping[str, int]) -> None:
@@ -150,30 +115,30 @@ class RunState:
             stream.seek(positions[name])
 
 
-class Moment:
-    """What one step changes before its update is made, to be put back if the step is not to be.
+class StepSnapshot:
+    """Copy of everything that a step changes before its update is made, so that the step can be rolled back.
 
-    Costs no synchronisation: tensors are copied where they are.
+    Costs no synchronisation: tensors are copied on their device.
 
     Args:
-        state: of the run; its progress holds what changes during a step as attributes that are replaced, not moved.
-        tensors: that the step changes in place, such as alphas and running statistics.
-        optimizer: whose step comes first and is to be taken back too, if any.
+        state: of the run; its progress holds what changes during a step as attributes that are replaced, not mutated.
+        tensors: changed in place by the step, such as alphas and running statistics.
+        optimizer: the one whose step is to be rolled back too, if any.
     """
 
     def __init__(
         self, state: RunState, tensors: Iterable[Tensor], optimizer: torch.optim.Optimizer | None = None
     ) -> None:
         self.state = state
-        self.progress = dict(vars(state.progress))
+        self._progress = dict(vars(state.progress))
         self._positions = state.positions()
         self._random = random_states()
-        self._tensors: dict[torch.dtype, list[Tensor]] = {}
+        self._tensors: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         for tensor in tensors:
-            self._tensors.setdefault(tensor.dtype, []).append(tensor.detach())
+            self._tensors.setdefault((tensor.dtype, tensor.device), []).append(tensor.detach())
         # one copy a dtype: a network has hundreds of buffers, and a GPU call costs more than they do
         self._copies = {
-            dtype: torch.cat([tensor.reshape(-1) for tensor in several]) for dtype, several in self._tensors.items()
+            kind: torch.cat([tensor.reshape(-1) for tensor in tensors]) for kind, tensors in self._tensors.items()
         }
         self._optimizer = optimizer
         self._memory = {
@@ -181,22 +146,22 @@ class Moment:
             for parameter, entries in (optimizer.state.items() if optimizer is not None else ())
         }
 
-    def put_back(self) -> None:
-        """Makes it so again."""
-        for dtype, several in self._tensors.items():
-            copies = self._copies[dtype].split([tensor.numel() for tensor in several])
-            for tensor, copy in zip(several, copies, strict=True):
+    def roll_back(self) -> None:
+        """Restores all of it."""
+        for kind, tensors in self._tensors.items():
+            copies = self._copies[kind].split([tensor.numel() for tensor in tensors])
+            for tensor, copy in zip(tensors, copies, strict=True):
                 tensor.copy_(copy.view(tensor.shape))
         if self._optimizer is not None:
             self._optimizer.state.clear()
             self._optimizer.state.update(self._memory)
-        vars(self.state.progress).update(self.progress)
+        vars(self.state.progress).update(self._progress)
         self.state.seek(self._positions)
         restore_random(self._random)
 
 
 def random_states() -> dict[str, Any]:
-    """Of torch's generators."""
+    """States of torch's generators."""
     return {
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
@@ -204,7 +169,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random(states: Mapping[str, Any]) -> None:
-    """Puts torch's generators back."""
+    """Restores torch's generators."""
     torch.set_rng_state(states["cpu"])
     if states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,7 +1,7 @@
-"""Where the figures of a run go: the console, TensorBoard, and metrics.jsonl.
+"""The outputs of a run's metrics: the console, TensorBoard, and metrics.jsonl.
 
-A run writes through one :class:`Tracker`. metrics.jsonl, see ``records``, is what others read; the other two are for
-watching.
+A run writes through one :class:`Tracker`. metrics.jsonl, see ``records``, is the one to read from; the other two are
+for watching.
 """
 
 import math
@@ -17,16 +17,16 @@ from typing import Any, Literal, Self, TextIO
 import numpy as np
 import numpy.typing as npt
 import yaml
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from autodisp.records import JsonLines, Record, read_json_lines
+from autodisp.records import JsonLines, Record
 from autodisp.run_files import METRICS, TENSORBOARD
 
-Figures = Mapping[str, float | None] | Callable[[], Mapping[str, float | None]]
+Metrics = Mapping[str, float | None] | Callable[[], Mapping[str, float | None]]
 
 _REFRESH_SECONDS = 0.25
 _LINE_SECONDS = 30.0
@@ -36,7 +36,7 @@ Verbosity = Literal["quiet", "normal", "verbose"]
 
 
 def in_time(seconds: float) -> str:
-    """In the unit that a person would choose."""
+    """Formats seconds in a convenient unit."""
     for length, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
@@ -44,16 +44,16 @@ def in_time(seconds: float) -> str:
 
 
 class ConsoleProgress:
-    """Shows how far a run is: a progress bar on a terminal, plain lines elsewhere.
+    """Shows the progress of a run: a progress bar on a terminal, plain lines elsewhere.
 
     Epochs are counted from 0 everywhere in this project; the console shows "epoch 4 [5/50]". The bar is drawn at most
-    four times a second and without a thread of its own, since loader workers are forked beside it. Elsewhere each
+    four times a second and without a thread of its own, since loader workers are forked. Elsewhere each
     epoch has its line, and half a minute without one brings a line in between. NO_COLOR is honoured.
 
     Args:
-        stream: where to write; standard output at the time of construction if None.
-        clock: seconds, from any moment on.
-        unit: what is counted.
+        stream: standard output at the time of construction if None.
+        clock: in seconds, with any origin.
+        unit: name of what is counted.
         verbosity: quiet writes messages alone, no bar, no epochs and no remarks; verbose leaves a line every five
             seconds, on a terminal too.
     """
@@ -80,7 +80,7 @@ class ConsoleProgress:
         self.start(0, 0)
 
     def start(self, epochs: int, steps_per_epoch: int) -> None:
-        """Begins to count: so many epochs in the whole run, wherever a resumed one goes on, of so many steps each."""
+        """Begins to count the epochs of the whole run, also of a resumed one, and their steps."""
         self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
         self._place: int | None = None
         self._steps_done = 0
@@ -92,17 +92,17 @@ class ConsoleProgress:
             self._bar.add_task("", total=epochs * steps_per_epoch)
             self._bar.start()
 
-    def step(self, epoch: int, step: int, figures: Figures) -> None:
-        """Says that a step is done.
+    def step(self, epoch: int, step: int, metrics: Metrics) -> None:
+        """Shows that a step is done.
 
         Args:
             epoch: from 0; it may go back, after a roll-back.
             step: of this epoch, from 0.
-            figures: what to show, or a function that gives it. The function is called only when something is shown,
-                so that it may read values off a GPU, which would otherwise be waited for at every step.
+            metrics: to show, or a function that returns them. The function is called only when something is shown,
+                so that it may read values from a GPU, which would otherwise be waited for at every step.
         """
         place = epoch * self._steps_per_epoch + step + 1
-        # a resumed run begins far on, and a roll-back leads back: either is one step done
+        # a resumed run begins late, and a roll-back goes back: either counts as one step
         self._steps_done += 1 if self._place is None else max(1, place - self._place)
         self._place = place
         now = self._clock()
@@ -111,7 +111,7 @@ class ConsoleProgress:
         if self._quiet or not (line_due or bar_due):
             return
         self._shown = now
-        values = figures() if callable(figures) else figures
+        values = metrics() if callable(metrics) else metrics
         words = [f"{name} {value:.4g}" for name, value in values.items() if value is not None]
         count = f"{self._epoch(epoch)}  step {step + 1}/{self._steps_per_epoch}"
         left = self._epochs * self._steps_per_epoch - place
@@ -123,11 +123,11 @@ class ConsoleProgress:
             self._bar.update(self._bar.task_ids[0], completed=place, description=text, refresh=True)
 
     def epoch_done(self, epoch: int, line: str) -> None:
-        """Writes the line that stays of an epoch."""
+        """Writes the line of an epoch."""
         self.note(f"{self._epoch(epoch)}  {line}")
 
     def note(self, text: str) -> None:
-        """Writes a line that tells how it goes, which nobody misses who wants it quiet."""
+        """Writes a line, suppressed when quiet."""
         if not self._quiet:
             self.message(text)
 
@@ -142,7 +142,7 @@ class ConsoleProgress:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Takes the bar off the terminal; whatever was written before it stays."""
+        """Removes the bar from the terminal; lines written before stay."""
         if self._bar is not None:
             self._bar.stop()
 
@@ -162,12 +162,14 @@ def _encoding(stream: TextIO) -> str:
     return (getattr(stream, "encoding", None) or "utf-8").lower()
 
 
-def _bar(console: Console) -> Progress:
+def _bar(console: Console) -> rich_progress.Progress:
     """Rich's progress bar with one line of text below it."""
-    return Progress(
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f}%", markup=False),
-        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+    return rich_progress.Progress(
+        rich_progress.BarColumn(bar_width=24),
+        rich_progress.TextColumn("{task.percentage:>3.0f}%", markup=False),
+        rich_progress.TextColumn(
+            "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+        ),
         console=console,
         auto_refresh=False,
         transient=True,
@@ -175,14 +177,14 @@ def _bar(console: Console) -> Progress:
 
 
 class TensorBoard:
-    """Writes a run's figures as TensorBoard events.
+    """Writes a run's metrics as TensorBoard events.
 
-    They are for watching: where they cannot be written, as on a full disk, the run goes on without them.
+    They are for watching: if they cannot be written, as on a full disk, the run continues without them.
 
     Args:
-        folder: for the event files; made if it is not there.
-        purge_from: where a resumed run goes on: what was written at this step or later is no longer shown.
-        warn: is told once, in one line, if they cannot be written.
+        folder: for the event files; created if missing.
+        purge_from: the step at which a resumed run begins: events of this step or later are no longer shown.
+        warn: called once, with one line, if they cannot be written.
     """
 
     def __init__(
@@ -197,33 +199,33 @@ class TensorBoard:
             self._give_up(error)
 
     def scalars(self, record: Record, step: int) -> None:
-        """Every number of a flat record, under its key; whatever is no number is passed over."""
+        """Writes every number of a flat record under its key."""
         for name, value in record.items():
             if isinstance(value, int | float | np.number) and not isinstance(value, bool):
                 self._write(partial(SummaryWriter.add_scalar, tag=name, scalar_value=float(value), global_step=step))
 
-    def image(self, name: str, picture: npt.NDArray[np.uint8], step: int) -> None:
-        """An (H, W, 3) picture."""
-        self._write(lambda writer: writer.add_image(name, picture, step, dataformats="HWC"))
+    def image(self, name: str, image: npt.NDArray[np.uint8], step: int) -> None:
+        """Writes an (H, W, 3) image."""
+        self._write(lambda writer: writer.add_image(name, image, step, dataformats="HWC"))
 
     def text(self, name: str, text: str, step: int) -> None:
-        """A text, read as Markdown."""
+        """Writes a text in Markdown."""
         self._write(lambda writer: writer.add_text(name, text, step))
 
-    def settings(self, values: Mapping[str, Any], *, figures: Sequence[str]) -> None:
-        """A run's settings: as a text, and as hyperparameters (HPARAMS) to set the figures of many runs against.
+    def settings(self, values: Mapping[str, Any], *, metrics: Sequence[str]) -> None:
+        """Writes a run's settings as a text, and as hyperparameters (HPARAMS) to compare the metrics of many runs by.
 
         Args:
-            values: the config as plain data; its numbers and the names of what was chosen become hyperparameters.
-            figures: tags of scalars, whose newest value counts.
+            values: the config as plain data; its numbers and the names of its choices become hyperparameters.
+            metrics: tags of scalars, whose newest value counts.
         """
         written = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
         self.text("config", "\n".join(f"    {line}" for line in written.splitlines()), 0)
-        summaries = hparams(_hyperparameters(values), dict.fromkeys(figures, 0.0))
+        summaries = hparams(_hyperparameters(values), dict.fromkeys(metrics, 0.0))
         self._write(lambda writer: [writer._get_file_writer().add_summary(summary) for summary in summaries])
 
     def close(self) -> None:
-        """Finishes the file."""
+        """Closes the file."""
         self._write(SummaryWriter.close)
         self._writer = None
 
@@ -237,7 +239,7 @@ class TensorBoard:
 
     def _give_up(self, error: OSError) -> None:
         self._writer = None
-        self._warn(f"{self._folder}: cannot be written ({error.strerror}); the run goes on without TensorBoard")
+        self._warn(f"{self._folder}: cannot be written ({error.strerror}); the run continues without TensorBoard")
 
 
 def _hyperparameters(values: Mapping[str, Any], prefix: str = "") -> dict[str, float | str]:
@@ -252,14 +254,14 @@ def _hyperparameters(values: Mapping[str, Any], prefix: str = "") -> dict[str, f
 
 
 class Tracker:
-    """All that a run tells about itself: the console, TensorBoard and metrics.jsonl in one.
+    """The outputs of a run: the console, TensorBoard and metrics.jsonl.
 
     Args:
-        run_folder: made if it is not there.
-        console: where progress is shown; one on standard output if None.
-        keep: for a resumed run how many records its checkpoint counts: later ones are dropped. None keeps all.
-        shown_from: for a run that says at which step TensorBoard puts its records: the first one yet to come. None:
-            they are put at their number.
+        run_folder: created if missing.
+        console: for the progress; on standard output if None.
+        keep: for a resumed run the number of records in its checkpoint: later ones are dropped. None keeps all.
+        shown_from: for a run that gives the TensorBoard step of its records: the first one yet to come. None: each
+            is shown at its number.
 
     Raises:
         InputError: metrics.jsonl is damaged, or holds fewer records than are to be kept.
@@ -277,21 +279,25 @@ class Tracker:
         self.lines = JsonLines(run_folder / METRICS)
         if keep is not None:
             self.lines.keep(keep)
-        records = read_json_lines(self.lines.path) if self.lines.count else ()
-        epochs = sum("event" not in record for record in records)
+        epochs = sum("event" not in record for record in self.records)
         self.console = console or ConsoleProgress()
         purge_from = epochs if shown_from is None else shown_from
         self.tensorboard = TensorBoard(run_folder / TENSORBOARD, purge_from=purge_from, warn=self.console.message)
         self.tensorboard_step = epochs
-        """The step of the epoch now running: epochs ever done. Not its number, which comes twice after a roll-back."""
+        """The step of the present epoch: the number recorded before. Epoch numbers repeat after a roll-back."""
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """All records of the run so far, of epochs and events."""
+        return self.lines.records
 
     def epoch(self, record: Record, line: str, *, step: int | None = None) -> None:
         """Records an epoch.
 
         Args:
             record: flat; its ``epoch`` counts from 0, its numbers go to TensorBoard.
-            line: what the console says of it.
-            step: where TensorBoard puts it; if None, the number of epochs recorded before it.
+            line: for the console.
+            step: for TensorBoard; if None, the number of epochs recorded before it.
         """
         self.lines.append(record)
         self.tensorboard.scalars(record, self.tensorboard_step if step is None else step)
@@ -299,23 +305,15 @@ class Tracker:
         self.console.epoch_done(int(record["epoch"]), line)
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Records that something happened, such as a decision of early stopping, as ``{"event": kind, ...}``.
+        """Records an event, such as a decision of early stopping, in metrics.jsonl and TensorBoard.
 
-        It goes to metrics.jsonl and TensorBoard.
+        Its record is ``{"event": kind, ...}``.
         """
         self.lines.append({"event": kind, **fields})
-        told = ", ".join(f"{name} {value}" for name, value in fields.items())
-        self.tensorboard.text("events", f"{kind}: {told}", self.tensorboard_step)
+        words = ", ".join(f"{name} {value}" for name, value in fields.items())
+        self.tensorboard.text("events", f"{kind}: {words}", self.tensorboard_step)
 
     def close(self) -> None:
-        """Finishes everything; metrics.jsonl was complete all along."""
+        """Closes all of them; metrics.jsonl is complete at any time."""
         self.console.close()
         self.tensorboard.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

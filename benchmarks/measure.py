@@ -33,7 +33,7 @@ from autodisp.assembly.search import (
     build_supernet,
     build_weight_optimizer,
 )
-from autodisp.cli.memory import keep_freed_memory
+from autodisp.cli.malloc import keep_freed_memory
 from autodisp.config.search import SearchConfig, parse
 from autodisp.datasets.image_transforms import ImageAugmentation
 from autodisp.datasets.samples import LabelledImage
@@ -216,11 +216,12 @@ class _Steps:
     def curvature(self, *, whole: bool) -> Notes:
         self.search.settings = replace(self.search.settings, curvature_full=whole)
         self.search.progress.eigenvector = None  # of the run before: the answer already
-        return {"products": self.search.measure_curvature(0)["eigenvalue_products"]}
+        return {"products": self.search.measure_curvature()["eigenvalue_products"]}
 
     def epoch(self) -> Notes:
         self.search.progress.eigenvector = None
-        record = self.search.run_epoch(0)
+        self.search.progress.epochs = 0  # of the run before
+        record = self.search.run_epoch()
         return {"% waiting for data": 100 * record["seconds_waiting"] / record["seconds"]}
 
     def checkpoint(self) -> Notes:

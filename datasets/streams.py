@@ -154,6 +154,7 @@ class Stream(Generic[Sample]):
         seed: not negative; streams over different splits need different seeds to be independent.
         transform: see `Augmented`.
         workers: processes that read ahead; 0 reads within `next`.
+        pinned: puts batches into page-locked memory, from which a copy to a GPU does not wait; needs a CUDA device.
         position: the batch to begin with.
 
     Raises:
@@ -168,11 +169,13 @@ class Stream(Generic[Sample]):
         seed: int,
         transform: Transform[Sample] | Scheduled[Sample] | None = None,
         workers: int = 0,
+        pinned: bool = False,
         position: int = 0,
     ) -> None:
         self._sampler = EndlessBatches(len(dataset), batch_size, seed=seed)
         self._reader = _BatchReader(Augmented(dataset, transform, seed=seed))
         self._workers = workers
+        self._pinned = pinned
         self._loader: DataLoader[Sample | _Failure] | None = None
         self._batches: Iterator[Sample | _Failure] | None = None
         self._position = 0
@@ -250,6 +253,7 @@ class Stream(Generic[Sample]):
                 batch_size=None,
                 sampler=self._sampler,
                 num_workers=self._workers,
+                pin_memory=self._pinned,
                 collate_fn=_as_is,
                 worker_init_fn=_start_worker,
                 persistent_workers=self._workers > 0,

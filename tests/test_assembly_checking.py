@@ -19,7 +19,7 @@ from autodisp.assembly.checking import Check, CheckReport
 from autodisp.assembly.data import notes_on_samples
 from autodisp.assembly.evaluation import build_evaluation_data
 from autodisp.assembly.search import build_data
-from autodisp.assembly.training import build_train_data
+from autodisp.assembly.train_data import build_train_data
 from autodisp.cli.check import next_command
 from autodisp.config import check as check_config
 from autodisp.config import evaluate as evaluate_config

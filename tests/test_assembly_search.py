@@ -575,7 +575,7 @@ def test_a_space_of_ones_own_is_searched(tmp_path: Path, frames: Path) -> None:
     try:
         start = parts.begin()
         outcome = parts.search.run()
-        path = parts.folder.finish(outcome.genotype, parts.folder.epoch_records()[-1])
+        path = parts.folder.finish(outcome.genotype, outcome.record)
     finally:
         parts.close()
     space = SearchSpace.load(file)

@@ -16,13 +16,12 @@ from torch import Tensor
 
 from autodisp import model_file
 from autodisp.assembly.data import write_trained_on
+from autodisp.assembly.train_data import TrainData, build_train_data
 from autodisp.assembly.training import (
-    TrainData,
     build_card,
     build_genotype,
     build_network,
     build_schedule,
-    build_train_data,
     build_train_optimizer,
     build_training,
 )
@@ -576,19 +575,17 @@ def test_every_number_arrives(tmp_path: Path) -> None:
         (group,) = training.optimizer.param_groups
         assert isinstance(training.optimizer, torch.optim.AdamW)
         assert (group["betas"], group["weight_decay"]) == ((0.7, 0.999), 1e-4)
-        rates = []
         for step in range(9):
-            rates.append(training.optimizer.param_groups[0]["lr"])
-            training.schedule.step()
             cosine = 0.1 + 0.4 * (1 + math.cos(math.pi * step / 9)) / 2
-            assert rates[step] == pytest.approx(cosine * min(1, (step + 1) / 2))
+            assert 0.5 * training.schedule(step) == pytest.approx(cosine * min(1, (step + 1) / 2))
         assert training.average is not None
         assert isinstance(training.task, DisparityTask)
         assert training.task.volume_weight == 0.3
-        assert training.before_step is not None
-        for step, expected in ((0, (1, 2)), (4, (1, 2)), (5, (3, 4)), (8, (3, 4))):
-            training.before_step(step)
-            assert training.task.level_weights == expected
+        sample = training.task.inputs(training.stream.at(0))
+        output, batch = training.network(*sample), training.stream.at(0)
+        for step, weights in ((0, (1, 2)), (4, (1, 2)), (5, (3, 4)), (8, (3, 4))):
+            assert training._loss is not None
+            assert training._loss(step, output, batch) == training.task.loss(output, batch, weights)
         assert len(list(training.validation)) == 3
         assert training.stream.next().left.shape == (2, 3, HEIGHT, WIDTH)
         assert parts.parameters == count_parameters(training.network)
@@ -597,7 +594,7 @@ def test_every_number_arrives(tmp_path: Path) -> None:
         random = torch.get_rng_state()
         assert pictures()["prediction"].shape[0] > 2 * HEIGHT
         assert torch.equal(torch.get_rng_state(), random)
-        assert training.judged.training
+        assert training.evaluated.training
     finally:
         parts.close()
 

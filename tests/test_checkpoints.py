@@ -10,7 +10,8 @@ from torch.utils import _pytree
 
 from autodisp.checkpoints import Checkpoints, read_checkpoint
 from autodisp.errors import InputError, RunFault
-from autodisp.run_state import VERSION, Progress, RunState
+from autodisp.run_state import VERSION, RunState
+from autodisp.search.loop import SearchProgress
 
 EMPTY = {"version": VERSION, "parts": {}, "streams": {}, "progress": {}, "rng": {}, "records": 0}
 
@@ -33,7 +34,7 @@ def assert_same(first: Any, second: Any) -> None:
 def saved(tmp_path: Path) -> tuple[Checkpoints, bytes, dict[str, Any]]:
     checkpoints = Checkpoints(tmp_path)
     layer = nn.Linear(5, 3)
-    state = RunState(parts={"network": layer}, streams={"weights": Stream()}, progress=Progress(1e-3)).capture()
+    state = RunState(parts={"network": layer}, streams={"weights": Stream()}, progress=SearchProgress(1e-3)).capture()
     checkpoints.save(4, state)
     return checkpoints, checkpoints.path(4).read_bytes(), checkpoints.load(4)
 

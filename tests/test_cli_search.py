@@ -113,15 +113,15 @@ def assert_same_end(first: Path, second: Path) -> None:
 @contextmanager
 def before_step(number: int, act: Callable[[], None]) -> Iterator[None]:
     """Does something before that step of the run, once."""
-    original = Search._step
+    original = Search.step
 
-    def step(self: Search, epoch: int) -> None:
+    def step(self: Search) -> None:
         if self.progress.steps == number:
             act()
-        original(self, epoch)
+        original(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Search, "_step", step)
+        patch.setattr(Search, "step", step)
         yield
 
 
@@ -151,7 +151,7 @@ def test_a_signal_saves_and_stops(
     assert stopped.value.code == 128 + number
     said = capfd.readouterr().err
     assert "stops after this step and saves its state" in said
-    assert f"stopped; go on with: {os.path.basename(sys.argv[0])} resume={folder}" in said
+    assert f"stopped; resume with: {os.path.basename(sys.argv[0])} resume={folder}" in said
     assert states(folder) == left
     assert signal.getsignal(number) == before
     go_on(folder)
@@ -174,9 +174,7 @@ def test_a_second_signal_stops_at_once() -> None:
 
 
 def test_a_run_is_not_begun_over_another(whole: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"holds a run already.*go on with it by `.* resume=.*`, or take another folder"
-    ):
+    with pytest.raises(InputError, match=r"holds a run already.*resume it by `.* resume=.*`, or take another folder"):
         run(whole)
 
 
@@ -317,8 +315,8 @@ def test_what_is_for_watching_only_ends_no_run(
     with pytest.raises(RunFault, match="No space left on device"):
         run(folder)  # the curves at the very end are what a search is for
     said = capsys.readouterr().out
-    assert said.count("goes on without TensorBoard") == 1
-    assert said.count("curves.png: cannot be written (No space left on device); the run goes on") == 1
+    assert said.count("continues without TensorBoard") == 1
+    assert said.count("curves.png: cannot be written (No space left on device); the run continues") == 1
     monkeypatch.undo()
     go_on(folder)
     assert_same_end(whole, folder)
@@ -392,7 +390,7 @@ def test_a_number_that_is_not_finite(tmp_path: Path, whole: Path) -> None:
         patch.setattr(Search, "weight_step", spoilt)
         with pytest.raises(InputError) as caught:
             run(folder)
-    assert "epoch 1, step 1 (batch 3 of the weight half, 3 of the architecture half): the training loss" in str(
+    assert "epoch 1, step 1 (batch 3 of the weight split, 3 of the architecture split): the training loss" in str(
         caught.value
     )
     assert "lower optimizer.weights.learning_rate" in str(caught.value)

@@ -19,8 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import autodisp
 from autodisp import model_file
-from autodisp.assembly import training as build_training
-from autodisp.assembly.training import TrainData
+from autodisp.assembly import train_data
+from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
@@ -32,7 +32,7 @@ from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.errors import InputError
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.models import ImageClassifier
-from autodisp.records import JsonLines, read_json_lines
+from autodisp.records import read_json_lines
 from autodisp.tasks.base import Figure
 from autodisp.training.loop import Training
 
@@ -125,7 +125,7 @@ def test_a_kept_model_gives_the_figure_of_its_record(whole: Path) -> None:
     matcher = autodisp.load(whole / "last.safetensors")
     assert isinstance(matcher, StereoMatcher)
     errors = []
-    for batch in build_training.build_train_data(config).validation:
+    for batch in train_data.build_train_data(config).validation:
         errors.append((matcher(batch.left, batch.right) - batch.disparity).abs()[batch.valid].double())
     assert torch.cat(errors).mean().item() == pytest.approx(records(whole)[-1]["valid/epe"], rel=1e-6)
 
@@ -172,7 +172,7 @@ class Killed(BaseException):
 
 def killed_at_step(last: int, folder: Path, *overrides: str) -> Path:
     """The folder of a training that died in that step."""
-    original = Training._step
+    original = Training.step
 
     def step(training: Training) -> Any:
         if training.progress.steps == last:
@@ -180,7 +180,7 @@ def killed_at_step(last: int, folder: Path, *overrides: str) -> Path:
         return original(training)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "_step", step)
+        patch.setattr(Training, "step", step)
         with pytest.raises(Killed):
             run(folder, *overrides)
     return folder
@@ -282,7 +282,7 @@ def test_a_resumed_training_keeps_its_config(whole: Path, said: list[str], says:
     [
         (None, "its config.yaml cannot be read (FileNotFoundError); name the folder of a run"),
         ("a: [1", "its config.yaml cannot be read"),
-        ("search: {epochs: 2}\n", "is the folder of a search; go on with it by `autodisp-search resume="),
+        ("search: {epochs: 2}\n", "is the folder of a search; resume it by `autodisp-search resume="),
         ("- 1\n- 2\n", "its config.yaml is a list; name the folder of a run"),
         ("\x00\x01", "its config.yaml cannot be read"),
         ("task: {name: disparity}\nalphas: 3\n", "alphas: no such section or setting"),
@@ -327,13 +327,13 @@ def test_a_run_overwrites_nothing(tmp_path: Path) -> None:
 
 
 def test_a_diverged_training_says_so_and_can_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Training._learn
+    original = Training.descend
 
-    def learn(training: Training, loss: torch.Tensor) -> None:
-        original(training, loss * (math.nan if training.progress.steps == 3 else 1.0))
+    def descend(training: Training, loss: torch.Tensor, *args: Any, **settings: Any) -> torch.Tensor:
+        return original(training, loss * (math.nan if training.progress.steps == 3 else 1.0), *args, **settings)
 
-    monkeypatch.setattr(Training, "_learn", learn)
-    with pytest.raises(InputError, match=r"^step 3 \(batch 3\): loss nan, .*; the step was not made.*start another"):
+    monkeypatch.setattr(Training, "descend", descend)
+    with pytest.raises(InputError, match=r"^step 3 \(batch 3\): the training loss is not finite; .*start another"):
         run(tmp_path / "run", *SMALL)
     assert [record["step"] for record in records(tmp_path / "run")] == [2]
     assert model_file.load_network(tmp_path / "run" / "best.safetensors")[0].about["steps"] == 2
@@ -529,11 +529,10 @@ def test_the_held_out_samples_are_named(tmp_path: Path, names: list[str], listed
 def test_results_without_meaning_are_said_to_be_such(
     tmp_path: Path, best: float | None, constant: float, says: list[str]
 ) -> None:
-    JsonLines(tmp_path / "metrics.jsonl").append({"event": "start", "constant": constant})
     if best is not None:
         (tmp_path / "best.safetensors").touch()
     task = SimpleNamespace(figure=Figure("epe", "min", "px"))
     training = SimpleNamespace(progress=SimpleNamespace(best=math.nan if best is None else best), task=task)
-    notes = notes_on_result(SimpleNamespace(training=training), tmp_path)  # type: ignore[arg-type]
+    notes = notes_on_result(SimpleNamespace(training=training), tmp_path, constant=constant)  # type: ignore[arg-type]
     assert len(notes) == len(says)
     assert all(note.startswith(start) for note, start in zip(notes, says, strict=True))

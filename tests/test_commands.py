@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from autodisp.cli.keeping import kept_run
 from autodisp.cli.run_folder import claimed
+from autodisp.cli.supervision import supervised_run
 from autodisp.commands import command, existing_paths_quoted, setting
 from autodisp.errors import InputError, Interrupted, WrongSetting
 from autodisp.report.next_steps import (
@@ -55,17 +55,17 @@ def printed(run: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str
     yield prediction_command(run), "checkpoint", best
     for _, line in next_commands(read_run(run)):
         yield (line, "run", run) if "run" in read_back(line) else (line, "genotype", run / "genotype.json")
-    with pytest.raises(SystemExit), kept_run(run, memory=[]):
+    with pytest.raises(SystemExit), supervised_run(run, memory=[]):
         raise Interrupted
-    yield capsys.readouterr().err.split("go on with: ")[1].rstrip("\n"), "resume", run
-    with pytest.raises(InputError) as caught, kept_run(run, memory=[]):
+    yield capsys.readouterr().err.split("resume with: ")[1].rstrip("\n"), "resume", run
+    with pytest.raises(InputError) as caught, supervised_run(run, memory=[]):
         raise InputError("a file is damaged")
     yield str(caught.value).split("mended, `")[1].rsplit("` begins", 1)[0], "resume", run
     (run / "checkpoints").mkdir()
     tree = OmegaConf.create({"run": {"folder": str(run)}})
     with pytest.raises(InputError) as caught, claimed(run, tree, resumes_with="autodisp-search"):
         raise AssertionError
-    yield str(caught.value).split("go on with it by `")[1].rsplit("`, or", 1)[0], "resume", run
+    yield str(caught.value).split("resume it by `")[1].rsplit("`, or", 1)[0], "resume", run
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,7 +95,7 @@ def test_other_values_keep_their_type() -> None:
 
 
 def test_no_run_is_resumed_with_a_setting_that_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(WrongSetting) as caught, kept_run(tmp_path, memory=[]):
+    with pytest.raises(WrongSetting) as caught, supervised_run(tmp_path, memory=[]):
         raise WrongSetting("lower optimizer.learning_rate")
     assert str(caught.value) == "lower optimizer.learning_rate; a run keeps its settings: start another one with that"
 

@@ -20,7 +20,7 @@ from autodisp.search import loop
 from autodisp.search.adaptive import AdaptiveRegularization, Restart
 from autodisp.search.curvature import frozen_statistics, hessian
 from autodisp.search.early_stopping import Decision, EarlyStopping
-from autodisp.search.loop import Search, Settings
+from autodisp.search.loop import Search, SearchSettings
 from autodisp.search.regularization import Regularization, RollBack, Stop
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Figure, Sums, sum_of
@@ -95,10 +95,6 @@ class Listener:
         self.steps = 0
         self.messages: list[str] = []
 
-    @property
-    def kept(self) -> int:
-        return len(self.records) + len(self.events)
-
     def message(self, text: str) -> None:
         self.messages.append(text)
 
@@ -150,7 +146,7 @@ def make(
         alpha_optimizer=torch.optim.Adam(supernet.alphas, lr=0.01, betas=(0.5, 0.999), weight_decay=1e-3),
         schedule=torch.optim.lr_scheduler.CosineAnnealingLR(weights, numbers["epochs"]),
         regularization=regularization or Regularization(),
-        settings=Settings(**numbers),
+        settings=SearchSettings(**numbers),
         checkpoints=Checkpoints(folder / "checkpoints"),
         observer=listener,
     )
@@ -203,10 +199,10 @@ def test_each_level_moves_its_own_parameters(tmp_path: Path) -> None:
 def test_alphas_wait_for_the_warm_up(tmp_path: Path) -> None:
     search, _ = make(tmp_path, warmup_epochs=2)
     start = [alpha.detach().clone() for alpha in search.supernet.alphas]
-    search.run_epoch(0)
-    search.run_epoch(1)
+    search.run_epoch()
+    search.run_epoch()
     assert same(start, search.supernet.alphas)
-    search.run_epoch(2)
+    search.run_epoch()
     assert not same(start, search.supernet.alphas)
 
 
@@ -242,21 +238,37 @@ def test_half_precision_is_for_the_weight_step_alone(tmp_path: Path, monkeypatch
 
         monkeypatch.setattr(Search, name, told)
     search, _ = make(tmp_path, precision="bfloat16")
-    search.run_epoch(0)
+    search.run_epoch()
     assert seen == {"weight_step": {True}, "alpha_step": {False}, "measure_curvature": {False}, "validate": {False}}
     assert all(parameter.dtype == torch.float32 for parameter in search.supernet.network.parameters())
     full, _ = make(tmp_path / "full")
-    full.run_epoch(0)
+    full.run_epoch()
     pairs = list(zip(tensors(search), tensors(full), strict=True))
     assert not same(*zip(*pairs, strict=True))
     assert all(torch.allclose(a, b, atol=0.1, rtol=0.1) for a, b in pairs if a.is_floating_point())
 
 
+def test_a_constructor_makes_no_step(tmp_path: Path) -> None:
+    search, _ = make(tmp_path)
+    assert not hasattr(search.weight_optimizer, "_opt_called"), "set by the schedule at a step"
+    assert not search.weight_optimizer.state
+
+
+def test_a_validation_reads_each_batch_once(tmp_path: Path) -> None:
+    search, _ = make(tmp_path)
+    batches, read = search.validation, []
+    search.validation = (read.append(batch) or batch for batch in batches)
+    both, supernet = search.validate(), search.supernet
+    assert len(read) == len(batches)
+    for name, weights in (("valid", None), ("valid_discrete", supernet.discretised())):
+        assert both[f"{name}/mse"] == supernet.evaluate(batches, weights)["mse"]
+
+
 def test_measuring_changes_nothing(tmp_path: Path) -> None:
     search, _ = make(tmp_path, curvature_full=True)
-    search.run_epoch(0)
+    search.run_epoch()
     before, random = tensors(search), torch.get_rng_state()
-    search.measure_curvature(1)
+    search.measure_curvature()
     search.validate()
     assert same(before, tensors(search))
     assert torch.equal(random, torch.get_rng_state())
@@ -296,7 +308,7 @@ def test_the_curvature_is_taken_on_the_batch_of_the_last_alpha_step(tmp_path: Pa
     """In a warm-up on the batch of the first alpha step to come; a search that goes on measures on the same one."""
     search, _ = make(tmp_path, warmup_epochs=1, epochs=2, curvature_full=True)
     for epoch, position in ((0, 0), (1, 2)):
-        search.run_epoch(epoch)
+        search.run_epoch()
         supernet, batch = search.supernet, Batches(2).at(position)
         with frozen_statistics(supernet.network):
             expected = hessian(lambda: supernet.loss(batch), supernet.alphas)  # noqa: B023
@@ -314,10 +326,10 @@ def test_what_fails_after_the_steps_of_an_epoch_loses_none(
     search, _ = make(tmp_path / "cut", **options)
     original = getattr(Search, what)
 
-    def failing(self: Search, *epoch: int) -> Any:
+    def failing(self: Search) -> Any:
         if self.progress.epochs == fails_in:
             raise InputError("a.png: is cut off")
-        return original(self, *epoch)
+        return original(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(Search, what, failing)
@@ -325,8 +337,8 @@ def test_what_fails_after_the_steps_of_an_epoch_loses_none(
             search.run()
     steps = []
     with monkeypatch.context() as patch:
-        step = Search._step
-        patch.setattr(Search, "_step", lambda self, epoch: (steps.append(epoch), step(self, epoch)))
+        step = Search.step
+        patch.setattr(Search, "step", lambda self: (steps.append(self.progress.epochs), step(self)))
         again = resumed(tmp_path / "cut", **options)
     assert steps == [epoch for epoch in range(fails_in + 1, 3) for _ in range(3)]
     assert same(tensors(whole), tensors(again))
@@ -350,7 +362,7 @@ def test_a_search_that_was_stopped_measures_the_same(tmp_path: Path) -> None:
 def test_the_eigenvalue_of_a_zero_hessian_is_unknown(tmp_path: Path, full: bool, decay: float) -> None:
     search, listener = make(tmp_path, curvature_full=full, alpha_decay_in_curvature=decay)
     search.supernet.task.loss = lambda output, batch: 0.0 * output.mean()  # type: ignore[method-assign]
-    record = search.measure_curvature(0)
+    record = search.measure_curvature()
     assert math.isnan(record["eigenvalue"])
     assert math.isnan(search.progress.history[0][1])
     assert search.progress.eigenvector is None
@@ -420,23 +432,24 @@ def test_roll_back_restores_the_whole_state(tmp_path: Path, monkeypatch: pytest.
     assert [epoch for epoch, _ in policy.seen[4]] == [0, 1, 2], "the history is the restored one"
 
     direct, _ = make(tmp_path / "direct", **options)
-    for epoch in range(2):
-        direct.run_epoch(epoch)
+    for _ in range(2):
+        direct.run_epoch()
     for group in direct.weight_optimizer.param_groups:
         group["weight_decay"] = 3e-3
     torch.manual_seed(99)
     direct.state.restore({**direct.checkpoints.load(1)})
     for group in direct.weight_optimizer.param_groups:
         group["weight_decay"] = 3e-3
-    for epoch in range(2, 5):
-        direct.run_epoch(epoch)
+    for _ in range(2, 5):
+        direct.run_epoch()
     assert same(tensors(search), tensors(direct))
 
 
 def test_ada_with_the_real_rule_ends_at_the_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A curvature that always grows: restarts until the cap, then on to the end."""
 
-    def growing(search: Search, epoch: int) -> dict[str, Any]:
+    def growing(search: Search) -> dict[str, Any]:
+        epoch = search.progress.epochs
         search.progress.history.append((epoch, 2.0**epoch))
         return {"eigenvalue": 2.0**epoch}
 

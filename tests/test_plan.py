@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from autodisp.assembly.search import build_data, build_search
 from autodisp.cli.search import in_time, search
 from autodisp.config.search import parse
-from autodisp.search.loop import Settings
+from autodisp.search.loop import SearchSettings
 from autodisp.search.plan import PRODUCTS, Costs, Plan, plan_search
 from autodisp.tracking import ConsoleProgress
 
@@ -43,7 +43,7 @@ def hydra() -> None:
 
 
 def test_epochs_add_up() -> None:
-    settings = Settings(
+    settings = SearchSettings(
         epochs=6, steps_per_epoch=10, warmup_epochs=2, order="exact", first_order_epochs=1, curvature_every=3
     )
     plan = Plan(settings, COSTS, validation_batches=4, alphas=20)
@@ -55,12 +55,13 @@ def test_epochs_add_up() -> None:
 
 
 def test_the_full_hessian_takes_a_product_an_alpha() -> None:
-    plan = Plan(Settings(epochs=1, steps_per_epoch=1, curvature_full=True), COSTS, validation_batches=1, alphas=20)
+    settings = SearchSettings(epochs=1, steps_per_epoch=1, curvature_full=True)
+    plan = Plan(settings, COSTS, validation_batches=1, alphas=20)
     assert plan.measurement == 2.0 + 20 * 0.25
 
 
 def test_without_alphas_steps_and_selection_are_what_it_costs() -> None:
-    plan = Plan(Settings(epochs=2, steps_per_epoch=10), COSTS, validation_batches=4, alphas=0, evaluations=100)
+    plan = Plan(SearchSettings(epochs=2, steps_per_epoch=10), COSTS, validation_batches=4, alphas=0, evaluations=100)
     assert plan.total == 2 * (10 * COSTS.weight_step + 4 * 0.125 + 0.0625) + 100 * 0.125 / 2
 
 

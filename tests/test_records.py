@@ -34,7 +34,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     for record in records:
         lines.append(record)
     assert same(read_json_lines(lines.path), records)
-    assert lines.count == 3
+    assert len(lines.records) == 3
     written = [strictly(line) for line in lines.path.read_text().splitlines()]
     assert written[1]["valid/loss"] is None
     assert written[1]["alphas"] == [[1.0, None], [None, 0.0]]
@@ -84,7 +84,7 @@ def test_a_record_that_has_no_json_form_leaves_the_file_as_it_is(
     with pytest.raises(error):
         lines.append(record)
     assert lines.path.read_text() == '{"epoch": 0}\n'
-    assert lines.count == 1
+    assert len(lines.records) == 1
 
 
 def test_wherever_a_run_is_killed_the_complete_records_stay(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_wherever_a_run_is_killed_the_complete_records_stay(tmp_path: Path) -> N
         complete = sum(cut >= end - 1 for end in ends)
         assert same(read_json_lines(path), records[:complete])
         lines = JsonLines(path)
-        assert lines.count == complete
+        assert len(lines.records) == complete
         lines.append({"epoch": 99})
         assert same(read_json_lines(path), [*records[:complete], {"epoch": 99}])
         lines.keep(complete)
@@ -158,7 +158,7 @@ def test_the_file_is_cut_back_to_a_checkpoint(tmp_path: Path) -> None:
     expected = path.read_bytes()
     JsonLines(path).keep(2)
     resumed = JsonLines(path)
-    assert resumed.count == 2
+    assert len(resumed.records) == 2
     for epoch in range(2, 5):
         resumed.append({"epoch": epoch})
     assert path.read_bytes() == expected

@@ -197,8 +197,8 @@ def test_an_operation_that_did_not_run_is_decayed_as_at_weight_zero(tmp_path: Pa
 def test_phases_progress_and_the_penalty_reach_the_loop(tmp_path: Path) -> None:
     search, _ = make(tmp_path, epochs=4, steps_per_epoch=1, curvature_every=4)
     search.supernet.relaxation = noisy = Noisy()
-    for epoch in range(2):
-        search.run_epoch(epoch)
+    for _ in range(2):
+        search.run_epoch()
     assert noisy.phases == [("alphas", 0.0), ("weights", 0.0), ("alphas", 0.25), ("weights", 0.25)]
     supernet, batch = search.supernet, search.alpha_stream.at(2)
     gradients = []
@@ -216,11 +216,11 @@ def test_phases_progress_and_the_penalty_reach_the_loop(tmp_path: Path) -> None:
 
 def test_curvature_validation_and_genotype_take_the_mean(tmp_path: Path) -> None:
     search, listener = make(tmp_path)
-    before = search.measure_curvature(0), search.validate(), search.supernet.genotype()
+    before = search.measure_curvature(), search.validate(), search.supernet.genotype()
     search.progress.history.clear()
     search.progress.eigenvector = None
     search.supernet.relaxation = noisy = Noisy()
-    after = search.measure_curvature(0), search.validate(), search.supernet.genotype()
+    after = search.measure_curvature(), search.validate(), search.supernet.genotype()
     assert before[0]["eigenvalue"] == after[0]["eigenvalue"]
     assert before[1:] == after[1:]
     assert noisy.drawn == [] == listener.messages

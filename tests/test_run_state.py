@@ -14,7 +14,8 @@ from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
 from autodisp.errors import InputError
 from autodisp.networks.classification import ClassificationNetwork
-from autodisp.run_state import Moment, Progress, RunState
+from autodisp.run_state import RunState, StepSnapshot
+from autodisp.search.loop import SearchProgress
 
 
 class Batches:
@@ -47,7 +48,7 @@ class Training:
         self.alphas = torch.optim.Adam(self.architecture.parameters(), lr=0.01)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.weights, 10)
         self.streams = {"weights": Batches(1), "alphas": Batches(2)}
-        self.progress = Progress(weight_decay=3e-4)
+        self.progress = SearchProgress(weight_decay=3e-4)
         self.state = RunState(
             parts={
                 "network": self.network,
@@ -141,7 +142,7 @@ def test_what_changes_during_a_run_is_in_the_state() -> None:
     other = Training(seed=1)
     other.state.restore(state)
     assert (other.progress.weight_decay, other.progress.restarts, other.progress.eigenvector) == (3e-3, 2, None)
-    assert set(state["progress"]) == set(vars(Progress(weight_decay=0.0)))
+    assert set(state["progress"]) == set(vars(SearchProgress(weight_decay=0.0)))
 
 
 def test_another_networks_state_is_refused() -> None:
@@ -153,13 +154,13 @@ def test_another_networks_state_is_refused() -> None:
             other.state.restore(wrong)
 
 
-def test_a_moment_takes_a_step_back() -> None:
+def test_a_snapshot_rolls_a_step_back() -> None:
     training = Training(seed=0)
     training.alphas = torch.optim.Adam(training.architecture.parameters(), lr=0.01, fused=True)
     for _ in range(2):  # the first one finds Adam without memory
         before = copy.deepcopy((training.state.capture(), dict(training.alphas.state)))
         moved = [*training.architecture.parameters(), *training.network.buffers()]
-        moment = Moment(training.state, moved, training.alphas)
+        snapshot = StepSnapshot(training.state, moved, training.alphas)
         for stream in training.streams.values():
             images, labels = stream.next()
         logits = training.network(images, training.architecture.weights()).logits
@@ -167,7 +168,7 @@ def test_a_moment_takes_a_step_back() -> None:
         training.alphas.step()
         training.progress.steps += 1
         assert not torch.equal(moved[-1], before[0]["parts"]["network"][list(training.network.state_dict())[-1]])
-        moment.put_back()
+        snapshot.roll_back()
         after = copy.deepcopy((training.state.capture(), dict(training.alphas.state)))
         assert_same(after[0], before[0])
         assert [list(entries) for entries in after[1].values()] == [list(entries) for entries in before[1].values()]

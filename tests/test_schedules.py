@@ -42,15 +42,6 @@ def test_warm_up_is_linear_and_then_the_schedule() -> None:
     assert warmed_up(constant(), 0)(0) == 1
 
 
-def test_wrong_schedules_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        cosine(0)
-    with pytest.raises(ValueError, match="ascend"):
-        milestones([4, 3])
-    with pytest.raises(ValueError, match="begins at step 0"):
-        levels_at([(1, [1.0])], 5)
-
-
 @pytest.mark.parametrize(("step", "expected"), [(0, (1, 0)), (9, (1, 0)), (10, (0.5, 1)), (19, (0.5, 1)), (20, (0, 1)),
                                                 (10**9, (0, 1))])  # fmt: skip
 def test_level_weights_count_from_their_step_on(step: int, expected: tuple[float, ...]) -> None:

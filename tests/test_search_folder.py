@@ -121,7 +121,7 @@ def test_a_genotype_says_where_it_is_from(told: Told) -> None:
     assert found.provenance == {
         **PROVENANCE,
         "epoch": 4,
-        "figure": {"name": "epe", "value": 5.0, "of": "architecture half, discretised"},
+        "figure": {"name": "epe", "value": 5.0, "of": "architecture split, discretised"},
         "eigenvalue": 0.5,
     }
 

@@ -101,6 +101,7 @@ def test_an_interrupted_search_and_ranking_resume_bitwise(tmp_path: Path) -> Non
     assert 0 < len(search.progress.selection["scores"]) < 6
     last, told = uniform_search(tmp_path / "parts", epochs=2)
     last.state.restore(last.checkpoints.newest(lambda _: None))
+    told.records = listener.records[:2]
     found = last.run()
     assert found == expected
     assert found.genotype.provenance == expected.genotype.provenance
@@ -109,6 +110,7 @@ def test_an_interrupted_search_and_ranking_resume_bitwise(tmp_path: Path) -> Non
     assert told.events == listener.events
     again, told = uniform_search(tmp_path / "parts", epochs=2)
     again.state.restore(again.checkpoints.newest(lambda _: None))
+    told.records = listener.records[:2]
     assert again.run() == expected
     assert told.events == [], "a ranking that is complete is not repeated"
 
@@ -120,7 +122,7 @@ def test_a_candidate_is_a_random_architecture_of_the_epoch(tmp_path: Path) -> No
     assert torch.equal(before, torch.get_rng_state())
     assert first != second
     check(first, SPACES["tiny81"])
-    search.run_epoch(0)
+    search.run_epoch()
     assert listener.records[0]["genotype"] == first.to_json()["cells"]
 
 

@@ -19,7 +19,7 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 
 from autodisp.cli import entry, job
-from autodisp.cli.job import Outcome, Place, outcomes, told
+from autodisp.cli.job import JobOutcome, JobPlace, outcomes, told
 from autodisp.errors import InputError, RunFault
 from autodisp.observers.search_folder import SearchFolder
 from autodisp.report.comparing import find_runs
@@ -112,7 +112,7 @@ def needs(launcher: str) -> None:
         pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher", reason="pip install '.[launchers]'")
 
 
-def ended(folder: str = "sweep") -> dict[int, Outcome]:
+def ended(folder: str = "sweep") -> dict[int, JobOutcome]:
     return {outcome.job: outcome for outcome in outcomes(Path(folder))}
 
 
@@ -142,7 +142,7 @@ def test_a_job_that_fails_does_not_end_the_others(seeds: str, code: int, capsys:
     assert "  job 2 (seed=2): exit code 2: seed=2: must be another\n" in said.out
     assert f"autodisp-search: job 2 of {len(numbers)}: seed=2: must be another\n" in said.err
     assert ("ZeroDivisionError: ours" in said.err) == ("Traceback" in said.err) == ("4" in numbers)
-    assert ended()[2] == Outcome(2, ["seed=2"], None, 2, None, "seed=2: must be another")
+    assert ended()[2] == JobOutcome(2, ["seed=2"], None, 2, None, "seed=2: must be another")
 
 
 def test_what_a_stopped_sweep_has_not_done_is_done_by_the_command_that_it_prints(
@@ -232,7 +232,7 @@ def test_a_folder_that_the_user_names_is_honoured_and_shared_by_no_two_jobs(
     ],
 )
 def test_the_folder_of_a_job_says_what_it_varies(varies: list[str], name: str) -> None:
-    assert Place(Path("sweep"), 7, None, varies).name == name
+    assert JobPlace(Path("sweep"), 7, None, varies).name == name
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
-"""The steps of a search never wait for the device: nothing is fetched from it, whichever order the alphas take."""
+"""The steps of a search and of a training never wait for the device: nothing is fetched from it."""
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,13 +15,21 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from autodisp.assembly.search import SearchData, build_search
+from autodisp.cells.cell import FoundCells
+from autodisp.cells.genotype import load
+from autodisp.cells.operations import Style
+from autodisp.checkpoints import Checkpoints
 from autodisp.config.search import parse
 from autodisp.datasets.samples import LabelledImage, StereoSample
-from autodisp.datasets.streams import fixed_batches
+from autodisp.datasets.streams import collate, fixed_batches
 from autodisp.search import bilevel
 from autodisp.search.bilevel import Order
 from autodisp.search.loop import Search
+from autodisp.tasks.disparity import DisparityTask
 from autodisp.tracking import ConsoleProgress
+from autodisp.training.average import MovingAverage
+from autodisp.training.loop import Training, TrainSettings
+from autodisp.training.schedules import cosine
 
 FETCHING = {
     "aten::_local_scalar_dense",
@@ -29,7 +39,7 @@ FETCHING = {
     "aten::masked_select",
     "aten::_unique2",
 }
-"""What hands a number, or a shape that depends on numbers, to the host."""
+"""Operations that hand a number, or a shape that depends on numbers, to the host."""
 SMALL = ("experiment=smoke", "run.folder=unused", "run.workers=0", "search.batch_size=2")
 TASKS: dict[str, Sequence[str]] = {
     "disparity": ("network=disparity_tiny", "dataset.max_disparity=16", "dataset.crop=null"),
@@ -38,7 +48,7 @@ TASKS: dict[str, Sequence[str]] = {
 
 
 class Fetches(TorchDispatchMode):
-    """Names what fetches from a device; on a CPU as on a GPU, where each would be a wait."""
+    """Lists the operations that fetch from a device; on a CPU as on a GPU, where each would be a wait."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,6 +107,37 @@ def test_a_step_fetches_nothing(task: str, tmp_path: Path, monkeypatch: pytest.M
             search.weight_step(batch)
     assert fetches.found == []
     assert any(not torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_training_step_fetches_nothing(tmp_path: Path, optimizer: str, precision: str) -> None:
+    """Nor does a batch without a valid pixel, which moves nothing."""
+    task = DisparityTask(channels=2, stem_scale=1, encoder_cells=2, decoder_cells=2, max_displacement=2,
+                         head="matching", max_disparity=16)  # fmt: skip
+    network = task.build_network(FoundCells(load("autodispnet"), style=Style("dense", affine=True)))
+    batch = collate([*data_of("disparity").weight_half][:2])
+    batches = iter([batch, batch, batch._replace(valid=torch.zeros_like(batch.valid)), batch])
+    stream = SimpleNamespace(next=lambda: next(batches), position=0, seek=lambda _: None, waited=0.0)
+    kind = torch.optim.AdamW if optimizer == "adamw" else partial(torch.optim.SGD, momentum=0.9)
+    training = Training(
+        task, network, stream=stream, validation=[], optimizer=kind(network.parameters(), lr=0.01, fused=True),
+        settings=TrainSettings(9, 9, clip=1.0, drop_path=0.2, precision=precision),
+        checkpoints=Checkpoints(tmp_path), observer=SimpleNamespace(records=[], step=lambda *_: None),
+        average=MovingAverage(network, 0.9), schedule=cosine(9),
+    )  # fmt: skip
+    training.guard.every = 10**6  # as on a GPU
+    network.train()
+    training.step()  # sets up the optimizer's memory
+    weights = []
+    with Fetches() as fetches:
+        for _ in range(3):
+            weights.append([parameter.detach().clone() for parameter in network.parameters()])
+            training.step()
+    assert fetches.found == []
+    assert all(torch.equal(a, b) for a, b in zip(weights[1], weights[2], strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
+    training.guard.look()
 
 
 def test_a_fetch_would_be_seen() -> None:

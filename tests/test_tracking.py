@@ -2,6 +2,7 @@ import io
 import itertools
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -239,7 +240,7 @@ def test_the_settings_are_a_text_and_hyperparameters(tmp_path: Path) -> None:
         "optimizer": {"weights": {"name": "sgd", "weight_decay": 3e-4}},
     }
     board = TensorBoard(tmp_path)
-    board.settings(values, figures=["valid/accuracy"])
+    board.settings(values, metrics=["valid/accuracy"])
     board.scalars({"valid/accuracy": 41.5}, 1)
     board.close()
     accumulator = events(tmp_path)
@@ -266,7 +267,7 @@ def test_the_settings_are_a_text_and_hyperparameters(tmp_path: Path) -> None:
 def test_a_tracker_tells_all_three(tmp_path: Path) -> None:
     stream = io.StringIO()
     run = tmp_path / "runs" / "one"
-    with Tracker(run, console=ConsoleProgress(stream)) as tracker:
+    with closing(Tracker(run, console=ConsoleProgress(stream))) as tracker:
         tracker.console.start(epochs=3, steps_per_epoch=1)
         tracker.console.step(0, 0, {"loss": 1.0})
         tracker.epoch({"epoch": 0, "valid/epe": 9.0, "alphas": [[0.5]], "genotype": "..."}, "first")
@@ -275,7 +276,7 @@ def test_a_tracker_tells_all_three(tmp_path: Path) -> None:
         tracker.console.message("back to epoch 0")
         assert tracker.tensorboard_step == 2
         tracker.epoch({"epoch": 1, "valid/epe": 7.0}, "again")
-        assert tracker.lines.count == 4
+        assert len(tracker.records) == 4
     assert same(
         read_json_lines(run / "metrics.jsonl"),
         [
@@ -300,12 +301,12 @@ def test_a_tracker_tells_all_three(tmp_path: Path) -> None:
 
 def test_a_resumed_run_leaves_the_same_record_as_one_that_was_never_stopped(tmp_path: Path) -> None:
     def go(folder: Path, steps: range, keep: int | None) -> int:
-        with Tracker(folder, console=ConsoleProgress(io.StringIO()), keep=keep) as tracker:
+        with closing(Tracker(folder, console=ConsoleProgress(io.StringIO()), keep=keep)) as tracker:
             for epoch in steps:
                 tracker.epoch({"epoch": epoch, "loss": 1.0 / (epoch + 1)}, "")
                 if epoch == 1:
                     tracker.event("noted", epoch=epoch)
-            return tracker.lines.count
+            return len(tracker.records)
 
     go(tmp_path / "whole", range(6), None)
     checkpoint = go(tmp_path / "parts", range(3), None)
@@ -321,7 +322,7 @@ def test_a_resumed_run_leaves_the_same_record_as_one_that_was_never_stopped(tmp_
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    with Tracker(tmp_path, console=ConsoleProgress(io.StringIO())) as tracker:
+    with closing(Tracker(tmp_path, console=ConsoleProgress(io.StringIO()))) as tracker:
         tracker.epoch({"epoch": 0}, "")
     with pytest.raises(InputError, match="1 records, but the checkpoint was written after 2"):
         Tracker(tmp_path, console=ConsoleProgress(io.StringIO()), keep=2)

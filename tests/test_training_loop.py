@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from autodisp.cells.cell import Cell, FoundCells
 from autodisp.cells.genotype import Genotype, load
@@ -16,11 +17,12 @@ from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
 from autodisp.datasets.samples import StereoSample
-from autodisp.errors import InputError
+from autodisp.errors import InputError, WrongSetting
 from autodisp.tasks.base import Figure, Sums, sum_of
 from autodisp.tasks.disparity import DisparityTask
 from autodisp.training import schedules
-from autodisp.training.loop import Settings, Training
+from autodisp.training.average import MovingAverage
+from autodisp.training.loop import Training, TrainSettings
 
 NAN, INF = math.nan, math.inf
 RATE = 0.05
@@ -118,16 +120,14 @@ class Listener:
         self.records: list[dict[str, Any]] = []
         self.best: list[bool] = []
         self.weights: list[list[Tensor]] = []
-
-    @property
-    def kept(self) -> int:
-        return len(self.records)
+        self.rates: list[float] = []
 
     def step(self, interval: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
         self.steps.append((interval, step))
         self.shown.append(figures())
         assert self.training is not None
         self.weights.append(copies(self.training.network.parameters()))
+        self.rates.append(self.training.optimizer.param_groups[0]["lr"])
 
     def interval(self, record: dict[str, Any], *, best: bool) -> None:
         self.records.append(record)
@@ -142,29 +142,30 @@ def same(first: Iterable[Tensor], second: Iterable[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def optimizer_of(name: str, network: nn.Module, rate: float = RATE) -> torch.optim.Optimizer:
+def optimizer_of(name: str, network: nn.Module, *, fused: bool | None = None) -> torch.optim.Optimizer:
     if name == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=0.01)
-    return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01)
+        return torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9, weight_decay=0.01, fused=fused)
+    return torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.01, fused=fused)
 
 
 def make(
     folder: Path,
     *,
     optimizer: str = "adamw",
+    fused: bool | None = None,
     factor: schedules.Factor | None = None,
     stream: Batches | None = None,
     validation: Iterable[Any] | None = None,
     task: Any = None,
     network: nn.Module | None = None,
     average: float | None = None,
-    before_step: Callable[[int], None] | None = None,
+    loss: Callable[[int, Any, Any], Tensor] | None = None,
     **settings: Any,
 ) -> tuple[Training, Listener]:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     network = network or DenseNetwork()
-    chosen = optimizer_of(optimizer, network)
+    chosen = optimizer_of(optimizer, network, fused=fused)
     listener = Listener()
     training = Training(
         task or DenseTask(),
@@ -172,11 +173,12 @@ def make(
         stream=stream or Batches(1),
         validation=[Batches(2).at(0), Batches(2).at(1)] if validation is None else validation,
         optimizer=chosen,
-        schedule=torch.optim.lr_scheduler.LambdaLR(chosen, factor or schedules.constant()),
-        settings=Settings(**{"steps": 6, "validate_every": 3, **settings}),
+        schedule=factor,
+        settings=TrainSettings(**{"steps": 6, "validate_every": 3, **settings}),
         checkpoints=Checkpoints(folder / "checkpoints", unit="step"),
-        average=average,
-        before_step=before_step,
+        observer=listener,
+        average=None if average is None else MovingAverage(network, average),
+        loss=loss,
     )
     listener.training = training
     return training, listener
@@ -232,7 +234,7 @@ def test_the_weights_are_those_of_a_plain_loop(
     tmp_path: Path, optimizer: str, clip: float, factor: schedules.Factor
 ) -> None:
     training, listener = make(tmp_path, optimizer=optimizer, clip=clip, factor=factor, steps=7, validate_every=3)
-    training.run(listener)
+    training.run()
     network, losses = by_hand(7, optimizer=optimizer, clip=clip, factor=factor)
     assert same(training.network.state_dict().values(), network.state_dict().values())
     means = [math.fsum(losses[start : start + 3]) / len(losses[start : start + 3]) for start in (0, 3, 6)]
@@ -249,7 +251,7 @@ def test_clipping_bites(tmp_path: Path) -> None:
 def test_the_average_is_exponential(tmp_path: Path, decay: float) -> None:
     """It begins with the weights after the first step: d^(n-1) w_1 + (1 - d) sum over k from 2 to n of d^(n-k) w_k."""
     training, listener = make(tmp_path, average=decay, steps=5, validate_every=2)
-    training.run(listener)
+    training.run()
     assert training.average is not None
     weights, count = listener.weights, len(listener.weights)
     shares = [decay ** (count - 1), *((1 - decay) * decay ** (count - k) for k in range(2, count + 1))]
@@ -264,26 +266,26 @@ def test_the_average_is_exponential(tmp_path: Path, decay: float) -> None:
 
 def test_the_average_is_what_is_judged(tmp_path: Path) -> None:
     training, listener = make(tmp_path, average=0.9)
-    training.run(listener)
+    training.run()
     assert training.average is not None
-    assert training.judged is training.average.module
+    assert training.evaluated is training.average.module
     found = training.validate()["mse"]
     sums = torch.zeros(2, dtype=torch.float64)
-    training.judged.eval()
+    training.evaluated.eval()
     for batch in training.validation:
-        sums += DenseTask().measure(training.judged(batch.image), batch)["mse"]
+        sums += DenseTask().measure(training.evaluated(batch.image), batch)["mse"]
     assert found == pytest.approx((sums[0] / sums[1]).item())
     assert listener.records[-1]["valid/mse"] == found
     training.average = None
-    assert training.judged is training.network
+    assert training.evaluated is training.network
     assert training.validate()["mse"] != found
 
 
 def test_the_average_does_not_touch_the_training(tmp_path: Path) -> None:
-    plain, listener = make(tmp_path / "a", drop_path=0.3)
-    plain.run(listener)
-    averaged, listener = make(tmp_path / "b", average=0.9, drop_path=0.3)
-    averaged.run(listener)
+    plain, _ = make(tmp_path / "a", drop_path=0.3)
+    plain.run()
+    averaged, _ = make(tmp_path / "b", average=0.9, drop_path=0.3)
+    averaged.run()
     assert same(plain.network.state_dict().values(), averaged.network.state_dict().values())
 
 
@@ -293,7 +295,7 @@ def test_the_average_does_not_touch_the_training(tmp_path: Path) -> None:
 )
 def test_the_last_interval_may_be_shorter(tmp_path: Path, steps: int, every: int, ends: list[int]) -> None:
     training, listener = make(tmp_path, steps=steps, validate_every=every)
-    last = training.run(listener)
+    last = training.run()
     assert [record["step"] for record in listener.records] == ends
     assert [record["epoch"] for record in listener.records] == list(range(len(ends)))
     assert training.settings.intervals == len(ends)
@@ -305,7 +307,7 @@ def test_the_last_interval_may_be_shorter(tmp_path: Path, steps: int, every: int
 
 def test_a_record_holds_what_was_measured(tmp_path: Path) -> None:
     training, listener = make(tmp_path)
-    training.run(listener)
+    training.run()
     assert set(listener.records[0]) == {
         "epoch", "step", "learning_rate", "train/loss", "train/mse", "valid/loss", "valid/mse", "seconds",
         "seconds_waiting", "seconds_training", "steps_per_second",
@@ -334,7 +336,7 @@ def test_the_best_is_kept_by_the_figure(
     given = iter(values)
     monkeypatch.setattr(Training, "validate", lambda training: {"loss": 0.0, "mse": next(given)})
     training, listener = make(tmp_path, task=DenseTask(direction), steps=10, validate_every=2)
-    training.run(listener)
+    training.run()
     assert listener.best == best
     at = max((place for place, flag in enumerate(best) if flag), default=None)
     progress = training.progress
@@ -349,7 +351,7 @@ def test_the_best_survives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(Training, "validate", lambda training, given=given: {"loss": 0.0, "mse": next(given)})
         training, listener = make(tmp_path, steps=steps, validate_every=2)
         resume(training)
-        training.run(listener)
+        training.run()
         flags.append(listener.best)
     assert flags == [[True, True], [False, True]]
 
@@ -364,21 +366,31 @@ def test_drop_path_grows_with_the_steps(tmp_path: Path, monkeypatch: pytest.Monk
         return original(cell, inputs, weights)
 
     monkeypatch.setattr(Cell, "forward", spy)
-    training, listener = make(tmp_path, steps=5, validate_every=2, drop_path=0.4, average=0.9)
-    training.run(listener)
+    training, _ = make(tmp_path, steps=5, validate_every=2, drop_path=0.4, average=0.9)
+    training.run()
     assert seen == pytest.approx([0.4 * step / 5 for step in range(5)])
 
 
-def test_what_a_recipe_varies_is_told_the_steps_done(tmp_path: Path) -> None:
+def test_the_loss_may_vary_with_the_steps(tmp_path: Path) -> None:
+    """A validation takes that of the newest step."""
     told: list[int] = []
-    training, listener = make(tmp_path, steps=5, validate_every=2, before_step=told.append)
-    training.run(listener)
-    assert told == [0, 1, 2, 3, 4]
+
+    def loss(steps: int, output: Tensor, batch: Batch) -> Tensor:
+        told.append(steps)
+        return (1 + steps) * masked_mse(output, batch)
+
+    training, listener = make(tmp_path, steps=3, validate_every=2, loss=loss, factor=lambda _: 0.0)
+    training.run()
+    assert told == [0, 1, 1, 1, 2, 2, 2]
+    training.network.train()
+    values = [masked_mse(training.network(Batches(1).at(k).image), Batches(1).at(k)).item() for k in range(3)]
+    assert listener.records[0]["train/loss"] == pytest.approx((values[0] + 2 * values[1]) / 2)
+    assert listener.records[1]["train/loss"] == pytest.approx(3 * values[2])
 
 
 def test_bfloat16_is_of_forward_and_loss(tmp_path: Path) -> None:
     training, listener = make(tmp_path, precision="bfloat16", optimizer="sgd", steps=4, validate_every=4)
-    training.run(listener)
+    training.run()
     factor = schedules.constant()
     network, losses = by_hand(4, optimizer="sgd", clip=INF, factor=factor, dtype=torch.bfloat16)
     exact, exact_losses = by_hand(4, optimizer="sgd", clip=INF, factor=factor)
@@ -398,8 +410,8 @@ def test_validation_takes_its_loss_in_the_precision_of_the_training(tmp_path: Pa
             return nn.functional.cross_entropy(output.flatten(1), torch.zeros(len(output), dtype=torch.long))
 
     task = Scores()
-    training, listener = make(tmp_path, task=task, precision="bfloat16", steps=1, validate_every=1)
-    training.run(listener)
+    training, _ = make(tmp_path, task=task, precision="bfloat16", steps=1, validate_every=1)
+    training.run()
     assert task.modes == [True] * 3
 
 
@@ -415,7 +427,7 @@ def test_a_float16_step_that_overflows_is_left_out(tmp_path: Path) -> None:
 
     training, listener = make(tmp_path, task=Overflowing(), precision="float16", steps=16, validate_every=16)
     start, scale = copies(training.network.parameters()), training.scaler.get_scale()
-    training.run(listener)
+    training.run()
     assert same(listener.weights[0], start)
     assert not same(listener.weights[-1], start), "the scale was halved until the gradients fitted"
     assert training.scaler.get_scale() <= scale / 2
@@ -426,15 +438,102 @@ def test_a_float16_step_that_overflows_is_left_out(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_stops_before_the_update(tmp_path: Path, optimizer: str) -> None:
     training, listener = make(tmp_path, stream=Batches(1, spoilt=[4]), optimizer=optimizer, average=0.9, clip=0.5)
     with pytest.raises(InputError) as caught:
-        training.run(listener)
+        training.run()
     says = str(caught.value)
-    assert says.startswith("step 4 (batch 4): loss nan")
+    assert says.startswith("step 4 (batch 4): the training loss is not finite; the step was not made. ")
     assert f"optimizer.learning_rate ({RATE:g} now)" in says
     assert "\n" not in says
     assert len(listener.weights) == 4
     assert same(training.network.parameters(), listener.weights[-1])
     assert training.progress.steps == training.stream.position == 4
     assert training.checkpoints.epochs() == [3, 4], "the state before that step is there to be looked at"
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("spoilt", [0, 2])
+def test_a_late_look_rolls_back_to_the_spoilt_step(tmp_path: Path, optimizer: str, fused: bool, spoilt: int) -> None:
+    """As on a GPU, where the host reads the flag every 50 steps; here at the end of the interval."""
+    states: list[dict[str, Any]] = []
+    words: list[str] = []
+    for every in (1, 50):
+        stream = Batches(1, spoilt=[spoilt], empty=[1])
+        training, _ = make(
+            tmp_path / str(every), stream=stream, optimizer=optimizer, fused=fused, average=0.9, drop_path=0.3,
+            factor=schedules.cosine(6), validate_every=6,
+        )  # fmt: skip
+        training.guard.every = every
+        with pytest.raises(WrongSetting) as caught:
+            training.run()
+        words.append(str(caught.value))
+        states.append(everything(training))
+    assert training.progress.steps == training.stream.position == spoilt
+    assert words[0] == words[1]
+    assert_equal(*states)
+
+
+def test_a_fault_after_a_spoilt_step_names_the_spoilt_one(tmp_path: Path) -> None:
+    class Cut(Batches):
+        def at(self, position: int) -> Batch:
+            if position == 4:
+                raise InputError("a.png: is cut off")
+            return super().at(position)
+
+    training, _ = make(tmp_path, stream=Cut(1, spoilt=[2]), fused=True, validate_every=6)
+    training.guard.every = 50
+    with pytest.raises(WrongSetting, match=r"^step 2 \(batch 2\)"):
+        training.run()
+    assert training.checkpoints.epochs() == [2]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_constructor_makes_no_step(tmp_path: Path, optimizer: str) -> None:
+    training, _ = make(tmp_path, optimizer=optimizer)
+    assert not training.optimizer.state
+    assert not hasattr(training.optimizer, "_opt_called")
+
+
+def test_states_of_earlier_versions_are_resumed(tmp_path: Path) -> None:
+    """They have a schedule and an average of torch's, and an optimizer that is not fused."""
+    training, _ = make(tmp_path / "now", average=0.9, steps=3)
+    training.run()
+    then, network = training.state.capture(), DenseNetwork()
+    network.load_state_dict(training.network.state_dict())
+    average = AveragedModel(network)
+    average.load_state_dict(then["parts"]["average"])  # the same keys
+    optimizer = optimizer_of("adamw", network)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, schedules.cosine(6))
+    optimizer.load_state_dict(then["parts"]["optimizer"])
+    parts = {"average": average, "optimizer": optimizer, "schedule": schedule}
+    then["parts"] |= {name: part.state_dict() for name, part in parts.items()}
+    (tmp_path / "then").mkdir()
+    Checkpoints(tmp_path / "then" / "checkpoints", unit="step").save(3, then)
+    results = []
+    for name, fused in (("now", None), ("then", True)):
+        again, _ = make(tmp_path / name, average=0.9, steps=6, fused=fused)
+        assert resume(again) == 3
+        again.run()
+        results.append([*again.network.parameters(), *again.evaluated.parameters()])
+    assert same(*results)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_the_average_is_that_of_torch(decay: float) -> None:
+    torch.manual_seed(0)
+    network = DenseNetwork()
+    mine = MovingAverage(network, decay)
+    theirs = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    assert list(mine.state_dict()) == list(theirs.state_dict())
+    for step, made in enumerate((0.0, 1.0, 1.0, 0.0, 1.0)):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter += torch.randn(parameter.shape)
+            network.train()(Batches(1).at(step).image)
+        mine.update(network, torch.tensor(made))
+        if made:
+            theirs.update_parameters(network)
+        for (name, one), other in zip(mine.state_dict().items(), theirs.state_dict().values(), strict=True):
+            torch.testing.assert_close(one, other, msg=name)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -444,12 +543,12 @@ def test_a_gradient_that_is_no_number_stops_too(tmp_path: Path, precision: str) 
             output.register_hook(lambda gradient: gradient * INF)  # type: ignore[no-untyped-call]
             return super().loss(output, batch)
 
-    training, listener = make(tmp_path, task=Steep(), precision=precision)
+    training, _ = make(tmp_path, task=Steep(), precision=precision)
     start = copies(training.network.parameters())
     with pytest.raises(
-        InputError, match=r"^step 0 \(batch 0\): loss \d[^,]*, gradient norm (inf|nan); the step was not made\. "
+        InputError, match=r"^step 0 \(batch 0\): the gradient of the weights is not finite; the step was not made\. "
     ):
-        training.run(listener)
+        training.run()
     assert same(training.network.parameters(), start)
 
 
@@ -457,21 +556,21 @@ def test_a_gradient_that_is_no_number_stops_too(tmp_path: Path, precision: str) 
 @pytest.mark.parametrize("average", [None, 0.9])
 def test_validating_changes_nothing(tmp_path: Path, training_mode: bool, average: float | None) -> None:
     task = DenseTask()
-    training, listener = make(tmp_path, task=task, average=average, drop_path=0.5)
-    training.run_interval(listener)
-    training.judged.train(training_mode)
-    before, random = copies(training.judged.state_dict().values()), torch.get_rng_state()
+    training, _ = make(tmp_path, task=task, average=average, drop_path=0.5)
+    training.run_interval()
+    training.evaluated.train(training_mode)
+    before, random = copies(training.evaluated.state_dict().values()), torch.get_rng_state()
     modes: list[bool] = []
-    handle = training.judged.register_forward_hook(lambda module, *_: modes.append(module.training))
+    handle = training.evaluated.register_forward_hook(lambda module, *_: modes.append(module.training))
     task.modes.clear()
     first = training.validate()
     assert first == training.validate()
     handle.remove()
     assert modes == [False] * 4
     assert task.modes == [False] * 4
-    assert training.judged.training == training_mode
-    assert all(module.training == training_mode for module in training.judged.modules())
-    assert same(training.judged.state_dict().values(), before)
+    assert training.evaluated.training == training_mode
+    assert all(module.training == training_mode for module in training.evaluated.modules())
+    assert same(training.evaluated.state_dict().values(), before)
     assert torch.equal(torch.get_rng_state(), random)
 
 
@@ -545,16 +644,16 @@ def test_a_resumed_training_is_the_uninterrupted_one(
         "factor": schedules.warmed_up(schedules.cosine(6), 2),
     }
     straight, expected = make(tmp_path / "straight", **options)
-    straight.run(expected)
+    straight.run()
 
     stopped, first = make(tmp_path / "stopped", stream=Batches(1, spoilt=[4]), **options)
     with pytest.raises(InputError):
-        stopped.run(first)
+        stopped.run()
     torch.manual_seed(77)
     resumed, second = make(tmp_path / "stopped", **options)
     torch.rand(5)
     assert resume(resumed) == 4, "the state before the batch that was refused"
-    resumed.run(second)
+    resumed.run()
     assert_equal(everything(straight), everything(resumed))
     assert [untimed(record) for record in [*first.records, *second.records]] == [
         untimed(record) for record in expected.records
@@ -564,18 +663,18 @@ def test_a_resumed_training_is_the_uninterrupted_one(
 
 def test_a_finished_training_has_nothing_to_do(tmp_path: Path) -> None:
     training, listener = make(tmp_path)
-    last = training.run(listener)
+    last = training.run()
     again, listener = make(tmp_path)
     assert resume(again) == 6
-    assert again.run(listener) == last
+    assert again.run() == last
     assert listener.steps == []
 
 
 def test_the_newest_of_two_states_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training may die after the new one is written and before the old one is gone."""
     monkeypatch.setattr(Checkpoints, "keep_only", lambda checkpoints, steps: None)
-    training, listener = make(tmp_path)
-    training.run(listener)
+    training, _ = make(tmp_path)
+    training.run()
     assert training.checkpoints.epochs() == [3, 6]
     again, _ = make(tmp_path)
     assert resume(again) == 6
@@ -586,7 +685,7 @@ def test_a_validation_that_fails_loses_no_step(tmp_path: Path, fails_at: int) ->
     """Nor makes one twice: the training goes on with the validation. The last interval is shorter."""
     options: dict[str, Any] = {"steps": 7, "average": 0.9, "drop_path": 0.3}
     whole, expected = make(tmp_path / "whole", **options)
-    whole.run(expected)
+    whole.run()
 
     class Damaged(list[Batch]):
         def __iter__(self) -> Any:
@@ -596,21 +695,21 @@ def test_a_validation_that_fails_loses_no_step(tmp_path: Path, fails_at: int) ->
 
     training, listener = make(tmp_path / "cut", validation=Damaged([Batches(2).at(0), Batches(2).at(1)]), **options)
     with pytest.raises(InputError, match="cut off"):
-        training.run(listener)
+        training.run()
     again, rest = make(tmp_path / "cut", **options)
     assert resume(again) == fails_at
-    again.run(rest)
+    again.run()
     assert_equal(everything(whole), everything(again))
     told = [*listener.records, *rest.records]
     assert [untimed(record) for record in told] == [untimed(record) for record in expected.records]
 
 
 def test_a_network_that_was_evaluated_is_trained_in_training_mode(tmp_path: Path) -> None:
-    training, listener = make(tmp_path)
+    training, _ = make(tmp_path)
     training.network.eval()
-    training.run(listener)
-    expected, listener = make(tmp_path / "other")
-    expected.run(listener)
+    training.run()
+    expected, _ = make(tmp_path / "other")
+    expected.run()
     assert same(training.network.state_dict().values(), expected.network.state_dict().values())
 
 
@@ -664,15 +763,16 @@ def test_a_batch_without_a_valid_pixel_adds_nothing(tmp_path: Path, optimizer: s
     )  # fmt: skip
     states.append(of(training))
     listener = Watching()
+    training.observer = listener
     listener.training = training
-    training.run(listener)
+    training.run()
     for step in range(4):
         if step == empty:
             assert_equal(states[step], states[step + 1])
         else:
             assert not same(states[step]["weights"], states[step + 1]["weights"])
     assert training.progress.steps == stream.position == 4
-    assert training.optimizer.param_groups[0]["lr"] == 0, "the schedule counts every step"
+    assert listener.rates == [RATE * schedules.cosine(4)(step) for step in range(4)], "the schedule counts every step"
     record = listener.records[0]
     for name in ("train/loss", "train/epe", "valid/loss", "valid/epe"):
         assert math.isfinite(record[name])

@@ -9,7 +9,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from autodisp.cli import entry
-from autodisp.cli.verbosity import say_how_much
+from autodisp.cli.verbosity import take_verbosity
 from tests.test_program import call
 
 SMALL = [
@@ -33,7 +33,7 @@ SMALL = [
 )
 def test_options_become_a_setting(words: list[str], becomes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["autodisp-search", *words])
-    say_how_much()
+    take_verbosity()
     assert sys.argv == ["autodisp-search", *becomes]
 
 

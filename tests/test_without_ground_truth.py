@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from autodisp.assembly.data import MOST_LOOKED_AT, need_truth
 from autodisp.assembly.evaluation import build_evaluation_data
 from autodisp.assembly.search import build_data
-from autodisp.assembly.training import build_train_data
+from autodisp.assembly.train_data import build_train_data
 from autodisp.config import evaluate, search, train
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.errors import InputError

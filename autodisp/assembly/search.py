@@ -1,6 +1,5 @@
-"""A search from its typed config."""
+"""Builds a search from its typed config."""
 
-import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-import autodisp
 from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
+from autodisp.assembly.running import build_images, build_optimizer, origin_of
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.spaces import SearchSpace, find_space
@@ -25,27 +23,25 @@ from autodisp.errors import InputError
 from autodisp.observers.search_folder import SearchFolder
 from autodisp.run_files import CHECKPOINTS
 from autodisp.search.adaptive import AdaptiveRegularization
-from autodisp.search.curvature import preserved_rng
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.search.growth import growth
-from autodisp.search.loop import Search, Settings
+from autodisp.search.loop import Search, SearchSettings
 from autodisp.search.regularization import Regularization
 from autodisp.search.relaxations import Relaxation, Softmax, Uniform
 from autodisp.search.selection import Argmax, Ranking, Selection
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Task, channels_last
-from autodisp.tasks.kit import TaskKit
 from autodisp.tracking import ConsoleProgress, Tracker
 
 RELAXATIONS: dict[str, Callable[[], Relaxation]] = {"softmax": Softmax, "uniform": Uniform}
-"""By the name that a config gives."""
+"""By their name in the config."""
 WEIGHT_STREAM, ALPHA_STREAM = 1, 2
-"""What the run's seed is offset by, so that both halves draw and augment independently."""
+"""Offsets of the run's seed, so that both splits draw and augment independently."""
 
 
 @dataclass(frozen=True)
 class SearchData:
-    """What a search reads: two halves of a training split, and the fixed validation batches of the second."""
+    """Data of a search: the two halves of a training split, and the fixed validation batches of the second."""
 
     weight_half: Part[Any]
     alpha_half: Part[Any]
@@ -54,14 +50,14 @@ class SearchData:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """See ``TaskKit.facts``."""
     fixed: Callable[[Any], Any] | None = None
-    """Applied to each sample of a validation in place of the augmentation."""
+    """Transform of validation samples, in place of the augmentation."""
 
 
 def build_space(config: SearchConfig) -> SearchSpace:
     """The search space by name or from its file.
 
     Raises:
-        InputError: the file is no space, or has other kinds of cell than the task needs.
+        InputError: the file is not a space, or has other kinds of cell than the task needs.
     """
     space = load_space(config.space.file, key="space.file")
     if space is None:
@@ -76,7 +72,7 @@ def build_space(config: SearchConfig) -> SearchSpace:
 
 
 def build_data(config: SearchConfig) -> SearchData:
-    """Reads and halves the training split.
+    """Reads the training split and divides it into weight split and architecture split.
 
     Raises:
         InputError: the data is missing, damaged or too little.
@@ -93,7 +89,7 @@ def build_data(config: SearchConfig) -> SearchData:
 
 
 def _check_batches(config: SearchConfig, data: SearchData) -> None:
-    """Refuses batches too small for batch normalisation; in a search it acts on those of a validation too."""
+    """Refuses batches too small for batch normalisation, which a search uses in validation too."""
     task, style = build_search_task(config, data), build_style(config.network, build_space(config))
     size, count = config.search.batch_size, len(data.alpha_half)
     batches = None if config.selection.name == "ranking" else config.search.validation_batches
@@ -127,7 +123,7 @@ def _read_data(config: SearchConfig) -> SearchData:
 
 
 def _validation(config: SearchConfig, half: Part[Any]) -> Part[Any]:
-    """Samples from all over a half, without augmentation; always the same."""
+    """Samples spread over the architecture split, without augmentation; always the same."""
     batches = config.search.validation_batches
     limit = None if batches is None else batches * config.search.batch_size
     indices = [half.indices[place] for place in subset(len(half), limit=limit, seed=config.seed)]
@@ -140,7 +136,7 @@ def build_search_task(config: SearchConfig, data: SearchData) -> Task:
 
 
 def build_regularization(config: SearchConfig) -> Regularization:
-    """The policies by name."""
+    """The policy by name."""
     settings = config.regularization
     if settings.name == "none":
         return Regularization()
@@ -186,29 +182,19 @@ def build_supernet(
 
 
 def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
-    """SGD with momentum, AdamW, or Adam where the decay is an L2 term of the loss."""
+    """SGD with momentum, AdamW, or Adam where the weight decay is an L2 term of the loss."""
     settings = config.optimizer.weights
-    parameters = supernet.network.parameters()
-    if settings.name == "adamw":
-        kind = torch.optim.AdamW if config.decay == "decoupled" else torch.optim.Adam
-        return kind(
-            parameters,
-            lr=settings.learning_rate,
-            betas=(settings.momentum, 0.999),
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-    return torch.optim.SGD(
-        parameters,
-        lr=settings.learning_rate,
+    return build_optimizer(
+        "adam" if settings.name == "adamw" and config.decay != "decoupled" else settings.name,
+        supernet.network.parameters(),
+        learning_rate=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        fused=True,
     )
 
 
 def build_alpha_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
-    """Adam with L2 decay, as DARTS has it."""
+    """Adam with L2 decay, as in DARTS."""
     settings = config.optimizer.alphas
     return torch.optim.Adam(
         supernet.alphas,
@@ -221,16 +207,16 @@ def build_alpha_optimizer(config: SearchConfig, supernet: Supernet) -> torch.opt
 
 @dataclass(frozen=True)
 class SearchParts:
-    """A search ready to run, with what its report needs."""
+    """A search that is ready to run, and its run folder."""
 
     search: Search
     folder: SearchFolder
     close: Callable[[], None]
     resumed: bool = False
-    """Whether it goes on from a state."""
+    """True if it continues from a saved state."""
 
     def begin(self) -> dict[str, float]:
-        """Records where the search starts from: the best constant answer and the untrained supernet."""
+        """Records the metrics before the first step: those of the best constant answer and the untrained supernet."""
         supernet, validation = self.search.supernet, self.search.validation
         first = {f"valid/{name}": value for name, value in supernet.evaluate(validation).items()}
         start = {"constant": supernet.task.constant(validation), **first}
@@ -247,17 +233,17 @@ def build_search(
     resume: bool = False,
     stopping: Callable[[], bool] = lambda: False,
 ) -> SearchParts:
-    """Everything of a search, in a run folder that exists.
+    """Builds all parts of a search, in a run folder that exists.
 
     Args:
         config, data: of the search.
         folder: the run folder.
-        console: where progress is shown.
-        resume: to go on from the newest state in the folder, or from the beginning where there is none yet.
-        stopping: see ``Search``.
+        console: for the progress.
+        resume: continues from the newest state in the folder, or from the beginning if there is none yet.
+        stopping: see ``SteppedRun``.
 
     Raises:
-        InputError: a setting cannot be used, or no state be read.
+        InputError: a setting cannot be used, or no state can be read.
     """
     space = build_space(config)
     task = build_search_task(config, data)
@@ -273,10 +259,10 @@ def build_search(
     )
     batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size
     settings = build_settings(config, batches)
-    streams = _streams(config, data, settings)
+    streams = _streams(config, data, settings, pinned=device.type == "cuda")
     regularization = build_regularization(config)
     tracker = Tracker(folder, console=console, keep=state["records"] if state else 0)
-    tracker.tensorboard.settings(config.as_dict(), figures=[f"valid/{task.figure.name}", f"found/{task.figure.name}"])
+    tracker.tensorboard.settings(config.as_dict(), metrics=[f"valid/{task.figure.name}", f"found/{task.figure.name}"])
     observer = SearchFolder(
         folder,
         space=space,
@@ -284,7 +270,7 @@ def build_search(
         early_stopping=regularization.early_stopping,
         tracker=tracker,
         provenance=provenance(config, folder),
-        pictures=_pictures(config.kit, supernet, data),
+        pictures=build_images(config, data.validation, device, supernet.predict),
     )
     weight_optimizer = build_weight_optimizer(config, supernet)
     search = Search(
@@ -315,8 +301,10 @@ def build_search(
     return SearchParts(search, observer, close, resumed=state is not None)
 
 
-def _streams(config: SearchConfig, data: SearchData, settings: Settings) -> dict[str, Stream[Any]]:
-    """Training batches of both halves; those of the alphas begin after the warm-up."""
+def _streams(
+    config: SearchConfig, data: SearchData, settings: SearchSettings, *, pinned: bool
+) -> dict[str, Stream[Any]]:
+    """Training batches of both splits; those of the alphas begin after the warm-up."""
     return {
         name: Stream(
             half,
@@ -324,6 +312,7 @@ def _streams(config: SearchConfig, data: SearchData, settings: Settings) -> dict
             seed=3 * config.seed + offset,
             transform=_transform(config, data, settings, first=first),
             workers=config.run.workers,
+            pinned=pinned,
         )
         for name, half, offset, first in (
             ("weights", data.weight_half, WEIGHT_STREAM, 0),
@@ -333,21 +322,21 @@ def _streams(config: SearchConfig, data: SearchData, settings: Settings) -> dict
 
 
 def _transform(
-    config: SearchConfig, data: SearchData, settings: Settings, *, first: int
+    config: SearchConfig, data: SearchData, settings: SearchSettings, *, first: int
 ) -> Transform[Any] | Scheduled[Any]:
     """The augmentation of a stream whose batch 0 belongs to the epoch ``first``; cut-out grows with the epochs."""
     return Scheduled(partial(_covering, data.transform, settings, first)) if config.cutout else data.transform
 
 
-def _covering(augmentation: Any, settings: Settings, first: int, batch: int) -> Transform[Any]:
+def _covering(augmentation: Any, settings: SearchSettings, first: int, batch: int) -> Transform[Any]:
     """The augmentation of a batch, with cut-out as frequent as in the batch's epoch."""
     changed: Transform[Any] = augmentation.covering(growth(first + batch // settings.steps_per_epoch, settings.epochs))
     return changed
 
 
-def build_settings(config: SearchConfig, batches_per_epoch: int) -> Settings:
-    """The numbers of the loop."""
-    return Settings(
+def build_settings(config: SearchConfig, batches_per_epoch: int) -> SearchSettings:
+    """The numbers of the search."""
+    return SearchSettings(
         epochs=config.search.epochs,
         steps_per_epoch=config.search.steps_per_epoch or batches_per_epoch,
         warmup_epochs=config.search.warmup_epochs,
@@ -364,32 +353,6 @@ def build_settings(config: SearchConfig, batches_per_epoch: int) -> Settings:
 
 
 def provenance(config: SearchConfig, folder: Path) -> Mapping[str, Any]:
-    """What a genotype file says of the run it comes from."""
-    return {
-        "run": folder.name,
-        "task": config.task.name,
-        "dataset": config.dataset.name,
-        "seed": config.seed,
-        "relaxation": config.relaxation.name,
-        "selection": config.selection.name,
-        "config_hash": config.fingerprint(),
-        "autodisp": autodisp.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _pictures(
-    kit: TaskKit, supernet: Supernet, data: SearchData
-) -> Callable[[], Mapping[str, npt.NDArray[np.uint8]]] | None:
-    picture = kit.picture
-    if picture is None:
-        return None
-
-    def draw() -> Mapping[str, npt.NDArray[np.uint8]]:
-        batch = supernet.to_device(next(iter(data.validation)))
-        with preserved_rng():  # pictures come by the clock; a noise operation must not make the search depend on it
-            output = supernet.predict(batch)
-        return {"prediction": picture(batch, output)}
-
-    return draw
+    """The origin of a genotype file."""
+    names = {"relaxation": config.relaxation.name, "selection": config.selection.name}
+    return {"run": folder.name, "task": config.task.name, **names, **origin_of(config)}

@@ -1,135 +1,48 @@
-"""A training from its typed config."""
+"""Builds a training from its typed config."""
 
 import dataclasses
-import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-import autodisp
 from autodisp import model_file
-from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, find_genotype, load_space
+from autodisp.assembly.running import build_images, build_optimizer, origin_of
+from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace, find_space
 from autodisp.checkpoints import Checkpoints
 from autodisp.config.checks import naming, nearest
 from autodisp.config.train import TrainConfig
-from autodisp.datasets.splits import Part, halves, subset
-from autodisp.datasets.streams import Stream, fixed_batches
-from autodisp.errors import InputError, WrongSetting
+from autodisp.datasets.streams import Stream
+from autodisp.errors import InputError
 from autodisp.model_file import SUFFIX, ModelCard
 from autodisp.networks.parameter_count import channels_for, count_parameters
 from autodisp.observers.train_folder import TrainFolder
 from autodisp.run_files import CHECKPOINTS
-from autodisp.tasks.base import Task, channels_last, move
-from autodisp.tasks.kit import DatasetEntry, TaskKit
+from autodisp.tasks.base import LevelledTask, Task, channels_last
+from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import KITS, rebuild
 from autodisp.tracking import ConsoleProgress, Tracker
 from autodisp.training import schedules
-from autodisp.training.loop import Settings, Training
+from autodisp.training.average import MovingAverage
+from autodisp.training.loop import Training, TrainSettings, evaluating
 
 DESIGNED = "designed"
-"""What ``genotype`` says for hand-designed cells."""
+"""Value of ``genotype`` for hand-designed cells."""
 RANDOM = "random:"
-"""What it begins with for cells drawn from a space."""
+"""Prefix of its values for cells drawn from a space."""
 FARTHEST_COUNT = 0.25
-"""How far, as a share, a network's parameters may be from those asked for."""
-HELD_OUT_FRACTION = 0.1
-"""For validation, of a dataset that has no test split with a truth."""
-
-
-@dataclass(frozen=True)
-class TrainData:
-    """What a training reads."""
-
-    train: Part[Any]
-    transform: Callable[[Any, np.random.Generator], Any]
-    validation: Iterable[Any]
-    trained_on: Sequence[str] = ()
-    """Names of the training samples, where others of the same and only split are held out."""
-    held_out: Sequence[str] = ()
-    """Names of these others."""
-    class_names: Sequence[str] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """See ``TaskKit.facts``."""
-
-
-def build_train_data(config: TrainConfig) -> TrainData:
-    """Reads the training split, and the test split or a held-out part for validation.
-
-    Raises:
-        InputError: the data is missing, damaged or too little.
-    """
-    data = _read_data(config)
-    if len(data.train) < config.training.batch_size:
-        raise InputError(
-            f"training.batch_size={config.training.batch_size}: there are {len(data.train)} training samples; "
-            f"take training.batch_size={len(data.train)} or smaller, or more data"
-        )
-    return data
-
-
-def _read_data(config: TrainConfig) -> TrainData:
-    kit, section, size = config.kit, config.dataset, config.training.batch_size
-    entry = kit.datasets[section.name]
-    has_test = "test" in entry.splits
-    dataset = entry.build(section, seed=config.seed, split="train", strict=True)
-    chosen = subset(len(dataset), limit=section.limit, seed=config.seed)
-    trained_on: list[str] = []
-    untrained: list[str] = []
-    if config.validation.fraction is None and has_test:
-        test = _test_split(config, entry)
-        held_out = Part(kept(section, test), list(range(len(test))))
-    else:
-        fraction = config.validation.fraction or HELD_OUT_FRACTION
-        groups = groups_of(dataset)
-        among = len(chosen) if isinstance(groups, int) else [groups[index] for index in chosen]
-        train, rest = halves(among, seed=config.seed, fraction=1 - fraction)
-        held_out = Part(kept(section, dataset), [chosen[index] for index in rest])
-        chosen = [chosen[index] for index in train]
-        if not has_test:
-            trained_on = [dataset.names[index] for index in chosen]
-            untrained = [dataset.names[index] for index in held_out.indices]
-    train_part = Part(kept(section, dataset), chosen)
-    need_truth(section, entry, train_part)
-    require_one_size(section, dataset, chosen, key="training.batch_size", batch_size=size)
-    return TrainData(
-        train=train_part,
-        transform=kit.augment(section, config.augmentation, config.cutout, dataset),
-        validation=_validation(config, held_out),
-        trained_on=trained_on,
-        held_out=untrained,
-        class_names=getattr(dataset, "classes", ()),
-        facts=kit.facts(dataset),
-    )
-
-
-def _test_split(config: TrainConfig, entry: DatasetEntry) -> Any:
-    try:
-        return entry.build(config.dataset, seed=config.seed, split="test", strict=True)
-    except WrongSetting:
-        raise
-    except InputError as error:
-        raise InputError(f"{error}; or hold out a tenth of the training split: validation.fraction=0.1") from None
-
-
-def _validation(config: TrainConfig, held_out: Part[Any]) -> Iterable[Any]:
-    """Whole samples from all over the held-out ones, the same ones whatever the run's seed."""
-    places = subset(len(held_out), limit=config.validation.samples, seed=0)
-    part = Part(held_out.dataset, [held_out.indices[place] for place in places])
-    return fixed_batches(part, config.validation.batch_size)
+"""Largest share by which a network's parameters may differ from the number in the config."""
 
 
 def build_genotype(config: TrainConfig) -> tuple[Genotype | None, SearchSpace | None]:
-    """The cells that the config names, and their space; None for designed ones.
+    """The cells in the config, and their space; None for hand-designed ones.
 
     Raises:
         InputError: no such cells, or cells of another task.
@@ -165,15 +78,14 @@ def _named_space(name: str) -> SearchSpace:
 
 
 def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
-    """What network is to be trained.
+    """Describes the network to train.
 
     Raises:
-        InputError: the cells, or the model that they are to be taken from, cannot be used.
+        InputError: the cells, or the model in ``init``, cannot be used.
     """
     about = provenance(config, data)
     if config.network.name == "from_checkpoint":
-        with naming("init", config.init, choices=["shipped"]):
-            card, _ = model_file.load(model_file.model_path(config.init))
+        card, _ = _initial_model(config.init)
         if card.task != config.kit.name:
             raise InputError(f"init={config.init}: is for task={card.task}, but task={config.task.name}")
         settings = config.kit.adapt(card.settings, config, data.facts)
@@ -207,35 +119,39 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
     return card_at(channels)
 
 
+def _initial_model(init: str | None) -> tuple[ModelCard, Mapping[str, Tensor]]:
+    """The model that a training starts from."""
+    with naming("init", init, choices=["shipped"]):
+        return model_file.load(model_file.model_path(init))
+
+
 def _inherited(config: TrainConfig) -> Mapping[str, Any]:
-    """Settings of the model that ``init`` names, which its weights need but do not show."""
+    """Settings of the model in ``init`` that cannot be read from its weights."""
     inherited = config.kit.inherited
     if config.init is None or not inherited:
         return {}
-    with naming("init", config.init, choices=["shipped"]):
-        card, _ = model_file.load(model_file.model_path(config.init))
+    card, _ = _initial_model(config.init)
     settings = rebuild(card.task, dict(card.settings)).settings
     return {name: settings[name] for name in inherited if name in settings}
 
 
 def build_network(config: TrainConfig, card: ModelCard, *, resumed: bool = False) -> tuple[Task, nn.Module]:
-    """Task and network on the CPU, initialised from the seed or from the model that ``init`` names.
+    """Task and network on the CPU, initialised from the seed or from the model in ``init``.
 
-    A training that is resumed gets its weights from its state, and needs that model no more.
+    A resumed training gets its weights from its state and does not need that model.
     """
     torch.manual_seed(config.seed)
     task, network = card.build()
     kit = config.kit
     kit.prepare(task, network, config.task, config.network)
     if config.init is not None and not resumed:
-        with naming("init", config.init, choices=["shipped"]):
-            _, weights = model_file.load(model_file.model_path(config.init))
+        _, weights = _initial_model(config.init)
         take_over(kit, network, weights, origin=f"init={config.init}")
     return task, channels_last(network)
 
 
 def take_over(kit: TaskKit, network: nn.Module, weights: Mapping[str, Tensor], *, origin: str) -> None:
-    """Starts from the weights of another training, as far as the task lets them differ.
+    """Loads the weights of another training, with the differences that the task permits.
 
     Raises:
         InputError: they are of another network.
@@ -246,21 +162,19 @@ def take_over(kit: TaskKit, network: nn.Module, weights: Mapping[str, Tensor], *
 
 
 def build_train_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Over whatever in the network may learn."""
+    """Optimizer of all parameters that are trained."""
     settings = config.optimizer
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if settings.name == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
-    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(
-        parameters, lr=settings.learning_rate, betas=(settings.momentum, 0.999), weight_decay=settings.weight_decay
+    return build_optimizer(
+        settings.name,
+        [parameter for parameter in network.parameters() if parameter.requires_grad],
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
     )
 
 
 def build_schedule(config: TrainConfig) -> schedules.Factor:
-    """What the learning rate is multiplied by."""
+    """Factor of the learning rate."""
     settings = config.optimizer
     if settings.schedule == "cosine":
         floor = settings.min_learning_rate / settings.learning_rate
@@ -281,10 +195,10 @@ class TrainParts:
     parameters: int
     close: Callable[[], None]
     fine_tunes: bool = False
-    """Whether it begins with weights that were trained before."""
+    """True if it begins with trained weights."""
 
     def begin(self) -> dict[str, float]:
-        """Records where the training starts from: the best constant and, of trained weights, their metrics."""
+        """Records the metrics before the first step: the best constant and, with trained weights, theirs."""
         training = self.training
         start = {"constant": training.task.constant(training.validation)}
         if self.fine_tunes:
@@ -302,20 +216,19 @@ def build_training(
     prepare: Callable[[], Path] | None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> TrainParts:
-    """Everything of a training.
+    """Builds all parts of a training.
 
     Args:
-        config: of the training.
-        data: that it reads.
+        config, data: of the training.
         folder: the run folder.
-        console: where progress is shown.
-        prepare: makes the folder and returns it, as another one where this one is taken; called when the network has
-            been built, which may refuse its settings. None: the training goes on from the newest state that the folder
-            holds, if it holds one.
-        stopping: see ``Training``.
+        console: for the progress.
+        prepare: creates the folder and returns it, or another one if this one is taken; called when the network has
+            been built, which may refuse its settings. None resumes from the newest state in the folder, if there is
+            one.
+        stopping: see ``SteppedRun``.
 
     Raises:
-        InputError: the network cannot be built, or the folder not be used.
+        InputError: the network cannot be built, or the folder cannot be used.
     """
     state = Checkpoints(folder / CHECKPOINTS, unit="step").newest(console.message) if prepare is None else None
     card = _card(config, data, folder if state else None)
@@ -336,16 +249,33 @@ def build_training(
         seed=config.seed,
         transform=data.transform,
         workers=config.run.workers,
+        pinned=device.type == "cuda",
     )
-    optimizer = build_train_optimizer(config, network)
+    average = None if config.training.average is None else MovingAverage(network, config.training.average)
+    evaluated = network if average is None else average.module
+
+    def predict(batch: Any) -> Any:
+        with evaluating(evaluated):
+            return evaluated(*task.inputs(batch))
+
+    records, done = (state["records"], state["progress"]["steps"]) if state else (0, 0)
+    tracker = Tracker(folder, console=console, keep=records, shown_from=done + 1)
+    tracker.tensorboard.settings(config.as_dict(), metrics=[f"valid/{task.figure.name}"])
+    observer = TrainFolder(
+        folder,
+        figure=task.figure,
+        tracker=tracker,
+        card=card,
+        network=evaluated,
+        pictures=build_images(config, data.validation, device, predict),
+    )
     training = Training(
         task,
         network,
         stream=stream,
         validation=data.validation,
-        optimizer=optimizer,
-        schedule=torch.optim.lr_scheduler.LambdaLR(optimizer, build_schedule(config)),
-        settings=Settings(
+        optimizer=build_train_optimizer(config, network),
+        settings=TrainSettings(
             steps=config.training.steps,
             validate_every=config.validation.every,
             clip=config.optimizer.clip,
@@ -353,82 +283,50 @@ def build_training(
             precision=config.training.precision,
         ),
         checkpoints=Checkpoints(folder / CHECKPOINTS, unit="step"),
-        average=config.training.average,
-        before_step=_level_weights(config, task),
+        observer=observer,
+        schedule=build_schedule(config),
+        average=average,
+        loss=_level_loss(config, task),
         stopping=stopping,
-    )
-    if state is not None:
-        training.state.restore(state)
-    done, records = training.progress.steps, state["records"] if state else 0
-    tracker = Tracker(folder, console=console, keep=records, shown_from=done + 1)
-    tracker.tensorboard.settings(config.as_dict(), figures=[f"valid/{task.figure.name}"])
-    observer = TrainFolder(
-        folder,
-        figure=task.figure,
-        tracker=tracker,
-        card=card,
-        network=training.judged,
-        pictures=_pictures(config.kit, training, data),
     )
 
     def close() -> None:
         stream.close()
         tracker.close()
 
+    if state is not None:
+        training.state.restore(state)
     return TrainParts(training, observer, count_parameters(network), close, fine_tunes=config.init is not None)
 
 
 def _card(config: TrainConfig, data: TrainData, folder: Path | None) -> ModelCard:
-    """Of the network to be trained; from the model that a resumed run has written, where it has written one.
+    """Describes the network to train; a resumed run reads it from the model that it has written, if any.
 
-    The genotype that the run began with may be elsewhere by then.
+    The genotype that the run began with may have been moved by then.
     """
     if folder is not None and (model := folder / f"last{SUFFIX}").exists():
         return dataclasses.replace(model_file.load(model)[0], about=provenance(config, data))
     return build_card(config, data)
 
 
-def _level_weights(config: TrainConfig, task: Task) -> Callable[[int], None] | None:
+def _level_loss(config: TrainConfig, task: Task) -> Callable[[int, Any, Any], Tensor] | None:
+    """The loss under the level weights of the step, None where the config gives none."""
     plan = list(zip(config.training.level_steps, config.training.level_weights, strict=True))
     if not plan:
         return None
+    levelled = cast(LevelledTask, task)  # see TaskKit.level_weights
 
-    def vary(step: int) -> None:
-        task.level_weights = schedules.levels_at(plan, step)  # type: ignore[attr-defined]
+    def loss(steps: int, output: Any, batch: Any) -> Tensor:
+        return levelled.loss(output, batch, schedules.levels_at(plan, steps))
 
-    return vary
-
-
-def _pictures(
-    kit: TaskKit, training: Training, data: TrainData
-) -> Callable[[], Mapping[str, npt.NDArray[np.uint8]]] | None:
-    picture = kit.picture
-    if picture is None:
-        return None
-
-    @torch.no_grad()
-    def draw() -> Mapping[str, npt.NDArray[np.uint8]]:
-        batch = move(next(iter(data.validation)), training.device)
-        network = training.judged
-        was_training = network.training
-        network.eval()
-        output = network(*training.task.inputs(batch))
-        network.train(was_training)
-        return {"prediction": picture(batch, output)}
-
-    return draw
+    return loss
 
 
 def provenance(config: TrainConfig, data: TrainData) -> Mapping[str, Any]:
-    """What a model file says of the run it comes from, and what its classes are called."""
+    """The origin of a model file, and the names of its classes."""
     return {
         **({"classes": list(data.class_names)} if data.class_names else {}),
-        "dataset": config.dataset.name,
-        "seed": config.seed,
         "init": config.init,
         **({"factory": config.task.factory} if hasattr(config.task, "factory") else {}),
-        "config_hash": config.fingerprint(),
-        "autodisp": autodisp.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        **origin_of(config),
     }

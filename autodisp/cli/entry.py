@@ -1,7 +1,7 @@
-"""The programs as they are called.
+"""Entry points of the programs.
 
-A program is imported once Hydra has composed its config: help, shell completion and a misspelt setting need neither
-torch nor the seconds that it takes to load.
+A program is imported after Hydra has composed its config, so that help, shell completion and a misspelt setting need
+not load torch.
 """
 
 import sys
@@ -13,19 +13,19 @@ from autodisp.cli.job import Job
 from autodisp.cli.program import run_program
 from autodisp.cli.renamed import take_old_names
 from autodisp.cli.sweeping import reported
-from autodisp.cli.verbosity import say_how_much
+from autodisp.cli.verbosity import take_verbosity
 from autodisp.commands import existing_paths_quoted
 
 
 def search() -> None:
     """autodisp-search."""
-    say_how_much()
+    take_verbosity()
     _run("search")
 
 
 def train() -> None:
     """autodisp-train."""
-    say_how_much()
+    take_verbosity()
     _run("train")
 
 
@@ -55,7 +55,7 @@ def report() -> None:
 
 
 def _run(name: str, module: str = "") -> None:
-    """Runs a program; tests give the module that stands in for it."""
+    """Runs a program; tests pass another module in its place."""
     sys.argv[1:] = existing_paths_quoted(sys.argv[1:])
     take_old_names(name)
     job = Job(name, module or f"autodisp.cli.{name}")

@@ -1,4 +1,4 @@
-"""What ``--help`` shows: Hydra's page, with the meaning of each setting behind it."""
+"""The page of ``--help``: Hydra's, with the meaning of each setting as a comment."""
 
 import io
 import re
@@ -12,14 +12,14 @@ from autodisp.config.notes import read_notes
 from autodisp.config.reference_words import MEANINGS
 
 _COLUMN = 28
-"""Where meanings begin, if the value leaves room."""
+"""Column of the comments, if the value is short enough."""
 
 
 def print_help(show: Callable[[], None], *, program: str) -> None:
-    """Prints what Hydra's help prints, with meanings.
+    """Prints Hydra's help, with meanings.
 
     Args:
-        show: lets Hydra print its help.
+        show: makes Hydra print its help.
         program: its name, such as predict.
     """
     page = io.StringIO()
@@ -31,10 +31,10 @@ def print_help(show: Callable[[], None], *, program: str) -> None:
 
 
 def with_meanings(page: str, meanings: Mapping[str, str]) -> str:
-    """The page with a comment behind each setting that has a meaning.
+    """The page with a comment after each setting that has a meaning.
 
     Args:
-        page: settings stand in it as YAML between a line that begins with "Settings" and one with "Examples".
+        page: its settings are YAML between a line that begins with "Settings" and one with "Examples".
         meanings: by setting, with dots.
     """
     lines, inside = [], False
@@ -51,7 +51,7 @@ def with_meanings(page: str, meanings: Mapping[str, str]) -> str:
 
 
 def _meanings(program: str) -> dict[str, str]:
-    """What a program's YAML says, or else docs/config.md (without its links), or else the YAML of some choice."""
+    """Meanings from a program's YAML, else from docs/config.md (without links), else from the YAML of a choice."""
     folder = resources.files("autodisp.configs") / program
     of_choices: dict[str, str] = {}
     for group in sorted(entry.name for entry in folder.iterdir() if entry.is_dir()):

@@ -1,8 +1,8 @@
 """The function that Hydra calls with a composed config: once for a plain run, for every job of a sweep (-m).
 
-A job of a sweep has a folder of its own, and ends without ending the others. It may run in a process of a launcher
-(joblib, submitit), which knows of the command line what is pickled with it. How it ended stands in a file beside its
-folder, where whoever began the sweep reads it: see ``sweeping``.
+A job of a sweep has a folder of its own, and its end does not end the others. It may run in a process of a launcher
+(joblib, submitit), to which the command line is pickled. Its outcome is written to a file next to its folder, where the
+process that began the sweep reads it: see ``sweeping``.
 """
 
 import json
@@ -31,73 +31,73 @@ from autodisp.cli.signals import EXIT_CODES
 from autodisp.errors import InputError, RunFault
 
 FOLDERS = {"search": "run.folder", "train": "run.folder", "evaluate": "out", "check": "out", "predict": "out"}
-"""The setting that names the folder of a program. What the others write lies in the run that they are given."""
+"""The setting with the folder of a program; the other programs write into the run that they are given."""
 RECORD = ".job.json"
-"""What the file that says how a job ended is called, after its folder."""
+"""Suffix of the file with the outcome of a job; before it comes the name of the job's folder."""
 _LONGEST_LABEL = 100
 _NOT_IN_NAMES = re.compile(r"[^\w.@+%=,-]+", re.ASCII)
-"""Slashes, and what makes a name hard to type."""
+"""Slashes, and characters that are hard to type."""
 
 
 @dataclass
-class Outcome:
-    """How a job of a sweep ended."""
+class JobOutcome:
+    """JobOutcome of a job of a sweep."""
 
     job: int
     """From 1."""
     varies: Sequence[str]
     """The settings in which it differs from the other jobs, as on a command line."""
     folder: str | None
-    """Its folder, if it has one and has made it."""
+    """Its folder, if it has created one."""
     exit_code: int = 0
-    """As of the program run alone."""
+    """As of the program when it runs alone."""
     metric: float | None = None
     """None where there is none, or it is not finite."""
     message: str = ""
-    """In one line, why it did not come to its end."""
+    """The reason of a failure, in one line."""
 
     @property
     def ending(self) -> str:
-        """In words."""
+        """The outcome in words."""
         if self.exit_code:
             return f"exit code {self.exit_code}"
         return "done" if self.metric is None else f"done, {self.metric:.5g}"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a job stands in its sweep."""
+class JobPlace:
+    """Number and folder of a job in its sweep."""
 
     sweep: Path
     """The folder of the sweep."""
     job: int
     """From 1."""
     jobs: int | None
-    """None where the sweeper decides how many there are to be."""
+    """None if the sweeper decides on the number."""
     varies: Sequence[str]
-    """See ``Outcome``."""
+    """See ``JobOutcome``."""
 
     @property
     def name(self) -> str:
-        """The number, and what the job varies, without what no name of a folder can or should hold."""
+        """The number and the varied settings, without characters that a folder's name should not have."""
         label = ",".join(word.lstrip("+~") for word in self.varies)
         label = _NOT_IN_NAMES.sub("-", label.replace("'", "").replace('"', ""))[:_LONGEST_LABEL]
         return f"{self.job}_{label}" if label else str(self.job)
 
     @property
     def record(self) -> Path:
-        """The file that says how the job ended."""
+        """The file with the outcome."""
         return self.sweep / f"{self.name}{RECORD}"
 
     @property
     def title(self) -> str:
-        """As lines about the job begin."""
+        """Prefix of lines about the job."""
         return f"job {self.job}" if self.jobs is None else f"job {self.job} of {self.jobs}"
 
     def folder(self, tree: DictConfig, key: str) -> Path:
-        """The folder of the job: in that of the sweep or, where the user names one, that one.
+        """The folder of the job: in that of the sweep, or the one that the user names.
 
-        A name that does not hold everything that varies would be that of several jobs; each is given a folder in it.
+        A name without everything that varies would be shared by several jobs, so each gets a folder in it.
         """
         template = template_of(tree, key)
         if "${now:" in template:
@@ -118,22 +118,22 @@ class Job:
 
     Args:
         program: its name, without autodisp-.
-        module: that has it.
+        module: of the program.
     """
 
     program: str
     module: str
     words: list[str] = field(default_factory=lambda: list(sys.argv))
-    """The command line that the user wrote; a launcher's process has another one."""
+    """The command line of the user; a launcher's process has another one."""
     process: int = field(default_factory=os.getpid)
-    """The one that the user began."""
+    """The process that the user began."""
 
     def __call__(self, tree: DictConfig) -> float:
-        """Runs the program; its metric, which is what the sweepers of Hydra read, or NaN.
+        """Runs the program; returns its metric, for the sweepers of Hydra, or NaN.
 
         Raises:
-            InputError: the job of a sweeper that searches has failed, or has no finite metric; it counts such failures
-                by exceptions.
+            InputError: the job of a sweeper that searches failed, or has no finite metric; such a sweeper counts
+                exceptions.
             RunFault: likewise.
         """
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -145,7 +145,7 @@ class Job:
         return outcome[1]
 
     def _run(self, tree: DictConfig) -> tuple[int, float]:
-        """Runs the program; exit code and metric."""
+        """Runs the program; returns exit code and metric."""
         metric = import_module(self.module).run(tree)
         found = WRONG_INPUT if self.program == "check" and metric else 0
         return found, math.nan if metric is None else float(metric)
@@ -155,7 +155,7 @@ class Job:
         place, key = self.place(), FOLDERS.get(self.program)
         folder = place.folder(tree, key) if key else None
         place.record.unlink(missing_ok=True)
-        outcome = Outcome(place.job, place.varies, str(folder) if folder else None)
+        outcome = JobOutcome(place.job, place.varies, str(folder) if folder else None)
         if _was_interrupted(place.sweep):
             outcome.exit_code, outcome.message = INTERRUPTED, "not begun"
         else:
@@ -164,7 +164,7 @@ class Job:
                 self._attempt(tree, place, folder, outcome)
         if folder is not None and not folder.is_dir():
             outcome.folder = None
-        with suppress(OSError):  # a full disk, and the job has said so
+        with suppress(OSError):  # a full disk, which the job has reported
             place.record.write_text(json.dumps(asdict(outcome)) + "\n", encoding="utf-8")
         print(f"{place.title}: {outcome.ending}", flush=True)  # noqa: T201
         if outcome.exit_code in EXIT_CODES:
@@ -176,7 +176,7 @@ class Job:
         kind = InputError if outcome.exit_code == WRONG_INPUT else RunFault
         raise kind(f"{place.title}: {outcome.message or 'has no finite metric'}")
 
-    def _attempt(self, tree: DictConfig, place: Place, folder: Path | None, outcome: Outcome) -> None:
+    def _attempt(self, tree: DictConfig, place: JobPlace, folder: Path | None, outcome: JobOutcome) -> None:
         try:
             if folder is not None:
                 OmegaConf.update(tree, FOLDERS[self.program], str(folder))
@@ -200,17 +200,17 @@ class Job:
             outcome.exit_code, outcome.message = ending
             print(f"{program_name()}: {place.title}: {outcome.message}", file=sys.stderr, flush=True)  # noqa: T201
 
-    def place(self) -> Place:
-        """Where the job of this moment stands."""
+    def place(self) -> JobPlace:
+        """Number and folder of the present job."""
         hydra = HydraConfig.get()
         constant, jobs = told(self.words)
         overrides: Any = hydra.overrides.task
         varies = [word for word in unresolved(overrides) if word.partition("=")[0] not in constant]
-        return Place(Path(hydra.sweep.dir), int(hydra.job.num) + 1, jobs, varies)
+        return JobPlace(Path(hydra.sweep.dir), int(hydra.job.num) + 1, jobs, varies)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """A process of a launcher ignores SIGINT but at work: see ``sweeping.Sweep``."""
+        """Lets SIGINT through during a job; otherwise a launcher's process ignores it, see ``sweeping.Sweep``."""
         if os.getpid() == self.process or signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
             yield
             return
@@ -221,9 +221,9 @@ class Job:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _hand_on(self, exit_code: int) -> None:
-        """After the job has been stopped: ends the sweep, or lets the launcher do what it does on that signal.
+        """Ends the sweep after a stopped job, or calls the launcher's handler of that signal.
 
-        submitit puts a job that it is told to preempt into its queue again, and leaves.
+        On a preemption, submitit puts the job back into its queue and exits.
         """
         if os.getpid() == self.process:
             sys.exit(exit_code)
@@ -233,18 +233,18 @@ class Job:
 
 
 def unresolved(overrides: Any) -> list[str]:
-    """The words of a command line, of which ${...} may not mean anything yet."""
+    """The words of a command line, with ${...} unresolved."""
     return [str(word) for word in OmegaConf.to_container(overrides, resolve=False) or ()]
 
 
 def told(words: Sequence[str]) -> tuple[set[str], int | None]:
-    """What the command line of a sweep says of all its jobs.
+    """The settings and the number of the jobs, from the command line of a sweep.
 
     Args:
         words: of the command line, the program first.
 
     Returns:
-        The settings that are the same in all jobs; how many jobs there are, or None where the sweeper decides.
+        The settings that are the same in all jobs; the number of jobs, or None if the sweeper decides on it.
     """
     given = get_args_parser().parse_args(words[1:]).overrides
     overrides = {one.get_key_element(): one for one in OverridesParser.create().parse_overrides(given)}
@@ -254,16 +254,16 @@ def told(words: Sequence[str]) -> tuple[set[str], int | None]:
     try:
         swept = [one for one in overrides.values() if one.is_sweep_override()]
         return constant, math.prod(len(list(one.sweep_string_iterator())) for one in swept)
-    except Exception:  # an interval or a pattern, of which the sweeper alone knows the values
+    except Exception:  # an interval or a pattern, whose values only the sweeper knows
         return constant, None
 
 
-def outcomes(sweep: Path) -> list[Outcome]:
-    """How the jobs of a sweep ended, as far as they did."""
+def outcomes(sweep: Path) -> list[JobOutcome]:
+    """Outcomes of the jobs of a sweep that have ended."""
     found = []
     for path in sweep.glob(f"*{RECORD}"):
         with suppress(OSError, ValueError, TypeError):
-            found.append(Outcome(**json.loads(path.read_text(encoding="utf-8"))))
+            found.append(JobOutcome(**json.loads(path.read_text(encoding="utf-8"))))
     return sorted(found, key=lambda outcome: outcome.job)
 
 

@@ -1,8 +1,8 @@
-"""What all programs share: exit codes, and one clear line for whatever the user got wrong.
+"""Exit codes and one-line error messages of all programs.
 
-0: done. 2: the input was wrong, one line on standard error. 1: what a run stands on gave way, such as a full disk, one
-line; or a fault of ours, with its traceback. 130, 143, 138, 140: stopped by SIGINT, SIGTERM, SIGUSR1, SIGUSR2, with its
-state saved. Of a sweep (-m): see ``sweeping``.
+0: done. 2: the input was wrong, one line on standard error. 1: the environment failed, such as a full disk, one line;
+or a bug, with its traceback. 130, 143, 138, 140: stopped by SIGINT, SIGTERM, SIGUSR1, SIGUSR2, with the state saved.
+For a sweep (-m) see ``sweeping``.
 """
 
 import os
@@ -18,24 +18,24 @@ from omegaconf.errors import OmegaConfBaseException
 import autodisp
 from autodisp.cli.helping import print_help
 from autodisp.cli.hydra_errors import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
-from autodisp.cli.memory import keep_freed_memory
+from autodisp.cli.malloc import keep_freed_memory
 from autodisp.errors import InputError, RunFault
 
 WRONG_INPUT, GAVE_WAY = 2, 1
 INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
+"""128 + SIGINT, as in shells."""
 PIPE_CLOSED = 141
 """128 + SIGPIPE."""
 
 
 def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None:
-    """Runs a function decorated by ``hydra.main`` and leaves with the exit code that its end deserves.
+    """Runs a function decorated by ``hydra.main`` and exits with the matching status code.
 
     Args:
         hydra_main: the function.
-        name: of its configs, such as predict, which tell the meanings that help shows.
+        name: of its configs, such as predict, which have the comments shown by --help.
     """
-    # Hydra would print its own message and leave with 1; with this it lets exceptions through.
+    # Hydra would print its own message and exit with 1; with this it lets exceptions through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     keep_freed_memory()
     _pass_over_byte_order_marks()
@@ -52,7 +52,7 @@ def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None
                 hydra_main()
             sys.stdout.flush()
         except BrokenPipeError:
-            # Whoever read the output has enough of it, such as `head`; nothing more can be said.
+            # The reader of the output, such as `head`, has closed it; nothing more can be printed.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(PIPE_CLOSED)
         except KeyboardInterrupt:
@@ -68,16 +68,16 @@ def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None
 
 
 def _pass_over_byte_order_marks() -> None:
-    """Has Hydra find the ``# @package`` of a config file also behind the mark that Windows' editors put in front."""
+    """Makes Hydra find the ``# @package`` of a config file after a byte order mark, as Windows' editors write it."""
     read = ConfigSource._get_header_dict
     ConfigSource._get_header_dict = staticmethod(lambda text: read(text.removeprefix("\ufeff")))  # type: ignore[assignment,method-assign]
 
 
 @contextmanager
 def wrong_input_leaves() -> Iterator[None]:
-    """Turns an error of the user's into one line and exit code 2.
+    """Turns an error of the user into one line and exit code 2.
 
-    Also to be used inside the job: Hydra announces on standard error whatever exception leaves it, but not an exit.
+    Used inside the job too: Hydra prints every exception that leaves it on standard error, but not an exit.
     """
     try:
         yield
@@ -90,7 +90,7 @@ def wrong_input_leaves() -> Iterator[None]:
 
 
 def explained(error: Exception) -> tuple[int, str] | None:
-    """Exit code and line of an error of the user's, or of what a run stands on; None for a fault of ours."""
+    """Exit code and line of an error of the user or of the environment; None for a bug."""
     if isinstance(error, RunFault):
         return GAVE_WAY, str(error)
     if isinstance(error, InputError | HydraException | OmegaConfBaseException):
@@ -99,12 +99,12 @@ def explained(error: Exception) -> tuple[int, str] | None:
 
 
 def program_name() -> str:
-    """As the user called it."""
+    """The name by which the user called the program."""
     return os.path.basename(sys.argv[0])
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:
-    """Our own error, if that is what a library's error wraps."""
+    """The InputError that a library's error wraps, if any."""
     while error is not None:
         if isinstance(error, InputError):
             return error

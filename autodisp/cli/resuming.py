@@ -1,9 +1,9 @@
-"""Going on with a run in its folder, under the config that it has."""
+"""Resumes a run in its folder, under its own config."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -15,29 +15,30 @@ from autodisp.errors import InputError
 from autodisp.run_files import CONFIG
 
 FREE = ("run.device", "run.workers", "run.threads", "run.verbosity", "validation.batch_size", "resume")
-"""What does not change the result, up to rounding: metrics are pooled over samples, and of a training's records only
-``valid/loss``, a mean over batches, depends on validation.batch_size."""
+"""Settings that do not change the result, up to rounding: metrics are pooled over samples, and of a training's records
+only ``valid/loss``, a mean over batches, depends on validation.batch_size."""
+
+Config = TypeVar("Config")
 
 
 def resumed_config(
     tree: DictConfig,
     folder: Path,
     *,
-    parse: Callable[[DictConfig], Any],
-    grows: Callable[[Any], Mapping[str, str | None]],
+    parse: Callable[[DictConfig], Config],
+    grows: Callable[[Config], Mapping[str, str | None]],
     overrides: Sequence[str] | None = None,
-) -> DictConfig:
-    """The config under which the run in that folder goes on.
+) -> tuple[DictConfig, Config]:
+    """The config under which the run in that folder is resumed, composed and typed.
 
-    Settings of the command line go on top of the run's own config. Where it chooses a group, such as
-    ``experiment=demo``, all of its composed config is taken. Either is refused if it would make another run.
+    Settings of the command line override the run's own config. If the command line chooses a group, such as
+    ``experiment=demo``, its whole composed config is taken. Either is refused if it would make another run.
 
     Args:
-        tree: what the command line composed.
+        tree: as composed from the command line.
         folder: of the run.
-        parse: makes a typed config of a tree, and refuses what is wrong.
-        grows: from the run's typed config, the numbers that may be raised; for each the reason why it may not,
-            if it may not.
+        parse: makes a typed config of a tree, and refuses wrong settings.
+        grows: from the run's typed config, the numbers that may be raised; for each the reason against it, or None.
         overrides: the words of the command line; if None those of Hydra, and in a sweep the whole config.
 
     Raises:
@@ -48,40 +49,55 @@ def resumed_config(
     _refuse_links(folder)
     stored = stored_config(folder)
     _refuse_another_program(folder, stored, tree)
-    before = _flat(asdict(parse(stored)))
-    said = [text.lstrip("+~") for text in (_said(tree) if overrides is None else overrides)]
-    keys = [text.partition("=")[0] for text in said if not text.startswith("resume=")]
+    own = parse(stored)
+    before = _flat(asdict(own))  # type: ignore[call-overload]
+    words = [text.lstrip("+~") for text in (_overrides(tree) if overrides is None else overrides)]
+    keys = [text.partition("=")[0] for text in words if not text.startswith("resume=")]
     if any("." not in key and (isinstance(tree.get(key), DictConfig) or key not in tree) for key in keys):
         wanted = tree.copy()
         if "run.folder" not in keys:
             OmegaConf.update(wanted, "run.folder", stored.run.folder)
     else:
         wanted = stored.copy()
-        for key in ("run.verbosity", *keys):  # how much is said is of the command line alone
+        for key in ("run.verbosity", *keys):  # verbosity is the command line's alone
             OmegaConf.update(wanted, key, OmegaConf.select(tree, key), force_add=True)
     config = parse(wanted)
-    after = _flat(asdict(config))
+    after = _flat(asdict(config))  # type: ignore[call-overload]
     if "run.folder" in keys and Path(after["run.folder"]).resolve() == folder.resolve():
         after["run.folder"] = before["run.folder"]
-    _refuse_changes(folder, before, after, grows(parse(stored)))
-    return wanted
+    _refuse_changes(folder, before, after, grows(own))
+    return wanted, config
 
 
-def _said(tree: DictConfig) -> Sequence[str]:
-    """A job of a sweep names no run: its folder may hold one of an earlier sweep, with any other setting."""
+def raisable(key: str, *, falling: str | None = None, rising: str | None = None) -> dict[str, str | None]:
+    """A number of epochs or steps, which may be raised if the ones done do not depend on it; the reason against it.
+
+    Args:
+        key: of the setting.
+        falling, rising: name of a quantity that changes over all epochs or steps.
+    """
+    unit = key.rpartition(".")[2]
+    for name, verb in ((falling, "falls"), (rising, "rises")):
+        if name:
+            return {key: f"{name} {verb} over all {unit}, so the ones done would have been others"}
+    return {key: None}
+
+
+def _overrides(tree: DictConfig) -> Sequence[str]:
+    """Words of the command line; in a sweep the whole config, since a folder may hold a job of an earlier sweep."""
     hydra = HydraConfig.get()
     return [str(key) for key in tree] if hydra.mode == RunMode.MULTIRUN else list(hydra.overrides.task)
 
 
 def stored_config(folder: Path) -> DictConfig:
-    """The config that a run left in its folder.
+    """The config in the folder of a run.
 
     Raises:
         InputError: there is none, or it is damaged.
     """
     try:
         stored = OmegaConf.load(folder / CONFIG)
-    except Exception as error:  # OSError, or whatever YAML makes of a damaged file
+    except Exception as error:  # OSError, or any exception of YAML at a damaged file
         raise InputError(
             f"resume={folder}: its {CONFIG} cannot be read ({type(error).__name__}); name the folder of a run"
         ) from None
@@ -94,11 +110,11 @@ def _refuse_another_program(folder: Path, stored: DictConfig, tree: DictConfig) 
     for section, kind, program in (("search", "search", "autodisp-search"), ("training", "training", "autodisp-train")):
         if section in stored and section not in tree:
             resuming = command(program, ("resume", folder))
-            raise InputError(f"resume={folder}: is the folder of a {kind}; go on with it by `{resuming}`")
+            raise InputError(f"resume={folder}: is the folder of a {kind}; resume it by `{resuming}`")
 
 
 def _refuse_links(folder: Path) -> None:
-    """What a run writes and deletes is its own: a folder from elsewhere may have it reach for other files."""
+    """Refuses links out of the folder: a run writes and deletes its own files only."""
     for path in (*folder.glob("*"), *folder.glob("*/*")):
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
             raise InputError(

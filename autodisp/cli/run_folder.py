@@ -1,4 +1,4 @@
-"""Where a run goes: a folder of its own, with one process at a time in it."""
+"""The folder of a run, with one process at a time in it."""
 
 import os
 import sys
@@ -26,14 +26,14 @@ def claimed(
     NAME_3 and so on is claimed and noted in the config. A folder that is left empty is removed.
 
     Args:
-        folder: is made, with those above it.
+        folder: created, with those above it.
         tree: the composed config.
         key: the setting that named the folder.
-        resumes_with: the program that resumes a run which is there already, if any does.
+        resumes_with: the program that can resume a run in the folder, if any.
 
     Raises:
-        Taken: it holds something already, or another process has claimed it.
-        InputError: it cannot be made.
+        Taken: it is not empty, or another process has claimed it.
+        InputError: it cannot be created.
     """
     timed = "${now:" in template_of(tree, key)
     others = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
@@ -59,17 +59,17 @@ def template_of(tree: DictConfig, key: str) -> str:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether there is a run in the folder that can be resumed."""
+    """True if the folder holds a run that can be resumed."""
     return (folder / CONFIG).exists() and (folder / CHECKPOINTS).is_dir()
 
 
 def missing(folder: Path) -> list[Path]:
-    """The folder and those above it, as far as they are not there; the innermost first."""
+    """The folder and those above it that do not exist; the innermost first."""
     return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Removes those folders that are empty, in that order."""
+    """Removes the empty ones among the folders, in that order."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()
@@ -101,7 +101,7 @@ def _alone_in(folder: Path, key: str, resumes_with: str | None) -> Iterator[None
 
 
 def _leave_mark(folder: Path) -> bool:
-    """Whether this process is the one that made the file of the lock."""
+    """Creates the file of the lock; True if it was not there."""
     try:
         (folder / LOCK).touch(exist_ok=False)
     except FileExistsError:
@@ -114,18 +114,18 @@ def _refuse_content(folder: Path, key: str, resumes_with: str | None) -> None:
         return
     if resumes_with and holds_run(folder):
         raise Taken(
-            f"{key}={folder}: holds a run already, and nothing of it is overwritten; go on with it by "
+            f"{key}={folder}: holds a run already, and nothing of it is overwritten; resume it by "
             f"`{command(resumes_with, ('resume', folder))}`, or take another folder"
         )
     raise Taken(f"{key}={folder}: is not empty, and a run overwrites nothing; take another folder")
 
 
 def keep_config(folder: Path, tree: DictConfig, dataset: Any, task: Any = None) -> None:
-    """Leaves the composed config in the run's folder; a reader of the user's own is named as from anywhere.
+    """Writes the composed config into the run's folder.
 
     Args:
         folder: of the run.
-        tree: what was composed.
+        tree: the composed config.
         dataset, task: the typed sections, whose paths are absolute.
     """
     kept = tree.copy()
@@ -137,6 +137,6 @@ def keep_config(folder: Path, tree: DictConfig, dataset: Any, task: Any = None) 
 
 
 def keep_command(folder: Path) -> None:
-    """Leaves the command line that made a run in its folder, for whoever looks at it later."""
+    """Writes the command line of a run into its folder."""
     typed = as_typed([os.path.basename(sys.argv[0]), *sys.argv[1:]])
     (folder / COMMAND).write_text(typed + "\n", encoding="utf-8", errors="surrogateescape")

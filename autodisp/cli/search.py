@@ -1,4 +1,4 @@
-"""autodisp-search: finds the cells of a network by gradient and leaves them in a run folder."""
+"""autodisp-search: finds the cells of a network by gradient and writes them to a run folder."""
 
 import math
 import tempfile
@@ -22,34 +22,34 @@ from autodisp.assembly.search import (
     build_search,
     build_space,
 )
-from autodisp.cli.keeping import kept_run
 from autodisp.cli.program import program_name
-from autodisp.cli.resuming import resumed_config
+from autodisp.cli.resuming import raisable, resumed_config
 from autodisp.cli.run_folder import claimed, keep_command, keep_config
+from autodisp.cli.supervision import memory_settings, print_summary, run_console, supervised_run
 from autodisp.commands import as_typed
 from autodisp.config.search import SearchConfig, parse
-from autodisp.records import Record, read_json_lines
+from autodisp.records import Record, start_record
 from autodisp.report.next_steps import report_command, training_command
 from autodisp.report.reading import read_run
-from autodisp.run_files import CHECKPOINTS, GENOTYPE, METRICS
+from autodisp.run_files import CHECKPOINTS, GENOTYPE
 from autodisp.search.loop import Outcome
 from autodisp.search.plan import plan_search
 from autodisp.tracking import ConsoleProgress, in_time
 
 NEARLY_EQUAL = 0.999
-"""Of the largest entropy: five operations with weights from 0.19 to 0.21."""
+"""Share of the largest entropy: five operations with weights from 0.19 to 0.21."""
 
 
 def run(tree: DictConfig) -> float | None:
-    """What the program does with its composed config; the validation metric of the found cells' epoch."""
+    """Runs the program; returns the validation metric of the found cells' epoch."""
     folder = search(tree) if tree.get("resume") is None else resume(tree)
     return None if folder is None else read_run(folder).metric
 
 
 def search(tree: DictConfig) -> Path | None:
-    """Runs the search that the composed config describes; its run folder, or None where only a plan was asked for.
+    """Runs the search of a composed config; returns its run folder, or None with plan=true.
 
-    Nothing is created before everything that can be refused has been checked.
+    Nothing is created before all checks have passed.
 
     Raises:
         InputError: a setting, the data or the run folder cannot be used.
@@ -64,45 +64,45 @@ def search(tree: DictConfig) -> Path | None:
         keep_command(folder)
         keep_config(folder, tree, config.dataset, config.task)
         (folder / CHECKPOINTS).mkdir()
-        return _run(config, data, folder, resume=False)
+        _run(config, data, folder)
+        return folder
 
 
 def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
-    """Goes on with the search of a run folder, from its newest state.
+    """Resumes the search of a run folder from its newest state.
 
     Args:
-        tree: the composed config, of which ``resume`` and what the command line says count.
+        tree: the composed config, of which ``resume`` and the overrides of the command line count.
         overrides: the words of the command line; Hydra's if None.
 
     Raises:
         InputError: there is no such run, another process is at work on it, or it would become another one.
     """
     folder = Path(str(tree.resume))
-    wanted = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
-    config = parse(wanted)
+    wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
     check_parts(config)
-    return _run(config, build_data(config), folder, resume=True, wanted=wanted)
+    _run(config, build_data(config), folder, resumed=wanted)
+    return folder
 
 
 def _grows(config: SearchConfig) -> dict[str, str | None]:
-    """More epochs, where the ones before would have been the same."""
+    """More epochs are possible if the ones before would have been the same."""
     weights = config.optimizer.weights
-    why_not = None
-    if weights.min_learning_rate != weights.learning_rate:
-        why_not = "the learning rate falls over all epochs, so the ones done would have been others"
-    elif config.search.drop_path or config.cutout:
-        what = "drop-path" if config.search.drop_path else "cut-out"
-        why_not = f"{what} rises over all epochs, so the ones done would have been others"
-    return {"search.epochs": why_not}
+    return raisable(
+        "search.epochs",
+        falling=None if weights.min_learning_rate == weights.learning_rate else "the learning rate",
+        rising="drop-path" if config.search.drop_path else "cut-out" if config.cutout else None,
+    )
 
 
-def _run(
-    config: SearchConfig, data: SearchData, folder: Path, *, resume: bool, wanted: DictConfig | None = None
-) -> Path:
-    with kept_run(folder, memory=_memory_settings(config)) as stopping, _console(config) as console:
-        if wanted is not None:
-            keep_config(folder, wanted, config.dataset, config.task)
-        parts = build_search(config, data, folder, console, resume=resume, stopping=stopping)
+def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictConfig | None = None) -> None:
+    keys = ("search.batch_size", "network.channels", "network.layers", "dataset.crop")
+    second = ("optimizer.alphas.order",) if config.optimizer.alphas.order != "first" else ()
+    memory = memory_settings(config, *keys, *second)
+    with supervised_run(folder, memory=memory) as stopping, run_console(config) as console:
+        if resumed is not None:
+            keep_config(folder, resumed, config.dataset, config.task)
+        parts = build_search(config, data, folder, console, resume=resumed is not None, stopping=stopping)
         try:
             console.note(f"run folder: {folder}")
             if config.regularization.name == "ada" and config.optimizer.weights.name == "adamw":
@@ -111,7 +111,7 @@ def _run(
                 console.note(
                     f"relaxation={config.relaxation.name}: optimizer.alphas and curvature have nothing to act on"
                 )
-            tell_what_cannot_happen(config, parts, console)
+            warn_if_policy_cannot_act(config, parts, console)
             if parts.resumed:
                 progress = parts.search.progress
                 end = "; all of its epochs are done" if progress.epochs >= config.search.epochs else ""
@@ -123,39 +123,15 @@ def _run(
                 parts.begin()
             console.start(config.search.epochs, parts.search.settings.steps_per_epoch)
             outcome = parts.search.run()
-            records = read_json_lines(folder / METRICS)
-            found = _record_of(records, outcome.epoch)
-            parts.folder.finish(outcome.genotype, found)
+            parts.folder.finish(outcome.genotype, outcome.record)
         finally:
             parts.close()
-    show_summary(config, parts, outcome, folder, records, found)
-    return folder
-
-
-def _console(config: SearchConfig) -> ConsoleProgress:
-    return ConsoleProgress(verbosity=config.run.verbosity)  # type: ignore[arg-type]
-
-
-def _record_of(records: Sequence[Record], epoch: int) -> Record:
-    """The record of that epoch on the path that the search took last."""
-    return next(record for record in reversed(records) if "event" not in record and record["epoch"] == epoch)
-
-
-def _memory_settings(config: SearchConfig) -> list[str]:
-    """What decides how much memory a search takes."""
-    names = [f"search.batch_size={config.search.batch_size}", f"network.channels={config.network.channels}"]
-    if (layers := getattr(config.network, "layers", None)) is not None:
-        names.append(f"network.layers={layers}")
-    if (crop := getattr(config.dataset, "crop", None)) is not None:
-        names.append(f"dataset.crop={list(crop)}")
-    if config.optimizer.alphas.order != "first":
-        names.append(f"optimizer.alphas.order={config.optimizer.alphas.order}")
-    return names
+    show_summary(config, parts, outcome)
 
 
 def show_plan(config: SearchConfig, data: SearchData) -> None:
-    """Takes a few steps of the search and prints what all of it would take; leaves no file behind."""
-    with tempfile.TemporaryDirectory() as folder, _console(config) as console:
+    """Takes a few steps of the search and prints the cost of all of it; leaves no file behind."""
+    with tempfile.TemporaryDirectory() as folder, run_console(config) as console:
         parts = build_search(config, data, Path(folder), console)
         try:
             plan = plan_search(parts.search)
@@ -182,14 +158,14 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
 
 
 def check_parts(config: SearchConfig) -> None:
-    """Builds what is cheap and may refuse its settings, and lets it go."""
+    """Builds the cheap parts, so that bad settings fail before anything is created."""
     build_style(config.network, build_space(config))
     build_device(config.run.device)
     build_regularization(config)
 
 
-def tell_what_cannot_happen(config: SearchConfig, parts: SearchParts, console: ConsoleProgress) -> None:
-    """Says so where the search is too short for its policy ever to decide."""
+def warn_if_policy_cannot_act(config: SearchConfig, parts: SearchParts, console: ConsoleProgress) -> None:
+    """Warns if the search is too short for its policy to decide anything."""
     rule = parts.search.regularization.early_stopping
     if rule is not None and rule.earliest_decision >= config.search.epochs - 1:
         console.message(
@@ -200,7 +176,7 @@ def tell_what_cannot_happen(config: SearchConfig, parts: SearchParts, console: C
 
 
 def notes_on_result(parts: SearchParts, found: Record, *, constant: float, end: float) -> list[str]:
-    """What a reader of the cells must know: that they mean nothing."""
+    """Notes on cells that mean nothing."""
     figure, space = parts.search.supernet.task.figure, parts.search.supernet.architecture.space
     notes = []
     largest = {kind: fmean(math.log(len(edge.operations)) for edge in space.cells[kind].edges) for kind in space.kinds}
@@ -218,14 +194,12 @@ def notes_on_result(parts: SearchParts, found: Record, *, constant: float, end: 
     return notes
 
 
-def show_summary(
-    config: SearchConfig, parts: SearchParts, outcome: Outcome, folder: Path, records: Sequence[Record], found: Record
-) -> None:
-    """The small table at the end: what it was, what it became, where it lies, what to do next."""
-    figure = parts.search.supernet.task.figure
+def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome) -> None:
+    """Prints a table of the result, the paths, and the next commands."""
+    figure, folder, found = parts.search.supernet.task.figure, parts.folder.folder, outcome.record
     valid, discrete = f"valid/{figure.name}", f"valid_discrete/{figure.name}"
-    start = next(record for record in records if record.get("event") == "start")
-    epochs = [record for record in records if "event" not in record]
+    start = start_record(parts.folder.records)
+    epochs = [record for record in parts.folder.records if "event" not in record]
     eigenvalues = [_shown(record["eigenvalue"]) for record in epochs if "eigenvalue" in record]
     table = Table(title=f"search of {config.task.name} on {config.dataset.name}", show_header=False)
     table.add_row(f"validation {figure.name}, best constant", f"{start['constant']:.2f} {figure.unit}")
@@ -242,22 +216,21 @@ def show_summary(
     for line in outcome.genotype.in_words().splitlines():
         kind, _, words = line.partition(": ")
         table.add_row(f"found {kind} cell", words.replace("; ", "\n"))
-    console = Console(highlight=False, emoji=False)
-    console.print(table)
-    # Outside the table, which would break or cut paths that are to be copied.
-    for line in (
-        *notes_on_result(parts, found, constant=start["constant"], end=_score(outcome, epochs[-1][valid])),
-        f"files: {folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)",
-        f"look:  {report_command(folder)}",
-        f"       {as_typed(['tensorboard', '--logdir', f'{folder}/tensorboard'])}",
-        f"next:  {training_command(asdict(config), folder / GENOTYPE)}",
-        *(["experiment=smoke: the data works: each part of a search ran on it"] if _is_smoke() else []),
-    ):
-        console.print(line, markup=False, soft_wrap=True)
+    print_summary(
+        table,
+        [
+            *notes_on_result(parts, found, constant=start["constant"], end=_score(outcome, epochs[-1][valid])),
+            f"files: {folder}/ (genotype.json, cell_*.svg, curves.png, metrics.jsonl)",
+            f"look:  {report_command(folder)}",
+            f"       {as_typed(['tensorboard', '--logdir', f'{folder}/tensorboard'])}",
+            f"next:  {training_command(asdict(config), folder / GENOTYPE)}",
+            *(["experiment=smoke: the data works: each part of a search ran on it"] if _is_smoke() else []),
+        ],
+    )
 
 
 def _score(outcome: Outcome, otherwise: float) -> float:
-    """The score of the best of ranked architectures; without a finite one the other number."""
+    """The score of the best ranked architecture, or the other number if there is no finite score."""
     score: float | None = outcome.genotype.provenance.get("figure", {}).get("value")
     return otherwise if score is None else score
 

@@ -1,4 +1,4 @@
-"""Asked to stop, a run saves its state at the next step; asked again, it stops at once."""
+"""Signals that stop a run: after the first one it saves its state at the next step, after the second it ends."""
 
 import os
 import signal
@@ -7,14 +7,14 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
-"""Ctrl-C; what schedulers send before they kill; what Slurm's ``--signal`` is mostly told to send; submitit's."""
+"""Ctrl-C; the one that schedulers send before they kill; the usual one of Slurm's ``--signal``; that of submitit."""
 EXIT_CODES = tuple(128 + getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class StopSignals:
     """While it is entered, the first of these signals only sets ``received``, and the second ends the process.
 
-    Outside the main thread, where Python takes no handlers, it leaves everything as it is.
+    Outside the main thread, where Python permits no handlers, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -36,12 +36,12 @@ class StopSignals:
             signal.signal(number, handler)
 
     def __call__(self) -> bool:
-        """Whether the run is to stop."""
+        """True if the run is to stop."""
         return self.received is not None
 
     @property
     def exit_code(self) -> int:
-        """128 and the signal's number, as shells have it."""
+        """128 plus the signal's number, as in shells."""
         return 128 + (self.received or signal.SIGINT)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

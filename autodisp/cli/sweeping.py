@@ -1,7 +1,7 @@
-"""What the process that begins a sweep (-m) does: before its jobs, and after them.
+"""Begins a sweep (-m) and reports its outcome.
 
-Its exit code is 0 if all jobs are done, that of the signal if one stopped a job, else 1 if a job ended with 1 or has no
-end recorded, else 2.
+The exit code is 0 if all jobs are done, that of the signal if one stopped a job, else 1 if a job ended with 1 or has no
+outcome, else 2.
 """
 
 import signal
@@ -17,7 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from autodisp.cli.job import RECORD, Outcome, outcomes, told, unresolved
+from autodisp.cli.job import RECORD, JobOutcome, outcomes, told, unresolved
 from autodisp.cli.program import GAVE_WAY, INTERRUPTED, WRONG_INPUT, program_name, wrong_input_leaves
 from autodisp.cli.run_folder import missing, remove_empty
 from autodisp.cli.signals import EXIT_CODES
@@ -25,11 +25,11 @@ from autodisp.commands import as_typed, command, setting
 from autodisp.errors import InputError, RunFault
 
 _AT_HOME = ("JoblibLauncher", "LocalLauncher")
-"""The launchers that run jobs in other processes of the same terminal."""
+"""Launchers that run jobs in other processes of the same terminal."""
 _OF_HYDRA = "multirun.yaml"
 _OWN = (InputError, RunFault, HydraException, OmegaConfBaseException, OSError)
 _SEVERITY = (0, WRONG_INPUT, GAVE_WAY, *EXIT_CODES)
-"""Of exit codes, rising."""
+"""Exit codes in ascending severity."""
 
 
 @dataclass
@@ -38,9 +38,9 @@ class _Begun:
 
     folder: Path | None = None
     made: Sequence[Path] = field(default_factory=list)
-    """The folders that it made, the innermost first."""
+    """The folders that it created, the innermost first."""
     launched: bool = False
-    """Whether its jobs run in processes of their own."""
+    """True if its jobs run in processes of their own."""
 
 
 _SWEEP = _Begun()
@@ -50,11 +50,11 @@ class Sweep(Callback):
     """Called by Hydra before the first job (hydra.callbacks)."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Notes the folder of the sweep.
+        """Records the folder of the sweep.
 
-        Ctrl-C reaches every process of a terminal. Those of launchers are to save their states and leave by
-        themselves, and whoever waits for them is not to kill them meanwhile: this process ignores SIGINT from here on,
-        and so do its children outside of their jobs.
+        Ctrl-C reaches every process of a terminal. The processes of launchers save their states and exit by
+        themselves, and must not be killed meanwhile: this process ignores SIGINT from here on, and so do its children
+        outside of their jobs.
 
         Raises:
             SystemExit: a run is to be resumed.
@@ -63,7 +63,7 @@ class Sweep(Callback):
             for word in unresolved(config.hydra.overrides.task):
                 if word.startswith("resume="):
                     raise InputError(
-                        f"{word}: a run is resumed without -m; what a sweep has not done is done by its own command "
+                        f"{word}: a run is resumed without -m; what is left of a sweep is run by its own command "
                         "and hydra.sweep.dir=FOLDER"
                     )
         _SWEEP.folder = Path(config.hydra.sweep.dir)
@@ -78,7 +78,7 @@ class Sweep(Callback):
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Prints at the end of a sweep how its jobs ended, and leaves with its exit code; a plain run passes through."""
+    """Prints the outcomes at the end of a sweep and exits with its code; does nothing for a plain run."""
     _SWEEP.folder = None
     before = signal.getsignal(signal.SIGINT)
     error: BaseException | None = None
@@ -112,8 +112,8 @@ def reported() -> Iterator[None]:
         sys.exit(max(codes, key=_SEVERITY.index))
 
 
-def _summary(folder: Path, ended: Sequence[Outcome], missed: Sequence[int], *, again: bool) -> list[str]:
-    """Lines that say how each job ended, and what to do next; ``again``: another sweep would have the same jobs."""
+def _summary(folder: Path, ended: Sequence[JobOutcome], missed: Sequence[int], *, again: bool) -> list[str]:
+    """Lines with the outcome of each job and the next command; ``again``: another sweep would have the same jobs."""
     done, jobs, program = sum(not outcome.exit_code for outcome in ended), len(ended) + len(missed), program_name()
     lines = [f"sweep: {done} of {jobs} jobs done"]
     for outcome in ended:
@@ -131,8 +131,8 @@ def _summary(folder: Path, ended: Sequence[Outcome], missed: Sequence[int], *, a
     return lines
 
 
-def _tidy(sweep: _Begun, ended: Sequence[Outcome]) -> None:
-    """Removes the folder of a sweep whose jobs left nothing, and the empty one that submitit leaves."""
+def _tidy(sweep: _Begun, ended: Sequence[JobOutcome]) -> None:
+    """Removes the folder of a sweep whose jobs left nothing, and an empty one of submitit."""
     assert sweep.folder is not None
     remove_empty([sweep.folder / ".submitit" / "%j"])
     left = any(outcome.folder for outcome in ended) or any(path.is_dir() for path in sweep.folder.glob("*"))

@@ -1,6 +1,6 @@
-"""The options -q and -v of the programs that run for long.
+"""The options -q and -v of the long-running programs.
 
-Hydra knows settings only, and options of its own; so the two are turned into ``run.verbosity`` before it looks.
+Hydra takes settings and its own options only, so they are replaced by ``run.verbosity`` before it parses.
 """
 
 import sys
@@ -8,8 +8,8 @@ import sys
 _OPTIONS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
 
 
-def say_how_much() -> None:
-    """Replaces -q and -v on the command line by the setting that they stand for; a setting given beside them wins."""
+def take_verbosity() -> None:
+    """Replaces -q and -v on the command line by their setting; an explicit setting wins."""
     chosen = [_OPTIONS[word] for word in sys.argv[1:] if word in _OPTIONS]
     if not chosen:
         return

@@ -1,4 +1,4 @@
-"""Keeps the newest picture of a run, such as a predicted disparity, as a file in its folder."""
+"""Writes the newest image of a run, such as a predicted disparity, into its folder."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +11,9 @@ from autodisp.atomic import replacing
 
 
 def keep_picture(folder: Path, name: str, picture: npt.NDArray[np.uint8]) -> None:
-    """Keeps an (H, W, 3) picture of a run as NAME.png, in the place of the one before.
+    """Writes an (H, W, 3) image of a run as NAME.png, in place of the one before.
 
-    A disk that is full, or a folder that is gone, is left to what is written after it: a picture is not worth a run.
+    Errors such as a full disk are ignored here, and raised by the next record or state: an image is not worth a run.
     """
     with suppress(OSError), replacing(folder / f"{name}.png") as temporary:
         Image.fromarray(picture).save(temporary)

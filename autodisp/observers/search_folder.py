@@ -1,18 +1,18 @@
-"""What a search leaves in its run folder, written as it goes.
+"""The run folder of a search, written while it runs.
 
 config.yaml                the resolved config
-metrics.jsonl              one record an epoch, and the events
-tensorboard/               the same, with heat maps and pictures
-checkpoints/               the states that the run may go back to
+metrics.jsonl              one record per epoch, and the events
+tensorboard/               the same, with heat maps and images
+checkpoints/               the states to resume from and roll back to
 genotypes/epoch_0003.json  the cells of every epoch
 genotype.json              the cells found
 cell_normal.svg .png ...   their drawings
-curves.png                 losses, figure, eigenvalue, decisions
-prediction.png             of a disparity: the newest picture of a prediction
+curves.png                 losses, metric, eigenvalue, decisions
+prediction.png             the newest image of a prediction, where the task draws one
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,37 +23,37 @@ from torch import Tensor
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SearchSpace
 from autodisp.observers.picture import keep_picture
-from autodisp.records import read_json_lines
+from autodisp.records import Record
 from autodisp.report.alpha_maps import weights_figure
 from autodisp.report.curves import draw_curves
 from autodisp.report.drawing import cell_drawing, cell_figure, draw_cell
 from autodisp.report.pictures import rendered
-from autodisp.run_files import CURVES, GENOTYPE, GENOTYPES, METRICS
+from autodisp.run_files import CURVES, GENOTYPE, GENOTYPES
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
 from autodisp.tracking import Tracker
 
 PICTURE_SECONDS = 30.0
-"""Between two sets of pictures, which take about as long as a tiny epoch."""
+"""Seconds between two sets of drawings, which take about as long as a tiny epoch."""
 Pictures = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
 
 
 def as_code(genotype: Genotype) -> str:
-    """The cells in words, as Markdown that leaves them as they are."""
+    """The cells in words, as a code block in Markdown."""
     return "\n".join(f"    {line}" for line in genotype.in_words().splitlines())
 
 
 class SearchFolder:
-    """Listens to a search and keeps its folder.
+    """Follows a search and writes its run folder.
 
     Args:
         folder: the run folder, which exists.
         space: of the search.
-        figure: that the task selects by.
+        figure: the task's metric.
         early_stopping: for the local average in the curves, None without a rule.
-        tracker: where the figures go.
-        provenance: what every genotype file says of its run.
-        pictures: called once an epoch for pictures to show, such as a predicted disparity.
+        tracker: for the metrics.
+        provenance: of the run, for every genotype file.
+        pictures: called after an epoch for images to show, such as a predicted disparity.
     """
 
     def __init__(
@@ -78,20 +78,20 @@ class SearchFolder:
         (folder / GENOTYPES).mkdir(exist_ok=True)
 
     @property
-    def kept(self) -> int:
-        """Records in metrics.jsonl."""
-        return self.tracker.lines.count
+    def records(self) -> Sequence[Record]:
+        """The records in metrics.jsonl."""
+        return self.tracker.records
 
     def message(self, text: str) -> None:
-        """Says something on the console."""
+        """Writes a line to the console."""
         self.tracker.console.message(text)
 
-    def step(self, epoch: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
+    def step(self, epoch: int, step: int, metrics: Callable[[], Mapping[str, float]]) -> None:
         """Moves the progress bar."""
-        self.tracker.console.step(epoch, step, figures)
+        self.tracker.console.step(epoch, step, metrics)
 
     def epoch(self, record: dict[str, Any], genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
-        """Keeps the record, the genotype and the pictures of an epoch."""
+        """Writes the record, the genotype and the images of an epoch."""
         number = record["epoch"]
         self.signed(genotype, record).save(self.folder / GENOTYPES / f"epoch_{number:04d}.json")
         self.tracker.tensorboard.text("genotype", as_code(genotype), self.tracker.tensorboard_step)
@@ -104,17 +104,13 @@ class SearchFolder:
             self._drawn = time.monotonic()
 
     def event(self, kind: str, **entries: Any) -> None:
-        """Keeps a decision."""
+        """Records an event and shows it on the console."""
         self.tracker.event(kind, **entries)
         words = ", ".join(f"{name} {value:g}" for name, value in entries.items() if isinstance(value, int | float))
         self.tracker.console.note(f"{kind.replace('_', ' ')}: {words}")
 
-    def epoch_records(self) -> list[dict[str, Any]]:
-        """What metrics.jsonl says of the epochs, roll-backs included, in the order in which they were run."""
-        return [record for record in read_json_lines(self.folder / METRICS) if "event" not in record]
-
     def finish(self, genotype: Genotype, record: Mapping[str, Any]) -> Path:
-        """Writes the found cells and their drawings; the path of genotype.json."""
+        """Writes the found cells and their drawings; returns the path of genotype.json."""
         path = self.folder / GENOTYPE
         self.signed(genotype, record).save(path)
         board, step = self.tracker.tensorboard, self.tracker.tensorboard_step
@@ -127,28 +123,28 @@ class SearchFolder:
         return path
 
     def signed(self, genotype: Genotype, record: Mapping[str, Any]) -> Genotype:
-        """The genotype with the run, the epoch and its figures."""
+        """The genotype with the run, the epoch and its metrics as provenance."""
         value = record.get(f"valid_discrete/{self.figure.name}")
         return genotype.with_provenance(
             **self.provenance,
             **{
                 "epoch": record.get("epoch"),
-                "figure": {"name": self.figure.name, "value": _finite(value), "of": "architecture half, discretised"},
+                "figure": {"name": self.figure.name, "value": _finite(value), "of": "architecture split, discretised"},
                 "eigenvalue": _finite(record.get("eigenvalue")),
                 **genotype.provenance,
             },
         )
 
     def _draw_curves_if_possible(self) -> None:
-        """A picture on the way is not worth a run."""
+        """Draws curves.png; a failure only warns, since a drawing is not worth a run."""
         try:
             self.draw_curves()
         except OSError as error:
-            self.message(f"{self.folder / 'curves.png'}: cannot be written ({error.strerror}); the run goes on")
+            self.message(f"{self.folder / 'curves.png'}: cannot be written ({error.strerror}); the run continues")
 
     def draw_curves(self) -> None:
-        """Draws curves.png anew from metrics.jsonl."""
-        records = read_json_lines(self.folder / METRICS)
+        """Draws curves.png."""
+        records = self.records
         events = [record for record in records if record.get("event") not in (None, "start")]
         epochs = [record for record in records if "event" not in record]
         latest = max((record.get("restart", 0) for record in epochs), default=0)

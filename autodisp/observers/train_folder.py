@@ -1,17 +1,17 @@
-"""What a training leaves in its run folder, written as it goes.
+"""The run folder of a training, written while it runs.
 
 config.yaml         the resolved config
-metrics.jsonl       one record an interval between validations
-tensorboard/        the same, with pictures
+metrics.jsonl       one record per interval between validations
+tensorboard/        the same, with images
 checkpoints/        the state to resume from
-best.safetensors    the model with the best validation figure so far
+best.safetensors    the model with the best validation metric so far
 last.safetensors    the newest one
-prediction.png      of a disparity: the newest picture of a prediction
+prediction.png      the newest image of a prediction, where the task draws one
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import nn
 from autodisp import model_file
 from autodisp.model_file import SUFFIX, ModelCard
 from autodisp.observers.picture import keep_picture
+from autodisp.records import Record
 from autodisp.tasks.base import Figure
 from autodisp.tracking import Tracker
 
@@ -29,15 +30,15 @@ Pictures = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
 
 
 class TrainFolder:
-    """Listens to a training and keeps its folder.
+    """Follows a training and writes its run folder.
 
     Args:
         folder: the run folder, which exists.
-        figure: that the task selects by.
-        tracker: where the figures go.
+        figure: the task's metric.
+        tracker: for the metrics.
         card: of the network.
-        network: whose weights are kept, see ``Training.judged``.
-        pictures: called at each validation for pictures to show.
+        network: whose weights are written, see ``Training.evaluated``.
+        pictures: called at each validation for images to show.
     """
 
     def __init__(
@@ -58,16 +59,16 @@ class TrainFolder:
         self.pictures = pictures
 
     @property
-    def kept(self) -> int:
-        """Records in metrics.jsonl."""
-        return self.tracker.lines.count
+    def records(self) -> Sequence[Record]:
+        """The records in metrics.jsonl."""
+        return self.tracker.records
 
-    def step(self, interval: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
-        """See ``autodisp.training.loop.Observer``."""
-        self.tracker.console.step(interval, step, figures)
+    def step(self, interval: int, step: int, metrics: Callable[[], Mapping[str, float]]) -> None:
+        """Moves the progress bar."""
+        self.tracker.console.step(interval, step, metrics)
 
     def interval(self, record: Mapping[str, Any], *, best: bool) -> None:
-        """Writes the record, the pictures and the models."""
+        """Writes the record, the images and the models."""
         for name, picture in (self.pictures() if self.pictures else {}).items():
             self.tracker.tensorboard.image(name, picture, record["step"])
             keep_picture(self.folder, name, picture)

@@ -1,19 +1,19 @@
-"""The bilevel search: alpha step, weight step, curvature, policy; epoch by epoch, whatever the task.
+"""The bilevel search: alpha step, weight step, curvature, policy; epoch by epoch, for any task.
 
-As DARTS and RobustDARTS run it, with these departures: an alpha step leaves BN statistics alone; validation and
-curvature use the statistics of their own batch; what ADA rolls back to is the whole state of that epoch, its
-eigenvalue history included.
+As in DARTS and RobustDARTS, with these departures: an alpha step leaves BN statistics alone; validation and
+curvature use the statistics of their own batch; ADA rolls back to the whole state of an epoch, its eigenvalue history
+included.
 """
 
 import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from autodisp.cells.architecture import entropy
 from autodisp.cells.cell import set_drop_path
@@ -21,49 +21,39 @@ from autodisp.cells.genotype import Genotype
 from autodisp.cells.mixture import Mixture
 from autodisp.cells.operations import PARAMETER_FREE
 from autodisp.checkpoints import Checkpoints
-from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
-from autodisp.run_state import BatchStream, Progress, RunState
+from autodisp.errors import Interrupted
+from autodisp.records import Record
+from autodisp.run_state import BatchStream
 from autodisp.search.bilevel import Order, alpha_gradient, first_order, momentum_buffers_of
 from autodisp.search.curvature import Curvature, curvature, frozen_statistics, preserved_rng
 from autodisp.search.growth import growth
-from autodisp.search.guard import ALPHAS, LOSS, WEIGHTS, NotFinite, StepGuard
 from autodisp.search.regularization import Regularization, RollBack, Stop
 from autodisp.search.relaxations import Phase
 from autodisp.search.selection import Argmax, Selection
 from autodisp.search.supernet import Supernet
+from autodisp.stepping import ALPHAS, NotFinite, Observer, SteppedRun, advance
 from autodisp.tasks.base import Sums, autocast, means, pool
 
-Record = dict[str, Any]
 
+class SearchObserver(Observer, Protocol):
+    """Follows a search; see ``autodisp.observers.search_folder``."""
 
-class Observer(Protocol):
-    """Who is told of the search; see ``autodisp.tracking`` and ``autodisp.observers.search_folder``."""
-
-    @property
-    def kept(self) -> int:
-        """How many records, of epochs and events; a run that is resumed has it cut back to the state's number."""
-        ...
-
-    def step(self, epoch: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
-        """A step is done; the figures cost a synchronisation, so they are computed only when shown."""
-        ...
-
-    def epoch(self, record: Record, genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
-        """An epoch is done."""
+    def epoch(self, record: dict[str, Any], genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
+        """Called after each epoch."""
         ...
 
     def event(self, kind: str, **entries: Any) -> None:
-        """Early stopping, a roll-back, or the result of a ranking."""
+        """Called after early stopping, a roll-back, or a ranking."""
         ...
 
     def message(self, text: str) -> None:
-        """Something that a person is to know at once."""
+        """Shows a line to the user at once."""
         ...
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The numbers of a search; see the config of the same names."""
+class SearchSettings:
+    """The numbers of a search; see the settings of the same names."""
 
     epochs: int
     steps_per_epoch: int
@@ -78,44 +68,83 @@ class Settings:
     curvature_tolerance: float = 1e-3
     alpha_decay_in_curvature: float = 0.0
     precision: str = "float32"
-    """Of the weight step's forward pass; alphas and curvature keep float32."""
+    """Precision of the weight step's forward pass; alphas and curvature keep float32."""
 
     def order_at(self, epoch: int) -> Order:
-        """The order of that epoch's alpha steps."""
+        """Order of that epoch's alpha steps."""
         return "first" if epoch < self.warmup_epochs + self.first_order_epochs else self.order
 
     def measures(self, epoch: int) -> bool:
-        """Whether the curvature is measured after that epoch: every so often, and after the last one."""
+        """True if the curvature is measured after that epoch; it always is after the last one."""
         return epoch % self.curvature_every == 0 or epoch == self.epochs - 1
 
 
 @dataclass
+class SearchProgress:
+    """What a search has reached, and what it has measured of itself."""
+
+    weight_decay: float
+    epochs: int = 0
+    """Complete epochs; the next one has this number."""
+    step: int = 0
+    """Complete steps of the present epoch."""
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """Sums of loss and metrics over the present epoch."""
+    steps: int = 0
+    """Complete steps of all epochs."""
+    restarts: int = 0
+    """Number of roll-backs by ADA."""
+    history: list[tuple[int, float]] = field(default_factory=list)
+    """(epoch, dominant eigenvalue) of the path that led here."""
+    eigenvector: Tensor | None = None
+    """Eigenvector of the newest measurement, with which the next one starts."""
+    genotypes: dict[int, str] = field(default_factory=dict)
+    """The cells of every epoch of that path, as JSON."""
+    selection: dict[str, Any] = field(default_factory=dict)
+    """Results of the selection since the newest epoch, as plain data and tensors."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it as plain data and tensors."""
+        return {**vars(self), "history": [list(pair) for pair in self.history]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores all of it."""
+        history = [(int(epoch), float(value)) for epoch, value in state_dict["history"]]
+        vars(self).update({**state_dict, "history": history})
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What a search leaves behind."""
+    """Result of a search."""
 
     genotype: Genotype
-    epoch: int
-    """The epoch whose alphas gave the genotype."""
+    record: Record
+    """Record of the epoch whose alphas gave the genotype."""
     stopped: Stop | None
     restarts: int
 
+    @property
+    def epoch(self) -> int:
+        """The epoch whose alphas gave the genotype."""
+        return int(self.record["epoch"])
 
-class Search:
-    """One search.
+
+class Search(SteppedRun):
+    """A search.
 
     Args:
         supernet: task, network and alphas, on their device.
-        weight_stream, alpha_stream: training batches of the weight half and the architecture half.
-        validation: batches of the architecture half, the same at every epoch.
-        weight_optimizer: over the network's parameters; its first group's learning rate and weight decay rule.
-        alpha_optimizer: over the alphas.
+        weight_stream, alpha_stream: training batches of the weight split and the architecture split.
+        validation: batches of the architecture split, the same at every epoch.
+        weight_optimizer: of the network's parameters; the learning rate and weight decay are those of its first group.
+        alpha_optimizer: of the alphas.
         schedule: of the weights' learning rate, stepped once an epoch.
         regularization: the policy.
         settings: the numbers.
-        checkpoints: where the states go.
-        observer: is told of everything.
-        selection: makes the genotype of the finished search; by default the argmax.
-        stopping: asked after each step and each epoch whether the run is to save its state and stop.
+        checkpoints: where the states are saved.
+        observer: follows the search.
+        selection: chooses the genotype of the finished search; by default the argmax.
+        stopping: see ``SteppedRun``; called after each epoch too.
     """
 
     def __init__(
@@ -129,9 +158,9 @@ class Search:
         alpha_optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
         regularization: Regularization,
-        settings: Settings,
+        settings: SearchSettings,
         checkpoints: Checkpoints,
-        observer: Observer,
+        observer: SearchObserver,
         selection: Selection | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -144,35 +173,31 @@ class Search:
         self.schedule = schedule
         self.regularization = regularization
         self.settings = settings
-        self.checkpoints = checkpoints
         self.observer = observer
         self.selection = selection or Argmax()
-        self.stopping = stopping
-        # torch's schedules warn where they step before the optimizer does, as after a resumed epoch without a step.
-        weight_optimizer.zero_grad()
-        weight_optimizer.step()
-        # Scales only float16, whose small gradients would vanish; else it lets everything through.
-        self.scaler = torch.amp.GradScaler(supernet.device.type, enabled=settings.precision == "float16")
-        self.progress = Progress(weight_decay=float(weight_optimizer.param_groups[0]["weight_decay"]))
-        self.state = RunState(
+        self.progress = SearchProgress(weight_decay=float(weight_optimizer.param_groups[0]["weight_decay"]))
+        super().__init__(
             parts={
                 "network": supernet.network,
                 "architecture": supernet.architecture,
                 "weight_optimizer": weight_optimizer,
                 "alpha_optimizer": alpha_optimizer,
                 "schedule": schedule,
-                "scaler": self.scaler,
             },
             streams={"weights": weight_stream, "alphas": alpha_stream},
             progress=self.progress,
+            device=supernet.device,
+            precision=settings.precision,
+            checkpoints=checkpoints,
+            observer=observer,
+            stopping=stopping,
         )
-        self.guard = StepGuard(self.state, supernet.device, every=1 if self.scaler.is_enabled() else None)
 
     def run(self) -> Outcome:
-        """Searches to the end, or to where the policy stops it; goes on from wherever its state is.
+        """Searches from the present state to the end, or until the policy stops it.
 
         Raises:
-            Interrupted: it was asked to stop; its state is saved.
+            Interrupted: the run is to stop; its state is saved.
             WrongSetting: a number was not finite; the state before that is saved.
             InputError: a sample could not be read; the state before that is saved.
             RunFault: a file could not be written, or a loader's worker died.
@@ -180,18 +205,18 @@ class Search:
         while True:
             answer = self._answer()
             if isinstance(answer, Stop):
-                self._tell_decision("early_stop", answer.decision)
+                self._record_decision("early_stop", answer.decision)
                 return self._outcome(answer.decision.returned_epoch, answer)
             if isinstance(answer, RollBack):
                 self._roll_back(answer)
             if self.progress.epochs >= self.settings.epochs:
                 return self._outcome(self.settings.epochs - 1, None)
-            self.run_epoch(self.progress.epochs)
+            self.run_epoch()
             if self.stopping():
                 raise Interrupted
 
     def _answer(self) -> Stop | RollBack | None:
-        """The policy's, once the newest complete epoch has an eigenvalue; a resumed run gets the same one again."""
+        """The policy's answer to the newest epoch, if that has an eigenvalue; a resumed run gets the same one again."""
         history = self.progress.history
         if self.progress.step or not history or history[-1][0] != self.progress.epochs - 1:
             return None
@@ -200,43 +225,48 @@ class Search:
         )
 
     def _outcome(self, epoch: int, stopped: Stop | None) -> Outcome:
-        return Outcome(self.selection.select(self, epoch), epoch, stopped, self.progress.restarts)
+        genotype = self.selection.select(self, epoch)
+        # the newest of that epoch: a roll-back leaves records of an abandoned path
+        epochs = (record for record in reversed(self.observer.records) if "event" not in record)
+        record = next(record for record in epochs if record["epoch"] == epoch)
+        return Outcome(genotype, record, stopped, self.progress.restarts)
 
-    def run_epoch(self, epoch: int) -> Record:
-        """One epoch, or what is left of it, with its measurements, its record and its checkpoint."""
-        settings = self.settings
+    def run_epoch(self) -> Record:
+        """Runs the present epoch, or what is left of it, and makes its measurements, its record and its checkpoint."""
+        settings, progress, epoch = self.settings, self.progress, self.progress.epochs
         set_drop_path(self.supernet.network, settings.drop_path * growth(epoch, settings.epochs))
         began, waited = time.perf_counter(), self._waited()
         learning_rate = float(self.weight_optimizer.param_groups[0]["lr"])
-        train = self._train(epoch)
-        trained = time.perf_counter() - began
-        measured = self._measure(epoch)
-        self.schedule.step()
-        record: Record = {
+        self.supernet.network.train()
+        self.make_steps(settings.steps_per_epoch - progress.step)
+        train, trained = means(progress.sums), time.perf_counter() - began
+        with self.step_saved():
+            measured = self._measure(epoch)
+        advance(self.schedule)
+        genotype = self._candidate()
+        progress.genotypes[epoch] = json.dumps(genotype.to_json())
+        record: dict[str, Any] = {
             "epoch": epoch,
-            "restart": self.progress.restarts,
-            "step": self.progress.steps,
+            "restart": progress.restarts,
+            "step": progress.steps,
             "learning_rate": learning_rate,
-            "weight_decay": self.progress.weight_decay,
+            "weight_decay": progress.weight_decay,
             **{f"train/{name}": value for name, value in train.items()},
             **measured,
+            **self._describe(genotype),
+            "seconds": time.perf_counter() - began,
+            "seconds_waiting": self._waited() - waited,
+            "seconds_training": trained,
         }
-        genotype = self._candidate()
-        self.progress.genotypes[epoch] = json.dumps(genotype.to_json())
-        record |= self._describe(genotype)
-        record["seconds"] = time.perf_counter() - began
-        record["seconds_waiting"] = self._waited() - waited
-        record["seconds_training"] = trained
-        self.progress.epochs, self.progress.step, self.progress.sums = epoch + 1, 0, {}
-        self.progress.selection = {}
-        # First the record, then the state that counts it: a run killed in between goes through the epoch again.
+        progress.epochs, progress.step, progress.sums, progress.selection = epoch + 1, 0, {}, {}
+        # First the record, then the state that counts it: a run killed in between repeats the epoch.
         self.observer.epoch(record, genotype, self.supernet.mean())
         self._save_epoch(epoch)
         return record
 
     def _save_epoch(self, epoch: int) -> None:
-        """The state after that epoch. Kept are those that may be asked for, and one more, should it be damaged."""
-        self.checkpoints.save(epoch, self.state.capture(records=self.observer.kept))
+        """Saves the state after an epoch; deletes those that cannot be returned to, except the one before it."""
+        self.checkpoints.save(epoch, self.captured())
         returnable = self.regularization.returnable(
             self.progress.history, epoch, weight_decay=self.progress.weight_decay
         )
@@ -244,58 +274,25 @@ class Search:
         self.checkpoints.keep_only(returnable | set(before[-1:]))
 
     def save(self) -> None:
-        """The state after the newest complete epoch, with what the selection has kept in the progress."""
+        """Saves the state after the newest complete epoch, with the results of the selection so far."""
         self._save_epoch(self.progress.epochs - 1)
 
     def save_step(self) -> None:
-        """The state between two steps of an epoch; before the first one it is that of the epoch before."""
-        progress = self.progress
-        if progress.step:
-            state = self.state.capture(records=self.observer.kept)
-            self.checkpoints.save(progress.epochs, state, step=progress.step)
+        """Saves the state between two steps of an epoch; before the first one it is that of the epoch before."""
+        if self.progress.step:
+            self.checkpoints.save(self.progress.epochs, self.captured(), step=self.progress.step)
 
-    def _measure(self, epoch: int) -> Record:
-        """Validation and, where it is due, curvature after the steps of an epoch.
-
-        Whatever goes wrong, the state after the last step is saved: a resumed run measures again and makes no step
-        twice. The curvature comes last, since it is what the progress keeps.
-        """
-        try:
-            validated = self.validate()
-            measures = self.supernet.relaxation.moves_alphas and self.settings.measures(epoch)
-            curved = self.measure_curvature(epoch) if measures else {}
-        except Exception:
-            self.save_step()
-            raise
+    def _measure(self, epoch: int) -> dict[str, Any]:
+        """Validation and, where it is due, curvature; that comes last, since the progress keeps its result."""
+        validated = self.validate()
+        measures = self.supernet.relaxation.moves_alphas and self.settings.measures(epoch)
+        curved = self.measure_curvature() if measures else {}
         return {**curved, **validated}
 
-    def _train(self, epoch: int) -> dict[str, float]:
-        """The steps of an epoch; the loss and figures over the weight half.
-
-        Whatever goes wrong in a step, the state before it is saved.
-        """
-        self.supernet.network.train()
-        last = self.settings.steps_per_epoch
-        try:
-            while self.progress.step < last:
-                self._step(epoch)
-                if self.stopping() and self.progress.step < last:
-                    self.guard.end(last=True)
-                    self.save_step()
-                    raise Interrupted
-            self.guard.end(last=True)
-        except NotFinite as found:
-            self.save_step()
-            raise WrongSetting(self._what_to_try(found)) from None
-        except (InputError, RunFault):
-            self.guard.take_back()
-            self.save_step()
-            raise
-        return means(self.progress.sums)
-
-    def _step(self, epoch: int) -> None:
-        """One alpha step, after the warm-up, and one weight step."""
+    def step(self) -> None:
+        """Makes one alpha step, after the warm-up, and one weight step."""
         progress = self.progress
+        epoch = progress.epochs
         self.guard.begin([*self.supernet.alphas, *self.supernet.network.buffers()], self.alpha_optimizer)
         batch = self.supernet.to_device(self.weight_stream.next())
         if self.supernet.relaxation.moves_alphas and epoch >= self.settings.warmup_epochs:
@@ -307,7 +304,8 @@ class Search:
         self.guard.end()
         self.observer.step(epoch, progress.step - 1, lambda: self._shown(sums))
 
-    def _what_to_try(self, found: NotFinite) -> str:
+    def advice(self, found: NotFinite) -> str:
+        """Explains where a number was not finite, and the remedy."""
         group = self.weight_optimizer.param_groups[0]
         if found.quantity == ALPHAS:
             rate = self.alpha_optimizer.param_groups[0]["lr"]
@@ -316,18 +314,23 @@ class Search:
             advice = f"lower optimizer.weights.learning_rate ({group['lr']:g} now) or optimizer.weights.clip"
         progress = self.progress
         return (
-            f"epoch {progress.epochs}, step {progress.step} (batch {self.weight_stream.position} of the weight half, "
-            f"{self.alpha_stream.position} of the architecture half): the {found.quantity} is not finite; the step was "
-            f"not made. Look at these batches, or {advice}"
+            f"epoch {progress.epochs}, step {progress.step} (batch {self.weight_stream.position} of the weight split, "
+            f"{self.alpha_stream.position} of the architecture split): the {found.quantity} is not finite; the step "
+            f"was not made. Look at these batches, or {advice}"
         )
 
     def _shown(self, sums: Sums) -> dict[str, float]:
-        """What a progress bar shows: loss and figure so far in the epoch, the newest eigenvalue."""
-        figures = means({name: sums[name] for name in ("loss", self.supernet.task.figure.name)})
-        return figures | ({"eigenvalue": self.progress.history[-1][1]} if self.progress.history else {})
+        """Metrics of the progress bar: loss and the task's metric over the epoch so far, the newest eigenvalue."""
+        metrics = means({name: sums[name] for name in ("loss", self.supernet.task.figure.name)})
+        return metrics | ({"eigenvalue": self.progress.history[-1][1]} if self.progress.history else {})
 
     def alpha_step(self, train_batch: Any, order: Order) -> None:
-        """Moves the alphas once, on the next batch of the architecture half; the other one is for second order."""
+        """Moves the alphas once, on the next batch of the architecture split.
+
+        Args:
+            train_batch: of the weight split, which the second order needs.
+            order: of the gradient.
+        """
         supernet = self.supernet
         batch = supernet.to_device(self.alpha_stream.next())
         with frozen_statistics(supernet.network):
@@ -370,9 +373,8 @@ class Search:
         return loss if penalty is None else loss + penalty
 
     def weight_step(self, batch: Any) -> Sums:
-        """Moves the weights once; loss and figures of the batch before."""
+        """Moves the weights once; returns loss and metrics of the batch before that."""
         supernet = self.supernet
-        parameters = list(supernet.network.parameters())
 
         def loss_under(mixture: Mixture) -> Tensor:
             with frozen_statistics(supernet.network), autocast(self.settings.precision, supernet.device):
@@ -382,30 +384,21 @@ class Search:
         with autocast(self.settings.precision, supernet.device):
             output = supernet.output(batch, mixture)
             loss = supernet.task.loss(output, batch)
-        self.weight_optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        if mixture.active is not None:
-            _fill_gradients(parameters)
-        self.scaler.unscale_(self.weight_optimizer)
-        norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip)
-        self.guard.note(LOSS, [loss])
-        if self.scaler.is_enabled():  # which leaves out steps whose gradients overflowed, and those only
-            self.scaler.step(self.weight_optimizer)
-            self.scaler.update()
-        else:
-            self.guard.note(WEIGHTS, [norm])
-            self.guard.step(self.weight_optimizer)
+        parameters = list(supernet.network.parameters())
+        # an operation that did not run had a weight of 0, and the step decays it as if it had run
+        dense = mixture.active is None
+        self.descend(loss, self.weight_optimizer, parameters, clip=self.settings.clip, dense=dense)
         with torch.no_grad():
             detached = loss.detach().to(torch.float64)
             return {"loss": torch.stack([detached, torch.ones_like(detached)]), **supernet.task.measure(output, batch)}
 
-    def measure_curvature(self, epoch: int) -> Record:
-        """The dominant eigenvalue on the batch of the last alpha step, as in the published code.
+    def measure_curvature(self) -> dict[str, Any]:
+        """Measures the dominant eigenvalue on the batch of the last alpha step, as in the published code.
 
         The batch is read again and none is drawn, so that measuring never changes the search, and a resumed run
         measures on the same one. Before the first alpha step (warm-up) it is the batch that this step will take.
         """
-        supernet, settings = self.supernet, self.settings
+        supernet, settings, epoch = self.supernet, self.settings, self.progress.epochs
         batch = supernet.to_device(self.alpha_stream.at(max(self.alpha_stream.position - 1, 0)))
         began = time.perf_counter()
         with preserved_rng(), frozen_statistics(supernet.network):
@@ -438,12 +431,12 @@ class Search:
             "seconds_curvature": time.perf_counter() - began,
         }
 
-    def validate(self) -> Record:
-        """Loss and figures on the architecture half, before and after discretisation."""
+    def validate(self) -> dict[str, Any]:
+        """Loss and metrics on the architecture split, before and after discretisation."""
         supernet = self.supernet
         with preserved_rng():
-            before = supernet.evaluate(self.validation)
-            after = supernet.evaluate(self.validation, supernet.discretised(self._candidate()))
+            discretised = supernet.discretised(self._candidate())
+            before, after = supernet.evaluate_each(self.validation, [None, discretised])
         figure = supernet.task.figure
         drop = after[figure.name] - before[figure.name]
         return {
@@ -452,7 +445,7 @@ class Search:
             "discretisation_drop": drop if figure.direction == "min" else -drop,
         }
 
-    def _describe(self, genotype: Genotype) -> Record:
+    def _describe(self, genotype: Genotype) -> dict[str, Any]:
         chosen = [name for cell in genotype.cells.values() for node in cell for name, _ in node]
         record = {"genotype": genotype.to_json()["cells"], "parameter_free": sum(n in PARAMETER_FREE for n in chosen)}
         if self.supernet.relaxation.moves_alphas:
@@ -465,10 +458,10 @@ class Search:
         return self.selection.candidate(self.supernet, self.progress.epochs)
 
     def _roll_back(self, answer: RollBack) -> None:
-        """Restores the returned epoch whole, then raises the weight decay everywhere it is read from.
+        """Restores the whole state of the returned epoch, then raises the weight decay everywhere.
 
-        The new state takes the place of the one that it came from, before those of the path that was left go: a run
-        killed anywhere in between comes to the same answer again.
+        The new state replaces the one it came from before those of the abandoned path are deleted: a run killed
+        anywhere in between comes to the same answer again.
         """
         restarts = self.progress.restarts + 1
         self.state.restore(self.checkpoints.load(answer.restart.epoch))
@@ -476,10 +469,10 @@ class Search:
         self.progress.weight_decay = answer.restart.weight_decay
         for group in self.weight_optimizer.param_groups:
             group["weight_decay"] = answer.restart.weight_decay
-        self._tell_decision("restart", answer.decision, weight_decay=answer.restart.weight_decay)
+        self._record_decision("restart", answer.decision, weight_decay=answer.restart.weight_decay)
         self._save_epoch(answer.restart.epoch)
 
-    def _tell_decision(self, kind: str, decision: Any, **more: Any) -> None:
+    def _record_decision(self, kind: str, decision: Any, **more: Any) -> None:
         self.observer.event(
             kind,
             decided_epoch=decision.decided_epoch,
@@ -490,13 +483,6 @@ class Search:
 
     def _waited(self) -> float:
         return self.weight_stream.waited + self.alpha_stream.waited
-
-
-def _fill_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Zeros where an operation did not run: its weight was 0, and the step decays it as if it had run."""
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
 
 
 def _is_zero(found: Curvature, decay: float) -> bool:

@@ -1,4 +1,4 @@
-"""What a search will cost, from a few measured steps: to be known before days are spent on it."""
+"""The cost of a search, estimated from a few measured steps before days are spent on it."""
 
 import operator
 import resource
@@ -16,7 +16,7 @@ import torch
 from autodisp.checkpoints import Checkpoints
 from autodisp.search.bilevel import Order
 from autodisp.search.curvature import flat_gradient, frozen_statistics, hessian_product, preserved_rng
-from autodisp.search.loop import Search, Settings
+from autodisp.search.loop import Search, SearchSettings
 
 PRODUCTS = 12
 """Hessian-vector products of a Lanczos measurement in the middle of a search (EXPERIMENTS.md: 6 to 19)."""
@@ -25,13 +25,13 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of the parts of a search, and what they need at most."""
+    """Seconds of the parts of a search, and their peak memory."""
 
     weight_step: float
-    """With the reading of its batch."""
+    """Includes reading the batch."""
     alpha_steps: dict[Order, float]
     gradient_graph: float
-    """What all Hessian-vector products of one measurement share."""
+    """Shared by all Hessian-vector products of one measurement."""
     product: float
     validation_batch: float
     """Before and after discretisation."""
@@ -44,11 +44,11 @@ class Costs:
 class Plan:
     """The cost of a whole search."""
 
-    settings: Settings
+    settings: SearchSettings
     costs: Costs
     validation_batches: int
     alphas: int
-    """Number of those that move, which the full Hessian takes as many products as."""
+    """Number of alphas that move; the full Hessian takes as many products."""
     evaluations: int = 0
     """Batches that the selection evaluates at the end."""
 
@@ -79,12 +79,12 @@ class Plan:
 
     @property
     def selection(self) -> float:
-        """Seconds of what the selection evaluates, at most: less where only some of the operations run."""
+        """Seconds of the selection's evaluations, at most: less where only some of the operations run."""
         return self.evaluations * self.costs.validation_batch / 2
 
 
 def plan_search(search: Search) -> Plan:
-    """Takes a few steps of a search that has just been built, and is not to be used afterwards.
+    """Takes a few steps of a search that has just been built and must not be used afterwards.
 
     Weights and alphas move, as in the search itself; a first step of each kind is not timed.
     """
@@ -115,7 +115,7 @@ def plan_search(search: Search) -> Plan:
 
 
 def _curvature(search: Search) -> tuple[float, float]:
-    """Seconds of the gradient's graph and of one product with the Hessian."""
+    """Seconds of the gradient's graph and of one Hessian-vector product."""
     supernet = search.supernet
     batch = supernet.to_device(search.alpha_stream.next())
     with preserved_rng(), frozen_statistics(supernet.network):
@@ -132,24 +132,21 @@ def _curvature(search: Search) -> tuple[float, float]:
 
 
 def _validation_batch(search: Search) -> float:
-    """Read twice and evaluated twice."""
+    """Seconds of reading one batch and evaluating it twice."""
     supernet = search.supernet
     began = time.perf_counter()
-    batch = next(iter(search.validation))
-    read = time.perf_counter() - began
-    for weights in (None, supernet.discretised()):
-        supernet.evaluate([batch], weights)
-    return time.perf_counter() - began + read
+    supernet.evaluate_each([next(iter(search.validation))], [None, supernet.discretised()])
+    return time.perf_counter() - began
 
 
 def _checkpoint(search: Search) -> float:
     with tempfile.TemporaryDirectory(dir=search.checkpoints.folder.parent) as folder:
         checkpoints = Checkpoints(Path(folder))
-        return _seconds(lambda: checkpoints.save(0, search.state.capture()), repeats=1, warm_up=False)
+        return _seconds(lambda: checkpoints.save(0, search.captured()), repeats=1, warm_up=False)
 
 
 def _seconds(run: Callable[[], object], *, repeats: int = REPEATS, warm_up: bool = True) -> float:
-    """The median of a few runs."""
+    """Median of a few runs."""
     if warm_up:
         run()
     taken = []

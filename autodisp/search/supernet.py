@@ -1,6 +1,6 @@
-"""A task's network with its architecture parameters: the losses that both levels of the search are made of."""
+"""A task's network with its architecture parameters, and the losses of both levels of the search."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ class Supernet:
     """Task, network and alphas together.
 
     Args:
-        task: says what goes in, what is lost and what is measured.
+        task: defines inputs, loss and metrics.
         network: built by the task from mixed cells, on its device.
         architecture: of the same space, on the same device.
         relaxation: makes edge weights of the architecture's parameters; by default the softmax.
@@ -45,7 +45,7 @@ class Supernet:
         return self.relaxation.mean(self.architecture)
 
     def output(self, batch: Any, edge_weights: EdgeWeights | None = None) -> Any:
-        """What the network says of a batch, by default under the mean edge weights."""
+        """The network's output for a batch, by default under the mean edge weights."""
         weights = self.mean() if edge_weights is None else edge_weights
         return self.network(*self.task.inputs(batch), weights)
 
@@ -67,21 +67,28 @@ class Supernet:
         return self.loss(batch, detached, edge_weights)
 
     def to_device(self, batch: Any) -> Any:
-        """The batch where the network is."""
+        """The batch on the network's device."""
         return move(batch, self.device)
 
     def evaluate(self, batches: Iterable[Any], edge_weights: EdgeWeights | None = None) -> dict[str, float]:
-        """Loss and figures pooled over the batches, without gradient, in train mode's normalisation.
+        """Loss and metrics pooled over the batches, by default under the mean edge weights."""
+        return self.evaluate_each(batches, [edge_weights])[0]
 
-        A supernet's running statistics lag behind its weights and say nothing of a discretised cell, so every
-        batch is normalised by itself, as in the search; the running statistics stay as they are.
+    def evaluate_each(
+        self, batches: Iterable[Any], edge_weights: Sequence[EdgeWeights | None]
+    ) -> list[dict[str, float]]:
+        """Loss and metrics under several edge weights, without gradient, in train mode's normalisation.
+
+        Each batch is read once. A supernet's running statistics lag behind its weights and do not fit a discretised
+        cell, so every batch is normalised by itself, as in the search; the running statistics stay as they are.
         """
-        sums: Sums = {}
+        pooled: list[Sums] = [{} for _ in edge_weights]
         for batch in map(self.to_device, batches):
-            output = self.predict(batch, edge_weights)
-            loss = self.task.loss(output, batch).to(torch.float64)
-            pool(sums, {"loss": torch.stack([loss, torch.ones_like(loss)]), **self.task.measure(output, batch)})
-        return means(sums)
+            for sums, weights in zip(pooled, edge_weights, strict=True):
+                output = self.predict(batch, weights)
+                loss = self.task.loss(output, batch).to(torch.float64)
+                pool(sums, {"loss": torch.stack([loss, torch.ones_like(loss)]), **self.task.measure(output, batch)})
+        return [means(sums) for sums in pooled]
 
     @torch.no_grad()
     def predict(self, batch: Any, edge_weights: EdgeWeights | None = None) -> Any:
@@ -90,10 +97,10 @@ class Supernet:
             return self.output(batch, edge_weights)
 
     def genotype(self) -> Genotype:
-        """The cells that the mean edge weights prefer now."""
+        """The cells of largest mean edge weight now."""
         return derive(self.architecture.space, self.mean())
 
     def discretised(self, genotype: Genotype | None = None) -> EdgeWeights:
-        """Edge weights of one on the genotype, by default the one preferred now, and zero elsewhere."""
+        """Edge weights of one on the genotype, by default the present one, and zero elsewhere."""
         weights = one_hot(self.architecture.space, genotype or self.genotype())
         return {kind: table.to(self.device) for kind, table in weights.items()}

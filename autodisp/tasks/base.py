@@ -1,6 +1,6 @@
 """The contract between the engine and a task."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -67,6 +67,14 @@ class Task(Protocol):
 
     def constant(self, batches: Iterable[Any]) -> float:
         """The task's figure for the best answer that ignores the input: what any network must beat."""
+        ...
+
+
+class LevelledTask(Task, Protocol):
+    """A task whose loss is a sum over levels of resolution."""
+
+    def loss(self, output: Any, batch: Any, level_weights: Sequence[float] | None = None) -> Tensor:
+        """See ``Task.loss``; the weights of the levels, coarse to fine, are those of the task unless given."""
         ...
 
 

@@ -1,106 +1,99 @@
-"""Trains a network step by step: any task, any network; validates at intervals, keeps the best and the last.
+"""Trains a network step by step, for any task and network; validates at intervals, keeps the best and the last.
 
-An interval is what lies between two validations. Weights that are validated and written are the averaged ones where
+An interval is the steps between two validations. Weights that are validated and written are the averaged ones where
 there is an average (EMA), else the network's own.
 
-A batch of which nothing can be measured, such as one without a valid pixel, is a step that changes neither weights,
+A batch on which nothing can be measured, such as one without a valid pixel, is a step that changes neither weights,
 optimizer nor average: with a gradient of zero, momentum and weight decay would still move the weights. Only the
-running statistics of batch normalisation, which are of the input, go on. Its loss counts in no mean.
+running statistics of batch normalisation are updated, since they depend on the input alone. Its loss counts in no mean.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from autodisp.cells.cell import set_drop_path
 from autodisp.checkpoints import Checkpoints
-from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
-from autodisp.run_state import BatchStream, Moment, RunState
+from autodisp.errors import Interrupted
+from autodisp.run_state import BatchStream, Stateful
+from autodisp.stepping import NotFinite, Observer, SteppedRun
 from autodisp.tasks.base import Sums, Task, autocast, means, move, pool
+from autodisp.training.average import MovingAverage
+from autodisp.training.schedules import Factor, constant
 
-Record = dict[str, Any]
 
+class TrainObserver(Observer, Protocol):
+    """Follows a training; see ``autodisp.observers.train_folder``."""
 
-class Observer(Protocol):
-    """Who is told of the training."""
-
-    @property
-    def kept(self) -> int:
-        """How many records; a run that is resumed has them cut back to the state's number."""
-        ...
-
-    def step(self, interval: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
-        """A step of an interval is done; the figures cost a synchronisation, so they are computed only when shown."""
-        ...
-
-    def interval(self, record: Record, *, best: bool) -> None:
-        """An interval is done and validated; whether it is the best so far."""
+    def interval(self, record: dict[str, Any], *, best: bool) -> None:
+        """Called after each interval and its validation; ``best`` is True for the best validation so far."""
         ...
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The numbers of a training; see the config of the same names."""
+class TrainSettings:
+    """The numbers of a training; see the settings of the same names."""
 
     steps: int
     validate_every: int
     clip: float = math.inf
     drop_path: float = 0.0
     precision: str = "float32"
-    """Of the forward pass and the loss: float32, bfloat16 or float16."""
+    """Precision of the forward pass and the loss: float32, bfloat16 or float16."""
 
     @property
     def intervals(self) -> int:
-        """How often it validates; the last interval may be shorter."""
+        """Number of validations; the last interval may be shorter."""
         return math.ceil(self.steps / self.validate_every)
 
 
 @dataclass
-class Progress:
-    """How far a training is."""
+class TrainProgress:
+    """What a training has reached."""
 
     steps: int = 0
     best: float = math.nan
-    """The task's figure at the best validation so far."""
+    """The task's metric at the best validation so far."""
     best_step: int = 0
-    record: Record = field(default_factory=dict)
-    """Of the newest interval."""
+    record: dict[str, Any] = field(default_factory=dict)
+    """Record of the newest interval."""
     sums: Sums = field(default_factory=dict)
-    """Of the loss and figures of the interval now running."""
+    """Sums of loss and metrics over the present interval."""
     learning_rate: float = math.nan
-    """Of the newest step."""
+    """Learning rate of the newest step."""
 
     def state_dict(self) -> dict[str, Any]:
         """All of it."""
         return dict(vars(self))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it over."""
+        """Restores all of it."""
         vars(self).update(state_dict)
 
 
-class Training:
-    """One training.
+class Training(SteppedRun):
+    """A training.
 
     Args:
-        task: says what is lost and measured.
+        task: defines inputs, loss and metrics.
         network: on its device.
         stream: training batches.
         validation: batches, the same every time.
-        optimizer: over the network's parameters that are to learn.
-        schedule: of its learning rate, stepped at every step.
+        optimizer: of the parameters that are to be trained, with their base learning rates.
         settings: the numbers.
-        checkpoints: where the states go.
-        average: decay of the averaged weights, None for none.
-        before_step: called with the number of steps done, for what a recipe varies by the step.
-        stopping: asked after each step whether the run is to save its state and stop.
+        checkpoints: where the states are saved.
+        observer: follows the training.
+        schedule: factor of the learning rates by the number of steps done.
+        average: of the network's weights, None for none.
+        loss: of an output and a batch, by the number of steps done; by default the task's.
+        stopping: see ``SteppedRun``.
     """
 
     def __init__(
@@ -111,11 +104,12 @@ class Training:
         stream: BatchStream,
         validation: Iterable[Any],
         optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        settings: Settings,
+        settings: TrainSettings,
         checkpoints: Checkpoints,
-        average: float | None = None,
-        before_step: Callable[[int], None] | None = None,
+        observer: TrainObserver,
+        schedule: Factor | None = None,
+        average: MovingAverage | None = None,
+        loss: Callable[[int, Any, Any], Tensor] | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.task = task
@@ -123,88 +117,79 @@ class Training:
         self.stream = stream
         self.validation = validation
         self.optimizer = optimizer
-        self.schedule = schedule
         self.settings = settings
-        self.checkpoints = checkpoints
-        self.before_step = before_step
-        self.stopping = stopping
-        self.device = next(network.parameters()).device
-        # torch's schedules warn where they step before the optimizer does, and a first step may change nothing.
-        optimizer.zero_grad()
-        optimizer.step()
-        self.progress = Progress()
-        self.average: AveragedModel | None = None
+        self.observer = observer
+        self.schedule = schedule or constant()
+        self.average = average
+        self.progress = TrainProgress()
+        self._loss = loss
+        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
+        parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer}
         if average is not None:
-            self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(average))
-        # Scales only float16, whose small gradients would vanish; else it lets everything through.
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
-        parts: dict[str, Any] = {
-            "network": network,
-            "optimizer": optimizer,
-            "schedule": schedule,
-            "scaler": self.scaler,
-        }
-        if self.average is not None:
-            parts["average"] = self.average
-        self.state = RunState(parts=parts, streams={"train": stream}, progress=self.progress)
+            parts["average"] = average
+        super().__init__(
+            parts=parts,
+            streams={"train": stream},
+            progress=self.progress,
+            device=next(network.parameters()).device,
+            precision=settings.precision,
+            checkpoints=checkpoints,
+            observer=observer,
+            stopping=stopping,
+        )
 
     @property
-    def judged(self) -> nn.Module:
-        """The network that is validated and kept."""
-        network: nn.Module = self.network if self.average is None else self.average.module
-        return network
+    def evaluated(self) -> nn.Module:
+        """The network that is validated and written."""
+        return self.network if self.average is None else self.average.module
 
-    def run(self, observer: Observer) -> Record:
-        """Trains to the end, telling the observer of everything; the last record.
+    def run(self) -> Mapping[str, Any]:
+        """Trains from the present state to the end; returns the last record.
 
         Raises:
-            Interrupted: it was asked to stop; its state is saved.
+            Interrupted: the run is to stop; its state is saved.
             WrongSetting: a number was not finite; the state before that is saved.
             InputError: a sample could not be read; the state before that is saved.
             RunFault: a file could not be written, or a loader's worker died.
         """
-        while self.progress.steps < self.settings.steps or self.progress.sums:
-            self.progress.record = self.run_interval(observer)
-            self.progress.sums = {}
-            steps = self.progress.steps
-            value = float(self.progress.record[f"valid/{self.task.figure.name}"])
-            best = self.task.figure.better(value, self.progress.best)
+        progress = self.progress
+        while progress.steps < self.settings.steps or progress.sums:
+            record = progress.record = self.run_interval()
+            progress.sums = {}
+            value = float(record[f"valid/{self.task.figure.name}"])
+            best = self.task.figure.better(value, progress.best)
             if best:
-                self.progress.best, self.progress.best_step = value, steps
-            observer.interval(self.progress.record, best=best)
-            self._save(observer)
-            if self.stopping() and steps < self.settings.steps:
+                progress.best, progress.best_step = value, progress.steps
+            self.observer.interval(record, best=best)
+            self._save()
+            if self.stopping() and progress.steps < self.settings.steps:
                 raise Interrupted
-        return self.progress.record
+        return progress.record
 
-    def _save(self, observer: Observer) -> None:
-        """The state of now; the one before is kept, should this one be damaged."""
-        steps = self.progress.steps
-        self.checkpoints.save(steps, self.state.capture(records=observer.kept))
+    def _save(self) -> None:
+        """Saves the present state; the one before is kept in case this one is damaged."""
+        self._set_rates()
+        self.checkpoints.save(self.progress.steps, self.captured())
         self.checkpoints.keep_only(self.checkpoints.epochs()[-2:])
 
-    def run_interval(self, observer: Observer) -> Record:
+    def save_step(self) -> None:
+        """Saves the state between two steps; before the first one there is none."""
+        if self.progress.steps:
+            self._save()
+
+    def run_interval(self) -> dict[str, Any]:
         """Trains to the next validation, and validates.
 
         If that fails, the state after the last step is saved, and a resumed training validates without another step.
         """
         began, waited = time.perf_counter(), self.stream.waited
-        interval, until = self._place()
+        first, interval = self.progress.steps, self._interval()
+        until = min((interval + 1) * self.settings.validate_every, self.settings.steps)
         self.network.train()
-        first = self.progress.steps
-        while self.progress.steps < until:
-            self._guarded_step(observer)
-            step = self.progress.steps - 1 - interval * self.settings.validate_every
-            observer.step(interval, step, partial(self._shown, self.progress.sums))
-            if self.stopping() and self.progress.steps < until:
-                self._save(observer)
-                raise Interrupted
+        self.make_steps(until - first)
         train, trained = means(self.progress.sums), time.perf_counter() - began
-        try:
+        with self.step_saved():
             valid = self.validate()
-        except Exception:
-            self._save(observer)
-            raise
         return {
             "epoch": interval,
             "step": self.progress.steps,
@@ -217,89 +202,77 @@ class Training:
             "steps_per_second": (until - first) / trained,
         }
 
-    def _place(self) -> tuple[int, int]:
-        """The interval now running, and the step at which it ends.
+    def _interval(self) -> int:
+        """Number of the present interval. One that has sums has begun, and may lack its validation alone."""
+        return (self.progress.steps - bool(self.progress.sums)) // self.settings.validate_every
 
-        One that has sums has begun, and may lack its validation alone.
-        """
-        interval = (self.progress.steps - bool(self.progress.sums)) // self.settings.validate_every
-        return interval, min((interval + 1) * self.settings.validate_every, self.settings.steps)
+    def step(self) -> None:
+        """Makes one step."""
+        progress, settings = self.progress, self.settings
+        average = self.average
+        self.guard.begin([*self.network.buffers(), *(() if average is None else average.buffers())])
+        progress.learning_rate = self._set_rates()
+        if settings.drop_path:
+            set_drop_path(self.network, settings.drop_path * progress.steps / settings.steps)
+        loss, sums = self._forward(self.network, self.stream.next(), progress.steps)
+        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        wanted = sums[self.task.figure.name][1] > 0
+        made = self.descend(loss, self.optimizer, trained, clip=settings.clip, wanted=wanted)
+        if average is not None:
+            average.update(self.network, made)
+        progress.sums = pool(dict(progress.sums), sums)
+        progress.steps += 1
+        self.guard.end()
+        interval = self._interval()
+        step = progress.steps - 1 - interval * settings.validate_every
+        self.observer.step(interval, step, partial(self._shown, progress.sums))
 
-    def _guarded_step(self, observer: Observer) -> None:
-        """One step; if it cannot be made, the state before it is saved."""
-        moment = Moment(self.state, self.network.buffers())
-        try:
-            self.progress.sums = self._step()
-        except (InputError, RunFault):
-            moment.put_back()
-            if self.progress.steps:
-                self._save(observer)
-            raise
+    def _set_rates(self) -> float:
+        """Sets the learning rates of the next step; returns the first one."""
+        factor = self.schedule(self.progress.steps)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        return self._rates[0] * factor
 
-    def _step(self) -> Sums:
-        """The sums with those of its batch."""
-        steps = self.progress.steps
-        self.progress.learning_rate = float(self.optimizer.param_groups[0]["lr"])
-        if self.settings.drop_path:
-            set_drop_path(self.network, self.settings.drop_path * steps / self.settings.steps)
-        if self.before_step is not None:
-            self.before_step(steps)
-        loss, sums = self._judge(self.network, self.stream.next())
-        if bool(sums[self.task.figure.name][1] > 0):
-            self._learn(loss)
-        self.schedule.step()
-        self.progress.steps += 1
-        return pool(dict(self.progress.sums), sums)
-
-    def _judge(self, network: nn.Module, batch: Any) -> tuple[Tensor, Sums]:
-        """The loss of a batch, and the sums of loss and figures."""
+    def _forward(self, network: nn.Module, batch: Any, steps: int) -> tuple[Tensor, Sums]:
+        """The loss of a batch after that many steps, and the sums of loss and metrics."""
         batch = move(batch, self.device)
         with autocast(self.settings.precision, self.device):
             output = network(*self.task.inputs(batch))
-            loss = self.task.loss(output, batch)
+            loss = self.task.loss(output, batch) if self._loss is None else self._loss(steps, output, batch)
         with torch.no_grad():
             sums = self.task.measure(output, batch)
             counts = (sums[self.task.figure.name][1] > 0).to(torch.float64)
             counted = torch.where(counts > 0, loss.detach().to(torch.float64), 0.0)
         return loss, {"loss": torch.stack([counted, counts]), **sums}
 
-    def _learn(self, loss: Tensor) -> None:
-        """One update of the weights, and of their average."""
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimizer)
-        learning = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        norm = nn.utils.clip_grad_norm_(learning, self.settings.clip)
-        self._refuse_non_finite(loss, norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.average is not None:
-            self.average.update_parameters(self.network)
-
-    def _refuse_non_finite(self, loss: Tensor, norm: Tensor) -> None:
-        """Stops before the update; a float16 gradient that overflowed is the scaler's business."""
-        if bool(loss.isfinite()) and (bool(norm.isfinite()) or self.scaler.is_enabled()):
-            return
-        rate = self.optimizer.param_groups[0]["lr"]
-        raise WrongSetting(
-            f"step {self.progress.steps} (batch {self.stream.position - 1}): loss {loss.item():g}, gradient norm "
-            f"{norm.item():g}; the step was not made. Look at that batch, or lower "
-            f"optimizer.learning_rate ({rate:g} now) or optimizer.clip"
+    def advice(self, found: NotFinite) -> str:
+        """Explains where a number was not finite, and the remedy."""
+        rate = self._set_rates()
+        return (
+            f"step {self.progress.steps} (batch {self.stream.position}): the {found.quantity} is not finite; the step "
+            f"was not made. Look at that batch, or lower optimizer.learning_rate ({rate:g} now) or optimizer.clip"
         )
 
     def _shown(self, sums: Sums) -> dict[str, float]:
         return means({name: sums[name] for name in ("loss", self.task.figure.name)})
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Loss and figures pooled over the validation batches, with running statistics and without drop-path."""
-        network = self.judged
-        was_training = network.training
-        network.eval()
+        """Loss and metrics pooled over the validation batches, with running statistics and without drop-path."""
         sums: Sums = {}
-        try:
+        with evaluating(self.evaluated) as network:
             for batch in self.validation:
-                pool(sums, self._judge(network, batch)[1])
-        finally:
-            network.train(was_training)
+                pool(sums, self._forward(network, batch, max(self.progress.steps - 1, 0))[1])
         return means(sums)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """Evaluation mode without gradients."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield network
+    finally:
+        network.train(was_training)

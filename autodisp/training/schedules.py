@@ -5,23 +5,21 @@ import math
 from collections.abc import Callable, Sequence
 
 Factor = Callable[[int], float]
-"""From the number of steps done to what the base learning rate is multiplied by."""
+"""Factor of the base learning rate as a function of the steps done."""
 
 
 def constant() -> Factor:
-    """Always the base rate."""
+    """The base rate."""
     return lambda step: 1.0
 
 
 def cosine(steps: int, *, floor: float = 0.0) -> Factor:
-    """Half a cosine from 1 to the floor over so many steps (Loshchilov and Hutter 2017, without restarts).
+    """Half a cosine from 1 to the floor over that many steps (Loshchilov and Hutter 2017, without restarts).
 
     Args:
         steps: at least 1; later steps stay at the floor.
         floor: the last factor.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps} but a schedule has at least one")
     return lambda step: floor + (1 - floor) * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
 
 
@@ -29,11 +27,9 @@ def milestones(at: Sequence[int], *, factor: float = 0.5) -> Factor:
     """Multiplied by the factor at each milestone, as the FlowNet family halves its rate at 300, 400 and 500 k steps.
 
     Args:
-        at: steps done, ascending; from there on the factor counts.
+        at: steps done, ascending, from which on the factor applies.
         factor: above 0.
     """
-    if list(at) != sorted(set(at)):
-        raise ValueError(f"milestones {list(at)} must ascend")
     return lambda step: factor ** bisect.bisect_right(at, step)
 
 
@@ -48,7 +44,5 @@ LevelSchedule = Sequence[tuple[int, Sequence[float]]]
 
 def levels_at(schedule: LevelSchedule, step: int) -> tuple[float, ...]:
     """The weights of the levels, coarse to fine, at that step (Mayer et al. 2016: coarse levels first)."""
-    if not schedule or schedule[0][0] != 0:
-        raise ValueError("a schedule of level weights begins at step 0")
     place = bisect.bisect_right([start for start, _ in schedule], step) - 1
     return tuple(schedule[place][1])

@@ -129,8 +129,8 @@ def _live(case: Case, folder: Path, weapon: Weapon | None) -> None:
 def _say_that_curvature_rises() -> None:
     original = Search.measure_curvature
 
-    def measure(search: Search, epoch: int) -> dict[str, Any]:
-        record = original(search, epoch)
+    def measure(search: Search) -> dict[str, Any]:
+        record, epoch = original(search), search.progress.epochs
         value = 1.0 if epoch < RISE else 2.0**epoch
         search.progress.history[-1] = (epoch, value)
         return {**record, "eigenvalue": value}

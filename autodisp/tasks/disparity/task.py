@@ -142,16 +142,19 @@ class DisparityTask:
         """The two views."""
         return batch.left, batch.right
 
-    def loss(self, output: StereoPrediction, batch: StereoSample) -> Tensor:
+    def loss(
+        self, output: StereoPrediction, batch: StereoSample, level_weights: Sequence[float] | None = None
+    ) -> Tensor:
         """Weighted L1 over the levels in full-resolution pixels; with a volume, its cross-entropy too.
 
         Pixels that are not valid add nothing, nor does a batch without a valid one. Of a stack, the sum over its
-        trained stages.
+        trained stages. Weights of the levels, coarse to fine, take the place of the task's own.
         """
         weights = level_weights_at(output.strides)
-        if self.level_weights is not None:
-            missing = len(output.levels) - len(self.level_weights)
-            weights = (*self.level_weights[:1] * missing, *self.level_weights[-len(output.levels) :])
+        given = self.level_weights if level_weights is None else tuple(level_weights)
+        if given is not None:
+            missing = len(output.levels) - len(given)
+            weights = (*given[:1] * missing, *given[-len(output.levels) :])
         total = weights[-1] * masked_l1(output.disparity, batch.disparity, batch.valid)
         for level, stride, weight in zip(output.levels[:-1], output.strides[:-1], weights[:-1], strict=True):
             truth, valid = truth_at_stride(batch.disparity, batch.valid, stride, level.shape[-2:])
@@ -159,7 +162,7 @@ class DisparityTask:
         if output.matching is not None and self.volume_weight > 0:
             total = total + self.volume_weight * volume_cross_entropy(output.matching, batch)
         for stage in output.earlier:
-            total = total + self.loss(stage, batch)
+            total = total + self.loss(stage, batch, level_weights)
         return total
 
     def constant(self, batches: Iterable[StereoSample]) -> float:

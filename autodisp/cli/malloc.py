@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process, instead of giving it back to the kernel and asking for it again.
+"""Keeps freed memory in the process, instead of returning it to the kernel and requesting it again.
 
 A network frees and allocates tensors of a few MB all the time. glibc's malloc maps each anew, or trims its heap when
 the largest is freed, and the kernel then fills in page after page: on a virtual machine 3 ms for each MB, where
@@ -9,7 +9,7 @@ import ctypes
 import sys
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-"""Of mallopt (malloc.h)."""
+"""Parameters of mallopt (malloc.h)."""
 _MOST_AT_ONCE = 1 << 30
 _LARGEST_OF_OLD_GLIBC = 32 << 20
 _KEPT = 2**31 - 1
@@ -17,9 +17,9 @@ _AHEAD = 64 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Tells malloc to, for the rest of the process; whether it is glibc's, and did.
+    """Configures glibc's malloc to keep freed memory; returns True if it succeeded.
 
-    A process then stays as large as it ever was. For programs: a library leaves it to whoever owns the process.
+    The process then stays as large as its peak. For programs only: a library must not decide this.
     """
     if sys.platform != "linux":
         return False

@@ -9,7 +9,7 @@ PROGRAM = """
 import resource
 import sys
 import torch
-from autodisp.cli.memory import keep_freed_memory
+from autodisp.cli.malloc import keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodisp.run_state import Progress, RunState
-from autodisp.search.guard import ALPHAS, LOSS, WEIGHTS, NotFinite, StepGuard
+from autodisp.run_state import RunState
+from autodisp.search.loop import SearchProgress
+from autodisp.stepping import ALPHAS, LOSS, WEIGHTS, NotFinite, StepGuard
 
 NAN, INF = float("nan"), float("inf")
 
@@ -25,7 +26,7 @@ class Run:
         self.statistic = torch.zeros(2)
         self.alphas = torch.optim.Adam([self.alpha], lr=0.1, fused=fused)
         self.weights = torch.optim.SGD([self.weight], lr=0.1, momentum=0.9, weight_decay=0.1, fused=fused)
-        self.stream, self.progress = Stream(), Progress(weight_decay=0.0)
+        self.stream, self.progress = Stream(), SearchProgress(weight_decay=0.0)
         state = RunState(parts={}, streams={"only": self.stream}, progress=self.progress)
         self.guard = StepGuard(state, torch.device("cpu"), every=every)
 
@@ -70,14 +71,14 @@ def test_the_run_stands_where_it_stood_before(every: int, fused: bool, spoilt: d
         run.step(**spoilt)
         for _ in range(2):  # nobody has looked yet
             run.step(loss=NAN)
-        run.guard.end(last=True)
+        run.guard.look()
 
     with pytest.raises(NotFinite) as found:
         go_on()
     assert found.value.quantity == quantity
     assert same(run.everything(), before)
     run.step()  # and goes on from there
-    run.guard.end(last=True)
+    run.guard.look()
     assert not same(run.everything(), before)
 
 
@@ -87,7 +88,7 @@ def test_a_first_step_that_is_not_made_leaves_no_memory(every: int) -> None:
 
     def begin() -> None:
         run.step(alpha=NAN)
-        run.guard.end(last=True)
+        run.guard.look()
 
     with pytest.raises(NotFinite):
         begin()
@@ -107,8 +108,8 @@ def test_guarded_steps_are_the_optimizers_own() -> None:
     assert torch.equal(run.weight, plain.weight)
 
 
-def test_moments_do_not_pile_up() -> None:
+def test_snapshots_do_not_pile_up() -> None:
     run = Run(every=3)
     for _ in range(10):
         run.step()
-    assert len(run.guard._moments) < 3
+    assert len(run.guard._snapshots) < 3

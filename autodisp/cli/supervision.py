@@ -1,12 +1,16 @@
-"""What surrounds a run that takes long: one process a folder, a stop that saves, faults that say how to go on."""
+"""Supervises a long run: locking, signal handling, and error lines with the command that resumes it."""
 
 import errno
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
 
 from autodisp.cli.program import program_name
 from autodisp.cli.signals import StopSignals
@@ -14,25 +18,26 @@ from autodisp.commands import command
 from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
 from autodisp.run_files import CHECKPOINTS
 from autodisp.run_lock import locked
+from autodisp.tracking import ConsoleProgress
 
 _NO_MEMORY = ("can't allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
 
 
 @contextmanager
-def kept_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSignals]:
-    """Keeps a run in its folder from getting lost.
+def supervised_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSignals]:
+    """Supervises a run in its folder.
 
     Args:
         folder: of the run, which exists.
-        memory: settings, with their values, that decide how much memory it takes.
+        memory: settings, with their values, that determine how much memory it takes.
 
     Yields:
-        What the run asks whether it is to stop.
+        The signals, which tell the run to stop.
 
     Raises:
-        InputError: another process is at work there; or the run's own, with the command that resumes it. Where it is
-            a WrongSetting, which resuming would repeat, it says to start another run.
-        RunFault: the disk, the folder or the memory gave way.
+        InputError: another process runs there; or that of the run, with the command that resumes it. With a
+            WrongSetting, which resuming would repeat, the remedy is another run.
+        RunFault: the disk, the folder or the memory failed.
         SystemExit: it was stopped by a signal.
     """
     resuming = command(program_name(), ("resume", folder))
@@ -42,26 +47,45 @@ def kept_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSignals]:
         except (Interrupted, InputError, RunFault) as error:
             # SIGTERM may reach the loaders' workers as well, and end the step that waits for them
             if isinstance(error, Interrupted) or (isinstance(error, RunFault) and signals()):
-                print(f"{program_name()}: stopped; go on with: {resuming}", file=sys.stderr, flush=True)  # noqa: T201
+                print(f"{program_name()}: stopped; resume with: {resuming}", file=sys.stderr, flush=True)  # noqa: T201
                 sys.exit(signals.exit_code)
             if isinstance(error, WrongSetting):
                 raise WrongSetting(f"{error}; a run keeps its settings: start another one with that") from error
             kind = RunFault if isinstance(error, RunFault) else InputError
-            raise kind(f"{error}{_how_to_go_on(folder, resuming)}") from error
+            raise kind(f"{error}{_how_to_resume(folder, resuming)}") from error
         except (MemoryError, RuntimeError) as error:
             if not _is_lack_of_memory(error):
                 raise
             raise RunFault(
-                f"out of memory; what decides how much is taken: {', '.join(memory)}; lower one of them in a new run "
-                f"(plan=true says what it takes), or free some{_how_to_go_on(folder, resuming)}"
+                f"out of memory; settings that determine it: {', '.join(memory)}; lower one of them in a new run "
+                f"(plan=true estimates it), or free some{_how_to_resume(folder, resuming)}"
             ) from error
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.ENOENT, errno.EACCES,
                                    errno.EIO, errno.EPERM, errno.ESTALE, errno.EMFILE):  # fmt: skip
                 raise
             raise RunFault(
-                f"{error.filename or folder}: cannot be used ({error.strerror}){_how_to_go_on(folder, resuming)}"
+                f"{error.filename or folder}: cannot be used ({error.strerror}){_how_to_resume(folder, resuming)}"
             ) from error
+
+
+def run_console(config: Any, *, unit: str = "epoch") -> ConsoleProgress:
+    """The console of a run, as verbose as its config has it."""
+    return ConsoleProgress(unit=unit, verbosity=config.run.verbosity)
+
+
+def memory_settings(config: Any, *keys: str) -> list[str]:
+    """Those of the settings that the config has, with their values."""
+    values = {key: reduce(lambda part, name: getattr(part, name, None), key.split("."), config) for key in keys}
+    return [f"{key}={list(value) if isinstance(value, tuple) else value}" for key, value in values.items() if value]
+
+
+def print_summary(table: Table, lines: Iterable[str]) -> None:
+    """Prints the table, and below it lines with paths, which the table would wrap or cut."""
+    console = Console(highlight=False, emoji=False)
+    console.print(table)
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:
@@ -70,7 +94,7 @@ def _is_lack_of_memory(error: BaseException) -> bool:
     return any(words in str(error) for words in _NO_MEMORY)
 
 
-def _how_to_go_on(folder: Path, resuming: str) -> str:
+def _how_to_resume(folder: Path, resuming: str) -> str:
     if not folder.is_dir():
         return "; the run folder is gone, and with it the run"
     if any((folder / CHECKPOINTS).glob("*.pt")):

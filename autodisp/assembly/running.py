@@ -1,0 +1,63 @@
+"""Builds the parts that searches and trainings have in common."""
+
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+import autodisp
+from autodisp.config.search import SearchConfig
+from autodisp.config.train import TrainConfig
+from autodisp.search.curvature import preserved_rng
+from autodisp.tasks.base import move
+
+Images = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
+
+
+def build_optimizer(
+    name: str, parameters: Iterable[nn.Parameter], *, learning_rate: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """SGD, AdamW or Adam, whose decay is an L2 term of the loss; fused, see ``autodisp.stepping``."""
+    if name == "sgd":
+        return torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay, fused=True)
+    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+    return kind(parameters, learning_rate, (momentum, 0.999), weight_decay=weight_decay, fused=True)
+
+
+def build_images(
+    config: SearchConfig | TrainConfig, batches: Iterable[Any], device: torch.device, predict: Callable[[Any], Any]
+) -> Images | None:
+    """Draws the first prediction of the first batch; None where the task has no such image.
+
+    Args:
+        config: of the run.
+        batches: of the validation.
+        device: of the network.
+        predict: from a batch on the device to the network's output.
+    """
+    picture = config.kit.picture
+    if picture is None:
+        return None
+
+    def draw() -> Mapping[str, npt.NDArray[np.uint8]]:
+        batch = move(next(iter(batches)), device)
+        with preserved_rng():  # images come by the clock; a noise operation must not make the run depend on it
+            return {"prediction": picture(batch, predict(batch))}
+
+    return draw
+
+
+def origin_of(config: SearchConfig | TrainConfig) -> dict[str, Any]:
+    """The origin of a file that a run writes."""
+    return {
+        "dataset": config.dataset.name,
+        "seed": config.seed,
+        "config_hash": config.fingerprint(),
+        "autodisp": autodisp.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
