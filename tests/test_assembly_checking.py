@@ -10,9 +10,6 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
 from scipy.io import savemat
 
 from autodisp.assembly.checking import CheckReport, build_check
@@ -46,15 +43,10 @@ from autodisp.datasets.pfm import read_pfm, write_pfm
 from autodisp.datasets.shapes3d import Shapes3D, write
 from autodisp.errors import InputError, WrongSetting
 from autodisp.tasks.disparity.kit import DATASETS
+from tests.programs import composed
 
 HEIGHT, WIDTH = 48, 64
 SEARCH = ("run.folder=unused", "search.batch_size=1")
-
-
-def composed(program: str, *overrides: str) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_module(f"autodisp.configs.{program}", version_base="1.3"):
-        return compose(program, overrides=list(overrides))
 
 
 def checked(*overrides: str) -> CheckReport:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from scipy.io import savemat
 from torch import nn
 
@@ -43,22 +41,16 @@ from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
 from autodisp.search.supernet import Supernet
 from autodisp.tracking import ConsoleProgress
+from tests.programs import composed
 
 HEIGHT, WIDTH = 40, 72
 SCENES = (1, 3, 2, 4, 2)
 """Frames of each scene."""
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
-        yield
-
-
 def config_of(*overrides: str) -> SearchConfig:
     # hydra's own `now` resolver needs a running job
-    return parse(compose("search", overrides=["run.folder=unused", *overrides]))
+    return parse(composed("search", "run.folder=unused", *overrides))
 
 
 def smoke(*overrides: str) -> SearchConfig:

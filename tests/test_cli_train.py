@@ -1,10 +1,7 @@
 """Whole small trainings through the program's own functions, and the program as it is called."""
 
 import math
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -24,7 +19,6 @@ from autodisp.assembly.training import TrainData
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
-from autodisp.cli.entry import train as main
 from autodisp.cli.train import notes_on_evaluation, notes_on_result, resume, train
 from autodisp.config.train import parse
 from autodisp.datasets.flyingthings3d import write_frame
@@ -35,6 +29,7 @@ from autodisp.prediction.models import ImageClassifier
 from autodisp.records import JsonLines, read_json_lines
 from autodisp.tasks.base import Figure
 from autodisp.training.loop import Training
+from tests.programs import composed, contents
 
 SMALL = (
     "network=disparity_tiny", "dataset.length=6", "dataset.height=40", "dataset.width=72", "dataset.max_disparity=16",
@@ -45,24 +40,18 @@ IMAGES = (
     "task=classification", "network=classification_tiny", "training.steps=3", "training.batch_size=6",
     "validation.every=2", "validation.batch_size=7", "optimizer.warmup_steps=1", "run.workers=0",
 )  # fmt: skip
+
 MODELS = ("best.safetensors", "last.safetensors")
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs.train", version_base="1.3"):
-        yield
-
-
 def run(folder: Path, *overrides: str) -> Path:
-    return train(compose("train", overrides=[f"run.folder={folder}", *overrides]))
+    return train(composed("train", f"run.folder={folder}", *overrides))
 
 
 def go_on(folder: Path, *overrides: str) -> Path:
     said = [f"resume={folder}", *overrides]
     folder_of_its_own = [] if any(text.startswith("run.folder") for text in overrides) else ["run.folder=unused"]
-    return resume(compose("train", overrides=[*folder_of_its_own, *said]), said)
+    return resume(composed("train", *folder_of_its_own, *said), said)
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -80,9 +69,7 @@ def assert_same_results(first: Path, second: Path) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted training, which the tests leave as it is."""
-    GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs.train", version_base="1.3"):
-        return run(tmp_path_factory.mktemp("whole") / "run", *SMALL)
+    return run(tmp_path_factory.mktemp("whole") / "run", *SMALL)
 
 
 def test_what_a_training_leaves(whole: Path) -> None:
@@ -104,7 +91,7 @@ def test_what_a_training_leaves(whole: Path) -> None:
 def test_the_config_is_kept_resolved(whole: Path) -> None:
     stored = OmegaConf.load(whole / "config.yaml")
     assert "${" not in (whole / "config.yaml").read_text()
-    expected = compose("train", overrides=[f"run.folder={whole}", *SMALL])
+    expected = composed("train", f"run.folder={whole}", *SMALL)
     assert parse(stored) == parse(expected)  # type: ignore[arg-type]
 
 
@@ -269,11 +256,11 @@ def test_a_fine_tuning_goes_on_without_the_model_it_began_with(tmp_path: Path, w
     ],
 )
 def test_a_resumed_training_keeps_its_config(whole: Path, said: list[str], says: str) -> None:
-    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    before = contents(whole)
     with pytest.raises(InputError) as caught:
         go_on(whole, *said)
     assert says in str(caught.value)
-    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+    assert contents(whole) == before
     assert "\n" not in str(caught.value)
 
 
@@ -298,32 +285,6 @@ def test_what_is_no_run_is_not_resumed(tmp_path: Path, content: str | None, says
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("overrides", "says"),
-    [
-        (["training.steps=0"], "training.steps=0"),
-        (["genotype=darts_v2"], "genotype=darts_v2: has the cells normal, reduce"),
-        (["genotype=nowhere.json"], "nowhere.json"),
-        (["init=nowhere.safetensors"], "nowhere.safetensors: no such file"),
-        (["dataset=sintel", "dataset.root=nowhere"], "dataset.root=nowhere"),
-        (["dataset.length=1", "training.batch_size=2"], "training.batch_size=2: there are 1 training samples"),
-    ],
-)
-def test_nothing_is_created_when_the_input_is_wrong(tmp_path: Path, overrides: list[str], says: str) -> None:
-    base = [] if "dataset=sintel" in overrides else list(SMALL)
-    with pytest.raises(InputError) as caught:
-        run(tmp_path / "run", *base, *overrides)
-    assert says in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_overwrites_nothing(tmp_path: Path) -> None:
-    (tmp_path / "precious").touch()
-    with pytest.raises(InputError, match=r"run\.folder=.* is not empty, and a run overwrites nothing"):
-        run(tmp_path, *SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
 def test_a_diverged_training_says_so_and_can_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,71 +383,14 @@ def test_a_frozen_stage_stays_as_it_was(tmp_path: Path, whole: Path) -> None:
 # --- the program as it is called ---
 
 
-def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    program = "import sys; sys.argv[0] = 'autodisp-train'; from autodisp.cli.entry import train; train()"
-    return subprocess.run(
-        [sys.executable, "-c", program, *overrides],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_help_lists_groups_choices_and_settings(tmp_path: Path) -> None:
-    done = call(tmp_path, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    for words in ("autodisp-train", "dataset: cifar10", "recipe: classification_published, ",
-                  "network: autodispnet_large", "validation:", "resume=runs/MY_TRAINING"):  # fmt: skip
-        assert words in done.stdout
-    assert list(tmp_path.iterdir()) == []
-
-
-def call_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> int:
-    """The exit code of the program in this process, which saves its start."""
-    GlobalHydra.instance().clear()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    monkeypatch.setattr(sys, "argv", ["autodisp-train", *overrides])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-@pytest.mark.parametrize(
-    ("overrides", "says"),
-    [
-        (["training.setps=3"], "training.setps: no such setting"),
-        (["recipe=disparity_smal"], "recipe=disparity_smal: no such choice; did you mean recipe=disparity_small?"),
-        (["resume=nowhere"], "resume=nowhere: its config.yaml cannot be read"),
-        (["training.steps=0"], "training.steps=0: must be at least 1"),
-    ],
-)
-def test_wrong_input_is_one_line_and_exit_code_2(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    overrides: list[str],
-    says: str,
-) -> None:
-    assert call_here(monkeypatch, tmp_path, *overrides) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"autodisp-train: {says}")
-    assert error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.slow
 def test_the_program_trains_and_goes_on(
-    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, whole: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call_here(monkeypatch, tmp_path, *SMALL, "run.folder=run", "training.steps=2") == 0
+    assert call("train", *SMALL, "run.folder=run", "training.steps=2") == 0
     assert records(tmp_path / "run")[0].keys() == records(whole)[0].keys()
     capsys.readouterr()
-    assert call_here(monkeypatch, tmp_path, "resume=run", "run.threads=1", "run.workers=0") == 0
+    assert call("train", "resume=run", "run.threads=1", "run.workers=0") == 0
     assert "resumed at step 2 of 2; all of its steps are done" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

@@ -2,14 +2,12 @@
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from scipy.io import savemat
 
 from autodisp.assembly.training import build_genotype, build_train_data
@@ -19,8 +17,8 @@ from autodisp.cli.search import search
 from autodisp.config.train import parse as parse_train
 from autodisp.datasets import shapes3d
 from autodisp.datasets.images import write_png
-from autodisp.errors import InputError
 from autodisp.records import read_json_lines
+from tests.programs import composed
 
 pytestmark = pytest.mark.slow
 
@@ -29,15 +27,8 @@ QUICK = ["curvature.tolerance=0.3"]
 STEREO = ["dataset.crop=[32,48]", "dataset.max_disparity=16", *QUICK]
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
-        yield
-
-
 def run(folder: Path, *overrides: str) -> Path:
-    return search(compose("search", overrides=[f"run.folder={folder}", "experiment=smoke", *overrides]))
+    return search(composed("search", f"run.folder={folder}", "experiment=smoke", *overrides))
 
 
 def shapes(length: int, seed: int = 0) -> shapes3d.Shapes3D:
@@ -165,16 +156,8 @@ def test_the_next_command_trains_what_was_found(tmp_path: Path, capsys: pytest.C
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("next:"))
     program, *overrides = shlex.split(line.removeprefix("next:"))
     assert program == "autodisp-train"
-    GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs.train", version_base="1.3"):
-        config = parse_train(compose("train", overrides=["run.folder=unused", "training.batch_size=4", *overrides]))
+    config = parse_train(composed("train", "run.folder=unused", "training.batch_size=4", *overrides))
     genotype, space = build_genotype(config)
     assert genotype == load(tmp_path / "run" / "genotype.json")
     assert space == SPACES["s2"]
     assert len(build_train_data(config).train) == 36, "nine tenths of 40 images"
-
-
-def test_nothing_is_created_when_the_data_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"dataset\.root"):
-        run(tmp_path / "run", "dataset=sintel", f"dataset.root={tmp_path / 'nowhere'}")
-    assert not (tmp_path / "run").exists()

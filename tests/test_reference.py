@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
+
+from tests.programs import composed
 from omegaconf import DictConfig
 
 from autodisp.config.notes import read_notes
@@ -55,9 +55,7 @@ def keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("program", [program.name for program in PROGRAMS])
 def test_every_setting_of_the_yaml_is_told(page: str, program: str) -> None:
-    GlobalHydra.instance().clear()
-    with initialize_config_module(f"autodisp.configs.{program}", version_base="1.3"):
-        tree = compose(program)
+    tree = composed(program)
     told = rows(section(page, program)).keys() | rows(section(page, "search")).keys()
     by_choice = ("task.name", "dataset.name", "network.name")  # what a group's choice says
     assert {key for key in keys(tree) if key not in by_choice} <= told
