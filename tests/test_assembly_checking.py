@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,12 +75,17 @@ def saved(report: CheckReport, folder: Path) -> str:
     return f"dataset.exclude={folder / 'excluded.txt'}"
 
 
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("rendered")
+    write(Shapes3D(length=12, seed=0, height=HEIGHT, width=WIDTH, max_disparity=16), root, train=10)
+    return root
+
+
 @pytest.fixture
-def frames(tmp_path: Path) -> Path:
+def frames(rendered: Path, tmp_path: Path) -> Path:
     """Ten scenes of TRAIN and two of TEST, one frame each, with masks."""
-    samples = Shapes3D(length=12, seed=0, height=HEIGHT, width=WIDTH, max_disparity=16)
-    write(samples, tmp_path / "data", train=10)
-    return tmp_path / "data"
+    return Path(shutil.copytree(rendered, tmp_path / "data"))
 
 
 def part(root: Path, scene: int, top: str = "left", split: str = "TRAIN") -> Path:
@@ -185,7 +191,7 @@ def test_everything_at_once(frames: Path, tmp_path: Path) -> None:
         assert sum(len(batch.left) for batch in evaluation.batches) == samples
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_the_halves_are_those_of_the_search(frames: Path, tmp_path: Path, seed: int) -> None:
     weights, architecture = halves_of(frames, f"seed={seed}")
     number = {name(scene): scene for scene in range(10)}

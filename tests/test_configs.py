@@ -42,19 +42,29 @@ def config_of(*overrides: str) -> SearchConfig:
     return parse(composed("search", "run.folder=unused", *overrides))
 
 
+BUILT: dict[str, Supernet] = {}
+
+
+def supernet_of(config: SearchConfig) -> Supernet:
+    """Build the network of a config, without memory; the same one for choices that do not change it."""
+    space, facts = build_space(config), dataset_entries()[config.dataset.name].facts
+    key = repr((config.task, config.network, space, facts))
+    if key not in BUILT:
+        built = build_search_task(config, SearchData([], [], lambda sample, _: sample, [], facts))
+        assert set(built.kinds) == set(space.kinds)
+        with torch.device("meta"):
+            network = built.build_network(MixedCells(space, style=build_style(config.network, space)))
+            BUILT[key] = Supernet(built, network, Architecture(space))
+    return BUILT[key]
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_builds(choice: str) -> None:
     name = choice.split("=")[1]
     task = ["task=classification"] if name.startswith(CLASSIFICATION) and not choice.startswith("task") else []
     ranked = ["selection=ranking"] if choice == "relaxation=uniform" else []
     config = config_of(*task, *ranked, choice)
-    space = build_space(config)
-    facts = dataset_entries()[config.dataset.name].facts
-    built = build_search_task(config, SearchData([], [], lambda sample, _: sample, [], facts))
-    with torch.device("meta"):
-        network = built.build_network(MixedCells(space, style=build_style(config.network, space)))
-        supernet = Supernet(built, network, Architecture(space))
-    assert set(built.kinds) == set(space.kinds)
+    supernet = supernet_of(config)
     build_weight_optimizer(config, supernet)
     build_alpha_optimizer(config, supernet)
     build_regularization(config)
