@@ -102,7 +102,7 @@ def write_svhn(root: Path) -> None:
         ),
         ("cifar10", write_cifar10, ["task=classification", "space=s2", "optimizer.alphas.order=finite_difference"]),
         ("cifar100", write_cifar100, ["task=classification", "space=s3", "search.drop_path=0.2", *QUICK]),
-        ("svhn", write_svhn, ["task=classification", "space=s4", "curvature.method=hessian", "regularization=ada"]),
+        ("svhn", write_svhn, ["task=classification", "space=tiny81", "curvature.method=hessian", "regularization=ada"]),
     ],
 )
 def test_every_dataset_ends_in_a_genotype(
@@ -152,12 +152,12 @@ def test_two_runs_with_one_seed_are_bitwise_equal(tmp_path: Path) -> None:
 
 def test_the_next_command_trains_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_svhn(tmp_path / "my data")
-    run(tmp_path / "run", "task=classification", "dataset=svhn", f"dataset.root={tmp_path / 'my data'}", "space=s2")
+    run(tmp_path / "run", "task=classification", "dataset=svhn", f"dataset.root={tmp_path / 'my data'}", "space=tiny81")
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("next:"))
     program, *overrides = shlex.split(line.removeprefix("next:"))
     assert program == "autodisp-train"
     config = parse_train(composed("train", "run.folder=unused", "training.batch_size=4", *overrides))
     genotype, space = build_genotype(config)
     assert genotype == load(tmp_path / "run" / "genotype.json")
-    assert space == SPACES["s2"]
+    assert space == SPACES["tiny81"]
     assert len(build_train_data(config).train) == 36, "nine tenths of 40 images"

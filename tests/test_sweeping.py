@@ -286,7 +286,7 @@ def test_searches_over_weight_decay_and_the_report_on_them(
     for drawing in ("_show", "draw_curves"):
         monkeypatch.setattr(SearchFolder, drawing, lambda *_: None)
     write_images(Path("images"))
-    tiny = ["experiment=smoke", "task=classification", "dataset=cifar10", "dataset.root=images", "space=s4",
+    tiny = ["experiment=smoke", "task=classification", "dataset=cifar10", "dataset.root=images", "space=tiny81",
             "network=classification_tiny", "regularization=none", "search.epochs=1", "search.steps_per_epoch=1",
             "curvature.tolerance=0.5", "run.workers=0"]  # fmt: skip
     assert sweep(*tiny, DECAYS, "hydra.sweep.dir=sweep", module="autodisp.cli.search") == 0
