@@ -225,7 +225,6 @@ def test_validation_spans_the_half(frames: Path) -> None:
         for batch in batches
     ]
     assert len(set(chosen)) == 2
-    seeds = range(6)
     starts = {
         tuple(
             build_data(
@@ -233,7 +232,7 @@ def test_validation_spans_the_half(frames: Path) -> None:
             ).validation.dataset.indices
         )
         == tuple(build_data(stereo(frames, f"seed={seed}")).alpha_half.indices[:2])
-        for seed in seeds
+        for seed in range(3)
     }
     assert False in starts
 

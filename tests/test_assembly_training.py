@@ -74,11 +74,18 @@ def parameters_of(config: TrainConfig) -> int:
     return count_parameters(built(card_of(config))[1])
 
 
+SAVED: dict[tuple[str, ...], bytes] = {}
+
+
 def model(path: Path, *overrides: str, classes: int = 10) -> Path:
     """A model file as a training of that config would begin it."""
-    config = config_of(*overrides)
-    card = card_of(config, classes)
-    model_file.save(path, card, build_network(config, card)[1].state_dict())
+    key = (*overrides, str(classes))
+    if key not in SAVED:
+        config = config_of(*overrides)
+        card = card_of(config, classes)
+        model_file.save(path, card, build_network(config, card)[1].state_dict())
+        SAVED[key] = path.read_bytes()
+    path.write_bytes(SAVED[key])
     return path
 
 

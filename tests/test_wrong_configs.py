@@ -333,8 +333,8 @@ parameters=0
     parameters=0: must be at least 1 and at most 1000000000, or null for as they are
 parameters=1000000000000
     parameters=1000000000000: must be at least 1 and at most 1000000000, or null for as they are
-parameters=5
-    parameters=5: the nearest that this network can have is 118716, at [...] ask for that, or take another network
+network=disparity_tiny parameters=5
+    parameters=5: the nearest that this network can have is 90240, at [...] ask for that, or take another network
 init=nowhere.safetensors
     init=nowhere.safetensors: no such file; autodisp-train writes best.safetensors into its run folder
 init=shiped
@@ -747,10 +747,11 @@ VARIANTS = [
 
 def refused(program: str, tree: DictConfig, key: str, value: object) -> str:
     """The line that a setting of that value gets."""
-    wrong = tree.copy()
-    OmegaConf.update(wrong, key, value, merge=False)
+    before = OmegaConf.select(tree, key)
+    OmegaConf.update(tree, key, value, merge=False)
     with pytest.raises(InputError) as caught:
-        PARSE[program](wrong)
+        PARSE[program](tree)
+    OmegaConf.update(tree, key, before, merge=False)
     return str(caught.value)
 
 
