@@ -27,15 +27,14 @@ from autodisp.cells.genotype import Genotype, load, zoo_names
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.config.train import TrainConfig, parse
-from autodisp.datasets.flyingthings3d import write_frame
 from autodisp.datasets.images import write_png
-from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
 from autodisp.networks.parameter_count import count_parameters
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
 from autodisp.tasks.disparity.kit import DATASETS
 from autodisp.tracking import ConsoleProgress
+from tests.made_data import HEIGHT, SCENES, WIDTH, write_cifar10, write_frames
 from tests.programs import composed
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "train"
@@ -51,9 +50,6 @@ FROM_FILE = ("from_checkpoint", "finetune")
 TINY = ("network=disparity_tiny", "dataset.height=40", "dataset.width=72", "dataset.max_disparity=16")
 TINY_IMAGES = ("task=classification", "network=classification_tiny", "task.auxiliary_weight=0", "training.batch_size=4")
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
-HEIGHT, WIDTH = 40, 72
-SCENES = (1, 3, 2, 4, 2)
-"""Frames of each scene."""
 
 
 def config_of(*overrides: str) -> TrainConfig:
@@ -289,23 +285,9 @@ def test_a_network_of_so_many_parameters(genotype: str) -> None:
 # --- data ---
 
 
-def sample(draw: torch.Generator) -> StereoSample:
-    left, right = torch.rand(2, 3, HEIGHT, WIDTH, generator=draw).unbind()
-    disparity = 8 * torch.rand(1, HEIGHT, WIDTH, generator=draw)
-    nowhere = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
-    return StereoSample(left, right, disparity, ~nowhere, nowhere, nowhere)
-
-
 @pytest.fixture
 def things(tmp_path: Path) -> Path:
-    """Twelve frames of five scenes of TRAIN, three of TEST, in the layout of FlyingThings3D."""
-    draw, root = torch.Generator().manual_seed(0), tmp_path / "frames"
-    for split, scenes in (("TRAIN", SCENES), ("TEST", (2, 1))):
-        for scene, count in enumerate(scenes):
-            for frame in range(count):
-                letter = "ABC"[scene % 3]
-                write_frame(root, split=split, subset=letter, scene=scene, frame=frame, sample=sample(draw))
-    return root
+    return write_frames(tmp_path / "frames")
 
 
 @pytest.fixture
@@ -422,25 +404,9 @@ def test_validation_sees_whole_pictures_as_they_are(things: Path) -> None:
     assert cropped.left.shape == (3, 32, 48)
 
 
-def write_cifar(root: Path, kind: str = "cifar10", count: int = 30) -> Path:
-    """So many images in each split, in the binary layout; no two are equal."""
-    draw = np.random.default_rng(0)
-    folder, files, label_bytes = {
-        "cifar10": ("cifar-10-batches-bin", [*(f"data_batch_{n}.bin" for n in range(1, 6)), "test_batch.bin"], 1),
-        "cifar100": ("cifar-100-binary", ["train.bin", "test.bin"], 2),
-    }[kind]
-    (root / folder).mkdir(parents=True)
-    for name in files:
-        each = count if name.startswith("t") else count // 5
-        labels = np.repeat(np.arange(each, dtype=np.uint8)[:, None] % 10, label_bytes, axis=1)
-        records = np.concatenate([labels, draw.integers(0, 256, (each, 3072), dtype=np.uint8)], axis=1)
-        (root / folder / name).write_bytes(records.tobytes())
-    return root
-
-
 def test_images_are_held_out_or_of_the_test_split(tmp_path: Path) -> None:
-    root = write_cifar(tmp_path)
-    base = [*TINY_IMAGES, f"dataset.root={root}"]
+    write_cifar10(tmp_path, 30, 30)
+    base = [*TINY_IMAGES, f"dataset.root={tmp_path}"]
     data = build_train_data(config_of(*base, "validation.fraction=0.2"))
     assert (len(data.train), len(held_out(data)), data.facts["classes"]) == (24, 6, 10)
     assert sorted(data.train.indices + held_out(data).indices) == list(range(30))  # type: ignore[attr-defined]
@@ -637,7 +603,8 @@ def test_one_pixel_of_one_sample_is_refused_before_batch_normalisation(things: P
 
 
 def test_one_image_before_an_auxiliary_head_is_refused(tmp_path: Path) -> None:
-    base = (f"dataset.root={write_cifar(tmp_path)}", *TINY_IMAGES, "training.batch_size=1", "task.auxiliary_weight=0.4")
+    write_cifar10(tmp_path)
+    base = (f"dataset.root={tmp_path}", *TINY_IMAGES, "training.batch_size=1", "task.auxiliary_weight=0.4")
     refused_before_the_folder_is_made(
         config_of(*base), r"^training\.batch_size=1: .* 32x32, .* or task\.auxiliary_weight=0$"
     )
@@ -664,7 +631,8 @@ def test_what_a_model_says_of_its_origin(tmp_path: Path) -> None:
     assert about["config_hash"] == config.fingerprint()
     assert about["torch"] == torch.__version__
     assert "classes" not in about
-    data = build_train_data(config_of(*TINY_IMAGES, f"dataset.root={write_cifar(tmp_path)}"))
+    write_cifar10(tmp_path)
+    data = build_train_data(config_of(*TINY_IMAGES, f"dataset.root={tmp_path}"))
     about = build_card(config_of(*TINY_IMAGES), data).about
     assert about["classes"][:3] == ["airplane", "automobile", "bird"]
 

@@ -21,6 +21,7 @@ from autodisp.report.disparity_pictures import panel
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
+from tests.made_data import write_cifar10
 from tests.programs import composed
 
 HEIGHT, WIDTH = 48, 96
@@ -169,13 +170,8 @@ def test_shapes3d_needs_no_data_and_a_crop_is_honoured(tmp_path: Path) -> None:
 
 
 def test_classification(tmp_path: Path, image_model: Path) -> None:
-    draw = np.random.default_rng(0)
-    folder = tmp_path / "cifar-10-batches-bin"
-    folder.mkdir()
-    labels = (np.arange(40) % 10).astype(np.uint8)
-    images = draw.integers(0, 256, (40, 3, 32, 32), dtype=np.uint8)
-    for name in [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]:
-        (folder / name).write_bytes(np.concatenate([labels[:, None], images.reshape(40, -1)], axis=1).tobytes())
+    _, images = write_cifar10(tmp_path, test=40)
+    labels = np.arange(40) % 10
     run(tmp_path / "out", f"checkpoint={image_model}", "dataset=cifar10", f"dataset.root={tmp_path}", "batch_size=7")
     _, _, network = model_file.load_network(image_model)
     with torch.no_grad():

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -29,6 +28,7 @@ from autodisp.prediction.models import ImageClassifier
 from autodisp.records import JsonLines, read_json_lines
 from autodisp.tasks.base import Figure
 from autodisp.training.loop import Training
+from tests.made_data import write_cifar10
 from tests.programs import composed, contents
 
 SMALL = (
@@ -289,22 +289,11 @@ def test_a_diverged_training_says_so_and_can_be_looked_at(tmp_path: Path, monkey
 # --- other tasks, cells, starts ---
 
 
-def write_cifar10(root: Path, count: int = 20) -> Path:
-    """Images whose colour tells their class, in the binary layout."""
-    folder = root / "cifar-10-batches-bin"
-    folder.mkdir(parents=True)
-    draw = np.random.default_rng(0)
-    for name in [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]:
-        labels = np.arange(count, dtype=np.uint8) % 10
-        images = draw.integers(0, 20, (count, 3072)) + 20 * labels[:, None]
-        (folder / name).write_bytes(np.concatenate([labels[:, None], images], axis=1).astype(np.uint8).tobytes())
-    return root
-
-
 def test_a_classification_training(tmp_path: Path) -> None:
     genotype = Genotype("s3", SPACES["s3"].sample(1))
     genotype.save(tmp_path / "genotype.json")
-    root = write_cifar10(tmp_path / "data")
+    root = tmp_path / "data"
+    write_cifar10(root, 100)
     base = [*IMAGES, f"dataset.root={root}", f"genotype={tmp_path / 'genotype.json'}"]
     folders = [run(tmp_path / name, *base) for name in "ab"]
     assert_same_results(*folders)
@@ -326,7 +315,8 @@ def test_a_classification_training(tmp_path: Path) -> None:
 
 
 def test_classification_on_the_test_split(tmp_path: Path) -> None:
-    root = write_cifar10(tmp_path / "data")
+    root = tmp_path / "data"
+    write_cifar10(root, 100)
     folder = run(tmp_path / "run", *IMAGES, f"dataset.root={root}", "recipe=classification_small", "training.steps=2",
                  "validation.every=1", "validation.fraction=null", "training.batch_size=5", "network.channels=2",
                  "network.layers=3")  # fmt: skip

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.io import savemat
 
 from autodisp.assembly.training import build_genotype, build_train_data
 from autodisp.cells.genotype import load
@@ -18,6 +17,7 @@ from autodisp.config.train import parse as parse_train
 from autodisp.datasets import shapes3d
 from autodisp.datasets.images import write_png
 from autodisp.records import read_json_lines
+from tests.made_data import write_cifar10, write_cifar100, write_svhn
 from tests.programs import composed
 
 pytestmark = pytest.mark.slow
@@ -56,39 +56,6 @@ def write_sintel(root: Path) -> None:
             path = root / "training" / part / f"alley_{index // 2}" / f"frame_{index:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_png(path, picture)
-
-
-def random_images(count: int) -> tuple[np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(0)
-    labels = np.arange(count) % 10
-    images = draw.integers(0, 256, (count, 3, 32, 32)) // 2 + 12 * labels[:, None, None, None]
-    return images.astype(np.uint8), labels.astype(np.uint8)
-
-
-def write_cifar10(root: Path) -> None:
-    images, labels = random_images(60)
-    (root / "cifar-10-batches-bin").mkdir(parents=True)
-    names = [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"]
-    for part, name in enumerate(names):
-        chosen = slice(10 * part, 10 * part + 10)
-        records = np.concatenate([labels[chosen, None], images[chosen].reshape(10, -1)], axis=1)
-        (root / "cifar-10-batches-bin" / name).write_bytes(records.tobytes())
-
-
-def write_cifar100(root: Path) -> None:
-    images, labels = random_images(40)
-    (root / "cifar-100-binary").mkdir(parents=True)
-    for name in ("train.bin", "test.bin"):
-        records = np.concatenate([labels[:, None], labels[:, None], images.reshape(40, -1)], axis=1)
-        (root / "cifar-100-binary" / name).write_bytes(records.tobytes())
-
-
-def write_svhn(root: Path) -> None:
-    images, labels = random_images(40)
-    root.mkdir(parents=True)
-    for name in ("train_32x32.mat", "test_32x32.mat"):
-        digits = np.where(labels == 0, 10, labels)[:, None]
-        savemat(root / name, {"X": images.transpose(2, 3, 1, 0), "y": digits})
 
 
 @pytest.mark.parametrize(
