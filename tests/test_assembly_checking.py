@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,6 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
 
 from autodisp.assembly.checking import Check, CheckReport
 from autodisp.assembly.data import notes_on_samples
@@ -46,15 +44,10 @@ from autodisp.datasets.pfm import read_pfm, write_pfm
 from autodisp.datasets.shapes3d import Shapes3D, write
 from autodisp.errors import InputError, WrongSetting
 from autodisp.tasks.disparity.kit import DATASETS
+from tests.programs import composed
 
 HEIGHT, WIDTH = 48, 64
 SEARCH = ("run.folder=unused", "search.batch_size=1")
-
-
-def composed(program: str, *overrides: str) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_module(f"autodisp.configs.{program}", version_base="1.3"):
-        return compose(program, overrides=list(overrides))
 
 
 def checked(*overrides: str) -> CheckReport:
@@ -82,12 +75,17 @@ def saved(report: CheckReport, folder: Path) -> str:
     return f"dataset.exclude={folder / 'excluded.txt'}"
 
 
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("rendered")
+    write(Shapes3D(length=12, seed=0, height=HEIGHT, width=WIDTH, max_disparity=16), root, train=10)
+    return root
+
+
 @pytest.fixture
-def frames(tmp_path: Path) -> Path:
+def frames(rendered: Path, tmp_path: Path) -> Path:
     """Ten scenes of TRAIN and two of TEST, one frame each, with masks."""
-    samples = Shapes3D(length=12, seed=0, height=HEIGHT, width=WIDTH, max_disparity=16)
-    write(samples, tmp_path / "data", train=10)
-    return tmp_path / "data"
+    return Path(shutil.copytree(rendered, tmp_path / "data"))
 
 
 def part(root: Path, scene: int, top: str = "left", split: str = "TRAIN") -> Path:

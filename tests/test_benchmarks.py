@@ -7,7 +7,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from rich.console import Console
 
 ROOT = Path(__file__).parents[1]
@@ -17,7 +16,6 @@ ROOT = Path(__file__).parents[1]
 def measure(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The module, from the checkout: no package holds it."""
     monkeypatch.syspath_prepend(str(ROOT))
-    GlobalHydra.instance().clear()
     from benchmarks import measure
 
     yield measure

@@ -250,6 +250,7 @@ def test_drop_path_in_a_supernet_masks_whole_edges(space: str, style: Style) -> 
         torch.testing.assert_close(seen, expected, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_drop_path_in_a_supernet_pushes_away_from_the_skip_connection() -> None:
     """With dropped edges the gradient makes skip_connect rarer, which is what RobustDARTS regularises for."""
     space, signs = SPACES["s2"], torch.tensor([1.0, -1.0])

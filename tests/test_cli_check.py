@@ -9,28 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 
 from autodisp.assembly.checking import CheckReport
 from autodisp.cli.check import check, next_command
 from autodisp.config.check import parse
 from autodisp.datasets.shapes3d import Shapes3D, write
 from autodisp.errors import InputError, RunFault
+from tests.programs import composed
 
 PROGRAM = "import sys; sys.argv[0] = 'autodisp-check'; from autodisp.cli.entry import check; check()"
 TINY = ("dataset.height=64", "dataset.width=96", "dataset.max_disparity=16")
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs.check", version_base="1.3"):
-        yield
 
 
 @pytest.fixture
@@ -53,7 +44,7 @@ def call(folder: Path, *overrides: str) -> subprocess.Popen[str]:
 
 def run(folder: Path, root: Path, *overrides: str) -> CheckReport:
     things = ["dataset=flyingthings3d", f"dataset.root={root}", "dataset.half_resolution=false", "dataset.crop=null"]
-    return check(compose("check", overrides=[f"out={folder}", "run.workers=1", *things, *overrides]), things[:2])
+    return check(composed("check", f"out={folder}", "run.workers=1", *things, *overrides), things[:2])
 
 
 def test_a_clean_dataset(tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +111,7 @@ def test_the_next_command_names_the_list(tmp_path: Path, frames: Path, capsys: p
 )  # fmt: skip
 def test_the_next_command_keeps_what_was_asked(overrides: list[str], excluded: bool, following: str) -> None:
     composable = [word for word in overrides if " " not in word]
-    report = CheckReport(parse(compose("check", overrides=["out=unused", *composable])))
+    report = CheckReport(parse(composed("check", "out=unused", *composable)))
     report.excluded = {"a": "why"} if excluded else {}
     assert next_command(report, Path("run"), overrides) == following
     report.obstacle = "nothing left"
@@ -132,7 +123,7 @@ def test_a_damaged_file_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixt
     path.parent.mkdir()
     path.write_bytes(b"cut off")
     words = ["dataset=cifar10", f"dataset.root={tmp_path}"]
-    check(compose("check", overrides=[f"out={tmp_path / 'out'}", *words]), words)
+    check(composed("check", f"out={tmp_path / 'out'}", *words), words)
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("first unreadable file: ")]
     assert line.count(str(path)) == 1
 

@@ -1,42 +1,26 @@
 """autodisp-export from its config to its exit codes; the files themselves have tests of their own."""
 
 import shlex
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 
 from autodisp import model_file
 from autodisp.assembly.export import build_out
 from autodisp.cells.genotype import Genotype, load
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
-from autodisp.cli import entry
 from autodisp.cli import export as program
 from autodisp.config.export import parse
 from autodisp.errors import InputError
 from autodisp.export import models
 from autodisp.model_file import card_of
 from autodisp.tasks.classification import ClassificationTask
+from tests.programs import composed
 
 SPACE = SPACES["autodispnet"]
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs.export", version_base="1.3"):
-        yield
-    GlobalHydra.instance().clear()
-
-
-def composed(*overrides: str) -> Any:
-    return compose("export", overrides=list(overrides))
 
 
 @pytest.fixture
@@ -64,7 +48,7 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_run_gives_cells_in_words_files_and_the_next_command(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = program.export(composed(f"run='{run}'"))
+    folder = program.export(composed("export", f"run='{run}'"))
     assert folder == run / "export"
     assert files(folder) == ["cells.png", "cells.svg", "genotype.json"]
     lines = capsys.readouterr().out.splitlines()
@@ -76,7 +60,7 @@ def test_a_run_gives_cells_in_words_files_and_the_next_command(run: Path, capsys
 
 def test_cells_of_a_run_are_trained_on_its_data(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "config.yaml").write_text("task: {name: disparity}\ndataset: {name: flyingthings3d, root: /my data}\n")
-    program.export(composed(f"run='{run}'"))
+    program.export(composed("export", f"run='{run}'"))
     assert shlex.split(capsys.readouterr().out.splitlines()[-1]) == [
         "next:", "autodisp-train", "dataset=flyingthings3d", "dataset.root=/my data",
         f"genotype={run}/export/genotype.json",
@@ -87,20 +71,20 @@ def test_cells_for_images_are_trained_on_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    program.export(composed("genotype=darts_v2"))
+    program.export(composed("export", "genotype=darts_v2"))
     assert files(tmp_path) == [f"export/darts_v2/{name}" for name in ("cells.png", "cells.svg", "genotype.json")]
     command = "next:  autodisp-train task=classification dataset.root=PATH genotype=export/darts_v2/genotype.json"
     assert capsys.readouterr().out.splitlines()[-1] == command
 
 
 def test_files_are_replaced_only_where_asked(run: Path) -> None:
-    tree = composed(f"run='{run}'")
+    tree = composed("export", f"run='{run}'")
     program.export(tree)
     (run / "export" / "cells.svg").write_text("mine")
     with pytest.raises(InputError, match=r"genotype\.json: exists already; take another folder with out="):
         program.export(tree)
     assert (run / "export" / "cells.svg").read_text() == "mine"
-    program.export(composed(f"run='{run}'", "overwrite=true"))
+    program.export(composed("export", f"run='{run}'", "overwrite=true"))
     assert (run / "export" / "cells.svg").read_text() != "mine"
 
 
@@ -108,7 +92,9 @@ def test_files_are_replaced_only_where_asked(run: Path) -> None:
 def test_a_checkpoint_gives_a_file_and_lines_that_run_it(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = program.export(composed(f"checkpoint={checkpoint}", "format=pt2", f"out={tmp_path / 'out'}", "threads=1"))
+    folder = program.export(
+        composed("export", f"checkpoint={checkpoint}", "format=pt2", f"out={tmp_path / 'out'}", "threads=1")
+    )
     assert files(folder) == ["best.pt2"]
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{checkpoint}: classification, ")
@@ -134,72 +120,29 @@ def test_a_checkpoint_gives_a_file_and_lines_that_run_it(
 )
 def test_where_files_go(overrides: list[str], folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "HOME")
-    assert build_out(parse(composed(*overrides))) == Path(folder)
+    assert build_out(parse(composed("export", *overrides))) == Path(folder)
 
 
 @pytest.mark.parametrize(
     ("format", "formats"), [("null", ("onnx", "pt2")), ("pt2", ("pt2",)), ("[pt2,onnx]", ("pt2", "onnx"))]
 )
 def test_formats(format: str, formats: tuple[str, ...]) -> None:
-    assert parse(composed("checkpoint=a", f"format={format}")).formats == formats
-
-
-@pytest.mark.parametrize(
-    ("overrides", "says"),
-    [
-        ([], "nothing to export: give one of run= "),
-        (["run=a", "checkpoint=b"], "run=a: excludes checkpoint=; give one of run, checkpoint"),
-        (["checkpoint=a", "genotype=b"], "checkpoint=a: excludes genotype=; give one of checkpoint, genotype"),
-        (["checkpoint=a", "format=onxx"], "format=onxx: must be one of onnx, pt2; did you mean 'onnx'?"),
-        (["checkpoint=a", "format=[]"], "format=[]: must be one or both of onnx, pt2"),
-        (["checkpoint=a", "format=[onnx,onnx]"], "must be one or both of onnx, pt2"),
-        (["checkpoint=a", "format=[[onnx]]"], "must be one of onnx, pt2"),
-        (["checkpoint=a", "format=3"], "format=3: must be one of onnx, pt2"),
-        (["run=a", "format=onnx"], "format=onnx: must be null with run=: it is of a checkpoint's network"),
-        (["checkpoint=a", "space_file=b"], "space_file=b: must be null with checkpoint="),
-        (["run=a", "threads=0"], "threads=0: must be at least 1"),
-        (["run=a", "overwrite=perhaps"], "overwrite"),
-        (["run={a: b}"], "or null, not a section with keys"),
-        (["+dpi=3", "run=a"], "dpi: no such section or setting"),
-        (["run=absent"], "run=absent: no such folder"),
-        (["checkpoint=absent.safetensors"], "absent.safetensors: no such file"),
-        (["genotype=absent"], "genotype=absent: no such file, and the zoo has"),
-        (["genotype=autodispnet", "space_file=absent.json"], "absent.json: cannot be read"),
-    ],
-)
-def test_wrong_input_is_refused_in_one_line(
-    overrides: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError) as caught:
-        program.export(composed(*overrides))
-    assert says in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert files(tmp_path) == []
-
-
-def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
-    GlobalHydra.instance().clear()
-    monkeypatch.setattr(sys, "argv", ["autodisp-export", *arguments])
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # which the program sets, and which is to be forgotten
-    try:
-        entry.export()
-    except SystemExit as left:
-        return left.code
-    return 0
+    assert parse(composed("export", "checkpoint=a", f"format={format}")).formats == formats
 
 
 @pytest.mark.slow
 def test_exit_codes(
-    checkpoint: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path,
+    run: Path,
+    tmp_path: Path,
+    call: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert exit_code(monkeypatch, f"run='{run}'", "out=cells") == 0
-    capsys.readouterr()
-    assert exit_code(monkeypatch, "run=absent") == 2
-    assert capsys.readouterr().err.startswith("autodisp-export: run=absent: no such folder")
+    assert call("export", f"run='{run}'", "out=cells") == 0
+    assert capsys.readouterr().err == ""
     monkeypatch.setattr(models, "TOLERANCE", -1.0)
-    assert exit_code(monkeypatch, f"checkpoint={checkpoint}", "format=[pt2]", "out=models") == 1
+    assert call("export", f"checkpoint={checkpoint}", "format=[pt2]", "out=models") == 1
     message = capsys.readouterr().err
     assert message.startswith("autodisp-export: models/best.pt2: would differ from PyTorch by ")
     assert message.count("\n") == 1

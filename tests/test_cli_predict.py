@@ -1,9 +1,6 @@
 """Predictions through the program's own function and as it is called: what is written, what is refused, exit codes."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,15 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 
 import autodisp
 from autodisp import model_file
 from autodisp.cells.genotype import load
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
-from autodisp.cli.entry import predict as main
 from autodisp.cli.predict import predict
 from autodisp.datasets.images import read_rgb
 from autodisp.datasets.pfm import read_pfm
@@ -29,6 +23,7 @@ from autodisp.prediction.inference import StereoMatcher
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
+from tests.programs import composed, start
 
 STEREO = DisparityTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=2, max_displacement=3,
                        head="matching", max_disparity=16)  # fmt: skip
@@ -36,13 +31,6 @@ IMAGES = ClassificationTask(channels=1, layers=3, classes=3, mean=(0.5, 0.5, 0.5
 HEIGHT, WIDTH = 21, 38
 PLAIN = ["-colour.png", "-disparity.pfm", "-disparity.png"]
 METRIC = ["-colour.png", "-depth.pfm", "-depth.png", "-disparity.pfm", "-disparity.png", "-points.ply"]
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs.predict", version_base="1.3"):
-        yield
 
 
 def saved(path: Path, task: Task, genotype: str, style: Style) -> Path:
@@ -80,7 +68,7 @@ def put_pair(root: Path, name: str, *, seed: int, grey: bool = False) -> None:
 
 
 def run(model: Path, out: Path, *overrides: str) -> list[str]:
-    return predict(compose("predict", overrides=[f"checkpoint={model}", f"out={out}", "run.device=cpu", *overrides]))
+    return predict(composed("predict", f"checkpoint={model}", f"out={out}", "run.device=cpu", *overrides))
 
 
 def folders(rig: Path) -> list[str]:
@@ -276,68 +264,17 @@ def test_the_home_folder(model: Path, rig: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     said = [f"checkpoint={model}", "left='~/rig/left'", "right='~/rig/right'", "out='~/out'", "outputs=[pfm]"]
-    assert predict(compose("predict", overrides=said)) == []
+    assert predict(composed("predict", *said)) == []
     assert len(files(tmp_path / "out")) == 3
     assert not (tmp_path / "~").exists()
 
 
-@pytest.mark.parametrize(
-    ("overrides", "says"),
-    [
-        (["left=null"], "left=null: must be a picture, a folder, or a quoted pattern"),
-        (["left=nowhere"], "nowhere: there is no such file or folder"),
-        (["right=null", "left={rig}/left/1.png"], "is a file and right is not set"),
-        (["left={rig}/left/1.png"], "is a file but right="),
-        (["outputs=[jpeg]"], "outputs=jpeg: must be one of pfm, png16, colour, depth, ply"),
-        (["outputs=[]"], "outputs=[]: must be some of pfm, png16, colour, depth, ply, or null"),
-        (["outputs=pfm"], "outputs=pfm: must be a list of words, such as [a,b], or null"),
-        (["outputs=[depth]"], "outputs=[depth]: must be without depth, or with focal and baseline"),
-        (["focal=100"], "baseline=null: must be given along with focal=100.0, such as baseline=0.54"),
-        (["baseline=0.5"], "focal=null: must be given along with baseline=0.5, such as focal=721.5"),
-        (["focal=0", "baseline=1"], "focal=0.0: must be above 0"),
-        (["focal=nan", "baseline=1"], "focal=nan: must be above 0"),
-        (["focal=100", "baseline=-1"], "baseline=-1.0: must be above 0"),
-        (["focal=wide", "baseline=1"], "focal=wide: must be a number, such as 0.5, or null"),
-        (["focal=100", "baseline=1", "outputs=[pfm]"], "focal=100.0: must be null for outputs=[pfm]; or add"),
-        (["doffs=3"], "doffs=3.0: must be 0 unless focal and baseline are given"),
-        (["doffs=nan"], "doffs=nan: must be a number of pixels"),
-        (["centre=[1,2]"], "centre=[1.0, 2.0]: must be null without focal and baseline"),
-        (["focal=100", "baseline=1", "centre=[1]"], "centre=[1.0]: must be [x, y] in pixels, or null"),
-        (["focal=100", "baseline=1", "centre=[1,nan]"], "centre=[1.0, nan]: must be [x, y] in pixels"),
-        (["max_depth=5"], "max_depth=5.0: must be null without the output ply"),
-        (["focal=100", "baseline=1", "max_depth=0"], "max_depth=0.0: must be above 0 metres, or null"),
-        (["focal=100", "baseline=1", "max_depth=nan"], "max_depth=nan: must be above 0 metres, or null"),
-        (["colour_range=[1]"], "colour_range=[1.0]: must be [low, high] in pixels, low below high"),
-        (["colour_range=[5,5]"], "colour_range=[5.0, 5.0]: must be [low, high] in pixels, low below high"),
-        (["colour_range=[0,nan]"], "colour_range=[0.0, nan]: must be [low, high] in pixels, low below high"),
-        (["colour_range=[0,5]", "outputs=[pfm]"], "colour_range=[0.0, 5.0]: must be null without the output colour"),
-        (["overwrite=maybe"], "overwrite=maybe: must be true or false"),
-        (["run.device=tpu"], "run.device=tpu: must be one of auto, cpu, cuda"),
-        (["run.threads=0"], "run.threads=0: must be at least 1 and at most 1024, or null"),
-        (["checkpoint=nowhere.safetensors"], "nowhere.safetensors: no such file"),
-        (["checkpoint={rig}/left/1.png"], "1.png: no readable safetensors"),
-        (["checkpoint={images}"], "is a model for classification, but this needs one for disparity"),
-        (["+colour=3"], "colour: no such section or setting; did you mean 'colour_range'?"),
-    ],
-)
-def test_wrong_settings_are_refused_before_anything_is_written(
-    model: Path, rig: Path, tmp_path: Path, overrides: list[str], says: str
-) -> None:
-    images = tmp_path / "images.safetensors"
-    if "{images}" in overrides[0]:
-        saved(images, IMAGES, "darts_v2", Style(affine=True))
-    said = [text.format(rig=rig, images=images) for text in overrides]
-    with pytest.raises(InputError) as caught:
-        run(model, tmp_path / "out", *folders(rig), *said)
-    assert says in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_device_that_is_not_there(model: Path, rig: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^run\.device=cuda: .* no usable GPU; take run\.device=cpu or auto$"):
-        run(model, tmp_path / "out", *folders(rig), "run.device=cuda")
+def test_a_checkpoint_that_does_not_fit_is_refused(rig: Path, tmp_path: Path) -> None:
+    images = saved(tmp_path / "images.safetensors", IMAGES, "darts_v2", Style(affine=True))
+    with pytest.raises(InputError, match="is a model for classification, but this needs one for disparity"):
+        run(images, tmp_path / "out", *folders(rig))
+    with pytest.raises(InputError, match=r"1\.png: no readable safetensors"):
+        run(rig / "left/1.png", tmp_path / "out", *folders(rig))
     assert not (tmp_path / "out").exists()
 
 
@@ -352,22 +289,10 @@ def test_an_empty_folder_is_refused(model: Path, tmp_path: Path) -> None:
 # --- the program as it is called ---
 
 
-def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    program = "import sys; sys.argv[0] = 'autodisp-predict'; from autodisp.cli.entry import predict; predict()"
-    return subprocess.run(
-        [sys.executable, "-c", program, *overrides],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.slow
 def test_some_pairs_fail_and_the_exit_code_says_so(model: Path, rig: Path, tmp_path: Path) -> None:
     spoil(rig)
-    done = call(tmp_path, f"checkpoint={model}", *folders(rig), "outputs=[pfm]")
+    done = start(tmp_path, "predict", f"checkpoint={model}", *folders(rig), "outputs=[pfm]")
     assert done.returncode == 2, done.stderr
     lines = done.stderr.splitlines()
     assert all(line.startswith("autodisp-predict: ") for line in lines)
@@ -376,57 +301,12 @@ def test_some_pairs_fail_and_the_exit_code_says_so(model: Path, rig: Path, tmp_p
     assert "1: 38x21, " in done.stdout
 
 
-def call_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> int:
-    """The exit code of the program in this process, which saves its start."""
-    GlobalHydra.instance().clear()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    monkeypatch.setattr(sys, "argv", ["autodisp-predict", *overrides])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
 def test_all_is_well(
-    model: Path, rig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: Path, rig: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call_here(monkeypatch, tmp_path, f"checkpoint={model}", *folders(rig), "out=out", "run.threads=1") == 0
+    assert call("predict", f"checkpoint={model}", *folders(rig), "out=out", "run.threads=1") == 0
     said = capsys.readouterr()
     assert said.err == ""
     assert said.out.splitlines()[-1] == "3 pairs; files: out/"
     assert len(files(tmp_path / "out")) == 9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "rig"]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "says"),
-    [
-        (["lft=a"], "lft: no such setting; did you mean left? `autodisp-predict --cfg job` shows all of them"),
-        ([], "left=null: must be a picture"),
-        (["left=a", "out"], "out"),
-        (["left=nowhere"], "nowhere: there is no such file or folder"),
-    ],
-)
-def test_wrong_input_is_one_line_and_exit_code_2(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    overrides: list[str],
-    says: str,
-) -> None:
-    assert call_here(monkeypatch, tmp_path, *overrides) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("autodisp-predict: ")
-    assert says in error
-    assert error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_help_lists_the_settings(tmp_path: Path) -> None:
-    done = call(tmp_path, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    for words in ("autodisp-predict", "checkpoint: null", "colour_range: null", "left=rig/left right=rig/right"):
-        assert words in done.stdout
-    assert list(tmp_path.iterdir()) == []

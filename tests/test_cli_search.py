@@ -17,10 +17,6 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
-from torch import Tensor
-from torch.utils import _pytree
 
 from autodisp.cells.architecture import Architecture, entropy
 from autodisp.cells.spaces import SPACES
@@ -30,13 +26,13 @@ from autodisp.config.search import parse
 from autodisp.datasets import shapes3d
 from autodisp.errors import InputError, RunFault
 from autodisp.observers.search_folder import SearchFolder
-from autodisp.records import read_json_lines
 from autodisp.search.loop import Search
 from autodisp.tasks.base import Figure
 from tests.crashing.searches import write_images
+from tests.programs import composed, contents, differences, untimed
 
 SMALL = (
-    "experiment=smoke", "task=classification", "dataset=cifar10", "space=s4", "network=classification_tiny",
+    "experiment=smoke", "task=classification", "dataset=cifar10", "space=tiny81", "network=classification_tiny",
     "curvature.tolerance=0.3", "search.drop_path=0.2", "search.steps_per_epoch=2",
 )  # fmt: skip
 STEREO = (
@@ -44,13 +40,6 @@ STEREO = (
     "dataset.max_disparity=16", "curvature.tolerance=0.3", "optimizer.alphas.order=first",
     "optimizer.alphas.first_order_epochs=0", "search.steps_per_epoch=4", "search.epochs=1", "run.workers=1",
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +64,7 @@ def without_pictures() -> Iterator[None]:
 
 def run(folder: Path, *overrides: str) -> Path:
     root = f"dataset.root={os.environ['TEST_IMAGES']}"
-    made = search(compose("search", overrides=[f"run.folder={folder}", *SMALL, root, *overrides]))
+    made = search(composed("search", f"run.folder={folder}", *SMALL, root, *overrides))
     assert made is not None
     return made
 
@@ -83,31 +72,21 @@ def run(folder: Path, *overrides: str) -> Path:
 def go_on(folder: Path, *overrides: str) -> Path:
     said = [f"resume={folder}", *overrides]
     torch.manual_seed(4321)  # a resumed search depends on nothing that it finds
-    return resume(compose("search", overrides=["run.folder=unused", *said]), said)
+    return resume(composed("search", "run.folder=unused", *said), said)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     """A search that nothing came in between of; the tests leave it as it is."""
-    GlobalHydra.instance().clear()
-    with pytest.MonkeyPatch.context() as patch, initialize_config_module("autodisp.configs.search", version_base="1.3"):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEST_IMAGES", str(images))
         return run(tmp_path_factory.mktemp("whole") / "run")
-
-
-def untimed(folder: Path) -> list[dict[str, Any]]:
-    records = read_json_lines(folder / "metrics.jsonl")
-    return [{key: value for key, value in record.items() if not key.startswith("seconds")} for record in records]
 
 
 def assert_same_end(first: Path, second: Path) -> None:
     assert untimed(first) == untimed(second)
     assert (first / "genotype.json").read_bytes() == (second / "genotype.json").read_bytes()
-    states = [Checkpoints(folder / "checkpoints").newest(pytest.fail) for folder in (first, second)]
-    (leaves, form), (others, other_form) = (_pytree.tree_flatten(state) for state in states)
-    assert form == other_form
-    for one, other in zip(leaves, others, strict=True):
-        assert torch.equal(one, other) if isinstance(one, Tensor) else one == other
+    assert differences(*(Checkpoints(folder / "checkpoints").newest(pytest.fail) for folder in (first, second))) == []
 
 
 @contextmanager
@@ -211,14 +190,14 @@ def test_a_damaged_newest_state_costs_an_epoch(tmp_path: Path, whole: Path, caps
     ],
 )
 def test_a_resumed_search_keeps_its_config(whole: Path, said: list[str], says: str) -> None:
-    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    before = contents(whole)
     words = [f"resume={whole}", *said]
     elsewhere = [] if "run.folder=elsewhere" in said else ["run.folder=unused"]
     with pytest.raises(InputError) as caught:
-        resume(compose("search", overrides=[*elsewhere, *words]), words)
+        resume(composed("search", *elsewhere, *words), words)
     assert says in str(caught.value)
     assert "A run keeps its config" in str(caught.value)
-    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+    assert contents(whole) == before
 
 
 def test_the_same_command_line_may_be_said_again(tmp_path: Path, whole: Path) -> None:
@@ -245,8 +224,8 @@ def test_epochs_are_added_where_they_change_nothing_before(tmp_path: Path) -> No
 )
 def test_epochs_are_not_added_to_what_grows_over_them(word: str, why: str) -> None:
     constant = ("task=classification", "optimizer.weights.min_learning_rate=0.025", "run.folder=unused")
-    assert _grows(parse(compose("search", overrides=[*constant])))["search.epochs"] is None
-    assert why in str(_grows(parse(compose("search", overrides=[*constant, word])))["search.epochs"])
+    assert _grows(parse(composed("search", *constant)))["search.epochs"] is None
+    assert why in str(_grows(parse(composed("search", *constant, word)))["search.epochs"])
 
 
 # --- the disk ---
@@ -357,11 +336,11 @@ def test_data_that_goes_wrong_in_the_middle(tmp_path: Path, capsys: pytest.Captu
     few = [*STEREO, f"dataset.root={root}", "dataset.crop=[48,32]"]
 
     def search_it(folder: Path) -> None:
-        search(compose("search", overrides=[f"run.folder={folder}", *few]))
+        search(composed("search", f"run.folder={folder}", *few))
 
     search_it(tmp_path / "whole" / "run")
     assert "pictures looked at are smaller than dataset.crop=[48, 32], such as 24x16" in capsys.readouterr().out
-    faults: list[tuple[Callable[[Path], None], str]] = [(cut_short, r"\.png: "), (shutil.rmtree, r"\.(png|pfm): ")]
+    faults: list[tuple[Callable[[Path], None], str]] = [(shutil.rmtree, r"\.(png|pfm): "), (cut_short, r"\.png: ")]
     for goes_wrong, says in faults:
         folder = tmp_path / goes_wrong.__name__ / "run"
         with (
@@ -372,8 +351,8 @@ def test_data_that_goes_wrong_in_the_middle(tmp_path: Path, capsys: pytest.Captu
         assert states(folder)[-1].startswith("epoch_000")
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(kept, root)
-        go_on(folder)
-        assert_same_end(tmp_path / "whole" / "run", folder)
+    go_on(folder)
+    assert_same_end(tmp_path / "whole" / "run", folder)
 
 
 @pytest.mark.slow

@@ -1,19 +1,13 @@
 """Whole small trainings through the program's own functions, and the program as it is called."""
 
 import math
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -24,7 +18,6 @@ from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
-from autodisp.cli.entry import train as main
 from autodisp.cli.train import notes_on_evaluation, notes_on_result, resume, train
 from autodisp.config.train import parse
 from autodisp.datasets.flyingthings3d import write_frame
@@ -35,6 +28,8 @@ from autodisp.prediction.models import ImageClassifier
 from autodisp.records import read_json_lines
 from autodisp.tasks.base import Figure
 from autodisp.training.loop import Training
+from tests.made_data import write_cifar10
+from tests.programs import composed, contents
 
 SMALL = (
     "network=disparity_tiny", "dataset.length=6", "dataset.height=40", "dataset.width=72", "dataset.max_disparity=16",
@@ -45,30 +40,30 @@ IMAGES = (
     "task=classification", "network=classification_tiny", "training.steps=3", "training.batch_size=6",
     "validation.every=2", "validation.batch_size=7", "optimizer.warmup_steps=1", "run.workers=0",
 )  # fmt: skip
+
 MODELS = ("best.safetensors", "last.safetensors")
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs.train", version_base="1.3"):
-        yield
-
-
 def run(folder: Path, *overrides: str) -> Path:
-    return train(compose("train", overrides=[f"run.folder={folder}", *overrides]))
+    return train(composed("train", f"run.folder={folder}", *overrides))
 
 
 def go_on(folder: Path, *overrides: str) -> Path:
     said = [f"resume={folder}", *overrides]
     folder_of_its_own = [] if any(text.startswith("run.folder") for text in overrides) else ["run.folder=unused"]
-    return resume(compose("train", overrides=[*folder_of_its_own, *said]), said)
+    return resume(composed("train", *folder_of_its_own, *said), said)
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
     """Of the intervals, apart from times."""
     found = [record for record in read_json_lines(folder / "metrics.jsonl") if "event" not in record]
     return [{name: value for name, value in record.items() if "second" not in name} for record in found]
+
+
+def shown(folder: Path) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars("valid/epe")]
 
 
 def assert_same_results(first: Path, second: Path) -> None:
@@ -80,9 +75,7 @@ def assert_same_results(first: Path, second: Path) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted training, which the tests leave as it is."""
-    GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs.train", version_base="1.3"):
-        return run(tmp_path_factory.mktemp("whole") / "run", *SMALL)
+    return run(tmp_path_factory.mktemp("whole") / "run", *SMALL)
 
 
 def test_what_a_training_leaves(whole: Path) -> None:
@@ -104,7 +97,7 @@ def test_what_a_training_leaves(whole: Path) -> None:
 def test_the_config_is_kept_resolved(whole: Path) -> None:
     stored = OmegaConf.load(whole / "config.yaml")
     assert "${" not in (whole / "config.yaml").read_text()
-    expected = compose("train", overrides=[f"run.folder={whole}", *SMALL])
+    expected = composed("train", f"run.folder={whole}", *SMALL)
     assert parse(stored) == parse(expected)  # type: ignore[arg-type]
 
 
@@ -130,7 +123,9 @@ def test_a_kept_model_gives_the_figure_of_its_record(whole: Path) -> None:
     assert torch.cat(errors).mean().item() == pytest.approx(records(whole)[-1]["valid/epe"], rel=1e-6)
 
 
-def test_what_the_console_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_console_and_a_finished_training_that_is_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = run(tmp_path / "run", *SMALL, "training.steps=2")
     said = capsys.readouterr().out
     _, _, network = model_file.load_network(folder / "last.safetensors")
@@ -140,6 +135,11 @@ def test_what_the_console_says(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "training of disparity on shapes3d" in said
     assert f"{records(folder)[0]['valid/epe']:.2f} px (step 2)" in said
     assert f"files: {folder}/ (best.safetensors, last.safetensors, metrics.jsonl)" in said
+    names = ("config.yaml", "metrics.jsonl", "checkpoints/step_0002.pt", *MODELS)
+    before = {name: (folder / name).read_bytes() for name in names}
+    go_on(folder)
+    assert {name: (folder / name).read_bytes() for name in names} == before
+    assert [step for step, _ in shown(folder)] == [2]
 
 
 def test_small_pictures_and_swapped_views_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,11 +159,6 @@ def test_one_seed_gives_one_result(tmp_path: Path, whole: Path) -> None:
     """Whoever reads the batches, and whatever torch drew before."""
     torch.rand(7)
     assert_same_results(whole, run(tmp_path / "run", *SMALL, "run.workers=1"))
-
-
-def test_another_seed_gives_another_result(tmp_path: Path, whole: Path) -> None:
-    other = run(tmp_path / "run", *SMALL, "seed=1")
-    assert records(other) != records(whole)
 
 
 class Killed(BaseException):
@@ -199,6 +194,8 @@ def test_an_interrupted_training_goes_on(
     assert f"resumed at step {2 * (last // 2)} of 5" in capsys.readouterr().out
     assert_same_results(whole, folder)
     assert [path.name for path in sorted((folder / "checkpoints").iterdir())] == ["step_0004.pt", "step_0005.pt"]
+    assert [step for step, _ in shown(whole)] == [2, 4, 5]
+    assert shown(folder) == shown(whole)
 
 
 @pytest.mark.slow
@@ -218,30 +215,6 @@ def test_killed_between_record_and_state(tmp_path: Path, whole: Path, monkeypatc
     assert [record["step"] for record in records(folder)] == [2, 4]
     go_on(folder)
     assert_same_results(whole, folder)
-
-
-def shown(folder: Path) -> list[tuple[int, float]]:
-    events = EventAccumulator(str(folder / "tensorboard"))
-    events.Reload()
-    return [(event.step, event.value) for event in events.Scalars("valid/epe")]
-
-
-@pytest.mark.slow
-def test_tensorboard_shows_all_of_a_resumed_training(tmp_path: Path, whole: Path) -> None:
-    folder = killed_at_step(4, tmp_path / "run", *SMALL)
-    go_on(folder)
-    assert_same_results(whole, folder)
-    assert [step for step, _ in shown(whole)] == [2, 4, 5]
-    assert shown(folder) == shown(whole)
-
-
-def test_a_finished_training_is_left_as_it_is(tmp_path: Path) -> None:
-    folder = run(tmp_path / "run", *SMALL, "training.steps=2")
-    names = ("config.yaml", "metrics.jsonl", "checkpoints/step_0002.pt", *MODELS)
-    before = {name: (folder / name).read_bytes() for name in names}
-    go_on(folder)
-    assert {name: (folder / name).read_bytes() for name in before} == before
-    assert [step for step, _ in shown(folder)] == [2]
 
 
 @pytest.mark.slow
@@ -269,11 +242,11 @@ def test_a_fine_tuning_goes_on_without_the_model_it_began_with(tmp_path: Path, w
     ],
 )
 def test_a_resumed_training_keeps_its_config(whole: Path, said: list[str], says: str) -> None:
-    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    before = contents(whole)
     with pytest.raises(InputError) as caught:
         go_on(whole, *said)
     assert says in str(caught.value)
-    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+    assert contents(whole) == before
     assert "\n" not in str(caught.value)
 
 
@@ -300,32 +273,6 @@ def test_what_is_no_run_is_not_resumed(tmp_path: Path, content: str | None, says
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize(
-    ("overrides", "says"),
-    [
-        (["training.steps=0"], "training.steps=0"),
-        (["genotype=darts_v2"], "genotype=darts_v2: has the cells normal, reduce"),
-        (["genotype=nowhere.json"], "nowhere.json"),
-        (["init=nowhere.safetensors"], "nowhere.safetensors: no such file"),
-        (["dataset=sintel", "dataset.root=nowhere"], "dataset.root=nowhere"),
-        (["dataset.length=1", "training.batch_size=2"], "training.batch_size=2: there are 1 training samples"),
-    ],
-)
-def test_nothing_is_created_when_the_input_is_wrong(tmp_path: Path, overrides: list[str], says: str) -> None:
-    base = [] if "dataset=sintel" in overrides else list(SMALL)
-    with pytest.raises(InputError) as caught:
-        run(tmp_path / "run", *base, *overrides)
-    assert says in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_overwrites_nothing(tmp_path: Path) -> None:
-    (tmp_path / "precious").touch()
-    with pytest.raises(InputError, match=r"run\.folder=.* is not empty, and a run overwrites nothing"):
-        run(tmp_path, *SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
-
-
 def test_a_diverged_training_says_so_and_can_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Training.descend
 
@@ -342,22 +289,11 @@ def test_a_diverged_training_says_so_and_can_be_looked_at(tmp_path: Path, monkey
 # --- other tasks, cells, starts ---
 
 
-def write_cifar10(root: Path, count: int = 20) -> Path:
-    """Images whose colour tells their class, in the binary layout."""
-    folder = root / "cifar-10-batches-bin"
-    folder.mkdir(parents=True)
-    draw = np.random.default_rng(0)
-    for name in [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]:
-        labels = np.arange(count, dtype=np.uint8) % 10
-        images = draw.integers(0, 20, (count, 3072)) + 20 * labels[:, None]
-        (folder / name).write_bytes(np.concatenate([labels[:, None], images], axis=1).astype(np.uint8).tobytes())
-    return root
-
-
 def test_a_classification_training(tmp_path: Path) -> None:
     genotype = Genotype("s3", SPACES["s3"].sample(1))
     genotype.save(tmp_path / "genotype.json")
-    root = write_cifar10(tmp_path / "data")
+    root = tmp_path / "data"
+    write_cifar10(root, 100)
     base = [*IMAGES, f"dataset.root={root}", f"genotype={tmp_path / 'genotype.json'}"]
     folders = [run(tmp_path / name, *base) for name in "ab"]
     assert_same_results(*folders)
@@ -379,7 +315,8 @@ def test_a_classification_training(tmp_path: Path) -> None:
 
 
 def test_classification_on_the_test_split(tmp_path: Path) -> None:
-    root = write_cifar10(tmp_path / "data")
+    root = tmp_path / "data"
+    write_cifar10(root, 100)
     folder = run(tmp_path / "run", *IMAGES, f"dataset.root={root}", "recipe=classification_small", "training.steps=2",
                  "validation.every=1", "validation.fraction=null", "training.batch_size=5", "network.channels=2",
                  "network.layers=3")  # fmt: skip
@@ -387,6 +324,7 @@ def test_classification_on_the_test_split(tmp_path: Path) -> None:
     assert all(record["valid/accuracy"] % 5 == 0 for record in records(folder))
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_model(tmp_path: Path, whole: Path) -> None:
     """With a rate of nearly nothing, and no averaging, it ends where it began."""
     model = whole / "best.safetensors"
@@ -408,85 +346,17 @@ def test_fine_tuning_starts_from_the_model(tmp_path: Path, whole: Path) -> None:
             torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-20)
 
 
-def test_a_frozen_stage_stays_as_it_was(tmp_path: Path, whole: Path) -> None:
-    model = whole / "best.safetensors"
-    folder = run(tmp_path / "run", *SMALL, f"init={model}", "network.stages=2", "network.frozen_stages=1",
-                 "training.steps=2")  # fmt: skip
-    _, expected = model_file.load(model)
-    _, found = model_file.load(folder / "last.safetensors")
-    for name, tensor in expected.items():
-        assert torch.equal(found[f"stages.0.{name}"], tensor), name
-    assert any(name.startswith("stages.1.") for name in found)
-
-
 # --- the program as it is called ---
-
-
-def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    program = "import sys; sys.argv[0] = 'autodisp-train'; from autodisp.cli.entry import train; train()"
-    return subprocess.run(
-        [sys.executable, "-c", program, *overrides],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_help_lists_groups_choices_and_settings(tmp_path: Path) -> None:
-    done = call(tmp_path, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    for words in ("autodisp-train", "dataset: cifar10", "recipe: classification_published, ",
-                  "network: autodispnet_large", "validation:", "resume=runs/MY_TRAINING"):  # fmt: skip
-        assert words in done.stdout
-    assert list(tmp_path.iterdir()) == []
-
-
-def call_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> int:
-    """The exit code of the program in this process, which saves its start."""
-    GlobalHydra.instance().clear()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    monkeypatch.setattr(sys, "argv", ["autodisp-train", *overrides])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-@pytest.mark.parametrize(
-    ("overrides", "says"),
-    [
-        (["training.setps=3"], "training.setps: no such setting"),
-        (["recipe=disparity_smal"], "recipe=disparity_smal: no such choice; did you mean recipe=disparity_small?"),
-        (["resume=nowhere"], "resume=nowhere: its config.yaml cannot be read"),
-        (["training.steps=0"], "training.steps=0: must be at least 1"),
-    ],
-)
-def test_wrong_input_is_one_line_and_exit_code_2(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    overrides: list[str],
-    says: str,
-) -> None:
-    assert call_here(monkeypatch, tmp_path, *overrides) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"autodisp-train: {says}")
-    assert error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_the_program_trains_and_goes_on(
-    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, whole: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call_here(monkeypatch, tmp_path, *SMALL, "run.folder=run", "training.steps=2") == 0
+    assert call("train", *SMALL, "run.folder=run", "training.steps=2") == 0
     assert records(tmp_path / "run")[0].keys() == records(whole)[0].keys()
     capsys.readouterr()
-    assert call_here(monkeypatch, tmp_path, "resume=run", "run.threads=1", "run.workers=0") == 0
+    assert call("train", "resume=run", "run.threads=1", "run.workers=0") == 0
     assert "resumed at step 2 of 2; all of its steps are done" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

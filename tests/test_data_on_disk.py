@@ -1,14 +1,11 @@
 """Genuine data, where a checkout has it beside it: the frames warp right, and a search on them runs to its end."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 
 import autodisp
@@ -18,6 +15,7 @@ from autodisp.datasets.cifar import CIFAR10
 from autodisp.datasets.flyingthings3d import FlyingThings3D
 from autodisp.datasets.samples import StereoSample
 from autodisp.records import read_json_lines
+from tests.programs import composed
 
 SHARED = Path(os.environ.get("AUTODISP_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -28,13 +26,6 @@ def genuine(name: str) -> Path:
     if not root.is_dir():
         pytest.skip(f"no genuine data in {root}: set AUTODISP_SHARED to the folder that holds data/{name}")
     return root
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
-        yield
 
 
 def photometric_error(sample: StereoSample, disparity: Tensor) -> float:
@@ -101,7 +92,7 @@ def test_genuine_images_are_those_of_their_classes() -> None:
 def test_a_search_on_genuine_data_ends_in_a_genotype(tmp_path: Path, name: str, overrides: list[str]) -> None:
     place = [f"dataset.root={genuine(name)}", f"run.folder={tmp_path / 'run'}"]
     brief = ["search.steps_per_epoch=1", "optimizer.alphas.order=first", "curvature.tolerance=0.5"]
-    folder = search(compose("search", overrides=["experiment=smoke", *place, *brief, *overrides]))
+    folder = search(composed("search", "experiment=smoke", *place, *brief, *overrides))
     genotype = load(folder / "genotype.json")
     assert genotype.provenance["epoch"] == 1
     start, *epochs = read_json_lines(folder / "metrics.jsonl")

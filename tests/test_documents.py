@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 
 import autodisp
 from autodisp.cells.genotype import zoo_names
@@ -21,6 +19,7 @@ from autodisp.cli.resuming import FREE
 from autodisp.config.reference import PROGRAMS
 from autodisp.datasets.disparity_png import write_disparity_png
 from autodisp.records import JsonLines
+from tests.programs import composed
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
@@ -73,11 +72,9 @@ def commands() -> Iterator[str]:
 def test_command_is_understood(command: str) -> None:
     name, *words = shlex.split(command)
     program = BY_NAME[name]
-    GlobalHydra.instance().clear()
-    with initialize_config_module(f"autodisp.configs.{program.name}", version_base="1.3"):
-        folder = [] if program.name not in ("search", "train") else ["run.folder=unused"]
-        quoted = [re.sub(r"=(.*\*.*)", r"='\1'", word) for word in words]
-        tree = compose(program.name, overrides=[*quoted, *(["out=unused"] if program.name == "check" else folder)])
+    folder = [] if program.name not in ("search", "train") else ["run.folder=unused"]
+    quoted = [re.sub(r"=(.*\*.*)", r"='\1'", word) for word in words]
+    tree = composed(program.name, *quoted, *(["out=unused"] if program.name == "check" else folder))
     program.parse(tree)
 
 

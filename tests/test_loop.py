@@ -288,6 +288,7 @@ def resumed(folder: Path, **settings: Any) -> Search:
     return search
 
 
+@pytest.mark.slow
 def test_measuring_never_changes_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the curvature of each epoch or of the last alone, with and without validation: the same to the last bit."""
     results = []

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -22,13 +21,13 @@ from autodisp.cells.spaces import SPACES
 from autodisp.config.search import parse
 from autodisp.model_file import card_of
 from autodisp.tasks.classification import ClassificationTask
+from tests.programs import composed
 
 SMALL = ["experiment=smoke", "dataset.height=64", "dataset.width=128", "dataset.max_disparity=16"]
 
 
 def config_of(*overrides: str) -> dict[str, Any]:
-    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
-        tree = compose("search", overrides=list(overrides))
+    tree = composed("search", *overrides)
     config = OmegaConf.to_container(tree, resolve=False)
     assert isinstance(config, dict)
     config["run"]["folder"] = "somewhere"

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 
 from autodisp.cells import genotype
 from autodisp.cells.operations import Style
@@ -17,6 +15,7 @@ from autodisp.config import evaluate as evaluate_config
 from autodisp.errors import InputError
 from autodisp.model_file import card_of, load, save
 from autodisp.tasks.registry import KITS, open_kit, rebuild
+from tests.programs import composed
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "own_task.py"
 OWN = ("task=own", f"task.factory={EXAMPLE}:KIT")
@@ -24,9 +23,7 @@ DATA = ("dataset=shapes3d", "dataset.length=8", "dataset.height=32", "dataset.wi
 
 
 def tree_of(program: str, *words: str) -> Any:
-    GlobalHydra.instance().clear()
-    with initialize_config_module(f"autodisp.configs.{program}", version_base="1.3"):
-        return compose(program, overrides=list(words))
+    return composed(program, *words)
 
 
 def model(path: Path, **about: Any) -> Path:

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 
 from autodisp.assembly.search import build_data, build_search
 from autodisp.cli.search import in_time, search
@@ -13,6 +11,7 @@ from autodisp.config.search import parse
 from autodisp.search.loop import SearchSettings
 from autodisp.search.plan import PRODUCTS, Costs, Plan, plan_search
 from autodisp.tracking import ConsoleProgress
+from tests.programs import composed
 
 COSTS = Costs(
     weight_step=1.0,
@@ -35,11 +34,6 @@ SMALL = (
     "run.threads=1",
     "plan=true",
 )
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> None:
-    GlobalHydra.instance().clear()
 
 
 def test_epochs_add_up() -> None:
@@ -67,8 +61,7 @@ def test_without_alphas_steps_and_selection_are_what_it_costs() -> None:
 
 @pytest.mark.slow
 def test_a_search_is_measured(tmp_path: Path) -> None:
-    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
-        config = parse(compose("search", overrides=[*SMALL, "search.warmup_epochs=1", "search.epochs=3"]))
+    config = parse(composed("search", *SMALL, "search.warmup_epochs=1", "search.epochs=3"))
     with ConsoleProgress() as console:
         parts = build_search(config, build_data(config), tmp_path, console)
         plan = plan_search(parts.search)
@@ -86,8 +79,7 @@ def test_the_program_says_it_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
-    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
-        tree = compose("search", overrides=[*SMALL, f"run.folder={tmp_path}/run"])
+    tree = composed("search", *SMALL, f"run.folder={tmp_path}/run")
     assert search(tree) is None
     assert list(tmp_path.iterdir()) == []
     out = capsys.readouterr().out

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from autodisp.config.notes import read_notes
 from autodisp.config.reference import PROGRAMS, main
 from autodisp.config.reference_words import CONSTRAINTS, MEANINGS
+from tests.programs import composed
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "config.md"
@@ -53,16 +52,16 @@ def keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [program.name for program in PROGRAMS])
 def test_every_setting_of_the_yaml_is_told(page: str, program: str) -> None:
-    GlobalHydra.instance().clear()
-    with initialize_config_module(f"autodisp.configs.{program}", version_base="1.3"):
-        tree = compose(program)
+    tree = composed(program)
     told = rows(section(page, program)).keys() | rows(section(page, "search")).keys()
     by_choice = ("task.name", "dataset.name", "network.name")  # what a group's choice says
     assert {key for key in keys(tree) if key not in by_choice} <= told
 
 
+@pytest.mark.slow
 def test_every_setting_has_a_type_a_default_and_a_meaning(page: str) -> None:
     for program in PROGRAMS:
         for key, cells in rows(section(page, program.name)).items():
@@ -72,6 +71,7 @@ def test_every_setting_has_a_type_a_default_and_a_meaning(page: str) -> None:
             assert meaning, f"{program.name}: {key} has no comment in the YAML: write one, or one in reference_words.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "key", "kind", "default", "wanted"),
     [
@@ -92,6 +92,7 @@ def test_a_row_says_what_the_schema_says(
     assert rows(section(page, program))[key][:3] == [kind, default, wanted]
 
 
+@pytest.mark.slow
 def test_no_word_is_left_over(page: str) -> None:
     told = re.findall(r"^\| `([\w.]+)` \|.*\| (.*?) \| (.*?) \|$", page, flags=re.MULTILINE)
     assert set(MEANINGS.items()) <= {(key, meaning) for key, _, meaning in told}

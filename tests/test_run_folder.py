@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,6 +14,7 @@ from autodisp.cli import evaluate as program
 from autodisp.cli.run_folder import claimed
 from autodisp.errors import InputError
 from autodisp.run_lock import LOCK
+from tests.programs import composed
 
 _OWNER = """
 import sys, time
@@ -109,6 +109,5 @@ def test_an_evaluation_overwrites_no_other(tmp_path: Path, monkeypatch: pytest.M
         "dataset.width=64",
         "dataset.max_disparity=16",
     ]
-    with initialize_config_module("autodisp.configs.evaluate", version_base="1.3"):
-        tree = compose("evaluate", overrides=[*words, "dataset.max_disparity=16", f"out={tmp_path / 'out'}"])
+    tree = composed("evaluate", *words, "dataset.max_disparity=16", f"out={tmp_path / 'out'}")
     assert program.evaluate(tree) == tmp_path / "out"

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -30,6 +28,7 @@ from autodisp.tracking import ConsoleProgress
 from autodisp.training.average import MovingAverage
 from autodisp.training.loop import Training, TrainSettings
 from autodisp.training.schedules import cosine
+from tests.programs import composed
 
 FETCHING = {
     "aten::_local_scalar_dense",
@@ -82,9 +81,7 @@ def data_of(task: str) -> SearchData:
 
 
 def made(task: str, folder: Path) -> Search:
-    GlobalHydra.instance().clear()
-    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
-        config = parse(compose("search", overrides=[*SMALL, *TASKS[task]]))
+    config = parse(composed("search", *SMALL, *TASKS[task]))
     return build_search(config, data_of(task), folder, ConsoleProgress(io.StringIO())).search
 
 

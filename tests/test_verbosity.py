@@ -2,15 +2,12 @@
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
 from autodisp.cli import entry
 from autodisp.cli.verbosity import take_verbosity
-from tests.test_program import call
 
 SMALL = [
     "experiment=smoke", "search.epochs=1", "search.steps_per_epoch=2", "search.batch_size=1", "dataset.length=8",
@@ -46,32 +43,16 @@ def test_both_long_programs_take_them(program: Callable[[], None], monkeypatch: 
     assert seen == [["run.verbosity=quiet"]]
 
 
-def call_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> None:
-    """The program in this process, which saves its start."""
-    GlobalHydra.instance().clear()
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["autodisp-search", *words])
-    entry.search()
-
-
 @pytest.mark.slow
 def test_a_quiet_search_prints_its_summary_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
-    call_here(monkeypatch, tmp_path, "-q", *SMALL)
+    assert call("search", "-q", *SMALL) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "search of disparity on shapes3d"
     assert lines[-2].startswith("next:  autodisp-train ")
     assert lines[-1] == "experiment=smoke: the data works: each part of a search ran on it"
     assert not any(line.startswith(("epoch", "run folder")) for line in lines)
-    call_here(monkeypatch, tmp_path, "resume=found")
+    assert call("search", "resume=found") == 0
     assert capsys.readouterr().out.startswith("run folder: found")
-
-
-@pytest.mark.slow
-def test_another_word_is_refused(tmp_path: Path) -> None:
-    done = call(tmp_path, "run.verbosity=loud")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "run.verbosity=loud: must be one of quiet, normal, verbose" in done.stderr

@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 
 from autodisp.assembly.data import MOST_LOOKED_AT, need_truth
 from autodisp.assembly.evaluation import build_evaluation_data
@@ -17,6 +15,7 @@ from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.errors import InputError
 from autodisp.tasks.disparity.kit import DATASETS
 from autodisp.tasks.disparity.sections import Shapes3DConfig
+from tests.programs import composed
 
 SMALL = ["dataset.length=6", "dataset.height=32", "dataset.width=64", "dataset.max_disparity=12"]
 PROGRAMS: list[tuple[str, Any, Callable[[Any], Any], list[str]]] = [
@@ -30,9 +29,7 @@ PROGRAMS: list[tuple[str, Any, Callable[[Any], Any], list[str]]] = [
 def test_every_program_refuses_it(
     program: str, config: Any, build: Callable[[Any], Any], words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    GlobalHydra.instance().clear()
-    with initialize_config_module(f"autodisp.configs.{program}", version_base="1.3"):
-        settings = config.parse(compose(program, overrides=[*SMALL, *words]))
+    settings = config.parse(composed(program, *SMALL, *words))
     build(settings)
     whole = Shapes3D.__getitem__
 

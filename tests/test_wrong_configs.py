@@ -1,13 +1,11 @@
 """Wrong settings of every program, each with the line it gets: the value, the constraint, the remedy; nothing is made.
 
 A command line stands at the margin, the line that it gets below it; [...] is whatever comes between. Programs as they
-are called, in a process of their own, are the matter of test_program and the test_cli modules.
+are called, in a process of their own, are the matter of test_program.
 """
 
-import functools
 import os
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -15,16 +13,14 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from autodisp.cli import entry
-from autodisp.config import evaluate, export, predict, search, train
+from autodisp.config import evaluate, export, predict, report, search, train
 from autodisp.config.checks import nearest, nearest_setting, printable, shown
 from autodisp.config.parsing import dotted
 from autodisp.errors import InputError
 from autodisp.prediction.outputs import OUTPUTS
+from tests.programs import composed
 
 SEARCH = r"""
 search.epochs=0
@@ -263,6 +259,22 @@ search.epochs=${nothing}
     search.epochs=${nothing}: Interpolation key 'nothing' not found; [...] or ${KEY} with a setting that there is
 search.epochs=${search.epochs}
     search.epochs=${search.epochs}: Recursive interpolation detected; [...] or ${KEY} with a setting that there is
+optimizer.alphas.order=second
+    optimizer.alphas.order=second: must be one of first, exact, finite_difference
+relaxation=uniform
+    selection=argmax takes the operations of largest alpha, but [...] moves no alphas: take selection=ranking
+relaxation=uniform selection=ranking regularization=ada
+    regularization=ada watches the curvature in the alphas, but [...] moves none: take regularization=none
+relaxation.name=gumbel
+    relaxation.name=gumbel: must be one of softmax, uniform
+selection=ranking regularization=es
+    regularization=es returns an earlier epoch, but [...] selection=argmax or regularization=none
+selection=ranking selection.finalists=1001
+    selection.finalists=1001: must be at most samples=1000
+network.stages=2 network.frozen_stages=1
+    network.frozen_stages=1: must be 0: a search has no trained stages to freeze
+run.verbosity=loud
+    run.verbosity=loud: must be one of quiet, normal, verbose
 """
 TRAIN = r"""
 training.steps=0
@@ -321,8 +333,8 @@ parameters=0
     parameters=0: must be at least 1 and at most 1000000000, or null for as they are
 parameters=1000000000000
     parameters=1000000000000: must be at least 1 and at most 1000000000, or null for as they are
-parameters=5
-    parameters=5: the nearest that this network can have is 118716, at [...] ask for that, or take another network
+network=disparity_tiny parameters=5
+    parameters=5: the nearest that this network can have is 90240, at [...] ask for that, or take another network
 init=nowhere.safetensors
     init=nowhere.safetensors: no such file; autodisp-train writes best.safetensors into its run folder
 init=shiped
@@ -337,6 +349,44 @@ network.stages=2 network.frozen_stages=1
     network.frozen_stages=1: freezes stages that were trained before: [...] holds them as init=best.safetensors
 run.device=gpu
     run.device=gpu: must be one of auto, cpu, cuda; did you mean 'cpu'?
+training.drop_path=1
+    training.drop_path=1.0: must be at least 0 and below 1; 0 is none
+training.precision=fp16
+    training.precision=fp16: must be one of float32, bfloat16, float16; did you mean 'float16'?
+training.level_weights=[[x]] training.level_steps=[0]
+    training.level_weights=[[x]]: must be lists of weights of at [...] last one of each above 0, such as [[0.5,1]]
+training.level_weights=[[1,0]] training.level_steps=[0]
+    training.level_weights=[[1, 0]]: must be lists of weights of [...] last one of each above 0, such as [[0.5,1]]
+training.level_weights=[[]] training.level_steps=[0]
+    training.level_weights=[[]]: must be lists of weights of at [...] last one of each above 0, such as [[0.5,1]]
+training.level_weights=[[1],[1]] training.level_steps=[0,0]
+    training.level_steps=[0, 0]: must be ascending from 0, such as [0,5000]
+optimizer.name=adma
+    optimizer.name=adma: must be one of sgd, adam, adamw; did you mean 'adam'?
+optimizer.momentum=1
+    optimizer.momentum=1.0: must be at least 0 and below 1; 0.9 is usual
+optimizer.clip=0
+    optimizer.clip=0.0: must be above 0 (inf for no clipping)
+optimizer.min_learning_rate=1
+    optimizer.min_learning_rate=1.0: must be at most learning_rate=0.002, where the schedule begins
+optimizer.schedule=step
+    optimizer.schedule=step: must be one of cosine, milestones, constant
+optimizer.schedule=milestones optimizer.milestones=[5,5]
+    optimizer.milestones=[5, 5]: must be ascending steps above 0, such as [6000,8000]
+validation.batch_size=0
+    validation.batch_size=0: must be at least 1; 1 is usual
+recipe=finetune init=a parameters=5
+    parameters=5: must be null with network=from_checkpoint, whose model says so itself
+genotype=random:s2
+    genotype=random:s2: has the cells normal, reduce, but [...] cells of such a search, or the other task
+network.stages=2 network.frozen_stages=2
+    network.frozen_stages=2: must be below network.stages=2: the last one is always trained; 0 freezes none
+network=autodispnet_small task.volume_weight=2
+    task.volume_weight=2.0: weighs the volume of [...] none: leave it null, or take the other head
+dataset=flyingthings3d dataset.root=/nowhere
+    dataset.root=/nowhere: there is no such folder; looked for [...] dataset=shapes3d needs no data
+run.folder=folder
+    run.folder=folder: is not empty, and a run overwrites nothing; take another folder
 """
 EVALUATE = r"""
 NOTHING
@@ -373,6 +423,10 @@ baseline=sgbm "out=''"
     out='': must be a path to a folder that the evaluation makes, such as runs/figures
 baseline=sgbm out=folder
     out=folder: is not empty, and a run overwrites nothing; take another folder
+baseline=sgbm pictures=101
+    pictures=101: must be 0 to 100
+checkpoint=shipped dataset=cifar10 pictures=3
+    pictures=3: shows disparities, but dataset=cifar10 has none; leave it at 0
 """
 PREDICT = r"""
 NOTHING
@@ -419,6 +473,20 @@ left=folder run.device=cudaa
     run.device=cudaa: must be one of auto, cpu, cuda; did you mean 'cuda'?
 left=folder
     left=folder: no picture (.png, .jpg, .jpeg, .webp, .ppm, .pgm, .pnm, [...] name left and right by two patterns
+left=file right=folder
+    left=file is a file but right=folder is not: name two files, two folders or two patterns
+left=folder baseline=0.5
+    focal=null: must be given along with baseline=0.5, such as focal=721.5
+left=folder focal=wide baseline=1
+    focal=wide: must be a number, such as 0.5, or null
+left=folder doffs=3
+    doffs=3.0: must be 0 unless focal and baseline are given
+left=folder colour_range=[1]
+    colour_range=[1.0]: must be [low, high] in pixels, low below high, or null for each picture's own
+left=folder colour_range=[0,nan]
+    colour_range=[0.0, nan]: must be [low, high] in pixels, low below high, or null for each picture's own
+left=folder colour_range=[0,5] outputs=[pfm]
+    colour_range=[0.0, 5.0]: must be null without the output colour; or add it
 """
 EXPORT = r"""
 NOTHING
@@ -451,6 +519,36 @@ genotype=darts_v2 "out=''"
     out='': must be a path to a folder, or null for one beside what is exported
 genotype=darts_v2 overwrite=x
     overwrite=x: must be true or false
+checkpoint=a genotype=b
+    checkpoint=a: excludes genotype=; give one of checkpoint, genotype
+checkpoint=a format=[onnx,onnx]
+    format=[onnx, onnx]: must be one or both of onnx, pt2
+checkpoint=a format=[[onnx]]
+    format=[onnx]: must be one of onnx, pt2; did you mean 'onnx'?
+run=a format=onnx
+    format=onnx: must be null with run=: it is of a checkpoint's network
+run=a threads=0
+    threads=0: must be at least 1 and at most 1024, or null for all cores
+"""
+REPORT = r"""
+NOTHING
+    nothing to report on: give run= (the folder of a run) or runs= (a pattern, as 'runs/**')
+run=a runs=b
+    run=a: excludes runs=; give one of them
+run=
+    run='': must be the folder of a run
+runs=[]
+    runs=[]: must be a folder or a pattern of folders, or a list of them
+runs=[1]
+    runs=[1]: must be a folder or a pattern of folders, or a list of them
+runs=a threads=0
+    threads=0: must be at least 1, or null for all
+run=a animation=perhaps
+    animation=perhaps: must be true or false
+run=nowhere
+    run=nowhere: no such folder; a run makes one and names it when it starts
+"runs='nowhere*'"
+    runs=nowhere*: no run that can be read among 0 folders; name [...] above them, or a pattern such as 'runs/**'
 """
 COMMANDS = r"""
 search seed=zwölf
@@ -521,18 +619,40 @@ predict lft=folder
     lft: no such setting; did you mean left? `autodisp-predict --cfg job` shows all of them
 export genotyp=darts_v2
     genotyp: no such setting; did you mean genotype? `autodisp-export --cfg job` shows all of them
+search search.epochs
+    'search.epochs' cannot be read as a setting [...] "section.key='a value'"
+search dataset=null
+    dataset=null: a group needs one of its choices; `autodisp-search --help` lists them
+search seed=-1
+    seed=-1: must be at least 0 and below 2^32; 0 is usual
+train training.setps=3
+    training.setps: no such setting; did you mean training.steps? `autodisp-train --cfg job` shows all of them
 """
-TABLES = {"search": SEARCH, "train": TRAIN, "evaluate": EVALUATE, "predict": PREDICT, "export": EXPORT}
+TABLES = {
+    "search": SEARCH,
+    "train": TRAIN,
+    "evaluate": EVALUATE,
+    "predict": PREDICT,
+    "export": EXPORT,
+    "report": REPORT,
+}
 PARSE: dict[str, Callable[[DictConfig], Any]] = {
     "search": search.parse,
     "train": train.parse,
     "evaluate": evaluate.parse,
     "predict": predict.parse,
     "export": export.parse,
+    "report": report.parse,
 }
-ENOUGH: dict[str, list[str]] = {"evaluate": ["baseline=sgbm"], "predict": ["left=a"], "export": ["run=a"]}
+ENOUGH: dict[str, list[str]] = {
+    "evaluate": ["baseline=sgbm"],
+    "predict": ["left=a"],
+    "export": ["run=a"],
+    "report": ["run=a"],
+}
 """What a program needs at least."""
-GROUPS = ("task", "dataset", "space", "network", "regularization", "optimizer", "recipe")
+BESIDES = {"search": ["run.folder=x"], "train": ["run.folder=x"], "evaluate": ["out=x"]}
+"""Settings of a program that are drawn from the clock."""
 
 
 def entries(table: str) -> Iterator[tuple[list[str], str]]:
@@ -564,16 +684,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def call(program: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
-    """The exit code of a program, called in this process."""
-    monkeypatch.setattr("autodisp.cli.program.keep_freed_memory", lambda: None)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setattr(sys, "argv", [f"autodisp-{program}", *words])
-    with pytest.raises(SystemExit) as caught:
-        getattr(entry, program)()
-    return caught.value.code
-
-
 def left_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
@@ -594,12 +704,7 @@ def test_the_tables_are_long() -> None:
 def test_a_wrong_setting_gets_its_line(
     program: str, words: list[str], line: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    groups = [word for word in words if word.partition("=")[0] in GROUPS]
-    tree = composed(program, *groups).copy()
-    for word in words:
-        if word not in groups:
-            override = OverridesParser.create().parse_override(word)
-            OmegaConf.update(tree, override.key_or_group, override.value(), merge=True)
+    tree = composed(program, *BESIDES.get(program, []), *words)
     before = left_in(folder)
     with pytest.raises(InputError) as caught:
         getattr(import_module(f"autodisp.cli.{program}"), program)(tree)
@@ -610,10 +715,10 @@ def test_a_wrong_setting_gets_its_line(
 
 @pytest.mark.parametrize(("words", "line"), list(entries(COMMANDS)))
 def test_what_hydra_refuses_gets_its_line(
-    words: list[str], line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str], line: str, folder: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = left_in(folder)
-    assert call(words[0], words[1:], monkeypatch) == 2
+    assert call(*words) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.endswith("\n")
@@ -624,18 +729,11 @@ def test_what_hydra_refuses_gets_its_line(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("program", ["search", "train", "evaluate", "predict"])
 def test_a_device_that_is_not_there(
-    program: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    program: str, folder: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(program, [*ENOUGH.get(program, []), "run.device=cuda"], monkeypatch) == 2
+    assert call(program, *ENOUGH.get(program, []), "run.device=cuda") == 2
     says = f"autodisp-{program}: run.device=cuda: this machine has no usable GPU; take run.device=cpu or auto\n"
     assert capsys.readouterr().err == says
-
-
-@functools.cache
-def composed(program: str, *overrides: str) -> DictConfig:
-    with initialize_config_module(f"autodisp.configs.{program}", version_base="1.3"):
-        where = {"search": "run.folder=x", "train": "run.folder=x", "evaluate": "out=x"}.get(program)
-        return compose(program, overrides=[*overrides, *([where] if where else [])])
 
 
 VARIANTS = [
@@ -649,16 +747,17 @@ VARIANTS = [
 
 def refused(program: str, tree: DictConfig, key: str, value: object) -> str:
     """The line that a setting of that value gets."""
-    wrong = tree.copy()
-    OmegaConf.update(wrong, key, value, merge=False)
+    before = OmegaConf.select(tree, key)
+    OmegaConf.update(tree, key, value, merge=False)
     with pytest.raises(InputError) as caught:
-        PARSE[program](wrong)
+        PARSE[program](tree)
+    OmegaConf.update(tree, key, before, merge=False)
     return str(caught.value)
 
 
 @pytest.mark.parametrize(("program", "overrides"), VARIANTS, ids=str)
 def test_no_setting_takes_a_section_or_a_list_of_sections(program: str, overrides: list[str]) -> None:
-    tree = composed(program, *overrides)
+    tree = composed(program, *BESIDES.get(program, []), *overrides)
     PARSE[program](tree)
     leaves = [key for key in dotted(tree) if not isinstance(OmegaConf.select(tree, key), DictConfig)]
     assert len(leaves) >= 8
@@ -673,7 +772,7 @@ def test_no_setting_takes_a_section_or_a_list_of_sections(program: str, override
 @pytest.mark.parametrize(("program", "overrides"), VARIANTS, ids=str)
 @pytest.mark.parametrize("value", [float("nan"), -1e30, -1, "x", 10**20])
 def test_no_number_takes_what_cannot_be_meant(program: str, overrides: list[str], value: float | str) -> None:
-    tree = composed(program, *overrides)
+    tree = composed(program, *BESIDES.get(program, []), *overrides)
     numbers = [key for key in dotted(tree) if type(OmegaConf.select(tree, key)) in (int, float)]
     for key in numbers:
         as_large_as_you_like = isinstance(OmegaConf.select(tree, key), float) and value == 10**20

@@ -8,12 +8,11 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import yaml
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import setup_globals
 
 from autodisp.config.reference import PROGRAMS, Program
+from tests.programs import composed
 
 README = Path(__file__).parent.parent.parent / "README.md"
 BY_NAME = {f"autodisp-{program.name}": program for program in PROGRAMS}
@@ -48,11 +47,9 @@ def parse(words: list[str]) -> None:
     """
     program: Program = BY_NAME[words[0]]
     words = [word for word in words[1:] if not word.startswith("-")]
-    GlobalHydra.instance().clear()
     setup_globals()  # the resolver ``now``
-    with initialize_config_module(f"autodisp.configs.{program.name}", version_base="1.3"):
-        for overrides in zip(*(islice(cycle(swept(word)), 2) for word in words), strict=True):
-            program.parse(compose(program.name, overrides=list(overrides)))
+    for overrides in zip(*(islice(cycle(swept(word)), 2) for word in words), strict=True):
+        program.parse(composed(program.name, *overrides))
 
 
 def swept(word: str) -> list[str]:

@@ -1,0 +1,29 @@
+"""Fixtures that tests of several modules use."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from autodisp.cli import entry
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Call a program in this process, in the test's folder, and return its exit code."""
+    monkeypatch.setattr("autodisp.cli.program.keep_freed_memory", lambda: None)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # the programs set it, which the next test shall not see
+
+    def call(program: str, *words: str) -> int:
+        GlobalHydra.instance().clear()
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [f"autodisp-{program}", *words])
+        try:
+            getattr(entry, program)()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return call

@@ -1,0 +1,81 @@
+"""Settings of the programs, composed as Hydra does, and runs compared with one another."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from torch.utils import _pytree
+
+from autodisp.records import read_json_lines
+
+
+def composed(program: str, *overrides: str) -> DictConfig:
+    """Compose the settings of a program.
+
+    Hydra takes 0.1 s to compose: it does so once a process for the same choices of groups, and values are then set in a
+    copy, as it sets them itself.
+    """
+    values = [word for word in overrides if _sets_a_value(program, word)]
+    tree = _composed(program, *(word for word in overrides if word not in values)).copy()
+    for override in OverridesParser.create().parse_overrides(values):
+        OmegaConf.update(tree, override.key_or_group, override.value(), merge=True)
+    return tree
+
+
+@functools.cache
+def _composed(program: str, *overrides: str) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_module(f"autodisp.configs.{program}", version_base="1.3"):
+        return compose(program, overrides=list(overrides))
+
+
+def _sets_a_value(program: str, word: str) -> bool:
+    """Return whether a word names a setting, rather than the choice of a group or what Hydra has to refuse."""
+    named = re.match(r"([a-z_.]+)=", word)
+    if named is None:
+        return False
+    top, _, rest = named[1].partition(".")
+    tree = _composed(program)
+    return top in tree and isinstance(tree._get_node(top), DictConfig) == bool(rest)
+
+
+def start(folder: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own; for most tests the fixture ``call`` will do."""
+    code = f"import sys; sys.argv[0] = 'autodisp-{program}'; from autodisp.cli.entry import {program}; {program}()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return all files of a folder, by their path in it."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of a run without what depends on the clock."""
+    records = read_json_lines(folder / "metrics.jsonl")
+    return [{key: value for key, value in record.items() if not key.startswith("seconds")} for record in records]
+
+
+def differences(first: Any, second: Any) -> list[str]:
+    """Return the places where two nested states differ, in structure or in any bit of a tensor."""
+    (one, form), (other, other_form) = (_pytree.tree_flatten_with_path(state) for state in (first, second))
+    if form != other_form:
+        return ["the structure"]
+    return [
+        _pytree.keystr(path)
+        for (path, mine), (_, theirs) in zip(one, other, strict=True)
+        if not (torch.equal(mine, theirs) if isinstance(mine, Tensor) else mine == theirs)
+    ]
