@@ -17,8 +17,8 @@ from autodisp.datasets.streams import fixed_batches
 from autodisp.errors import InputError
 from autodisp.evaluation.runner import Evaluation, Metrics, evaluate
 from autodisp.evaluation.worst import Case, WithWorst
+from autodisp.prediction.disparity_images import panel, usual_error
 from autodisp.prediction.models import open_model
-from autodisp.report.disparity_pictures import panel, usual_error
 from autodisp.tasks.kit import Split
 
 SHAPES3D_TRAIN_SEED = 0

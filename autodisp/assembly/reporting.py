@@ -7,10 +7,11 @@ from autodisp.assembly.network_sizes import search_sizes, training_sizes
 from autodisp.atomic import staged
 from autodisp.config.report import ReportConfig
 from autodisp.errors import InputError
-from autodisp.report.comparing import common_folder, find_runs
+from autodisp.report.comparison import common_folder, find_runs
 from autodisp.report.comparison_page import write_comparison
-from autodisp.report.page import PAGE, write_run_page
+from autodisp.report.page import PAGE
 from autodisp.report.reading import read_run
+from autodisp.report.run_page import write_run_page
 
 REPORT = "report"
 
