@@ -5,7 +5,6 @@ lie together, so a line that runs along its row crosses no box on its way, whate
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
 
@@ -37,66 +36,11 @@ KIND_COLOURS = {
 _FORMATS = ("svg", "png", "pdf")
 _FONT = FontProperties(family="DejaVu Sans", size=8)
 _OUTPUT_LINE = "#A9B4BE"
+_SIDES: Any = ((min, -1), (max, 1))
 _MARGIN, _TITLE, _GUTTER = 0.12, 0.3, 0.5
 _ROW, _BAND_GAP, _LABEL, _RADIUS, _OUTPUT = 0.3, 0.14, 0.22, 0.17, 0.3
 _BEND, _ARROW = 0.5, 0.34
 """Width of the gap right of a column, where lines bend into their rows, and of the gap between labels and nodes."""
-
-
-@dataclass(frozen=True)
-class _Edge:
-    operation: str
-    source: int
-    target: int
-    """Both count inputs and nodes together."""
-    row: float
-    """Its y."""
-    port: float
-    """The y at which it enters its target."""
-
-
-class _Layout:
-    """Positions in one cell from (0, 0) to (width, height), y downwards."""
-
-    def __init__(self, kind: str, nodes: Sequence[NodeChoice]) -> None:
-        self.names = [source_name(kind, source) for source in range(INPUTS[kind] + len(nodes))]
-        self.inputs = INPUTS[kind]
-        self.level = [0] * self.inputs
-        for node in nodes:
-            self.level.append(1 + max((self.level[source] for _, source in node), default=0))
-        self._place_rows(nodes)
-        self._place_columns()
-
-    def _place_rows(self, nodes: Sequence[NodeChoice]) -> None:
-        bands = [max(_ROW * len(node), 2 * _RADIUS) for node in nodes]
-        rows = sum(bands) + _BAND_GAP * (len(bands) - 1)
-        self.height = max(rows, 0.44 * self.inputs)
-        self.y = [self.height * (place + 0.5) / self.inputs for place in range(self.inputs)]
-        self.edges: list[_Edge] = []
-        top = (self.height - rows) / 2
-        for number, (node, band) in enumerate(zip(nodes, bands, strict=True)):
-            middle = top + band / 2
-            for place, (operation, source) in enumerate(sorted(node, key=lambda choice: choice[1])):
-                offset = place - (len(node) - 1) / 2
-                port = middle + offset * _RADIUS / max(1, len(node) - 1)
-                row = middle + _ROW * offset
-                self.edges.append(_Edge(operation, source, self.inputs + number, row, port))
-            self.y.append(middle)
-            top += band + _BAND_GAP
-
-    def _place_columns(self) -> None:
-        levels = max(self.level)
-        self.input_width = max(_width(name) for name in self.names[: self.inputs])
-        labels = [
-            max((_width(label_of(e.operation)) for e in self.edges if self.level[e.target] == level), default=0.0)
-            for level in range(1, levels + 1)
-        ]
-        steps = [self.input_width, *(_BEND + label + _ARROW + 2 * _RADIUS for label in labels)]
-        self.right = list(accumulate(steps))
-        """Right end of each column of nodes; the first is that of the inputs."""
-        self.label_left = [right + _BEND for right in self.right[:-1]]
-        self.label_right = [left + label for left, label in zip(self.label_left, labels, strict=True)]
-        self.width = self.right[-1] + _BEND + _OUTPUT
 
 
 def label_of(operation: str) -> str:
@@ -145,107 +89,130 @@ def cells_figure(genotype: Genotype, kinds: Sequence[str] | None = None) -> Figu
     kinds = genotype.kinds if kinds is None else kinds
     if not kinds:
         raise ValueError("no cell to draw")
-    layouts = {kind: _Layout(kind, genotype.cells[kind]) for kind in kinds}
-    body = max(layout.height for layout in layouts.values())
-    width = sum(layout.width for layout in layouts.values()) + _GUTTER * (len(layouts) - 1) + 2 * _MARGIN
-    size = (width, body + _TITLE + 2 * _MARGIN)
+    cells = [_Cell(kind, genotype.cells[kind]) for kind in kinds]
+    body = max(cell.height for cell in cells)
+    size = (
+        sum(cell.width for cell in cells) + _GUTTER * (len(cells) - 1) + 2 * _MARGIN,
+        body + _TITLE + 2 * _MARGIN,
+    )
     with style():
         figure = Figure(figsize=size, facecolor="white")
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         axes.set(xlim=(0, size[0]), ylim=(size[1], 0))
         axes.set_axis_off()
         left = _MARGIN
-        for kind, layout in layouts.items():
-            top = _MARGIN + _TITLE + (body - layout.height) / 2
-            axes.text(left + layout.width / 2, _MARGIN, kind, ha="center", va="top", fontweight="bold", color=INK)
-            _Painter(axes, layout, kind, left, top).paint()
-            left += layout.width + _GUTTER
+        for cell in cells:
+            axes.text(left + cell.width / 2, _MARGIN, cell.kind, ha="center", va="top", fontweight="bold", color=INK)
+            cell.paint(axes, left, _MARGIN + _TITLE + (body - cell.height) / 2)
+            left += cell.width + _GUTTER
     return figure
 
 
 def _width(text: str) -> float:
-    """The width of a box around the text."""
+    """Returns the width of a box around the text."""
     return max(0.4, float(TextPath((0, 0), text, prop=_FONT).get_extents().width) / 72 + 0.16)
 
 
-class _Painter:
-    """Paints one cell with its upper left corner at (left, top)."""
+class _Cell:
+    """One cell laid out from (0, 0) to (width, height), y downwards; vertices are inputs and nodes together."""
 
-    def __init__(self, axes: Axes, layout: _Layout, kind: str, left: float, top: float) -> None:
-        self.axes, self.layout, self.kind = axes, layout, kind
-        self.left, self.top = left, top
+    def __init__(self, kind: str, nodes: Sequence[NodeChoice]) -> None:
+        self.kind, self.inputs = kind, INPUTS[kind]
+        self.names = [source_name(kind, vertex) for vertex in range(self.inputs + len(nodes))]
+        self.level = [0] * self.inputs
+        for node in nodes:
+            self.level.append(1 + max((self.level[source] for _, source in node), default=0))
+        bands = [max(_ROW * len(node), 2 * _RADIUS) for node in nodes]
+        rows = sum(bands) + _BAND_GAP * (len(bands) - 1)
+        self.height = max(rows, 0.44 * self.inputs)
+        self.y = [self.height * (place + 0.5) / self.inputs for place in range(self.inputs)]
+        self.edges: list[tuple[str, int, int, float]] = []
+        """Operation, source, target, and y relative to the target, in rows."""
+        top = (self.height - rows) / 2
+        for node, band in zip(nodes, bands, strict=True):
+            target = len(self.y)
+            self.y.append(top + band / 2)
+            for place, (operation, source) in enumerate(sorted(node, key=lambda choice: choice[1])):
+                self.edges.append((operation, source, target, place - (len(node) - 1) / 2))
+            top += band + _BAND_GAP
+        labels = [0.0] * max(self.level)
+        for operation, _, target, _ in self.edges:
+            column = self.level[target] - 1
+            labels[column] = max(labels[column], _width(label_of(operation)))
+        self.input_width = max(_width(name) for name in self.names[: self.inputs])
+        steps = [self.input_width, *(_BEND + label + _ARROW + 2 * _RADIUS for label in labels)]
+        self.right = list(accumulate(steps))
+        """Right end of the column of each level."""
+        self.labels = [(x + _BEND, x + _BEND + label) for x, label in zip(self.right, labels, strict=False)]
+        self.width = self.right[-1] + _BEND + _OUTPUT
 
-    def paint(self) -> None:
-        layout = self.layout
-        end = layout.right[-1] + _BEND
-        for number, y in enumerate(layout.y[layout.inputs :]):
-            self._line([(layout.right[layout.level[layout.inputs + number]], y), (end, y)], _OUTPUT_LINE,
-                       f"concat-{number}", arrow=True)  # fmt: skip
-        for number, edge in enumerate(layout.edges):
-            self._edge(edge, f"edge-{number}-{edge.operation}")
-        for number, (name, y) in enumerate(zip(layout.names, layout.y, strict=True)):
-            if number < layout.inputs:
-                box = (0.0, y - 0.15, layout.input_width, 0.3)
-                self._box(box, name, f"input-{number}", facecolor="#DCE6EF", rounding=0.15)
+    def paint(self, axes: Axes, left: float, top: float) -> None:
+        """Adds the cell to the axes, with its upper left corner there."""
+        self.axes, self.left, self.top = axes, left, top
+        end = self.right[-1] + _BEND
+        nodes = list(enumerate(zip(self.names, self.level, self.y, strict=True)))
+        for vertex, (_, level, y) in nodes[self.inputs :]:
+            self._line([(self.right[level], y), (end, y)], f"concat-{vertex - self.inputs}", _OUTPUT_LINE, arrow=True)
+        for number, edge in enumerate(self.edges):
+            self._edge(f"edge-{number}-{edge[0]}", *edge)
+        for vertex, (name, level, y) in nodes:
+            if vertex < self.inputs:
+                self._box((0.0, y - 0.15, self.input_width, 0.3), name, f"input-{vertex}", "#DCE6EF", rounding=0.15)
             else:
-                box = (layout.right[layout.level[number]] - 2 * _RADIUS, y - _RADIUS, 2 * _RADIUS, 2 * _RADIUS)
-                self._box(box, name, f"node-{number - layout.inputs}", facecolor="white", rounding=_RADIUS)
-        nodes = layout.y[layout.inputs :]
-        low, high = min(*nodes, layout.height / 2 - 0.25) - 0.1, max(*nodes, layout.height / 2 + 0.25) + 0.1
-        self._box((end, low, _OUTPUT, high - low), "output", "output", facecolor=INK, rounding=0.0, color="white",
-                  rotation=90)  # fmt: skip
+                box = (self.right[level] - 2 * _RADIUS, y - _RADIUS, 2 * _RADIUS, 2 * _RADIUS)
+                self._box(box, name, f"node-{vertex - self.inputs}", "white", rounding=_RADIUS)
+        low, high = (bound(*self.y[self.inputs :], self.height / 2 + side * 0.25) for bound, side in _SIDES)
+        self._box((end, low - 0.1, _OUTPUT, high - low + 0.2), "output", "output", INK, color="white", rotation=90)
 
-    def _edge(self, edge: _Edge, gid: str) -> None:
-        layout = self.layout
-        colour = KIND_COLOURS[operation_kind(edge.operation)]
-        dashes: Any = (0, (3, 2)) if operation_kind(edge.operation) == "nothing" else "solid"
-        column = layout.level[edge.target]
-        start, left, right = layout.right[layout.level[edge.source]], *self._label_span(edge)
-        points = [(start, layout.y[edge.source]), (start + _BEND, edge.row), (left, edge.row)]
-        self._line(points, colour, f"{gid}-in", linestyle=dashes)
-        entry = layout.right[column] - _RADIUS - (_RADIUS**2 - (edge.port - layout.y[edge.target]) ** 2) ** 0.5
-        points = [(layout.label_right[column - 1], edge.row), (entry, edge.port)]
-        points = [(right, edge.row), *points]
-        self._line(points, colour, f"{gid}-out", linestyle=dashes, arrow=True)
+    def _edge(self, gid: str, operation: str, source: int, target: int, offset: float) -> None:
+        colour = KIND_COLOURS[operation_kind(operation)]
+        dashes: Any = (0, (3, 2)) if operation_kind(operation) == "nothing" else "solid"
+        start, (left, right) = self.right[self.level[source]], self.labels[self.level[target] - 1]
+        y = self.y[target] + _ROW * offset
+        port = _RADIUS * offset / (2 * max(abs(edge[3]) for edge in self.edges if edge[2] == target) or 1)
+        entry = self.right[self.level[target]] - _RADIUS - (_RADIUS**2 - port**2) ** 0.5
+        half = _width(label_of(operation)) / 2
+        box = ((left + right) / 2 - half, y - _LABEL / 2, 2 * half, _LABEL)
+        self._line([(start, self.y[source]), (start + _BEND, y), (box[0], y)], f"{gid}-in", colour, dashes)
+        way = [(box[0] + box[2], y), (right, y), (entry, self.y[target] + port)]
+        self._line(way, f"{gid}-out", colour, dashes, arrow=True)
         tint = tuple(0.86 + 0.14 * part for part in mpl.colors.to_rgb(colour))
-        box = (left, edge.row - _LABEL / 2, right - left, _LABEL)
-        self._box(box, label_of(edge.operation), gid, facecolor=tint, edgecolor=colour, rounding=0.05)
+        self._box(box, label_of(operation), gid, tint, edgecolor=colour, rounding=0.05)
 
-    def _label_span(self, edge: _Edge) -> tuple[float, float]:
-        column = self.layout.level[edge.target] - 1
-        middle = (self.layout.label_left[column] + self.layout.label_right[column]) / 2
-        half = _width(label_of(edge.operation)) / 2
-        return middle - half, middle + half
-
-    def _line(self, points: Sequence[tuple[float, float]], colour: str, gid: str, *, arrow: bool = False,
-              linestyle: Any = "solid") -> None:  # fmt: skip
+    def _line(
+        self,
+        points: Sequence[tuple[float, float]],
+        gid: str,
+        colour: str,
+        dashes: Any = "solid",
+        *,
+        arrow: bool = False,
+    ) -> None:
         """Joins points, by an S-bend where y changes."""
         vertices, codes = [points[0]], [Outline.MOVETO]
         for (x0, y0), (x1, y1) in pairwise(points):
             middle = (x0 + x1) / 2
-            vertices += [(middle, y0), (middle, y1), (x1, y1)] if y0 != y1 else [(x1, y1)]
-            codes += [Outline.CURVE4] * 3 if y0 != y1 else [Outline.LINETO]
+            vertices += [(middle, y0), (middle, y1), (x1, y1)]
+            codes += [Outline.CURVE4] * 3
         path = Outline([(self.left + x, self.top + y) for x, y in vertices], codes)
-        look: dict[str, Any] = {"edgecolor": colour, "linewidth": 1.3, "linestyle": linestyle}
-        line = (
-            FancyArrowPatch(
-                path=path, arrowstyle="-|>", mutation_scale=7, shrinkA=0, shrinkB=0, facecolor=colour, **look
-            )
-            if arrow
-            else PathPatch(path, fill=False, **look)
-        )
+        line = FancyArrowPatch(
+            path=path, arrowstyle="-|>" if arrow else "-", mutation_scale=7, shrinkA=0, shrinkB=0, facecolor=colour,
+            edgecolor=colour, linewidth=1.3, linestyle=dashes,
+        )  # fmt: skip
         line.set_gid(f"{self.kind}-{gid}")
         self.axes.add_artist(line)
 
-    def _box(self, box: tuple[float, float, float, float], words: str, gid: str, *, facecolor: Any, rounding: float,
-             edgecolor: str = INK, color: str = INK, rotation: float = 0) -> None:  # fmt: skip
+    def _box(
+        self, box: tuple[float, float, float, float], words: str, gid: str, facecolor: Any, *, edgecolor: str = INK,
+        color: str = INK, rounding: float = 0.0, rotation: float = 0.0,
+    ) -> None:  # fmt: skip
         x, y, width, height = self.left + box[0], self.top + box[1], box[2], box[3]
         shape = f"round,pad=0,rounding_size={rounding}" if rounding else "square,pad=0"
         patch = FancyBboxPatch((x, y), width, height, shape, facecolor=facecolor, edgecolor=edgecolor, linewidth=1.1)
         patch.set_gid(f"{self.kind}-{gid}")
         self.axes.add_artist(patch)
         text = self.axes.text(
-            x + width / 2, y + height / 2, words, ha="center", va="center_baseline" if not rotation else "center",
+            x + width / 2, y + height / 2, words, ha="center", va="center" if rotation else "center_baseline",
             rotation=rotation, fontproperties=_FONT, color=color,
         )  # fmt: skip
         text.set_gid(f"{self.kind}-{gid}-text")
