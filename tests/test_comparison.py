@@ -77,8 +77,9 @@ def test_links_that_go_in_circles_end(runs: Path) -> None:
 def test_a_search_and_the_training_of_its_cells(runs: Path) -> None:
     first, second, training = find_runs([str(runs)]).entries
     assert first.trainings == [training]
-    assert (first.trained, second.trained) == (42.0, None)
-    assert (first.eigenvalue, first.validated, first.discretised, first.drop) == (pytest.approx(0.35), 33.0, 23.0, 10.0)
+    assert (first.result("trained"), second.result("trained")) == (42.0, None)
+    assert first.eigenvalue == pytest.approx(0.35)
+    assert [first.result(name) for name in ("validated", "discretised", "drop")] == [33.0, 23.0, 10.0]
     assert (first.policy, second.policy, training.policy) == ("none", "es", "")
     assert (first.group, training.group) == (("search", "accuracy", "cifar10"), ("training", "accuracy", "cifar10"))
 
@@ -105,7 +106,7 @@ def test_the_test_split_of_a_search_is_that_of_its_trainings(runs: Path) -> None
     write_training(runs / "d", genotype=str(runs / "a" / "genotype.json"))
     write_evaluation(runs / "d" / "evaluation", str(runs / "d" / "best.safetensors"), top1=70.0)
     found = find_runs([str(runs)])
-    tested = {entry.run.name: entry.tested for entry in found.entries}
+    tested = {entry.run.name: entry.result("tested") for entry in found.entries}
     assert tested == {"a": 80.0, "b": None, "c": 90.0, "d": 70.0}
     assert found.passed_over == 1
 

@@ -66,37 +66,29 @@ class Entry:
         measured = [e.values["eigenvalue"] for e in self.run.kept if e.epoch <= last and "eigenvalue" in e.values]
         return measured[-1] if measured and math.isfinite(measured[-1]) else None
 
-    @property
-    def validated(self) -> float | None:
-        """The validation metric, of the supernet or of the trained network."""
-        return self.value(f"valid/{self.run.figure.name}")
+    def result(self, name: str) -> float | None:
+        """Returns a result of the run.
 
-    @property
-    def discretised(self) -> float | None:
-        """For a search, the validation metric with the found cells only, not retrained."""
-        return self.value(f"valid_discrete/{self.run.figure.name}")
-
-    @property
-    def drop(self) -> float | None:
-        """For a search, the cost of discretising."""
-        return self.value("discretisation_drop")
-
-    @property
-    def trained(self) -> float | None:
-        """For a search, the mean best validation metric of the trainings of its cells."""
-        return self._mean_of_trainings("validated")
-
-    @property
-    def tested(self) -> float | None:
-        """The metric on the test split; for a search, the mean over the trainings of its cells."""
-        if self.run.kind == "search":
-            return self._mean_of_trainings("tested")
-        return None if self.evaluation is None else self.evaluation.metrics.get(self.run.figure.name)
-
-    def _mean_of_trainings(self, name: str) -> float | None:
-        alike = [entry for entry in self.trainings if entry.run.figure.name == self.run.figure.name]
-        known = [value for entry in alike if (value := getattr(entry, name)) is not None]
-        return sum(known) / len(known) if known else None
+        Args:
+            name: ``validated`` (the validation metric, of the supernet or of the trained network), ``tested`` (the
+                metric on the test split) or, for a search, ``discretised`` (the validation metric with the found cells
+                only), ``drop`` (the cost of discretising) or ``trained`` (the validation metric after training). For a
+                search, ``trained`` and ``tested`` are means over the trainings of its cells.
+        """
+        metric = self.run.figure.name
+        if name == "tested" and self.run.kind == "training":
+            return None if self.evaluation is None else self.evaluation.metrics.get(metric)
+        if name in ("trained", "tested"):
+            inner = "validated" if name == "trained" else name
+            known = [entry.result(inner) for entry in self.trainings if entry.run.figure.name == metric]
+            values = [value for value in known if value is not None]
+            return sum(values) / len(values) if values else None
+        keys = {
+            "validated": f"valid/{metric}",
+            "discretised": f"valid_discrete/{metric}",
+            "drop": "discretisation_drop",
+        }
+        return self.value(keys[name])
 
 
 @dataclass(frozen=True)

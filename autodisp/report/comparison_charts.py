@@ -54,11 +54,11 @@ def charts_of_group(entries: Sequence[Entry], key: str | None) -> Iterator[Chart
         ]
     results.append(("tested", f"{metric} on the test split"))
     if key is not None:
-        for attribute, words in results:
-            yield from _over_setting(entries, key, attribute, words, f"{prefix}_{attribute}_over_setting")
+        for result, words in results:
+            yield from _over_setting(entries, key, result, words, f"{prefix}_{result}_over_setting")
     if kind == "search":
-        for attribute, words in (("drop", f"discretisation drop of {metric}"), *results):
-            yield from _over_eigenvalue(entries, attribute, words, f"{prefix}_{attribute}_over_eigenvalue")
+        for result, words in (("drop", f"discretisation drop of {metric}"), *results):
+            yield from _over_eigenvalue(entries, result, words, f"{prefix}_{result}_over_eigenvalue")
 
 
 def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
@@ -110,13 +110,13 @@ def _legend(entries: Sequence[Entry]) -> tuple[str, list[str]]:
     return plain(", ".join(told)), labels
 
 
-def _over_setting(entries: Sequence[Entry], key: str, attribute: str, words: str, name: str) -> Iterator[Chart]:
+def _over_setting(entries: Sequence[Entry], key: str, result: str, words: str, name: str) -> Iterator[Chart]:
     series: dict[tuple[str, str], dict[float, list[float]]] = {}
     for entry in entries:
-        result, space = getattr(entry, attribute), entry.run.setting("space.name")
-        if result is not None and key in entry.numbers:
+        value, space = entry.result(result), entry.run.setting("space.name")
+        if value is not None and key in entry.numbers:
             group = (space[:20] if isinstance(space, str) else "", entry.policy)
-            series.setdefault(group, {}).setdefault(entry.numbers[key], []).append(result)
+            series.setdefault(group, {}).setdefault(entry.numbers[key], []).append(value)
     places = sorted({x for points in series.values() for x in points})
     if len(places) < 2:
         return
@@ -152,11 +152,11 @@ def _scale_setting(axes: Axes, places: Sequence[float]) -> None:
         axes.set_xscale("symlog", linthresh=min(positive))
 
 
-def _over_eigenvalue(entries: Sequence[Entry], attribute: str, words: str, name: str) -> Iterator[Chart]:
+def _over_eigenvalue(entries: Sequence[Entry], result: str, words: str, name: str) -> Iterator[Chart]:
     known = [
         (entry, x, y)
         for entry in entries
-        if (x := entry.eigenvalue) is not None and (y := getattr(entry, attribute)) is not None
+        if (x := entry.eigenvalue) is not None and (y := entry.result(result)) is not None
     ]
     if len(known) < 2:
         return

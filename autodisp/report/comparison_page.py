@@ -134,9 +134,9 @@ def _kinds_of_column(entries: Sequence[Entry], folder: Path, swept: str | None) 
         for words, name in results.items():
             yield (
                 f"{metric}{words}",
-                lambda e, metric=metric, name=name: _number(getattr(e, name) if e.run.figure.name == metric else None),
+                lambda e, metric=metric, name=name: _number(e.result(name) if e.run.figure.name == metric else None),
             )
-    yield "drop", lambda e: _number(e.drop)
+    yield "drop", lambda e: _number(e.result("drop"))
     yield "parameter-free", lambda e: _number(e.value("parameter_free"))
     yield "restarts", lambda e: _number(e.value("restart") or None)
     yield "time", _time

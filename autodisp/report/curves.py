@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from autodisp.errors import InputError
-from autodisp.report.figures import COLOURS, INK, plain, save, style
+from autodisp.report.figures import COLOURS, INK, plain, save, settle, style
 from autodisp.report.reading import Run, as_number, first_metric
 from autodisp.search.early_stopping import EarlyStopping
 
@@ -30,6 +30,13 @@ BLUE, ORANGE, GREEN, PURPLE, RED = COLOURS[:5]
 _PALE_BLUE = "#56A0C8"
 _SPREAD_FOR_LOGARITHM = 50.0
 _MOST_RANKS = 48
+_NOTES = {
+    "eigenvalue": "Of the Hessian of the validation loss over the alphas. Dashed and pale: discarded by a roll-back.",
+    "discretisation_drop": "Change of the metric when each edge keeps one operation only, without retraining.",
+    "entropy": "Mean over the edges of a kind of cell. At zero every edge has decided.",
+    "parameter_free": "Skips and poolings in the derived cells. Many of them mean that the search degenerates.",
+    "spectrum": "All eigenvalues of that Hessian, one line per rank; symmetric logarithmic scale.",
+}
 _EVENTS = {"early_stop": "ES stopped", "restart": "ADA restarted"}
 _DOTTED: dict[str, Any] = {"linewidth": 1.0, "linestyle": (0, (1, 1.5)), "zorder": 1.5}
 
@@ -101,8 +108,7 @@ def charts_of(run: Run) -> Iterator[Chart]:
         draw_panel(axes, panel, run.events, span_of(panels), along=along)
         yield Chart(panel.name, panel.title, figure, panel.note)
     if any(epoch.spectrum for epoch in run.epochs):
-        yield Chart("spectrum", "spectrum", _spectrum_figure(run), "All eigenvalues of that Hessian, one line per "
-                    "rank; symmetric logarithmic scale.")  # fmt: skip
+        yield Chart("spectrum", "spectrum", _spectrum_figure(run), _NOTES["spectrum"])
 
 
 def run_panels(run: Run) -> list[Panel]:
@@ -133,56 +139,35 @@ def panels_of(
         training: whether the records are those of a training rather than a search.
     """
     epochs = _epochs_of(records)
-
-    def line(name: str, key: str, colour: str) -> Line:
-        return Line(name, *_course(epochs, [as_number(record.get(key)) for record in records]), colour)
-
     upper, lower = ("training", "validation") if training else ("weight split", "architecture split")
-    decay = line("weight decay", "weight_decay", INK)
-    decay_changes = len({value for part in (decay.kept, *decay.abandoned) for _, value in part}) > 1
-    panels = [
-        Panel(
-            "eigenvalue",
-            "dominant eigenvalue",
-            [line("eigenvalue", "eigenvalue", _PALE_BLUE), Line("local average", averages, (), INK)],
-            "Of the Hessian of the validation loss over the alphas. Dashed and pale: discarded by a roll-back.",
-        ),
-        Panel(
-            "metric",
-            f"{metric}, {unit}" if unit else str(metric),
-            [
-                line(upper, f"train/{metric}", BLUE),
-                line(lower, f"valid/{metric}", ORANGE),
-                line(f"{lower}, discretised", f"valid_discrete/{metric}", PURPLE),
-            ],
-        ),
-        Panel("loss", "loss", [line(upper, "train/loss", BLUE), line(lower, "valid/loss", ORANGE)]),
-        Panel(
-            "discretisation_drop",
-            "discretisation drop",
-            [line("drop", "discretisation_drop", PURPLE)],
-            "Change of the metric when each edge keeps one operation only, without retraining.",
-        ),
-        Panel(
-            "entropy",
-            "entropy of the alphas, nats",
-            [
-                line(kind, f"entropy/{kind}", c)
-                for kind, c in (("normal", BLUE), ("reduce", ORANGE), ("upsample", GREEN))
-            ],
-            "Mean over the edges of a kind of cell. At zero every edge has decided.",
-        ),
-        Panel(
-            "parameter_free",
-            "parameter-free operations in the cells",
-            [line("parameter-free", "parameter_free", ORANGE)],
-            "Skips and poolings in the derived cells. Many of them mean that the search degenerates.",
-        ),
-        *([Panel("learning_rate", "learning rate", [line("learning rate", "learning_rate", PURPLE)])] * training),
-        *([Panel("weight_decay", "weight decay of the weights", [decay])] * decay_changes),
+    metrics = [(upper, f"train/{metric}", BLUE), (lower, f"valid/{metric}", ORANGE)]
+    metrics.append((f"{lower}, discretised", f"valid_discrete/{metric}", PURPLE))
+    losses = [(upper, "train/loss", BLUE), (lower, "valid/loss", ORANGE)]
+    entropies = [(k, f"entropy/{k}", c) for k, c in (("normal", BLUE), ("reduce", ORANGE), ("upsample", GREEN))]
+    table: list[tuple[str, str, list[tuple[str, str, str]]]] = [
+        ("eigenvalue", "dominant eigenvalue", [("eigenvalue", "eigenvalue", _PALE_BLUE)]),
+        ("metric", f"{metric}, {unit}" if unit else str(metric), metrics),
+        ("loss", "loss", losses),
+        ("discretisation_drop", "discretisation drop", [("drop", "discretisation_drop", PURPLE)]),
+        ("entropy", "entropy of the alphas, nats", entropies),
+        ("parameter_free", "parameter-free operations in the cells", [("parameter-free", "parameter_free", ORANGE)]),
     ]
-    drawn = ((panel, [line for line in panel.lines if line.kept or line.abandoned]) for panel in panels)
-    return [Panel(panel.name, panel.title, lines, panel.note) for panel, lines in drawn if lines]
+    if training:
+        table.append(("learning_rate", "learning rate", [("learning rate", "learning_rate", PURPLE)]))
+    if len({as_number(record.get("weight_decay")) for record in records} - {None}) > 1:
+        table.append(("weight_decay", "weight decay of the weights", [("weight decay", "weight_decay", INK)]))
+    panels = []
+    for name, title, curves in table:
+        lines = [
+            Line(label, *_course(epochs, [as_number(record.get(key)) for record in records]), colour)
+            for label, key, colour in curves
+        ]
+        if name == "eigenvalue":
+            lines.append(Line("local average", averages, (), INK))
+        lines = [line for line in lines if line.kept or line.abandoned]
+        if lines:
+            panels.append(Panel(name, title, lines, _NOTES.get(name, "")))
+    return panels
 
 
 def local_average(run: Run) -> list[tuple[int, float]]:
@@ -321,9 +306,7 @@ def marked_chart(run: Run, panel: Panel) -> tuple[Figure, Axes]:
     """Draws the chart of the viewer and of the animation, whose layout is final, so that a marker fits into it."""
     figure, axes = empty_chart()
     draw_panel(axes, panel, run.events, _span([epoch.epoch for epoch in run.epochs]))
-    with style():
-        figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    settle(figure)
     return figure, axes
 
 

@@ -62,6 +62,13 @@ def style(**settings: Any) -> Iterator[None]:
         yield
 
 
+def settle(figure: Figure) -> None:
+    """Computes the layout once and for all, which takes about as long as drawing the figure."""
+    with style():
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 def rendered(figure: Figure, dpi: float | None = None) -> Image:
     """Renders the figure as (H, W, 3), at its own resolution if ``dpi`` is None."""
     if dpi is not None:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 import autodisp
 from autodisp.report.curves import Chart
-from autodisp.report.figures import save, svg_uri
+from autodisp.report.figures import save, settle, svg_uri
 
 PAGE = "index.html"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -60,6 +60,7 @@ class Gallery:
         while f"{name}.svg" in self.files:
             number += 1
             name = f"{chart.name}_{number}"
+        settle(chart.figure)
         for file in (f"{name}.svg", f"{name}.png"):
             save(chart.figure, self.folder / file)
             self.files.append(file)
