@@ -1,4 +1,4 @@
-"""A report from its typed config."""
+"""Builds a report from its typed config."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ REPORT = "report"
 
 
 def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
-    """Writes the report that the config asks for.
+    """Writes the report of a config.
 
     Returns:
         Its folder, and the names of the files in it, the page first.
@@ -38,7 +38,7 @@ def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
 
 
 def report_folder(config: ReportConfig) -> Path:
-    """Where it goes.
+    """Returns the folder of the report.
 
     Raises:
         InputError: a folder of that name is a link, or one with something else in it.
@@ -49,7 +49,7 @@ def report_folder(config: ReportConfig) -> Path:
         out = Path(config.run).expanduser() / REPORT
     else:
         out = common_folder(config.patterns) / REPORT
-    # A run folder may be a stranger's, and what it calls report/ may lead anywhere.
+    # A run folder may come from somebody else, and its report/ may lead anywhere.
     if config.out is None and out.is_symlink():
         raise InputError(f"{out}: is a link, which is not written through; name a folder with out=")
     if out.exists() and not out.is_dir():
@@ -66,5 +66,5 @@ def _report_on_run(config: ReportConfig, folder: Path, out: Path) -> list[str]:
 
 
 def page_of(out: Path) -> Path:
-    """The page in a report's folder."""
+    """Returns the page in a report's folder."""
     return out / PAGE

@@ -1,4 +1,4 @@
-"""What a search leaves in its run folder, written as it goes.
+"""Writes the run folder of a search as it goes.
 
 config.yaml                the resolved config
 metrics.jsonl              one record an epoch, and the events
@@ -7,8 +7,8 @@ checkpoints/               the states that the run may go back to
 genotypes/epoch_0003.json  the cells of every epoch
 genotype.json              the cells found
 cell_normal.svg .png ...   their drawings
-curves.png                 losses, figure, eigenvalue, decisions
-prediction.png             of a disparity: the newest picture of a prediction
+curves.png                 losses, metric, eigenvalue, decisions
+prediction.png             the newest image of a prediction, where the task draws one
 """
 
 import time

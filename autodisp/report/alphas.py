@@ -16,7 +16,7 @@ from autodisp.report.reading import Run, thinned
 
 MOST_COLUMNS = 160
 _LEAST_RANGE = 0.01
-"""Of the colours; smaller differences of weights are not worth a look."""
+"""Range of the colours; smaller differences of weights are not worth a look."""
 _ACROSS = 3
 Weights = npt.NDArray[np.float64]
 

@@ -24,7 +24,7 @@ _DPI = 110
 _LARGEST = 1200, 640
 """Width and height of a cell, pixels; a larger one is scaled down."""
 _MULTIPLE = 16
-"""Of width and height, as video codecs want them."""
+"""Divides width and height, as video codecs require."""
 _SECONDS = 12.0
 _GAP = 24
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from autodisp.errors import InputError
 from autodisp.report.evaluations import MeasuredNetwork, read_tested
-from autodisp.report.reading import Epoch, Run, as_number, is_run, read_run
+from autodisp.report.reading import Epoch, Run, as_number, flat_settings, is_run, read_run
 from autodisp.run_files import EVALUATION
 
 _WORDS = ("space.name", "regularization.name", "network.name")
@@ -165,16 +165,10 @@ def _folders(pattern: str) -> Iterator[Path]:
     yield from (Path(name) for name in names if os.path.isdir(name))
 
 
-def numeric_settings(config: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, float]:
-    """Returns the numbers of a config by their dotted name."""
-    found: dict[str, float] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and depth < 8:
-            found |= numeric_settings(value, f"{name}.", depth + 1)
-        elif (number := as_number(value)) is not None and math.isfinite(number):
-            found[name] = number
-    return found
+def numeric_settings(config: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the finite numbers of a config by their dotted name."""
+    numbers = {key: as_number(value) for key, value in flat_settings(config).items()}
+    return {key: value for key, value in numbers.items() if value is not None and math.isfinite(value)}
 
 
 def varying_keys(entries: Sequence[Entry]) -> list[str]:

@@ -1,7 +1,7 @@
 """Curves of one run over its epochs or steps: all of them in curves.png, each on its own for a page.
 
-A search that ADA rolled back has some epochs twice. What counts in the end is solid; what was discarded stays, dashed
-and pale, because it is the reason for the roll-back. The metric is whatever the task selects by.
+A search that ADA rolled back has some epochs twice. The epochs that count are solid; discarded ones are
+dashed and pale, because they are the reason for the roll-back. The metric is the one that the task selects by.
 """
 
 import math
@@ -58,7 +58,7 @@ class Panel:
     """Everything in one pair of axes."""
 
     name: str
-    """Of its files."""
+    """Stem of its files."""
     title: str
     lines: Sequence[Line]
     note: str = ""
@@ -69,7 +69,7 @@ class Chart:
     """A figure of a page."""
 
     name: str
-    """Of its files."""
+    """Stem of its files."""
     title: str
     figure: Figure
     note: str = ""

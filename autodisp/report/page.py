@@ -1,4 +1,4 @@
-"""Writes a page: one HTML file that needs no network, with each figure beside it as SVG and PNG.
+"""Writes a page: one HTML file that needs no network, with each figure next to it as SVG and PNG.
 
 Text from a run folder is escaped by the template engine. By its content security policy the page loads nothing and
 runs no script but its own. In the page a figure is an SVG image of its own without background, which a page that is
@@ -31,7 +31,7 @@ class PageImage:
     """A figure as a page has it."""
 
     name: str
-    """Of its files, without suffix."""
+    """Stem of its files."""
     title: str
     uri: str
     """Its SVG as a data URI."""
@@ -70,7 +70,7 @@ class Gallery:
 def write_page(
     gallery: Gallery, template: str, content: Mapping[str, Any], notes: Sequence[str], *, script: str | None
 ) -> list[str]:
-    """Fills a template and writes index.html beside the figures; returns the names of all files, the page first."""
+    """Fills a template and writes index.html next to the figures; returns the names of all files, the page first."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

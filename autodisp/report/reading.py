@@ -30,8 +30,10 @@ Cells = Mapping[str, tuple[NodeChoice, ...]]
 _MOST_EPOCHS = 10**9
 _LARGEST = 1e30
 """Larger values count as infinite: no axis shows them."""
+_DEEPEST = 8
+"""Levels of a config that are told apart."""
 _MOST_EDGES = 64
-"""Of a cell that is drawn, nodes included."""
+"""Limit of a cell that is drawn, nodes included."""
 _NAME = re.compile(r"[A-Za-z0-9_]{1,40}")
 
 
@@ -166,6 +168,17 @@ def setting_of(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
             return default
         node = node[part]
     return node
+
+
+def flat_settings(config: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
+    """Returns the settings of a plain config by their dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value and depth < _DEEPEST:
+            flat |= flat_settings(value, f"{prefix}{key}.", depth + 1)
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def as_number(value: Any) -> float | None:

@@ -10,7 +10,7 @@ from PIL import Image
 from autodisp.run_files import PREDICTION
 
 _WIDEST = 1600
-"""Pixels in the page; the file beside it keeps its size."""
+"""Pixels in the page; the file next to it keeps its size."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from autodisp.report.cells import KIND_COLOURS, cells_figure
 from autodisp.report.curves import Chart, charts_of
 from autodisp.report.next_steps import next_commands
 from autodisp.report.page import Gallery, as_json, write_page
-from autodisp.report.reading import Run
+from autodisp.report.reading import Run, flat_settings
 from autodisp.report.run_image import read_image
 from autodisp.report.viewer import viewer_of
 from autodisp.run_files import PREDICTION
@@ -178,19 +178,14 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The config, flat: dotted names and values."""
-    flat = list(_flat(config, "", depth=0))
+    """Returns the names and values of the config as YAML has them."""
+    words: dict[Any, str] = {None: "null", True: "true", False: "false"}
+    flat = [
+        (name[:_LONGEST], words[value] if value is None or isinstance(value, bool) else _short(value))
+        for name, value in flat_settings(config).items()
+    ]
     more = len(flat) - _MOST_SETTINGS
     return flat if more <= 0 else [*flat[:_MOST_SETTINGS], ("…", f"and {more} more")]
-
-
-def _flat(node: Mapping[Any, Any], prefix: str, *, depth: int) -> Iterator[tuple[str, str]]:
-    for key, value in node.items():
-        name = f"{prefix}{key}"[:_LONGEST]
-        if isinstance(value, Mapping) and value and depth < 8:
-            yield from _flat(value, f"{name}.", depth=depth + 1)
-        else:
-            yield name, "null" if value is None else str(value).lower() if isinstance(value, bool) else _short(value)
 
 
 def _short(value: Any) -> str:
