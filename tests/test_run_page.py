@@ -99,13 +99,13 @@ def test_a_search(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_disparity_search_shows_its_prediction(tmp_path: Path) -> None:
-    folder = write_search(tmp_path / "run", task="disparity", space="autodispnet", epochs=1)
+def test_the_image_of_the_task_and_the_animation_are_shown(tmp_path: Path) -> None:
+    folder = write_search(tmp_path / "run", task="disparity", space="autodispnet", epochs=2)
     keep_picture(folder, "prediction", np.full((6, 9, 3), 7, dtype=np.uint8))
-    text, files = page(folder, tmp_path / "out")
+    text, files = page(folder, tmp_path / "out", with_animation=True)
+    assert_whole(text)
     assert 'id="prediction"' in text
-    assert "prediction.png" in files
-    assert "cell_upsample.svg" in files
+    assert {"prediction.png", "cell_upsample.svg", "search.gif", "search.mp4"} <= set(files)
 
 
 def test_a_training(tmp_path: Path) -> None:
@@ -113,13 +113,6 @@ def test_a_training(tmp_path: Path) -> None:
     assert_whole(text)
     assert "viewer" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
     assert {"metric.svg", "loss.svg", "learning_rate.svg"} <= set(files)
-
-
-@pytest.mark.slow
-def test_with_the_animation(tmp_path: Path) -> None:
-    text, files = page(write_search(tmp_path / "run", space="tiny81"), tmp_path / "out", with_animation=True)
-    assert_whole(text)
-    assert {"search.gif", "search.mp4"} <= set(files)
 
 
 @pytest.mark.slow
