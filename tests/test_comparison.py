@@ -168,11 +168,6 @@ def test_where_a_comparison_belongs(patterns: list[str], expected: str) -> None:
     assert common_folder(patterns).absolute() == Path(expected).absolute()
 
 
-@pytest.mark.parametrize("pattern", ["a", "a/*", "a/**"])
-def test_a_comparison_is_not_put_where_the_report_on_a_run_is(runs: Path, pattern: str) -> None:
-    assert common_folder([f"{runs}/{pattern}"]) == runs
-
-
 def test_an_evaluation_of_classification(tmp_path: Path) -> None:
     folder = write_evaluation(tmp_path / "run", "runs/a/best.safetensors")
     assert read_tested(folder) == MeasuredNetwork(Path("runs/a/best.safetensors"), "cifar10", {"accuracy": 91.5})

@@ -10,10 +10,12 @@ from autodisp.errors import InputError
 from autodisp.report.comparison import common_folder, find_runs
 from autodisp.report.comparison_page import write_comparison
 from autodisp.report.page import PAGE
-from autodisp.report.reading import read_run
+from autodisp.report.reading import is_run, read_run
 from autodisp.report.run_page import write_run_page
 
 REPORT = "report"
+COMPARISON = "comparison"
+"""In the folder of a run, whose ``report/`` is the report on that run."""
 
 
 def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
@@ -48,7 +50,8 @@ def report_folder(config: ReportConfig) -> Path:
     elif config.run is not None:
         out = Path(config.run).expanduser() / REPORT
     else:
-        out = common_folder(config.patterns) / REPORT
+        folder = common_folder(config.patterns)
+        out = folder / (COMPARISON if is_run(folder) else REPORT)
     # A run folder may come from somebody else, and its report/ may lead anywhere.
     if config.out is None and out.is_symlink():
         raise InputError(f"{out}: is a link, which is not written through; name a folder with out=")

@@ -78,11 +78,11 @@ def colour_limits(maps: Sequence[EdgeMap]) -> tuple[float, float]:
 
 
 def maps_figure(kind: str, maps: Sequence[EdgeMap], epochs: Sequence[int]) -> Figure:
-    """Draws the edges of a cell on one scale of colours; with a single column, its weights are written into it."""
+    """Draws the edges of a cell on one scale of colours; without ``epochs``, writes out the weights of the only column."""
     rows = -(-len(maps) // _ACROSS)
     height = 0.35 + 0.14 * max(len(edge.operations) for edge in maps)
     colours = mpl.colormaps["viridis"].with_extremes(bad="#808080")
-    places = sorted({0, len(epochs) // 2, len(epochs) - 1})
+    places = sorted({0, len(epochs) // 2, len(epochs) - 1}) if epochs else []
     low, high = colour_limits(maps)
     with style(axes_grid=False, font_size=7):
         figure = Figure(figsize=(10.0, height * rows + 0.75), layout="constrained", facecolor="white", dpi=72)
@@ -96,23 +96,22 @@ def maps_figure(kind: str, maps: Sequence[EdgeMap], epochs: Sequence[int]) -> Fi
             axes.set_yticks(range(len(edge.operations)), map(plain, edge.operations), fontsize=6)
             axes.set_xticks(places, [str(epochs[place]) for place in places])
             axes.tick_params(length=2)
-            for row, weight in enumerate(edge.weights[:, 0] if len(epochs) == 1 else ()):
+            for row, weight in enumerate(edge.weights[:, 0] if not epochs else ()):
                 colour = INK if weight > (low + high) / 2 else "white"
                 axes.text(0, row, f"{weight:.2f}", ha="center", va="center", fontsize=6, color=colour)
         figure.colorbar(image, ax=all_axes, shrink=min(1.0, 2.0 / (height * rows)), label="weight")
-        figure.suptitle(f"weights of the operations over the epochs: {kind} cell", fontsize=9, fontweight="bold")
+        figure.suptitle(f"weights of the operations: {kind} cell", fontsize=9, fontweight="bold")
     return figure
 
 
-def weights_figure(kind: str, cell: CellSpace, weights: Tensor, epoch: int = 0) -> Figure:
+def weights_figure(kind: str, cell: CellSpace, weights: Tensor) -> Figure:
     """Draws the weights of one epoch.
 
     Args:
         kind: of the cell.
         cell: its space.
         weights: (edges, operations of an edge), in 0..1; an edge with fewer operations fills the beginning of its row.
-        epoch: number of the column.
     """
     rows = weights.detach().double().cpu().numpy()
     edges = [row[: len(edge.operations), None] for row, edge in zip(rows, cell.edges, strict=True)]
-    return maps_figure(kind, edge_maps(kind, cell, edges), [epoch])
+    return maps_figure(kind, edge_maps(kind, cell, edges), [])

@@ -138,18 +138,14 @@ def find_runs(patterns: Sequence[str], *, skip: Path | None = None) -> FoundRuns
 
 
 def common_folder(patterns: Sequence[str]) -> Path:
-    """Returns the folder that a report on the runs belongs into: the deepest that holds them all and is no run.
-
-    The folder of a run is none, since its ``report/`` is the report on that run.
-    """
+    """Returns the deepest folder that holds all the runs."""
     folders = []
     for pattern in patterns:
         folder = Path(pattern).expanduser()
         while glob.has_magic(str(folder)):
             folder = folder.parent
         folders.append(folder)
-    common = folders[0] if len(folders) == 1 else Path(os.path.commonpath([folder.absolute() for folder in folders]))
-    return common.parent if is_run(common) else common
+    return folders[0] if len(folders) == 1 else Path(os.path.commonpath([folder.absolute() for folder in folders]))
 
 
 def _folders(pattern: str) -> Iterator[Path]:

@@ -256,7 +256,7 @@ def told_apart(place: int, count: int, points: int) -> dict[str, Any]:
     """
     turns, covering = max(min(count, points), points // 20), min(2, count - 1 - place)
     return {
-        "linewidth": 1.5 + 1.5 * covering,
+        "linewidth": 1.5 + 1.2 * covering,
         "marker": "o",
         "markersize": 4.0 + 2.0 * covering,
         "markevery": (place % turns if turns else 0, max(1, turns)),
