@@ -78,7 +78,7 @@ def colour_limits(maps: Sequence[EdgeMap]) -> tuple[float, float]:
 
 
 def maps_figure(kind: str, maps: Sequence[EdgeMap], epochs: Sequence[int]) -> Figure:
-    """Draws the edges of a cell on one scale of colours; without ``epochs``, the weights of one column in digits too."""
+    """Draws the edges of a cell on one scale of colours; without ``epochs``, each weight of one column in digits."""
     rows = -(-len(maps) // _ACROSS)
     height = 0.35 + 0.14 * max(len(edge.operations) for edge in maps)
     colours = mpl.colormaps["viridis"].with_extremes(bad="#808080")
