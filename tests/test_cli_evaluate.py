@@ -17,7 +17,7 @@ from autodisp.cells.spaces import SPACES
 from autodisp.cli.evaluate import evaluate
 from autodisp.datasets import shapes3d
 from autodisp.errors import InputError
-from autodisp.report.disparity_pictures import panel
+from autodisp.prediction.disparity_images import panel
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask

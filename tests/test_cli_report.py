@@ -64,6 +64,13 @@ def test_a_comparison_lies_beside_its_runs(tmp_path: Path) -> None:
     assert "1 training" in listed.read_text()
 
 
+def test_a_comparison_leaves_the_report_on_a_run(tmp_path: Path) -> None:
+    folder = write_training(tmp_path / "run")
+    before = program.report(composed(f"run={folder}", QUICK)).read_bytes()
+    assert program.report(composed(f"runs={folder}")) == folder / "comparison" / "index.html"
+    assert (folder / "report" / "index.html").read_bytes() == before
+
+
 def test_it_does_not_write_through_a_link_in_the_run(tmp_path: Path) -> None:
     folder, elsewhere = write_training(tmp_path / "run"), tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from autodisp.report.charts import Chart
-from autodisp.report.comparing import Entry, differences, find_runs
+from autodisp.report.comparison import Entry, differences, find_runs
 from autodisp.report.comparison_charts import charts_of_group, style_of
+from autodisp.report.curves import Chart
 from tests.made_runs import config_of, record_of, write_evaluation, write_run, write_training
 
 DECAY = "optimizer.weights.weight_decay"
@@ -125,8 +125,8 @@ def test_trainings(tmp_path: Path) -> None:
     for number, decay in enumerate((1e-4, 1e-3)):
         write_training(tmp_path / str(number), optimizer={"weight_decay": decay})
     drawn = charts(find_runs([str(tmp_path)]).entries, "optimizer.weight_decay")
-    assert list(drawn) == ["figure", "figure_over_setting"]
-    assert drawn["figure"].figure.axes[0].lines[0].get_xydata()[0].tolist() == [100.0, 40.0]  # type: ignore[index]
+    assert list(drawn) == ["validated", "validated_over_setting"]
+    assert drawn["validated"].figure.axes[0].lines[0].get_xydata()[0].tolist() == [100.0, 40.0]  # type: ignore[index]
 
 
 def test_a_key_with_mathematics_in_it_is_a_word(tmp_path: Path) -> None:

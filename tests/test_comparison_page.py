@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autodisp.errors import InputError
-from autodisp.report.comparing import find_runs
+from autodisp.report.comparison import find_runs
 from autodisp.report.comparison_page import write_comparison
 from tests.made_runs import config_of, record_of, write_evaluation, write_run, write_search, write_training
 

@@ -1,12 +1,14 @@
 """The commands that a report offers: what the programs take."""
 
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from autodisp.report.next_steps import next_commands
 from autodisp.report.reading import read_run
+from autodisp.tasks.registry import dataset_entries
 from tests.made_runs import config_of, record_of, write_run, write_search, write_training
 
 
@@ -108,6 +110,11 @@ def test_a_training_takes_the_data_as_the_search_had_it(tmp_path: Path) -> None:
         data = {"name": "flyingthings3d", "root": "/data"} | usual | changed
         folder = write_search(tmp_path / str(number), task="disparity", space="autodispnet", dataset=data)
         assert commands(folder)[0][1:-1] == ["dataset=flyingthings3d", "dataset.root=/data", *words]
+
+
+def test_repeated_settings_are_settings_of_the_dataset() -> None:
+    for name, entry in dataset_entries().items():
+        assert {*entry.identity, *entry.training_identity} <= {field.name for field in fields(entry.section)}, name
 
 
 def test_of_an_unknown_dataset_little_is_said(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from autodisp.datasets.images import read_rgb8
 from autodisp.datasets.pfm import read_pfm
 from autodisp.errors import InputError
 from autodisp.prediction import outputs
+from autodisp.prediction.disparity_images import colour_disparity
 from autodisp.prediction.outputs import OUTPUTS, PredictionWriter, write_depth_png
 from autodisp.prediction.point_cloud import Calibration
-from autodisp.report.disparity_pictures import colour_disparity
 
 CALIBRATION = Calibration(focal=100.0, baseline=0.5)
 

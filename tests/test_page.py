@@ -1,191 +1,98 @@
-"""The page of a run: whole in itself, and nothing in it that a run folder could have smuggled in."""
+"""Figures as files and as images of a page, and the image that a run kept."""
 
-import html
-import json
-import re
-import shlex
-from html.parser import HTMLParser
+import base64
 from pathlib import Path
-from typing import Any
+from xml.etree import ElementTree
 
+import imageio.v3 as iio
 import numpy as np
+import numpy.typing as npt
 import pytest
-import yaml
+from matplotlib.figure import Figure
 
 from autodisp.observers.picture import keep_picture
-from autodisp.report.page import write_run_page
-from autodisp.report.reading import read_run
-from autodisp.run_lock import locked
-from tests.made_runs import config_of, record_of, write_run, write_search, write_training
-
-EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
+from autodisp.report.curves import Chart, empty_chart
+from autodisp.report.figures import svg_uri
+from autodisp.report.page import Gallery
+from autodisp.report.run_image import read_image
 
 
-class Elements(HTMLParser):
-    """What a browser would make of a page, and whether everything that opens closes."""
-
-    VOID = frozenset({"meta", "link", "input", "img", "br"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
+def plot(title: str = "loss") -> Figure:
+    figure, axes = empty_chart(title)
+    axes.plot([0, 1], [2, 3], color="#0072B2")
+    return figure
 
 
-def page(folder: Path, out: Path, **settings: Any) -> tuple[str, list[str]]:
-    out.mkdir(exist_ok=True)
-    files = write_run_page(read_run(folder), out, **{"with_animation": False, **settings})
-    assert sorted(files) == sorted(path.name for path in out.iterdir())
-    return (out / "index.html").read_text(encoding="utf-8"), files
+def svg_of(uri: str) -> str:
+    header, _, content = uri.partition(",")
+    assert header == "data:image/svg+xml;base64"
+    return base64.b64decode(content).decode()
 
 
-def assert_whole(text: str) -> Elements:
-    """It loads nothing, and runs no script but the one that its policy names."""
-    elements = Elements(text)
-    assert elements.open == []
-    for attributes in elements.all("img"):
-        assert str(attributes["src"]).startswith(("data:image/png;base64,", "data:image/svg+xml;base64,"))
-    assert all(str(attributes["href"]).startswith("data:") for attributes in elements.all("link"))
-    for attributes in elements.all("a"):
-        assert re.fullmatch(r"[\w.]+\.(svg|png|gif|mp4)", str(attributes["href"]))
-    scripts = elements.all("script")
-    assert [attributes.get("type") for attributes in scripts] in ([], ["application/json", None])
-    assert not any(name.startswith("on") for _, attributes in elements.found for name in attributes)
-    return elements
+def test_a_figure_becomes_two_files_and_an_image(tmp_path: Path) -> None:
+    image = Gallery(tmp_path).add(Chart("loss", "the <loss>", plot()))
+    assert iio.imread(tmp_path / "loss.png").shape[:2] == (464, 688)
+    assert ElementTree.parse(tmp_path / "loss.svg").getroot().tag.endswith("svg")
+    assert (image.width, image.height) == (413, 278)
+    svg = svg_of(image.uri)
+    assert ElementTree.fromstring(svg).get("viewBox") == "0 0 309.6 208.8"
+    assert ">loss</text>" in svg, "its words are text"
+    assert "sans-serif" in svg
+    assert "#ffffff" not in svg, "it has no background"
+    assert "#ffffff" in (tmp_path / "loss.svg").read_text()
 
 
-@pytest.mark.slow
-def test_a_search(tmp_path: Path) -> None:
-    folder = write_search(tmp_path / "my run")
-    (folder / "command.txt").write_text("autodisp-search task=classification\n")
-    text, files = page(folder, tmp_path / "out", sizes=[("supernet: parameters", "1,234")])
-    elements = assert_whole(text)
-    words = html.unescape(re.sub(r"<[^>]+>", " ", text))
-    train = ["autodisp-train", "task=classification", "dataset=cifar10", f"genotype={folder}/genotype.json"]
-    for expected in (
-        "my run", "search · classification · cifar10 · space s2 · regularization none · seed 0", "complete", "33 %",
-        "23 %", "autodisp-search task=classification", "supernet: parameters", "1,234", "4.0 min", "torch", "2.14",
-        "optimizer.weights.weight_decay", "0.0003", shlex.join(train),
-    ):  # fmt: skip
-        assert expected in words, expected
-    pictures = {name for name in files if name.endswith(".svg")}
-    assert {
-        "cell_normal.svg",
-        "cell_reduce.svg",
-        "eigenvalue.svg",
-        "alphas_normal.svg",
-        "alphas_reduce.svg",
-    } <= pictures
-    assert {name.replace(".svg", ".png") for name in pictures} <= set(files)
-    # the viewer's chart, and each picture that has files
-    assert len(elements.all("img")) == 1 + len(pictures)
-    data = json.loads(re.findall(r'id="viewer-data">(.*?)</script>', text)[0])
-    assert len(data["frames"]) == 4
+def test_figures_of_one_name_keep_their_files_which_depend_on_the_content_only(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    images = [gallery.add(Chart(name, "a", plot())) for name in ("a", "a", "a_b", "a")]
+    assert [image.name for image in images] == ["a", "a_2", "a_b", "a_3"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(gallery.files)
+    assert images[0].uri == images[1].uri
+    for suffix in ("svg", "png"):
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"a_2.{suffix}").read_bytes()
 
 
-@pytest.mark.slow
-def test_a_disparity_search_shows_its_prediction(tmp_path: Path) -> None:
-    folder = write_search(tmp_path / "run", task="disparity", space="autodispnet", epochs=1)
-    keep_picture(folder, "prediction", np.full((6, 9, 3), 7, dtype=np.uint8))
-    text, files = page(folder, tmp_path / "out")
-    assert 'id="prediction"' in text
-    assert "prediction.png" in files
-    assert "cell_upsample.svg" in files
+@pytest.mark.parametrize("title", ['<script>alert("1")</script> & $x_{$', "日本", "\U0001f600"])
+def test_text_stays_text_with_and_without_glyphs(title: str) -> None:
+    svg = svg_of(svg_uri(plot(title)))
+    assert "<script" not in svg
+    ElementTree.fromstring(svg)
 
 
-def test_a_training(tmp_path: Path) -> None:
-    text, files = page(write_training(tmp_path / "run"), tmp_path / "out")
-    assert_whole(text)
-    assert "viewer" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
-    assert {"figure.svg", "loss.svg", "learning_rate.svg"} <= set(files)
+def shaded(shade: int, width: int = 9) -> npt.NDArray[np.uint8]:
+    return np.full((6, width, 3), shade, dtype=np.uint8)
 
 
-@pytest.mark.slow
-def test_with_the_animation(tmp_path: Path) -> None:
-    text, files = page(write_search(tmp_path / "run", space="tiny81"), tmp_path / "out", with_animation=True)
-    assert_whole(text)
-    assert {"search.gif", "search.mp4"} <= set(files)
+def test_the_newest_image_of_a_run_is_kept(tmp_path: Path) -> None:
+    notes: list[str] = []
+    assert read_image(tmp_path, notes) is None
+    assert notes == []
+    for shade in (10, 20):
+        keep_picture(tmp_path, "prediction", shaded(shade))
+    assert [path.name for path in tmp_path.iterdir()] == ["prediction.png"]
+    found = read_image(tmp_path, notes)
+    assert found is not None
+    assert (iio.imread(base64.b64decode(found.uri.partition(",")[2]), extension=".png") == 20).all()
+    assert (found.width, found.height) == (9, 6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("epochs", [0, 1])
-def test_a_run_that_has_hardly_begun(tmp_path: Path, epochs: int) -> None:
-    folder = write_search(tmp_path / "run", epochs=epochs, finished=False, space="tiny81")
-    text, _ = page(folder, tmp_path / "out", with_animation=True)
-    assert_whole(text)
-    assert f"still going, or stopped: {epochs} of 4 epochs" in text
-    assert ("nothing has been recorded yet" in text) == (epochs == 0)
-    with locked(folder):
-        assert read_run(folder).state == "still going"
-    assert read_run(folder).state == "stopped"
+def test_a_wide_image_is_shown_smaller(tmp_path: Path) -> None:
+    keep_picture(tmp_path, "prediction", shaded(7, width=3200))
+    found = read_image(tmp_path, [])
+    assert found is not None
+    assert (found.width, found.height) == (1600, 3)
+    assert iio.imread(found.png, extension=".png").shape == (6, 3200, 3)
 
 
-def test_nothing_known_but_the_records(tmp_path: Path) -> None:
-    text, _ = page(write_run(tmp_path / "run", [record_of(0), record_of(1)]), tmp_path / "out")
-    assert_whole(text)
-    assert "settings are not known" in text
-    assert "the search space is not known" in text
+def test_a_folder_that_is_gone_stops_no_run(tmp_path: Path) -> None:
+    keep_picture(tmp_path / "gone", "prediction", shaded(1))
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_whatever_a_folder_says_is_words(tmp_path: Path) -> None:
-    name = EVIL.replace("/", "")
-    config = config_of(
-        **{"dataset": {"name": EVIL, "root": EVIL}, EVIL: {EVIL: EVIL}, "regularization": {"name": EVIL}}
-    )
-    provenance = {"epoch": 1, EVIL: EVIL, "torch": "</script>"}
-    genotype = {"schema": "autodisp/genotype", "cells": {"normal": [[["skip_connect", 0]]]}, "provenance": provenance}
-    records = [record_of(i, space="tiny81", **{f"valid/{EVIL}": 1.0}) for i in (0, 1)]
-    records.append({"event": EVIL, "decided_epoch": 1})
-    folder = write_run(tmp_path / name, records, config=config, genotype=genotype)
-    (folder / "command.txt").write_text(EVIL)
-    text, _ = page(folder, tmp_path / "out")
-    elements = assert_whole(text)
-    assert len(elements.all("script")) == 2
-    assert "alert(1)" in html.unescape(text)
-
-
-def test_a_metric_with_a_wild_name(tmp_path: Path) -> None:
-    record = {"epoch": 0, f"valid/{EVIL}$x_": 1.0, f"train/{EVIL}$x_": 2.0, "alphas": {}}
-    assert_whole(page(write_run(tmp_path / "run", [record], config={"task": {"name": 1}}), tmp_path / "out")[0])
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"seed": [1], "search": 3, "space": {"name": {}}, "curvature": {"every": 0}, "task": 5},
-        {"search": {"epochs": "many"}, "regularization": {"name": None, "window": "wide"}, "dataset": None},
-        {str(i): "x" * 1000 for i in range(1000)},
-        {"search": {}, "half": "\ud800"},
-        {"search": {}, "a": {1: {2.5: [None, {"b": ()}]}}},
-    ],
-)
-def test_odd_settings_are_shown_as_they_are(tmp_path: Path, config: dict[str, Any]) -> None:
-    folder = write_run(tmp_path / "run", [{"epoch": 0, "alphas": {}, "valid/accuracy": 1.0, "eigenvalue": 2.0}])
-    (folder / "config.yaml").write_text(yaml.dump(config))
-    text, _ = page(folder, tmp_path / "out")
-    assert_whole(text)
-    assert len(text) < 3_000_000
-
-
-@pytest.mark.slow
-def test_a_long_search_makes_no_long_page(tmp_path: Path) -> None:
-    """A hundred drawings are 2 MB; five hundred of them would be five times that."""
-    cells = [{"normal": [[["skip_connect", i % 2]]], "reduce": [[["skip_connect", 0]]]} for i in range(500)]
-    records = [record_of(i, space="tiny81", genotype=cells[i]) for i in range(500)]
-    text, _ = page(write_run(tmp_path / "run", records, config=config_of(space="tiny81")), tmp_path / "out")
-    assert len(text) < 3_000_000
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"<script>alert(1)</script>", b"GIF89a"])
+def test_a_file_that_is_no_image_is_a_note(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "prediction.png").write_bytes(content)
+    notes: list[str] = []
+    assert read_image(tmp_path, notes) is None
+    assert len(notes) == 1
+    assert "prediction.png" in notes[0]

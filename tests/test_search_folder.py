@@ -17,10 +17,8 @@ from autodisp.cells.architecture import Architecture
 from autodisp.cells.genotype import Genotype, derive, load
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.observers import search_folder
-from autodisp.observers.search_folder import PICTURE_SECONDS, SearchFolder, cell_drawing
+from autodisp.observers.search_folder import PICTURE_SECONDS, SearchFolder
 from autodisp.records import read_json_lines
-from autodisp.report.cell_layout import DrawnEdge
-from autodisp.report.drawing import cell_figure
 from autodisp.report.reading import read_run
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
@@ -163,22 +161,6 @@ def test_the_end_leaves_cells_drawings_and_curves(told: Told) -> None:
         assert file.read_bytes().startswith(b"\x89PNG")
     for operation in {name for node in found.cells["normal"] for name, _ in node}:
         assert operation.split("_")[0] in (told.root / "cell_normal.svg").read_text()
-
-
-def test_a_drawing_has_the_edges_of_the_genotype() -> None:
-    genotype = load("autodispnet")
-    drawing = cell_drawing(genotype, "upsample")
-    assert (drawing.inputs, drawing.nodes) == (("in0", "in1", "in2", "in3"), 3), "as the words have it"
-    figure = cell_figure(drawing)
-    assert {"in0", "in3", "n0", "n2"} <= {text.get_text() for text in figure.axes[0].texts}
-    assert drawing.edges[:4] == (
-        DrawnEdge(3, 0, "sep_conv_3x3"),
-        DrawnEdge(2, 0, "dil_conv_3x3"),
-        DrawnEdge(1, 0, "sep_conv_3x3"),
-        DrawnEdge(0, 0, "skip_connect"),
-    )
-    assert drawing.edges[-1] == DrawnEdge(4, 2, "dil_conv_5x5")
-    assert len(cell_drawing(genotype, "normal").inputs) == 2
 
 
 def test_an_event_is_recorded_and_said(told: Told) -> None:

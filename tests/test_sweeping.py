@@ -22,10 +22,10 @@ from autodisp.cli import entry, job
 from autodisp.cli.job import JobOutcome, JobPlace, outcomes, told
 from autodisp.errors import InputError, RunFault
 from autodisp.observers.search_folder import SearchFolder
-from autodisp.report.comparing import find_runs
+from autodisp.report.comparison import find_runs
 from autodisp.report.comparison_charts import charts_of_group
 from autodisp.report.evaluations import EVALUATION
-from autodisp.report.reading import Moment, Run
+from autodisp.report.reading import Epoch, Run
 from autodisp.tasks.base import Figure
 from tests.crashing.searches import write_images
 
@@ -333,8 +333,8 @@ def test_sweepers_read_metrics_and_exceptions(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_training_returns_its_best_metric() -> None:
-    moments = [Moment(epoch, {"valid/accuracy": value}) for epoch, value in enumerate((50.0, 70.0, 60.0))]
-    run = Run(Path(), "training", {}, Figure("accuracy", "max"), moments)
+    epochs = [Epoch(epoch, {"valid/accuracy": value}) for epoch, value in enumerate((50.0, 70.0, 60.0))]
+    run = Run(Path(), "training", {}, Figure("accuracy", "max"), epochs)
     assert run.metric == 70.0
     assert Run(Path(), "training", {}, Figure("accuracy", "max")).metric is None
 

@@ -12,7 +12,7 @@ from autodisp.assembly.evaluation import write_pictures
 from autodisp.datasets.samples import StereoSample
 from autodisp.evaluation.stereo_metrics import StereoMetrics
 from autodisp.evaluation.worst import Case, WithWorst
-from autodisp.report.disparity_pictures import panel
+from autodisp.prediction.disparity_images import panel
 from autodisp.tasks.disparity.kit import KIT
 
 SHAPE = (3, 1, 4, 5)

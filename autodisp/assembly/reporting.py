@@ -1,4 +1,4 @@
-"""A report from its typed config."""
+"""Builds a report from its typed config."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,16 +7,19 @@ from autodisp.assembly.network_sizes import search_sizes, training_sizes
 from autodisp.atomic import staged
 from autodisp.config.report import ReportConfig
 from autodisp.errors import InputError
-from autodisp.report.comparing import common_folder, find_runs
+from autodisp.report.comparison import common_folder, find_runs
 from autodisp.report.comparison_page import write_comparison
-from autodisp.report.page import PAGE, write_run_page
-from autodisp.report.reading import read_run
+from autodisp.report.page import PAGE
+from autodisp.report.reading import is_run, read_run
+from autodisp.report.run_page import write_run_page
 
 REPORT = "report"
+COMPARISON = "comparison"
+"""In the folder of a run, whose ``report/`` is the report on that run."""
 
 
 def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
-    """Writes the report that the config asks for.
+    """Writes the report of a config.
 
     Returns:
         Its folder, and the names of the files in it, the page first.
@@ -37,7 +40,7 @@ def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
 
 
 def report_folder(config: ReportConfig) -> Path:
-    """Where it goes.
+    """Returns the folder of the report.
 
     Raises:
         InputError: a folder of that name is a link, or one with something else in it.
@@ -47,8 +50,9 @@ def report_folder(config: ReportConfig) -> Path:
     elif config.run is not None:
         out = Path(config.run).expanduser() / REPORT
     else:
-        out = common_folder(config.patterns) / REPORT
-    # A run folder may be a stranger's, and what it calls report/ may lead anywhere.
+        folder = common_folder(config.patterns)
+        out = folder / (COMPARISON if is_run(folder) else REPORT)
+    # A run folder may come from somebody else, and its report/ may lead anywhere.
     if config.out is None and out.is_symlink():
         raise InputError(f"{out}: is a link, which is not written through; name a folder with out=")
     if out.exists() and not out.is_dir():
@@ -65,5 +69,5 @@ def _report_on_run(config: ReportConfig, folder: Path, out: Path) -> list[str]:
 
 
 def page_of(out: Path) -> Path:
-    """The page in a report's folder."""
+    """Returns the page in a report's folder."""
     return out / PAGE

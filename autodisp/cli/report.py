@@ -1,4 +1,4 @@
-"""autodisp-report: what a run did, or how several compare, as one page with its pictures beside it."""
+"""autodisp-report: one page on a run, or on how several compare, with its images next to it."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from autodisp.config.report import parse
 
 
 def run(tree: DictConfig) -> None:
-    """What the program does with its composed config."""
+    """Runs the program with its composed config."""
     report(tree)
 
 
 def report(tree: DictConfig) -> Path:
-    """Writes the report that the composed config asks for; the page.
+    """Writes the report of the composed config and returns its page.
 
     Raises:
         InputError: a setting, a run or the folder cannot be used.

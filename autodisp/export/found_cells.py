@@ -14,7 +14,7 @@ from autodisp.cells.spaces import SearchSpace
 from autodisp.commands import setting
 from autodisp.errors import InputError
 from autodisp.records import read_json_lines
-from autodisp.report.drawing import cell_drawing, draw_cells
+from autodisp.report.cells import draw_cells
 from autodisp.run_files import CONFIG, GENOTYPE, GENOTYPES, METRICS
 
 SPACE, DRAWINGS = "space.json", ("cells.svg", "cells.png")
@@ -38,9 +38,8 @@ class Found:
     def write(self, folder: Path) -> None:
         """Writes the JSON and the drawings, and the space where it is no named one."""
         self.genotype.save(folder / GENOTYPE)
-        cells = [cell_drawing(self.genotype, kind) for kind in self.genotype.kinds]
         for name in DRAWINGS:
-            draw_cells(cells, folder / name)
+            draw_cells(self.genotype, folder / name)
         if self.space is not None:
             text = json.dumps(self.space.to_json(), indent=1)
             (folder / SPACE).write_text(text + "\n", encoding="utf-8")

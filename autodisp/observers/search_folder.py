@@ -24,10 +24,10 @@ from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SearchSpace
 from autodisp.observers.picture import keep_picture
 from autodisp.records import Record
-from autodisp.report.alpha_maps import weights_figure
+from autodisp.report.alphas import weights_figure
+from autodisp.report.cells import cells_figure, draw_cells
 from autodisp.report.curves import draw_curves
-from autodisp.report.drawing import cell_drawing, cell_figure, draw_cell
-from autodisp.report.pictures import rendered
+from autodisp.report.figures import rendered
 from autodisp.run_files import CURVES, GENOTYPE, GENOTYPES
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
@@ -118,7 +118,7 @@ class SearchFolder:
         board.scalars({f"found/{self.figure.name}": record.get(f"valid_discrete/{self.figure.name}")}, step)
         for kind in genotype.kinds:
             for suffix in ("svg", "png"):
-                draw_cell(cell_drawing(genotype, kind), self.folder / f"cell_{kind}.{suffix}")
+                draw_cells(genotype, self.folder / f"cell_{kind}.{suffix}", [kind])
         self.draw_curves()
         return path
 
@@ -158,7 +158,7 @@ class SearchFolder:
         board, step = self.tracker.tensorboard, self.tracker.tensorboard_step
         for kind, cell in self.space.cells.items():
             board.image(f"weights/{kind}", rendered(weights_figure(kind, cell, edge_weights[kind])), step)
-            board.image(f"cell/{kind}", rendered(cell_figure(cell_drawing(genotype, kind))), step)
+            board.image(f"cell/{kind}", rendered(cells_figure(genotype, [kind])), step)
         for name, picture in (self.pictures() if self.pictures else {}).items():
             board.image(name, picture, step)
             keep_picture(self.folder, name, picture)

@@ -19,8 +19,8 @@ from autodisp.atomic import replacing
 from autodisp.datasets.disparity_png import write_disparity_png
 from autodisp.datasets.pfm import write_pfm
 from autodisp.errors import InputError
+from autodisp.prediction.disparity_images import colour_disparity, usual_range
 from autodisp.prediction.point_cloud import Calibration, depth_of, point_cloud, write_ply
-from autodisp.report.disparity_pictures import colour_disparity, usual_range
 
 _DEPTH_PNG = "-depth.png"
 OUTPUTS = {

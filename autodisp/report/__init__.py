@@ -1,1 +1,1 @@
-"""Pictures and pages made of what a run left behind: found cells, curves, disparities."""
+"""Pages and images of runs: cells, curves, comparisons."""

@@ -1,36 +1,32 @@
-"""A search as a moving picture: where it is on the eigenvalue's curve, beside the cell of that epoch. GIF and MP4.
+"""Animation of a search: its place on the eigenvalue's curve, next to the cell of that epoch. GIF and MP4.
 
 MP4 needs ffmpeg, which the extra ``video`` (imageio-ffmpeg) brings.
 """
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
-import numpy.typing as npt
+from PIL import Image
 
+from autodisp.cells.genotype import Genotype
 from autodisp.errors import in_one_line
-from autodisp.report.cell_layout import CellDrawing
-from autodisp.report.charts import course_figure, course_panel
-from autodisp.report.curves import Panel
-from autodisp.report.drawing import cell_figure
-from autodisp.report.pictures import rendered
-from autodisp.report.reading import Moment, Run
-from autodisp.report.viewer import drawings_of, frames_of, label
-
-Image = npt.NDArray[np.uint8]
+from autodisp.report.cells import cells_figure
+from autodisp.report.curves import RED, Panel, marked_chart
+from autodisp.report.figures import plain, rendered
+from autodisp.report.reading import Run
+from autodisp.report.viewer import frames_of, label, panel_named
 
 NAME = "search"
 _DPI = 110
 _LARGEST = 1200, 640
-"""Width and height of a cell, pixels; a larger one is made smaller."""
+"""Width and height of a cell, pixels; a larger one is scaled down."""
 _MULTIPLE = 16
-"""Of width and height, as video codecs want them."""
+"""Divides width and height, as video codecs require."""
 _SECONDS = 12.0
-_NOW = "#C0392B"
+_GAP = 24
 
 
 def write_animation(run: Run, folder: Path, notes: list[str]) -> list[str]:
@@ -42,88 +38,57 @@ def write_animation(run: Run, folder: Path, notes: list[str]) -> list[str]:
         notes: gets a line where something could not be written.
 
     Returns:
-        The names of the files written; none where there are not two epochs to move between.
+        The names of the files written; none for fewer than two epochs.
     """
-    moments = frames_of(run)
-    if len(moments) < 2:
+    if len(frames_of(run)) < 2:
         return []
-    frames = _frames(run, moments)
+    frames = _frames(run)
     seconds = min(0.5, _SECONDS / len(frames))
     durations = [1000 * seconds] * (len(frames) - 1) + [2500.0]
     imageio.mimsave(folder / f"{NAME}.gif", frames, duration=durations, loop=0)
-    written = [f"{NAME}.gif"]
     if find_spec("imageio_ffmpeg") is None:
         notes.append(f"no {NAME}.mp4: it needs ffmpeg, which `pip install imageio-ffmpeg` (the extra video) brings")
-        return written
+        return [f"{NAME}.gif"]
     still = [frames[-1]] * round(2.0 / seconds)
     try:
         imageio.mimsave(
             folder / f"{NAME}.mp4", [*frames, *still], fps=1 / seconds, codec="libx264", macro_block_size=_MULTIPLE
         )
-        written.append(f"{NAME}.mp4")
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         (folder / f"{NAME}.mp4").unlink(missing_ok=True)
         notes.append(f"no {NAME}.mp4: ffmpeg failed ({in_one_line(error)}); animation=false leaves it out")
-    return written
+        return [f"{NAME}.gif"]
+    return [f"{NAME}.gif", f"{NAME}.mp4"]
 
 
-def _frames(run: Run, moments: Sequence[Moment]) -> list[Any]:
-    kind = next(iter(drawings_of(moments[-1].cells)))
-    drawings = [drawings_of(moment.cells).get(kind) for moment in moments]
-    pictures: dict[CellDrawing, Image] = {}
-    for drawing in drawings:
-        if drawing is not None and drawing not in pictures:
-            pictures[drawing] = _fitted(rendered(cell_figure(drawing), _DPI))
-    width = max(picture.shape[1] for picture in pictures.values())
-    height = max(picture.shape[0] for picture in pictures.values())
-    course = _Course(run)
-    frames: list[Any] = []
-    for moment, drawing in zip(moments, drawings, strict=True):
-        left = course.at(moment)
-        size = (_rounded(max(height, left.shape[0])), _rounded(left.shape[1] + width + 24))
-        frame = np.full((*size, 3), 255, dtype=np.uint8)
-        _put(frame, left, 0, left.shape[1])
-        if drawing is not None:
-            _put(frame, pictures[drawing], left.shape[1], size[1])
-        frames.append(frame)
+def _frames(run: Run) -> list[Any]:
+    """Renders the frames: the whole curve with a mark at the epoch, and the first kind of cell."""
+    epochs = frames_of(run)
+    kind = Genotype("", epochs[-1].cells).kinds[0]
+    cells: dict[Any, Image.Image] = {}
+    for epoch in epochs:
+        if kind in epoch.cells and epoch.cells[kind] not in cells:
+            image = Image.fromarray(rendered(cells_figure(Genotype("", epoch.cells), [kind]), _DPI))
+            image.thumbnail(_LARGEST)
+            cells[epoch.cells[kind]] = image
+    panel = panel_named(run, "eigenvalue") or panel_named(run, "metric") or Panel("", "", ())
+    key = "eigenvalue" if panel.name == "eigenvalue" else f"valid/{run.figure.name}"
+    figure, axes = marked_chart(run, panel)
+    line = axes.axvline(epochs[0].epoch, color=RED, linewidth=0.8, linestyle=":")
+    (point,) = axes.plot([], [], color=RED, marker="o", markersize=6)
+    frames = []
+    for epoch in epochs:
+        axes.set_title(plain(f"{panel.title} · {label(run, epoch).split(' · ')[0]}"), fontsize=9.5)
+        line.set_xdata([epoch.epoch, epoch.epoch])
+        point.set_data([epoch.epoch], [epoch.values.get(key, np.nan)])
+        curve = Image.fromarray(rendered(figure, _DPI))
+        width = curve.width + max(image.width for image in cells.values()) + _GAP
+        height = max(curve.height, *(image.height for image in cells.values()))
+        frame = Image.new("RGB", (-(-width // _MULTIPLE) * _MULTIPLE, -(-height // _MULTIPLE) * _MULTIPLE), "white")
+        frame.paste(curve, (0, (frame.height - curve.height) // 2))
+        if kind in epoch.cells:
+            cell = cells[epoch.cells[kind]]
+            left = curve.width + (frame.width - curve.width - cell.width) // 2
+            frame.paste(cell, (left, (frame.height - cell.height) // 2))
+        frames.append(np.asarray(frame))
     return frames
-
-
-class _Course:
-    """The chart at the left: the whole course, and a mark where the search was."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        panel = course_panel(run, "eigenvalue") or course_panel(run, "figure") or Panel("", "", ())
-        self.key = "eigenvalue" if panel.name == "eigenvalue" else f"valid/{run.figure.name}"
-        self.words = panel.title
-        self.figure, axes = course_figure(run, panel)
-        self.title = axes.set_title(self.words, loc="left", fontsize=9.5)
-        self.line = axes.axvline(run.moments[0].epoch, color=_NOW, linewidth=0.8, linestyle=":")
-        (self.point,) = axes.plot([], [], color=_NOW, marker="o", markersize=6)
-
-    def at(self, now: Moment) -> Image:
-        """The chart with the mark at that moment."""
-        self.title.set_text(f"{self.words} · {label(self.run, now).split(' · ')[0]}".replace("$", r"\$"))
-        self.line.set_xdata([now.epoch, now.epoch])
-        self.point.set_data([now.epoch], [now.values.get(self.key, np.nan)])
-        return rendered(self.figure, _DPI)
-
-
-def _fitted(picture: Image) -> Image:
-    """The picture, halved until it fits."""
-    while picture.shape[1] > _LARGEST[0] or picture.shape[0] > _LARGEST[1]:
-        even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2].astype(np.uint16)
-        picture = ((even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) // 4).astype(np.uint8)
-    return picture
-
-
-def _put(frame: Image, picture: Image, left: int, right: int) -> None:
-    """Into the middle of the columns from left to right."""
-    top = (frame.shape[0] - picture.shape[0]) // 2
-    start = left + (right - left - picture.shape[1]) // 2
-    frame[top : top + picture.shape[0], start : start + picture.shape[1]] = picture
-
-
-def _rounded(length: int) -> int:
-    return -(-length // _MULTIPLE) * _MULTIPLE

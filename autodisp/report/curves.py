@@ -1,58 +1,44 @@
-"""Draws the course of a search from its epoch records: one picture, a panel for each thing that was recorded.
+"""Curves of one run over its epochs or steps: all of them in curves.png, each on its own for a page.
 
-A search that ADA rolled back has some epochs twice. What counts in the end is drawn solid; the part that was thrown
-away stays in the picture, dashed and lighter, since it is the reason for the roll-back.
-
-Nothing here knows a task: the task's figure is whatever the records hold beside the loss.
+A search that ADA rolled back has some epochs twice. The epochs that count are solid; discarded ones are
+dashed and pale, because they are the reason for the roll-back. The metric is the one that the task selects by.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
+
+from autodisp.errors import InputError
+from autodisp.report.figures import COLOURS, INK, plain, save, settle, style
+from autodisp.report.reading import Run, as_number, first_metric
+from autodisp.search.early_stopping import EarlyStopping
 
 Record = Mapping[str, Any]
 Pairs = Sequence[tuple[int, float]]
 
-RC: dict[Any, Any] = {
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9,
-    "figure.constrained_layout.w_pad": 0.08,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": "#8A949E",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E6EAED",
-    "legend.edgecolor": "none",
-    "legend.framealpha": 0.9,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 3.5,
-    "text.usetex": False,
-}
-_WEIGHT_HALF, _ARCHITECTURE_HALF, _DISCRETE = "#0072B2", "#D55E00", "#6A51A3"
-_EIGENVALUE, _AVERAGE, DECIDED, RETURNED = "#56A0C8", "#22303C", "#C0392B", "#009E73"
+SIZE = (4.3, 2.9)
+"""Inches of a chart: at 96 pixels per inch the width of a phone."""
+BLUE, ORANGE, GREEN, PURPLE, RED = COLOURS[:5]
+_PALE_BLUE = "#56A0C8"
 _SPREAD_FOR_LOGARITHM = 50.0
-_NO_PANEL = "no epoch recorded yet"
-
-
-@dataclass(frozen=True)
-class Course:
-    """One curve: the points that count, and the parts that were thrown away, each with the point it set out from."""
-
-    kept: Pairs
-    abandoned: Sequence[Pairs]
+_MOST_RANKS = 48
+_NOTES = {
+    "eigenvalue": "Of the Hessian of the validation loss over the alphas. Dashed and pale: discarded by a roll-back.",
+    "discretisation_drop": "Change of the metric when each edge keeps one operation only, without retraining.",
+    "entropy": "Mean over the edges of a kind of cell. At zero every edge has decided.",
+    "parameter_free": "Skips and poolings in the derived cells. Many of them mean that the search degenerates.",
+    "spectrum": "All eigenvalues of that Hessian, one line per rank; symmetric logarithmic scale.",
+}
+_EVENTS = {"early_stop": "ES stopped", "restart": "ADA restarted"}
+_DOTTED: dict[str, Any] = {"linewidth": 1.0, "linestyle": (0, (1, 1.5)), "zorder": 1.5}
 
 
 @dataclass(frozen=True)
@@ -60,19 +46,33 @@ class Line:
     """One curve of a panel."""
 
     name: str
-    course: Course
+    kept: Pairs
+    """The (epoch, value) points that count."""
+    abandoned: Sequence[Pairs]
+    """The parts that a roll-back discarded, each with the point that it started from."""
     colour: str
-    style: str = "default"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What is drawn into one pair of axes."""
+    """Everything in one pair of axes."""
 
     name: str
-    """Of its files."""
+    """Stem of its files."""
     title: str
     lines: Sequence[Line]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure of a page."""
+
+    name: str
+    """Stem of its files."""
+    title: str
+    figure: Figure
+    note: str = ""
 
 
 def draw_curves(
@@ -83,123 +83,115 @@ def draw_curves(
     averages: Pairs = (),
     events: Sequence[Record] = (),
 ) -> None:
-    """Writes the picture of :func:`curves_figure`, 120 pixels per inch; its format is the path's suffix."""
-    figure = curves_figure(records, metric=metric, averages=averages, events=events)
-    with mpl.rc_context({**RC, "svg.hashsalt": "autodisp"}):
-        figure.savefig(path, dpi=120)
+    """Writes all panels of a search as one image, 120 pixels per inch; see :func:`panels_of`."""
+    save(curves_figure(panels_of(records, metric or first_metric(records), averages=averages), events), path, dpi=120)
 
 
-def curves_figure(
-    records: Sequence[Record],
-    *,
-    metric: str | None = None,
-    averages: Pairs = (),
-    events: Sequence[Record] = (),
-) -> Figure:
-    """The course of a search.
-
-    Args:
-        records: in the order they were written, as ``read_json_lines`` returns them; any may lack any key, and an
-            entry that has the key ``event`` is taken as an event. Read are ``epoch``, ``train/loss``, ``valid/loss``,
-            ``train/M``, ``valid/M`` and ``valid_discrete/M`` for the metric M, ``eigenvalue`` and ``weight_decay``.
-            A value that is missing, None or no number is passed over; at NaN or an infinity the curve has a gap.
-        metric: M; if None, the first that ``valid/`` or ``train/`` has beside the loss.
-        averages: (epoch, local average of the eigenvalues).
-        events: each with ``event`` (what happened), ``decided_epoch`` or ``epoch`` and, if the search went back,
-            ``returned_epoch``: a line at each.
-
-    Returns:
-        The figure; with no record at all it says so.
-    """
-    epochs = [record for record in records if "event" not in record]
-    happened = [*(record for record in records if "event" in record), *events]
-    panels = panels_of(epochs, metric or first_metric(epochs), averages)
-    with mpl.rc_context(RC):
-        columns = min(len(panels), 3 if len(panels) > 4 else 2) or 1
-        rows = math.ceil(len(panels) / columns) or 1
-        figure = Figure(
-            figsize=(5.2 * columns, 3.1 * rows), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1), facecolor="white"
-        )
+def curves_figure(panels: Sequence[Panel], events: Sequence[Record] = ()) -> Figure:
+    """Draws the panels side by side; without any, the figure contains a line that says so."""
+    columns = min(len(panels), 3 if len(panels) > 4 else 2) or 1
+    rows = math.ceil(len(panels) / columns) or 1
+    with style(font_size=9):
+        figure = Figure(figsize=(5.2 * columns, 3.4 * rows), layout="constrained", facecolor="white")
         if not panels:
-            figure.text(0.5, 0.5, _NO_PANEL, ha="center", va="center", color="#8A949E")
-        worded = next((i for i, panel in enumerate(panels) if panel.name == "eigenvalue"), 0)
+            figure.text(0.5, 0.5, "no epoch recorded yet", ha="center", va="center", color="#8A949E")
         for number, panel in enumerate(panels):
-            axes = figure.add_subplot(rows, columns, number + 1)
-            draw_panel(axes, panel)
-            draw_events(axes, happened, worded=number == worded)
-            axes.set_xlim(*span_of(panels))
+            draw_panel(figure.add_subplot(rows, columns, number + 1), panel, events, span_of(panels))
     return figure
 
 
-def first_metric(records: Sequence[Record]) -> str | None:
-    """What the records measure beside the loss; None where that is nothing."""
-    for half in ("valid/", "train/"):
-        for record in records:
-            for key, value in record.items():
-                if key.startswith(half) and key != half + "loss" and as_number(value) is not None:
-                    return key.removeprefix(half)
-    return None
+def charts_of(run: Run) -> Iterator[Chart]:
+    """Draws each panel of a run as a chart of its own, and the spectrum of the Hessian where it was measured."""
+    panels, along = run_panels(run), "epoch" if run.kind == "search" else "step"
+    for panel in panels:
+        figure, axes = empty_chart()
+        draw_panel(axes, panel, run.events, span_of(panels), along=along)
+        yield Chart(panel.name, panel.title, figure, panel.note)
+    if any(epoch.spectrum for epoch in run.epochs):
+        yield Chart("spectrum", "spectrum", _spectrum_figure(run), _NOTES["spectrum"])
 
 
-def panels_of(records: Sequence[Record], metric: str | None, averages: Pairs) -> list[Panel]:
-    """The panels of :func:`curves_figure`, those that would be empty left out."""
-    epochs = epochs_of(records)
-
-    def course(key: str) -> Course:
-        return course_of(epochs, [as_number(record.get(key)) for record in records])
-
-    decay = course("weight_decay")
-    changes = len({value for part in (decay.kept, *decay.abandoned) for _, value in part}) > 1
-    panels = [
-        Panel("loss", "loss", [
-            Line("weight half", course("train/loss"), _WEIGHT_HALF),
-            Line("architecture half", course("valid/loss"), _ARCHITECTURE_HALF),
-        ]),
-        Panel("figure", str(metric), [
-            Line("weight half", course(f"train/{metric}"), _WEIGHT_HALF),
-            Line("architecture half", course(f"valid/{metric}"), _ARCHITECTURE_HALF),
-            Line("architecture half, discretised", course(f"valid_discrete/{metric}"), _DISCRETE),
-        ]),
-        Panel("eigenvalue", "dominant eigenvalue", [
-            Line("eigenvalue", course("eigenvalue"), _EIGENVALUE),
-            Line("local average", Course(averages, []), _AVERAGE),
-        ]),
-        Panel("discretisation_drop", "discretisation drop, above 0 is worse", [
-            Line("drop", course("discretisation_drop"), _DISCRETE),
-        ]),
-        Panel("weight_decay", "weight decay", [
-            Line("weight decay", decay, _WEIGHT_HALF, "steps-post"),
-        ] if changes else []),
+def run_panels(run: Run) -> list[Panel]:
+    """Returns the panels of a run; those of a training are over its steps."""
+    training = run.kind == "training"
+    records = [
+        {**m.values, "epoch": m.values.get("step", m.epoch) if training else m.epoch} for m in run.epochs
     ]  # fmt: skip
-    return filled(panels)
+    return panels_of(records, run.figure.name, unit=run.figure.unit, averages=local_average(run), training=training)
 
 
-def filled(panels: Iterable[Panel]) -> list[Panel]:
-    """The panels without lines that are empty, and without those that have no other."""
-    kept = [replace(p, lines=[line for line in p.lines if line.course.kept or line.course.abandoned]) for p in panels]
-    return [panel for panel in kept if panel.lines]
+def panels_of(
+    records: Sequence[Record],
+    metric: str | None,
+    *,
+    unit: str = "",
+    averages: Pairs = (),
+    training: bool = False,
+) -> list[Panel]:
+    """Returns the panels for which there are numbers, in the order in which they are best read.
+
+    Args:
+        records: in the order they were written; any may lack any key. A value that is missing or no number is left
+            out; at NaN or an infinity the curve has a gap.
+        metric: M of the keys ``train/M``, ``valid/M`` and ``valid_discrete/M``.
+        unit: of the metric.
+        averages: (epoch, local average of the eigenvalues).
+        training: whether the records are those of a training rather than a search.
+    """
+    epochs = _epochs_of(records)
+    upper, lower = ("training", "validation") if training else ("weight split", "architecture split")
+    metrics = [(upper, f"train/{metric}", BLUE), (lower, f"valid/{metric}", ORANGE)]
+    metrics.append((f"{lower}, discretised", f"valid_discrete/{metric}", PURPLE))
+    losses = [(upper, "train/loss", BLUE), (lower, "valid/loss", ORANGE)]
+    entropies = [(k, f"entropy/{k}", c) for k, c in (("normal", BLUE), ("reduce", ORANGE), ("upsample", GREEN))]
+    table: list[tuple[str, str, list[tuple[str, str, str]]]] = [
+        ("eigenvalue", "dominant eigenvalue", [("eigenvalue", "eigenvalue", _PALE_BLUE)]),
+        ("metric", f"{metric}, {unit}" if unit else str(metric), metrics),
+        ("loss", "loss", losses),
+        ("discretisation_drop", "discretisation drop", [("drop", "discretisation_drop", PURPLE)]),
+        ("entropy", "entropy of the alphas, nats", entropies),
+        ("parameter_free", "parameter-free operations in the cells", [("parameter-free", "parameter_free", ORANGE)]),
+    ]
+    if training:
+        table.append(("learning_rate", "learning rate", [("learning rate", "learning_rate", PURPLE)]))
+    if len({as_number(record.get("weight_decay")) for record in records} - {None}) > 1:
+        table.append(("weight_decay", "weight decay of the weights", [("weight decay", "weight_decay", INK)]))
+    panels = []
+    for name, title, curves in table:
+        lines = [
+            Line(label, *_course(epochs, [as_number(record.get(key)) for record in records]), colour)
+            for label, key, colour in curves
+        ]
+        if name == "eigenvalue":
+            lines.append(Line("local average", averages, (), INK))
+        lines = [line for line in lines if line.kept or line.abandoned]
+        if lines:
+            panels.append(Panel(name, title, lines, _NOTES.get(name, "")))
+    return panels
 
 
-def as_number(value: Any) -> float | None:
-    """The value as a float; None if it is no number, or an integer beyond all floats."""
+def local_average(run: Run) -> list[tuple[int, float]]:
+    """Returns the eigenvalues as the run's own stopping rule smooths them, or with the published window."""
+    window, every = run.setting("regularization.window", 5), run.setting("curvature.every", 2)
+    history = [(m.epoch, m.values["eigenvalue"]) for m in run.kept if "eigenvalue" in m.values]
     try:
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    except OverflowError:
-        return None
+        averages = EarlyStopping(window=int(window), every=int(every)).local_average(history)
+    except (InputError, TypeError, ValueError, OverflowError):
+        return []
+    return [(epoch, value) for epoch, value in averages if epoch >= 0]
 
 
-def epochs_of(records: Sequence[Record]) -> list[int]:
-    """Each record's epoch; one that does not say follows the record before."""
+def _epochs_of(records: Sequence[Record]) -> list[int]:
+    """Returns the epoch of each record; one that has none follows the record before."""
     epochs: list[int] = []
     for record in records:
         epoch = as_number(record.get("epoch"))
-        known = epoch is not None and math.isfinite(epoch)
-        epochs.append(int(epoch) if epoch is not None and known else epochs[-1] + 1 if epochs else 0)
+        epochs.append(int(epoch) if epoch is not None and math.isfinite(epoch) else epochs[-1] + 1 if epochs else 0)
     return epochs
 
 
-def course_of(epochs: Sequence[int], values: Sequence[float | None]) -> Course:
-    """The curve of values that came at these epochs, in the order in which they came; None is passed over."""
+def _course(epochs: Sequence[int], values: Sequence[float | None]) -> tuple[Pairs, Sequence[Pairs]]:
+    """Splits values in the order they came into the points that count and those that a later record discarded."""
     kept: list[tuple[int, float]] = []
     abandoned: list[Pairs] = []
     for epoch, value in zip(epochs, values, strict=True):
@@ -209,37 +201,86 @@ def course_of(epochs: Sequence[int], values: Sequence[float | None]) -> Course:
             del kept[left:]
         if value is not None:
             kept.append((epoch, value))
-    return Course(kept, abandoned)
+    return kept, abandoned
 
 
-def draw_panel(axes: Axes, panel: Panel, *, along: str = "epoch", legend: bool = True) -> None:
-    """Draws the lines, the title and the scales; ``along`` names the horizontal axis."""
+def empty_chart(title: str = "", along: str = "") -> tuple[Figure, Axes]:
+    """Returns a figure of the size of a chart with one pair of axes."""
+    with style():
+        figure = Figure(figsize=SIZE, layout="constrained", facecolor="white", dpi=72)
+        axes = figure.add_subplot()
+        axes.set_title(plain(title))
+        axes.set_xlabel(plain(along))
+    return figure, axes
+
+
+def draw_panel(
+    axes: Axes, panel: Panel, events: Iterable[Record], span: tuple[float, float], *, along: str = "epoch"
+) -> None:
+    """Draws the lines of a panel, a dotted line at each event, and a legend below the axes.
+
+    Args:
+        axes: empty.
+        panel: has lines.
+        events: each with ``event``, ``decided_epoch`` or ``epoch`` and, after a roll-back, ``returned_epoch``.
+        span: limits of the horizontal axis.
+        along: name of that axis.
+    """
     numbers: list[float] = []
-    for line in panel.lines:
-        marker = "o" if len(line.course.kept) <= 60 else ""
-        look: dict[str, Any] = {"color": line.colour, "drawstyle": line.style}
-        for part in line.course.abandoned:
-            axes.plot(*_with_gaps(part), linestyle=(0, (3, 2)), linewidth=1.1, alpha=0.45, **look)
-        axes.plot(*_with_gaps(line.course.kept), marker=marker, label=line.name, **look)
-        numbers += [y for part in (line.course.kept, *line.course.abandoned) for _, y in part if math.isfinite(y)]
-    if numbers and min(numbers) > 0 and max(numbers) / min(numbers) > _SPREAD_FOR_LOGARITHM:
+    with style():
+        for place, line in enumerate(panel.lines):
+            for part in line.abandoned:
+                axes.plot(*_with_gaps(part), linestyle=(0, (3, 2)), linewidth=1.1, alpha=0.45, color=line.colour)
+            look = told_apart(place, len(panel.lines), len(line.kept))
+            axes.plot(*_with_gaps(line.kept), label=line.name, color=line.colour, **look)
+            numbers += [y for part in (line.kept, *line.abandoned) for _, y in part if math.isfinite(y)]
+        logarithmic_if_wide(axes, numbers)
+        _draw_events(axes, events)
+        axes.set_xlim(*span)
+        axes.set_title(plain(panel.title))
+        axes.set_xlabel(along)
+        whole_numbers(axes)
+        low, high = axes.get_ylim()
+        least = 1e-4 * max(abs(low), abs(high))
+        if axes.get_yscale() == "linear" and high - low < least:  # flat but for rounding
+            axes.set_ylim((low + high) / 2 - least, (low + high) / 2 + least)
+            axes.ticklabel_format(axis="y", useOffset=False)
+        if len(axes.get_legend_handles_labels()[0]) > 1:
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
+
+
+def told_apart(place: int, count: int, points: int) -> dict[str, Any]:
+    """Returns the look of one of ``count`` curves that keeps those that coincide visible.
+
+    Earlier curves are thicker, and the curves take turns in showing their markers.
+    """
+    turns, covering = max(min(count, points), points // 20), min(2, count - 1 - place)
+    return {
+        "linewidth": 1.5 + 1.2 * covering,
+        "marker": "o",
+        "markersize": 4.0 + 2.0 * covering,
+        "markevery": (place % turns if turns else 0, max(1, turns)),
+    }
+
+
+def logarithmic_if_wide(axes: Axes, values: Sequence[float]) -> None:
+    """Makes the vertical axis logarithmic where the values are positive and spread widely."""
+    if values and min(values) > 0 and max(values) / min(values) > _SPREAD_FOR_LOGARITHM:
         axes.set_yscale("log")
-    if legend and len(panel.lines) > 1:
-        axes.legend(loc="best")
-    axes.set_title(panel.title)
-    axes.set_xlabel(along)
-    whole_numbers(axes)
 
 
 def whole_numbers(axes: Axes) -> None:
-    """Ticks for epochs and steps."""
+    """Sets ticks for epochs and steps."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
 
 
 def span_of(panels: Iterable[Panel]) -> tuple[float, float]:
-    """One range of epochs for all panels, so that they can be read side by side."""
-    courses = [line.course for panel in panels for line in panel.lines]
-    epochs = [x for course in courses for part in (course.kept, *course.abandoned) for x, _ in part]
+    """Returns one range of epochs for all panels."""
+    epochs = [x for p in panels for line in p.lines for part in (line.kept, *line.abandoned) for x, _ in part]
+    return _span(epochs)
+
+
+def _span(epochs: Sequence[int]) -> tuple[float, float]:
     margin = max(0.5, 0.03 * (max(epochs) - min(epochs)))
     return min(epochs) - margin, max(epochs) + margin
 
@@ -248,22 +289,44 @@ def _with_gaps(points: Pairs) -> tuple[list[int], list[float]]:
     return [x for x, _ in points], [y if math.isfinite(y) else math.nan for _, y in points]
 
 
-def draw_events(axes: Axes, events: Iterable[Record], worded: bool) -> None:
-    """Draws a line at each event, see :func:`curves_figure`, with words beside it if ``worded``."""
-    words: dict[tuple[int, str], list[str]] = {}
+def _draw_events(axes: Axes, events: Iterable[Record]) -> None:
+    labels: set[str] = set()
     for event in events:
-        what = str(event.get("event", "event")).replace("_", " ")
+        what = str(event.get("event", "event"))
+        words = _EVENTS.get(what, what.replace("_", " ").strip() or "event")
         decided, returned = event.get("decided_epoch", event.get("epoch")), event.get("returned_epoch")
-        for value, colour, text in ((decided, DECIDED, what), (returned, RETURNED, "returned")):
+        for value, colour, text in ((decided, RED, words), (returned, GREEN, "returned to")):
             epoch = as_number(value)
             if epoch is not None and math.isfinite(epoch):
-                told = words.setdefault((int(epoch), colour), [])
-                if text not in told:
-                    told.append(text)
-    for (epoch, colour), texts in words.items():
-        axes.axvline(epoch, color=colour, linewidth=1.0, linestyle=(0, (1, 1.5)), zorder=1.5)
-        if worded:
-            axes.text(
-                epoch, 0.98, f"{', '.join(texts)} ", transform=axes.get_xaxis_transform(), rotation=90, fontsize=7,
-                color=colour, ha="right", va="top", parse_math=False,
-            )  # fmt: skip
+                axes.axvline(epoch, color=colour, label=None if text in labels else plain(text), **_DOTTED)
+                labels.add(text)
+
+
+def marked_chart(run: Run, panel: Panel) -> tuple[Figure, Axes]:
+    """Draws the chart of the viewer and of the animation, whose layout is final, so that a marker fits into it."""
+    figure, axes = empty_chart()
+    draw_panel(axes, panel, run.events, _span([epoch.epoch for epoch in run.epochs]))
+    settle(figure)
+    return figure, axes
+
+
+def _spectrum_figure(run: Run) -> Figure:
+    measured = [epoch for epoch in run.kept if epoch.spectrum]
+    most = max((len(epoch.spectrum) for epoch in measured), default=0)
+    measured = [epoch for epoch in measured if len(epoch.spectrum) == most]
+    table = np.sort(np.array([epoch.spectrum for epoch in measured]), axis=1)
+    ranks = np.unique(np.linspace(0, most - 1, min(most, _MOST_RANKS)).round().astype(int))
+    title = f"spectrum: {len(ranks)} of {most} eigenvalues" if len(ranks) < most else "spectrum"
+    figure, axes = empty_chart(title, "epoch")
+    with style():
+        for place, rank in enumerate(ranks):
+            colour = mpl.colormaps["viridis"](0.05 + 0.85 * place / max(1, len(ranks) - 1))
+            marker = "o" if len(measured) < 3 else ""
+            values = np.where(np.isfinite(table[:, rank]), table[:, rank], np.nan)
+            axes.plot([m.epoch for m in measured], values, color=colour, linewidth=0.8, marker=marker, markersize=2)
+        largest = np.abs(table[np.isfinite(table)]).max(initial=0.0)
+        if largest > 0:
+            axes.set_yscale("symlog", linthresh=float(largest) / 1000)
+        _draw_events(axes, run.events)
+        whole_numbers(axes)
+    return figure

@@ -1,104 +1,98 @@
-"""What the page's viewer shows: at each epoch the cells that the alphas preferred, and where on the curve that is."""
+"""Content of the page's viewer: the cells that the alphas preferred at each epoch, and that epoch on a curve."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib.axes import Axes
+
 from autodisp.cells.genotype import Genotype
-from autodisp.report.alpha_maps import thinned
-from autodisp.report.cell_layout import CellDrawing
-from autodisp.report.charts import course_figure, course_panel
-from autodisp.report.drawing import cell_drawing, cell_figure
-from autodisp.report.pictures import Picture, page_picture
-from autodisp.report.reading import Cells, Moment, Run
+from autodisp.report.cells import cells_figure
+from autodisp.report.curves import Panel, marked_chart, run_panels
+from autodisp.report.page import PageImage, page_image
+from autodisp.report.reading import Epoch, Run, thinned
 
 MOST_FRAMES = 100
 
 
 @dataclass(frozen=True)
 class Viewer:
-    """Frames and what they point to; plain data, since it goes into the page as JSON."""
+    """Frames and the drawings they point to, as plain data for the page's script."""
 
     frames: list[dict[str, Any]]
     drawings: list[dict[str, Any]]
-    """Each different cell once: ``uri`` and ``title`` of its picture, ``width`` and ``height``."""
-    chart: Picture | None
-    """The eigenvalue over the epochs, None where none was measured."""
+    """Each different cell once: ``uri`` and ``title`` of its drawing, ``width`` and ``height``."""
+    kinds: tuple[str, ...]
+    chart: PageImage | None
+    """The eigenvalue over the epochs, None where it was not measured."""
     first: int
-    """The frame to begin with: that of the cells that were found."""
+    """The frame shown first: that of the found cells."""
 
     @property
     def data(self) -> dict[str, Any]:
-        """For the page's script."""
+        """The part that the script reads."""
         return {"frames": self.frames, "drawings": self.drawings}
 
 
-def drawings_of(cells: Cells) -> dict[str, CellDrawing]:
-    """Each kind of cell as a drawing."""
-    genotype = Genotype("", cells)
-    return {kind: cell_drawing(genotype, kind) for kind in genotype.kinds}
+def frames_of(run: Run) -> list[Epoch]:
+    """Returns the epochs that have cells; those of a long search are thinned out."""
+    return thinned([epoch for epoch in run.epochs if epoch.cells], MOST_FRAMES)
 
 
-def frames_of(run: Run) -> list[Moment]:
-    """The moments that a long search is told by: those that have cells, thinned out."""
-    return thinned([moment for moment in run.moments if moment.cells], MOST_FRAMES)
+def panel_named(run: Run, name: str) -> Panel | None:
+    """Returns the panel of that name, such as ``eigenvalue``; None where nothing of it was recorded."""
+    return next((panel for panel in run_panels(run) if panel.name == name), None)
 
 
 def viewer_of(run: Run) -> Viewer | None:
-    """The viewer of a search; None where no cells were recorded."""
-    moments = frames_of(run)
-    if not moments:
+    """Returns the viewer of a run; None where no cells were recorded."""
+    epochs = frames_of(run)
+    if not epochs:
         return None
-    known: dict[CellDrawing, int] = {}
+    known: dict[Any, int] = {}
     drawings: list[dict[str, Any]] = []
     frames = []
-    panel = course_panel(run, "eigenvalue")
-    figure, axes = course_figure(run, panel) if panel else (None, None)
-    for moment in moments:
-        places = {}
-        for kind, drawing in drawings_of(moment.cells).items():
-            if drawing not in known:
-                known[drawing] = len(drawings)
-                title = f"{kind} cell of epoch {moment.epoch}"
-                picture = page_picture("", title, cell_figure(drawing))
-                size = {"width": round(picture.width), "height": round(picture.height)}
-                drawings.append({"uri": picture.uri, "title": title, **size})
-            places[kind] = known[drawing]
-        frame: dict[str, Any] = {"label": label(run, moment), "cells": places}
-        if figure is not None and axes is not None:
-            frame |= _marker(figure, axes, moment)
-        frames.append(frame)
-    chart = None if figure is None else page_picture("", "dominant eigenvalue", figure)
-    chosen = run.chosen
-    first = max((i for i, moment in enumerate(moments) if chosen and moment.epoch <= chosen.epoch), default=0)
-    same = [i for i, moment in enumerate(moments) if moment is chosen]
-    return Viewer(frames, drawings, chart, same[0] if same else first)
+    panel = panel_named(run, "eigenvalue")
+    figure, axes = marked_chart(run, panel) if panel else (None, None)
+    for epoch in epochs:
+        genotype = Genotype("", epoch.cells)
+        for kind in genotype.kinds:
+            if (kind, epoch.cells[kind]) not in known:
+                known[kind, epoch.cells[kind]] = len(drawings)
+                image = page_image("", f"{kind} cell of epoch {epoch.epoch}", cells_figure(genotype, [kind]))
+                drawings.append({key: getattr(image, key) for key in ("uri", "title", "width", "height")})
+        cells = {kind: known[kind, epoch.cells[kind]] for kind in genotype.kinds}
+        frames.append({"label": label(run, epoch), "cells": cells, **(_marker(axes, epoch) if axes else {})})
+    chart = None if figure is None else page_image("", "dominant eigenvalue", figure)
+    first = max((i for i, epoch in enumerate(epochs) if run.chosen and epoch.epoch <= run.chosen.epoch), default=0)
+    return Viewer(frames, drawings, Genotype("", epochs[-1].cells).kinds, chart, first)
 
 
-def label(run: Run, moment: Moment) -> str:
-    """An epoch in a line."""
-    words = [f"epoch {moment.epoch}"]
-    if moment.restart:
-        words.append(f"after {moment.restart} restart{'s' if moment.restart > 1 else ''}")
-    if moment not in run.kept:
-        words.append("undone later")
+def label(run: Run, epoch: Epoch) -> str:
+    """Returns an epoch in one line."""
+    words = [f"epoch {epoch.epoch}"]
+    if epoch.restart:
+        words.append(f"after {epoch.restart} restart{'s' if epoch.restart > 1 else ''}")
+    if epoch not in run.kept:
+        words.append("discarded later")
     for key, name in (
         ("eigenvalue", "eigenvalue"),
         (f"valid/{run.figure.name}", run.figure.name),
         (f"valid_discrete/{run.figure.name}", "discretised"),
     ):
-        if key in moment.values:
-            words.append(f"{name} {moment.values[key]:.4g}")
+        if key in epoch.values:
+            words.append(f"{name} {epoch.values[key]:.4g}")
     return " · ".join(words)
 
 
-def _marker(figure: Any, axes: Any, moment: Moment) -> dict[str, float]:
-    """Where the epoch is in the chart, in percent of its width and of its height from the top."""
-    width, height = figure.bbox.size
-    value = moment.values.get("eigenvalue")
+def _marker(axes: Axes, epoch: Epoch) -> dict[str, float]:
+    """The place of the epoch in the chart, in percent of its width and of its height from the top."""
+    width, height = axes.figure.bbox.size
+    value = epoch.values.get("eigenvalue", math.nan)
     low, high = axes.get_ylim()
     box = axes.get_window_extent()
-    shown = value is not None and low <= value <= high
-    x, y = axes.transData.transform((moment.epoch, value if shown else low))
+    shown = low <= value <= high
+    x, y = axes.transData.transform((epoch.epoch, value if shown else low))
     marker = {"x": x / width, "top": 1 - box.y1 / height, "bottom": 1 - box.y0 / height}
     if shown:
         marker["y"] = 1 - y / height

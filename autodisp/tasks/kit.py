@@ -29,6 +29,11 @@ class DatasetEntry:
     """Made on the fly, so there is nothing to check."""
     in_few_files: bool = False
     """All samples are read at once when the dataset is opened."""
+    identity: tuple[str, ...] = ()
+    """Settings next to root and exclude that choose what a sample is. Suggested commands repeat those that differ from
+    the default of their program."""
+    training_identity: tuple[str, ...] = ()
+    """More of them for a training on the samples of another run, such as which parts of the dataset it takes."""
     size: tuple[int, int] | None = None
     """Height and width of every image, where known without the data."""
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from autodisp.observers.picture import keep_picture
-from autodisp.report.comparing import find_runs
+from autodisp.prediction.disparity_images import panel
+from autodisp.report.comparison import find_runs
 from autodisp.report.comparison_page import write_comparison
-from autodisp.report.disparity_pictures import panel
-from autodisp.report.page import write_run_page
 from autodisp.report.reading import read_run
+from autodisp.report.run_page import write_run_page
 from tests.made_runs import config_of, record_of, write_run, write_search, write_training
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -12,7 +12,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
       const compare = (a, b) => {
         const [x, y] = [key(a), key(b)];
-        // What is not known stays at the end, whichever way it is sorted.
+        // Empty cells stay at the end in both orders.
         if (x === "" || y === "") return (x === "") - (y === "");
         const numbers = [Number(x), Number(y)];
         const order = numbers.some(Number.isNaN)

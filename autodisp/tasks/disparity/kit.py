@@ -88,20 +88,40 @@ def _own(data: OwnConfig, *, seed: int, split: Split, strict: bool) -> Own:
     return Own(data.factory, data.root, exclude=data.exclude, half_resolution=data.half_resolution)
 
 
-def _entry(section: type, build: Callable[..., Any], **more: Any) -> DatasetEntry:
-    return DatasetEntry(section, build, StereoSample, **more)
+def _entry(
+    section: type,
+    build: Callable[..., Any],
+    *identity: str,
+    training: Sequence[str] = (),
+    splits: tuple[Split, ...] = ("train",),
+    generated: bool = False,
+) -> DatasetEntry:
+    return DatasetEntry(
+        section,
+        build,
+        StereoSample,
+        splits=splits,
+        generated=generated,
+        identity=identity if generated else ("half_resolution", *identity),
+        training_identity=(*training, "max_disparity"),
+    )
 
 
 DATASETS = {
-    "shapes3d": _entry(Shapes3DConfig, _shapes3d, splits=("train", "test"), generated=True),
-    "flyingthings3d": _entry(FlyingThings3DConfig, _flyingthings3d, splits=("train", "test")),
-    "sintel": _entry(SintelConfig, _sintel),
+    "shapes3d": _entry(
+        Shapes3DConfig, _shapes3d, training=("height", "width"), splits=("train", "test"), generated=True
+    ),
+    "flyingthings3d": _entry(
+        FlyingThings3DConfig, _flyingthings3d, "render_pass", "layout", training=("subsets", "excluded"),
+        splits=("train", "test"),
+    ),
+    "sintel": _entry(SintelConfig, _sintel, "render_pass"),
     "kitti2012": _entry(KittiConfig, partial(_kitti, year=2012)),
     "kitti2015": _entry(KittiConfig, partial(_kitti, year=2015)),
     "middlebury2014": _entry(Middlebury2014Config, _middlebury2014),
-    "middlebury2006": _entry(Middlebury2006Config, _middlebury2006),
-    "own": _entry(OwnConfig, _own),
-}
+    "middlebury2006": _entry(Middlebury2006Config, _middlebury2006, "size"),
+    "own": _entry(OwnConfig, _own, "max_disparity", training=("crop",)),
+}  # fmt: skip
 
 
 def _crop(data: Any) -> tuple[int, int] | None:
@@ -160,7 +180,7 @@ def _start(weights: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Te
 
 
 def _picture(batch: StereoSample, output: Any) -> Any:
-    from autodisp.report.disparity_pictures import panel
+    from autodisp.prediction.disparity_images import panel
 
     return panel(batch.left[0], batch.disparity[0], output.disparity[0].clamp(min=0.0), batch.valid[0])
 
@@ -174,7 +194,7 @@ def _errors(prediction: Tensor, batch: StereoSample) -> Tensor:
 
 
 def _draw(cases: Sequence[Any]) -> list[Any]:
-    from autodisp.report.disparity_pictures import panel, usual_error
+    from autodisp.prediction.disparity_images import panel, usual_error
 
     samples = [(case.sample, case.prediction) for case in cases]
     largest = max((usual_error(found, sample.disparity, sample.valid) for sample, found in samples), default=None)

@@ -1,12 +1,21 @@
 """Finding runs and lining them up."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from autodisp.datasets.samples import LabelledImage, StereoSample
 from autodisp.errors import InputError
-from autodisp.report.comparing import common_folder, find_runs, numeric_settings, rank_correlation, varying_keys
+from autodisp.evaluation.classification_metrics import ClassificationMetrics
+from autodisp.evaluation.runner import evaluate
+from autodisp.evaluation.stereo_metrics import StereoMetrics
+from autodisp.evaluation.tables import write_json
+from autodisp.report.comparison import common_folder, find_runs, numeric_settings, varying_keys
+from autodisp.report.comparison_charts import rank_correlation
+from autodisp.report.evaluations import MeasuredNetwork, read_tested
 from tests.made_runs import config_of, record_of, write_evaluation, write_run, write_search, write_training
 
 
@@ -68,8 +77,9 @@ def test_links_that_go_in_circles_end(runs: Path) -> None:
 def test_a_search_and_the_training_of_its_cells(runs: Path) -> None:
     first, second, training = find_runs([str(runs)]).entries
     assert first.trainings == [training]
-    assert (first.trained, second.trained) == (42.0, None)
-    assert (first.eigenvalue, first.figure, first.discretised, first.drop) == (pytest.approx(0.35), 33.0, 23.0, 10.0)
+    assert (first.result("trained"), second.result("trained")) == (42.0, None)
+    assert first.eigenvalue == pytest.approx(0.35)
+    assert [first.result(name) for name in ("validated", "discretised", "drop")] == [33.0, 23.0, 10.0]
     assert (first.policy, second.policy, training.policy) == ("none", "es", "")
     assert (first.group, training.group) == (("search", "accuracy", "cifar10"), ("training", "accuracy", "cifar10"))
 
@@ -96,7 +106,7 @@ def test_the_test_split_of_a_search_is_that_of_its_trainings(runs: Path) -> None
     write_training(runs / "d", genotype=str(runs / "a" / "genotype.json"))
     write_evaluation(runs / "d" / "evaluation", str(runs / "d" / "best.safetensors"), top1=70.0)
     found = find_runs([str(runs)])
-    tested = {entry.run.name: entry.tested for entry in found.entries}
+    tested = {entry.run.name: entry.result("tested") for entry in found.entries}
     assert tested == {"a": 80.0, "b": None, "c": 90.0, "d": 70.0}
     assert found.passed_over == 1
 
@@ -156,3 +166,45 @@ def test_where_it_is_not_defined(pairs: list[tuple[float, float]]) -> None:
 )
 def test_where_a_comparison_belongs(patterns: list[str], expected: str) -> None:
     assert common_folder(patterns).absolute() == Path(expected).absolute()
+
+
+def test_an_evaluation_of_classification(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "run", "runs/a/best.safetensors")
+    assert read_tested(folder) == MeasuredNetwork(Path("runs/a/best.safetensors"), "cifar10", {"accuracy": 91.5})
+
+
+@pytest.mark.parametrize(
+    "entries", [{"split": "train"}, {"top1": None}, {"top1": float("nan")}, {"checkpoint": None}, {"dataset": None}]
+)
+def test_evaluations_that_do_not_count(tmp_path: Path, entries: dict[str, object]) -> None:
+    made = {"checkpoint": "best.safetensors", **entries}
+    assert read_tested(write_evaluation(tmp_path, **made)) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"about": 3}', "{" * 9, "[" * 100_000, "\udcff", '{"about": {"config": []}}']
+)
+def test_a_damaged_evaluation_is_left_out(tmp_path: Path, text: str) -> None:
+    (tmp_path / "evaluation.json").write_bytes(text.encode(errors="surrogateescape"))
+    assert read_tested(tmp_path) is None
+
+
+def test_evaluations_as_the_program_writes_them(tmp_path: Path) -> None:
+    about = {"config": {"checkpoint": "best.safetensors", "dataset": {"name": "any"}}, "split": "test"}
+    disparity = torch.from_numpy(np.random.default_rng(0).uniform(1, 9, (2, 1, 4, 5))).float()
+    known = torch.ones_like(disparity, dtype=torch.bool)
+    views = torch.zeros(2, 3, 4, 5)
+    batch = StereoSample(views, views, disparity, known, ~known, ~known)
+    stereo = evaluate(lambda b: b.disparity + 1.5, [batch], StereoMetrics(has_occlusion=False))
+    write_json(tmp_path / "evaluation.json", {"network": stereo}, about=about)
+    found = read_tested(tmp_path)
+    assert found is not None
+    assert found.metrics == {"epe": pytest.approx(1.5)}
+    images = ClassificationMetrics([str(number) for number in range(6)])
+    images.update(torch.eye(6)[[0, 1, 2, 3]], LabelledImage(torch.zeros(4, 3, 2, 2), torch.tensor([0, 1, 2, 5])))
+    classified = evaluate(lambda b: b, [], images)
+    write_json(tmp_path / "evaluation.json", {"network": classified}, about=about)
+    found = read_tested(tmp_path)
+    assert found is not None
+    assert found.metrics == {"accuracy": 75.0}
+    assert json.loads((tmp_path / "evaluation.json").read_text())["about"]["split"] == "test"
