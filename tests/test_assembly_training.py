@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 
-from autodisp import model_file
+from autodisp import configs, model_file
 from autodisp.assembly.data import write_trained_on
 from autodisp.assembly.training import (
     TrainData,
@@ -40,13 +40,11 @@ from autodisp.tasks.disparity import DisparityTask
 from autodisp.tasks.disparity.kit import DATASETS
 from autodisp.tracking import ConsoleProgress
 
-CONFIGS = Path(__file__).parent.parent / "configs" / "train"
 CHOICES = [
-    f"{folder.name}={path.stem}"
-    for folder in sorted(CONFIGS.iterdir())
-    if folder.is_dir()
-    for path in sorted(folder.glob("*.yaml"))
-    if (folder.name, path.stem) not in (("task", "own"), ("network", "own"))  # test_own_task.py
+    f"{group}={choice}"
+    for group, choices in configs.groups("train").items()
+    for choice in choices
+    if (group, choice) not in (("task", "own"), ("network", "own"))  # test_own_task.py
 ]
 IMAGES = ("cifar10", "cifar100", "svhn", "classification", "classification_tiny", "darts_evaluation")
 FROM_FILE = ("from_checkpoint", "finetune")

@@ -8,8 +8,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf, open_dict
+from omegaconf import open_dict
 
+from autodisp import configs
 from autodisp.assembly.networks import build_style
 from autodisp.assembly.search import (
     SearchData,
@@ -28,13 +29,11 @@ from autodisp.errors import InputError
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.registry import dataset_entries
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 CHOICES = [
-    f"{folder.name}={path.stem}"
-    for folder in sorted((CONFIGS / "search").iterdir())
-    if folder.is_dir()
-    for path in sorted(folder.glob("*.yaml"))
-    if (folder.name, path.stem) not in (("task", "own"), ("network", "own"))  # test_own_task.py
+    f"{group}={choice}"
+    for group, choices in configs.groups("search").items()
+    for choice in choices
+    if (group, choice) not in (("task", "own"), ("network", "own"))  # test_own_task.py
 ]
 CLASSIFICATION = ("cifar10", "cifar100", "svhn", "classification", "s1", "s2", "s3", "s4", "darts", "tiny81")
 
@@ -161,7 +160,7 @@ def test_searches_cut_out_where_they_drop_paths(overrides: list[str], side: int)
         (["network.encoder_cells=3"], "network.encoder_cells=3: must be even, as cells come in pairs"),
         (["network.decoder_cells=4"], "network.decoder_cells=4: must be at most 2"),
         (["dataset.crop=[10,20]"], "dataset.crop=[10, 20]: must be [height, width]"),
-        (["dataset.crop=[256,256]"], "no larger than the pictures, 192x384"),
+        (["dataset.crop=[256,256]"], "no larger than the images, 192x384"),
         (["dataset.max_disparity=400"], "dataset.max_disparity=400: must be below dataset.width=384"),
         (["+dataset.hieght=3"], "dataset.hieght: no such setting; did you mean 'height'?"),
         (["+extra.thing=1"], "extra: no such section or setting; there are augmentation"),
@@ -203,16 +202,33 @@ def test_the_darts_flavour_always_normalises(tmp_path: Path) -> None:
         build_style(config.network, build_space(config))
 
 
-def test_training_has_every_shared_network() -> None:
-    links = {path.name for path in (CONFIGS / "train" / "network").iterdir() if path.is_symlink()}
-    assert links == {path.name for path in (CONFIGS / "network").glob("*.yaml")}
-    assert all(path.resolve().is_file() for path in (CONFIGS / "train" / "network").iterdir())
+def test_every_dataset_has_one_yaml_for_all_programs() -> None:
+    """Evaluation takes whole images of whatever a search crops."""
+    shared = configs.groups("search")["dataset"]
+    for program in ("train", "evaluate", "check"):
+        assert configs.groups(program)["dataset"] == shared
+    for choice in shared:
+        searched, evaluated = (configs.settings(program, "dataset", choice) for program in ("search", "evaluate"))
+        assert evaluated.get("crop") is None
+        differing = {key for key in {*searched, *evaluated} if searched.get(key) != evaluated.get(key)}
+        generated = {"length", "height", "width", "cache"} if searched["name"] == "shapes3d" else set()
+        assert differing <= {"crop", "flip", "half_resolution", "max_disparity", *generated}
 
 
-@pytest.mark.parametrize("path", sorted((CONFIGS / "evaluate" / "dataset").glob("*.yaml")), ids=lambda path: path.stem)
-def test_evaluation_differs_in_what_is_taken_of_the_data_alone(path: Path) -> None:
-    """Its YAML may not drift from the one that all other programs share."""
-    here, there = (OmegaConf.load(file) for file in (path, CONFIGS / "dataset" / path.name))
-    differing = {key for key in {*here, *there} if here.get(key) != there.get(key)}
-    generated = {"length", "height", "width", "cache"} if path.stem == "shapes3d" else set()
-    assert differing <= {"crop", "flip", "half_resolution", "max_disparity", *generated}
+@pytest.mark.parametrize(("program", "dataset"), [("search", "flyingthings3d_full"), ("evaluate", "sintel")])
+def test_the_settings_of_a_choice_are_those_that_hydra_composes(program: str, dataset: str) -> None:
+    GlobalHydra.instance().clear()
+    with initialize_config_module(f"autodisp.configs.{program}", version_base="1.3"):
+        composed = compose(program, overrides=[f"dataset={dataset}"]).dataset
+    assert configs.settings(program, "dataset", dataset) == composed
+
+
+def test_a_run_of_an_earlier_version_has_old_names() -> None:
+    tree = compose("search", overrides=["run.folder=unused", "dataset=flyingthings3d"])
+    with open_dict(tree):
+        del tree.curvature.with_weight_decay, tree.dataset.official_exclusions
+        tree.curvature.weight_decay, tree.dataset.excluded = True, "a.txt"
+    config = parse(tree)
+    assert config.curvature.with_weight_decay
+    assert vars(config.dataset)["official_exclusions"] == "a.txt"
+    assert "weight_decay" in tree.curvature

@@ -26,6 +26,7 @@ def test_help_tells_units(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for line in (
         "focal: null # pixels; with baseline= for depth and point clouds", "baseline: null # metres",
-        "device: auto # auto, cpu, cuda", "docs/config.md tells all settings with their units and limits.",
+        "device: auto # auto (a GPU where there is one), cpu, cuda",
+        "docs/config.md tells all settings with their units and limits.",
     ):  # fmt: skip
         assert line in lines

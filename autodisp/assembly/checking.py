@@ -173,7 +173,9 @@ def build_check(config: CheckConfig) -> Check:
 def _open(config: CheckConfig, report: CheckReport) -> dict[str, _Part]:
     """The datasets by split; one of which nothing can be read becomes a problem, and an absent test split a remark."""
     # Halving hides what is wrong with single pixels.
-    data = replace(config.dataset, half_resolution=False) if _is_halved(config) else config.dataset
+    data: Any = config.dataset
+    if _is_halved(config):
+        data = replace(data, half_resolution=False)
     parts: dict[str, _Part] = {}
     for split in config.splits:
         try:
@@ -238,7 +240,8 @@ def _measured(found: Sequence[Measures]) -> str:
 def _beyond_range(part: _Part, split: str, config: CheckConfig) -> Iterator[str]:
     """Disparities that can be meant but exceed the setting."""
     largest = max((one.largest for one in part.measures.values() if one.largest <= one.width), default=0.0)
-    if (most := config.dataset.max_disparity) < (used := largest / 2 if _is_halved(config) else largest):
+    data: Any = config.dataset
+    if (most := data.max_disparity) < (used := largest / 2 if _is_halved(config) else largest):
         yield f"{split}: dataset.max_disparity={most} is below {used:.1f} px, which a matching head cannot express then"
 
 
@@ -246,7 +249,7 @@ def _require_crop(part: _Part, config: CheckConfig, report: CheckReport) -> None
     """Suggests a crop where pictures of several sizes would have to go into one batch."""
     names = part.dataset.names
     sizes = {(one.height, one.width) for index, one in part.measures.items() if names[index] not in report.excluded}
-    if len(sizes) < 2 or config.dataset.crop is not None:
+    if len(sizes) < 2 or getattr(config.dataset, "crop", None) is not None:
         return
     shrunk = 2 if _is_halved(config) else 1
     report.crop = [

@@ -133,7 +133,7 @@ def _run(
 
 
 def _console(config: SearchConfig) -> ConsoleProgress:
-    return ConsoleProgress(verbosity=config.run.verbosity)  # type: ignore[arg-type]
+    return ConsoleProgress(verbosity=config.run.verbosity)
 
 
 def _record_of(records: Sequence[Record], epoch: int) -> Record:

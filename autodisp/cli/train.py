@@ -103,7 +103,7 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
 
 
 def _console(config: TrainConfig) -> ConsoleProgress:
-    return ConsoleProgress(unit="interval", verbosity=config.run.verbosity)  # type: ignore[arg-type]
+    return ConsoleProgress(unit="interval", verbosity=config.run.verbosity)
 
 
 def _grows(config: TrainConfig) -> dict[str, str | None]:

@@ -1,13 +1,10 @@
 """What can be done with a run, as commands to be copied."""
 
-import re
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from autodisp import configs
 from autodisp.commands import Word, command
 from autodisp.report.reading import Run, setting_of
 from autodisp.run_files import GENOTYPE
@@ -22,7 +19,7 @@ _WHERE = ("factory", "root", "exclude")
 """Settings of a dataset that are always said."""
 _WHAT = ("render_pass", "layout", "size", "half_resolution")
 _DIFFERING = {
-    "train": (*_WHAT, "subsets", "excluded", "height", "width", "max_disparity"),
+    "train": (*_WHAT, "subsets", "official_exclusions", "height", "width", "max_disparity"),
     "evaluate": _WHAT,
 }
 """Those that say what the data is, and not how much of it is taken at a time; said where they differ, by program."""
@@ -127,8 +124,5 @@ def _data(config: Mapping[str, Any], program: str) -> list[Word]:
 
 def _usual(program: str, dataset: str) -> Mapping[str, Any]:
     """The settings of a dataset that a program takes by itself; empty for one that does not come with it."""
-    file = resources.files("autodisp.configs") / program / "dataset" / f"{dataset}.yaml"
-    if not re.fullmatch(r"\w+", dataset) or not file.is_file():
-        return {}
-    found: Mapping[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return found
+    known = configs.groups(program)["dataset"]
+    return configs.settings(program, "dataset", dataset) if dataset in known else {}
