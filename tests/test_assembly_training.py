@@ -713,7 +713,7 @@ def test_one_pixel_of_one_sample_is_refused_before_batch_normalisation(things: P
     base = ("network.encoder_cells=8", "training.batch_size=1", f"dataset.crop={crop}")
     config = stereo("flyingthings3d", things, *base)
     refused_before_the_folder_is_made(
-        config, r"^training\.batch_size=1: .* one sample of 40x72, .* or larger pictures, or fewer cells$"
+        config, r"^training\.batch_size=1: .* one sample of 40x72, .* or larger images, or fewer cells$"
     )
 
 

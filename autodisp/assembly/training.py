@@ -21,7 +21,8 @@ from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace, find_space
 from autodisp.checkpoints import Checkpoints
 from autodisp.config.checks import naming, nearest
-from autodisp.config.train import FromCheckpointConfig, TrainConfig
+from autodisp.config.sections import FromCheckpointConfig
+from autodisp.config.train import TrainConfig
 from autodisp.datasets.splits import Part, halves, subset
 from autodisp.datasets.streams import MapDataset, Stream, fixed_batches
 from autodisp.errors import InputError, WrongSetting

@@ -5,15 +5,14 @@ from typing import Annotated
 
 from omegaconf import DictConfig
 
+from autodisp.config import sections
 from autodisp.config.checks import ABOVE_0, Must, Seed
-from autodisp.config.parsing import read
 from autodisp.config.sections import (
     ReadersConfig,
     Split,
     TaskChoiceConfig,
-    check_choice,
+    check_dataset,
     kit_by_choice,
-    sections_by_name,
 )
 from autodisp.errors import InputError
 from autodisp.tasks.kit import DatasetEntry, TaskKit
@@ -33,7 +32,7 @@ class CheckConfig:
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
-        check_choice(self.task, self.dataset)
+        check_dataset(self.kit, self.dataset, f"task.factory={self.task.factory}")
         if self.split == "test" and self.split not in self.entry.splits:
             raise InputError(
                 f"split=test: dataset={self.dataset.name} has ground truth for its training images only; "
@@ -59,9 +58,5 @@ class CheckConfig:
 
 
 def parse(tree: DictConfig) -> CheckConfig:
-    """The typed config of a check from what Hydra composed.
-
-    Raises:
-        InputError: the first error, in one line.
-    """
-    return read(tree, CheckConfig, {"dataset": sections_by_name(tree)["dataset"]})
+    """The typed config of a check; see :func:`autodisp.config.sections.parse`."""
+    return sections.parse(tree, CheckConfig)

@@ -8,15 +8,14 @@ from typing import Annotated
 
 from omegaconf import DictConfig
 
+from autodisp.config import sections
 from autodisp.config.checks import ModelFile, Must, PathTo, at_least, need_choice
-from autodisp.config.parsing import read
 from autodisp.config.sections import (
     MachineConfig,
     Split,
     TaskChoiceConfig,
-    check_choice,
+    check_dataset,
     kit_by_choice,
-    sections_by_name,
 )
 from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
@@ -57,7 +56,7 @@ class EvaluateConfig:
         if self.baseline is not None:
             need_choice("baseline", self.baseline, known)
         object.__setattr__(self, "out", os.path.expanduser(self.out))
-        check_choice(self.task, self.dataset)
+        check_dataset(self.kit, self.dataset, f"task.factory={self.task.factory}")
         if self.baseline is not None and self.baseline not in self.kit.baselines:
             having = [kit for kit in KITS.values() if self.baseline in kit.baselines]
             fitting = [name for kit in having for name in kit.datasets]
@@ -78,9 +77,5 @@ class EvaluateConfig:
 
 
 def parse(tree: DictConfig) -> EvaluateConfig:
-    """The typed config of an evaluation from what Hydra composed.
-
-    Raises:
-        InputError: the first error, in one line.
-    """
-    return read(tree, EvaluateConfig, {"dataset": sections_by_name(tree)["dataset"]})
+    """The typed config of an evaluation; see :func:`autodisp.config.sections.parse`."""
+    return sections.parse(tree, EvaluateConfig)

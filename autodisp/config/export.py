@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from omegaconf import DictConfig
 
+from autodisp.config import sections
 from autodisp.config.checks import PathTo, Threads, need, need_choice, shown
-from autodisp.config.parsing import read
 from autodisp.config.sections import TaskChoiceConfig
 from autodisp.errors import InputError
 
@@ -62,9 +62,5 @@ class ExportConfig:
 
 
 def parse(tree: DictConfig) -> ExportConfig:
-    """The typed config of an export from what Hydra composed.
-
-    Raises:
-        InputError: the first error, in one line.
-    """
-    return read(tree, ExportConfig, {})
+    """The typed config of an export; see :func:`autodisp.config.sections.parse`."""
+    return sections.parse(tree, ExportConfig)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from omegaconf import DictConfig
 
+from autodisp.config import sections
 from autodisp.config.checks import ModelFile, Must, PathTo, need, need_choice, shown
-from autodisp.config.parsing import read
 from autodisp.config.sections import MachineConfig, TaskChoiceConfig
 from autodisp.errors import InputError
 
@@ -104,9 +104,5 @@ class PredictConfig:
 
 
 def parse(tree: DictConfig) -> PredictConfig:
-    """The typed config of a prediction from what Hydra composed.
-
-    Raises:
-        InputError: the first error, in one line.
-    """
-    return read(tree, PredictConfig, {})
+    """The typed config of a prediction; see :func:`autodisp.config.sections.parse`."""
+    return sections.parse(tree, PredictConfig)

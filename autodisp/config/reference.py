@@ -19,7 +19,7 @@ from autodisp.config import check, evaluate, export, predict, report, search, tr
 from autodisp.config.checks import shown
 from autodisp.config.notes import head_of, meanings_of_choices, read_notes
 from autodisp.config.parsing import Setting, settings_of
-from autodisp.config.sections import DATASETS, NETWORKS, TASKS
+from autodisp.config.sections import DATASETS, NETWORKS, TASKS, FromCheckpointConfig
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ PROGRAMS = (
 _BY_NAME: Mapping[str, Mapping[str, type]] = {
     "task": TASKS,
     "dataset": DATASETS,
-    "network": {**NETWORKS, "from_checkpoint": train.FromCheckpointConfig},
+    "network": {**NETWORKS, "from_checkpoint": FromCheckpointConfig},
 }
 """The groups whose choices have different settings, and the schema of each ``name``."""
 _TYPES: dict[Any, str] = {

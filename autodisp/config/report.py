@@ -5,8 +5,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from autodisp.config import sections
 from autodisp.config.checks import Threads, need
-from autodisp.config.parsing import read
 from autodisp.config.sections import TaskChoiceConfig
 from autodisp.errors import InputError
 
@@ -43,9 +43,5 @@ class ReportConfig:
 
 
 def parse(tree: DictConfig) -> ReportConfig:
-    """The typed config of a report from what Hydra composed.
-
-    Raises:
-        InputError: the first error, in one line.
-    """
-    return read(tree, ReportConfig, {})
+    """The typed config of a report; see :func:`autodisp.config.sections.parse`."""
+    return sections.parse(tree, ReportConfig)

@@ -1,14 +1,13 @@
 """The config of autodisp-search."""
 
-import hashlib
-import json
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 from omegaconf import DictConfig
 
 from autodisp.cells.spaces import SPACES
+from autodisp.config import sections
 from autodisp.config.checks import (
     ABOVE_0,
     Clip,
@@ -17,25 +16,17 @@ from autodisp.config.checks import (
     PathTo,
     Precision,
     Probability,
-    Seed,
     at_least,
     at_most,
     need,
     need_choice,
 )
-from autodisp.config.parsing import read
 from autodisp.config.sections import (
     PUBLISHED_CUTOUT,
-    AugmentationConfig,
-    RunConfig,
-    check_augmentation,
-    check_task,
-    sections_by_name,
+    LearningConfig,
 )
 from autodisp.errors import InputError
-from autodisp.tasks.kit import TaskKit
-from autodisp.tasks.registry import kit_of
-from autodisp.tasks.sections import DatasetSection, NetworkSection, TaskSection
+from autodisp.tasks.sections import NetworkSection
 
 _ODD = Must("odd, since an average belongs to its middle epoch; 3 or 5 are usual", lambda window: window % 2 == 1)
 _RULES_GROWTH = Must("a growth above 1, or null for the rule's own", lambda factor: 1 < factor < math.inf)
@@ -161,30 +152,23 @@ class CurvatureConfig:
     with_weight_decay: bool = False
 
 
-@dataclass(frozen=True)
-class SearchConfig:
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(LearningConfig):
     """All settings of autodisp-search."""
 
-    seed: Seed
-    task: TaskSection
-    dataset: DatasetSection
-    space: SpaceConfig
     network: NetworkSection
+    space: SpaceConfig
     regularization: RegularizationConfig
     optimizer: OptimizerConfig
-    augmentation: AugmentationConfig
     search: ScheduleConfig
     curvature: CurvatureConfig
-    run: RunConfig
     relaxation: RelaxationConfig = field(default_factory=RelaxationConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     plan: bool = False
     """Estimate the cost of the search instead of running it."""
-    resume: Annotated[str | None, PathTo("the folder of a run to resume, or null")] = None
 
     def __post_init__(self) -> None:
-        check_task(self.task, self.dataset, self.network)
-        check_augmentation(self.task, self.augmentation)
+        super().__post_init__()
         self.kit.check_search(self)
         self._check_space(self.task.name)
         self._check_regularization()
@@ -196,11 +180,6 @@ class SearchConfig:
             f"below search.epochs={self.search.epochs}, or no alpha ever moves",
         )
         self._check_order()
-
-    @property
-    def kit(self) -> TaskKit:
-        """The kit of the task."""
-        return kit_of(self.task)
 
     @property
     def cutout(self) -> int:
@@ -279,20 +258,7 @@ class SearchConfig:
                 "take selection=argmax or regularization=none"
             )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, as in the run folder."""
-        return asdict(self)
-
-    def fingerprint(self) -> str:
-        """A short hash of all settings that the result depends on, so without those of folder and machine."""
-        what = {key: value for key, value in self.as_dict().items() if key not in ("run", "plan", "resume")}
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
-
 
 def parse(tree: DictConfig) -> SearchConfig:
-    """The typed config of a search from what Hydra composed.
-
-    Raises:
-        InputError: the first error, in one line.
-    """
-    return read(tree, SearchConfig, sections_by_name(tree))
+    """The typed config of a search; see :func:`autodisp.config.sections.parse`."""
+    return sections.parse(tree, SearchConfig)

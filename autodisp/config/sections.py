@@ -1,8 +1,10 @@
 """Sections that several programs share, and the sections of tasks, datasets and networks by name."""
 
+import hashlib
+import json
 import os
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -10,12 +12,14 @@ from autodisp.config.checks import (
     Device,
     Must,
     PathTo,
+    Seed,
     Threads,
     at_least,
     at_most,
     checked_factory,
     need,
 )
+from autodisp.config.parsing import read, settings_of
 from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.own import OWN, WANTED, OwnNetworkConfig, OwnTaskConfig
@@ -68,6 +72,7 @@ class RunConfig:
         object.__setattr__(self, "folder", os.path.expanduser(self.folder))
 
 
+Config = TypeVar("Config")
 PUBLISHED_CUTOUT = 16
 """Side of the square, for images of 32x32 pixels in RobustDARTS."""
 TASKS: dict[str, type] = {**{name: kit.section for name, kit in KITS.items()}, OWN: OwnTaskConfig}
@@ -76,6 +81,54 @@ NETWORKS: dict[str, type] = {
     **{name: section for kit in KITS.values() for name, section in kit.networks.items()},
     OWN: OwnNetworkConfig,
 }
+
+
+@dataclass(frozen=True)
+class FromCheckpointConfig:
+    """network=from_checkpoint: the network of the model that ``init`` names."""
+
+    name: str = "from_checkpoint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningConfig:
+    """The settings that a search and a training have in common."""
+
+    seed: Seed
+    task: TaskSection
+    dataset: DatasetSection
+    network: NetworkSection | FromCheckpointConfig
+    augmentation: AugmentationConfig
+    run: RunConfig
+    resume: Annotated[str | None, PathTo("the folder of a run to resume, or null")] = None
+
+    WITHOUT_EFFECT: ClassVar = ("run", "resume", "plan")
+    """Settings that the result does not depend on."""
+
+    def __post_init__(self) -> None:
+        kit, task, cutout = self.kit, self.task.name, self.augmentation.cutout
+        check_dataset(kit, self.dataset, f"task={task}")
+        if not isinstance(self.network, FromCheckpointConfig):
+            if self.network.name not in kit.networks:
+                fitting = " or network=".join(kit.networks)
+                raise InputError(f"network={self.network.name} does not fit task={task}: take network={fitting}")
+            kit.check_sections(self.task, self.network)
+        fits = kit.cutout or not cutout
+        need(fits, "augmentation.cutout", cutout, f"0 or null for task={task}, which has no cut-out")
+
+    @property
+    def kit(self) -> TaskKit:
+        """The kit of the task."""
+        return kit_of(self.task)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, as in the run folder."""
+        return asdict(self)
+
+    def fingerprint(self) -> str:
+        """A short hash of all settings that the result depends on."""
+        what = {key: value for key, value in self.as_dict().items() if key not in self.WITHOUT_EFFECT}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -95,7 +148,24 @@ class TaskChoiceConfig:
         return None if self.factory is None else open_kit(self.factory)
 
 
-def sections_by_name(tree: DictConfig) -> dict[str, dict[str, type]]:
+def parse(tree: DictConfig, schema: type[Config]) -> Config:
+    """The typed config from what Hydra composed.
+
+    Raises:
+        InputError: the first error, in one line.
+    """
+    sections, settings = _sections_by_name(tree), settings_of(schema)
+    by_name = {
+        name: sections[name]
+        for name, setting in settings.items()
+        if setting.section in (TaskSection, DatasetSection, NetworkSection)
+    }
+    if "network" in settings and FromCheckpointConfig in settings["network"].kinds:
+        by_name["network"] = {**by_name["network"], "from_checkpoint": FromCheckpointConfig}
+    return read(tree, schema, by_name)
+
+
+def _sections_by_name(tree: DictConfig) -> dict[str, dict[str, type]]:
     """The sections of task, dataset and network by ``name``, including those of the user's own task."""
     task = OmegaConf.select(tree, "task") if "task" in tree else None
     factory = OmegaConf.select(task, "factory") if isinstance(task, DictConfig) and "factory" in task else None
@@ -115,44 +185,12 @@ def kit_by_choice(task: TaskChoiceConfig, dataset: DatasetSection) -> TaskKit:
     return task.kit or kit_of_dataset(dataset.name)
 
 
-def check_choice(task: TaskChoiceConfig, dataset: DatasetSection) -> None:
-    """Checks that the dataset belongs to the user's own task, if there is one.
+def check_dataset(kit: TaskKit, dataset: DatasetSection, task: str) -> None:
+    """Checks that the dataset is for the task; ``task`` is the setting that names it.
 
     Raises:
-        InputError: it belongs to another one.
+        InputError: it is for another one.
     """
-    _check_dataset(kit_by_choice(task, dataset), dataset, f"task.factory={task.factory}")
-
-
-def _check_dataset(kit: TaskKit, dataset: DatasetSection, task: str) -> None:
     if dataset.name not in kit.datasets:
-        raise InputError(
-            f"dataset={dataset.name} does not fit {task}: take dataset={' or dataset='.join(kit.datasets)}"
-        )
-
-
-def check_augmentation(task: TaskSection, augmentation: AugmentationConfig) -> None:
-    """Checks that the task has the augmentation that is set.
-
-    Raises:
-        InputError: the task has no cut-out.
-    """
-    fits = kit_of(task).cutout or not augmentation.cutout
-    need(fits, "augmentation.cutout", augmentation.cutout, f"0 or null for task={task.name}, which has no cut-out")
-
-
-def check_task(task: TaskSection, dataset: DatasetSection, network: NetworkSection | None) -> None:
-    """Checks that the sections belong to one task.
-
-    Raises:
-        InputError: dataset or network belongs to another one.
-    """
-    kit = kit_of(task)
-    _check_dataset(kit, dataset, f"task={task.name}")
-    if network is None:
-        return
-    if network.name not in kit.networks:
-        raise InputError(
-            f"network={network.name} does not fit task={task.name}: take network={' or network='.join(kit.networks)}"
-        )
-    kit.check_sections(task, network)
+        fitting = " or dataset=".join(kit.datasets)
+        raise InputError(f"dataset={dataset.name} does not fit {task}: take dataset={fitting}")

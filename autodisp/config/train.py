@@ -1,14 +1,13 @@
 """The config of autodisp-train."""
 
-import hashlib
 import itertools
-import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig
 
+from autodisp.config import sections
 from autodisp.config.checks import (
     ABOVE_0,
     Clip,
@@ -18,23 +17,16 @@ from autodisp.config.checks import (
     PathTo,
     Precision,
     Probability,
-    Seed,
     at_least,
     need,
 )
-from autodisp.config.parsing import read
 from autodisp.config.sections import (
     PUBLISHED_CUTOUT,
-    AugmentationConfig,
-    RunConfig,
-    check_augmentation,
-    check_task,
-    sections_by_name,
+    FromCheckpointConfig,
+    LearningConfig,
 )
 from autodisp.errors import InputError
-from autodisp.tasks.kit import TaskKit
-from autodisp.tasks.registry import KITS, kit_of
-from autodisp.tasks.sections import DatasetSection, NetworkSection, TaskSection
+from autodisp.tasks.registry import KITS
 
 MOST_PARAMETERS = 1_000_000_000
 """4 GB of weights, four times as much in training."""
@@ -71,13 +63,6 @@ _LEVEL_WEIGHTS = Must(
 
 def _share(null: str) -> Must:
     return Must(f"between 0 and 1, {null}", lambda value: 0 < value < 1)
-
-
-@dataclass(frozen=True)
-class FromCheckpointConfig:
-    """network=from_checkpoint: the network of the model that ``init`` names."""
-
-    name: str = "from_checkpoint"
 
 
 @dataclass(frozen=True)
@@ -150,28 +135,21 @@ class ValidationConfig:
     batch_size: Annotated[int, at_least(1)] = 1
 
 
-@dataclass(frozen=True)
-class TrainConfig:
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(LearningConfig):
     """All settings of autodisp-train."""
 
-    seed: Seed
     genotype: Annotated[str | None, PathTo("a genotype.json, or a name of the zoo, designed, or null")]
     space_file: Annotated[str | None, PathTo("the JSON of a search space, or null for a named one")]
     parameters: Annotated[int | None, _PARAMETERS]
     init: ModelFile
-    resume: Annotated[str | None, PathTo("the folder of a run to resume, or null")]
-    task: TaskSection
-    dataset: DatasetSection
-    network: NetworkSection | FromCheckpointConfig
-    augmentation: AugmentationConfig
     optimizer: TrainOptimizerConfig
     training: TrainingConfig
     validation: ValidationConfig
-    run: RunConfig
 
     def __post_init__(self) -> None:
-        check_task(self.task, self.dataset, None if isinstance(self.network, FromCheckpointConfig) else self.network)
-        check_augmentation(self.task, self.augmentation)
+        super().__post_init__()
+        self.kit.check_training(self)
         self._check_origin()
         if self.training.level_weights and not self.kit.level_weights:
             having = " or ".join(name for name, kit in KITS.items() if kit.level_weights)
@@ -179,11 +157,6 @@ class TrainConfig:
                 f"training.level_weights={self.training.level_weights}: are of a {having} network's levels, but "
                 f"task={self.task.name}: leave them empty"
             )
-
-    @property
-    def kit(self) -> TaskKit:
-        """The kit of the task."""
-        return kit_of(self.task)
 
     @property
     def cutout(self) -> int:
@@ -205,29 +178,8 @@ class TrainConfig:
                 need(value is None, key, value, "null with network=from_checkpoint, whose model says so itself")
         elif self.genotype is None:
             raise InputError("genotype=null: must be a name of the zoo, a genotype.json of a search, or 'designed'")
-        frozen = getattr(self.network, "frozen_stages", 0)
-        if frozen > 0 and self.init is None:
-            raise InputError(
-                f"network.frozen_stages={frozen}: freezes stages that were trained before: give "
-                "the model that holds them as init=best.safetensors"
-            )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
-
-    def fingerprint(self) -> str:
-        """A short hash of all settings that the result depends on, so without those of folder and machine."""
-        what = {key: value for key, value in self.as_dict().items() if key not in ("run", "resume")}
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def parse(tree: DictConfig) -> TrainConfig:
-    """The typed config of a training from what Hydra composed.
-
-    Raises:
-        InputError: the first error, in one line.
-    """
-    sections = sections_by_name(tree)
-    networks = {**sections["network"], "from_checkpoint": FromCheckpointConfig}
-    return read(tree, TrainConfig, {**sections, "network": networks})
+    """The typed config of a training; see :func:`autodisp.config.sections.parse`."""
+    return sections.parse(tree, TrainConfig)

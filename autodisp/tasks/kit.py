@@ -108,6 +108,7 @@ class TaskKit:
     check_sections: Callable[[Any, Any], None] = _nothing
     """Takes the sections of task and network; refuses those that do not fit each other."""
     check_search: Callable[[Any], None] = _nothing
+    check_training: Callable[[Any], None] = _nothing
     check_evaluation: Callable[[Any], None] = _nothing
     notes_on_evaluation: Callable[[Any, Mapping[str, Any]], list[str]] = field(default=lambda config, results: [])
     """Takes the config and the evaluations by method."""

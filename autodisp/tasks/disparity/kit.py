@@ -206,6 +206,15 @@ def _check_search(config: Any) -> None:
     need(frozen == 0, "network.frozen_stages", frozen, "0: a search has no trained stages to freeze")
 
 
+def _check_training(config: Any) -> None:
+    frozen = getattr(config.network, "frozen_stages", 0)
+    if frozen > 0 and config.init is None:
+        raise InputError(
+            f"network.frozen_stages={frozen}: freezes stages that were trained before: give "
+            "the model that holds them as init=best.safetensors"
+        )
+
+
 def _check_evaluation(config: Any) -> None:
     if config.baseline == "sgbm":
         most = config.dataset.max_disparity
@@ -271,6 +280,7 @@ KIT = TaskKit(
     ),
     check_sections=_check_sections,
     check_search=_check_search,
+    check_training=_check_training,
     check_evaluation=_check_evaluation,
     notes_on_evaluation=_notes_on_evaluation,
     designed=True,
