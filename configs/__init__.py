@@ -25,7 +25,12 @@ def _search_path(program: str) -> tuple[Traversable, ...]:
 
 
 def groups(program: str) -> dict[str, dict[str, Traversable]]:
-    """The groups of a program, each with the file of each choice."""
+    """The groups from which a user of a program chooses, each with the file of each choice."""
+    chosen = {key for entry in _contents(primary(program))["defaults"] if isinstance(entry, dict) for key in entry}
+    return {group: choices for group, choices in _all_groups(program).items() if group in chosen}
+
+
+def _all_groups(program: str) -> dict[str, dict[str, Traversable]]:
     found: dict[str, dict[str, Traversable]] = {}
     for folder in _search_path(program):
         for group in (entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("_")):
@@ -40,7 +45,7 @@ def files(program: str, group: str, choice: str) -> list[Traversable]:
     Raises:
         KeyError: there is no such choice.
     """
-    known = groups(program)
+    known = _all_groups(program)
     found = list(_with_bases(program, known[group], known[group][choice]))
     for entry in _contents(primary(program))["defaults"]:
         for key, value in entry.items() if isinstance(entry, dict) else ():

@@ -618,7 +618,7 @@ def test_every_number_arrives(tmp_path: Path) -> None:
         (["optimizer.name=adma"], "optimizer.name=adma: must be one of sgd, adam, adamw; did you mean 'adam"),
         (["optimizer.schedule=step"], "optimizer.schedule=step: must be one of cosine, milestones, constant"),
         (["optimizer.learning_rate=0"], "optimizer.learning_rate=0.0: must be above 0"),
-        (["optimizer.learning_rate=nan"], "optimizer.learning_rate=nan: must be at least 0"),
+        (["optimizer.learning_rate=nan"], "optimizer.learning_rate=nan: must be above 0"),
         (["optimizer.momentum=1"], "optimizer.momentum=1.0: must be at least 0 and below 1"),
         (["optimizer.clip=0"], "optimizer.clip=0.0: must be above 0 (inf for no clipping)"),
         (["optimizer.clip=nan"], "optimizer.clip=nan: must be above 0"),

@@ -18,6 +18,18 @@ def test_settings_get_their_meaning_and_nothing_else_does() -> None:
     assert with_meanings("no page at all", {"a": "pixels"}) == "no page at all"
 
 
+def test_help_lists_the_groups_that_programs_share(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    GlobalHydra.instance().clear()
+    monkeypatch.setattr(sys, "argv", ["autodisp-check", "--help"])
+    with pytest.raises(SystemExit):
+        entry.check()
+    page = capsys.readouterr().out
+    assert "(group=choice):\n\ndataset: cifar10, cifar100, flyingthings3d," in page
+    assert "sintel, svhn\ntask: own\n\nSettings" in page
+
+
 def test_help_tells_units(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     GlobalHydra.instance().clear()
     monkeypatch.setattr(sys, "argv", ["autodisp-predict", "--help"])

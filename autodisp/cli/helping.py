@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from itertools import takewhile
 
+from autodisp import configs
 from autodisp.config.notes import meanings_of
 
 _COLUMN = 28
@@ -14,7 +15,7 @@ _COLUMN = 28
 
 
 def print_help(show: Callable[[], None], *, program: str) -> None:
-    """Prints Hydra's help with meanings.
+    """Prints Hydra's help with meanings, and with the groups of the search path, which Hydra leaves out.
 
     Args:
         show: prints Hydra's help.
@@ -25,7 +26,10 @@ def print_help(show: Callable[[], None], *, program: str) -> None:
         with redirect_stdout(page):
             show()
     finally:
-        sys.stdout.write(with_meanings(page.getvalue(), meanings_of(program)))
+        groups = configs.groups(program).items()
+        listed = "".join(f"{group}: {', '.join(choices)}\n" for group, choices in groups)
+        text = re.sub(r"(?<=\(group=choice\):\n\n).*?(?=\nSettings)", listed, page.getvalue(), count=1, flags=re.DOTALL)
+        sys.stdout.write(with_meanings(text, meanings_of(program)))
 
 
 def with_meanings(page: str, meanings: Mapping[str, str]) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from autodisp.datasets.image_transforms import ImageAugmentation
 from autodisp.datasets.samples import LabelledImage
 from autodisp.tasks.classification.sections import ClassificationNetworkConfig, ClassificationTaskConfig, ImagesConfig
 from autodisp.tasks.classification.task import ClassificationTask
@@ -64,7 +63,9 @@ def _facts(dataset: Any) -> Mapping[str, Any]:
     return {"classes": len(dataset.classes), "mean": dataset.mean, "std": dataset.std}
 
 
-def _augment(data: ImagesConfig, augmentation: Any, cutout: int, dataset: Any) -> ImageAugmentation:
+def _augment(data: ImagesConfig, augmentation: Any, cutout: int, dataset: Any) -> Any:
+    from autodisp.datasets.image_transforms import ImageAugmentation
+
     return ImageAugmentation(scale=augmentation.scale, cutout=cutout, flip=data.flip, fill=dataset.mean)
 
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from autodisp.config.checks import need
 from autodisp.datasets.samples import StereoDataset, StereoSample
-from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation
 from autodisp.errors import InputError, WrongSetting
 from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.tasks.disparity.sections import (
@@ -134,8 +133,16 @@ def _make_task(
     )
 
 
-def _augment(data: Any, augmentation: Any, cutout: int, dataset: StereoDataset) -> StereoAugmentation:
+def _augment(data: Any, augmentation: Any, cutout: int, dataset: StereoDataset) -> Any:
+    from autodisp.datasets.stereo_transforms import StereoAugmentation
+
     return StereoAugmentation(scale=augmentation.scale, crop=_crop(data))
+
+
+def _fixed(data: Any) -> Any:
+    from autodisp.datasets.stereo_transforms import CenterCrop
+
+    return CenterCrop(crop=_crop(data))
 
 
 def _unstored(task: DisparityTaskConfig, network: Any) -> Mapping[str, Any]:
@@ -256,7 +263,7 @@ KIT = TaskKit(
     datasets=DATASETS,
     make_task=_make_task,
     augment=_augment,
-    fixed=lambda data: CenterCrop(crop=_crop(data)),
+    fixed=_fixed,
     unstored=_unstored,
     adapt=_adapt,
     start=_start,
