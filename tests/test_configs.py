@@ -1,7 +1,7 @@
 """Every YAML composes, parses and builds; what does not fit is refused by name in one line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,8 @@ from autodisp.cells.spaces import SPACES
 from autodisp.config.search import SearchConfig, parse
 from autodisp.errors import InputError
 from autodisp.search.supernet import Supernet
-from autodisp.tasks.registry import dataset_entries
+from autodisp.tasks.kit import TaskKit
+from autodisp.tasks.registry import KITS, dataset_entries
 
 CHOICES = [
     f"{group}={choice}"
@@ -35,7 +36,17 @@ CHOICES = [
     for choice in choices
     if (group, choice) not in (("task", "own"), ("network", "own"))  # test_own_task.py
 ]
-CLASSIFICATION = ("cifar10", "cifar100", "svhn", "classification", "s1", "s2", "s3", "s4", "darts", "tiny81")
+
+
+def task_of(group: str, choice: str) -> str:
+    """The task that a choice is for; any for most groups."""
+    name = configs.settings("search", group, choice).get("name")
+    fits: dict[str, Callable[[TaskKit], bool]] = {
+        "dataset": lambda kit: name in kit.datasets,
+        "network": lambda kit: name in kit.networks,
+        "space": lambda kit: kit.kinds == set(SPACES[str(name)].kinds),
+    }
+    return next(kit.name for kit in KITS.values() if fits.get(group, lambda _: True)(kit))
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +63,7 @@ def config_of(*overrides: str) -> SearchConfig:
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_builds(choice: str) -> None:
-    name = choice.split("=")[1]
-    task = ["task=classification"] if name.startswith(CLASSIFICATION) and not choice.startswith("task") else []
+    task = [] if choice.startswith("task") else [f"task={task_of(*choice.split('='))}"]
     ranked = ["selection=ranking"] if choice == "relaxation=uniform" else []
     config = config_of(*task, *ranked, choice)
     space = build_space(config)

@@ -39,6 +39,6 @@ def test_help_tells_units(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     for line in (
         "focal: null # pixels; with baseline= for depth and point clouds", "baseline: null # metres",
         "device: auto # auto (a GPU where there is one), cpu, cuda",
-        "docs/config.md tells all settings with their units and limits.",
+        "docs/config.md lists all settings with their units and limits.",
     ):  # fmt: skip
         assert line in lines

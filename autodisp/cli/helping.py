@@ -11,7 +11,7 @@ from autodisp import configs
 from autodisp.config.notes import meanings_of
 
 _COLUMN = 28
-"""Where meanings begin, if the value leaves room."""
+"""Column of the meanings, if the value leaves room."""
 
 
 def print_help(show: Callable[[], None], *, program: str) -> None:

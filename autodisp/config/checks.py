@@ -77,7 +77,7 @@ class PathTo(Must):
 
 ABOVE_0 = Must("above 0 and finite", lambda value: 0 < value < math.inf)
 Precision = Literal["float32", "bfloat16", "float16"]
-"""Of a forward pass."""
+"""Precision of a forward pass."""
 Device = Literal["auto", "cpu", "cuda"]
 Seed = Annotated[int, Must("at least 0 and below 2^32; 0 is usual", lambda value: 0 <= value < 2**32)]
 Threads = Annotated[

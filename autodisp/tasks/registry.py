@@ -53,7 +53,7 @@ def open_kit(factory: str) -> TaskKit:
 
 
 def is_open(factory: Any) -> bool:
-    """Whether the kit has been opened in this process."""
+    """True if the kit has been opened in this process."""
     return factory in _OPENED
 
 

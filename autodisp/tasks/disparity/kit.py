@@ -160,7 +160,7 @@ def _adapt(settings: Mapping[str, Any], config: Any, facts: Mapping[str, Any]) -
 
 
 def _start(weights: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
-    """Where the network is a stack, the weights of a shorter one or of its first network, completed by its own."""
+    """Completes the weights of a shorter stack, or of a single network, with fresh ones of the stack."""
     if not isinstance(network, StackedDisparityNetwork):
         return weights
     if not any(name.startswith("stages.") for name in weights):
@@ -229,7 +229,7 @@ def _check_evaluation(config: Any) -> None:
 
 
 def _notes_on_evaluation(config: Any, results: Mapping[str, Any]) -> list[str]:
-    """A line where the ground truth lies beyond what baseline=sgbm looks for."""
+    """A line if the ground truth exceeds the search range of baseline=sgbm."""
     from autodisp.evaluation.baselines import sgbm_range
 
     if config.baseline != "sgbm":
