@@ -284,7 +284,7 @@ def test_the_home_folder(model: Path, rig: Path, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["left=null"], "left=null: must be a picture, a folder, or a quoted pattern"),
+        (["left=null"], "left=null: must be an image, a folder, or a quoted pattern"),
         (["left=nowhere"], "nowhere: there is no such file or folder"),
         (["right=null", "left={rig}/left/1.png"], "is a file and right is not set"),
         (["left={rig}/left/1.png"], "is a file but right="),
@@ -404,7 +404,7 @@ def test_all_is_well(
     ("overrides", "says"),
     [
         (["lft=a"], "lft: no such setting; did you mean left? `autodisp-predict --cfg job` shows all of them"),
-        ([], "left=null: must be a picture"),
+        ([], "left=null: must be an image"),
         (["left=a", "out"], "out"),
         (["left=nowhere"], "nowhere: there is no such file or folder"),
     ],
