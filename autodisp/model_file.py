@@ -73,9 +73,9 @@ class ModelCard:
             return DesignedCells(style=self.style)
         return FoundCells(self.genotype, style=self.style)
 
-    def build(self) -> tuple[Task, nn.Module]:
-        """The task, and the network with fresh weights."""
-        task = rebuild(self.task, dict(self.settings))
+    def build(self, **unstored: Any) -> tuple[Task, nn.Module]:
+        """The task, and the network with fresh weights; takes the task's arguments that a card does not store."""
+        task = rebuild(self.task, self.settings, **unstored)
         return task, task.build_network(self.cells())
 
     def to_json(self) -> dict[str, Any]:

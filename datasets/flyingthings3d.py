@@ -39,7 +39,7 @@ _ORIGIN = (
     "frames_cleanpass/TRAIN/A/0000/left/0006.png with disparity/TRAIN/A/0000/left/0006.pfm, or as the subset "
     "train/image_clean/left/0000000.png with train/disparity/left/0000000.pfm"
 )
-_REMEDY = f"{REMEDY}, and dataset.excluded the official one"
+_REMEDY = f"{REMEDY}, and dataset.official_exclusions the official one"
 
 
 class FlyingThings3D(StereoFiles):
@@ -85,7 +85,7 @@ class FlyingThings3D(StereoFiles):
         if flat and (excluded is not None or set(subsets) != set(_LETTERS)):
             raise InputError(
                 f"dataset.root={root}: is the 'FlyingThings3D subset', which knows no letters A, B, C and leaves out "
-                "the unused frames already: keep dataset.subsets=[A,B,C] and dataset.excluded=null"
+                "the unused frames already: keep dataset.subsets=[A,B,C] and dataset.official_exclusions=null"
             )
         trees = _flat_trees(folder, split, render_pass) if flat else _full_trees(folder, split, render_pass, subsets)
         masks = [] if flat else [_full_tree(folder, top, split, subsets, "left", (".png",)) for top in _MASKS]
@@ -211,11 +211,11 @@ def _flat_group(frame: Frame) -> str:
 
 def _read_excluded(path: Path) -> set[Frame]:
     frames = set()
-    for number, entry in numbered_entries(path, key="dataset.excluded"):
+    for number, entry in numbered_entries(path, key="dataset.official_exclusions"):
         found = _EXCLUDED.search(entry.replace("\\", "/"))
         if found is None:
             raise WrongSetting(
-                f"dataset.excluded={path}: line {number}, {entry!r}, names no frame, such as "
+                f"dataset.official_exclusions={path}: line {number}, {entry!r}, names no frame, such as "
                 "TRAIN/A/0000/left/0006.png does"
             )
         frames.add(Frame(found["scene"], found["stem"]))

@@ -394,7 +394,7 @@ def test_the_report_is_plain(frames: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("dataset=sintel split=test", "split=test: dataset=sintel has ground truth for training only"),
+        ("dataset=sintel split=test", "split=test: dataset=sintel has ground truth for its training images only"),
         ("split=val", "split=val: must be one of train, test"),
         ("seed=-1", "seed=-1: must be at least 0"),
         ("run.workers=0", "run.workers=0: must be at least 1, or null"),

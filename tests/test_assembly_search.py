@@ -95,7 +95,7 @@ def test_the_limit_counts_both_halves(frames: Path, limit: str, expected: int) -
 
 def test_one_scene_cannot_be_halved(frames: Path) -> None:
     with pytest.raises(InputError, match=r"1 scene\(s\) in 3 sample\(s\)"):
-        build_data(stereo(frames, f"dataset.excluded={excluded_but_one_scene(frames)}"))
+        build_data(stereo(frames, f"dataset.official_exclusions={excluded_but_one_scene(frames)}"))
 
 
 def test_a_batch_larger_than_a_half_is_refused(frames: Path) -> None:
@@ -429,7 +429,7 @@ def test_the_loop_has_the_numbers_of_its_config() -> None:
         "optimizer=sgd", "search.epochs=7", "search.warmup_epochs=2", "search.drop_path=0.25",
         "optimizer.weights.clip=3", "optimizer.alphas.order=finite_difference", "optimizer.alphas.first_order_epochs=1",
         "optimizer.alphas.weight_decay=0.004", "curvature.every=3", "curvature.method=hessian",
-        "curvature.tolerance=0.01", "curvature.weight_decay=true", "search.precision=bfloat16",
+        "curvature.tolerance=0.01", "curvature.with_weight_decay=true", "search.precision=bfloat16",
     )  # fmt: skip
     settings = build_settings(config, 11)
     assert vars(settings) == {

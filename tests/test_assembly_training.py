@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodisp import model_file
+from autodisp import configs, model_file
 from autodisp.assembly.data import write_trained_on
 from autodisp.assembly.train_data import TrainData, build_train_data
 from autodisp.assembly.training import (
@@ -36,13 +36,11 @@ from autodisp.tracking import ConsoleProgress
 from tests.made_data import HEIGHT, SCENES, WIDTH, write_cifar10, write_frames
 from tests.programs import composed
 
-CONFIGS = Path(__file__).parent.parent / "configs" / "train"
 CHOICES = [
-    f"{folder.name}={path.stem}"
-    for folder in sorted(CONFIGS.iterdir())
-    if folder.is_dir()
-    for path in sorted(folder.glob("*.yaml"))
-    if (folder.name, path.stem) not in (("task", "own"), ("network", "own"))  # test_own_task.py
+    f"{group}={choice}"
+    for group, choices in configs.groups("train").items()
+    for choice in choices
+    if (group, choice) not in (("task", "own"), ("network", "own"))  # test_own_task.py
 ]
 IMAGES = ("cifar10", "cifar100", "svhn", "classification", "classification_tiny", "darts_evaluation")
 FROM_FILE = ("from_checkpoint", "finetune")
@@ -595,7 +593,7 @@ def test_one_pixel_of_one_sample_is_refused_before_batch_normalisation(things: P
     base = ("network.encoder_cells=8", "training.batch_size=1", f"dataset.crop={crop}")
     config = stereo("flyingthings3d", things, *base)
     refused_before_the_folder_is_made(
-        config, r"^training\.batch_size=1: .* one sample of 40x72, .* or larger pictures, or fewer cells$"
+        config, r"^training\.batch_size=1: .* one sample of 40x72, .* or larger images, or fewer cells$"
     )
 
 

@@ -1,12 +1,14 @@
 """Every YAML composes, parses and builds; what does not fit is refused by name in one line."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf, open_dict
+from omegaconf import open_dict
 
+from autodisp import configs
 from autodisp.assembly.networks import build_style
 from autodisp.assembly.search import (
     SearchData,
@@ -23,18 +25,27 @@ from autodisp.cells.spaces import SPACES
 from autodisp.config.search import SearchConfig, parse
 from autodisp.errors import InputError
 from autodisp.search.supernet import Supernet
-from autodisp.tasks.registry import dataset_entries
+from autodisp.tasks.kit import TaskKit
+from autodisp.tasks.registry import KITS, dataset_entries
 from tests.programs import composed
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 CHOICES = [
-    f"{folder.name}={path.stem}"
-    for folder in sorted((CONFIGS / "search").iterdir())
-    if folder.is_dir()
-    for path in sorted(folder.glob("*.yaml"))
-    if (folder.name, path.stem) not in (("task", "own"), ("network", "own"))  # test_own_task.py
+    f"{group}={choice}"
+    for group, choices in configs.groups("search").items()
+    for choice in choices
+    if (group, choice) not in (("task", "own"), ("network", "own"))  # test_own_task.py
 ]
-CLASSIFICATION = ("cifar10", "cifar100", "svhn", "classification", "s1", "s2", "s3", "s4", "darts", "tiny81")
+
+
+def task_of(group: str, choice: str) -> list[str]:
+    """The setting of the task that a choice needs."""
+    name = configs.settings("search", group, choice).get("name")
+    fits: dict[str, Callable[[TaskKit], bool]] = {
+        "dataset": lambda kit: name in kit.datasets,
+        "network": lambda kit: name in kit.networks,
+        "space": lambda kit: kit.kinds == set(SPACES[str(name)].kinds),
+    }
+    return [f"task={next(kit.name for kit in KITS.values() if fits[group](kit))}"] if group in fits else []
 
 
 def config_of(*overrides: str) -> SearchConfig:
@@ -60,8 +71,7 @@ def supernet_of(config: SearchConfig) -> Supernet:
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_builds(choice: str) -> None:
-    name = choice.split("=")[1]
-    task = ["task=classification"] if name.startswith(CLASSIFICATION) and not choice.startswith("task") else []
+    task = task_of(*choice.split("="))
     ranked = ["selection=ranking"] if choice == "relaxation=uniform" else []
     config = config_of(*task, *ranked, choice)
     supernet = supernet_of(config)
@@ -150,16 +160,30 @@ def test_the_darts_flavour_always_normalises(tmp_path: Path) -> None:
         build_style(config.network, build_space(config))
 
 
-def test_training_has_every_shared_network() -> None:
-    links = {path.name for path in (CONFIGS / "train" / "network").iterdir() if path.is_symlink()}
-    assert links == {path.name for path in (CONFIGS / "network").glob("*.yaml")}
-    assert all(path.resolve().is_file() for path in (CONFIGS / "train" / "network").iterdir())
+def test_every_dataset_has_one_yaml_for_all_programs() -> None:
+    """Evaluation takes whole images of whatever a search crops."""
+    shared = configs.groups("search")["dataset"]
+    for program in ("train", "evaluate", "check"):
+        assert configs.groups(program)["dataset"] == shared
+    for choice in shared:
+        searched, evaluated = (configs.settings(program, "dataset", choice) for program in ("search", "evaluate"))
+        assert evaluated.get("crop") is None
+        differing = {key for key in {*searched, *evaluated} if searched.get(key) != evaluated.get(key)}
+        generated = {"length", "height", "width", "cache"} if searched["name"] == "shapes3d" else set()
+        assert differing <= {"crop", "flip", "half_resolution", "max_disparity", *generated}
 
 
-@pytest.mark.parametrize("path", sorted((CONFIGS / "evaluate" / "dataset").glob("*.yaml")), ids=lambda path: path.stem)
-def test_evaluation_differs_in_what_is_taken_of_the_data_alone(path: Path) -> None:
-    """Its YAML may not drift from the one that all other programs share."""
-    here, there = (OmegaConf.load(file) for file in (path, CONFIGS / "dataset" / path.name))
-    differing = {key for key in {*here, *there} if here.get(key) != there.get(key)}
-    generated = {"length", "height", "width", "cache"} if path.stem == "shapes3d" else set()
-    assert differing <= {"crop", "flip", "half_resolution", "max_disparity", *generated}
+@pytest.mark.parametrize(("program", "dataset"), [("search", "flyingthings3d_full"), ("evaluate", "sintel")])
+def test_the_settings_of_a_choice_are_those_that_hydra_composes(program: str, dataset: str) -> None:
+    assert configs.settings(program, "dataset", dataset) == composed(program, f"dataset={dataset}").dataset
+
+
+def test_a_run_of_an_earlier_version_has_old_names() -> None:
+    tree = composed("search", "run.folder=unused", "dataset=flyingthings3d")
+    with open_dict(tree):
+        del tree.curvature.with_weight_decay, tree.dataset.official_exclusions
+        tree.curvature.weight_decay, tree.dataset.excluded = True, "a.txt"
+    config = parse(tree)
+    assert config.curvature.with_weight_decay
+    assert vars(config.dataset)["official_exclusions"] == "a.txt"
+    assert "weight_decay" in tree.curvature

@@ -93,7 +93,7 @@ def test_passes_letters_and_picture_formats(tmp_path: Path) -> None:
 def test_a_missing_file_is_named_and_shifts_nothing(tmp_path: Path, missing: str) -> None:
     put_full(tmp_path, *FRAMES)
     (tmp_path / missing).unlink()
-    with pytest.raises(InputError, match=f"1 of 4 frames.*{missing} missing.*dataset.excluded"):
+    with pytest.raises(InputError, match=f"1 of 4 frames.*{missing} missing.*dataset.official_exclusions"):
         FlyingThings3D(tmp_path)
     (tmp_path / "unused.txt").write_text("TRAIN/A/0000/left/0007.png\n")
     data = FlyingThings3D(tmp_path, excluded=tmp_path / "unused.txt")

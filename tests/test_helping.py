@@ -16,11 +16,21 @@ def test_settings_get_their_meaning_and_nothing_else_does() -> None:
     assert with_meanings("no page at all", {"a": "pixels"}) == "no page at all"
 
 
+def test_help_lists_the_groups_that_programs_share(
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("check", "--help") == 0
+    page = capsys.readouterr().out
+    assert "(group=choice):\n\ndataset: cifar10, cifar100, flyingthings3d," in page
+    assert "sintel, svhn\ntask: own\n\nSettings" in page
+
+
 def test_help_tells_units(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert call("predict", "--help") == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for line in (
         "focal: null # pixels; with baseline= for depth and point clouds", "baseline: null # metres",
-        "device: auto # auto, cpu, cuda", "docs/config.md tells all settings with their units and limits.",
+        "device: auto # auto (a GPU where there is one), cpu, cuda",
+        "docs/config.md lists all settings with their units and limits.",
     ):  # fmt: skip
         assert line in lines

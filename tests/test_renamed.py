@@ -17,9 +17,12 @@ from tests.readme.commands import parse
         ("train", ["network=autodispnet_C"], ["network=autodispnet_large"]),
         ("search", ["run.threads=1", "network=autodispnet_c"], ["run.threads=1", "network=autodispnet_small"]),
         ("search", ["-m", "network=disparity,autodispnet_C", "seed=1"], None),
+        ("search", ["curvature.weight_decay=true"], ["curvature.with_weight_decay=true"]),
+        ("check", ["dataset=flyingthings3d", "++dataset.excluded=a"],
+         ["dataset=flyingthings3d", "++dataset.official_exclusions=a"]),
         ("export", ["genotype=darts_v2", "threads=1"], ["genotype=darts_v2", "threads=1"]),
     ],
-)
+)  # fmt: skip
 def test_old_names(
     program: str,
     words: list[str],

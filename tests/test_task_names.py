@@ -48,4 +48,4 @@ def test_a_kit_and_its_task_agree(kit: TaskKit) -> None:
     assert kit.name == kit.task.name
     assert kit.name in kit.networks
     assert all("train" in entry.splits for entry in kit.datasets.values())
-    assert kit.inherited == tuple(kit.unsaid)
+    assert kit.inherited == tuple(kit.missing)

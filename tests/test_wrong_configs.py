@@ -46,7 +46,7 @@ search.batch_size=201
 search.steps_per_epoch=0
     search.steps_per_epoch=0: must be at least 1, or null for all
 search.steps_per_epoch=100000000000
-    search.steps_per_epoch=100000000000: must be at most 2147483647, or null for all
+    search.steps_per_epoch=100000000000: must be at most 4294967295, or null
 search.validation_batches=-1
     search.validation_batches=-1: must be at least 1, or null for all
 search.warmup_epochs=20
@@ -76,7 +76,7 @@ plan=2
 optimizer.weights.learning_rate=nan
     optimizer.weights.learning_rate=nan: must be at least 0 and finite; 0.025 is usual
 optimizer.weights.learning_rate=-0.1
-    optimizer.weights.learning_rate=-0.1: must be at least 0; 0.025 is usual
+    optimizer.weights.learning_rate=-0.1: must be at least 0 and finite; 0.025 is usual
 optimizer.weights.learning_rate=1e400
     optimizer.weights.learning_rate=inf: must be at least 0 and finite; 0.025 is usual
 optimizer.weights.min_learning_rate=1
@@ -84,7 +84,7 @@ optimizer.weights.min_learning_rate=1
 optimizer.weights.momentum=1
     optimizer.weights.momentum=1.0: must be at least 0 and below 1; 0.9 is usual
 optimizer.weights.clip=0
-    optimizer.weights.clip=0.0: must be above 0 (inf for no clipping)
+    optimizer.weights.clip=0.0: must be above 0 (inf for no clipping); 5 is usual
 optimizer.weights.name=adma
     optimizer.weights.name=adma: must be one of sgd, adamw; did you mean 'adamw'?
 optimizer.alphas.betas=[0.5]
@@ -105,8 +105,8 @@ curvature.tolerance=1
     curvature.tolerance=1.0: must be between 0 and 1; 0.001 is usual
 curvature.method=lancosz
     curvature.method=lancosz: must be one of lanczos, hessian; did you mean 'lanczos'?
-curvature.weight_decay=yess
-    curvature.weight_decay=yess: must be true or false
+curvature.with_weight_decay=yess
+    curvature.with_weight_decay=yess: must be true or false
 regularization=es regularization.window=4
     regularization.window=4: must be odd, since an average belongs to its middle epoch; 3 or 5 are usual
 regularization=es regularization.window=0
@@ -130,9 +130,9 @@ optimizer=sgd optimizer.weights.decay=decoupled
 optimizer.weights.decay=L2
     optimizer.weights.decay=L2: must be one of l2, decoupled; did you mean 'l2'?
 augmentation.scale=5
-    augmentation.scale=5.0: must be at most 4; 0 is none, 1 the default, 2 strong
+    augmentation.scale=5.0: must be at least 0 and at most 4; 0 is none, 1 the default, 2 strong
 augmentation.scale=inf
-    augmentation.scale=inf: must be at least 0 and finite; 1.0 is usual
+    augmentation.scale=inf: must be at least 0 and at most 4; 0 is none, 1 the default, 2 strong
 augmentation.cutout=16
     augmentation.cutout=16: must be 0 or null for task=disparity, which has no cut-out
 task=classification augmentation.cutout=-1
@@ -154,7 +154,7 @@ dataset.crop=[64]
 dataset.crop=[16,64]
     dataset.crop=[16, 64]: must be [height, width], each at least 32, or null
 dataset.crop=[200,100]
-    dataset.crop=[200, 100]: must be no larger than the pictures, 192x384
+    dataset.crop=[200, 100]: must be no larger than the images, 192x384
 dataset.crop=[64.5,64]
     dataset.crop=[64.5, 64]: must be a list of whole numbers, such as [1,2], or null
 dataset.crop=5
@@ -168,11 +168,11 @@ dataset=flyingthings3d dataset.subsets=[]
 dataset=flyingthings3d dataset.subsets=[A,A]
     dataset.subsets=[A, A]: must be a list of A, B, C, each at most once
 dataset=flyingthings3d dataset.subsets=[D]
-    dataset.subsets=D: must be one of A, B, C
+    dataset.subsets=[D]: must be a list of A, B, C, each at most once
 dataset=flyingthings3d dataset.layout=ful
     dataset.layout=ful: must be one of auto, full, subset; did you mean 'full'?
-dataset=flyingthings3d "dataset.excluded=''"
-    dataset.excluded='': must be a path to the official list of frames to leave out, or null
+dataset=flyingthings3d "dataset.official_exclusions=''"
+    dataset.official_exclusions='': must be a path to the official list of frames to leave out, or null
 dataset=flyingthings3d
     dataset.root is not set: it must be the folder that holds [...] task=disparity dataset=shapes3d needs no data
 dataset=sintel dataset.root=nowhere
@@ -212,7 +212,7 @@ network.stem_scale=0.1
 network.encoder_cells=3
     network.encoder_cells=3: must be even, as cells come in pairs; 6 is usual
 network.encoder_cells=12 network.decoder_cells=1 search.batch_size=1
-    search.batch_size=1: leaves batch normalisation one sample of [...] or more, or larger pictures, or fewer cells
+    search.batch_size=1: leaves batch normalisation one sample of [...] or more, or larger images, or fewer cells
 network.decoder_cells=5
     network.decoder_cells=5: must be at most 2, the last of which is at 1/4
 network.head=matchin
@@ -226,7 +226,7 @@ network.to_full_resolution=true
 network.stages=2 network.to_full_resolution=true
     network.to_full_resolution=true: must be false for [...] which do not reach 1/4; take 2 of them
 task.volume_weight=-1
-    task.volume_weight=-1.0: must be at least 0, or null
+    task.volume_weight=-1.0: must be at least 0 and finite, or null for 1
 network.head=regression task.volume_weight=1
     task.volume_weight=1.0: weighs the volume of network.head=matching, [...] it null, or take the other head
 task=classification network.layers=2
@@ -282,7 +282,7 @@ training.steps=0
 training.batch_size=401
     training.batch_size=401: there are 400 training samples; take training.batch_size=400 or smaller, or more data
 network=disparity dataset.crop=[64,64] dataset.max_disparity=16 training.batch_size=1
-    training.batch_size=1: leaves batch normalisation one sample of 64x64 [...] larger pictures, or fewer cells
+    training.batch_size=1: leaves batch normalisation one sample of 64x64 [...] larger images, or fewer cells
 training.average=1
     training.average=1.0: must be between 0 and 1, such as 0.999, or null for none
 training.level_weights=[[1]]
@@ -296,7 +296,7 @@ training.level_weights=[[1]] training.level_steps=[5]
 task=classification training.level_weights=[[1]] training.level_steps=[0]
     training.level_weights=[[1.0]]: are of a disparity network's levels, but task=classification: leave them empty
 optimizer.learning_rate=0
-    optimizer.learning_rate=0.0: must be above 0; 0.001 is usual
+    optimizer.learning_rate=0.0: must be above 0 and finite; 0.001 is usual
 optimizer.schedule=milestones
     optimizer.milestones=[]: must be a list of steps for schedule=milestones, such as [6000,8000]
 optimizer.schedule=milestones optimizer.milestones=[-5,5]
@@ -308,7 +308,7 @@ optimizer.schedule=constant optimizer.min_learning_rate=0.001
 optimizer.warmup_steps=-1
     optimizer.warmup_steps=-1: must be at least 0; 0 is usual
 optimizer.factor=inf
-    optimizer.factor=inf: must be above 0; 0.5 is usual
+    optimizer.factor=inf: must be above 0 and finite; 0.5 is usual
 validation.every=0
     validation.every=0: must be at least 1; 500 is usual
 validation.samples=0
@@ -420,7 +420,7 @@ baseline=sgbm run.device=gpu
 baseline=sgbm run.threads=0
     run.threads=0: must be at least 1 and at most 1024, or null for all cores
 baseline=sgbm "out=''"
-    out='': must be a path to a folder that the evaluation makes, such as runs/figures
+    out='': must be a path to a folder that the evaluation makes, such as runs/metrics
 baseline=sgbm out=folder
     out=folder: is not empty, and a run overwrites nothing; take another folder
 baseline=sgbm pictures=101
@@ -430,9 +430,9 @@ checkpoint=shipped dataset=cifar10 pictures=3
 """
 PREDICT = r"""
 NOTHING
-    left=null: must be a picture, a folder, or a quoted pattern such as 'left/*.png'
+    left=null: must be an image, a folder, or a quoted pattern such as 'left/*.png'
 left=
-    left='': must be a path to a picture, a folder, or a quoted pattern such as 'left/*.png'
+    left='': must be a path to an image, a folder, or a quoted pattern such as 'left/*.png'
 left=nowhere
     left=nowhere: there is no such file or folder; a pattern has a *, ? or [...] and stands in quotes
 left=file
@@ -466,7 +466,7 @@ left=folder max_depth=5
 left=folder focal=500 baseline=1 max_depth=nan
     max_depth=nan: must be above 0 metres, or null for no limit
 left=folder colour_range=[5,1]
-    colour_range=[5.0, 1.0]: must be [low, high] in pixels, low below high, or null for each picture's own
+    colour_range=[5.0, 1.0]: must be [low, high] in pixels, low below high, or null for each image's own
 left=folder overwrite=si
     overwrite=si: must be true or false
 left=folder run.device=cudaa
@@ -482,9 +482,9 @@ left=folder focal=wide baseline=1
 left=folder doffs=3
     doffs=3.0: must be 0 unless focal and baseline are given
 left=folder colour_range=[1]
-    colour_range=[1.0]: must be [low, high] in pixels, low below high, or null for each picture's own
+    colour_range=[1.0]: must be [low, high] in pixels, low below high, or null for each image's own
 left=folder colour_range=[0,nan]
-    colour_range=[0.0, nan]: must be [low, high] in pixels, low below high, or null for each picture's own
+    colour_range=[0.0, nan]: must be [low, high] in pixels, low below high, or null for each image's own
 left=folder colour_range=[0,5] outputs=[pfm]
     colour_range=[0.0, 5.0]: must be null without the output colour; or add it
 """
@@ -516,7 +516,7 @@ genotype=darts_v2 space_file=folder
 genotype=darts_v2 out=file
     out=file: cannot be used (File exists); take another folder
 genotype=darts_v2 "out=''"
-    out='': must be a path to a folder, or null for one beside what is exported
+    out='': must be a path to a folder, or null for one next to what is exported
 genotype=darts_v2 overwrite=x
     overwrite=x: must be true or false
 checkpoint=a genotype=b

@@ -140,7 +140,9 @@ class Check:
         """Opens the splits; an unreadable one becomes a problem, and an absent test split a remark."""
         config, report = self.config, self.report
         # Halving hides flaws of single pixels.
-        data = replace(config.dataset, half_resolution=False) if self._halved else config.dataset
+        data: Any = config.dataset
+        if self._halved:
+            data = replace(data, half_resolution=False)
         for split in config.splits:
             try:
                 yield split, config.entry.build(data, seed=config.seed, split=split, strict=False)
@@ -179,7 +181,8 @@ class Check:
             f"{split}: pictures of {shown}, true disparities up to {largest:.1f} px on {known:.0f} % of the pixels"
         )
         plausible = max((one.largest for one in found if one.largest <= one.width), default=0.0)
-        used, most = plausible / 2 if self._halved else plausible, self.config.dataset.max_disparity
+        data: Any = self.config.dataset
+        used, most = plausible / 2 if self._halved else plausible, data.max_disparity
         if most < used:
             says = f"is below {used:.1f} px, which a matching head cannot express then"
             self.report.remarks.append(f"{split}: dataset.max_disparity={most} {says}")

@@ -17,6 +17,7 @@ from autodisp.datasets.splits import Part
 from autodisp.errors import InputError
 from autodisp.tasks.base import Task
 from autodisp.tasks.registry import KITS, kit_of
+from autodisp.tasks.sections import DatasetSection, NetworkSection, TaskSection
 
 
 def find_genotype(name: str, *, space: SearchSpace | None) -> Genotype:
@@ -97,12 +98,13 @@ def check_batch(task: Task, style: Style, dataset: Any, samples: Part[Any], *, b
         )
 
 
-def build_task(task: Any, network: Any, dataset: Any, facts: Mapping[str, Any] = MappingProxyType({})) -> Task:
+def build_task(
+    task: TaskSection, network: NetworkSection, dataset: DatasetSection, facts: Mapping[str, Any] = MappingProxyType({})
+) -> Task:
     """The task with its network's numbers.
 
     Args:
         task, network, dataset: the sections.
         facts: see ``TaskKit.facts``.
     """
-    built: Task = kit_of(task).make_task(task, network, dataset, facts)
-    return built
+    return kit_of(task).make_task(task, network, dataset, facts)

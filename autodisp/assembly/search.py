@@ -146,7 +146,7 @@ def build_regularization(config: SearchConfig) -> Regularization:
         delta=settings.delta,
         factor=settings.factor,
         every=config.curvature.every,
-        rule=settings.rule,  # type: ignore[arg-type]
+        rule=settings.rule,
     )
     if settings.name == "es":
         return Regularization(rule)
@@ -342,13 +342,13 @@ def build_settings(config: SearchConfig, batches_per_epoch: int) -> SearchSettin
         warmup_epochs=config.search.warmup_epochs,
         drop_path=config.search.drop_path,
         clip=config.optimizer.weights.clip,
-        order=config.optimizer.alphas.order,  # type: ignore[arg-type]
+        order=config.optimizer.alphas.order,
         first_order_epochs=config.optimizer.alphas.first_order_epochs,
         curvature_every=config.curvature.every,
         curvature_full=config.curvature.method == "hessian",
         curvature_tolerance=config.curvature.tolerance,
         precision=config.search.precision,
-        alpha_decay_in_curvature=config.optimizer.alphas.weight_decay if config.curvature.weight_decay else 0.0,
+        alpha_decay_in_curvature=config.optimizer.alphas.weight_decay if config.curvature.with_weight_decay else 0.0,
     )
 
 

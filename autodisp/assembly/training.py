@@ -18,6 +18,7 @@ from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace, find_space
 from autodisp.checkpoints import Checkpoints
 from autodisp.config.checks import naming, nearest
+from autodisp.config.sections import FromCheckpointConfig
 from autodisp.config.train import TrainConfig
 from autodisp.datasets.streams import Stream
 from autodisp.errors import InputError
@@ -84,26 +85,27 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
         InputError: the cells, or the model in ``init``, cannot be used.
     """
     about = provenance(config, data)
-    if config.network.name == "from_checkpoint":
+    if isinstance(config.network, FromCheckpointConfig):
         card, _ = _initial_model(config.init)
         if card.task != config.kit.name:
             raise InputError(f"init={config.init}: is for task={card.task}, but task={config.task.name}")
         settings = config.kit.adapt(card.settings, config, data.facts)
         return dataclasses.replace(card, settings=settings, about=about)
+    section = config.network
     genotype, space = build_genotype(config)
     if space is None:
-        style = Style(flavour="dense", batch_norm=config.network.batch_norm, affine=True)
+        style = Style(flavour="dense", batch_norm=getattr(section, "batch_norm", True), affine=True)
     else:
-        style = build_style(config.network, space, affine=True)
+        style = build_style(section, space, affine=True)
 
     facts = {**data.facts, **_inherited(config)}
 
     def card_at(channels: int) -> ModelCard:
-        network = dataclasses.replace(config.network, channels=channels)
+        network = dataclasses.replace(section, channels=channels)
         task = build_task(config.task, network, config.dataset, facts)
         return model_file.card_of(task, style, genotype, space, about)
 
-    channels = config.network.channels
+    channels = section.channels
     if config.parameters is not None:
         try:
             channels = channels_for(config.parameters, lambda channels: card_at(channels).build()[1], smallest=2)
@@ -141,9 +143,8 @@ def build_network(config: TrainConfig, card: ModelCard, *, resumed: bool = False
     A resumed training gets its weights from its state and does not need that model.
     """
     torch.manual_seed(config.seed)
-    task, network = card.build()
     kit = config.kit
-    kit.prepare(task, network, config.task, config.network)
+    task, network = card.build(**kit.unstored(config.task, config.network))
     if config.init is not None and not resumed:
         _, weights = _initial_model(config.init)
         take_over(kit, network, weights, origin=f"init={config.init}")

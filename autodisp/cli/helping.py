@@ -1,25 +1,24 @@
-"""The page of ``--help``: Hydra's, with the meaning of each setting as a comment."""
+"""Prints ``--help``: Hydra's page, with the meaning of each setting behind it."""
 
 import io
 import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
-from importlib import resources
 from itertools import takewhile
 
-from autodisp.config.notes import read_notes
-from autodisp.config.reference_words import MEANINGS
+from autodisp import configs
+from autodisp.config.notes import meanings_of
 
 _COLUMN = 28
-"""Column of the comments, if the value is short enough."""
+"""Column of the meanings, if the value leaves room."""
 
 
 def print_help(show: Callable[[], None], *, program: str) -> None:
-    """Prints Hydra's help, with meanings.
+    """Prints Hydra's help with meanings, and with the groups of the search path, which Hydra leaves out.
 
     Args:
-        show: makes Hydra print its help.
+        show: prints Hydra's help.
         program: its name, such as predict.
     """
     page = io.StringIO()
@@ -27,7 +26,10 @@ def print_help(show: Callable[[], None], *, program: str) -> None:
         with redirect_stdout(page):
             show()
     finally:
-        sys.stdout.write(with_meanings(page.getvalue(), _meanings(program)))
+        groups = configs.groups(program).items()
+        listed = "".join(f"{group}: {', '.join(choices)}\n" for group, choices in groups)
+        text = re.sub(r"(?<=\(group=choice\):\n\n).*?(?=\nSettings)", listed, page.getvalue(), count=1, flags=re.DOTALL)
+        sys.stdout.write(with_meanings(text, meanings_of(program)))
 
 
 def with_meanings(page: str, meanings: Mapping[str, str]) -> str:
@@ -48,17 +50,3 @@ def with_meanings(page: str, meanings: Mapping[str, str]) -> str:
                 line = f"{line.rstrip():<{_COLUMN - 2}}  # {meaning}\n"
         lines.append(line)
     return "".join(lines)
-
-
-def _meanings(program: str) -> dict[str, str]:
-    """Meanings from a program's YAML, else from docs/config.md (without links), else from the YAML of a choice."""
-    folder = resources.files("autodisp.configs") / program
-    of_choices: dict[str, str] = {}
-    for group in sorted(entry.name for entry in folder.iterdir() if entry.is_dir()):
-        for file in sorted((folder / group).iterdir(), key=lambda file: file.name):
-            text = file.read_text(encoding="utf-8") if file.name.endswith(".yaml") else "# @package"
-            if "# @package" not in text:
-                for key, words in read_notes(text).settings.items():
-                    of_choices.setdefault(f"{group}.{key}", words)
-    of_all = {key: re.sub(r"\[([^]]+)\]\([^)]*\)", r"docs/\1", text) for key, text in MEANINGS.items()}
-    return of_choices | of_all | read_notes((folder / f"{program}.yaml").read_text(encoding="utf-8")).settings

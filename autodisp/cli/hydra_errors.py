@@ -5,15 +5,14 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import resources
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from autodisp import errors
+from autodisp import configs, errors
 from autodisp.config.checks import nearest, nearest_setting, printable
 from autodisp.config.parsing import dotted, one_line
 from autodisp.errors import InputError
@@ -127,12 +126,9 @@ def _composition_error(error: Exception, program: str) -> str:
 def _choices_with(key: str, program: str) -> list[str]:
     """Choices of the group that have the setting."""
     group, _, name = key.partition(".")
-    folder = resources.files("autodisp.configs") / program.removeprefix("autodisp-") / group
-    if not name or not folder.is_dir():
-        return []
-    files = {file.name.removesuffix(".yaml"): file for file in folder.iterdir() if file.name.endswith(".yaml")}
-    configs = {choice: OmegaConf.create(file.read_text(encoding="utf-8")) for choice, file in files.items()}
-    return sorted(choice for choice, config in configs.items() if isinstance(config, DictConfig) and name in config)
+    program = program.removeprefix("autodisp-")
+    choices = configs.groups(program).get(group, {}) if name else {}
+    return [choice for choice in choices if name in configs.settings(program, group, choice)]
 
 
 def _nearest_in(error: BaseException, key: str) -> str | None:

@@ -1,67 +1,62 @@
 """The config of autodisp-check."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated
 
 from omegaconf import DictConfig
 
-from autodisp.config.checks import need, need_choice
-from autodisp.config.parsing import read
-from autodisp.config.sections import ReadersConfig, TaskChoiceConfig, sections_by_name
+from autodisp.config import sections
+from autodisp.config.checks import ABOVE_0, Must, Seed
+from autodisp.config.sections import (
+    ReadersConfig,
+    Split,
+    TaskChoiceConfig,
+    check_dataset,
+    kit_by_choice,
+)
 from autodisp.errors import InputError
-from autodisp.tasks.kit import DatasetEntry, Split, TaskKit
-from autodisp.tasks.registry import kit_of_dataset
+from autodisp.tasks.kit import DatasetEntry, TaskKit
+from autodisp.tasks.sections import DatasetSection
 
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """All of autodisp-check."""
+    """All settings of autodisp-check."""
 
-    dataset: Any
-    split: str | None
-    seed: int
-    timeout: float
+    dataset: DatasetSection
+    split: Split | None
+    seed: Seed
+    timeout: Annotated[float, Must("a number of seconds above 0", ABOVE_0.holds)]
     out: str
     run: ReadersConfig
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
-        if self.split is not None:
-            need_choice("split", self.split, ("train", "test"))
-        if self.dataset.name not in self.kit.datasets:
-            raise InputError(
-                f"dataset={self.dataset.name} does not fit task.factory={self.task.factory}: take dataset="
-                f"{' or dataset='.join(self.kit.datasets)}"
-            )
+        check_dataset(self.kit, self.dataset, f"task.factory={self.task.factory}")
         if self.split == "test" and self.split not in self.entry.splits:
             raise InputError(
-                f"split=test: dataset={self.dataset.name} has ground truth for training only; take split=train"
+                f"split=test: dataset={self.dataset.name} has ground truth for its training images only; "
+                "take split=train"
             )
-        need(self.seed >= 0, "seed", self.seed, "at least 0")
-        need(0 < self.timeout < float("inf"), "timeout", self.timeout, "a number of seconds above 0")
 
     @property
     def kit(self) -> TaskKit:
         """The kit of the task that the dataset is for."""
-        return self.task.kit or kit_of_dataset(self.dataset.name)
+        return kit_by_choice(self.task, self.dataset)
 
     @property
     def entry(self) -> DatasetEntry:
-        """The entry of the dataset in its kit."""
+        """The dataset's entry in the kit."""
         return self.kit.datasets[self.dataset.name]
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The splits to inspect; a generated test split is made anew for every run, so there is nothing to find."""
+        """The splits to check; there is nothing to find in a generated test split."""
         if self.entry.generated and self.split is None:
             return ("train",)
         return tuple(split for split in self.entry.splits if self.split in (None, split))
 
 
 def parse(tree: DictConfig) -> CheckConfig:
-    """The typed config of a check out of what Hydra composed.
-
-    Raises:
-        InputError: the first thing that is wrong, in one line.
-    """
-    return read(tree, CheckConfig, {"dataset": sections_by_name(tree)["dataset"]})
+    """The typed config of a check; see :func:`autodisp.config.sections.parse`."""
+    return sections.parse(tree, CheckConfig)

@@ -1,28 +1,25 @@
-"""Refuses settings in one line that names the setting, its value, what it must be and what to take instead."""
+"""Checks of settings, each refusal in one line: the setting, its value, what it must be, what to take instead."""
 
-import dataclasses
 import difflib
 import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from autodisp.errors import InputError
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-"""Of a forward pass."""
-DEVICES = ("auto", "cpu", "cuda")
-LARGEST = 2**31 - 1
-"""Of whole numbers that count something; what comes above is a slip of the hand, and overflows somewhere."""
+LARGEST = 2**32 - 1
+"""Upper bound of integer settings; larger values are typos and may overflow."""
 _LONGEST_NAME = 255
-"""Bytes of a folder's or a file's name, on every file system in use."""
+"""Bytes of the name of a folder or a file, on every file system in use."""
 _ABBREVIATIONS = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size", "batch": "batch_size"}
-"""What users of other programs write."""
+"""Names that other programs use."""
 _SHOWN = 80
-"""Characters of a value."""
+"""Characters of a value in an error line."""
 
 
 def need(holds: bool, key: str, value: Any, constraint: str) -> None:
@@ -31,45 +28,69 @@ def need(holds: bool, key: str, value: Any, constraint: str) -> None:
         raise InputError(f"{key}={shown(value)}: must be {constraint}")
 
 
-def need_at_least(section: str, config: Any, **minima: float) -> None:
-    """Refuses the settings below their minimum, and what is no number or none that can be meant."""
-    for key, minimum in minima.items():
-        value, name = getattr(config, key), f"{section}.{key}" if section else key
-        usual = _usual(config, key)
-        need(not value < minimum, name, value, f"at least {minimum:g}{usual}")
-        need(math.isfinite(value), name, value, f"at least {minimum:g} and finite{usual}")
-        need(isinstance(value, float) or value <= LARGEST, name, value, f"at most {LARGEST}{usual}")
+@dataclass(frozen=True)
+class Must:
+    """A constraint on a single setting, written next to its type as ``Annotated[int, Must(...)]``.
 
-
-def need_at_most(section: str, config: Any, **maxima: float) -> None:
-    """Refuses the settings above what any network, picture or machine has: memory or patience would end first."""
-    for key, maximum in maxima.items():
-        value = getattr(config, key)
-        name = f"{section}.{key}" if section else key
-        need(value is None or value <= maximum, name, value, f"at most {maximum}{_usual(config, key)}")
-
-
-def need_count(key: str, value: int | None, *, null: str) -> None:
-    """Refuses a number of things that is none.
+    The parser checks it, and docs/config.md quotes it. None always passes.
 
     Args:
-        key: the setting.
-        value: how many; None passes.
-        null: what null stands for.
+        words: continue "must be".
+        holds: called with a value of the setting's type.
     """
-    need(value is None or value >= 1, key, value, f"at least 1, or null for {null}")
-    need(value is None or value <= LARGEST, key, value, f"at most {LARGEST}, or null for {null}")
+
+    words: str
+    holds: Callable[[Any], bool]
+
+    def check(self, key: str, value: Any, usual: str) -> None:
+        """Refuses a value that breaks the constraint; ``usual`` is appended to the words where they end with no hint.
+
+        Raises:
+            InputError: with the setting's name.
+        """
+        ends_with_hint = ";" in self.words or "null" in self.words
+        need(self.holds(value), key, value, self.words if ends_with_hint else f"{self.words}{usual}")
 
 
-def _usual(config: Any, key: str) -> str:
-    default = next(field.default for field in dataclasses.fields(config) if field.name == key)
-    if default is None:
-        return ", or null"
-    return "" if default is dataclasses.MISSING else f"; {shown(default)} is usual"
+def at_least(minimum: float, null: str = "") -> Must:
+    """A finite number from the minimum on; ``null`` tells what null stands for."""
+    finite = " and finite" if isinstance(minimum, float) else ""
+    words = f"at least {minimum:g}{finite}{f', or null for {null}' if null else ''}"
+    return Must(words, lambda value: minimum <= value < math.inf)
+
+
+def at_most(maximum: int) -> Must:
+    """A number up to the maximum, beyond which memory or patience would end first."""
+    return Must(f"at most {maximum}", lambda value: value <= maximum)
+
+
+class PathTo(Must):
+    """A possible path of ``what``."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"a path to {what}", lambda value: True)
+
+    def check(self, key: str, value: Any, usual: str) -> None:
+        """See :func:`need_path`."""
+        need_path(key, value, what=self.words.removeprefix("a path to "))
+
+
+ABOVE_0 = Must("above 0 and finite", lambda value: 0 < value < math.inf)
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Precision of a forward pass."""
+Device = Literal["auto", "cpu", "cuda"]
+Seed = Annotated[int, Must("at least 0 and below 2^32; 0 is usual", lambda value: 0 <= value < 2**32)]
+Threads = Annotated[
+    int | None, Must("at least 1 and at most 1024, or null for all cores", lambda value: 1 <= value <= 1024)
+]
+Probability = Annotated[float, Must("at least 0 and below 1; 0 is none", lambda value: 0 <= value < 1)]
+Momentum = Annotated[float, Must("at least 0 and below 1", lambda value: 0 <= value < 1)]
+Clip = Annotated[float, Must("above 0 (inf for no clipping)", lambda value: value > 0)]
+ModelFile = Annotated[str | None, PathTo("a model file such as best.safetensors, or shipped")]
 
 
 def need_choice(key: str, value: Any, choices: Iterable[str]) -> None:
-    """Refuses a name that is not among the choices, and offers the nearest."""
+    """Refuses a name that is not among the choices, and suggests the nearest."""
     choices = tuple(choices)
     if value not in choices:
         near = nearest(str(value), choices, cutoff=0.5)
@@ -78,12 +99,12 @@ def need_choice(key: str, value: Any, choices: Iterable[str]) -> None:
 
 
 def need_path(key: str, value: str | None, *, what: str) -> None:
-    """Refuses what cannot be the path of anything.
+    """Refuses a value that cannot be a path.
 
     Args:
         key: the setting.
         value: a path; None passes.
-        what: it names, such as "a folder that the run makes".
+        what: the target of the path, such as "a folder that the run makes".
     """
     if value is None:
         return
@@ -96,12 +117,12 @@ def need_path(key: str, value: str | None, *, what: str) -> None:
 
 @contextmanager
 def naming(key: str, value: str | None, *, choices: Sequence[str] = ()) -> Iterator[None]:
-    """What is wrong with the file that a setting names is said of the setting.
+    """Prefixes errors of the block about a file with the setting that named the file.
 
     Args:
         key: the setting.
         value: the file.
-        choices: what the setting takes beside files; the nearest is offered.
+        choices: values other than files that the setting takes; the nearest is suggested.
 
     Raises:
         InputError: as in the block, with the setting in front where the message begins with its value.
@@ -115,27 +136,22 @@ def naming(key: str, value: str | None, *, choices: Sequence[str] = ()) -> Itera
         raise InputError(f"{key}={said}{hint}" if said.startswith((f"{value}:", f"{value} ")) else said) from None
 
 
-def need_threads(key: str, threads: int | None) -> None:
-    """Refuses a number of threads that no machine has."""
-    need(threads is None or 1 <= threads <= 1024, key, threads, "at least 1 and at most 1024, or null for all cores")
-
-
 def nearest(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The choice that was most likely meant, whatever the capitals; None if none is near."""
+    """The most similar choice, regardless of case; None if none is similar."""
     folded = {choice.casefold(): choice for choice in choices}
     found = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=cutoff)
     return folded[found[0]] if found else None
 
 
 def nearest_setting(key: str, settings: Sequence[str]) -> str | None:
-    """The setting that was most likely meant: of the same name in another section, or nearly so in the same one.
+    """The most similar setting: one of the same name in another section, or of a similar name in the same section.
 
     Args:
-        key: with dots, as it was given.
-        settings: with dots, all there are.
+        key: the dotted name that was given.
+        settings: the dotted names of all settings.
 
     Returns:
-        The setting with dots; where several sections have one of that name, all joined by "or".
+        The dotted name; where several sections have a setting of that name, all of them joined by "or".
     """
     section, _, name = key.rpartition(".")
     name = _ABBREVIATIONS.get(name.casefold(), name)
@@ -146,10 +162,10 @@ def nearest_setting(key: str, settings: Sequence[str]) -> str | None:
     if section and section not in settings:
         near = nearest(section, [setting for setting in settings if "." not in setting])
         return f"{near}.{name}" if near else None
-    beside = below if section else [setting for setting in settings if "." not in setting]
-    near = nearest(name, [setting.rpartition(".")[2] for setting in beside])
+    siblings = below if section else [setting for setting in settings if "." not in setting]
+    near = nearest(name, [setting.rpartition(".")[2] for setting in siblings])
     if near:
-        return " or ".join(setting for setting in beside if setting.rpartition(".")[2] == near)
+        return " or ".join(setting for setting in siblings if setting.rpartition(".")[2] == near)
     return nearest(key, [setting for setting in settings if setting != section])
 
 
@@ -167,21 +183,14 @@ def shown(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """The text in one line that a terminal takes for nothing but text: control characters become escapes."""
+    """The text with control characters escaped, safe to print on one line of a terminal."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def checked_factory(key: str, factory: str | None, *, what: str) -> str | None:
-    """A ``FILE.py:NAME`` with an absolute path, since whoever resumes the run may stand elsewhere."""
+    """Checks ``FILE.py:NAME`` and makes the path absolute, so that the run can be resumed from another folder."""
     named = factory is None or re.fullmatch(r".+:[^\W\d]\w*", factory) is not None
     need(named, key, factory, what)
     if factory is not None and ".py:" in factory:
         return os.path.abspath(os.path.expanduser(factory))
     return factory
-
-
-def check_files(config: Any) -> None:
-    """Checks the settings that every section of a dataset of files has: limit, root, exclude."""
-    need(config.limit is None or config.limit >= 1, "dataset.limit", config.limit, "at least 1, or null for all")
-    for key, what in (("root", "the folder of the data"), ("exclude", "a list of samples to leave out, or null")):
-        need_path(f"dataset.{key}", getattr(config, key, None) or None, what=what)

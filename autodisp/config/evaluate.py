@@ -4,37 +4,49 @@ import itertools
 import math
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated
 
 from omegaconf import DictConfig
 
-from autodisp.config.checks import need, need_at_least, need_choice, need_path
-from autodisp.config.parsing import read
-from autodisp.config.sections import MachineConfig, TaskChoiceConfig, sections_by_name
+from autodisp.config import sections
+from autodisp.config.checks import ModelFile, Must, PathTo, at_least, need_choice
+from autodisp.config.sections import (
+    MachineConfig,
+    Split,
+    TaskChoiceConfig,
+    check_dataset,
+    kit_by_choice,
+)
 from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
-from autodisp.tasks.registry import KITS, kit_of_dataset
+from autodisp.tasks.registry import KITS
+from autodisp.tasks.sections import DatasetSection
 
 MOST_PICTURES = 100
+_RANGES = Must(
+    "ascending disparities above 0, such as [10,40]",
+    lambda edges: all(a < b for a, b in itertools.pairwise([0.0, *edges, math.inf])),
+)
+_PICTURES = Must(f"0 to {MOST_PICTURES}", lambda pictures: 0 <= pictures <= MOST_PICTURES)
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """All of autodisp-evaluate."""
+    """All settings of autodisp-evaluate."""
 
-    checkpoint: str | None
+    checkpoint: ModelFile
     baseline: str | None
-    dataset: Any
-    split: str | None
-    ranges: list[float]
-    batch_size: int
-    pictures: int
-    out: str
+    dataset: DatasetSection
+    split: Split | None
+    ranges: Annotated[list[float], _RANGES]
+    batch_size: Annotated[int, at_least(1)]
+    pictures: Annotated[int, _PICTURES]
+    out: Annotated[str, PathTo("a folder that the evaluation makes, such as runs/metrics")]
     run: MachineConfig
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
-        _ = self.kit  # opened, so that its baselines are known
+        _ = self.kit  # opens it, so that its baselines are known
         known = tuple(dict.fromkeys(name for kit in KITS.values() for name in kit.baselines))
         if self.checkpoint is None and self.baseline is None:
             raise InputError(
@@ -43,23 +55,8 @@ class EvaluateConfig:
             )
         if self.baseline is not None:
             need_choice("baseline", self.baseline, known)
-        if self.split is not None:
-            need_choice("split", self.split, ("train", "test"))
-        need_path("checkpoint", self.checkpoint, what="a model file such as best.safetensors, or shipped")
-        need_path("out", self.out, what="a folder that the evaluation makes, such as runs/figures")
         object.__setattr__(self, "out", os.path.expanduser(self.out))
-        need_at_least("", self, batch_size=1)
-        need(0 <= self.pictures <= MOST_PICTURES, "pictures", self.pictures, f"0 to {MOST_PICTURES}")
-        ascending = all(a < b for a, b in itertools.pairwise([0.0, *self.ranges, math.inf]))
-        need(ascending, "ranges", self.ranges, "ascending disparities above 0, such as [10,40]")
-        self._check_task()
-
-    def _check_task(self) -> None:
-        if self.dataset.name not in self.kit.datasets:
-            raise InputError(
-                f"dataset={self.dataset.name} does not fit task.factory={self.task.factory}: take dataset="
-                f"{' or dataset='.join(self.kit.datasets)}"
-            )
+        check_dataset(self.kit, self.dataset, f"task.factory={self.task.factory}")
         if self.baseline is not None and self.baseline not in self.kit.baselines:
             having = [kit for kit in KITS.values() if self.baseline in kit.baselines]
             fitting = [name for kit in having for name in kit.datasets]
@@ -76,13 +73,9 @@ class EvaluateConfig:
     @property
     def kit(self) -> TaskKit:
         """The kit of the task that the dataset is for."""
-        return self.task.kit or kit_of_dataset(self.dataset.name)
+        return kit_by_choice(self.task, self.dataset)
 
 
 def parse(tree: DictConfig) -> EvaluateConfig:
-    """The typed config of an evaluation out of what Hydra composed.
-
-    Raises:
-        InputError: the first thing that is wrong, in one line.
-    """
-    return read(tree, EvaluateConfig, {"dataset": sections_by_name(tree)["dataset"]})
+    """The typed config of an evaluation; see :func:`autodisp.config.sections.parse`."""
+    return sections.parse(tree, EvaluateConfig)

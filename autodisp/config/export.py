@@ -1,12 +1,12 @@
 """The config of autodisp-export."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import DictConfig
 
-from autodisp.config.checks import need, need_choice, need_path, need_threads, shown
-from autodisp.config.parsing import read
+from autodisp.config import sections
+from autodisp.config.checks import PathTo, Threads, need, need_choice, shown
 from autodisp.config.sections import TaskChoiceConfig
 from autodisp.errors import InputError
 
@@ -20,33 +20,28 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """All of autodisp-export."""
+    """All settings of autodisp-export."""
 
-    run: str | None
-    checkpoint: str | None
-    genotype: str | None
-    space_file: str | None
+    run: Annotated[str | None, PathTo(SOURCES["run"])]
+    checkpoint: Annotated[str | None, PathTo(SOURCES["checkpoint"])]
+    genotype: Annotated[str | None, PathTo(SOURCES["genotype"])]
+    space_file: Annotated[str | None, PathTo("the JSON of a search space, or null for a named one")]
     format: Any
-    out: str | None
+    out: Annotated[str | None, PathTo("a folder, or null for one next to what is exported")]
     overwrite: bool
-    threads: int | None
+    threads: Threads
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
-        _ = self.task.kit  # opened, so that models of it are known
-        for key, what in SOURCES.items():
-            need_path(key, getattr(self, key), what=what)
-        need_path("space_file", self.space_file, what="the JSON of a search space, or null for a named one")
-        need_path("out", self.out, what="a folder, or null for one beside what is exported")
+        _ = self.task.kit  # opens it, so that its models are known
         self._check_source()
         for name in self.formats:
             need_choice("format", name, FORMATS)
         need(len(set(self.formats)) == len(self.formats) > 0, "format", self.format, "one or both of onnx, pt2")
-        need_threads("threads", self.threads)
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """Of the model's files."""
+        """The formats to write."""
         if self.format is None:
             return FORMATS
         return tuple(map(shown, self.format)) if isinstance(self.format, list) else (shown(self.format),)
@@ -67,9 +62,5 @@ class ExportConfig:
 
 
 def parse(tree: DictConfig) -> ExportConfig:
-    """The typed config of an export out of what Hydra composed.
-
-    Raises:
-        InputError: the first thing that is wrong, in one line.
-    """
-    return read(tree, ExportConfig, {})
+    """The typed config of an export; see :func:`autodisp.config.sections.parse`."""
+    return sections.parse(tree, ExportConfig)

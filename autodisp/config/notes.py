@@ -1,18 +1,22 @@
-"""What the comments of the YAML files say of settings: the one place for their units and meanings."""
+"""Reads the comments of the YAML files, the one place for the meanings and units of settings."""
 
 import itertools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+
+from autodisp import configs
 
 
 @dataclass(frozen=True)
 class Notes:
-    """What the comments of one YAML say."""
+    """The comments of one YAML."""
 
     head: str
-    """Of the file as a whole."""
+    """The comment above its first key."""
     settings: dict[str, str]
-    """Of its keys, with dots."""
+    """The comments behind its keys, by dotted name."""
 
 
 def read_notes(text: str) -> Notes:
@@ -32,3 +36,29 @@ def read_notes(text: str) -> Notes:
         if parsed[3]:
             found[".".join(name for _, name in path)] = parsed[3]
     return Notes(" ".join(head), found)
+
+
+def head_of(file: Traversable) -> str:
+    """The comment above the first key of a YAML file."""
+    return read_notes(file.read_text(encoding="utf-8")).head
+
+
+def meanings_of(program: str) -> dict[str, str]:
+    """The comments on all settings of a program, by dotted name."""
+    found = read_notes(configs.primary(program).read_text(encoding="utf-8")).settings
+    for group, choices in configs.groups(program).items():
+        found = meanings_of_choices(program, group, choices) | found
+    return found
+
+
+def meanings_of_choices(program: str, group: str, choices: Iterable[str]) -> dict[str, str]:
+    """The comments on the settings of some choices of a group; the first choice with a comment counts."""
+    found: dict[str, str] = {}
+    for choice in choices:
+        own: dict[str, str] = {}
+        for file in configs.files(program, group, choice):
+            text = file.read_text(encoding="utf-8")
+            prefix = "" if "@package _global_" in text else f"{group}."
+            own |= {f"{prefix}{key}": words for key, words in read_notes(text).settings.items()}
+        found = own | found
+    return found

@@ -1,19 +1,19 @@
-"""What Hydra composed becomes typed sections; unknown keys and wrong types end in one line."""
+"""Turns a composed config into typed sections; unknown keys, wrong types and values end in one line."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass, make_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, make_dataclass
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from autodisp.config.checks import nearest, nearest_setting, need, need_choice, printable, shown
+from autodisp.config.checks import LARGEST, Must, nearest, nearest_setting, need, need_choice, printable, shown
+from autodisp.config.renamed import rename
 from autodisp.errors import InputError
 
 Config = TypeVar("Config")
-Section = TypeVar("Section")
 
 _WORDS: dict[Any, str] = {
     int: "a whole number, such as 10",
@@ -25,21 +25,63 @@ _WORDS: dict[Any, str] = {
     list[str]: "a list of words, such as [a,b]",
     Any: "a word or a list of them",
     list[list[Any]]: "a list of lists of numbers, such as [[0.5,1]]",
+    type(None): "null",
 }
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A field of a schema."""
+
+    kinds: tuple[Any, ...]
+    """Its types; a literal counts as text."""
+    choices: tuple[str, ...]
+    """All values, where there are few."""
+    constraints: tuple[Must, ...]
+    default: Any
+    """MISSING where there is none."""
+
+    @property
+    def section(self) -> type | None:
+        """The schema, where the field is a section."""
+        (kind, *_) = self.kinds
+        return kind if isinstance(kind, type) and is_dataclass(kind) else None
+
+    @property
+    def usual(self) -> str:
+        """The default of a number in words, to be appended to a constraint."""
+        if type(self.default) not in (int, float):
+            return ", or null" if self.default is None and type(None) in self.kinds else ""
+        return f"; {self.default:g} is usual" if isinstance(self.default, float) else f"; {self.default} is usual"
+
+
+def settings_of(schema: type) -> Mapping[str, Setting]:
+    """The fields of a dataclass by name."""
+    found = {}
+    hints = get_type_hints(schema, include_extras=True)
+    for field in fields(schema):
+        hint = hints[field.name]
+        hint, *constraints = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+        kinds = tuple(str if get_origin(kind) is Literal else kind for kind in kinds)
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        found[field.name] = Setting(kinds, tuple(choices), tuple(constraints), default)
+    return found
+
+
 def read(tree: DictConfig, schema: type[Config], choices: Mapping[str, Mapping[str, type]]) -> Config:
-    """The typed config out of what Hydra composed.
+    """The typed config from what Hydra composed.
 
     Args:
         tree: the composed config.
         schema: a dataclass whose fields are dataclasses (sections), plain settings, or sections by name.
-        choices: for each section by name, the dataclass that each ``name`` in it stands for.
+        choices: for each section by name, the dataclass of each ``name``.
 
     Raises:
-        InputError: the first thing that is wrong, in one line.
+        InputError: the first error, in one line.
     """
-    known = get_type_hints(schema)
+    tree, known = rename(tree), settings_of(schema)
     for key in map(str, tree):
         if key not in known:
             near = nearest_setting(key, list(dotted({name: tree[name] for name in tree if name in known})))
@@ -48,16 +90,15 @@ def read(tree: DictConfig, schema: type[Config], choices: Mapping[str, Mapping[s
             raise InputError(f"{printable(key)}: no such section or setting; {hint}there are {there}")
     values: dict[str, Any] = {}
     try:
-        for field in fields(schema):  # type: ignore[arg-type]
-            name, kind = field.name, known[field.name]
-            if name not in tree and field.default_factory is not MISSING:
-                continue  # a section that configs of earlier versions do not have
+        for name, setting in known.items():
+            if name not in tree and setting.default is not MISSING:
+                continue  # missing in configs of earlier versions
             if name in choices:
                 values[name] = _section_by_name(tree, name, choices[name])
-            elif isinstance(kind, type) and is_dataclass(kind):
-                values[name] = _section(_node(tree, name), name, kind)
-            elif name in tree or field.default is MISSING:
-                values[name] = _setting(tree, name, name, kind)
+            elif setting.section is not None:
+                values[name] = _section(_node(tree, name), name, setting.section)
+            else:
+                values[name] = _value(tree, name, name, setting)
     except OmegaConfBaseException as error:
         raise InputError(one_line(error)) from None
     return schema(**values)
@@ -76,8 +117,8 @@ def _section_by_name(tree: DictConfig, name: str, choices: Mapping[str, type]) -
     choice = str(choice)
     node = _node(tree, name)
     keys = set(map(str, node))
-    own = [other for other, schema in choices.items() if keys <= {field.name for field in fields(schema)}]
-    if own and choice not in own:
+    fitting = [other for other, schema in choices.items() if keys <= settings_of(schema).keys()]
+    if fitting and choice not in fitting:
         raise InputError(
             f"{name}.name={choice}: the other settings are those of another {name}; write {name}={choice}, which "
             "brings its own"
@@ -85,29 +126,39 @@ def _section_by_name(tree: DictConfig, name: str, choices: Mapping[str, type]) -
     return _section(node, name, choices[choice])
 
 
-def _section(node: DictConfig, path: str, schema: type[Section]) -> Section:
-    known = get_type_hints(schema)
+def _section(node: DictConfig, path: str, schema: type) -> Any:
+    known = settings_of(schema)
     for key in map(str, node):
         if key not in known:
             near = nearest(key, known)
             hint = f"did you mean '{near}'? " if near else ""
             raise InputError(f"{path}.{printable(key)}: no such setting; {hint}{path} has {', '.join(known)}")
     values: dict[str, Any] = {}
-    for name, kind in known.items():
-        key = f"{path}.{name}"
-        if name not in node:
-            continue
-        if isinstance(kind, type) and is_dataclass(kind):
+    for name in map(str, node):
+        key, setting = f"{path}.{name}", known[name]
+        if setting.section is None:
+            values[name] = _value(node, name, key, setting)
+        else:
             inner = node[name]
             need(isinstance(inner, DictConfig), key, inner, f"a section with keys, such as {key}.KEY=VALUE")
-            values[name] = _section(inner, key, kind)
-        else:
-            values[name] = _setting(node, name, key, kind)
+            values[name] = _section(inner, key, setting.section)
     return schema(**values)
 
 
-def _setting(node: DictConfig, name: str, key: str, kind: Any) -> Any:
-    """One setting, converted to its type."""
+def _value(node: DictConfig, name: str, key: str, setting: Setting) -> Any:
+    """The value of one setting, converted to its type and checked."""
+    value = _typed(node, name, key, setting.kinds)
+    if value is None:
+        return None
+    if setting.choices:
+        need_choice(key, value, setting.choices)
+    for constraint in setting.constraints:
+        constraint.check(key, value, setting.usual)
+    need(type(value) is not int or value <= LARGEST, key, value, f"at most {LARGEST}{setting.usual}")
+    return value
+
+
+def _typed(node: DictConfig, name: str, key: str, kinds: Sequence[Any]) -> Any:
     try:
         value = node.get(name)
     except InterpolationResolutionError as error:
@@ -117,16 +168,15 @@ def _setting(node: DictConfig, name: str, key: str, kind: Any) -> Any:
             "there is"
         ) from None
     plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if type(plain) in kinds:
         return plain
-    words = _in_words(kinds)
+    words = ", or ".join(_WORDS[kind] for kind in kinds)
     need(not isinstance(plain, dict), key, plain, f"{words}, not a section with keys")
-    # these OmegaConf would turn into text and truth
+    # OmegaConf would convert these
     need(not (isinstance(plain, bool) and str in kinds), key, plain, words)
     need(not (bool in kinds and isinstance(plain, int) and plain not in (0, 1)), key, plain, words)
     need(not _holds_section(plain), key, plain, words)
-    typed = OmegaConf.structured(_holder(kind))
+    typed = OmegaConf.structured(_holder(functools.reduce(lambda one, other: one | other, kinds)))
     try:
         typed.merge_with({"value": plain})
     except OmegaConfBaseException:
@@ -140,15 +190,11 @@ def _holds_section(value: Any) -> bool:
 
 @functools.cache
 def _holder(kind: Any) -> type:
-    return make_dataclass("Setting", [("value", kind)])
-
-
-def _in_words(kinds: Sequence[Any]) -> str:
-    return ", or ".join("null" if kind is type(None) else _WORDS[kind] for kind in kinds)
+    return make_dataclass("Holder", [("value", kind)])
 
 
 def dotted(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
-    """The names of all sections and settings in a config, with dots."""
+    """The dotted names of all sections and settings of a config."""
     for name in node:
         yield f"{prefix}{name}"
         inner = node._get_node(name) if isinstance(node, DictConfig) else node[name]

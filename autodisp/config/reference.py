@@ -1,72 +1,53 @@
-"""Writes docs/config.md: every program's settings, out of the schema and the YAML that the programs themselves read.
+"""Writes docs/config.md: every program's settings, from the schema and the YAML that the programs themselves read.
 
     python -m autodisp.config.reference docs/config.md
 
-Types and defaults come from what Hydra composes, meanings from the comments of the YAML. What a setting must be is not
-written down anywhere a second time: values that cannot be right are tried, and the refusals are quoted.
+Types and constraints are those of the schema, defaults and meanings those of the YAML and its comments.
 """
 
-import functools
-import importlib.resources
-import itertools
-import math
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from importlib.resources.abc import Traversable
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+import yaml
+from omegaconf import DictConfig
 
-from autodisp.config import check, evaluate, export, predict, report, search, sections, train
+from autodisp import configs
+from autodisp.config import check, evaluate, export, predict, report, search, train
 from autodisp.config.checks import shown
-from autodisp.config.notes import read_notes
-from autodisp.config.reference_words import CONSTRAINTS, MEANINGS
-from autodisp.errors import InputError
-from autodisp.tasks.registry import KITS
+from autodisp.config.notes import head_of, meanings_of_choices, read_notes
+from autodisp.config.parsing import Setting, settings_of
+from autodisp.config.sections import DATASETS, NETWORKS, TASKS, FromCheckpointConfig
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Program:
-    """One program's config."""
+    """A program with its schema."""
 
     name: str
     schema: type
     parse: Callable[[DictConfig], Any]
     needs: tuple[str, ...] = ()
-    """Without these words nothing can be parsed."""
-    by_name: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
-    """The groups whose choices differ in their settings, and the section that each ``name`` stands for."""
+    """Settings without which nothing can be parsed."""
 
 
-_SETS = {"dataset": sections.DATASETS}
-_PARTS = {"task": sections.TASKS, **_SETS}
-_TRAINED = {**sections.NETWORKS, "from_checkpoint": train.FromCheckpointConfig}
 PROGRAMS = (
-    Program("search", search.SearchConfig, search.parse, by_name={**_PARTS, "network": sections.NETWORKS}),
-    Program("train", train.TrainConfig, train.parse, by_name={**_PARTS, "network": _TRAINED}),
-    Program("evaluate", evaluate.EvaluateConfig, evaluate.parse, ("checkpoint=shipped",), _SETS),
+    Program("search", search.SearchConfig, search.parse),
+    Program("train", train.TrainConfig, train.parse),
+    Program("evaluate", evaluate.EvaluateConfig, evaluate.parse, ("checkpoint=shipped",)),
     Program("predict", predict.PredictConfig, predict.parse, ("left=left.png",)),
     Program("export", export.ExportConfig, export.parse, ("checkpoint=shipped",)),
     Program("report", report.ReportConfig, report.parse, ("run=RUN",)),
-    Program("check", check.CheckConfig, check.parse, by_name=_SETS),
+    Program("check", check.CheckConfig, check.parse),
 )
-_SHARED = {"train": ("dataset", "network"), "check": ("dataset",)}
-"""Groups that are links to those of the search, and so are told there only."""
-_ADAPTED = {"evaluate": ("dataset",)}
-"""Groups with the schema of the search's, but values of their own."""
-_NEEDED_BY_CHOICE = {
-    "task=classification": ("task=classification",),
-    "network=own": ("task=own",),
-    "regularization=none": ("regularization=ada",),
-    "network=from_checkpoint": ("network=from_checkpoint", "init=shipped", "genotype=null"),
+_BY_NAME: Mapping[str, Mapping[str, type]] = {
+    "task": TASKS,
+    "dataset": DATASETS,
+    "network": {**NETWORKS, "from_checkpoint": FromCheckpointConfig},
 }
-
+"""The groups whose choices have different settings, and the schema of each ``name``."""
 _TYPES: dict[Any, str] = {
     int: "whole number",
     float: "number",
@@ -79,257 +60,118 @@ _TYPES: dict[Any, str] = {
     Any: "word or list of words",
     type(None): "null",
 }
-_IMPOSSIBLE: dict[Any, tuple[Any, ...]] = {
-    int: (-1, 0, 1, 2, 3, 10**9),
-    float: (-1.0, 0.0, 1.0, 1e9, math.inf),
-    bool: (),
-    str: ("", "?"),
-    list[int]: ([], [-1], [1, 1], [5, 1, 1]),
-    list[float]: ([], [-1.0], [1.0, 1.0], [5.0, 1.0, 1.0]),
-    list[str]: ([], ["?"], ["A", "A"]),
-    list[list[Any]]: ([[]],),
-    Any: ("?", []),
-    type(None): (),
-}
-"""Values to try; those that are possible after all are no matter."""
+_INTRODUCTION = """# Settings of every program
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One setting of a schema."""
-
-    key: str
-    """With dots."""
-    kind: Any
-    default: Any
+Made by `make docs` from the schema; do not edit. A setting is written `section.key=value` behind the program's name, \
+a group's choice `group=choice`; `--cfg job` prints the resulting config and `--help` the choices. A setting that does \
+not fit is refused in one line; none is ignored."""
 
 
 def reference() -> str:
     """The whole page."""
-    parts = [
-        "# Settings of every program",
-        "Made by `make docs` from the schema; do not edit. A setting is written `section.key=value` behind the "
-        "program's name, a group's choice `group=choice`; `--cfg job` prints what comes of it and `--help` the "
-        "choices. A setting that does not fit is refused in one line; none is ignored.",
-        "In **must be**, words are those of the refusals: each setting is tried by itself with all others at their "
-        "defaults. Rules that join several settings are told when they are broken.",
-    ]
+    parts, seen = [_INTRODUCTION], dict[str, str]()
     for program in PROGRAMS:
-        parts += _of_program(program)
+        parts += _of_program(program, seen)
     return "\n\n".join(parts) + "\n"
 
 
-def _of_program(program: Program) -> Iterator[str]:
-    GlobalHydra.instance().clear()
-    folder = importlib.resources.files("autodisp.configs") / program.name
-    text = (folder / f"{program.name}.yaml").read_text()
-    notes: dict[str, str] = {}
-    with initialize_config_module(f"autodisp.configs.{program.name}", version_base="1.3"):
-        yield f"## autodisp-{program.name}"
-        yield " ".join(str(OmegaConf.create(text).hydra.help.header).split())
-        groups = {entry.name: _choices(entry) for entry in folder.iterdir() if _is_group(entry)}
-        if groups:
-            yield "\n".join(_list_groups(program, folder, dict(sorted(groups.items()))))
-        tree = compose(program.name, overrides=[*program.needs])
-        entries = [entry for entry in _flat(program.schema) if entry.key.split(".")[0] not in program.by_name]
-        trees = {}
-        for group in groups.keys() - program.by_name.keys():
-            if any(entry.key.startswith(f"{group}.") for entry in entries):
-                notes |= _notes_of_group(folder / group, groups[group])
-                trees[group] = {choice: _compose(program, f"{group}={choice}") for choice in groups[group]}
-        notes |= read_notes(text).settings
-        yield _table(_rows(program, tree, entries, notes, trees))
-        for group in program.by_name:
-            if group in _ADAPTED.get(program.name, ()):
-                yield from _differences(folder / group)
-            elif group not in _SHARED.get(program.name, ()):
-                yield from _of_group(program, folder / group, group)
+def _of_program(program: Program, seen: dict[str, str]) -> Iterator[str]:
+    """The parts of one program; ``seen`` holds what stands above, with the program of each."""
+    text = configs.primary(program.name).read_text(encoding="utf-8")
+    content, groups = yaml.safe_load(text), configs.groups(program.name)
+    yield f"## autodisp-{program.name}"
+    yield " ".join(content["hydra"]["help"]["header"].split())
+    yield "\n".join(["Groups, the default in bold:\n", *_list_of(groups, content["defaults"], seen)])
+    settings = dict(_flat(settings_of(program.schema)))
+    by_choice = {group for group in groups if any(key.startswith(f"{group}.") for key in settings)} - content.keys()
+    alone = {key: one for key, one in settings.items() if key.partition(".")[0] not in by_choice}
+    yield _table(alone, {"": content}, read_notes(text).settings)
+    for group in groups:
+        choices: dict[type | None, list[str]] = {}
+        if group in by_choice or (group in _BY_NAME and group not in content):
+            for choice in groups[group]:
+                choices.setdefault(_BY_NAME.get(group, {}).get(_name(program.name, group, choice)), []).append(choice)
+        for schema, names in choices.items():
+            table = _of_choices(program.name, group, names, schema, settings)
+            title = f"### {', '.join(f'{group}={name}' for name in names)}"
+            if table:
+                yield title
+                yield table if table not in seen else f"As in {seen[table]}."
+                seen.setdefault(table, f"autodisp-{program.name}")
 
 
-def _is_group(entry: Traversable) -> bool:
-    return entry.is_dir() and not entry.name.startswith("_")
-
-
-def _choices(folder: Traversable) -> list[str]:
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
-def _list_groups(program: Program, folder: Traversable, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    yield "Groups, the default in bold:\n"
-    defaults = OmegaConf.load(str(folder / f"{program.name}.yaml")).defaults
-    default = {str(key): value for entry in defaults if isinstance(entry, DictConfig) for key, value in entry.items()}
+def _list_of(groups: Mapping[str, Mapping[str, Any]], defaults: Sequence[Any], seen: dict[str, str]) -> Iterator[str]:
+    usual = {key: value for entry in defaults if isinstance(entry, dict) for key, value in entry.items()}
     for group, choices in groups.items():
-        names = ", ".join(f"**{choice}**" if choice == default.get(group) else choice for choice in choices)
-        told = (*_SHARED.get(program.name, ()), *_ADAPTED.get(program.name, ()))
-        shared = "; their settings are told at autodisp-search" if group in told else ""
-        yield f"- `{group}`: {names}{shared}"
-        if group not in program.by_name:
-            heads = {choice: read_notes((folder / group / f"{choice}.yaml").read_text()).head for choice in choices}
-            yield from (f"    - `{group}={choice}`: {head}" for choice, head in heads.items() if head)
+        yield f"- `{group}`: {', '.join(f'**{one}**' if one == usual.get(group) else one for one in choices)}"
+        for choice, file in choices.items():
+            line = f"    - `{group}={choice}`: {head_of(file)}"
+            if head_of(file) and line not in seen:
+                yield line
+                seen[line] = ""
 
 
-def _notes_of_group(folder: Traversable, choices: Sequence[str]) -> dict[str, str]:
-    """Of those choices together, where the first one that says something counts."""
-    found: dict[str, str] = {}
-    for choice in choices:
-        text = (folder / f"{choice}.yaml").read_text()
-        prefix = "" if "@package _global_" in text else f"{folder.name}."
-        for key, words in read_notes(text).settings.items():
-            found.setdefault(f"{prefix}{key}", words)
-    return found
+def _of_choices(
+    program: str, group: str, choices: Sequence[str], schema: type | None, settings: Mapping[str, Setting]
+) -> str:
+    """The table of some choices with one schema, which is that of the program where None is given."""
+    if schema is not None:
+        settings = dict(_flat(settings_of(schema), f"{group}."))
+    own = {key: setting for key, setting in settings.items() if key.startswith(f"{group}.") and key != f"{group}.name"}
+    contents = {choice: configs.settings(program, group, choice) for choice in choices}
+    values = {choice: content if group in content else {group: content} for choice, content in contents.items()}
+    own = {key: setting for key, setting in own.items() if any(_has(content, key) for content in values.values())}
+    return _table(own, values, meanings_of_choices(program, group, choices)) if own else ""
 
 
-def _of_group(program: Program, folder: Traversable, group: str) -> Iterator[str]:
-    """A table for each kind of section in a group, with the values that each choice gives."""
-    trees = {choice: _compose(program, f"{group}={choice}") for choice in _choices(folder)}
-    kinds: dict[type, list[str]] = {}
-    for choice, tree in trees.items():
-        kinds.setdefault(program.by_name[group][tree[group].name], []).append(choice)
-    for schema, choices in kinds.items():
-        yield f"### {', '.join(f'{group}={choice}' for choice in choices)}"
-        heads = {choice: read_notes((folder / f"{choice}.yaml").read_text()).head for choice in choices}
-        if any(heads.values()):
-            yield "\n".join(f"- `{choice}`: {head}" for choice, head in heads.items() if head)
-        entries = [entry for entry in _flat(schema, f"{group}.") if entry.key != f"{group}.name"]
-        if entries:
-            several = {group: {choice: trees[choice] for choice in choices}}
-            yield _table(_rows(program, trees[choices[0]], entries, _notes_of_group(folder, choices), several))
+def _has(content: Any, key: str) -> bool:
+    name, _, rest = key.partition(".")
+    return isinstance(content, dict) and name in content and (not rest or _has(content[name], rest))
 
 
-def _differences(folder: Traversable) -> Iterator[str]:
-    """What the choices of an adapted group say otherwise than the search's."""
-    yield "Of the data, evaluation takes whole pictures; otherwise than in a search are:"
-    lines = []
-    for choice in _choices(folder):
-        there = importlib.resources.files("autodisp.configs.search") / folder.name / f"{choice}.yaml"
-        own, other = (_plain(path) for path in (folder / f"{choice}.yaml", there))
-        changed = [f"`{key}={_shown(value)}`" for key, value in own.items() if value != other.get(key)]
-        if changed:
-            lines.append(f"- `{folder.name}={choice}`: {', '.join(changed)}")
-    yield "\n".join(lines)
+def _name(program: str, group: str, choice: str) -> str:
+    content = configs.settings(program, group, choice)
+    return str(content.get(group, content).get("name", choice))
 
 
-def _plain(path: Traversable) -> dict[str, Any]:
-    content = OmegaConf.to_container(OmegaConf.create(path.read_text()))
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
-
-
-@functools.cache
-def _compose(program: Program, choice: str) -> DictConfig:
-    """The config with that choice, and with what it cannot be parsed without."""
-    words = list(_NEEDED_BY_CHOICE.get(choice, (choice,)))
-    group, _, name = choice.partition("=")
-    if group in ("dataset", "network") and choice not in _NEEDED_BY_CHOICE:
-        path = importlib.resources.files(f"autodisp.configs.{program.name}") / group / f"{name}.yaml"
-        section = OmegaConf.create(path.read_text()).name
-        fits = (task for task, kit in KITS.items() if section in {**kit.datasets, **kit.networks})
-        words.insert(0, f"task={next(fits)}")
-    return compose(program.name, overrides=[*program.needs, *words])
-
-
-def _flat(schema: type, prefix: str = "") -> Iterator[Entry]:
-    """The settings of a schema; sections by name, which are Any, are left to the caller."""
-    hints = get_type_hints(schema)
-    for entry in fields(schema):
-        kind = hints[entry.name]
-        if isinstance(kind, type) and is_dataclass(kind):
-            yield from _flat(kind, f"{prefix}{entry.name}.")
+def _flat(settings: Mapping[str, Setting], prefix: str = "") -> Iterator[tuple[str, Setting]]:
+    """All settings by dotted name; those of sections by name are not among them."""
+    for name, setting in settings.items():
+        if f"{prefix}{name}" in _BY_NAME and setting.default is MISSING:
+            continue
+        if setting.section is None:
+            yield f"{prefix}{name}", setting
         else:
-            default = entry.default if entry.default_factory is MISSING else entry.default_factory()
-            yield Entry(f"{prefix}{entry.name}", kind, default)
+            yield from _flat(settings_of(setting.section), f"{prefix}{name}.")
 
 
-def _rows(
-    program: Program,
-    tree: DictConfig,
-    entries: Sequence[Entry],
-    notes: Mapping[str, str],
-    trees: Mapping[str, Mapping[str, DictConfig]],
-) -> list[list[str]]:
-    """Key, type, default, constraint and meaning of each setting.
+def _table(settings: Mapping[str, Setting], contents: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
+    """A row for each setting.
 
     Args:
-        program: whose settings they are.
-        tree: its config, in which they are there.
-        entries: the settings.
-        notes: what the YAML says of them.
-        trees: for groups that hold some of them, the config with each choice.
+        settings: by dotted name.
+        contents: the YAML with the defaults, by choice.
+        meanings: by dotted name.
     """
-    rows = []
-    for entry in entries:
-        key, group = entry.key, entry.key.split(".")[0]
-        probed = _compose(program, "regularization=none") if group == "regularization" else tree
-        refusals = _refusals(program.parse, probed, entry)
-        wanted = CONSTRAINTS.get(key) or "; ".join(refusals)
-        if any(word.startswith(f"{key}=") for word in program.needs):
-            default = "`null`"
-        elif group in trees and not key.endswith(".name"):
-            default = _defaults({choice: _value(one, entry) for choice, one in trees[group].items()})
-        else:
-            default = f"`{_shown(_value(tree, entry))}`"
-        meaning = _meaning(key, notes.get(key, ""), refusals, has_choices=group in trees)
-        rows.append([f"`{key}`", _type(entry.kind), default, wanted, meaning])
-    return rows
+    rows = [["setting", "type", "default", "must be", "meaning"], ["---"] * 5]
+    for key, setting in settings.items():
+        must = [f"one of {', '.join(setting.choices)}"] if setting.choices else []
+        must += [constraint.words for constraint in setting.constraints]
+        kind = " or ".join(_TYPES[kind] for kind in setting.kinds)
+        rows.append([f"`{key}`", kind, _default(key, setting, contents), "; ".join(must), meanings.get(key, "")])
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
 
 
-def _meaning(key: str, note: str, refusals: Sequence[str], *, has_choices: bool) -> str:
-    """What the YAML says, unless that is a unit or the choices only, or is said of one choice among several."""
-    says_little = has_choices or " " not in note or f"one of {note}" in refusals
-    return MEANINGS.get(key, note) if says_little else note
-
-
-def _value(tree: DictConfig, entry: Entry) -> Any:
-    """As the YAML has it, or else the schema."""
-    section, _, name = entry.key.rpartition(".")
-    node = OmegaConf.to_container(OmegaConf.select(tree, section) if section else tree, resolve=False)
-    assert isinstance(node, dict)
-    return node.get(name, entry.default)
-
-
-def _refusals(parse: Callable[[DictConfig], Any], tree: DictConfig, entry: Entry) -> list[str]:
-    """What a setting must be, as the program says when it is not."""
-    found: list[str] = []
-    for value in itertools.chain.from_iterable(_IMPOSSIBLE[one] for one in _kinds(entry.kind)):
-        tried = tree.copy()
-        OmegaConf.update(tried, entry.key, value, force_add=True)
-        try:
-            parse(tried)
-        except InputError as error:
-            said = re.fullmatch(rf"{re.escape(entry.key)}=.*?: must be (.*)", str(error))
-            words = re.sub(r"; (?:\S+ (?:or \S+ )?(?:is|are) usual|did you mean.*)", "", said[1]) if said else ""
-            words = re.sub(r"([a-z_]+)=[\d.]+", r"\1", words).removesuffix(", or null")
-            if words and not any(other.startswith(words) for other in found):
-                found = [other for other in found if not words.startswith(other)] + [words]
-    return found
-
-
-def _kinds(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
-
-
-def _type(kind: Any) -> str:
-    return " or ".join(_TYPES[one] for one in _kinds(kind))
-
-
-def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, str) else shown(value)
-
-
-def _defaults(values: Mapping[str, Any]) -> str:
-    """One value, or each with its choice where they differ."""
-    written = {choice: _shown(value) for choice, value in values.items()}
-    if len(set(written.values())) == 1:
-        return f"`{next(iter(written.values()))}`"
+def _default(key: str, setting: Setting, contents: Mapping[str, Any]) -> str:
+    """One value, or each with its choices where they differ."""
     by_value: dict[str, list[str]] = {}
-    for choice, value in written.items():
-        by_value.setdefault(value, []).append(choice)
+    for choice, value in contents.items():
+        for name in key.split("."):
+            value = value.get(name, setting.default) if isinstance(value, dict) else value
+        by_value.setdefault(value if isinstance(value, str) else shown(value), []).append(choice)
+    if len(by_value) == 1:
+        return f"`{next(iter(by_value))}`"
     return "; ".join(f"`{value}` ({', '.join(choices)})" for value, choices in by_value.items())
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head = ["| setting | type | default | must be | meaning |", "| --- | --- | --- | --- | --- |"]
-    return "\n".join([*head, *(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)])
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -5,26 +5,26 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from autodisp.config.checks import need
-from autodisp.config.parsing import read
+from autodisp.config import sections
+from autodisp.config.checks import Threads, need
 from autodisp.config.sections import TaskChoiceConfig
 from autodisp.errors import InputError
 
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """All of autodisp-report."""
+    """All settings of autodisp-report."""
 
     run: str | None
     runs: Any
     key: str | None
     out: str | None
     animation: bool
-    threads: int | None
+    threads: Threads
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
-        _ = self.task.kit  # opened, so that models of it are known
+        _ = self.task.kit  # opens it, so that its models are known
         if self.run is None and self.runs is None:
             raise InputError("nothing to report on: give run= (the folder of a run) or runs= (a pattern, as 'runs/**')")
         if self.run is not None and self.runs is not None:
@@ -35,18 +35,13 @@ class ReportConfig:
         else:
             fits = bool(self.runs) and all(isinstance(pattern, str) and pattern for pattern in self.patterns)
             need(fits, "runs", self.runs, "a folder or a pattern of folders, or a list of them")
-        need(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1, or null for all")
 
     @property
     def patterns(self) -> tuple[Any, ...]:
-        """Of the runs to compare."""
+        """The folders or patterns of the runs to compare."""
         return tuple(self.runs) if isinstance(self.runs, list) else (self.runs,)
 
 
 def parse(tree: DictConfig) -> ReportConfig:
-    """The typed config of a report out of what Hydra composed.
-
-    Raises:
-        InputError: the first thing that is wrong, in one line.
-    """
-    return read(tree, ReportConfig, {})
+    """The typed config of a report; see :func:`autodisp.config.sections.parse`."""
+    return sections.parse(tree, ReportConfig)

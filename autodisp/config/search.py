@@ -1,27 +1,42 @@
 """The config of autodisp-search."""
 
-import hashlib
-import json
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 from omegaconf import DictConfig
 
 from autodisp.cells.spaces import SPACES
-from autodisp.config.checks import PRECISIONS, need, need_at_least, need_at_most, need_choice, need_count, need_path
-from autodisp.config.parsing import read
+from autodisp.config import sections
+from autodisp.config.checks import (
+    ABOVE_0,
+    Clip,
+    Momentum,
+    Must,
+    PathTo,
+    Precision,
+    Probability,
+    at_least,
+    at_most,
+    need,
+    need_choice,
+)
 from autodisp.config.sections import (
     PUBLISHED_CUTOUT,
-    AugmentationConfig,
-    RunConfig,
-    check_augmentation,
-    check_task,
-    sections_by_name,
+    LearningConfig,
 )
 from autodisp.errors import InputError
-from autodisp.tasks.kit import TaskKit
-from autodisp.tasks.registry import kit_of
+from autodisp.tasks.sections import NetworkSection
+
+_ODD = Must("odd, since an average belongs to its middle epoch; 3 or 5 are usual", lambda window: window % 2 == 1)
+_RULES_GROWTH = Must("a growth above 1, or null for the rule's own", lambda factor: 1 < factor < math.inf)
+_GROWTH = Must("a growth above 1", _RULES_GROWTH.holds)
+_DECAY = Must("a weight decay above 0", ABOVE_0.holds)
+_TOLERANCE = Must("between 0 and 1", lambda tolerance: 0 < tolerance < 1)
+_BETAS = Must(
+    "two numbers, each at least 0 and below 1, such as [0.5,0.999]",
+    lambda betas: len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
+)
 
 
 @dataclass(frozen=True)
@@ -29,10 +44,9 @@ class SpaceConfig:
     """space=..., or a file of your own."""
 
     name: str = "darts"
-    file: str | None = None
+    file: Annotated[str | None, PathTo("the JSON of a search space, or null for a named one")] = None
 
     def __post_init__(self) -> None:
-        need_path("space.file", self.file, what="the JSON of a search space, or null for a named one")
         if self.file is None:
             need_choice("space.name", self.name, tuple(SPACES))
 
@@ -41,78 +55,53 @@ class SpaceConfig:
 class RegularizationConfig:
     """regularization=none, es, ada."""
 
-    name: str = "none"
-    rule: str = "ratio"
-    window: int = 5
-    start_epoch: int = 10
-    delta: int | None = None
-    factor: float | None = None
-    raise_by: float = 10.0
-    cap: float = 3e-2
-
-    def __post_init__(self) -> None:
-        need_choice("regularization.name", self.name, ("none", "es", "ada"))
-        need_choice("regularization.rule", self.rule, ("ratio", "paper"))
-        need_at_least("regularization", self, window=1, start_epoch=0)
-        window = "odd, since an average belongs to its middle epoch; 3 or 5 are usual"
-        need(self.window % 2 == 1, "regularization.window", self.window, window)
-        need_count("regularization.delta", self.delta, null="the rule's own")
-        for key, value in (("factor", self.factor), ("raise_by", self.raise_by)):
-            usual = ", or null for the rule's own" if key == "factor" else "; 10 is usual"
-            need(value is None or 1 < value < math.inf, f"regularization.{key}", value, f"a growth above 1{usual}")
-        need(0 < self.cap < math.inf, "regularization.cap", self.cap, "a weight decay above 0; 0.03 is usual")
+    name: Literal["none", "es", "ada"] = "none"
+    rule: Literal["ratio", "paper"] = "ratio"
+    window: Annotated[int, at_least(1), _ODD] = 5
+    start_epoch: Annotated[int, at_least(0)] = 10
+    delta: Annotated[int | None, at_least(1, null="the rule's own")] = None
+    factor: Annotated[float | None, _RULES_GROWTH] = None
+    raise_by: Annotated[float, _GROWTH] = 10.0
+    cap: Annotated[float, _DECAY] = 3e-2
 
 
 @dataclass(frozen=True)
 class RelaxationConfig:
     """relaxation=softmax, uniform."""
 
-    name: str = "softmax"
-
-    def __post_init__(self) -> None:
-        need_choice("relaxation.name", self.name, ("softmax", "uniform"))
+    name: Literal["softmax", "uniform"] = "softmax"
 
 
 @dataclass(frozen=True)
 class SelectionConfig:
     """selection=argmax, ranking."""
 
-    name: str = "argmax"
-    samples: int = 1000
-    batches: int = 10
-    finalists: int = 10
+    name: Literal["argmax", "ranking"] = "argmax"
+    samples: Annotated[int, at_least(1)] = 1000
+    batches: Annotated[int, at_least(1)] = 10
+    finalists: Annotated[int, at_least(1)] = 10
 
     def __post_init__(self) -> None:
-        need_choice("selection.name", self.name, ("argmax", "ranking"))
-        need_at_least("selection", self, samples=1, batches=1, finalists=1)
         need(self.finalists <= self.samples, "selection.finalists", self.finalists, f"at most samples={self.samples}")
 
 
 @dataclass(frozen=True)
 class WeightsConfig:
-    """How the weights learn."""
+    """The optimizer of the weights."""
 
-    name: str = "sgd"
-    learning_rate: float = 0.025
-    min_learning_rate: float = 0.001
-    momentum: float = 0.9
-    weight_decay: float = 3e-4
-    decay: str | None = None
-    clip: float = 5.0
+    name: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Annotated[float, at_least(0.0)] = 0.025
+    min_learning_rate: Annotated[float, at_least(0.0)] = 0.001
+    momentum: Momentum = 0.9
+    weight_decay: Annotated[float, at_least(0.0)] = 3e-4
+    decay: Literal["l2", "decoupled"] | None = None
+    clip: Clip = 5.0
 
     def __post_init__(self) -> None:
-        need_choice("optimizer.weights.name", self.name, ("sgd", "adamw"))
-        if self.decay is not None:
-            need_choice("optimizer.weights.decay", self.decay, ("l2", "decoupled"))
         if self.name == "sgd" and self.decay == "decoupled":
             raise InputError(
                 "optimizer.weights.decay=decoupled: is of optimizer.weights.name=adamw, but it is sgd: take l2 or null"
             )
-        need_at_least("optimizer.weights", self, learning_rate=0.0, min_learning_rate=0.0, weight_decay=0.0)
-        need(
-            0 <= self.momentum < 1, "optimizer.weights.momentum", self.momentum, "at least 0 and below 1; 0.9 is usual"
-        )
-        need(self.clip > 0, "optimizer.weights.clip", self.clip, "above 0 (inf for no clipping)")
         need(
             self.min_learning_rate <= self.learning_rate,
             "optimizer.weights.min_learning_rate",
@@ -123,23 +112,13 @@ class WeightsConfig:
 
 @dataclass(frozen=True)
 class AlphasConfig:
-    """How the alphas learn."""
+    """The optimizer of the alphas."""
 
-    learning_rate: float = 3e-4
-    betas: list[float] = field(default_factory=lambda: [0.5, 0.999])
-    weight_decay: float = 1e-3
-    order: str = "first"
-    first_order_epochs: int = 0
-
-    def __post_init__(self) -> None:
-        need_at_least("optimizer.alphas", self, learning_rate=0.0, weight_decay=0.0, first_order_epochs=0)
-        need_choice("optimizer.alphas.order", self.order, ("first", "exact", "finite_difference"))
-        need(
-            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
-            "optimizer.alphas.betas",
-            self.betas,
-            "two numbers, each at least 0 and below 1, such as [0.5,0.999]",
-        )
+    learning_rate: Annotated[float, at_least(0.0)] = 3e-4
+    betas: Annotated[list[float], _BETAS] = field(default_factory=lambda: [0.5, 0.999])
+    weight_decay: Annotated[float, at_least(0.0)] = 1e-3
+    order: Literal["first", "exact", "finite_difference"] = "first"
+    first_order_epochs: Annotated[int, at_least(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -152,67 +131,44 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How long and on how much."""
+    """Length and batches of a search."""
 
-    epochs: int = 50
-    batch_size: int = 64
-    steps_per_epoch: int | None = None
-    warmup_epochs: int = 0
-    validation_batches: int | None = None
-    drop_path: float = 0.0
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        need_choice("search.precision", self.precision, PRECISIONS)
-        need_at_least("search", self, epochs=1, batch_size=1, warmup_epochs=0)
-        for key in ("steps_per_epoch", "validation_batches"):
-            need_count(f"search.{key}", getattr(self, key), null="all")
-        need(0 <= self.drop_path < 1, "search.drop_path", self.drop_path, "at least 0 and below 1; 0 is none")
-        need_at_most("search", self, epochs=1_000_000)
+    epochs: Annotated[int, at_least(1), at_most(1_000_000)] = 50
+    batch_size: Annotated[int, at_least(1)] = 64
+    steps_per_epoch: Annotated[int | None, at_least(1, null="all")] = None
+    warmup_epochs: Annotated[int, at_least(0)] = 0
+    validation_batches: Annotated[int | None, at_least(1, null="all")] = None
+    drop_path: Probability = 0.0
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
 class CurvatureConfig:
-    """When and how the curvature is measured."""
+    """Measurement of the curvature."""
 
-    every: int = 2
-    method: str = "lanczos"
-    tolerance: float = 1e-3
-    weight_decay: bool = False
-
-    def __post_init__(self) -> None:
-        need_at_least("curvature", self, every=1)
-        need(0 < self.tolerance < 1, "curvature.tolerance", self.tolerance, "between 0 and 1; 0.001 is usual")
-        need_choice("curvature.method", self.method, ("lanczos", "hessian"))
+    every: Annotated[int, at_least(1)] = 2
+    method: Literal["lanczos", "hessian"] = "lanczos"
+    tolerance: Annotated[float, _TOLERANCE] = 1e-3
+    with_weight_decay: bool = False
 
 
-@dataclass(frozen=True)
-class SearchConfig:
-    """All of autodisp-search."""
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(LearningConfig):
+    """All settings of autodisp-search."""
 
-    seed: int
-    task: Any
-    dataset: Any
+    network: NetworkSection
     space: SpaceConfig
-    network: Any
     regularization: RegularizationConfig
     optimizer: OptimizerConfig
-    augmentation: AugmentationConfig
     search: ScheduleConfig
     curvature: CurvatureConfig
-    run: RunConfig
     relaxation: RelaxationConfig = field(default_factory=RelaxationConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     plan: bool = False
-    """Say what the search would cost instead of running it."""
-    resume: str | None = None
-    """The folder of a run to go on with."""
+    """Estimate the cost of the search instead of running it."""
 
     def __post_init__(self) -> None:
-        need(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32; 0 is usual")
-        need_path("resume", self.resume, what="the folder of a run to go on with, or null")
-        check_task(self.task, self.dataset, self.network)
-        check_augmentation(self.task, self.augmentation)
+        super().__post_init__()
         self.kit.check_search(self)
         self._check_space(self.task.name)
         self._check_regularization()
@@ -226,19 +182,14 @@ class SearchConfig:
         self._check_order()
 
     @property
-    def kit(self) -> TaskKit:
-        """The kit of the task."""
-        return kit_of(self.task)
-
-    @property
     def cutout(self) -> int:
-        """Side of the square that cut-out covers in the last epoch; by default RobustDARTS cuts out with drop-path."""
+        """Side of the square that cut-out covers in the last epoch; as in RobustDARTS, drop-path implies cut-out."""
         if self.augmentation.cutout is not None:
             return self.augmentation.cutout
         return PUBLISHED_CUTOUT if self.kit.cutout and self.search.drop_path > 0 else 0
 
     def _check_order(self) -> None:
-        """A second order unrolls a step of SGD, and needs an epoch to be used in."""
+        """A second order unrolls a step of SGD, and needs an epoch."""
         weights, alphas = self.optimizer.weights, self.optimizer.alphas
         if alphas.order != "first" and weights.name != "sgd":
             raise InputError(
@@ -263,9 +214,9 @@ class SearchConfig:
 
     @property
     def decay(self) -> str:
-        """What the weight decay is: ``l2``, a term of the loss, or ``decoupled`` from it.
+        """Kind of weight decay: ``l2``, a term of the loss, or ``decoupled`` from it.
 
-        ADA raises the L2 term of the inner objective, so it needs the former; adamw alone has the latter.
+        ADA raises the L2 term of the inner objective and needs the former; only adamw has the latter.
         """
         usual = "decoupled" if self.optimizer.weights.name == "adamw" and self.regularization.name != "ada" else "l2"
         return self.optimizer.weights.decay or usual
@@ -288,7 +239,7 @@ class SearchConfig:
             )
 
     def _check_relaxation(self) -> None:
-        """Without alphas there is no curvature to answer and nothing to take the largest of."""
+        """Without alphas there is no curvature to react to and no largest alpha to select."""
         without_alphas, ranked = self.relaxation.name == "uniform", self.selection.name == "ranking"
         if without_alphas and not ranked:
             raise InputError(
@@ -307,20 +258,7 @@ class SearchConfig:
                 "take selection=argmax or regularization=none"
             )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, as the run folder keeps it."""
-        return asdict(self)
-
-    def fingerprint(self) -> str:
-        """A short hash of everything that the result depends on; where it runs does not count."""
-        what = {key: value for key, value in self.as_dict().items() if key not in ("run", "plan", "resume")}
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
-
 
 def parse(tree: DictConfig) -> SearchConfig:
-    """The typed config of a search out of what Hydra composed.
-
-    Raises:
-        InputError: the first thing that is wrong, in one line.
-    """
-    return read(tree, SearchConfig, sections_by_name(tree))
+    """The typed config of a search; see :func:`autodisp.config.sections.parse`."""
+    return sections.parse(tree, SearchConfig)

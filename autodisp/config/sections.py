@@ -1,89 +1,80 @@
-"""The sections that several programs share: augmentation, run; those of tasks, datasets and networks by name."""
+"""Sections that several programs share, and the sections of tasks, datasets and networks by name."""
 
+import hashlib
+import json
 import os
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
 from autodisp.config.checks import (
-    DEVICES,
+    Device,
+    Must,
+    PathTo,
+    Seed,
+    Threads,
+    at_least,
+    at_most,
     checked_factory,
     need,
-    need_at_least,
-    need_at_most,
-    need_choice,
-    need_count,
-    need_path,
-    need_threads,
 )
+from autodisp.config.parsing import read, settings_of
 from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.own import OWN, WANTED, OwnNetworkConfig, OwnTaskConfig
-from autodisp.tasks.registry import KITS, kit_of, open_kit
+from autodisp.tasks.registry import KITS, kit_of, kit_of_dataset, open_kit
+from autodisp.tasks.sections import DatasetSection, NetworkSection, TaskSection
+
+Split = Literal["train", "test"]
+_SCALE = Must("at least 0 and at most 4; 0 is none, 1 the default, 2 strong", lambda scale: 0 <= scale <= 4)
+_SIDE = Must("at least 0 and at most 32, the side of the images; 0 is none, 16 is usual", lambda side: 0 <= side <= 32)
 
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """One strength factor for the task's augmentation, and the part that classification searches do without."""
+    """The strength of the task's augmentation, and its cut-out, which only classification has."""
 
-    scale: float = 1.0
-    cutout: int | None = None
+    scale: Annotated[float, _SCALE] = 1.0
+    cutout: Annotated[int | None, _SIDE] = None
 
     def __post_init__(self) -> None:
-        need_at_least("augmentation", self, scale=0.0)
-        need(self.scale <= 4, "augmentation.scale", self.scale, "at most 4; 0 is none, 1 the default, 2 strong")
-        side = "at least 0 and at most 32, the side of the images; 0 is none, 16 is usual"
-        need(self.cutout is None or 0 <= self.cutout <= 32, "augmentation.cutout", self.cutout, side)
         fits = self.scale > 0 or not self.cutout
         need(fits, "augmentation.cutout", self.cutout, "0 or null with augmentation.scale=0, which is no augmentation")
 
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """What a prediction or an evaluation runs on."""
+    """Device and threads of a prediction or an evaluation."""
 
-    device: str = "auto"
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        need_choice("run.device", self.device, DEVICES)
-        need_threads("run.threads", self.threads)
+    device: Device = "auto"
+    threads: Threads = None
 
 
 @dataclass(frozen=True)
 class ReadersConfig:
-    """What a check runs on."""
+    """Reading processes of a check."""
 
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        need_count("run.workers", self.workers, null="all cores")
-        need_at_most("run", self, workers=256)
+    workers: Annotated[int | None, at_least(1, null="all cores"), at_most(256)] = None
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Where the run lives and what it runs on."""
+    """Folder and machine of a run."""
 
-    folder: str = "runs/search"
-    device: str = "auto"
-    workers: int = 1
-    threads: int | None = None
-    verbosity: str = "normal"
+    folder: Annotated[str, PathTo("a folder that the run makes, such as runs/first")] = "runs/search"
+    device: Device = "auto"
+    workers: Annotated[int, at_least(0), at_most(256)] = 1
+    threads: Threads = None
+    verbosity: Literal["quiet", "normal", "verbose"] = "normal"
 
     def __post_init__(self) -> None:
-        need_choice("run.verbosity", self.verbosity, ("quiet", "normal", "verbose"))
-        need_path("run.folder", self.folder, what="a folder that the run makes, such as runs/first")
         object.__setattr__(self, "folder", os.path.expanduser(self.folder))
-        need_choice("run.device", self.device, DEVICES)
-        need_at_least("run", self, workers=0)
-        need_at_most("run", self, workers=256)
-        need_threads("run.threads", self.threads)
 
 
+Config = TypeVar("Config")
 PUBLISHED_CUTOUT = 16
-"""Of images of 32 by 32 pixels, in RobustDARTS."""
+"""Side of the square, for images of 32x32 pixels in RobustDARTS."""
 TASKS: dict[str, type] = {**{name: kit.section for name, kit in KITS.items()}, OWN: OwnTaskConfig}
 DATASETS: dict[str, type] = {name: entry.section for kit in KITS.values() for name, entry in kit.datasets.items()}
 NETWORKS: dict[str, type] = {
@@ -93,25 +84,89 @@ NETWORKS: dict[str, type] = {
 
 
 @dataclass(frozen=True)
-class TaskChoiceConfig:
-    """The task of a program that learns it from the data or the model, unless it is one of the user's own."""
+class FromCheckpointConfig:
+    """network=from_checkpoint: the network of the model that ``init`` names."""
 
-    name: str | None = None
+    name: str = "from_checkpoint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningConfig:
+    """The settings that a search and a training have in common."""
+
+    seed: Seed
+    task: TaskSection
+    dataset: DatasetSection
+    network: NetworkSection | FromCheckpointConfig
+    augmentation: AugmentationConfig
+    run: RunConfig
+    resume: Annotated[str | None, PathTo("the folder of a run to resume, or null")] = None
+
+    WITHOUT_EFFECT: ClassVar = ("run", "resume", "plan")
+    """Settings that the result does not depend on."""
+
+    def __post_init__(self) -> None:
+        kit, task, cutout = self.kit, self.task.name, self.augmentation.cutout
+        check_dataset(kit, self.dataset, f"task={task}")
+        if not isinstance(self.network, FromCheckpointConfig):
+            if self.network.name not in kit.networks:
+                fitting = " or network=".join(kit.networks)
+                raise InputError(f"network={self.network.name} does not fit task={task}: take network={fitting}")
+            kit.check_sections(self.task, self.network)
+        fits = kit.cutout or not cutout
+        need(fits, "augmentation.cutout", cutout, f"0 or null for task={task}, which has no cut-out")
+
+    @property
+    def kit(self) -> TaskKit:
+        """The kit of the task."""
+        return kit_of(self.task)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, as in the run folder."""
+        return asdict(self)
+
+    def fingerprint(self) -> str:
+        """A short hash of all settings that the result depends on."""
+        what = {key: value for key, value in self.as_dict().items() if key not in self.WITHOUT_EFFECT}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class TaskChoiceConfig:
+    """The task of a program that infers it from the dataset or the model, unless it is the user's own."""
+
+    name: Literal["own"] | None = None
     factory: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "factory", checked_factory("task.factory", self.factory, what=WANTED))
-        need(self.name in (None, OWN), "task", self.name, f"{OWN}, or null for the task of the data or the model")
         need(self.name is None or self.factory is not None, "task.factory", "null", WANTED)
 
     @property
     def kit(self) -> TaskKit | None:
-        """The kit of the user's own; opens it."""
+        """The user's own kit, which is opened; None where no factory is given."""
         return None if self.factory is None else open_kit(self.factory)
 
 
-def sections_by_name(tree: DictConfig) -> dict[str, dict[str, type]]:
-    """The sections that ``name`` stands for in task, dataset and network, those of the user's own task among them."""
+def parse(tree: DictConfig, schema: type[Config]) -> Config:
+    """The typed config from what Hydra composed.
+
+    Raises:
+        InputError: the first error, in one line.
+    """
+    sections, settings = _sections_by_name(tree), settings_of(schema)
+    by_name = {
+        name: sections[name]
+        for name, setting in settings.items()
+        if setting.section in (TaskSection, DatasetSection, NetworkSection)
+    }
+    if "network" in settings and FromCheckpointConfig in settings["network"].kinds:
+        by_name["network"] = {**by_name["network"], "from_checkpoint": FromCheckpointConfig}
+    return read(tree, schema, by_name)
+
+
+def _sections_by_name(tree: DictConfig) -> dict[str, dict[str, type]]:
+    """The sections of task, dataset and network by ``name``, including those of the user's own task."""
     task = OmegaConf.select(tree, "task") if "task" in tree else None
     factory = OmegaConf.select(task, "factory") if isinstance(task, DictConfig) and "factory" in task else None
     if not isinstance(factory, str):
@@ -125,31 +180,17 @@ def sections_by_name(tree: DictConfig) -> dict[str, dict[str, type]]:
     }
 
 
-def check_augmentation(task: Any, augmentation: AugmentationConfig) -> None:
-    """Makes sure that the augmentation has no part that the task lacks.
+def kit_by_choice(task: TaskChoiceConfig, dataset: DatasetSection) -> TaskKit:
+    """The user's own kit, or else that of the task that the dataset is for."""
+    return task.kit or kit_of_dataset(dataset.name)
+
+
+def check_dataset(kit: TaskKit, dataset: DatasetSection, task: str) -> None:
+    """Checks that the dataset is for the task; ``task`` is the setting that names it.
 
     Raises:
-        InputError: cut-out of a task that has none.
+        InputError: it is for another one.
     """
-    fits = kit_of(task).cutout or not augmentation.cutout
-    need(fits, "augmentation.cutout", augmentation.cutout, f"0 or null for task={task.name}, which has no cut-out")
-
-
-def check_task(task: Any, dataset: Any, network: Any | None) -> None:
-    """Makes sure that the sections are of one task.
-
-    Raises:
-        InputError: dataset or network is of another one.
-    """
-    kit = kit_of(task)
     if dataset.name not in kit.datasets:
-        raise InputError(
-            f"dataset={dataset.name} does not fit task={task.name}: take dataset={' or dataset='.join(kit.datasets)}"
-        )
-    if network is None:
-        return
-    if network.name not in kit.networks:
-        raise InputError(
-            f"network={network.name} does not fit task={task.name}: take network={' or network='.join(kit.networks)}"
-        )
-    kit.check_sections(task, network)
+        fitting = " or dataset=".join(kit.datasets)
+        raise InputError(f"dataset={dataset.name} does not fit {task}: take dataset={fitting}")

@@ -1,13 +1,10 @@
 """Commands that continue from a run, to be copied."""
 
-import re
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from autodisp import configs
 from autodisp.commands import Word, command
 from autodisp.report.reading import Run, setting_of
 from autodisp.run_files import GENOTYPE
@@ -110,8 +107,5 @@ def _data(config: Mapping[str, Any], program: str) -> list[Word]:
 
 def _defaults(program: str, dataset: str) -> Mapping[str, Any]:
     """The program's default settings of a dataset; empty for one that does not come with it."""
-    file = resources.files("autodisp.configs") / program / "dataset" / f"{dataset}.yaml"
-    if not re.fullmatch(r"\w+", dataset) or not file.is_file():
-        return {}
-    found: Mapping[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return found
+    known = configs.groups(program)["dataset"]
+    return configs.settings(program, "dataset", dataset) if dataset in known else {}

@@ -11,19 +11,19 @@ from torch import Tensor, nn
 from autodisp.cells.cell import CellFactory
 
 Sums = dict[str, Tensor]
-"""For each figure (2,): a sum and the number of things summed, so that batches pool exactly."""
+"""For each metric (2,): a sum and the number of summands, so that batches pool exactly."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """The figure that a task selects by."""
+    """The metric that a task selects by."""
 
     name: str
     direction: Literal["min", "max"]
     unit: str = ""
 
     def better(self, value: float, than: float) -> bool:
-        """Whether the first value beats the second; NaN beats nothing and everything beats NaN."""
+        """True if the first value beats the second; NaN beats nothing and everything beats NaN."""
         if value != value or than != than:
             return value == value
         return value < than if self.direction == "min" else value > than
@@ -32,7 +32,7 @@ class Figure:
 class Task(Protocol):
     """A task over batches of its own type.
 
-    A third task (segmentation, flow, depth) is one more class with these members; nothing in the engine changes.
+    Another task (segmentation, flow, depth) is one more class with these members; nothing in the engine changes.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Task(Protocol):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What its constructor takes to build the same network again, as plain data."""
+        """The constructor arguments that build the same network again, as plain data."""
         ...
 
     def build_network(self, cells: CellFactory) -> nn.Module:
@@ -54,7 +54,7 @@ class Task(Protocol):
         ...
 
     def inputs(self, batch: Any) -> tuple[Tensor, ...]:
-        """What of a batch the network sees."""
+        """The network's inputs, taken from a batch."""
         ...
 
     def loss(self, output: Any, batch: Any) -> Tensor:
@@ -62,11 +62,11 @@ class Task(Protocol):
         ...
 
     def measure(self, output: Any, batch: Any) -> Sums:
-        """Sums of the figures over one batch, without gradient."""
+        """Sums of the metrics over one batch, without gradient."""
         ...
 
     def constant(self, batches: Iterable[Any]) -> float:
-        """The task's figure for the best answer that ignores the input: what any network must beat."""
+        """The task's metric for the best constant prediction, the baseline of any network."""
         ...
 
 
@@ -86,7 +86,7 @@ def pool(into: Sums, more: Sums) -> Sums:
 
 
 def means(sums: Mapping[str, Tensor]) -> dict[str, float]:
-    """The figures: each sum over its number; NaN where nothing was summed."""
+    """The metrics: each sum over its number; NaN where nothing was summed."""
     values = {name: pair.tolist() for name, pair in sums.items()}
     return {name: total / count if count else float("nan") for name, (total, count) in values.items()}
 
@@ -111,14 +111,14 @@ def move(batch: Any, device: torch.device) -> Any:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """What a forward pass runs in: autocast to bfloat16 or float16, nothing for float32."""
+    """The context of a forward pass: autocast to bfloat16 or float16, none for float32."""
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """The same network with its 2-D convolutions laid out in channels_last, which ``to`` refuses beside 3-D ones."""
+    """The same network with its 2-D convolutions in channels_last; ``to`` refuses networks that have 3-D ones too."""
     for tensor in [*network.parameters(), *network.buffers()]:
         if tensor.dim() == 4:
             tensor.data = tensor.data.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The contract between the programs and a task: one frozen dataclass holds everything that a program asks of it.
+"""The contract between the programs and a task: one frozen dataclass holds everything that a program needs of it.
 
 A kit's functions import what they need when they are called: evaluation, prediction and drawing import the registry.
 """
@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from autodisp.tasks.base import Task
+from autodisp.tasks.sections import DatasetSection, NetworkSection, TaskSection
+
 Split = Literal["train", "test"]
 _NONE: Mapping[str, Any] = {}
 
@@ -17,14 +20,14 @@ _NONE: Mapping[str, Any] = {}
 class DatasetEntry:
     """A dataset that a task can be trained and evaluated on."""
 
-    section: type
-    """Of the config."""
+    section: type[DatasetSection]
     build: Callable[..., Any]
-    """Called with the section and ``seed``, ``split``, ``strict`` (refuses samples that lack a part)."""
+    """Called with the section and ``seed``, ``split``, ``strict`` (refuses samples that lack a part). Imports the
+    reader, so that a program imports only the one that it uses."""
     sample: type
-    """Named tuple that an index yields."""
+    """The named tuple of a sample."""
     splits: tuple[Split, ...] = ("train",)
-    """Those with ground truth."""
+    """The splits with ground truth."""
     generated: bool = False
     """Made on the fly, so there is nothing to check."""
     in_few_files: bool = False
@@ -42,17 +45,17 @@ class DatasetEntry:
 
 @dataclass(frozen=True)
 class Interface:
-    """How the exported network of a task is called."""
+    """Inputs and output of the exported network of a task."""
 
     inputs: tuple[str, ...]
     """Each (B, 3, H, W) float32, RGB in 0..1."""
     output: str
     output_shape: tuple[str | int | None, ...]
-    """A name for a free side, None where the trace knows it."""
+    """A name for a free side, None for one that the trace fixes."""
     unit: str
     any_batch: bool
     plain: Callable[[nn.Module], nn.Module]
-    """Makes a network return the one tensor that is of interest."""
+    """Makes a network return its main output alone."""
     result: str
     """Shape and unit of that tensor, in words."""
 
@@ -81,17 +84,16 @@ def _unchanged(first: Any, *_: Any) -> Any:
 
 @dataclass(frozen=True)
 class TaskKit:
-    """Everything that the programs ask of a task."""
+    """Everything that the programs need of a task."""
 
     name: str
-    task: type[Any]
-    """See ``tasks.base.Task``."""
-    section: type
-    """Of the config, ``task=``."""
-    networks: Mapping[str, type]
-    """Sections of the config by name, ``network=``."""
+    task: type[Task]
+    section: type[TaskSection]
+    """``task=``"""
+    networks: Mapping[str, type[NetworkSection]]
+    """The sections of ``network=`` by name."""
     datasets: Mapping[str, DatasetEntry]
-    make_task: Callable[[Any, Any, Any, Mapping[str, Any]], Any]
+    make_task: Callable[[Any, Any, Any, Mapping[str, Any]], Task]
     """Takes the sections of task, network and dataset, and the facts."""
     augment: Callable[[Any, Any, int, Any], Any]
     """Takes the sections of dataset and augmentation, the side of cut-out, and the dataset: the training transform."""
@@ -106,16 +108,16 @@ class TaskKit:
     """Arguments of the task that only an opened dataset knows."""
     fixed: Callable[[Any], Callable[[Any], Any] | None] = _nothing
     """Takes the section of a dataset: the transform of search validation and evaluation."""
-    prepare: Callable[[Any, nn.Module, Any, Any], None] = _nothing
-    """Takes a rebuilt task, its network, and the sections of both: sets what the model card does not store."""
+    unstored: Callable[[Any, Any], Mapping[str, Any]] = field(default=lambda task, network: _NONE)
+    """Takes the sections of task and network: arguments of the task that a model card does not store."""
     adapt: Callable[[Mapping[str, Any], Any, Mapping[str, Any]], Mapping[str, Any]] = _unchanged
     """Takes settings of a trained task, the config of a training and the facts: the settings to train on with."""
     start: Callable[[Mapping[str, Tensor], nn.Module], Mapping[str, Tensor]] = _unchanged
     """Takes weights of another training and a network: weights that the network can start from."""
     inherited: tuple[str, ...] = ()
-    """Settings that the weights of ``init`` need but do not show."""
-    unsaid: Mapping[str, Any] = field(default_factory=dict)
-    """Values of the settings that cards of earlier models lack."""
+    """Settings that the weights of ``init`` depend on, which their shapes do not show."""
+    missing: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the settings that the cards of earlier models lack."""
     picture: Callable[[Any, Any], Any] | None = None
     """Takes a batch and its output: an image of the first prediction."""
     baselines: Mapping[str, Callable[[Any, Any], Callable[[Any], Tensor]]] = field(default_factory=dict)
@@ -125,6 +127,7 @@ class TaskKit:
     check_sections: Callable[[Any, Any], None] = _nothing
     """Takes the sections of task and network; refuses those that do not fit each other."""
     check_search: Callable[[Any], None] = _nothing
+    check_training: Callable[[Any], None] = _nothing
     check_evaluation: Callable[[Any], None] = _nothing
     notes_on_evaluation: Callable[[Any, Mapping[str, Any]], list[str]] = field(default=lambda config, results: [])
     """Takes the config and the evaluations by method."""
@@ -136,10 +139,10 @@ class TaskKit:
     """Its loss is a sum over levels, whose weights the task takes as ``level_weights``."""
     predicts: bool = False
     """autodisp-predict takes its models."""
-    remedy: str = "larger pictures, or fewer cells"
+    remedy: str = "larger images, or fewer cells"
     """Against a feature map of a single pixel."""
     metric_place: str = ""
-    """Of the task's main metric among those of a method in evaluation.json."""
+    """The place of the task's main metric among those of a method in evaluation.json."""
 
     @property
     def kinds(self) -> frozenset[str]:

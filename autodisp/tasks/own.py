@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
-from autodisp.config.checks import checked_factory, need, need_at_least
+from autodisp.config.checks import checked_factory, need
+from autodisp.tasks.sections import NetworkSection, TaskSection
 
 OWN = "own"
 WANTED = "a file and a TaskKit in it, such as depth.py:KIT"
 
 
 @dataclass(frozen=True)
-class OwnTaskConfig:
+class OwnTaskConfig(TaskSection):
     """task=own; a kit's own section is this one or derived from it."""
 
     name: str = OWN
@@ -21,11 +22,7 @@ class OwnTaskConfig:
 
 
 @dataclass(frozen=True)
-class OwnNetworkConfig:
-    """network=own; a kit's own section is this one, derived from it, or another."""
+class OwnNetworkConfig(NetworkSection):
+    """network=own; a kit's own section is this one, or another NetworkSection."""
 
     name: str = OWN
-    channels: int = 8
-
-    def __post_init__(self) -> None:
-        need_at_least("network", self, channels=1)

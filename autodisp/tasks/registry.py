@@ -1,5 +1,6 @@
-"""The kits of the tasks by name: where a third one is entered, or added when the user names its file."""
+"""The kits of the tasks by name; a kit of the user's own is added when a setting names its file."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -10,6 +11,7 @@ from autodisp.tasks.classification.kit import KIT as CLASSIFICATION
 from autodisp.tasks.disparity.kit import KIT as DISPARITY
 from autodisp.tasks.kit import DatasetEntry, TaskKit
 from autodisp.tasks.own import OWN, OwnTaskConfig
+from autodisp.tasks.sections import TaskSection
 
 KITS: dict[str, TaskKit] = {kit.name: kit for kit in (DISPARITY, CLASSIFICATION)}
 DEFAULT = DISPARITY.name
@@ -19,9 +21,9 @@ _OPENED: dict[str, TaskKit] = {}
 
 
 def open_kit(factory: str) -> TaskKit:
-    """The kit that ``task.factory`` names, which is known by its own name from then on. Its file is run, once.
+    """The kit that ``task.factory`` names, from then on known by its own name. Its file is run once.
 
-    Nothing but a setting of the user's may lead here: a model file names its factory, but is never taken at its word.
+    Only a setting of the user's may lead here: the factory that a model file names is never run.
 
     Args:
         factory: ``FILE.py:NAME`` or ``MODULE:NAME``.
@@ -51,17 +53,17 @@ def open_kit(factory: str) -> TaskKit:
 
 
 def is_open(factory: Any) -> bool:
-    """Whether the kit has been opened in this process."""
+    """True if the kit has been opened in this process."""
     return factory in _OPENED
 
 
-def kit_of(task: Any) -> TaskKit:
+def kit_of(task: TaskSection) -> TaskKit:
     """The kit of a section of the config."""
-    return open_kit(task.factory) if task.name == OWN else KITS[task.name]
+    return open_kit(str(task.factory)) if isinstance(task, OwnTaskConfig) else KITS[task.name]
 
 
 def dataset_entries() -> dict[str, DatasetEntry]:
-    """All datasets by name, whatever their task."""
+    """The datasets of all tasks by name."""
     return {name: entry for kit in reversed(KITS.values()) for name, entry in kit.datasets.items()}
 
 
@@ -70,8 +72,8 @@ def kit_of_dataset(name: str) -> TaskKit:
     return next(kit for kit in KITS.values() if name in kit.datasets)
 
 
-def rebuild(name: str, settings: dict[str, Any]) -> Task:
-    """The task that had those ``settings``.
+def rebuild(name: str, settings: Mapping[str, Any], **unstored: Any) -> Task:
+    """The task with the ``settings`` of a model card, and the arguments that a card does not store.
 
     Raises:
         KeyError: there is no task of that name.
@@ -79,5 +81,4 @@ def rebuild(name: str, settings: dict[str, Any]) -> Task:
         InputError: such a network is no longer built.
     """
     kit = KITS[name]
-    task: Task = kit.task(**{**kit.unsaid, **settings})
-    return task
+    return kit.task(**{**kit.missing, **settings, **unstored})

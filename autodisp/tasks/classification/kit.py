@@ -1,38 +1,50 @@
-"""Everything that the programs ask of classification."""
+"""The kit of classification."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from autodisp.datasets.cifar import CIFAR10, CIFAR100
-from autodisp.datasets.image_transforms import ImageAugmentation
 from autodisp.datasets.samples import LabelledImage
-from autodisp.datasets.svhn import SVHN
 from autodisp.tasks.classification.sections import ClassificationNetworkConfig, ClassificationTaskConfig, ImagesConfig
 from autodisp.tasks.classification.task import ClassificationTask
 from autodisp.tasks.kit import DatasetEntry, Interface, Split, TaskKit
 
 HEADS = ("classifier.", "auxiliary.")
-"""How the names of weights begin that depend on the classes."""
+"""Prefixes of the names of weights whose shapes depend on the classes."""
 _GREY = (0.5, 0.5, 0.5)
 
 
-def _images(data: ImagesConfig, *, reader: Any, seed: int, split: Split, strict: bool) -> Any:
-    return reader(data.root, split=split, exclude=data.exclude)
+def _cifar(data: ImagesConfig, *, reader: str, seed: int, split: Split, strict: bool) -> Any:
+    from autodisp.datasets import cifar
+
+    return getattr(cifar, reader)(data.root, split=split, exclude=data.exclude)
 
 
-def _entry(reader: Any, classes: int) -> DatasetEntry:
+def _svhn(data: ImagesConfig, *, seed: int, split: Split, strict: bool) -> Any:
+    from autodisp.datasets.svhn import SVHN
+
+    return SVHN(data.root, split=split, exclude=data.exclude)
+
+
+def _entry(build: Callable[..., Any], classes: int) -> DatasetEntry:
     return DatasetEntry(
         ImagesConfig,
-        partial(_images, reader=reader),
+        build,
         LabelledImage,
         splits=("train", "test"),
         in_few_files=True,
         size=(32, 32),
         facts={"classes": classes, "mean": _GREY, "std": _GREY},
     )
+
+
+DATASETS = {
+    "cifar10": _entry(partial(_cifar, reader="CIFAR10"), 10),
+    "cifar100": _entry(partial(_cifar, reader="CIFAR100"), 100),
+    "svhn": _entry(_svhn, 10),
+}
 
 
 def _make_task(
@@ -51,12 +63,10 @@ def _facts(dataset: Any) -> Mapping[str, Any]:
     return {"classes": len(dataset.classes), "mean": dataset.mean, "std": dataset.std}
 
 
-def _augment(data: ImagesConfig, augmentation: Any, cutout: int, dataset: Any) -> ImageAugmentation:
+def _augment(data: ImagesConfig, augmentation: Any, cutout: int, dataset: Any) -> Any:
+    from autodisp.datasets.image_transforms import ImageAugmentation
+
     return ImageAugmentation(scale=augmentation.scale, cutout=cutout, flip=data.flip, fill=dataset.mean)
-
-
-def _prepare(task: ClassificationTask, network: nn.Module, section: Any, network_section: Any) -> None:
-    task.auxiliary_weight = section.auxiliary_weight
 
 
 def _adapt(settings: Mapping[str, Any], config: Any, facts: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -104,11 +114,11 @@ KIT = TaskKit(
     task=ClassificationTask,
     section=ClassificationTaskConfig,
     networks={"classification": ClassificationNetworkConfig},
-    datasets={"cifar10": _entry(CIFAR10, 10), "cifar100": _entry(CIFAR100, 100), "svhn": _entry(SVHN, 10)},
+    datasets=DATASETS,
     make_task=_make_task,
     facts=_facts,
     augment=_augment,
-    prepare=_prepare,
+    unstored=lambda task, network: {"auxiliary_weight": task.auxiliary_weight},
     adapt=_adapt,
     start=_start,
     metrics=_metrics,

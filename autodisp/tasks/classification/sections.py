@@ -1,43 +1,31 @@
 """The config sections of classification: task, datasets, network."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from autodisp.config.checks import check_files, need_at_least, need_at_most
+from autodisp.config.checks import at_least, at_most
+from autodisp.tasks.sections import Channels, FilesSection, NetworkSection, TaskSection
 
 
 @dataclass(frozen=True)
-class ClassificationTaskConfig:
+class ClassificationTaskConfig(TaskSection):
     """task=classification."""
 
     name: str = "classification"
-    auxiliary_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        need_at_least("task", self, auxiliary_weight=0.0)
+    auxiliary_weight: Annotated[float, at_least(0.0)] = 0.0
 
 
 @dataclass(frozen=True)
-class ImagesConfig:
+class ImagesConfig(FilesSection):
     """dataset=cifar10, cifar100, svhn."""
 
-    name: str = "cifar10"
-    root: str | None = None
-    exclude: str | None = None
     flip: bool = True
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        check_files(self)
 
 
 @dataclass(frozen=True)
-class ClassificationNetworkConfig:
+class ClassificationNetworkConfig(NetworkSection):
     """network=classification."""
 
     name: str = "classification"
-    channels: int = 16
-    layers: int = 8
-
-    def __post_init__(self) -> None:
-        need_at_least("network", self, channels=1, layers=3)
-        need_at_most("network", self, channels=1024, layers=200)
+    channels: Channels = 16
+    layers: Annotated[int, at_least(3), at_most(200)] = 8

@@ -14,12 +14,12 @@ from autodisp.tasks.base import Figure, Sums, sum_of
 
 
 class ClassificationTask:
-    """Predicts one of so many classes.
+    """Predicts one of several classes.
 
     Args:
         channels, layers: of the network.
         classes: of the dataset.
-        auxiliary: whether the network has the auxiliary head (found networks only).
+        auxiliary: the network has the auxiliary head (found networks only).
         auxiliary_weight: of its loss; 0.4 in RobustDARTS.
         mean, std: of the dataset's images, per channel.
     """
@@ -49,7 +49,7 @@ class ClassificationTask:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The numbers of the network."""
+        """Arguments that build the same network again."""
         return {
             "channels": self.channels,
             "layers": self.layers,

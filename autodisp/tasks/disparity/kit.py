@@ -1,4 +1,4 @@
-"""Everything that the programs ask of disparity estimation."""
+"""The kit of disparity estimation."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,38 +9,32 @@ import torch
 from torch import Tensor, nn
 
 from autodisp.config.checks import need
-from autodisp.datasets.flyingthings3d import FlyingThings3D
-from autodisp.datasets.kitti import Kitti
-from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
-from autodisp.datasets.own import Own
 from autodisp.datasets.samples import StereoDataset, StereoSample
-from autodisp.datasets.shapes3d import Shapes3D
-from autodisp.datasets.sintel import Sintel
-from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation
 from autodisp.errors import InputError, WrongSetting
 from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.tasks.disparity.sections import (
     DisparityNetworkConfig,
     DisparityTaskConfig,
     FlyingThings3DConfig,
-    KittiConfig,
     Middlebury2006Config,
-    Middlebury2014Config,
     OwnConfig,
     Shapes3DConfig,
     SintelConfig,
+    StereoFilesConfig,
 )
 from autodisp.tasks.disparity.task import DisparityTask
 from autodisp.tasks.kit import DatasetEntry, Interface, Split, TaskKit, WorstSamples
 
 SHAPES3D_TEST_SEED = 2**31 - 1
-"""Of held-out shapes3d pairs, which are the same for every run; a run with that very seed would train on them."""
+"""Seed of the held-out shapes3d pairs, the same for every run; a run with that seed would train on them."""
 SHAPES3D_TEST_LENGTH = 200
 LARGEST_SGBM = 2032
 """Pixels: OpenCV counts sixteenths of them in 16 bits."""
 
 
-def _shapes3d(data: Shapes3DConfig, *, seed: int, split: Split, strict: bool) -> Shapes3D:
+def _shapes3d(data: Shapes3DConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
+    from autodisp.datasets.shapes3d import Shapes3D
+
     if split == "test" and seed == SHAPES3D_TEST_SEED:
         raise WrongSetting(f"seed={seed}: is that of the held-out pairs of shapes3d; take another one")
     return Shapes3D(
@@ -52,39 +46,51 @@ def _shapes3d(data: Shapes3DConfig, *, seed: int, split: Split, strict: bool) ->
     )
 
 
-def _shared(data: Any, strict: bool) -> dict[str, Any]:
+def _shared(data: StereoFilesConfig, strict: bool) -> dict[str, Any]:
     return {"exclude": data.exclude, "half_resolution": data.half_resolution, "strict": strict}
 
 
-def _flyingthings3d(data: FlyingThings3DConfig, *, seed: int, split: Split, strict: bool) -> FlyingThings3D:
+def _flyingthings3d(data: FlyingThings3DConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
+    from autodisp.datasets.flyingthings3d import FlyingThings3D
+
     return FlyingThings3D(
         data.root,
         split="TRAIN" if split == "train" else "TEST",
-        render_pass=data.render_pass,  # type: ignore[arg-type]
+        render_pass=data.render_pass,
         subsets=tuple(data.subsets),
-        excluded=data.excluded,
-        layout=data.layout,  # type: ignore[arg-type]
+        excluded=data.official_exclusions,
+        layout=data.layout,
         **_shared(data, strict),
     )
 
 
-def _sintel(data: SintelConfig, *, seed: int, split: Split, strict: bool) -> Sintel:
-    return Sintel(data.root, render_pass=data.render_pass, **_shared(data, strict))  # type: ignore[arg-type]
+def _sintel(data: SintelConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
+    from autodisp.datasets.sintel import Sintel
+
+    return Sintel(data.root, render_pass=data.render_pass, **_shared(data, strict))
 
 
-def _kitti(data: KittiConfig, *, year: Any, seed: int, split: Split, strict: bool) -> Kitti:
+def _kitti(data: StereoFilesConfig, *, year: Any, seed: int, split: Split, strict: bool) -> StereoDataset:
+    from autodisp.datasets.kitti import Kitti
+
     return Kitti(data.root, year=year, **_shared(data, strict))
 
 
-def _middlebury2014(data: Middlebury2014Config, *, seed: int, split: Split, strict: bool) -> Middlebury2014:
+def _middlebury2014(data: StereoFilesConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
+    from autodisp.datasets.middlebury import Middlebury2014
+
     return Middlebury2014(data.root, **_shared(data, strict))
 
 
-def _middlebury2006(data: Middlebury2006Config, *, seed: int, split: Split, strict: bool) -> Middlebury2006:
-    return Middlebury2006(data.root, size=data.size, **_shared(data, strict))  # type: ignore[arg-type]
+def _middlebury2006(data: Middlebury2006Config, *, seed: int, split: Split, strict: bool) -> StereoDataset:
+    from autodisp.datasets.middlebury import Middlebury2006
+
+    return Middlebury2006(data.root, size=data.size, **_shared(data, strict))
 
 
-def _own(data: OwnConfig, *, seed: int, split: Split, strict: bool) -> Own:
+def _own(data: OwnConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
+    from autodisp.datasets.own import Own
+
     return Own(data.factory, data.root, exclude=data.exclude, half_resolution=data.half_resolution)
 
 
@@ -112,13 +118,13 @@ DATASETS = {
         Shapes3DConfig, _shapes3d, training=("height", "width"), splits=("train", "test"), generated=True
     ),
     "flyingthings3d": _entry(
-        FlyingThings3DConfig, _flyingthings3d, "render_pass", "layout", training=("subsets", "excluded"),
+        FlyingThings3DConfig, _flyingthings3d, "render_pass", "layout", training=("subsets", "official_exclusions"),
         splits=("train", "test"),
     ),
     "sintel": _entry(SintelConfig, _sintel, "render_pass"),
-    "kitti2012": _entry(KittiConfig, partial(_kitti, year=2012)),
-    "kitti2015": _entry(KittiConfig, partial(_kitti, year=2015)),
-    "middlebury2014": _entry(Middlebury2014Config, _middlebury2014),
+    "kitti2012": _entry(StereoFilesConfig, partial(_kitti, year=2012)),
+    "kitti2015": _entry(StereoFilesConfig, partial(_kitti, year=2015)),
+    "middlebury2014": _entry(StereoFilesConfig, _middlebury2014),
     "middlebury2006": _entry(Middlebury2006Config, _middlebury2006, "size"),
     "own": _entry(OwnConfig, _own, "max_disparity", training=("crop",)),
 }  # fmt: skip
@@ -137,7 +143,7 @@ def _make_task(
         encoder_cells=network.encoder_cells,
         decoder_cells=network.decoder_cells,
         max_displacement=network.max_displacement,
-        head=network.head,  # type: ignore[arg-type]
+        head=network.head,
         max_disparity=data.max_disparity,
         aggregation=network.aggregation,
         stages=network.stages,
@@ -148,15 +154,21 @@ def _make_task(
     )
 
 
-def _augment(data: Any, augmentation: Any, cutout: int, dataset: StereoDataset) -> StereoAugmentation:
+def _augment(data: Any, augmentation: Any, cutout: int, dataset: StereoDataset) -> Any:
+    from autodisp.datasets.stereo_transforms import StereoAugmentation
+
     return StereoAugmentation(scale=augmentation.scale, crop=_crop(data))
 
 
-def _prepare(task: DisparityTask, network: nn.Module, section: Any, network_section: Any) -> None:
-    if isinstance(network, StackedDisparityNetwork):
-        network.freeze(getattr(network_section, "frozen_stages", 0))
-    if section.volume_weight is not None:
-        task.volume_weight = section.volume_weight
+def _fixed(data: Any) -> Any:
+    from autodisp.datasets.stereo_transforms import CenterCrop
+
+    return CenterCrop(crop=_crop(data))
+
+
+def _unstored(task: DisparityTaskConfig, network: Any) -> Mapping[str, Any]:
+    weight = {} if task.volume_weight is None else {"volume_weight": task.volume_weight}
+    return {"frozen_stages": getattr(network, "frozen_stages", 0), **weight}
 
 
 def _adapt(settings: Mapping[str, Any], config: Any, facts: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -169,7 +181,7 @@ def _adapt(settings: Mapping[str, Any], config: Any, facts: Mapping[str, Any]) -
 
 
 def _start(weights: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
-    """Where the network is a stack, the weights of a shorter one or of its first network, completed by its own."""
+    """Completes the weights of a shorter stack, or of a single network, with fresh ones of the stack."""
     if not isinstance(network, StackedDisparityNetwork):
         return weights
     if not any(name.startswith("stages.") for name in weights):
@@ -240,6 +252,15 @@ def _check_search(config: Any) -> None:
     need(frozen == 0, "network.frozen_stages", frozen, "0: a search has no trained stages to freeze")
 
 
+def _check_training(config: Any) -> None:
+    frozen = getattr(config.network, "frozen_stages", 0)
+    if frozen > 0 and config.init is None:
+        raise InputError(
+            f"network.frozen_stages={frozen}: freezes stages that were trained before: give "
+            "the model that holds them as init=best.safetensors"
+        )
+
+
 def _check_evaluation(config: Any) -> None:
     if config.baseline == "sgbm":
         most = config.dataset.max_disparity
@@ -247,7 +268,7 @@ def _check_evaluation(config: Any) -> None:
 
 
 def _notes_on_evaluation(config: Any, results: Mapping[str, Any]) -> list[str]:
-    """A line where the ground truth lies beyond what baseline=sgbm looks for."""
+    """A line if the ground truth exceeds the search range of baseline=sgbm."""
     from autodisp.evaluation.baselines import sgbm_range
 
     if config.baseline != "sgbm":
@@ -281,12 +302,12 @@ KIT = TaskKit(
     datasets=DATASETS,
     make_task=_make_task,
     augment=_augment,
-    fixed=lambda data: CenterCrop(crop=_crop(data)),
-    prepare=_prepare,
+    fixed=_fixed,
+    unstored=_unstored,
     adapt=_adapt,
     start=_start,
     inherited=("support",),
-    unsaid={"support": "normal"},
+    missing={"support": "normal"},
     picture=_picture,
     metrics=_metrics,
     metric_place="regions.all.pooled.epe",
@@ -305,6 +326,7 @@ KIT = TaskKit(
     ),
     check_sections=_check_sections,
     check_search=_check_search,
+    check_training=_check_training,
     check_evaluation=_check_evaluation,
     notes_on_evaluation=_notes_on_evaluation,
     designed=True,

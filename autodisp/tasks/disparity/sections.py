@@ -2,212 +2,122 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Literal
 
-from autodisp.config.checks import (
-    check_files,
-    checked_factory,
-    need,
-    need_at_least,
-    need_at_most,
-    need_choice,
-    need_path,
-)
+from autodisp.config.checks import Must, PathTo, at_least, at_most, checked_factory, need
+from autodisp.tasks.sections import Channels, DatasetSection, FilesSection, NetworkSection, TaskSection
 
 LARGEST_SIDE = 8192
-"""Of a picture, pixels."""
+"""Largest side of an image, pixels."""
+_CROP = Must("[height, width], each at least 32, or null", lambda crop: len(crop) == 2 and min(crop) >= 32)
+_SUBSETS = Must(
+    "a list of A, B, C, each at most once",
+    lambda letters: 0 < len(letters) == len(set(letters)) and set(letters) <= set("ABC"),
+)
+Crop = Annotated[list[int] | None, _CROP]
+_EVEN = Must("even, as cells come in pairs; 6 is usual", lambda cells: cells % 2 == 0)
+MaxDisparity = Annotated[int, at_least(4), at_most(LARGEST_SIDE)]
 
 
 @dataclass(frozen=True)
-class DisparityTaskConfig:
+class DisparityTaskConfig(TaskSection):
     """task=disparity."""
 
     name: str = "disparity"
-    volume_weight: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.volume_weight is not None:
-            need_at_least("task", self, volume_weight=0.0)
+    volume_weight: Annotated[float | None, at_least(0.0, null="1")] = None
 
 
 @dataclass(frozen=True)
-class Shapes3DConfig:
+class Shapes3DConfig(DatasetSection):
     """dataset=shapes3d."""
 
     name: str = "shapes3d"
-    length: int = 400
-    height: int = 192
-    width: int = 384
-    max_disparity: int = 96
-    crop: list[int] | None = None
-    limit: int | None = None
+    length: Annotated[int, at_least(1), at_most(1_000_000)] = 400
+    height: Annotated[int, at_least(16), at_most(LARGEST_SIDE)] = 192
+    width: Annotated[int, at_least(16), at_most(LARGEST_SIDE)] = 384
+    max_disparity: MaxDisparity = 96
+    crop: Crop = None
     cache: bool = True
 
     def __post_init__(self) -> None:
-        need_at_least("dataset", self, length=1, height=16, width=16)
-        need_at_most("dataset", self, length=1_000_000, height=LARGEST_SIDE, width=LARGEST_SIDE)
         below = f"below dataset.width={self.width}"
         need(self.max_disparity < self.width, "dataset.max_disparity", self.max_disparity, below)
-        _check_stereo(self)
         need(
             self.crop is None or (self.crop[0] <= self.height and self.crop[1] <= self.width),
             "dataset.crop",
             self.crop,
-            f"no larger than the pictures, {self.height}x{self.width}",
+            f"no larger than the images, {self.height}x{self.width}",
         )
 
 
 @dataclass(frozen=True)
-class FlyingThings3DConfig:
+class StereoFilesConfig(FilesSection):
+    """dataset=kitti2012, kitti2015, middlebury2014; the settings that all stereo datasets of files have in common."""
+
+    half_resolution: bool = False
+    max_disparity: MaxDisparity = 192
+    crop: Crop = None
+
+
+@dataclass(frozen=True)
+class FlyingThings3DConfig(StereoFilesConfig):
     """dataset=flyingthings3d."""
 
     name: str = "flyingthings3d"
-    root: str | None = None
-    render_pass: str = "cleanpass"
-    subsets: list[str] = field(default_factory=lambda: ["A", "B", "C"])
-    excluded: str | None = None
-    layout: str = "auto"
-    exclude: str | None = None
-    half_resolution: bool = False
-    max_disparity: int = 192
-    crop: list[int] | None = None
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        need_choice("dataset.render_pass", self.render_pass, ("cleanpass", "finalpass"))
-        need_choice("dataset.layout", self.layout, ("auto", "full", "subset"))
-        for subset in self.subsets:
-            need_choice("dataset.subsets", subset, ("A", "B", "C"))
-        once = 0 < len(self.subsets) == len(set(self.subsets))
-        need(once, "dataset.subsets", self.subsets, "a list of A, B, C, each at most once")
-        need_path("dataset.excluded", self.excluded, what="the official list of frames to leave out, or null")
-        _check_stereo(self)
+    render_pass: Literal["cleanpass", "finalpass"] = "cleanpass"
+    subsets: Annotated[list[str], _SUBSETS] = field(default_factory=lambda: ["A", "B", "C"])
+    official_exclusions: Annotated[str | None, PathTo("the official list of frames to leave out, or null")] = None
+    layout: Literal["auto", "full", "subset"] = "auto"
 
 
 @dataclass(frozen=True)
-class SintelConfig:
+class SintelConfig(StereoFilesConfig):
     """dataset=sintel."""
 
     name: str = "sintel"
-    root: str | None = None
-    render_pass: str = "clean"
-    exclude: str | None = None
-    half_resolution: bool = False
-    max_disparity: int = 192
-    crop: list[int] | None = None
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        need_choice("dataset.render_pass", self.render_pass, ("clean", "final"))
-        _check_stereo(self)
+    render_pass: Literal["clean", "final"] = "clean"
 
 
 @dataclass(frozen=True)
-class KittiConfig:
-    """dataset=kitti2012, kitti2015."""
-
-    name: str = "kitti2015"
-    root: str | None = None
-    exclude: str | None = None
-    half_resolution: bool = False
-    max_disparity: int = 192
-    crop: list[int] | None = None
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_stereo(self)
-
-
-@dataclass(frozen=True)
-class Middlebury2014Config:
-    """dataset=middlebury2014."""
-
-    name: str = "middlebury2014"
-    root: str | None = None
-    exclude: str | None = None
-    half_resolution: bool = False
-    max_disparity: int = 256
-    crop: list[int] | None = None
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_stereo(self)
-
-
-@dataclass(frozen=True)
-class Middlebury2006Config:
+class Middlebury2006Config(StereoFilesConfig):
     """dataset=middlebury2006, which 2005 looks like."""
 
     name: str = "middlebury2006"
-    root: str | None = None
-    size: str = "half"
-    exclude: str | None = None
-    half_resolution: bool = False
-    max_disparity: int = 128
-    crop: list[int] | None = None
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        need_choice("dataset.size", self.size, ("full", "half", "third"))
-        _check_stereo(self)
+    size: Literal["full", "half", "third"] = "half"
 
 
 @dataclass(frozen=True)
-class OwnConfig:
+class OwnConfig(StereoFilesConfig):
     """dataset=own."""
 
     name: str = "own"
     factory: str | None = None
-    root: str | None = None
-    exclude: str | None = None
-    half_resolution: bool = False
-    max_disparity: int = 192
-    crop: list[int] | None = None
-    limit: int | None = None
 
     def __post_init__(self) -> None:
         what = "a file and a class in it, such as rig.py:Rig"
         object.__setattr__(self, "factory", checked_factory("dataset.factory", self.factory, what=what))
-        _check_stereo(self)
         if self.root is not None and self.root.strip():
             object.__setattr__(self, "root", os.path.abspath(os.path.expanduser(self.root)))
 
 
-def _check_stereo(config: Any) -> None:
-    need_at_least("dataset", config, max_disparity=4)
-    need_at_most("dataset", config, max_disparity=LARGEST_SIDE)
-    crop = config.crop
-    need(
-        crop is None or (len(crop) == 2 and min(crop) >= 32),
-        "dataset.crop",
-        crop,
-        "[height, width], each at least 32, or null",
-    )
-    check_files(config)
-
-
 @dataclass(frozen=True)
-class DisparityNetworkConfig:
+class DisparityNetworkConfig(NetworkSection):
     """network=disparity."""
 
     name: str = "disparity"
-    channels: int = 24
-    stem_scale: float = 2.0
-    encoder_cells: int = 6
-    decoder_cells: int = 3
-    max_displacement: int = 40
-    head: str = "regression"
+    channels: Channels = 24
+    stem_scale: Annotated[float, at_least(0.0), at_most(64)] = 2.0
+    encoder_cells: Annotated[int, at_least(2), at_most(12), _EVEN] = 6
+    decoder_cells: Annotated[int, at_least(1)] = 3
+    max_displacement: Annotated[int, at_least(1), at_most(512)] = 40
+    head: Literal["regression", "matching"] = "regression"
     batch_norm: bool = True
-    aggregation: int = 0
-    stages: int = 1
-    frozen_stages: int = 0
+    aggregation: Annotated[int, at_least(0), at_most(256)] = 0
+    stages: Annotated[int, at_least(1), at_most(8)] = 1
+    frozen_stages: Annotated[int, at_least(0)] = 0
     to_full_resolution: bool = False
 
     def __post_init__(self) -> None:
-        need_at_least("network", self, channels=1, stem_scale=0.0, encoder_cells=2, decoder_cells=1, max_displacement=1)
-        need_at_most("network", self, channels=1024, stem_scale=64, encoder_cells=12, max_displacement=512)
-        even = "even, as cells come in pairs; 6 is usual"
-        need(self.encoder_cells % 2 == 0, "network.encoder_cells", self.encoder_cells, even)
         most = self.encoder_cells // 2 + 1
         need(
             self.decoder_cells <= most,
@@ -215,9 +125,6 @@ class DisparityNetworkConfig:
             self.decoder_cells,
             f"at most {most}, the last of which is at 1/4",
         )
-        need_choice("network.head", self.head, ("regression", "matching"))
-        need_at_least("network", self, stages=1, frozen_stages=0, aggregation=0)
-        need_at_most("network", self, stages=8, aggregation=256)
         need(
             self.head == "matching" or self.aggregation == 0,
             "network.aggregation",

@@ -33,9 +33,9 @@ class DisparityTask:
         channels, stem_scale, encoder_cells, decoder_cells, max_displacement, head, max_disparity,
             aggregation: of the network.
         stages: 1 for a single network, 2 for CS, 3 for CSS; refinements have one encoder cell more, as published.
-        frozen_stages: so many of them, from the first on, are not trained.
-        to_full_resolution: whether the last refinement goes on from 1/4 to 1/1.
-        volume_weight: of the cross-entropy on the matching volume beside the disparity loss.
+        frozen_stages: number of stages, from the first on, that are not trained.
+        to_full_resolution: the last refinement continues from 1/4 to full resolution.
+        volume_weight: weight of the cross-entropy on the matching volume, added to the disparity loss.
         level_weights: of the levels coarse to fine, the last one of the prediction at full resolution, at least one;
             a network with fewer levels takes the last ones, one with more repeats the first one. None for those of
             ``level_weights_at``.
@@ -88,7 +88,7 @@ class DisparityTask:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The numbers of the network."""
+        """Arguments that build the same network again."""
         return {
             "channels": self.channels,
             "stem_scale": self.stem_scale,
@@ -218,7 +218,7 @@ def masked_l1(prediction: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
 
 
 def truth_at_stride(disparity: Tensor, valid: Tensor, stride: int, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The truth at a level: the mean of the valid pixels under each of its pixels, values not rescaled.
+    """The ground truth at a level: the mean of the valid pixels under each of its pixels, values not rescaled.
 
     Args:
         disparity, valid: (B, 1, H, W).
@@ -237,9 +237,9 @@ def truth_at_stride(disparity: Tensor, valid: Tensor, stride: int, size: Sequenc
 
 
 def volume_cross_entropy(matching: Matching, batch: StereoSample) -> Tensor:
-    """Cross-entropy of the volume against the truth shared between its two neighbouring bins.
+    """Cross-entropy of the volume against the ground truth shared between its two neighbouring bins.
 
-    The truth at a cell is that of one full-resolution pixel in its middle: a mean would name a bin between two
+    The ground truth at a cell is that of one full-resolution pixel in its middle: a mean would name a bin between two
     surfaces, where nothing is. Pixels beyond the last bin are left out.
     """
     logits = matching.logits

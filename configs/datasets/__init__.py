@@ -1,0 +1,1 @@
+"""The datasets, for every program that reads one: ``dataset=``."""

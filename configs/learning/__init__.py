@@ -1,0 +1,1 @@
+"""Networks and tasks, for the programs that train: ``network=`` and ``task=``."""
