@@ -366,7 +366,7 @@ optimizer.name=adma
 optimizer.momentum=1
     optimizer.momentum=1.0: must be at least 0 and below 1; 0.9 is usual
 optimizer.clip=0
-    optimizer.clip=0.0: must be above 0 (inf for no clipping)
+    optimizer.clip=0.0: must be above 0 (inf for no clipping); 5 is usual
 optimizer.min_learning_rate=1
     optimizer.min_learning_rate=1.0: must be at most learning_rate=0.002, where the schedule begins
 optimizer.schedule=step
@@ -542,7 +542,7 @@ runs=[]
 runs=[1]
     runs=[1]: must be a folder or a pattern of folders, or a list of them
 runs=a threads=0
-    threads=0: must be at least 1, or null for all
+    threads=0: must be at least 1 and at most 1024, or null for all cores
 run=a animation=perhaps
     animation=perhaps: must be true or false
 run=nowhere
