@@ -14,6 +14,7 @@ import torch
 import autodisp
 from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
+from autodisp.assembly.relaxation import build_relaxation
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.spaces import SearchSpace, find_space
@@ -30,15 +31,13 @@ from autodisp.search.early_stopping import EarlyStopping
 from autodisp.search.growth import growth
 from autodisp.search.loop import Search, Settings
 from autodisp.search.regularization import Regularization
-from autodisp.search.relaxations import Relaxation, Softmax, Uniform
+from autodisp.search.relaxations import Relaxation
 from autodisp.search.selection import Argmax, Ranking, Selection
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Task, channels_last
 from autodisp.tasks.kit import TaskKit
 from autodisp.tracking import ConsoleProgress, Tracker
 
-RELAXATIONS: dict[str, Callable[[], Relaxation]] = {"softmax": Softmax, "uniform": Uniform}
-"""By the name that a config gives."""
 WEIGHT_STREAM, ALPHA_STREAM = 1, 2
 """What the run's seed is offset by, so that both halves draw and augment independently."""
 
@@ -267,7 +266,7 @@ def build_search(
         torch.set_num_threads(config.run.threads)
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     state = checkpoints.newest(console.message) if resume else None
-    relaxation = RELAXATIONS[config.relaxation.name]()
+    relaxation = build_relaxation(config.relaxation)
     supernet = build_supernet(
         task, MixedCells(space, style=style), space, seed=config.seed, device=device, relaxation=relaxation
     )

@@ -53,6 +53,7 @@ MEANINGS = {
     "optimizer.milestones": "steps at which schedule=milestones multiplies the learning rate by factor",
     "regularization.name": "what answers a rising curvature, see [concepts.md](concepts.md)",
     "relaxation.name": "what makes edge weights of the alphas, see [concepts.md](concepts.md#relaxations)",
+    "relaxation.penalty": "weight of the relaxation's own term in the loss of the alphas",
     "selection.name": "what makes the genotype of a finished search, see [concepts.md](concepts.md#selection)",
     "selection.samples": "architectures of a round",
     "selection.batches": "of the architecture split, that each of them is scored on",

@@ -23,6 +23,8 @@ from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import kit_of
 
+RELAXATIONS = ("softmax", "dirichlet", "uniform")
+
 
 @dataclass(frozen=True)
 class SpaceConfig:
@@ -65,12 +67,15 @@ class RegularizationConfig:
 
 @dataclass(frozen=True)
 class RelaxationConfig:
-    """relaxation=softmax, uniform."""
+    """relaxation=softmax, dirichlet, uniform; a choice's YAML has the settings that it reads."""
 
     name: str = "softmax"
+    penalty: float | None = None
 
     def __post_init__(self) -> None:
-        need_choice("relaxation.name", self.name, ("softmax", "uniform"))
+        need_choice("relaxation.name", self.name, RELAXATIONS)
+        if self.penalty is not None:
+            need_at_least("relaxation", self, penalty=0.0)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.distributions import Dirichlet as DirichletDistribution
+from torch.distributions import kl_divergence
 
 from autodisp.cells.architecture import Architecture, single_path
 from autodisp.cells.genotype import Genotype
@@ -77,6 +79,70 @@ class Softmax:
     def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
         """None."""
         return None
+
+
+class Dirichlet:
+    """Samples of a Dirichlet distribution on each edge (DrNAS; Chen et al. 2021).
+
+    The concentrations are elu(alpha) + 1, so that an alpha of 0 is the uniform distribution over the simplex. Facts
+    of the published search: DARTS-space/model_search.py, utils.py and architect.py of xiangning-chen/DrNAS.
+
+    Departs from it in two ways: validation and derivation take the distribution's mean instead of a sample and the
+    softmax of the alphas; there is neither progressive pruning nor a growing share of channels.
+
+    Args:
+        penalty: weight of the Kullback-Leibler divergence to the uniform distribution, summed over all edges.
+    """
+
+    moves_alphas = True
+
+    def __init__(self, penalty: float = 1e-3) -> None:
+        self.scale = penalty
+
+    def weights(
+        self,
+        architecture: Architecture,
+        phase: Phase,
+        progress: float,
+        loss: Callable[[Mixture], Tensor] | None = None,
+    ) -> Mixture:
+        """A sample of every edge, differentiable in the alphas by the reparameterisation of torch.distributions."""
+        tables = {}
+        for kind, alphas in architecture.alphas.items():
+            # drawn on the CPU, whose generator is part of the run state
+            samples = torch.cat([found.rsample() for found in self._distributions(architecture, kind, alphas.cpu())])
+            tables[kind] = architecture.table(kind, samples.to(alphas.device), 0.0)
+        return Mixture(tables)
+
+    def mean(self, architecture: Architecture) -> Mixture:
+        """The concentrations of each edge over their sum."""
+        tables = {}
+        for kind, alphas in architecture.alphas.items():
+            table = architecture.table(kind, _concentrations(alphas), 0.0)
+            tables[kind] = table / table.sum(dim=-1, keepdim=True)
+        return Mixture(tables)
+
+    def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
+        """The divergence from where the search starts, weighted; None with a weight of 0."""
+        if self.scale == 0:
+            return None
+        terms = [
+            kl_divergence(found, DirichletDistribution(torch.ones_like(found.concentration)))
+            for kind, alphas in architecture.alphas.items()
+            for found in self._distributions(architecture, kind, alphas)
+        ]
+        return self.scale * torch.stack(terms).sum()
+
+    @staticmethod
+    def _distributions(architecture: Architecture, kind: str, alphas: Tensor) -> list[DirichletDistribution]:
+        """One of each edge."""
+        sizes = [len(edge.operations) for edge in architecture.space.cells[kind].edges]
+        return [DirichletDistribution(part) for part in _concentrations(alphas).split(sizes)]
+
+
+def _concentrations(alphas: Tensor) -> Tensor:
+    """elu(alpha) + 1, without the cancellation that makes it 0 below -17."""
+    return torch.where(alphas > 0, alphas + 1, alphas.clamp(max=0.0).exp())
 
 
 class Uniform:
