@@ -87,9 +87,10 @@ def test_a_task_brings_its_own_defaults() -> None:
 def test_configs_of_earlier_versions_are_of_the_softmax() -> None:
     tree = compose("search", overrides=["run.folder=unused"])
     with open_dict(tree):
-        del tree["relaxation"], tree["selection"]
+        del tree["relaxation"], tree["selection"], tree["alpha_penalty"]
     config = parse(tree)
     assert (config.relaxation.name, config.selection.name) == ("softmax", "argmax")
+    assert config.alpha_penalty.name == "none"
 
 
 def test_the_published_random_search() -> None:
@@ -156,6 +157,7 @@ def test_searches_cut_out_where_they_drop_paths(overrides: list[str], side: int)
          "regularization=ada watches the curvature in the alphas, but relaxation=uniform moves none"),
         (["selection=ranking", "regularization=es"], "es returns an earlier epoch, but selection=ranking"),
         (["selection=ranking", "selection.finalists=1001"], "selection.finalists=1001: must be at most samples=1000"),
+        (["alpha_penalty=beta", "relaxation=dirichlet"], "relaxation=dirichlet takes none: take relaxation=softmax"),
         (["relaxation.name=concrete"], "relaxation.name=concrete: must be one of softmax, dirichlet"),
         (["regularization=ada", "optimizer.weights.weight_decay=0"], "which is 0: start from 3e-4"),
         (["network.encoder_cells=3"], "network.encoder_cells=3: must be even, as cells come in pairs"),
@@ -164,7 +166,7 @@ def test_searches_cut_out_where_they_drop_paths(overrides: list[str], side: int)
         (["dataset.crop=[256,256]"], "no larger than the pictures, 192x384"),
         (["dataset.max_disparity=400"], "dataset.max_disparity=400: must be below dataset.width=384"),
         (["+dataset.hieght=3"], "dataset.hieght: no such setting; did you mean 'height'?"),
-        (["+extra.thing=1"], "extra: no such section or setting; there are augmentation"),
+        (["+extra.thing=1"], "extra: no such section or setting; there are alpha_penalty, augmentation"),
         (["dataset.crop=5"], "dataset.crop=5: must be a list of whole numbers, such as [1,2], or null"),
         (["seed=-1"], "seed=-1: must be at least 0"),
         (["seed=x"], "seed=x: must be a whole number, such as 10"),

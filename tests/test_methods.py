@@ -98,7 +98,10 @@ def test_measuring_changes_no_step(name: str, tmp_path: Path) -> None:
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "cifar10_small"
 SHAPES = ["dataset.length=8", "dataset.height=48", "dataset.width=64", "dataset.max_disparity=16"]
 CURVATURE = ["curvature.tolerance=0.3"]
-SMOKE: dict[str, list[str]] = {name: [f"relaxation={name}"] for name in METHODS}
+SMOKE: dict[str, list[str]] = {
+    **{name: [f"relaxation={name}"] for name in METHODS},
+    "beta": ["alpha_penalty=beta"],
+}
 
 
 @pytest.mark.slow

@@ -1,6 +1,12 @@
-"""The relaxation of a search from its config section."""
+"""The relaxation of a search and the penalty on its alphas, from their config sections."""
 
-from autodisp.config.search import RelaxationConfig
+from collections.abc import Callable
+
+from torch import Tensor
+
+from autodisp.cells.architecture import Architecture
+from autodisp.config.search import AlphaPenaltyConfig, RelaxationConfig
+from autodisp.search.penalties import PENALTIES
 from autodisp.search.relaxations import Dirichlet, Relaxation, Softmax, Uniform
 
 
@@ -13,6 +19,14 @@ def build_relaxation(config: RelaxationConfig) -> Relaxation:
             return Uniform()
         case _:
             return Softmax()
+
+
+def build_alpha_penalty(config: AlphaPenaltyConfig) -> Callable[[Architecture, float], Tensor] | None:
+    """The penalty by name; None for none."""
+    if config.name == "none":
+        return None
+    penalty = PENALTIES[config.name]
+    return lambda architecture, progress: penalty(architecture, progress, config.weight)
 
 
 def _given(value: float | None) -> tuple[float, ...]:

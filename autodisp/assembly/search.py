@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 import autodisp
 from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
-from autodisp.assembly.relaxation import build_relaxation
+from autodisp.assembly.relaxation import build_alpha_penalty, build_relaxation
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.spaces import SearchSpace, find_space
@@ -177,11 +178,12 @@ def build_supernet(
     seed: int,
     device: torch.device,
     relaxation: Relaxation | None = None,
+    alpha_penalty: Callable[[Architecture, float], Tensor] | None = None,
 ) -> Supernet:
     """Network and alphas, initialised from the seed."""
     torch.manual_seed(seed)
     network = channels_last(task.build_network(cells).to(device))
-    return Supernet(task, network, Architecture(space, seed=seed).to(device), relaxation)
+    return Supernet(task, network, Architecture(space, seed=seed).to(device), relaxation, alpha_penalty)
 
 
 def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
@@ -266,9 +268,14 @@ def build_search(
         torch.set_num_threads(config.run.threads)
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     state = checkpoints.newest(console.message) if resume else None
-    relaxation = build_relaxation(config.relaxation)
     supernet = build_supernet(
-        task, MixedCells(space, style=style), space, seed=config.seed, device=device, relaxation=relaxation
+        task,
+        MixedCells(space, style=style),
+        space,
+        seed=config.seed,
+        device=device,
+        relaxation=build_relaxation(config.relaxation),
+        alpha_penalty=build_alpha_penalty(config.alpha_penalty),
     )
     batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size
     settings = build_settings(config, batches)
@@ -370,6 +377,7 @@ def provenance(config: SearchConfig, folder: Path) -> Mapping[str, Any]:
         "dataset": config.dataset.name,
         "seed": config.seed,
         "relaxation": config.relaxation.name,
+        "alpha_penalty": config.alpha_penalty.name,
         "selection": config.selection.name,
         "config_hash": config.fingerprint(),
         "autodisp": autodisp.__version__,

@@ -24,6 +24,9 @@ from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import kit_of
 
 RELAXATIONS = ("softmax", "dirichlet", "uniform")
+RELAXATIONS_BY_SOFTMAX = ("softmax",)
+"""Those whose edge weights are, on average, the softmax of the alphas."""
+ALPHA_PENALTIES = ("none", "beta")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,18 @@ class RelaxationConfig:
         need_choice("relaxation.name", self.name, RELAXATIONS)
         if self.penalty is not None:
             need_at_least("relaxation", self, penalty=0.0)
+
+
+@dataclass(frozen=True)
+class AlphaPenaltyConfig:
+    """alpha_penalty=none, beta."""
+
+    name: str = "none"
+    weight: float = 25.0
+
+    def __post_init__(self) -> None:
+        need_choice("alpha_penalty.name", self.name, ALPHA_PENALTIES)
+        need_at_least("alpha_penalty", self, weight=0.0)
 
 
 @dataclass(frozen=True)
@@ -207,6 +222,7 @@ class SearchConfig:
     curvature: CurvatureConfig
     run: RunConfig
     relaxation: RelaxationConfig = field(default_factory=RelaxationConfig)
+    alpha_penalty: AlphaPenaltyConfig = field(default_factory=AlphaPenaltyConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     plan: bool = False
     """Say what the search would cost instead of running it."""
@@ -222,6 +238,7 @@ class SearchConfig:
         self._check_space(self.task.name)
         self._check_regularization()
         self._check_relaxation()
+        self._check_alpha_penalty()
         need(
             self.search.warmup_epochs < self.search.epochs,
             "search.warmup_epochs",
@@ -310,6 +327,14 @@ class SearchConfig:
             raise InputError(
                 "regularization=es returns an earlier epoch, but selection=ranking needs the weights of the last one: "
                 "take selection=argmax or regularization=none"
+            )
+
+    def _check_alpha_penalty(self) -> None:
+        """A bound on the logits of a softmax needs a softmax."""
+        if self.alpha_penalty.name == "beta" and self.relaxation.name not in RELAXATIONS_BY_SOFTMAX:
+            raise InputError(
+                f"alpha_penalty=beta bounds what a softmax is taken of, but relaxation={self.relaxation.name} takes "
+                f"none: take relaxation={' or relaxation='.join(RELAXATIONS_BY_SOFTMAX)}, or alpha_penalty=none"
             )
 
     def as_dict(self) -> dict[str, Any]:

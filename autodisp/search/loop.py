@@ -366,7 +366,7 @@ class Search:
 
     def _penalised(self, loss: Tensor) -> Tensor:
         """The upper loss."""
-        penalty = self.supernet.relaxation.penalty(self.supernet.architecture, self.share)
+        penalty = self.supernet.penalty(self.share)
         return loss if penalty is None else loss + penalty
 
     def weight_step(self, batch: Any) -> Sums:

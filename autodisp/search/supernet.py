@@ -1,6 +1,6 @@
 """A task's network with its architecture parameters: the losses that both levels of the search are made of."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,15 +24,22 @@ class Supernet:
         network: built by the task from mixed cells, on its device.
         architecture: of the same space, on the same device.
         relaxation: makes edge weights of the architecture's parameters; by default the softmax.
+        alpha_penalty: (architecture, progress) -> a term of the alphas' loss beside the relaxation's own.
     """
 
     def __init__(
-        self, task: Task, network: nn.Module, architecture: Architecture, relaxation: Relaxation | None = None
+        self,
+        task: Task,
+        network: nn.Module,
+        architecture: Architecture,
+        relaxation: Relaxation | None = None,
+        alpha_penalty: Callable[[Architecture, float], Tensor] | None = None,
     ) -> None:
         self.task = task
         self.network = network
         self.architecture = architecture
         self.relaxation = relaxation or Softmax()
+        self.alpha_penalty = alpha_penalty
         self.device = next(network.parameters()).device
 
     @property
@@ -43,6 +50,14 @@ class Supernet:
     def mean(self) -> Mixture:
         """The relaxation's mean edge weights under the current alphas."""
         return self.relaxation.mean(self.architecture)
+
+    def penalty(self, progress: float) -> Tensor | None:
+        """What is added to the loss of the alphas; None where there is nothing."""
+        terms = [self.relaxation.penalty(self.architecture, progress)]
+        if self.alpha_penalty is not None:
+            terms.append(self.alpha_penalty(self.architecture, progress))
+        found = [term for term in terms if term is not None]
+        return torch.stack(found).sum() if found else None
 
     def output(self, batch: Any, edge_weights: EdgeWeights | None = None) -> Any:
         """What the network says of a batch, by default under the mean edge weights."""
