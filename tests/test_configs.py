@@ -157,7 +157,7 @@ def test_searches_cut_out_where_they_drop_paths(overrides: list[str], side: int)
          "regularization=ada watches the curvature in the alphas, but relaxation=uniform moves none"),
         (["selection=ranking", "regularization=es"], "es returns an earlier epoch, but selection=ranking"),
         (["selection=ranking", "selection.finalists=1001"], "selection.finalists=1001: must be at most samples=1000"),
-        (["alpha_penalty=beta", "relaxation=dirichlet"], "relaxation=dirichlet takes none: take relaxation=softmax"),
+        (["alpha_penalty=beta", "relaxation=dirichlet"], "relaxation=dirichlet takes none: take relaxation=softmax or"),
         (["relaxation.name=concrete"], "relaxation.name=concrete: must be one of softmax, dirichlet"),
         (["regularization=ada", "optimizer.weights.weight_decay=0"], "which is 0: start from 3e-4"),
         (["network.encoder_cells=3"], "network.encoder_cells=3: must be even, as cells come in pairs"),

@@ -10,8 +10,10 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
+from autodisp.cells.architecture import Architecture
 from autodisp.cells.genotype import load
-from autodisp.cells.spaces import SPACES
+from autodisp.cells.mixture import Mixture
+from autodisp.cells.spaces import SPACES, CellSpace, EdgeSpace, SearchSpace
 from autodisp.cli.search import search as run_search
 from autodisp.errors import Interrupted
 from autodisp.records import read_json_lines
@@ -19,12 +21,12 @@ from autodisp.search.adaptive import Restart
 from autodisp.search.early_stopping import Decision
 from autodisp.search.loop import Search
 from autodisp.search.regularization import RollBack
-from autodisp.search.relaxations import Dirichlet
+from autodisp.search.relaxations import Dirichlet, Gumbel, Sigmoid
 from tests.test_end_to_end import write_cifar10
 from tests.test_loop import Listener, Scripted, make, same, tensors
 
 Made = tuple[Search, Listener]
-METHODS: dict[str, Callable[[], Any]] = {"dirichlet": Dirichlet}
+METHODS: dict[str, Callable[[], Any]] = {"dirichlet": Dirichlet, "gumbel": Gumbel, "sigmoid": Sigmoid}
 """By the name of a config; each as its config makes it by default."""
 
 
@@ -93,6 +95,32 @@ def test_measuring_changes_no_step(name: str, tmp_path: Path) -> None:
         search.run()
         found.append(tensors(search))
     assert same(*found)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_edges_may_differ_in_their_operations(name: str) -> None:
+    names = ("skip_connect", "sep_conv_3x3", "max_pool_3x3")
+    nodes = tuple(tuple(EdgeSpace(source, names[: 1 + source]) for source in range(2 + node)) for node in range(2))
+    space = SearchSpace("ragged", "darts", {"normal": CellSpace("normal", nodes, (1, 2))})
+    architecture, relaxation = architecture_for(name, space), METHODS[name]()
+    for mixture in (relaxation.mean(architecture), relaxation.weights(architecture, "alphas", 0.5)):
+        for edge, row, active in zip(space.cells["normal"].edges, mixture["normal"], actives(mixture), strict=True):
+            assert (row[len(edge.operations) :] == 0).all()
+            assert set(active) <= set(range(len(edge.operations)))
+        slopes = torch.autograd.grad(
+            mixture["normal"].square().sum(), list(architecture.parameters()), allow_unused=True
+        )
+        assert all(slope is None or slope.isfinite().all() for slope in slopes)
+    penalty = relaxation.penalty(architecture, 0.5)
+    assert penalty is None or penalty.isfinite()
+
+
+def architecture_for(name: str, space: SearchSpace) -> Architecture:
+    return Architecture(space, scale=1.0)
+
+
+def actives(mixture: Mixture) -> list[Any]:
+    return [row.active or () for row in mixture.rows("normal")]
 
 
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "cifar10_small"

@@ -24,7 +24,7 @@ from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.search import bilevel
 from autodisp.search.curvature import frozen_statistics, preserved_rng
-from autodisp.search.relaxations import Dirichlet, Softmax, Uniform
+from autodisp.search.relaxations import Dirichlet, Gumbel, Sigmoid, Softmax, Uniform
 from autodisp.search.selection import Ranking
 from tests.test_loop import Batches, make, same, tensors
 
@@ -377,3 +377,57 @@ def test_dirichlet_bears_alphas_far_from_their_start() -> None:
         architecture.alphas["normal"].copy_(torch.tensor([-40.0, 30.0] * 14))
     for mixture in (Dirichlet().mean(architecture), Dirichlet().weights(architecture, "weights", 0.0)):
         assert mixture["normal"].isfinite().all()
+
+
+def test_gumbel_draws_operations_with_the_probabilities_of_the_softmax() -> None:
+    architecture, draws = Architecture(SPACES["s3"], seed=2, scale=1.0), 3000
+    torch.manual_seed(0)
+    samples = [Gumbel().weights(architecture, "alphas", 0.5) for _ in range(draws)]
+    expected = architecture.weights()["reduce"].detach()
+    counts = torch.stack([sample["reduce"].detach() for sample in samples]).mean(0)
+    assert ((counts - expected).abs() < 4.5 * (expected * (1 - expected) / draws).sqrt()).all()
+    for sample in samples[:20]:
+        assert sample.active is not None
+        for kind, table in sample.items():
+            assert table.detach().count_nonzero(-1).eq(1).all()
+            assert sample.active[kind] == [[place] for place in table.argmax(-1).tolist()]
+    assert torch.equal(Gumbel().mean(architecture)["reduce"], architecture.weights()["reduce"])
+
+
+@pytest.mark.parametrize(("progress", "temperature"), [(0.0, 10.0), (0.5, 5.05), (0.9, 1.09)])
+def test_the_gradient_of_gumbel_is_that_of_the_relaxed_sample(progress: float, temperature: float) -> None:
+    architecture = Architecture(SPACES["s2"], scale=1.0).double()
+    alphas, probe = architecture.alphas["normal"], torch.randn(14, 2, dtype=torch.float64)
+    torch.manual_seed(3)
+    table = Gumbel().weights(architecture, "alphas", progress)["normal"]
+    (found,) = torch.autograd.grad((table * probe).sum(), alphas)
+    torch.manual_seed(3)
+    noise = -torch.empty(14, 2, dtype=torch.float64).exponential_().log()
+    slopes = torch.zeros_like(alphas)
+    for place in range(28):  # a central difference of the relaxed sample
+        values = []
+        for step in (1e-5, -1e-5):
+            moved = alphas.detach().clone()
+            moved[place] += step
+            values.append((torch.softmax((moved.view(14, 2) + noise) / temperature, -1) * probe).sum())
+        slopes[place] = (values[0] - values[1]) / 2e-5
+    torch.testing.assert_close(found, slopes, rtol=1e-6, atol=1e-8)
+
+
+def test_the_sigmoid_and_its_zero_one_loss() -> None:
+    architecture, total, count = Architecture(SPACES["s1"], seed=5, scale=2.0), 0.0, 0
+    mixture = Sigmoid().mean(architecture)
+    for kind, cell in SPACES["s1"].cells.items():
+        values = iter(architecture.alphas[kind].tolist())
+        for edge, row in zip(cell.edges, mixture[kind].tolist(), strict=True):
+            expected = [1 / (1 + math.exp(-next(values))) for _ in edge.operations]
+            assert row == pytest.approx(expected + [0.0] * (len(row) - len(expected)))
+            total += sum((value - 0.5) ** 2 for value in expected)
+            count += len(expected)
+    penalty = Sigmoid(penalty=3.0).penalty(architecture, 0.1)
+    assert penalty is not None
+    assert penalty.item() == pytest.approx(-3.0 * total / count)
+    slopes = torch.autograd.grad(penalty, list(architecture.alphas.values()))
+    for slope, alphas in zip(slopes, architecture.alphas.values(), strict=True):
+        assert (slope * alphas < 0).all(), "a step against the gradient moves every alpha away from 0"
+    assert Sigmoid(penalty=0.0).penalty(architecture, 0.1) is None

@@ -7,7 +7,7 @@ from torch import Tensor
 from autodisp.cells.architecture import Architecture
 from autodisp.config.search import AlphaPenaltyConfig, RelaxationConfig
 from autodisp.search.penalties import PENALTIES
-from autodisp.search.relaxations import Dirichlet, Relaxation, Softmax, Uniform
+from autodisp.search.relaxations import Dirichlet, Gumbel, Relaxation, Sigmoid, Softmax, Uniform
 
 
 def build_relaxation(config: RelaxationConfig) -> Relaxation:
@@ -15,6 +15,10 @@ def build_relaxation(config: RelaxationConfig) -> Relaxation:
     match config.name:
         case "dirichlet":
             return Dirichlet(*_given(config.penalty))
+        case "gumbel":
+            return Gumbel(config.first_temperature, config.last_temperature)
+        case "sigmoid":
+            return Sigmoid(*_given(config.penalty))
         case "uniform":
             return Uniform()
         case _:

@@ -54,6 +54,8 @@ MEANINGS = {
     "regularization.name": "what answers a rising curvature, see [concepts.md](concepts.md)",
     "relaxation.name": "what makes edge weights of the alphas, see [concepts.md](concepts.md#relaxations)",
     "relaxation.penalty": "weight of the relaxation's own term in the loss of the alphas",
+    "relaxation.first_temperature": "of the first epoch, falling linearly",
+    "relaxation.last_temperature": "at the end of the search",
     "alpha_penalty.name": "what else the loss of the alphas has, see [concepts.md](concepts.md#relaxations)",
     "alpha_penalty.weight": "reached at the end of the search, rising linearly from 0",
     "selection.name": "what makes the genotype of a finished search, see [concepts.md](concepts.md#selection)",

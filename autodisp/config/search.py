@@ -23,8 +23,8 @@ from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import kit_of
 
-RELAXATIONS = ("softmax", "dirichlet", "uniform")
-RELAXATIONS_BY_SOFTMAX = ("softmax",)
+RELAXATIONS = ("softmax", "dirichlet", "gumbel", "sigmoid", "uniform")
+RELAXATIONS_BY_SOFTMAX = ("softmax", "gumbel")
 """Those whose edge weights are, on average, the softmax of the alphas."""
 ALPHA_PENALTIES = ("none", "beta")
 
@@ -70,15 +70,20 @@ class RegularizationConfig:
 
 @dataclass(frozen=True)
 class RelaxationConfig:
-    """relaxation=softmax, dirichlet, uniform; a choice's YAML has the settings that it reads."""
+    """relaxation=softmax, dirichlet, ...; the YAML of a choice has the settings that it reads."""
 
     name: str = "softmax"
     penalty: float | None = None
+    first_temperature: float = 10.0
+    last_temperature: float = 0.1
 
     def __post_init__(self) -> None:
         need_choice("relaxation.name", self.name, RELAXATIONS)
         if self.penalty is not None:
             need_at_least("relaxation", self, penalty=0.0)
+        for key in ("first_temperature", "last_temperature"):
+            value = getattr(self, key)
+            need(0 < value < math.inf, f"relaxation.{key}", value, "above 0 and finite")
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,90 @@ def _concentrations(alphas: Tensor) -> Tensor:
     return torch.where(alphas > 0, alphas + 1, alphas.clamp(max=0.0).exp())
 
 
+class Gumbel(Softmax):
+    """One operation an edge by a hard Gumbel-softmax sample, and no other runs (GDAS; Dong and Yang 2019).
+
+    The forward pass has a weight of 1 on the drawn operation; the gradient is that of the relaxed sample
+    softmax((log softmax(alpha) + g) / temperature) in its place (straight-through). The temperature falls linearly.
+    Facts of the published search: xautodl/models/cell_searchs/search_model_gdas_frc_nasnet.py and
+    exps/NATS-algos/search-cell.py of D-X-Y/AutoDL-Projects.
+
+    Departs from it in two ways: reduction cells are searched too; validation and curvature take the softmax, which
+    evaluates all operations.
+
+    Args:
+        first: temperature of the first epoch.
+        last: temperature that the last epoch comes near.
+    """
+
+    def __init__(self, first: float = 10.0, last: float = 0.1) -> None:
+        self.first = first
+        self.last = last
+
+    def weights(
+        self,
+        architecture: Architecture,
+        phase: Phase,
+        progress: float,
+        loss: Callable[[Mixture], Tensor] | None = None,
+    ) -> Mixture:
+        """A hard sample of every edge."""
+        temperature = self.first + (self.last - self.first) * progress
+        tables, active = {}, {}
+        for kind, alphas in architecture.alphas.items():
+            table = torch.log_softmax(architecture.table(kind, alphas, float("-inf")), dim=-1)
+            # drawn on the CPU, whose generator is part of the run state
+            noise = -torch.empty(table.shape, dtype=table.dtype).exponential_().log().to(table.device)
+            relaxed = torch.softmax((table + noise) / temperature, dim=-1)
+            drawn = relaxed.argmax(dim=-1, keepdim=True)
+            hard = torch.zeros_like(relaxed).scatter(-1, drawn, 1.0)
+            tables[kind] = hard + relaxed - relaxed.detach()
+            active[kind] = drawn.tolist()
+        return Mixture(tables, active=active)
+
+
+class Sigmoid:
+    """The sigmoid of each alpha: operations of an edge do not compete (FairDARTS; Chu et al. 2020).
+
+    The penalty is its zero-one loss, which drives the sigmoids away from 1/2. Facts of the published search:
+    fairdarts/model_search.py, separate_loss.py and train_search.py of xiaomi-automl/FairDARTS.
+
+    Departs from it in two ways: alphas begin near 0 instead of at 0; every node keeps as many edges as its space says,
+    each with one operation, where the published derivation leaves out what is below a threshold.
+
+    Args:
+        penalty: weight of the zero-one loss.
+    """
+
+    moves_alphas = True
+
+    def __init__(self, penalty: float = 10.0) -> None:
+        self.scale = penalty
+
+    def weights(
+        self,
+        architecture: Architecture,
+        phase: Phase,
+        progress: float,
+        loss: Callable[[Mixture], Tensor] | None = None,
+    ) -> Mixture:
+        """The sigmoids, whatever the step."""
+        return self.mean(architecture)
+
+    def mean(self, architecture: Architecture) -> Mixture:
+        """The sigmoids."""
+        return Mixture({
+            kind: architecture.table(kind, alphas.sigmoid(), 0.0) for kind, alphas in architecture.alphas.items()
+        })  # fmt: skip
+
+    def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
+        """Minus the mean squared distance of the sigmoids from 1/2, weighted; None with a weight of 0."""
+        if self.scale == 0:
+            return None
+        values = torch.cat([alphas.sigmoid() for alphas in architecture.alphas.values()])
+        return -self.scale * (values - 0.5).square().mean()
+
+
 class Uniform:
     """One random architecture in each step: random search with weight sharing (Li and Talwalkar 2019).
 
