@@ -19,9 +19,15 @@ class Architecture(nn.Module):
 
     An edge's alphas stand next to each other, edges in the order of ``CellSpace.edges``; edges may differ in
     their number of operations.
+
+    Args:
+        space: of the search.
+        seed: of the start.
+        scale: standard deviation of the start.
+        edges: adds one more alpha for each edge (PC-DARTS; Xu et al. 2020).
     """
 
-    def __init__(self, space: SearchSpace, *, seed: int = 0, scale: float = 1e-3) -> None:
+    def __init__(self, space: SearchSpace, *, seed: int = 0, scale: float = 1e-3, edges: bool = False) -> None:
         super().__init__()
         self.space = space
         generator = torch.Generator().manual_seed(seed)
@@ -33,10 +39,18 @@ class Architecture(nn.Module):
             for row, edge in enumerate(cell.edges):
                 present[row, : len(edge.operations)] = True
             self.register_buffer(f"present_{kind}", present, persistent=False)
+        self.edges = nn.ParameterDict()
+        for kind in space.kinds if edges else ():
+            count = len(space.cells[kind].edges)
+            self.edges[kind] = nn.Parameter(scale * torch.randn(count, generator=generator))
+
+    def present(self, kind: str) -> Tensor:
+        """(edges, width), bool: which columns of a table stand for an operation."""
+        return self.get_buffer(f"present_{kind}")
 
     def table(self, kind: str, values: Tensor, fill: float) -> Tensor:
         """A vector of that kind's alphas laid out as (edges, width), the unused columns filled."""
-        present = self.get_buffer(f"present_{kind}")
+        present = self.present(kind)
         return values.new_full(present.shape, fill).masked_scatter(present, values)
 
     def weights(self) -> dict[str, Tensor]:
@@ -45,9 +59,20 @@ class Architecture(nn.Module):
             kind: torch.softmax(self.table(kind, self.alphas[kind], float("-inf")), dim=-1) for kind in self.space.kinds
         }
 
+    def edge_weights(self) -> dict[str, Tensor]:
+        """The softmax of the edges' own alphas over those that enter a node, (edges,) for each kind of cell."""
+        weights = {}
+        for kind, values in self.edges.items():
+            sizes = [len(node) for node in self.space.cells[kind].nodes]
+            weights[kind] = torch.cat([torch.softmax(part, dim=0) for part in values.split(sizes)])
+        return weights
+
     def as_record(self) -> dict[str, Any]:
         """The parameters as plain data, for the record of an epoch."""
-        return {"alphas": {kind: alphas.detach().tolist() for kind, alphas in self.alphas.items()}}
+        record = {"alphas": {kind: alphas.detach().tolist() for kind, alphas in self.alphas.items()}}
+        if self.edges:
+            record["edge_alphas"] = {kind: alphas.detach().tolist() for kind, alphas in self.edges.items()}
+        return record
 
 
 def entropy(weights: EdgeWeights) -> dict[str, float]:
@@ -75,4 +100,6 @@ def single_path(space: SearchSpace, genotype: Genotype, device: torch.device) ->
     """The same weights as ``one_hot``, of which the genotype's operations alone are evaluated."""
     weights = one_hot(space, genotype)
     active = {kind: [row.nonzero().flatten().tolist() for row in table] for kind, table in weights.items()}
-    return Mixture({kind: table.to(device, non_blocking=True) for kind, table in weights.items()}, active=active)
+    return Mixture(
+        {kind: table.to(device, non_blocking=True) for kind, table in weights.items()}, active=active, is_discrete=True
+    )

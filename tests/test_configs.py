@@ -55,7 +55,7 @@ def config_of(*overrides: str) -> SearchConfig:
 def test_every_choice_builds(choice: str) -> None:
     name = choice.split("=")[1]
     task = ["task=classification"] if name.startswith(CLASSIFICATION) and not choice.startswith("task") else []
-    ranked = ["selection=ranking"] if choice == "relaxation=uniform" else []
+    ranked = ["selection=ranking"] if choice in ("relaxation=uniform", "relaxation=frozen") else []
     config = config_of(*task, *ranked, choice)
     space = build_space(config)
     facts = dataset_entries()[config.dataset.name].facts
@@ -87,10 +87,10 @@ def test_a_task_brings_its_own_defaults() -> None:
 def test_configs_of_earlier_versions_are_of_the_softmax() -> None:
     tree = compose("search", overrides=["run.folder=unused"])
     with open_dict(tree):
-        del tree["relaxation"], tree["selection"], tree["alpha_penalty"]
+        del tree["relaxation"], tree["selection"], tree["alpha_penalty"], tree["skip"]
     config = parse(tree)
     assert (config.relaxation.name, config.selection.name) == ("softmax", "argmax")
-    assert config.alpha_penalty.name == "none"
+    assert config.alpha_penalty.name == config.skip.name == "none"
 
 
 def test_the_published_random_search() -> None:
@@ -158,6 +158,17 @@ def test_searches_cut_out_where_they_drop_paths(overrides: list[str], side: int)
         (["selection=ranking", "regularization=es"], "es returns an earlier epoch, but selection=ranking"),
         (["selection=ranking", "selection.finalists=1001"], "selection.finalists=1001: must be at most samples=1000"),
         (["alpha_penalty=beta", "relaxation=dirichlet"], "relaxation=dirichlet takes none: take relaxation=softmax or"),
+        (["alpha_penalty=beta", "relaxation=perturbed", "relaxation.base=dirichlet"],
+         "relaxation=dirichlet takes none"),
+        (["relaxation=perturbed", "relaxation.attack=adversarial", "search.precision=float16"],
+         "search.precision=float16: the ascent of relaxation.attack=adversarial has no gradient scaling"),
+        (["relaxation=perturbed", "relaxation.base=gumbel"], "relaxation.base=gumbel: must be one of softmax"),
+        (["relaxation=partial", "relaxation.share=3"], "relaxation.share=3: must divide network.channels=16"),
+        (["relaxation=uniform", "selection=ranking", "skip=auxiliary"],
+         "relaxation=uniform moves none: take skip=none"),
+        (["relaxation=frozen"], "relaxation=frozen moves no alphas: take selection=perturbation"),
+        (["relaxation=uniform", "selection=perturbation"], "take relaxation=frozen, or selection=ranking"),
+        (["selection=perturbation", "regularization=es"], "es returns an earlier epoch, but selection=perturbation"),
         (["relaxation.name=concrete"], "relaxation.name=concrete: must be one of softmax, dirichlet"),
         (["regularization=ada", "optimizer.weights.weight_decay=0"], "which is 0: start from 3e-4"),
         (["network.encoder_cells=3"], "network.encoder_cells=3: must be even, as cells come in pairs"),

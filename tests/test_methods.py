@@ -20,19 +20,28 @@ from autodisp.records import read_json_lines
 from autodisp.search.adaptive import Restart
 from autodisp.search.early_stopping import Decision
 from autodisp.search.loop import Search
+from autodisp.search.perturbed import Perturbed
 from autodisp.search.regularization import RollBack
-from autodisp.search.relaxations import Dirichlet, Gumbel, Sigmoid
+from autodisp.search.relaxations import Dirichlet, Gumbel, Partial, Sigmoid, Softmax
 from tests.test_end_to_end import write_cifar10
 from tests.test_loop import Listener, Scripted, make, same, tensors
 
 Made = tuple[Search, Listener]
-METHODS: dict[str, Callable[[], Any]] = {"dirichlet": Dirichlet, "gumbel": Gumbel, "sigmoid": Sigmoid}
-"""By the name of a config; each as its config makes it by default."""
+METHODS: dict[str, Callable[[], Any]] = {
+    "dirichlet": Dirichlet,
+    "gumbel": Gumbel,
+    "sigmoid": Sigmoid,
+    "partial": Partial,
+    "auxiliary": Softmax,
+    "perturbed": lambda: Perturbed(Softmax()),
+    "adversarial": lambda: Perturbed(Dirichlet(), "adversarial", steps=2),
+}
+"""Relaxations, by name."""
 
 
 def made(name: str, folder: Path, **settings: Any) -> Made:
     """The search of test_loop with another relaxation."""
-    search, listener = make(folder, **settings)
+    search, listener = make(folder, share=2 if name == "partial" else 1, auxiliary=name == "auxiliary", **settings)
     search.supernet.relaxation = METHODS[name]()
     return search, listener
 
@@ -103,10 +112,16 @@ def test_edges_may_differ_in_their_operations(name: str) -> None:
     nodes = tuple(tuple(EdgeSpace(source, names[: 1 + source]) for source in range(2 + node)) for node in range(2))
     space = SearchSpace("ragged", "darts", {"normal": CellSpace("normal", nodes, (1, 2))})
     architecture, relaxation = architecture_for(name, space), METHODS[name]()
-    for mixture in (relaxation.mean(architecture), relaxation.weights(architecture, "alphas", 0.5)):
+    for mixture in (
+        relaxation.mean(architecture),
+        relaxation.weights(architecture, "alphas", 0.5),
+        in_weight_step(relaxation, architecture),
+    ):
         for edge, row, active in zip(space.cells["normal"].edges, mixture["normal"], actives(mixture), strict=True):
             assert (row[len(edge.operations) :] == 0).all()
             assert set(active) <= set(range(len(edge.operations)))
+        if not mixture["normal"].requires_grad:
+            continue
         slopes = torch.autograd.grad(
             mixture["normal"].square().sum(), list(architecture.parameters()), allow_unused=True
         )
@@ -115,8 +130,15 @@ def test_edges_may_differ_in_their_operations(name: str) -> None:
     assert penalty is None or penalty.isfinite()
 
 
+def in_weight_step(relaxation: Any, architecture: Architecture) -> Mixture:
+    mixture: Mixture = relaxation.weights(
+        architecture, "weights", 0.5, lambda made: sum(table.square().sum() for table in made.values())
+    )
+    return mixture
+
+
 def architecture_for(name: str, space: SearchSpace) -> Architecture:
-    return Architecture(space, scale=1.0)
+    return Architecture(space, scale=1.0, edges=name == "partial")
 
 
 def actives(mixture: Mixture) -> list[Any]:
@@ -127,7 +149,10 @@ SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "cifar10_small"
 SHAPES = ["dataset.length=8", "dataset.height=48", "dataset.width=64", "dataset.max_disparity=16"]
 CURVATURE = ["curvature.tolerance=0.3"]
 SMOKE: dict[str, list[str]] = {
-    **{name: [f"relaxation={name}"] for name in METHODS},
+    **{name: [f"relaxation={name}"] for name in METHODS if name not in ("adversarial", "auxiliary")},
+    "partial": ["relaxation=partial", "relaxation.share=2"],
+    "auxiliary": ["skip=auxiliary"],
+    "adversarial": ["relaxation=perturbed", "relaxation.attack=adversarial", "relaxation.base=dirichlet"],
     "beta": ["alpha_penalty=beta"],
 }
 

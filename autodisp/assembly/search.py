@@ -31,6 +31,7 @@ from autodisp.search.curvature import preserved_rng
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.search.growth import growth
 from autodisp.search.loop import Search, Settings
+from autodisp.search.perturbation import Perturbation
 from autodisp.search.regularization import Regularization
 from autodisp.search.relaxations import Relaxation
 from autodisp.search.selection import Argmax, Ranking, Selection
@@ -158,10 +159,19 @@ def build_regularization(config: SearchConfig) -> Regularization:
 
 
 def build_selection(config: SearchConfig, data: SearchData) -> Selection:
-    """The selection by name; a ranking reads the architecture split as a validation does."""
+    """The selection by name; all read the architecture split as a validation does."""
     settings = config.selection
     if settings.name == "argmax":
         return Argmax()
+    if settings.name == "perturbation":
+        return Perturbation(
+            build_space(config),
+            data.validation,
+            seed=config.seed,
+            tuning_epochs=settings.tuning_epochs,
+            learning_rate=config.optimizer.weights.learning_rate,
+            min_learning_rate=config.optimizer.weights.min_learning_rate,
+        )
     size, half = config.search.batch_size, data.alpha_half
     few, whole = (
         fixed_batches(Part(half, subset(len(half), limit=limit, seed=config.seed), data.fixed), size)
@@ -179,11 +189,13 @@ def build_supernet(
     device: torch.device,
     relaxation: Relaxation | None = None,
     alpha_penalty: Callable[[Architecture, float], Tensor] | None = None,
+    edges: bool = False,
 ) -> Supernet:
     """Network and alphas, initialised from the seed."""
     torch.manual_seed(seed)
     network = channels_last(task.build_network(cells).to(device))
-    return Supernet(task, network, Architecture(space, seed=seed).to(device), relaxation, alpha_penalty)
+    architecture = Architecture(space, seed=seed, edges=edges).to(device)
+    return Supernet(task, network, architecture, relaxation, alpha_penalty)
 
 
 def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
@@ -270,12 +282,13 @@ def build_search(
     state = checkpoints.newest(console.message) if resume else None
     supernet = build_supernet(
         task,
-        MixedCells(space, style=style),
+        MixedCells(space, style=style, share=config.relaxation.divisor, auxiliary=config.skip.name == "auxiliary"),
         space,
         seed=config.seed,
         device=device,
         relaxation=build_relaxation(config.relaxation),
         alpha_penalty=build_alpha_penalty(config.alpha_penalty),
+        edges=config.relaxation.method == "partial",
     )
     batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size
     settings = build_settings(config, batches)
@@ -378,6 +391,7 @@ def provenance(config: SearchConfig, folder: Path) -> Mapping[str, Any]:
         "seed": config.seed,
         "relaxation": config.relaxation.name,
         "alpha_penalty": config.alpha_penalty.name,
+        "skip": config.skip.name,
         "selection": config.selection.name,
         "config_hash": config.fingerprint(),
         "autodisp": autodisp.__version__,

@@ -176,7 +176,8 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
         table.add_row("an epoch of the warm-up", in_time(plan.epoch(0)))
     table.add_row(f"the last epoch, of {settings.steps_per_epoch} steps", in_time(plan.epoch(settings.epochs - 1)))
     if plan.evaluations:
-        table.add_row(f"selection, {plan.evaluations} batches, at most", in_time(plan.selection))
+        tuning = f" and {plan.tuning} epochs" if plan.tuning else ""
+        table.add_row(f"selection, {plan.evaluations} batches{tuning}, at most", in_time(plan.selection))
     table.add_row(f"all {settings.epochs} epochs", in_time(plan.total))
     Console(highlight=False, emoji=False).print(table)
 

@@ -23,9 +23,13 @@ from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import kit_of
 
-RELAXATIONS = ("softmax", "dirichlet", "gumbel", "sigmoid", "uniform")
-RELAXATIONS_BY_SOFTMAX = ("softmax", "gumbel")
+RELAXATIONS = ("softmax", "dirichlet", "gumbel", "sigmoid", "partial", "perturbed", "frozen", "uniform")
+WITHOUT_ALPHAS = ("frozen", "uniform")
+"""Those that move no alphas."""
+RELAXATIONS_BY_SOFTMAX = ("softmax", "gumbel", "partial")
 """Those whose edge weights are, on average, the softmax of the alphas."""
+BASES = ("softmax", "dirichlet", "partial")
+"""Relaxations that relaxation=perturbed may perturb: the weights of an edge add up to 1, and none is 0."""
 ALPHA_PENALTIES = ("none", "beta")
 
 
@@ -76,6 +80,11 @@ class RelaxationConfig:
     penalty: float | None = None
     first_temperature: float = 10.0
     last_temperature: float = 0.1
+    base: str = "softmax"
+    attack: str = "random"
+    radius: float = 0.3
+    steps: int = 7
+    share: int = 4
 
     def __post_init__(self) -> None:
         need_choice("relaxation.name", self.name, RELAXATIONS)
@@ -84,6 +93,20 @@ class RelaxationConfig:
         for key in ("first_temperature", "last_temperature"):
             value = getattr(self, key)
             need(0 < value < math.inf, f"relaxation.{key}", value, "above 0 and finite")
+        need_choice("relaxation.base", self.base, BASES)
+        need_choice("relaxation.attack", self.attack, ("random", "adversarial"))
+        need(0 < self.radius <= 1, "relaxation.radius", self.radius, "above 0 and at most 1; 0.3 is usual")
+        need_at_least("relaxation", self, steps=1, share=1)
+
+    @property
+    def method(self) -> str:
+        """What makes the edge weights: of a perturbed relaxation its base."""
+        return self.base if self.name == "perturbed" else self.name
+
+    @property
+    def divisor(self) -> int:
+        """One in so many channels goes through the operations of an edge."""
+        return self.share if self.method == "partial" else 1
 
 
 @dataclass(frozen=True)
@@ -99,17 +122,28 @@ class AlphaPenaltyConfig:
 
 
 @dataclass(frozen=True)
+class SkipConfig:
+    """skip=none, auxiliary."""
+
+    name: str = "none"
+
+    def __post_init__(self) -> None:
+        need_choice("skip.name", self.name, ("none", "auxiliary"))
+
+
+@dataclass(frozen=True)
 class SelectionConfig:
-    """selection=argmax, ranking."""
+    """selection=argmax, ranking, perturbation."""
 
     name: str = "argmax"
     samples: int = 1000
     batches: int = 10
     finalists: int = 10
+    tuning_epochs: int = 5
 
     def __post_init__(self) -> None:
-        need_choice("selection.name", self.name, ("argmax", "ranking"))
-        need_at_least("selection", self, samples=1, batches=1, finalists=1)
+        need_choice("selection.name", self.name, ("argmax", "ranking", "perturbation"))
+        need_at_least("selection", self, samples=1, batches=1, finalists=1, tuning_epochs=0)
         need(self.finalists <= self.samples, "selection.finalists", self.finalists, f"at most samples={self.samples}")
 
 
@@ -228,6 +262,7 @@ class SearchConfig:
     run: RunConfig
     relaxation: RelaxationConfig = field(default_factory=RelaxationConfig)
     alpha_penalty: AlphaPenaltyConfig = field(default_factory=AlphaPenaltyConfig)
+    skip: SkipConfig = field(default_factory=SkipConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     plan: bool = False
     """Say what the search would cost instead of running it."""
@@ -316,29 +351,51 @@ class SearchConfig:
 
     def _check_relaxation(self) -> None:
         """Without alphas there is no curvature to answer and nothing to take the largest of."""
-        without_alphas, ranked = self.relaxation.name == "uniform", self.selection.name == "ranking"
-        if without_alphas and not ranked:
+        relaxation, selection = self.relaxation.name, self.selection.name
+        without_alphas = relaxation in WITHOUT_ALPHAS
+        if without_alphas and selection == "argmax":
             raise InputError(
-                f"selection={self.selection.name} takes the operations of largest alpha, but relaxation=uniform moves "
-                "no alphas: take selection=ranking"
+                f"selection=argmax takes the operations of largest alpha, but relaxation={relaxation} moves no alphas: "
+                f"take selection={'ranking' if relaxation == 'uniform' else 'perturbation'}"
+            )
+        if relaxation == "uniform" and selection == "perturbation":
+            raise InputError(
+                "selection=perturbation removes operations from a mixture, but relaxation=uniform trains single paths: "
+                "take relaxation=frozen, or selection=ranking"
+            )
+        adversarial = self.relaxation.name == "perturbed" and self.relaxation.attack == "adversarial"
+        if adversarial and self.search.precision == "float16":
+            raise InputError(
+                "search.precision=float16: the ascent of relaxation.attack=adversarial has no gradient scaling, so "
+                "small gradients would vanish: take search.precision=bfloat16 or float32"
+            )
+        channels, divisor = self.network.channels, self.relaxation.divisor
+        if channels % divisor:
+            raise InputError(
+                f"relaxation.share={divisor}: must divide network.channels={channels}, of which widths are multiples"
+            )
+        if without_alphas and self.skip.name == "auxiliary":
+            raise InputError(
+                f"skip=auxiliary keeps skips from gathering large alphas, but relaxation={self.relaxation.name} moves "
+                "none: take skip=none"
             )
         answers = self.regularization.name
         if without_alphas and answers != "none":
             raise InputError(
-                f"regularization={answers} watches the curvature in the alphas, but relaxation=uniform moves none: "
-                "take regularization=none"
+                f"regularization={answers} watches the curvature in the alphas, but relaxation={relaxation} moves "
+                "none: take regularization=none"
             )
-        if ranked and answers == "es":
+        if selection != "argmax" and answers == "es":
             raise InputError(
-                "regularization=es returns an earlier epoch, but selection=ranking needs the weights of the last one: "
-                "take selection=argmax or regularization=none"
+                f"regularization=es returns an earlier epoch, but selection={selection} needs the weights of the last "
+                "one: take selection=argmax or regularization=none"
             )
 
     def _check_alpha_penalty(self) -> None:
         """A bound on the logits of a softmax needs a softmax."""
-        if self.alpha_penalty.name == "beta" and self.relaxation.name not in RELAXATIONS_BY_SOFTMAX:
+        if self.alpha_penalty.name == "beta" and self.relaxation.method not in RELAXATIONS_BY_SOFTMAX:
             raise InputError(
-                f"alpha_penalty=beta bounds what a softmax is taken of, but relaxation={self.relaxation.name} takes "
+                f"alpha_penalty=beta bounds what a softmax is taken of, but relaxation={self.relaxation.method} takes "
                 f"none: take relaxation={' or relaxation='.join(RELAXATIONS_BY_SOFTMAX)}, or alpha_penalty=none"
             )
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from autodisp.cells.architecture import entropy
-from autodisp.cells.cell import set_drop_path
+from autodisp.cells.cell import set_auxiliary, set_drop_path
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.mixture import Mixture
 from autodisp.cells.operations import PARAMETER_FREE
@@ -206,6 +206,7 @@ class Search:
         """One epoch, or what is left of it, with its measurements, its record and its checkpoint."""
         settings = self.settings
         set_drop_path(self.supernet.network, settings.drop_path * growth(epoch, settings.epochs))
+        set_auxiliary(self.supernet.network, 1 - epoch / settings.epochs)
         began, waited = time.perf_counter(), self._waited()
         learning_rate = float(self.weight_optimizer.param_groups[0]["lr"])
         train = self._train(epoch)
@@ -307,6 +308,29 @@ class Search:
         self.guard.end()
         self.observer.step(epoch, progress.step - 1, lambda: self._shown(sums))
 
+    def tune(self, *, alphas: bool) -> None:
+        """One step of the weights after the last epoch, and one of the alphas before it, for a selection.
+
+        Args:
+            alphas: whether they move.
+
+        Raises:
+            WrongSetting: a number was not finite; weights and alphas stand as before the step.
+        """
+        supernet = self.supernet
+        self.guard.begin([*supernet.alphas, *supernet.network.buffers()], self.alpha_optimizer)
+        try:
+            batch = supernet.to_device(self.weight_stream.next())
+            if alphas:
+                self.alpha_step(batch, self.settings.order_at(self.settings.epochs - 1))
+            self.weight_step(batch)
+            self.guard.end(last=True)
+        except NotFinite as found:
+            raise WrongSetting(self._what_to_try(found)) from None
+        except (InputError, RunFault):
+            self.guard.take_back()
+            raise
+
     def _what_to_try(self, found: NotFinite) -> str:
         group = self.weight_optimizer.param_groups[0]
         if found.quantity == ALPHAS:
@@ -362,7 +386,7 @@ class Search:
 
     def _mixture(self, phase: Phase, loss: Callable[[Mixture], Tensor] | None = None) -> Mixture:
         """The edge weights of a forward pass."""
-        return self.supernet.relaxation.weights(self.supernet.architecture, phase, self.share, loss)
+        return self.supernet.weights(phase, self.share, loss)
 
     def _penalised(self, loss: Tensor) -> Tensor:
         """The upper loss."""

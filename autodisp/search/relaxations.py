@@ -69,7 +69,7 @@ class Softmax:
         progress: float,
         loss: Callable[[Mixture], Tensor] | None = None,
     ) -> Mixture:
-        """The softmax, whatever the step."""
+        """The mean, whatever the step."""
         return self.mean(architecture)
 
     def mean(self, architecture: Architecture) -> Mixture:
@@ -79,6 +79,12 @@ class Softmax:
     def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
         """None."""
         return None
+
+
+class Frozen(Softmax):
+    """The softmax of alphas that never move: what perturbation selects from without a search (Wang et al. 2021)."""
+
+    moves_alphas = False
 
 
 class Dirichlet:
@@ -185,6 +191,25 @@ class Gumbel(Softmax):
             tables[kind] = hard + relaxed - relaxed.detach()
             active[kind] = drawn.tolist()
         return Mixture(tables, active=active)
+
+
+class Partial(Softmax):
+    """The softmax of each edge's alphas, and of the edges' own alphas over those that enter a node (PC-DARTS).
+
+    The network passes a share of the channels through the operations and the others by them (``MixedOperation``). The
+    cells are derived from the products of both weights. Facts of the published search (Xu et al. 2020):
+    model_search.py and train_search.py of yuhuixu1993/PC-DARTS.
+    """
+
+    def mean(self, architecture: Architecture) -> Mixture:
+        """Both softmaxes.
+
+        Raises:
+            ValueError: the architecture has no alphas of its edges.
+        """
+        if not architecture.edges:
+            raise ValueError("partial channels need an architecture with alphas of its edges: Architecture(edges=True)")
+        return Mixture(architecture.weights(), edges=architecture.edge_weights())
 
 
 class Sigmoid:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from autodisp.cells.architecture import Architecture, EdgeWeights, one_hot
+from autodisp.cells.architecture import Architecture, EdgeWeights, single_path
 from autodisp.cells.cell import without_drop_path
 from autodisp.cells.genotype import Genotype, derive
 from autodisp.cells.mixture import Mixture
 from autodisp.search.curvature import frozen_statistics
-from autodisp.search.relaxations import Relaxation, Softmax
+from autodisp.search.relaxations import Phase, Relaxation, Softmax
 from autodisp.tasks.base import Sums, Task, means, move, pool
 
 
@@ -25,6 +25,9 @@ class Supernet:
         architecture: of the same space, on the same device.
         relaxation: makes edge weights of the architecture's parameters; by default the softmax.
         alpha_penalty: (architecture, progress) -> a term of the alphas' loss beside the relaxation's own.
+
+    Attributes:
+        projection: what a selection has decided so far, laid over all edge weights; None while the search runs.
     """
 
     def __init__(
@@ -40,16 +43,25 @@ class Supernet:
         self.architecture = architecture
         self.relaxation = relaxation or Softmax()
         self.alpha_penalty = alpha_penalty
+        self.projection: Callable[[Mixture], Mixture] | None = None
         self.device = next(network.parameters()).device
 
     @property
     def alphas(self) -> list[nn.Parameter]:
-        """The architecture parameters, one vector for each kind of cell."""
+        """The architecture parameters: a vector for each kind of cell, and one for its edges where they have alphas."""
         return list(self.architecture.parameters())
 
     def mean(self) -> Mixture:
         """The relaxation's mean edge weights under the current alphas."""
-        return self.relaxation.mean(self.architecture)
+        return self._projected(self.relaxation.mean(self.architecture))
+
+    def weights(self, phase: Phase, progress: float, loss: Callable[[Mixture], Tensor] | None = None) -> Mixture:
+        """The relaxation's edge weights of a forward pass; see ``Relaxation.weights``."""
+        projected = None if loss is None else lambda mixture: loss(self._projected(mixture))
+        return self._projected(self.relaxation.weights(self.architecture, phase, progress, projected))
+
+    def _projected(self, mixture: Mixture) -> Mixture:
+        return mixture if self.projection is None else self.projection(mixture)
 
     def penalty(self, progress: float) -> Tensor | None:
         """What is added to the loss of the alphas; None where there is nothing."""
@@ -106,9 +118,8 @@ class Supernet:
 
     def genotype(self) -> Genotype:
         """The cells that the mean edge weights prefer now."""
-        return derive(self.architecture.space, self.mean())
+        return derive(self.architecture.space, self.mean().ranked())
 
-    def discretised(self, genotype: Genotype | None = None) -> EdgeWeights:
+    def discretised(self, genotype: Genotype | None = None) -> Mixture:
         """Edge weights of one on the genotype, by default the one preferred now, and zero elsewhere."""
-        weights = one_hot(self.architecture.space, genotype or self.genotype())
-        return {kind: table.to(self.device) for kind, table in weights.items()}
+        return single_path(self.architecture.space, genotype or self.genotype(), self.device)
