@@ -31,7 +31,9 @@ class Linear(Supernet):
         task: Any = SimpleNamespace(figure=Figure("score", direction))
         super().__init__(task, nn.Linear(1, 1), Architecture(SPACES[space], seed=2, scale=1.0), Softmax())
         draw = torch.Generator().manual_seed(5)
-        self.value = {kind: torch.rand(table.shape, generator=draw, dtype=torch.float64) for kind, table in self.mean().items()}
+        self.value = {
+            kind: torch.rand(table.shape, generator=draw, dtype=torch.float64) for kind, table in self.mean().items()
+        }
 
     def evaluate(self, batches: Any, edge_weights: Mapping[str, Tensor] | None = None) -> dict[str, float]:
         weights = self.mean() if edge_weights is None else edge_weights

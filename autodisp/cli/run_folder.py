@@ -120,15 +120,17 @@ def _refuse_content(folder: Path, key: str, resumes_with: str | None) -> None:
     raise Taken(f"{key}={folder}: is not empty, and a run overwrites nothing; take another folder")
 
 
-def keep_config(folder: Path, tree: DictConfig, dataset: Any, task: Any = None) -> None:
+def keep_config(folder: Path, tree: DictConfig, dataset: Any, task: Any = None, relaxation: Any = None) -> None:
     """Leaves the composed config in the run's folder; a reader of the user's own is named as from anywhere.
 
     Args:
         folder: of the run.
         tree: what was composed.
-        dataset, task: the typed sections, whose paths are absolute.
+        dataset, task, relaxation: the typed sections, whose paths are absolute.
     """
     kept = tree.copy()
+    if getattr(relaxation, "factory", None) is not None:
+        OmegaConf.update(kept, "relaxation.factory", relaxation.factory)
     for name, section in (("dataset", dataset), ("task", task)):
         for key in ("factory", "root"):
             if hasattr(section, "factory") and hasattr(section, key):

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from autodisp.assembly.data import notes_on_samples
 from autodisp.assembly.networks import build_device, build_style
+from autodisp.assembly.relaxation import build_relaxation
 from autodisp.assembly.search import (
     SearchData,
     SearchParts,
@@ -62,7 +63,7 @@ def search(tree: DictConfig) -> Path | None:
         return None
     with claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder:
         keep_command(folder)
-        keep_config(folder, tree, config.dataset, config.task)
+        keep_config(folder, tree, config.dataset, config.task, config.relaxation)
         (folder / CHECKPOINTS).mkdir()
         return _run(config, data, folder, resume=False)
 
@@ -101,7 +102,7 @@ def _run(
 ) -> Path:
     with kept_run(folder, memory=_memory_settings(config)) as stopping, _console(config) as console:
         if wanted is not None:
-            keep_config(folder, wanted, config.dataset, config.task)
+            keep_config(folder, wanted, config.dataset, config.task, config.relaxation)
         parts = build_search(config, data, folder, console, resume=resume, stopping=stopping)
         try:
             console.note(f"run folder: {folder}")
@@ -187,6 +188,7 @@ def check_parts(config: SearchConfig) -> None:
     build_style(config.network, build_space(config))
     build_device(config.run.device)
     build_regularization(config)
+    build_relaxation(config.relaxation)
 
 
 def tell_what_cannot_happen(config: SearchConfig, parts: SearchParts, console: ConsoleProgress) -> None:

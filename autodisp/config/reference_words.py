@@ -62,6 +62,7 @@ MEANINGS = {
     "relaxation.steps": "of the ascent of attack=adversarial",
     "relaxation.share": "one in so many channels goes through the operations of an edge",
     "skip.name": "what stands beside each edge, see [concepts.md](concepts.md#auxiliary-skips)",
+    "relaxation.factory": "FILE.py:CLASS of a relaxation of your own, see [concepts.md](concepts.md#own)",
     "alpha_penalty.name": "what else the loss of the alphas has, see [concepts.md](concepts.md#relaxations)",
     "alpha_penalty.weight": "reached at the end of the search, rising linearly from 0",
     "selection.name": "what makes the genotype of a finished search, see [concepts.md](concepts.md#selection)",

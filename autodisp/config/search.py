@@ -9,7 +9,16 @@ from typing import Any
 from omegaconf import DictConfig
 
 from autodisp.cells.spaces import SPACES
-from autodisp.config.checks import PRECISIONS, need, need_at_least, need_at_most, need_choice, need_count, need_path
+from autodisp.config.checks import (
+    PRECISIONS,
+    checked_factory,
+    need,
+    need_at_least,
+    need_at_most,
+    need_choice,
+    need_count,
+    need_path,
+)
 from autodisp.config.parsing import read
 from autodisp.config.sections import (
     PUBLISHED_CUTOUT,
@@ -23,11 +32,11 @@ from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import kit_of
 
-RELAXATIONS = ("softmax", "dirichlet", "gumbel", "sigmoid", "partial", "perturbed", "frozen", "uniform")
+RELAXATIONS = ("softmax", "dirichlet", "gumbel", "sigmoid", "partial", "perturbed", "frozen", "uniform", "own")
 WITHOUT_ALPHAS = ("frozen", "uniform")
 """Those that move no alphas."""
-RELAXATIONS_BY_SOFTMAX = ("softmax", "gumbel", "partial")
-"""Those whose edge weights are, on average, the softmax of the alphas."""
+RELAXATIONS_BY_SOFTMAX = ("softmax", "gumbel", "partial", "own")
+"""Those whose edge weights are, on average, the softmax of the alphas; nothing is known of the user's own."""
 BASES = ("softmax", "dirichlet", "partial")
 """Relaxations that relaxation=perturbed may perturb: the weights of an edge add up to 1, and none is 0."""
 ALPHA_PENALTIES = ("none", "beta")
@@ -85,6 +94,7 @@ class RelaxationConfig:
     radius: float = 0.3
     steps: int = 7
     share: int = 4
+    factory: str | None = None
 
     def __post_init__(self) -> None:
         need_choice("relaxation.name", self.name, RELAXATIONS)
@@ -93,6 +103,9 @@ class RelaxationConfig:
         for key in ("first_temperature", "last_temperature"):
             value = getattr(self, key)
             need(0 < value < math.inf, f"relaxation.{key}", value, "above 0 and finite")
+        wanted = "a file and a class in it, such as sharpened.py:Sharpened"
+        object.__setattr__(self, "factory", checked_factory("relaxation.factory", self.factory, what=wanted))
+        need(self.name != "own" or self.factory is not None, "relaxation.factory", "null", wanted)
         need_choice("relaxation.base", self.base, BASES)
         need_choice("relaxation.attack", self.attack, ("random", "adversarial"))
         need(0 < self.radius <= 1, "relaxation.radius", self.radius, "above 0 and at most 1; 0.3 is usual")

@@ -6,7 +6,7 @@ validation, curvature, derivation, heat maps.
 
 import random
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ Phase = Literal["weights", "alphas"]
 """The step that edge weights are for. All losses of an alpha step, the unrolled one included, are "alphas"."""
 
 
+@runtime_checkable
 class Relaxation(Protocol):
     """Makes edge weights of an architecture's parameters."""
 
