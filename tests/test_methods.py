@@ -14,9 +14,11 @@ from autodisp.cells.architecture import Architecture
 from autodisp.cells.genotype import load
 from autodisp.cells.mixture import Mixture
 from autodisp.cells.spaces import SPACES, CellSpace, EdgeSpace, SearchSpace
+from autodisp.cli.report import report
 from autodisp.cli.search import search as run_search
 from autodisp.errors import Interrupted
 from autodisp.records import read_json_lines
+from autodisp.report.reading import read_run
 from autodisp.search.adaptive import Restart
 from autodisp.search.early_stopping import Decision
 from autodisp.search.loop import Search
@@ -183,3 +185,8 @@ def test_whole_searches(task: str, words: list[str], tmp_path: Path) -> None:
     assert len(records) == tree.search.epochs
     assert all(math.isfinite(record["train/loss"]) for record in records)
     assert genotype.provenance["relaxation"] == tree.relaxation.name
+    if task == "classification":
+        GlobalHydra.instance().clear()
+        with initialize_config_module("autodisp.configs.report", version_base="1.3"):
+            assert report(compose("report", overrides=[f"run={folder}"])).stat().st_size > 1000
+        assert read_run(folder).notes == []
