@@ -164,7 +164,7 @@ def test_searches_cut_out_where_they_drop_paths(overrides: list[str], side: int)
         (["relaxation=perturbed", "relaxation.attack=adversarial", "search.precision=float16"],
          "search.precision=float16: the ascent of relaxation.attack=adversarial has no gradient scaling"),
         (["relaxation=perturbed", "relaxation.base=gumbel"], "relaxation.base=gumbel: must be one of softmax"),
-        (["relaxation=partial", "relaxation.share=3"], "relaxation.share=3: must divide network.channels=16"),
+        (["relaxation=partial", "relaxation.share=3"], "relaxation.share=3: must divide network.channels=4"),
         (["relaxation=uniform", "selection=ranking", "skip=auxiliary"],
          "relaxation=uniform moves none: take skip=none"),
         (["relaxation=frozen"], "relaxation=frozen moves no alphas: take selection=perturbation"),
