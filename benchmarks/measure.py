@@ -108,6 +108,8 @@ IMAGES = ("task=classification", "network.channels=16", "network.layers=5", "sea
 CASES = {
     "darts": Case(("space=darts", *IMAGES)),
     "s2": Case(("space=s2", *IMAGES)),
+    "gumbel": Case(("space=darts", "relaxation=gumbel", *IMAGES), (WEIGHT_STEP, FIRST_ORDER)),
+    "partial": Case(("space=darts", "relaxation=partial", *IMAGES), (WEIGHT_STEP, FIRST_ORDER)),
     "autodispnet": Case(("experiment=demo", "dataset.length=4", *STILL)),
     "shapes3d": Case(("dataset.height=256", "dataset.width=512", "dataset.max_disparity=128", *STILL), (PAIR,)),
     "shipped": Case(STILL, (INFERENCE,)),
@@ -163,6 +165,8 @@ def prepare_textbook(case: Case, measurement: str, folder: Path) -> Action:
     if measurement not in (WEIGHT_STEP, FIRST_ORDER, DIFFERENCES, EIGENVALUE):
         raise NotOffered(f"the textbook has no measurement '{measurement}'")
     config = config_of(case)
+    if config.relaxation.name != "softmax":
+        raise NotOffered(f"the textbook has no relaxation '{config.relaxation.name}'")
     data = build_data(config) if config.task.name == "disparity" else _random_images(config)
     space = build_space(config)
     task, style = build_search_task(config, data), build_style(config.network, space)

@@ -19,9 +19,15 @@ class Architecture(nn.Module):
 
     The alphas of an edge are contiguous, edges in the order of ``CellSpace.edges``; the number of operations may
     differ between edges.
+
+    Args:
+        space: the search space.
+        seed: seed of the initial values.
+        scale: standard deviation of the initial values.
+        edges: adds one alpha per edge (PC-DARTS; Xu et al. 2020).
     """
 
-    def __init__(self, space: SearchSpace, *, seed: int = 0, scale: float = 1e-3) -> None:
+    def __init__(self, space: SearchSpace, *, seed: int = 0, scale: float = 1e-3, edges: bool = False) -> None:
         super().__init__()
         self.space = space
         generator = torch.Generator().manual_seed(seed)
@@ -33,10 +39,18 @@ class Architecture(nn.Module):
             for row, edge in enumerate(cell.edges):
                 present[row, : len(edge.operations)] = True
             self.register_buffer(f"present_{kind}", present, persistent=False)
+        self.edges = nn.ParameterDict()
+        for kind in space.kinds if edges else ():
+            count = len(space.cells[kind].edges)
+            self.edges[kind] = nn.Parameter(scale * torch.randn(count, generator=generator))
+
+    def present(self, kind: str) -> Tensor:
+        """(edges, width), bool: which columns of a table stand for an operation."""
+        return self.get_buffer(f"present_{kind}")
 
     def table(self, kind: str, values: Tensor, fill: float) -> Tensor:
         """Arranges a vector of alphas of one kind as (edges, width); unused columns are filled."""
-        present = self.get_buffer(f"present_{kind}")
+        present = self.present(kind)
         return values.new_full(present.shape, fill).masked_scatter(present, values)
 
     def weights(self) -> dict[str, Tensor]:
@@ -45,9 +59,20 @@ class Architecture(nn.Module):
             kind: torch.softmax(self.table(kind, self.alphas[kind], float("-inf")), dim=-1) for kind in self.space.kinds
         }
 
+    def edge_weights(self) -> dict[str, Tensor]:
+        """The softmax of the edges' own alphas over those that enter a node, (edges,) for each kind of cell."""
+        weights = {}
+        for kind, values in self.edges.items():
+            sizes = [len(node) for node in self.space.cells[kind].nodes]
+            weights[kind] = torch.cat([torch.softmax(part, dim=0) for part in values.split(sizes)])
+        return weights
+
     def as_record(self) -> dict[str, Any]:
         """The alphas as plain data, for the record of an epoch."""
-        return {"alphas": {kind: alphas.detach().tolist() for kind, alphas in self.alphas.items()}}
+        record = {"alphas": {kind: alphas.detach().tolist() for kind, alphas in self.alphas.items()}}
+        if self.edges:
+            record["edge_alphas"] = {kind: alphas.detach().tolist() for kind, alphas in self.edges.items()}
+        return record
 
 
 def entropy(weights: EdgeWeights) -> dict[str, float]:
@@ -75,4 +100,6 @@ def single_path(space: SearchSpace, genotype: Genotype, device: torch.device) ->
     """The weights of ``one_hot`` as a mixture in which only the operations of the genotype are evaluated."""
     weights = one_hot(space, genotype)
     active = {kind: [row.nonzero().flatten().tolist() for row in table] for kind, table in weights.items()}
-    return Mixture({kind: table.to(device, non_blocking=True) for kind, table in weights.items()}, active=active)
+    return Mixture(
+        {kind: table.to(device, non_blocking=True) for kind, table in weights.items()}, active=active, is_discrete=True
+    )

@@ -112,12 +112,21 @@ class GraphCells(ABC):
 
 
 class MixedCells(GraphCells):
-    """Builds the supernet: every edge of the space, with all its operations."""
+    """Builds the supernet: every edge of the space, with all its operations.
 
-    def __init__(self, space: SearchSpace, *, style: Style) -> None:
+    Args:
+        space: whose edges.
+        style: of their convolutions.
+        share: one in so many channels goes through the operations of an edge.
+        auxiliary: adds a second skip to each edge, whose factor ``set_auxiliary`` sets.
+    """
+
+    def __init__(self, space: SearchSpace, *, style: Style, share: int = 1, auxiliary: bool = False) -> None:
         self.space = space
         self.style = style
         self.kinds = space.kinds
+        self.share = share
+        self.auxiliary = auxiliary
 
     def plan(self, kind: str) -> Plan:
         """All edges of the space."""
@@ -125,7 +134,14 @@ class MixedCells(GraphCells):
 
     def edge(self, operations: tuple[str, ...], *, channels: int, stride: int) -> nn.Module:
         """A mixed operation."""
-        return MixedOperation(operations, channels=channels, stride=stride, style=self.style)
+        return MixedOperation(
+            operations,
+            channels=channels,
+            stride=stride,
+            style=self.style,
+            share=self.share,
+            auxiliary=self.auxiliary,
+        )
 
 
 class FoundCells(GraphCells):
@@ -151,6 +167,7 @@ class Cell(BaseCell):
     Attributes:
         channels: width of each node; the output has ``outputs`` = nodes x channels.
         drop_probability: drop-path while training, set from outside as the schedule goes.
+        auxiliary_factor: of the second skips, if the edges have any; set likewise.
     """
 
     def __init__(self, kind: str, factory: GraphCells, prepare: Sequence[nn.Module], *, channels: int) -> None:
@@ -158,6 +175,7 @@ class Cell(BaseCell):
         self.kind = kind
         self.channels = channels
         self.drop_probability = 0.0
+        self.auxiliary_factor = 1.0
         self.prepare = nn.ModuleList(prepare)
         self.sources: list[list[int]] = []
         self.edges = nn.ModuleList()
@@ -167,6 +185,7 @@ class Cell(BaseCell):
                 stride = 2 if kind == "reduce" and edge.source < len(prepare) else 1
                 self.edges.append(factory.edge(edge.operations, channels=channels, stride=stride))
         self.outputs = factory.outputs(kind, channels=channels)
+        self._plain = any(getattr(edge, "is_plain", False) for edge in self.edges)
 
     def forward(self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor] | None) -> Tensor:
         """The concatenated nodes.
@@ -182,8 +201,8 @@ class Cell(BaseCell):
         drop = self.drop_probability if self.training else 0.0
         if weights is None:
             nodes = self._single(states, drop)
-        elif isinstance(weights, Mixture) and not weights.is_full:
-            nodes = self._active(states, weights, drop)
+        elif self._plain or (isinstance(weights, Mixture) and not weights.is_full):
+            nodes = self._active(states, weights if isinstance(weights, Mixture) else Mixture(weights), drop)
         else:
             nodes = self._mixed(states, weights[self.kind], drop)
         return torch.cat(nodes, dim=1)
@@ -204,9 +223,10 @@ class Cell(BaseCell):
         """
         edges: Any = self.edges
         rows = zip(edges, mixture.rows(self.kind), strict=True)
+        auxiliary = 0.0 if mixture.is_discrete else self.auxiliary_factor
         for node, sources in enumerate(self.sources):
             leading = zip(sources, rows, strict=False)
-            sums = [edge.active_sum(states[source], row, drop) for source, (edge, row) in leading]
+            sums = [edge.active_sum(states[source], row, drop, auxiliary) for source, (edge, row) in leading]
             incoming = [y for y in sums if y is not None]
             if not incoming:
                 raise ValueError(f"{self.kind} cell, node {node}: no operation is active, must be one at least")
@@ -248,6 +268,13 @@ def set_drop_path(network: nn.Module, probability: float) -> None:
     for module in network.modules():
         if isinstance(module, Cell):
             module.drop_probability = probability
+
+
+def set_auxiliary(network: nn.Module, factor: float) -> None:
+    """Sets the factor of the second skips of every cell of the network, where there are any (DARTS-)."""
+    for module in network.modules():
+        if isinstance(module, Cell):
+            module.auxiliary_factor = factor
 
 
 @contextmanager

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from autodisp.cells.folded import Block, Source, blocks_of, mixed_node
 from autodisp.cells.mixture import Row
-from autodisp.cells.operations import Style, build_operation, drop_path
+from autodisp.cells.operations import Style, build_operation, drop_path, skip
 
 
 class Edge(nn.Module):
@@ -33,13 +35,27 @@ class MixedOperation(nn.Module):
     nothing reads them.
     """
 
-    def __init__(self, operations: tuple[str, ...], *, channels: int, stride: int, style: Style) -> None:
+    def __init__(
+        self,
+        operations: tuple[str, ...],
+        *,
+        channels: int,
+        stride: int,
+        style: Style,
+        share: int = 1,
+        auxiliary: bool = False,
+    ) -> None:
         super().__init__()
+        if channels % share:
+            raise ValueError(f"share is {share} but an edge has {channels} channels: share must divide them")
         style = replace(style, running=False)
         self.names = operations
+        self.share = share
         self.operations = nn.ModuleList(
-            self._candidate(name, channels=channels, stride=stride, style=style) for name in operations
+            self._candidate(name, channels=channels // share, stride=stride, style=style) for name in operations
         )
+        self.around = nn.MaxPool2d(2, ceil_mode=True) if stride == 2 else nn.Identity()
+        self.auxiliary = skip(channels, stride, style) if auxiliary else None
         self.blocks: Sequence[Sequence[Block] | None] = [blocks_of(operation) for operation in self.operations]
 
     @staticmethod
@@ -60,22 +76,40 @@ class MixedOperation(nn.Module):
         Raises:
             ValueError: there are no weights, or fewer than candidates.
         """
+        if self.is_plain:
+            y = self.active_sum(x, Row(self.checked(weights), None, None), drop_probability)
+            assert y is not None
+            return y
         return mixed_node([(self, Source(x), self.checked(weights))], drop_probability)
 
-    def active_sum(self, x: Tensor, row: Row, drop_probability: float) -> Tensor | None:
+    @property
+    def is_plain(self) -> bool:
+        """True where the edge is more than a weighted sum of its operations, which is all that folding knows."""
+        return self.share > 1 or self.auxiliary is not None
+
+    def active_sum(self, x: Tensor, row: Row, drop_probability: float, auxiliary_factor: float = 0.0) -> Tensor | None:
         """The factor times sum_o w_o o(x), evaluated one after another, over the active operations alone.
+
+        With a share of k, the operations take the first C/k channels, the others pass by them (through a 2x2 maximum
+        at stride 2), and all are shuffled (PC-DARTS). The auxiliary skip is added with a factor of its own (DARTS-).
 
         Returns:
             (B, C, ceil(H/stride), ceil(W/stride)); None where no operation is active.
         """
         weights = self.checked(row.weights)
         active = range(len(self.operations)) if row.active is None else row.active
-        terms = [weights[place] * self.operations[place](x) for place in active]
+        taken = x.shape[1] // self.share
+        first = x[:, :taken] if self.share > 1 else x
+        terms = [weights[place] * self.operations[place](first) for place in active]
         if not terms:
             return None
         y: Tensor = sum(terms[1:], start=terms[0])
+        if self.share > 1:
+            y = functional.channel_shuffle(torch.cat([y, self.around(x[:, taken:])], dim=1), self.share)
         if row.factor is not None:
             y = row.factor * y
+        if self.auxiliary is not None and auxiliary_factor > 0.0:
+            y = y + auxiliary_factor * self.auxiliary(x)
         return drop_path(y, drop_probability) if drop_probability > 0.0 else y
 
     def checked(self, weights: Tensor | None) -> Tensor:

@@ -31,6 +31,8 @@ class Mixture(Mapping[str, Tensor]):
     """For each kind of cell (edges,): a factor of each edge."""
     active: Mapping[str, Sequence[Sequence[int]]] | None = None
     """For each kind of cell and edge the operations that run, known to the host; the weights of the others are 0."""
+    is_discrete: bool = False
+    """The operations of one architecture alone, as in the network that will be built of it: no auxiliary skips."""
 
     def __getitem__(self, kind: str) -> Tensor:
         return self.operations[kind]
@@ -45,6 +47,12 @@ class Mixture(Mapping[str, Tensor]):
     def is_full(self) -> bool:
         """True where every operation runs and no edge has a factor."""
         return self.edges is None and self.active is None
+
+    def ranked(self) -> dict[str, Tensor]:
+        """The tables of operation weights, each row times the factor of its edge: what edges are ranked by."""
+        if self.edges is None:
+            return dict(self.operations)
+        return {kind: self.edges[kind][:, None] * table for kind, table in self.operations.items()}
 
     def rows(self, kind: str) -> list[Row]:
         """One row an edge, in the order of the table."""

@@ -129,3 +129,16 @@ def test_other_dtypes_and_devices() -> None:
     architecture = Architecture(UNEVEN).to(torch.float64)
     assert architecture.weights()["normal"].dtype == torch.float64
     assert architecture.to("meta").weights()["normal"].is_meta
+
+
+def test_edge_alphas_compete_within_their_node() -> None:
+    architecture = Architecture(SPACES["s2"], seed=3, scale=1.0, edges=True)
+    assert [len(values) for values in architecture.parameters()] == [28, 28, 14, 14]
+    assert torch.equal(architecture.alphas["normal"], Architecture(SPACES["s2"], seed=3, scale=1.0).alphas["normal"])
+    values, place = architecture.edges["reduce"].exp(), 0
+    found = architecture.edge_weights()["reduce"]
+    for size in (2, 3, 4, 5):
+        part = values[place : place + size]
+        torch.testing.assert_close(found[place : place + size], part / part.sum())
+        place += size
+    assert set(architecture.as_record()) == {"alphas", "edge_alphas"}

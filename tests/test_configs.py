@@ -33,7 +33,7 @@ CHOICES = [
     f"{group}={choice}"
     for group, choices in configs.groups("search").items()
     for choice in choices
-    if (group, choice) not in (("task", "own"), ("network", "own"))  # test_own_task.py
+    if (group, choice) not in (("task", "own"), ("network", "own"), ("relaxation", "own"))  # tests of their own
 ]
 
 
@@ -72,7 +72,7 @@ def supernet_of(config: SearchConfig) -> Supernet:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_builds(choice: str) -> None:
     task = task_of(*choice.split("="))
-    ranked = ["selection=ranking"] if choice == "relaxation=uniform" else []
+    ranked = ["selection=ranking"] if choice in ("relaxation=uniform", "relaxation=frozen") else []
     config = config_of(*task, *ranked, choice)
     supernet = supernet_of(config)
     build_weight_optimizer(config, supernet)
@@ -98,9 +98,10 @@ def test_a_task_brings_its_own_defaults() -> None:
 def test_configs_of_earlier_versions_are_of_the_softmax() -> None:
     tree = composed("search", "run.folder=unused")
     with open_dict(tree):
-        del tree["relaxation"], tree["selection"]
+        del tree["relaxation"], tree["selection"], tree["alpha_penalty"], tree["skip"]
     config = parse(tree)
     assert (config.relaxation.name, config.selection.name) == ("softmax", "argmax")
+    assert config.alpha_penalty.name == config.skip.name == "none"
 
 
 def test_the_published_random_search() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from autodisp.assembly.training import build_genotype, build_train_data
+from autodisp.assembly.train_data import build_train_data
+from autodisp.assembly.training import build_genotype
 from autodisp.cells.genotype import load
 from autodisp.cells.spaces import SPACES
 from autodisp.cli.search import search

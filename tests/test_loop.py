@@ -127,13 +127,20 @@ class Scripted(Regularization):
 
 
 def make(
-    folder: Path, *, seed: int = 0, regularization: Regularization | None = None, spoilt: bool = False, **settings: Any
+    folder: Path,
+    *,
+    seed: int = 0,
+    regularization: Regularization | None = None,
+    spoilt: bool = False,
+    share: int = 1,
+    auxiliary: bool = False,
+    **settings: Any,
 ) -> tuple[Search, Listener]:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     space, task = SPACES["tiny81"], DenseTask()
-    network = task.build_network(MixedCells(space, style=Style()))
-    supernet = Supernet(task, network, Architecture(space, seed=seed))
+    network = task.build_network(MixedCells(space, style=Style(), share=share, auxiliary=auxiliary))
+    supernet = Supernet(task, network, Architecture(space, seed=seed, edges=share > 1))
     weights = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=3e-4)
     listener = Listener()
     numbers = {"epochs": 3, "steps_per_epoch": 3, "curvature_every": 1, **settings}
@@ -463,3 +470,12 @@ def test_ada_with_the_real_rule_ends_at_the_cap(tmp_path: Path, monkeypatch: pyt
     assert [record["epoch"] for record in listener.records] == [0, 1, 2, 2, 2, 3, 4]
     assert listener.records[-1]["weight_decay"] == pytest.approx(3e-2)
     assert len(search.checkpoints.epochs()) <= 3
+
+
+def test_the_auxiliary_factor_falls_with_the_epochs(tmp_path: Path) -> None:
+    search, _ = make(tmp_path, epochs=4, steps_per_epoch=1, curvature_tolerance=0.5, auxiliary=True)
+    network, factors = search.supernet.network, []
+    for _ in range(4):
+        search.run_epoch()
+        factors.append({network.normal.auxiliary_factor, network.reduce.auxiliary_factor})
+    assert factors == [{1.0}, {0.75}, {0.5}, {0.25}]

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from autodisp.cells.mixed import Edge, MixedOperation
+from autodisp.cells.mixture import Row
 from autodisp.cells.operations import OPERATIONS, Style, build_operation, drop_path
 
 ALL = tuple(name for name in OPERATIONS if name != "noise")
@@ -129,3 +130,41 @@ def test_pooling_is_normalised_only_where_the_style_normalises() -> None:
         norms = [module for module in edge.modules() if isinstance(module, nn.BatchNorm2d)]
         assert len(norms) == (2 if style.batch_norm else 0)
         assert not list(edge.parameters())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_partial_channels_against_a_loop(stride: int) -> None:
+    torch.manual_seed(0)
+    names = ("max_pool_3x3", "skip_connect", "sep_conv_3x3", "none")
+    edge = MixedOperation(names, channels=6, stride=stride, style=Style(), share=3).double()
+    x = torch.randn(2, 6, 5, 4, dtype=torch.float64)
+    weights = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    through = sum(weight * operation(x[:, :2]) for weight, operation in zip(weights, edge.operations, strict=True))
+    passed = x[:, 2:] if stride == 1 else torch.stack([
+        torch.stack([x[:, 2:, i : i + 2, j : j + 2].amax((2, 3)) for j in range(0, 4, 2)], -1) for i in range(0, 5, 2)
+    ], -2)  # fmt: skip
+    channels = list(torch.cat([through, passed], dim=1).unbind(1))
+    expected = torch.stack([channels[group * 2 + place] for place in range(2) for group in range(3)], dim=1)
+    torch.testing.assert_close(edge(x, weights, 0.0), expected)
+    row = Row(weights, torch.tensor(0.5, dtype=torch.float64), None)
+    torch.testing.assert_close(edge.active_sum(x, row, 0.0), 0.5 * expected)
+    assert edge.active_sum(x, Row(weights, None, ()), 0.0) is None, "an edge that was not kept passes nothing on"
+
+
+def test_a_share_that_does_not_divide_the_channels_is_refused() -> None:
+    with pytest.raises(ValueError, match="share is 4 but an edge has 6 channels"):
+        MixedOperation(("skip_connect",), channels=6, stride=1, style=Style(), share=4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_auxiliary_skip_is_added_with_its_factor(stride: int) -> None:
+    torch.manual_seed(0)
+    edge = MixedOperation(("sep_conv_3x3",), channels=4, stride=stride, style=Style(), auxiliary=True).double()
+    x = torch.randn(2, 4, 6, 5, dtype=torch.float64)
+    row = Row(torch.tensor([0.7], dtype=torch.float64), None, None)
+    assert edge.auxiliary is not None
+    found, alone = edge.active_sum(x, row, 0.0, 0.25), edge.active_sum(x, row, 0.0)
+    assert found is not None
+    assert alone is not None
+    torch.testing.assert_close(alone, 0.7 * edge.operations[0](x))
+    torch.testing.assert_close(found, alone + 0.25 * (x if stride == 1 else edge.auxiliary(x)))

@@ -59,6 +59,21 @@ def test_without_alphas_steps_and_selection_are_what_it_costs() -> None:
     assert plan.total == 2 * (10 * COSTS.weight_step + 4 * 0.125 + 0.0625) + 100 * 0.125 / 2
 
 
+def test_a_selection_that_trains_costs_its_epochs() -> None:
+    settings = SearchSettings(epochs=2, steps_per_epoch=10)
+    plan = Plan(settings, COSTS, validation_batches=4, alphas=20, evaluations=100, tuning=3)
+    assert plan.selection == 100 * 0.125 / 2 + 3 * 10 * (COSTS.weight_step + COSTS.alpha_steps["first"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [["relaxation=partial", "relaxation.share=2"], ["selection=perturbation"], ["skip=auxiliary"]]
+)
+def test_every_method_is_planned(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert search(composed("search", *SMALL, *words)) is None
+    assert ("selection, " in capsys.readouterr().out) == (words == ["selection=perturbation"])
+
+
 @pytest.mark.slow
 def test_a_search_is_measured(tmp_path: Path) -> None:
     config = parse(composed("search", *SMALL, "search.warmup_epochs=1", "search.epochs=3"))

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.special import digamma, gammaln
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -22,7 +24,7 @@ from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.search import bilevel
 from autodisp.search.curvature import frozen_statistics, preserved_rng
-from autodisp.search.relaxations import Softmax, Uniform
+from autodisp.search.relaxations import Dirichlet, Gumbel, Sigmoid, Softmax, Uniform
 from autodisp.search.selection import Ranking
 from tests.test_loop import Batches, make, same, tensors
 
@@ -313,3 +315,119 @@ def test_a_search_without_alphas_moves_weights_alone(tmp_path: Path) -> None:
     for record in listener.records:
         assert not {"eigenvalue", "alphas", "entropy/normal"} & set(record)
         assert math.isfinite(record["valid/mse"])
+
+
+def test_dirichlet_samples_have_the_moments_of_their_concentrations() -> None:
+    architecture, draws = Architecture(SPACES["s3"], seed=2, scale=1.0), 3000
+    torch.manual_seed(0)
+    samples = torch.stack([Dirichlet().weights(architecture, "alphas", 0.0)["normal"].detach() for _ in range(draws)])
+    alphas = architecture.alphas["normal"].detach().view(14, 3)
+    concentration = torch.where(alphas > 0, alphas + 1, alphas.exp())  # elu(alpha) + 1
+    total = concentration.sum(-1, keepdim=True)
+    mean = concentration / total
+    variance = mean * (1 - mean) / (total + 1)
+    torch.testing.assert_close(Dirichlet().mean(architecture)["normal"], mean)
+    assert ((samples.mean(0) - mean).abs() < 4.5 * (variance / draws).sqrt()).all()
+    assert ((samples.var(0) / variance - 1).abs() < 0.2).all()
+    torch.testing.assert_close(samples.sum(-1), torch.ones(draws, 14))
+
+
+def test_the_gradient_through_dirichlet_samples_is_that_of_their_expectation() -> None:
+    """Of E[x_0 ** 2] = c_0 (c_0 + 1) / (c (c + 1)), with c the sum of the concentrations."""
+    architecture = Architecture(SPACES["s2"], scale=1.0)
+    alphas = architecture.alphas["normal"]
+
+    def expected(values: Tensor) -> Tensor:
+        concentration = torch.nn.functional.elu(values.view(14, 2)) + 1
+        total = concentration.sum(-1)
+        return (concentration[:, 0] * (concentration[:, 0] + 1) / (total * (total + 1))).sum()
+
+    (slope,) = torch.autograd.grad(expected(alphas), alphas)
+    torch.manual_seed(1)
+    found = []
+    for _ in range(1500):
+        table = Dirichlet().weights(architecture, "alphas", 0.0)["normal"]
+        found += torch.autograd.grad(table[:, 0].square().sum(), alphas)
+    estimates = torch.stack(found)
+    assert ((estimates.mean(0) - slope).abs() < 4.5 * estimates.std(0) / 1500**0.5).all()
+
+
+def test_the_penalty_of_dirichlet_is_the_divergence_from_its_start() -> None:
+    architecture = Architecture(SPACES["s1"], seed=1, scale=0.7)
+    expected = 0.0
+    for kind, cell in SPACES["s1"].cells.items():
+        values = iter(architecture.alphas[kind].tolist())
+        for edge in cell.edges:
+            found = [next(values) for _ in edge.operations]
+            c = np.array([value + 1 if value > 0 else math.exp(value) for value in found])
+            expected += gammaln(c.sum()) - gammaln(c).sum() - gammaln(len(c))
+            expected += ((c - 1) * (digamma(c) - digamma(c.sum()))).sum()
+    penalty = Dirichlet(penalty=0.5).penalty(architecture, 0.3)
+    assert penalty is not None
+    assert penalty.item() == pytest.approx(0.5 * expected, rel=1e-5)
+    assert Dirichlet(penalty=0.0).penalty(architecture, 0.3) is None
+    at_start = Dirichlet().penalty(Architecture(SPACES["s1"], scale=0.0), 0.3)
+    assert at_start is not None
+    assert at_start.abs() < 1e-9
+
+
+def test_dirichlet_bears_alphas_far_from_their_start() -> None:
+    architecture = Architecture(SPACES["s2"])
+    with torch.no_grad():
+        architecture.alphas["normal"].copy_(torch.tensor([-40.0, 30.0] * 14))
+    for mixture in (Dirichlet().mean(architecture), Dirichlet().weights(architecture, "weights", 0.0)):
+        assert mixture["normal"].isfinite().all()
+
+
+def test_gumbel_draws_operations_with_the_probabilities_of_the_softmax() -> None:
+    architecture, draws = Architecture(SPACES["s3"], seed=2, scale=1.0), 3000
+    torch.manual_seed(0)
+    samples = [Gumbel().weights(architecture, "alphas", 0.5) for _ in range(draws)]
+    expected = architecture.weights()["reduce"].detach()
+    counts = torch.stack([sample["reduce"].detach() for sample in samples]).mean(0)
+    assert ((counts - expected).abs() < 4.5 * (expected * (1 - expected) / draws).sqrt()).all()
+    for sample in samples[:20]:
+        assert sample.active is not None
+        for kind, table in sample.items():
+            assert table.detach().count_nonzero(-1).eq(1).all()
+            assert sample.active[kind] == [[place] for place in table.argmax(-1).tolist()]
+    assert torch.equal(Gumbel().mean(architecture)["reduce"], architecture.weights()["reduce"])
+
+
+@pytest.mark.parametrize(("progress", "temperature"), [(0.0, 10.0), (0.5, 5.05), (0.9, 1.09)])
+def test_the_gradient_of_gumbel_is_that_of_the_relaxed_sample(progress: float, temperature: float) -> None:
+    architecture = Architecture(SPACES["s2"], scale=1.0).double()
+    alphas, probe = architecture.alphas["normal"], torch.randn(14, 2, dtype=torch.float64)
+    torch.manual_seed(3)
+    table = Gumbel().weights(architecture, "alphas", progress)["normal"]
+    (found,) = torch.autograd.grad((table * probe).sum(), alphas)
+    torch.manual_seed(3)
+    noise = -torch.empty(14, 2, dtype=torch.float64).exponential_().log()
+    slopes = torch.zeros_like(alphas)
+    for place in range(28):  # a central difference of the relaxed sample
+        values = []
+        for step in (1e-5, -1e-5):
+            moved = alphas.detach().clone()
+            moved[place] += step
+            values.append((torch.softmax((moved.view(14, 2) + noise) / temperature, -1) * probe).sum())
+        slopes[place] = (values[0] - values[1]) / 2e-5
+    torch.testing.assert_close(found, slopes, rtol=1e-6, atol=1e-8)
+
+
+def test_the_sigmoid_and_its_zero_one_loss() -> None:
+    architecture, total, count = Architecture(SPACES["s1"], seed=5, scale=2.0), 0.0, 0
+    mixture = Sigmoid().mean(architecture)
+    for kind, cell in SPACES["s1"].cells.items():
+        values = iter(architecture.alphas[kind].tolist())
+        for edge, row in zip(cell.edges, mixture[kind].tolist(), strict=True):
+            expected = [1 / (1 + math.exp(-next(values))) for _ in edge.operations]
+            assert row == pytest.approx(expected + [0.0] * (len(row) - len(expected)))
+            total += sum((value - 0.5) ** 2 for value in expected)
+            count += len(expected)
+    penalty = Sigmoid(penalty=3.0).penalty(architecture, 0.1)
+    assert penalty is not None
+    assert penalty.item() == pytest.approx(-3.0 * total / count)
+    slopes = torch.autograd.grad(penalty, list(architecture.alphas.values()))
+    for slope, alphas in zip(slopes, architecture.alphas.values(), strict=True):
+        assert (slope * alphas < 0).all(), "a step against the gradient moves every alpha away from 0"
+    assert Sigmoid(penalty=0.0).penalty(architecture, 0.1) is None

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodisp.cells.architecture import Architecture
+from autodisp.cells.architecture import Architecture, single_path
 from autodisp.cells.cell import Cell, MixedCells, set_drop_path
+from autodisp.cells.genotype import Genotype, derive
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, CellSpace, EdgeSpace, SearchSpace, dense_cell
 from autodisp.datasets.samples import LabelledImage, StereoSample
+from autodisp.search.relaxations import Partial
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
@@ -224,7 +226,7 @@ def test_discretised_weights_are_those_written_by_hand() -> None:
     }
     assert_same(supernet.discretised(), by_hand)
     batches = images(3, 2)
-    assert supernet.evaluate(batches, by_hand) == supernet.evaluate(batches, supernet.discretised())
+    assert supernet.evaluate(batches, by_hand) == pytest.approx(supernet.evaluate(batches, supernet.discretised()))
     assert supernet.evaluate(batches, by_hand) != supernet.evaluate(batches)
 
 
@@ -249,3 +251,32 @@ def test_discretised_weights_drop_edges_and_skip_none() -> None:
     by_hand = torch.stack([ones[0], zeros, zeros, ones[0], ones[0]])
     assert torch.equal(supernet.discretised()["normal"], by_hand)
     assert torch.equal(supernet.discretised()["reduce"], torch.ones(2, 1))
+
+
+def test_the_discretised_supernet_has_neither_edges_left_out_nor_auxiliary_skips() -> None:
+    torch.manual_seed(0)
+    space = SPACES["tiny81"]
+    cells = MixedCells(space, style=Style(), share=2, auxiliary=True)
+    cell = cells.encoder_cell("normal", inputs=(3, 3), channels=4, after_reduction=False)
+    x = torch.randn(2, 3, 6, 6)
+    inputs = [prepare(x) for prepare in cell.prepare]
+    genotype = Genotype("tiny81", space.sample(3))
+    path = single_path(space, genotype, torch.device("cpu"))
+    expected = 0.0
+    for name, source in genotype.cells["normal"][0]:
+        edge = cell.edges[source]
+        place = space.cells["normal"].edges[source].operations.index(name)
+        through = edge.operations[place](inputs[source][:, :2])
+        expected = expected + torch.cat([through, inputs[source][:, 2:]], dim=1)[:, [0, 2, 1, 3]]
+    torch.testing.assert_close(cell((x, x), path), expected)
+
+
+def test_cells_are_derived_by_the_product_of_both_weights() -> None:
+    architecture = Architecture(SPACES["s2"], seed=1, scale=2.0, edges=True)
+    mixture = Partial().mean(architecture)
+    product = {kind: architecture.edge_weights()[kind][:, None] * architecture.weights()[kind] for kind in mixture}
+    network = torch.nn.Linear(1, 1)
+    supernet = Supernet(None, network, architecture, Partial())  # type: ignore[arg-type]
+    assert supernet.genotype() == derive(SPACES["s2"], product)
+    assert supernet.genotype() != derive(SPACES["s2"], architecture.weights())
+    assert [len(alphas) for alphas in supernet.alphas] == [28, 28, 14, 14]

@@ -265,8 +265,28 @@ relaxation=uniform
     selection=argmax takes the operations of largest alpha, but [...] moves no alphas: take selection=ranking
 relaxation=uniform selection=ranking regularization=ada
     regularization=ada watches the curvature in the alphas, but [...] moves none: take regularization=none
-relaxation.name=gumbel
-    relaxation.name=gumbel: must be one of softmax, uniform
+relaxation.name=concrete
+    relaxation.name=concrete: must be one of softmax, dirichlet [...] uniform, own
+alpha_penalty=beta relaxation=dirichlet
+    alpha_penalty=beta bounds what a softmax is taken of, but [...] or alpha_penalty=none
+alpha_penalty=beta relaxation=perturbed relaxation.base=dirichlet
+    alpha_penalty=beta bounds what a softmax is taken of, but [...] or alpha_penalty=none
+relaxation=perturbed relaxation.attack=adversarial search.precision=float16
+    search.precision=float16: the ascent of relaxation.attack=adversarial has no [...] bfloat16 or float32
+relaxation=perturbed relaxation.base=gumbel
+    relaxation.base=gumbel: must be one of softmax, dirichlet, partial
+relaxation=partial relaxation.share=3
+    relaxation.share=3: must divide network.channels=4, of which widths are multiples
+relaxation=uniform selection=ranking skip=auxiliary
+    skip=auxiliary keeps skips from gathering large alphas, but relaxation=uniform moves none: take skip=none
+relaxation=frozen
+    selection=argmax takes the operations of largest alpha, but [...] moves no alphas: take selection=perturbation
+relaxation=uniform selection=perturbation
+    selection=perturbation removes operations from a mixture, [...] take relaxation=frozen, or selection=ranking
+selection=perturbation regularization=es
+    regularization=es returns an earlier epoch, but selection=perturbation [...] selection=argmax or regularization=none
+relaxation=own
+    relaxation.factory=null: must be a file and a class in it, such as [...] sharpened.py:Sharpened
 selection=ranking regularization=es
     regularization=es returns an earlier epoch, but [...] selection=argmax or regularization=none
 selection=ranking selection.finalists=1001
@@ -584,7 +604,7 @@ search datset.root=x
 search +search.epoch=3
     search.epoch: no such setting; did you mean 'epochs'? search has [...] drop_path, precision
 search +serach.epochs=3
-    serach: no such section or setting; did you mean 'search'? there are [...] run, search, seed, selection, space, task
+    serach: no such section or setting; did you mean 'search'? there are [...] seed, selection, skip, space, task
 search ++optimizer.weights.lerning_rate=1
     optimizer.weights.lerning_rate: no such setting; did you mean [...] weight_decay, decay, clip
 search ~search.epoch

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
+from autodisp.assembly.relaxation import build_alpha_penalty, build_relaxation
 from autodisp.assembly.running import build_images, build_optimizer, origin_of
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
@@ -26,15 +28,14 @@ from autodisp.search.adaptive import AdaptiveRegularization
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.search.growth import growth
 from autodisp.search.loop import Search, SearchSettings
+from autodisp.search.perturbation import Perturbation
 from autodisp.search.regularization import Regularization
-from autodisp.search.relaxations import Relaxation, Softmax, Uniform
+from autodisp.search.relaxations import Relaxation
 from autodisp.search.selection import Argmax, Ranking, Selection
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Task, channels_last
 from autodisp.tracking import ConsoleProgress, Tracker
 
-RELAXATIONS: dict[str, Callable[[], Relaxation]] = {"softmax": Softmax, "uniform": Uniform}
-"""By their name in the config."""
 WEIGHT_STREAM, ALPHA_STREAM = 1, 2
 """Offsets of the run's seed, so that both splits draw and augment independently."""
 
@@ -154,10 +155,19 @@ def build_regularization(config: SearchConfig) -> Regularization:
 
 
 def build_selection(config: SearchConfig, data: SearchData) -> Selection:
-    """The selection by name; a ranking reads the architecture split as a validation does."""
+    """The selection by name; all read the architecture split as a validation does."""
     settings = config.selection
     if settings.name == "argmax":
         return Argmax()
+    if settings.name == "perturbation":
+        return Perturbation(
+            build_space(config),
+            data.validation,
+            seed=config.seed,
+            tuning_epochs=settings.tuning_epochs,
+            learning_rate=config.optimizer.weights.learning_rate,
+            min_learning_rate=config.optimizer.weights.min_learning_rate,
+        )
     size, half = config.search.batch_size, data.alpha_half
     few, whole = (
         fixed_batches(Part(half, subset(len(half), limit=limit, seed=config.seed), data.fixed), size)
@@ -174,11 +184,14 @@ def build_supernet(
     seed: int,
     device: torch.device,
     relaxation: Relaxation | None = None,
+    alpha_penalty: Callable[[Architecture, float], Tensor] | None = None,
+    edges: bool = False,
 ) -> Supernet:
     """Network and alphas, initialised from the seed."""
     torch.manual_seed(seed)
     network = channels_last(task.build_network(cells).to(device))
-    return Supernet(task, network, Architecture(space, seed=seed).to(device), relaxation)
+    architecture = Architecture(space, seed=seed, edges=edges).to(device)
+    return Supernet(task, network, architecture, relaxation, alpha_penalty)
 
 
 def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
@@ -253,9 +266,15 @@ def build_search(
         torch.set_num_threads(config.run.threads)
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     state = checkpoints.newest(console.message) if resume else None
-    relaxation = RELAXATIONS[config.relaxation.name]()
     supernet = build_supernet(
-        task, MixedCells(space, style=style), space, seed=config.seed, device=device, relaxation=relaxation
+        task,
+        MixedCells(space, style=style, share=config.relaxation.divisor, auxiliary=config.skip.name == "auxiliary"),
+        space,
+        seed=config.seed,
+        device=device,
+        relaxation=build_relaxation(config.relaxation),
+        alpha_penalty=build_alpha_penalty(config.alpha_penalty),
+        edges=config.relaxation.method == "partial",
     )
     batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size
     settings = build_settings(config, batches)
@@ -354,5 +373,5 @@ def build_settings(config: SearchConfig, batches_per_epoch: int) -> SearchSettin
 
 def provenance(config: SearchConfig, folder: Path) -> Mapping[str, Any]:
     """The origin of a genotype file."""
-    names = {"relaxation": config.relaxation.name, "selection": config.selection.name}
+    names = {group: getattr(config, group).name for group in ("relaxation", "alpha_penalty", "skip", "selection")}
     return {"run": folder.name, "task": config.task.name, **names, **origin_of(config)}

@@ -120,15 +120,17 @@ def _refuse_content(folder: Path, key: str, resumes_with: str | None) -> None:
     raise Taken(f"{key}={folder}: is not empty, and a run overwrites nothing; take another folder")
 
 
-def keep_config(folder: Path, tree: DictConfig, dataset: Any, task: Any = None) -> None:
+def keep_config(folder: Path, tree: DictConfig, dataset: Any, task: Any = None, relaxation: Any = None) -> None:
     """Writes the composed config into the run's folder.
 
     Args:
         folder: of the run.
         tree: the composed config.
-        dataset, task: the typed sections, whose paths are absolute.
+        dataset, task, relaxation: the typed sections, whose paths are absolute.
     """
     kept = tree.copy()
+    if getattr(relaxation, "factory", None) is not None:
+        OmegaConf.update(kept, "relaxation.factory", relaxation.factory)
     for name, section in (("dataset", dataset), ("task", task)):
         for key in ("factory", "root"):
             if hasattr(section, "factory") and hasattr(section, key):

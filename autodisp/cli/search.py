@@ -14,6 +14,7 @@ from rich.table import Table
 
 from autodisp.assembly.data import notes_on_samples
 from autodisp.assembly.networks import build_device, build_style
+from autodisp.assembly.relaxation import build_relaxation
 from autodisp.assembly.search import (
     SearchData,
     SearchParts,
@@ -62,7 +63,7 @@ def search(tree: DictConfig) -> Path | None:
         return None
     with claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder:
         keep_command(folder)
-        keep_config(folder, tree, config.dataset, config.task)
+        keep_config(folder, tree, config.dataset, config.task, config.relaxation)
         (folder / CHECKPOINTS).mkdir()
         _run(config, data, folder)
         return folder
@@ -101,7 +102,7 @@ def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictC
     memory = memory_settings(config, *keys, *second)
     with supervised_run(folder, memory=memory) as stopping, run_console(config) as console:
         if resumed is not None:
-            keep_config(folder, resumed, config.dataset, config.task)
+            keep_config(folder, resumed, config.dataset, config.task, config.relaxation)
         parts = build_search(config, data, folder, console, resume=resumed is not None, stopping=stopping)
         try:
             console.note(f"run folder: {folder}")
@@ -152,7 +153,8 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
         table.add_row("an epoch of the warm-up", in_time(plan.epoch(0)))
     table.add_row(f"the last epoch, of {settings.steps_per_epoch} steps", in_time(plan.epoch(settings.epochs - 1)))
     if plan.evaluations:
-        table.add_row(f"selection, {plan.evaluations} batches, at most", in_time(plan.selection))
+        tuning = f" and {plan.tuning} epochs" if plan.tuning else ""
+        table.add_row(f"selection, {plan.evaluations} batches{tuning}, at most", in_time(plan.selection))
     table.add_row(f"all {settings.epochs} epochs", in_time(plan.total))
     Console(highlight=False, emoji=False).print(table)
 
@@ -162,6 +164,7 @@ def check_parts(config: SearchConfig) -> None:
     build_style(config.network, build_space(config))
     build_device(config.run.device)
     build_regularization(config)
+    build_relaxation(config.relaxation)
 
 
 def warn_if_policy_cannot_act(config: SearchConfig, parts: SearchParts, console: ConsoleProgress) -> None:

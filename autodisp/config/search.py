@@ -18,6 +18,7 @@ from autodisp.config.checks import (
     Probability,
     at_least,
     at_most,
+    checked_factory,
     need,
     need_choice,
 )
@@ -37,6 +38,12 @@ _BETAS = Must(
     "two numbers, each at least 0 and below 1, such as [0.5,0.999]",
     lambda betas: len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
 )
+
+_RADIUS = Must("above 0 and at most 1; 0.3 is usual", lambda radius: 0 < radius <= 1)
+WITHOUT_ALPHAS = ("frozen", "uniform")
+"""Relaxations that move no alphas."""
+RELAXATIONS_BY_SOFTMAX = ("softmax", "gumbel", "partial", "own")
+"""Relaxations whose mean edge weights are the softmax of the alphas; assumed of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +74,62 @@ class RegularizationConfig:
 
 @dataclass(frozen=True)
 class RelaxationConfig:
-    """relaxation=softmax, uniform."""
+    """relaxation=softmax, dirichlet, ...; the YAML of a choice has the settings that it reads."""
 
-    name: Literal["softmax", "uniform"] = "softmax"
+    name: Literal["softmax", "dirichlet", "gumbel", "sigmoid", "partial", "perturbed", "frozen", "uniform", "own"] = (
+        "softmax"
+    )
+    penalty: Annotated[float | None, at_least(0.0, null="the relaxation's own")] = None
+    first_temperature: Annotated[float, ABOVE_0] = 10.0
+    last_temperature: Annotated[float, ABOVE_0] = 0.1
+    base: Literal["softmax", "dirichlet", "partial"] = "softmax"
+    """Those whose weights of an edge add up to 1, none of them 0."""
+    attack: Literal["random", "adversarial"] = "random"
+    radius: Annotated[float, _RADIUS] = 0.3
+    steps: Annotated[int, at_least(1)] = 7
+    share: Annotated[int, at_least(1)] = 4
+    factory: str | None = None
+
+    def __post_init__(self) -> None:
+        wanted = "a file and a class in it, such as sharpened.py:Sharpened"
+        object.__setattr__(self, "factory", checked_factory("relaxation.factory", self.factory, what=wanted))
+        need(self.name != "own" or self.factory is not None, "relaxation.factory", "null", wanted)
+
+    @property
+    def method(self) -> str:
+        """The relaxation of the edge weights; for a perturbed one, its base."""
+        return self.base if self.name == "perturbed" else self.name
+
+    @property
+    def divisor(self) -> int:
+        """One in ``divisor`` channels passes through the operations of an edge."""
+        return self.share if self.method == "partial" else 1
+
+
+@dataclass(frozen=True)
+class AlphaPenaltyConfig:
+    """alpha_penalty=none, beta."""
+
+    name: Literal["none", "beta"] = "none"
+    weight: Annotated[float, at_least(0.0)] = 25.0
+
+
+@dataclass(frozen=True)
+class SkipConfig:
+    """skip=none, auxiliary."""
+
+    name: Literal["none", "auxiliary"] = "none"
 
 
 @dataclass(frozen=True)
 class SelectionConfig:
-    """selection=argmax, ranking."""
+    """selection=argmax, ranking, perturbation."""
 
-    name: Literal["argmax", "ranking"] = "argmax"
+    name: Literal["argmax", "ranking", "perturbation"] = "argmax"
     samples: Annotated[int, at_least(1)] = 1000
     batches: Annotated[int, at_least(1)] = 10
     finalists: Annotated[int, at_least(1)] = 10
+    tuning_epochs: Annotated[int, at_least(0)] = 5
 
     def __post_init__(self) -> None:
         need(self.finalists <= self.samples, "selection.finalists", self.finalists, f"at most samples={self.samples}")
@@ -163,6 +213,8 @@ class SearchConfig(LearningConfig):
     search: ScheduleConfig
     curvature: CurvatureConfig
     relaxation: RelaxationConfig = field(default_factory=RelaxationConfig)
+    alpha_penalty: AlphaPenaltyConfig = field(default_factory=AlphaPenaltyConfig)
+    skip: SkipConfig = field(default_factory=SkipConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     plan: bool = False
     """Estimate the cost of the search instead of running it."""
@@ -173,6 +225,7 @@ class SearchConfig(LearningConfig):
         self._check_space(self.task.name)
         self._check_regularization()
         self._check_relaxation()
+        self._check_alpha_penalty()
         need(
             self.search.warmup_epochs < self.search.epochs,
             "search.warmup_epochs",
@@ -240,22 +293,52 @@ class SearchConfig(LearningConfig):
 
     def _check_relaxation(self) -> None:
         """Without alphas there is no curvature to react to and no largest alpha to select."""
-        without_alphas, ranked = self.relaxation.name == "uniform", self.selection.name == "ranking"
-        if without_alphas and not ranked:
+        relaxation, selection = self.relaxation.name, self.selection.name
+        without_alphas = relaxation in WITHOUT_ALPHAS
+        if without_alphas and selection == "argmax":
             raise InputError(
-                f"selection={self.selection.name} takes the operations of largest alpha, but relaxation=uniform moves "
-                "no alphas: take selection=ranking"
+                f"selection=argmax takes the operations of largest alpha, but relaxation={relaxation} moves no alphas: "
+                f"take selection={'ranking' if relaxation == 'uniform' else 'perturbation'}"
+            )
+        if relaxation == "uniform" and selection == "perturbation":
+            raise InputError(
+                "selection=perturbation removes operations from a mixture, but relaxation=uniform trains single paths: "
+                "take relaxation=frozen, or selection=ranking"
+            )
+        adversarial = self.relaxation.name == "perturbed" and self.relaxation.attack == "adversarial"
+        if adversarial and self.search.precision == "float16":
+            raise InputError(
+                "search.precision=float16: the ascent of relaxation.attack=adversarial has no gradient scaling, so "
+                "small gradients would vanish: take search.precision=bfloat16 or float32"
+            )
+        channels, divisor = self.network.channels, self.relaxation.divisor
+        if channels % divisor:
+            raise InputError(
+                f"relaxation.share={divisor}: must divide network.channels={channels}, of which widths are multiples"
+            )
+        if without_alphas and self.skip.name == "auxiliary":
+            raise InputError(
+                f"skip=auxiliary keeps skips from gathering large alphas, but relaxation={self.relaxation.name} moves "
+                "none: take skip=none"
             )
         answers = self.regularization.name
         if without_alphas and answers != "none":
             raise InputError(
-                f"regularization={answers} watches the curvature in the alphas, but relaxation=uniform moves none: "
-                "take regularization=none"
+                f"regularization={answers} watches the curvature in the alphas, but relaxation={relaxation} moves "
+                "none: take regularization=none"
             )
-        if ranked and answers == "es":
+        if selection != "argmax" and answers == "es":
             raise InputError(
-                "regularization=es returns an earlier epoch, but selection=ranking needs the weights of the last one: "
-                "take selection=argmax or regularization=none"
+                f"regularization=es returns an earlier epoch, but selection={selection} needs the weights of the last "
+                "one: take selection=argmax or regularization=none"
+            )
+
+    def _check_alpha_penalty(self) -> None:
+        """A bound on the logits of a softmax needs a softmax."""
+        if self.alpha_penalty.name == "beta" and self.relaxation.method not in RELAXATIONS_BY_SOFTMAX:
+            raise InputError(
+                f"alpha_penalty=beta bounds what a softmax is taken of, but relaxation={self.relaxation.method} takes "
+                f"none: take relaxation={' or relaxation='.join(RELAXATIONS_BY_SOFTMAX)}, or alpha_penalty=none"
             )
 
 

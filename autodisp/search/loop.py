@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from autodisp.cells.architecture import entropy
-from autodisp.cells.cell import set_drop_path
+from autodisp.cells.cell import set_auxiliary, set_drop_path
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.mixture import Mixture
 from autodisp.cells.operations import PARAMETER_FREE
 from autodisp.checkpoints import Checkpoints
-from autodisp.errors import Interrupted
+from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
 from autodisp.records import Record
 from autodisp.run_state import BatchStream
 from autodisp.search.bilevel import Order, alpha_gradient, first_order, momentum_buffers_of
@@ -235,6 +235,7 @@ class Search(SteppedRun):
         """Runs the present epoch, or what is left of it, and makes its measurements, its record and its checkpoint."""
         settings, progress, epoch = self.settings, self.progress, self.progress.epochs
         set_drop_path(self.supernet.network, settings.drop_path * growth(epoch, settings.epochs))
+        set_auxiliary(self.supernet.network, 1 - epoch / settings.epochs)
         began, waited = time.perf_counter(), self._waited()
         learning_rate = float(self.weight_optimizer.param_groups[0]["lr"])
         self.supernet.network.train()
@@ -304,6 +305,29 @@ class Search(SteppedRun):
         self.guard.end()
         self.observer.step(epoch, progress.step - 1, lambda: self._shown(sums))
 
+    def tune(self, *, alphas: bool) -> None:
+        """Makes a step of the weights after the last epoch, preceded by one of the alphas, for a selection.
+
+        Args:
+            alphas: whether the alphas move.
+
+        Raises:
+            WrongSetting: a number was not finite; the step was not made.
+        """
+        supernet = self.supernet
+        self.guard.begin([*supernet.alphas, *supernet.network.buffers()], self.alpha_optimizer)
+        try:
+            batch = supernet.to_device(self.weight_stream.next())
+            if alphas:
+                self.alpha_step(batch, self.settings.order_at(self.settings.epochs - 1))
+            self.weight_step(batch)
+            self.guard.look()
+        except NotFinite as found:
+            raise WrongSetting(self.advice(found)) from None
+        except (InputError, RunFault):
+            self.guard.roll_back()
+            raise
+
     def advice(self, found: NotFinite) -> str:
         """Explains where a number was not finite, and the remedy."""
         group = self.weight_optimizer.param_groups[0]
@@ -365,11 +389,11 @@ class Search(SteppedRun):
 
     def _mixture(self, phase: Phase, loss: Callable[[Mixture], Tensor] | None = None) -> Mixture:
         """The edge weights of a forward pass."""
-        return self.supernet.relaxation.weights(self.supernet.architecture, phase, self.share, loss)
+        return self.supernet.weights(phase, self.share, loss)
 
     def _penalised(self, loss: Tensor) -> Tensor:
         """The upper loss."""
-        penalty = self.supernet.relaxation.penalty(self.supernet.architecture, self.share)
+        penalty = self.supernet.penalty(self.share)
         return loss if penalty is None else loss + penalty
 
     def weight_step(self, batch: Any) -> Sums:

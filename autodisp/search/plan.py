@@ -51,15 +51,19 @@ class Plan:
     """Number of alphas that move; the full Hessian takes as many products."""
     evaluations: int = 0
     """Batches that the selection evaluates at the end."""
+    tuning: int = 0
+    """Epochs that it trains the supernet on for."""
 
     def epoch(self, number: int) -> float:
         """Seconds of that epoch."""
         settings, costs = self.settings, self.costs
-        step = costs.weight_step
-        if self.alphas and number >= settings.warmup_epochs:
-            step += costs.alpha_steps[settings.order_at(number)]
         measured = self.measurement if self.alphas and settings.measures(number) else 0.0
-        return settings.steps_per_epoch * step + measured + self.validation + costs.checkpoint
+        return settings.steps_per_epoch * self.step(number) + measured + self.validation + costs.checkpoint
+
+    def step(self, number: int) -> float:
+        """Seconds of a step of that epoch."""
+        moves = self.alphas and number >= self.settings.warmup_epochs
+        return self.costs.weight_step + (self.costs.alpha_steps[self.settings.order_at(number)] if moves else 0.0)
 
     @property
     def validation(self) -> float:
@@ -79,8 +83,9 @@ class Plan:
 
     @property
     def selection(self) -> float:
-        """Seconds of the selection's evaluations, at most: less where only some of the operations run."""
-        return self.evaluations * self.costs.validation_batch / 2
+        """Seconds of the selection's evaluations and steps, at most: less if only some of the operations run."""
+        tuned = self.tuning * self.settings.steps_per_epoch * self.step(self.settings.epochs - 1)
+        return self.evaluations * self.costs.validation_batch / 2 + tuned
 
 
 def plan_search(search: Search) -> Plan:
@@ -111,7 +116,7 @@ def plan_search(search: Search) -> Plan:
     alphas = sum(alpha.numel() for alpha in search.supernet.alphas) if moves else 0
     evaluations = search.selection.evaluations(settings.epochs * settings.steps_per_epoch)
     batches = operator.length_hint(search.validation) or sum(1 for _ in search.validation)
-    return Plan(settings, costs, batches, alphas, evaluations)
+    return Plan(settings, costs, batches, alphas, evaluations, search.selection.tuning())
 
 
 def _curvature(search: Search) -> tuple[float, float]:

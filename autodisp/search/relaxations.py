@@ -6,10 +6,12 @@ validation, curvature, derivation, heat maps.
 
 import random
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.distributions import Dirichlet as DirichletDistribution
+from torch.distributions import kl_divergence
 
 from autodisp.cells.architecture import Architecture, single_path
 from autodisp.cells.genotype import Genotype
@@ -19,6 +21,7 @@ Phase = Literal["weights", "alphas"]
 """The step that edge weights are for. All losses of an alpha step, the unrolled one included, are "alphas"."""
 
 
+@runtime_checkable
 class Relaxation(Protocol):
     """Makes edge weights of an architecture's parameters."""
 
@@ -67,7 +70,7 @@ class Softmax:
         progress: float,
         loss: Callable[[Mixture], Tensor] | None = None,
     ) -> Mixture:
-        """The softmax, whatever the step."""
+        """The mean, whatever the step."""
         return self.mean(architecture)
 
     def mean(self, architecture: Architecture) -> Mixture:
@@ -77,6 +80,179 @@ class Softmax:
     def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
         """None."""
         return None
+
+
+class Frozen(Softmax):
+    """The softmax of alphas that never move: what perturbation selects from without a search (Wang et al. 2021)."""
+
+    moves_alphas = False
+
+
+class Dirichlet:
+    """Samples of a Dirichlet distribution on each edge (DrNAS; Chen et al. 2021).
+
+    The concentrations are elu(alpha) + 1, so that an alpha of 0 is the uniform distribution over the simplex. Facts
+    of the published search: DARTS-space/model_search.py, utils.py and architect.py of xiangning-chen/DrNAS.
+
+    Departs from it in two ways: validation and derivation take the distribution's mean instead of a sample and the
+    softmax of the alphas; there is neither progressive pruning nor a growing share of channels.
+
+    Args:
+        penalty: weight of the Kullback-Leibler divergence to the uniform distribution, summed over all edges.
+    """
+
+    moves_alphas = True
+
+    def __init__(self, penalty: float = 1e-3) -> None:
+        self.scale = penalty
+
+    def weights(
+        self,
+        architecture: Architecture,
+        phase: Phase,
+        progress: float,
+        loss: Callable[[Mixture], Tensor] | None = None,
+    ) -> Mixture:
+        """A sample of every edge, differentiable in the alphas by the reparameterisation of torch.distributions."""
+        tables = {}
+        for kind, alphas in architecture.alphas.items():
+            # drawn on the CPU, whose generator is part of the run state
+            samples = torch.cat([found.rsample() for found in self._distributions(architecture, kind, alphas.cpu())])
+            tables[kind] = architecture.table(kind, samples.to(alphas.device), 0.0)
+        return Mixture(tables)
+
+    def mean(self, architecture: Architecture) -> Mixture:
+        """The concentrations of each edge over their sum."""
+        tables = {}
+        for kind, alphas in architecture.alphas.items():
+            table = architecture.table(kind, _concentrations(alphas), 0.0)
+            tables[kind] = table / table.sum(dim=-1, keepdim=True)
+        return Mixture(tables)
+
+    def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
+        """The divergence from where the search starts, weighted; None with a weight of 0."""
+        if self.scale == 0:
+            return None
+        terms = [
+            kl_divergence(found, DirichletDistribution(torch.ones_like(found.concentration)))
+            for kind, alphas in architecture.alphas.items()
+            for found in self._distributions(architecture, kind, alphas)
+        ]
+        return self.scale * torch.stack(terms).sum()
+
+    @staticmethod
+    def _distributions(architecture: Architecture, kind: str, alphas: Tensor) -> list[DirichletDistribution]:
+        """One of each edge."""
+        sizes = [len(edge.operations) for edge in architecture.space.cells[kind].edges]
+        return [DirichletDistribution(part) for part in _concentrations(alphas).split(sizes)]
+
+
+def _concentrations(alphas: Tensor) -> Tensor:
+    """elu(alpha) + 1, without the cancellation that makes it 0 below -17."""
+    return torch.where(alphas > 0, alphas + 1, alphas.clamp(max=0.0).exp())
+
+
+class Gumbel(Softmax):
+    """One operation an edge by a hard Gumbel-softmax sample, and no other runs (GDAS; Dong and Yang 2019).
+
+    The forward pass has a weight of 1 on the drawn operation; the gradient is that of the relaxed sample
+    softmax((log softmax(alpha) + g) / temperature) in its place (straight-through). The temperature falls linearly.
+    Facts of the published search: xautodl/models/cell_searchs/search_model_gdas_frc_nasnet.py and
+    exps/NATS-algos/search-cell.py of D-X-Y/AutoDL-Projects.
+
+    Departs from it in two ways: reduction cells are searched too; validation and curvature take the softmax, which
+    evaluates all operations.
+
+    Args:
+        first: temperature of the first epoch.
+        last: temperature that the last epoch comes near.
+    """
+
+    def __init__(self, first: float = 10.0, last: float = 0.1) -> None:
+        self.first = first
+        self.last = last
+
+    def weights(
+        self,
+        architecture: Architecture,
+        phase: Phase,
+        progress: float,
+        loss: Callable[[Mixture], Tensor] | None = None,
+    ) -> Mixture:
+        """A hard sample of every edge."""
+        temperature = self.first + (self.last - self.first) * progress
+        tables, active = {}, {}
+        for kind, alphas in architecture.alphas.items():
+            table = torch.log_softmax(architecture.table(kind, alphas, float("-inf")), dim=-1)
+            # drawn on the CPU, whose generator is part of the run state
+            noise = -torch.empty(table.shape, dtype=table.dtype).exponential_().log().to(table.device)
+            relaxed = torch.softmax((table + noise) / temperature, dim=-1)
+            drawn = relaxed.argmax(dim=-1, keepdim=True)
+            hard = torch.zeros_like(relaxed).scatter(-1, drawn, 1.0)
+            tables[kind] = hard + relaxed - relaxed.detach()
+            active[kind] = drawn.tolist()
+        return Mixture(tables, active=active)
+
+
+class Partial(Softmax):
+    """The softmax of each edge's alphas, and of the edges' own alphas over those that enter a node (PC-DARTS).
+
+    The network passes a share of the channels through the operations and the others by them (``MixedOperation``). The
+    cells are derived from the products of both weights. Facts of the published search (Xu et al. 2020):
+    model_search.py and train_search.py of yuhuixu1993/PC-DARTS.
+    """
+
+    def mean(self, architecture: Architecture) -> Mixture:
+        """Both softmaxes.
+
+        Raises:
+            ValueError: the architecture has no alphas of its edges.
+        """
+        if not architecture.edges:
+            raise ValueError("partial channels need an architecture with alphas of its edges: Architecture(edges=True)")
+        return Mixture(architecture.weights(), edges=architecture.edge_weights())
+
+
+class Sigmoid:
+    """The sigmoid of each alpha: operations of an edge do not compete (FairDARTS; Chu et al. 2020).
+
+    The penalty is its zero-one loss, which drives the sigmoids away from 1/2. Facts of the published search:
+    fairdarts/model_search.py, separate_loss.py and train_search.py of xiaomi-automl/FairDARTS.
+
+    Departs from it in two ways: alphas begin near 0 instead of at 0; every node keeps as many edges as its space says,
+    each with one operation, where the published derivation leaves out what is below a threshold.
+
+    Args:
+        penalty: weight of the zero-one loss.
+    """
+
+    moves_alphas = True
+
+    def __init__(self, penalty: float = 10.0) -> None:
+        self.scale = penalty
+
+    def weights(
+        self,
+        architecture: Architecture,
+        phase: Phase,
+        progress: float,
+        loss: Callable[[Mixture], Tensor] | None = None,
+    ) -> Mixture:
+        """The sigmoids, whatever the step."""
+        return self.mean(architecture)
+
+    def mean(self, architecture: Architecture) -> Mixture:
+        """The sigmoids."""
+        return Mixture({
+            kind: architecture.table(kind, alphas.sigmoid(), 0.0) for kind, alphas in architecture.alphas.items()
+        })  # fmt: skip
+
+    def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
+        """Minus the mean squared distance of the sigmoids from 1/2, weighted; None with a weight of 0."""
+        if self.scale == 0:
+            return None
+        values = torch.cat([alphas.sigmoid() for alphas in architecture.alphas.values()])
+        return -self.scale * (values - 0.5).square().mean()
 
 
 class Uniform:

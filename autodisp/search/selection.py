@@ -36,6 +36,10 @@ class Selection(Protocol):
         """How many batches ``select`` evaluates after that many weight steps, for a plan."""
         ...
 
+    def tuning(self) -> int:
+        """How many epochs ``select`` trains the supernet on for, for a plan."""
+        ...
+
     def select(self, search: "Search", epoch: int) -> Genotype:
         """The genotype that the search returns.
 
@@ -60,6 +64,10 @@ class Argmax:
         return supernet.genotype()
 
     def evaluations(self, steps: int) -> int:
+        """None."""
+        return 0
+
+    def tuning(self) -> int:
         """None."""
         return 0
 
@@ -99,6 +107,10 @@ class Ranking:
         few, whole = (operator.length_hint(batches) for batches in (self.few, self.whole))
         return _rounds(steps) * (self.samples * few + self.finalists * whole)
 
+    def tuning(self) -> int:
+        """None."""
+        return 0
+
     def select(self, search: "Search", epoch: int) -> Genotype:
         """The best of all rounds; its score and how it came about are in the provenance.
 
@@ -122,10 +134,10 @@ class Ranking:
             finalists: list[tuple[float, Genotype]] = []
             for number in range(rounds):
                 drawn = list(itertools.islice(self._drawn(search.supernet, f"round {number}"), self.samples))
-                first = [_rank(sign * score(genotype, few)) for genotype in drawn]
+                first = [score_to_sort(sign * score(genotype, few)) for genotype in drawn]
                 best = sorted(range(self.samples), key=first.__getitem__)[: self.finalists]
                 finalists += [(score(drawn[place], self.whole), drawn[place]) for place in best]
-            value, genotype = min(finalists, key=lambda entry: _rank(sign * entry[0]))
+            value, genotype = min(finalists, key=lambda entry: score_to_sort(sign * entry[0]))
             if len(scores) > known:
                 search.observer.event("ranking", rounds=rounds, samples=self.samples, **{figure.name: value})
         finally:
@@ -153,6 +165,6 @@ def _score(supernet: Supernet, genotype: Genotype, batches: Iterable[Any]) -> fl
         return supernet.evaluate(batches, path)[supernet.task.figure.name]
 
 
-def _rank(cost: float) -> float:
+def score_to_sort(cost: float) -> float:
     """A cost to sort by: NaN comes last."""
     return math.inf if math.isnan(cost) else cost

@@ -1,18 +1,18 @@
 """A task's network with its architecture parameters, and the losses of both levels of the search."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from autodisp.cells.architecture import Architecture, EdgeWeights, one_hot
+from autodisp.cells.architecture import Architecture, EdgeWeights, single_path
 from autodisp.cells.cell import without_drop_path
 from autodisp.cells.genotype import Genotype, derive
 from autodisp.cells.mixture import Mixture
 from autodisp.search.curvature import frozen_statistics
-from autodisp.search.relaxations import Relaxation, Softmax
+from autodisp.search.relaxations import Phase, Relaxation, Softmax
 from autodisp.tasks.base import Sums, Task, means, move, pool
 
 
@@ -24,25 +24,52 @@ class Supernet:
         network: built by the task from mixed cells, on its device.
         architecture: of the same space, on the same device.
         relaxation: makes edge weights of the architecture's parameters; by default the softmax.
+        alpha_penalty: (architecture, progress) -> a term of the alphas' loss beside the relaxation's own.
+
+    Attributes:
+        projection: what a selection has decided so far, laid over all edge weights; None while the search runs.
     """
 
     def __init__(
-        self, task: Task, network: nn.Module, architecture: Architecture, relaxation: Relaxation | None = None
+        self,
+        task: Task,
+        network: nn.Module,
+        architecture: Architecture,
+        relaxation: Relaxation | None = None,
+        alpha_penalty: Callable[[Architecture, float], Tensor] | None = None,
     ) -> None:
         self.task = task
         self.network = network
         self.architecture = architecture
         self.relaxation = relaxation or Softmax()
+        self.alpha_penalty = alpha_penalty
+        self.projection: Callable[[Mixture], Mixture] | None = None
         self.device = next(network.parameters()).device
 
     @property
     def alphas(self) -> list[nn.Parameter]:
-        """The architecture parameters, one vector for each kind of cell."""
+        """The architecture parameters: a vector for each kind of cell, and one for its edges where they have alphas."""
         return list(self.architecture.parameters())
 
     def mean(self) -> Mixture:
         """The relaxation's mean edge weights under the current alphas."""
-        return self.relaxation.mean(self.architecture)
+        return self._projected(self.relaxation.mean(self.architecture))
+
+    def weights(self, phase: Phase, progress: float, loss: Callable[[Mixture], Tensor] | None = None) -> Mixture:
+        """The relaxation's edge weights of a forward pass; see ``Relaxation.weights``."""
+        projected = None if loss is None else lambda mixture: loss(self._projected(mixture))
+        return self._projected(self.relaxation.weights(self.architecture, phase, progress, projected))
+
+    def _projected(self, mixture: Mixture) -> Mixture:
+        return mixture if self.projection is None else self.projection(mixture)
+
+    def penalty(self, progress: float) -> Tensor | None:
+        """What is added to the loss of the alphas; None where there is nothing."""
+        terms = [self.relaxation.penalty(self.architecture, progress)]
+        if self.alpha_penalty is not None:
+            terms.append(self.alpha_penalty(self.architecture, progress))
+        found = [term for term in terms if term is not None]
+        return torch.stack(found).sum() if found else None
 
     def output(self, batch: Any, edge_weights: EdgeWeights | None = None) -> Any:
         """The network's output for a batch, by default under the mean edge weights."""
@@ -97,10 +124,9 @@ class Supernet:
             return self.output(batch, edge_weights)
 
     def genotype(self) -> Genotype:
-        """The cells of largest mean edge weight now."""
-        return derive(self.architecture.space, self.mean())
+        """The cells with the largest mean edge weights."""
+        return derive(self.architecture.space, self.mean().ranked())
 
-    def discretised(self, genotype: Genotype | None = None) -> EdgeWeights:
+    def discretised(self, genotype: Genotype | None = None) -> Mixture:
         """Edge weights of one on the genotype, by default the present one, and zero elsewhere."""
-        weights = one_hot(self.architecture.space, genotype or self.genotype())
-        return {kind: table.to(self.device) for kind, table in weights.items()}
+        return single_path(self.architecture.space, genotype or self.genotype(), self.device)

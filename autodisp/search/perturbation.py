@@ -1,0 +1,263 @@
+"""Selection by perturbation of the supernet (DARTS-PT; Wang et al. 2021).
+
+Facts of the published selection: sota/cnn/projection.py and model_search_darts_proj.py of ruocwang/darts-pt.
+
+Departs from it in four ways: ``none`` is no candidate, since no genotype here holds it; a node keeps as many edges as
+its space says; nothing is trained after the last decision; equal scores go to the earlier one.
+"""
+
+import math
+import random
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from autodisp.cells.cell import set_auxiliary, set_drop_path
+from autodisp.cells.genotype import Genotype
+from autodisp.cells.mixture import Mixture
+from autodisp.cells.spaces import CellSpace, SearchSpace
+from autodisp.errors import Interrupted
+from autodisp.search.curvature import preserved_rng
+from autodisp.search.selection import score_to_sort
+from autodisp.search.supernet import Supernet
+
+if TYPE_CHECKING:
+    from autodisp.search.loop import Search
+
+Left = dict[str, list[list[int]]]
+"""For each kind of cell and edge the positions of the operations that are left on it; none on an edge that is gone."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Lays over a mixture which operations are left on each edge; a decided one has the weight 1."""
+
+    left: Mapping[str, list[list[int]]]
+    decided: Mapping[str, list[bool]]
+    """For each kind and edge whether its operation is decided."""
+
+    def __call__(self, mixture: Mixture) -> Mixture:
+        """The mixture with the weights of what is gone at 0, and not run."""
+        tables: dict[str, Tensor] = {}
+        active: dict[str, list[list[int]]] = {}
+        for kind, table in mixture.items():
+            mask, fixed = torch.zeros(table.shape, dtype=table.dtype), torch.tensor(self.decided[kind])
+            active[kind] = []
+            for edge, row in enumerate(mixture.rows(kind)):
+                positions = self.left[kind][edge]
+                mask[edge, positions] = 1.0
+                ran = positions if row.active is None or fixed[edge] else [k for k in positions if k in row.active]
+                active[kind].append(ran)
+            mask, fixed = mask.to(table.device), fixed.to(table.device)[:, None]
+            tables[kind] = torch.where(fixed, mask, table * mask)
+        return Mixture(tables, edges=mixture.edges, active=active, is_discrete=mixture.is_discrete)
+
+
+class Decision(NamedTuple):
+    """What is decided next: the operation of an edge, or which edges a node keeps."""
+
+    kind: str
+    of: str
+    """"edge" or "node"."""
+    place: int
+
+
+class Perturbation:
+    """Keeps what the supernet misses most.
+
+    Edge by edge, in random order, the operation stays whose removal makes the task's metric worst; then node by node
+    the edges are removed, each time the one that is missed least, down to as many as the space keeps. One edge or node
+    of every kind of cell is decided in a round, and between two rounds the supernet is trained on: the weights with a
+    learning rate from a tenth of the search's down to its least by a cosine, the alphas as in the search.
+
+    Args:
+        space: of the search.
+        validation: batches of the architecture split, that every removal is scored on.
+        seed: of the order.
+        tuning_epochs: between two rounds.
+        learning_rate: of the search's first epoch.
+        min_learning_rate: of its last one.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        validation: Iterable[Any],
+        *,
+        seed: int,
+        tuning_epochs: int = 5,
+        learning_rate: float,
+        min_learning_rate: float = 0.0,
+    ) -> None:
+        self.space = space
+        self.validation = validation
+        self.tuning_epochs = tuning_epochs
+        self.learning_rate = learning_rate
+        self.min_learning_rate = min_learning_rate
+        self.rounds = _rounds(space, seed)
+
+    def candidate(self, supernet: Supernet, epoch: int) -> Genotype:
+        """The cells that the mean edge weights prefer now."""
+        return supernet.genotype()
+
+    def evaluations(self, steps: int) -> int:
+        """Those of all removals, whatever the steps."""
+        removals = 0
+        for decision in (one for together in self.rounds for one in together):
+            cell = self.space.cells[decision.kind]
+            if decision.of == "edge":
+                removals += len(cell.edges[decision.place].choices)
+            else:
+                edges, keep = len(cell.nodes[decision.place]), cell.keep[decision.place]
+                removals += sum(range(keep + 1, edges + 1))
+        return (removals + 1) * length_hint(self.validation)
+
+    def tuning(self) -> int:
+        """The epochs between all rounds."""
+        return self.tuning_epochs * max(len(self.rounds) - 1, 0)
+
+    def select(self, search: "Search", epoch: int) -> Genotype:
+        """What is left after all rounds.
+
+        Decisions and the steps of the tuning are part of the run state: a selection that was stopped resumes at the
+        next step, or at the beginning of the decisions of its round.
+        """
+        supernet, state = search.supernet, search.progress.selection
+        if not state:
+            state |= {"round": 0, "step": 0, **_untouched(self.space)}
+            search.weight_optimizer.state.clear()  # the momentum of another learning rate
+        set_drop_path(supernet.network, search.settings.drop_path)
+        set_auxiliary(supernet.network, 0.0)
+        supernet.network.train()
+        try:
+            while state["round"] < len(self.rounds):
+                supernet.projection = Projection(state["left"], state["decided"])
+                self._tune(search, state)
+                chosen = self._decide(search, state)
+                state |= {"round": state["round"] + 1, "step": 0}
+                search.observer.event("perturbation", round=state["round"], chosen=chosen)
+                search.save()
+            supernet.projection = None
+            genotype = self._genotype(state["left"])
+            with preserved_rng():
+                value = supernet.evaluate(self.validation, supernet.discretised(genotype))[supernet.task.figure.name]
+        finally:
+            supernet.projection = None
+            search.save()
+        return genotype.with_provenance(
+            figure={
+                "name": supernet.task.figure.name,
+                "value": value if math.isfinite(value) else None,  # JSON has no NaN
+                "of": "architecture split, with the shared weights",
+            },
+            perturbation={"rounds": len(self.rounds), "tuning_epochs": self.tuning_epochs},
+        )
+
+    def _tune(self, search: "Search", state: dict[str, Any]) -> None:
+        """The steps between two rounds, or what is left of them."""
+        if state["round"] == 0:
+            return
+        every, before = search.settings.steps_per_epoch, (state["round"] - 1) * self.tuning_epochs
+        undecided = not all(decided for kind in state["decided"].values() for decided in kind)
+        moves = search.supernet.relaxation.moves_alphas and (undecided or bool(search.supernet.architecture.edges))
+        while state["step"] < self.tuning_epochs * every:
+            if search.stopping():
+                raise Interrupted
+            share = (before + state["step"] // every) / self.tuning()
+            rate = _cosine(self.learning_rate / 10, self.min_learning_rate, share)
+            for group in search.weight_optimizer.param_groups:
+                group["lr"] = rate
+            search.tune(alphas=moves)
+            state["step"] += 1
+
+    def _decide(self, search: "Search", state: dict[str, Any]) -> list[str]:
+        """Makes the decisions of a round, all of them or none."""
+        left, decided = deepcopy(state["left"]), deepcopy(state["decided"])
+        chosen = []
+        for decision in self.rounds[state["round"]]:
+            kind, cell = decision.kind, self.space.cells[decision.kind]
+            if decision.of == "edge":
+                edge = cell.edges[decision.place]
+                places = [place for place, name in enumerate(edge.operations) if name != "none"]
+                without = {place: [k for k in left[kind][decision.place] if k != place] for place in places}
+                costs = [self._cost(search, left, decided, kind, {decision.place: rest}) for rest in without.values()]
+                best = max(range(len(places)), key=costs.__getitem__)
+                left[kind][decision.place], decided[kind][decision.place] = [places[best]], True
+                chosen.append(f"{kind} edge {decision.place}: {edge.operations[places[best]]}")
+            else:
+                rows = _rows(cell, decision.place)
+                while len(rows) > cell.keep[decision.place]:
+                    costs = [self._cost(search, left, decided, kind, {row: []}) for row in rows]
+                    gone = rows.pop(min(range(len(rows)), key=costs.__getitem__))
+                    left[kind][gone] = []
+                chosen.append(f"{kind} node {decision.place}: edges {', '.join(map(str, rows))}")
+        state |= {"left": left, "decided": decided}
+        return chosen
+
+    def _cost(self, search: "Search", left: Left, decided: Any, kind: str, changed: dict[int, list[int]]) -> float:
+        """The metric with something removed, as a cost: NaN is the worst."""
+        if search.stopping():
+            raise Interrupted
+        supernet = search.supernet
+        rest = [changed.get(row, places) for row, places in enumerate(left[kind])]
+        kept = {**decided, kind: [flag or (row in changed and not rest[row]) for row, flag in enumerate(decided[kind])]}
+        supernet.projection = Projection({**left, kind: rest}, kept)
+        with preserved_rng():
+            value = supernet.evaluate(self.validation)[supernet.task.figure.name]
+        return score_to_sort(value if supernet.task.figure.direction == "min" else -value)
+
+    def _genotype(self, left: Left) -> Genotype:
+        cells = {}
+        for kind, cell in self.space.cells.items():
+            rows = iter(left[kind])
+            cells[kind] = tuple(
+                tuple((edge.operations[row[0]], edge.source) for edge, row in zip(node, rows, strict=False) if row)
+                for node in cell.nodes
+            )
+        return Genotype(self.space.name, cells)
+
+
+def _untouched(space: SearchSpace) -> dict[str, Any]:
+    """Every operation but those on edges that have one choice, which is decided."""
+    left: Left = {}
+    decided: dict[str, list[bool]] = {}
+    for kind, cell in space.cells.items():
+        left[kind], decided[kind] = [], []
+        for edge in cell.edges:
+            only = len(edge.choices) == 1
+            places = [edge.operations.index(edge.choices[0])] if only else list(range(len(edge.operations)))
+            left[kind].append(places)
+            decided[kind].append(only)
+    return {"left": left, "decided": decided}
+
+
+def _rounds(space: SearchSpace, seed: int) -> list[list[Decision]]:
+    """One edge of each kind a round, in random order, then one node of each kind."""
+    rounds: list[list[Decision]] = []
+    for of in ("edge", "node"):
+        queues = []
+        for kind, cell in space.cells.items():
+            if of == "edge":
+                open_ones = [index for index, edge in enumerate(cell.edges) if len(edge.choices) > 1]
+            else:
+                open_ones = [index for index, node in enumerate(cell.nodes) if len(node) > cell.keep[index]]
+            random.Random(f"{seed}, {kind}, {of}").shuffle(open_ones)
+            queues.append([Decision(kind, of, index) for index in open_ones])
+        for place in range(max(map(len, queues))):
+            rounds.append([queue[place] for queue in queues if place < len(queue)])
+    return rounds
+
+
+def _rows(cell: CellSpace, node: int) -> list[int]:
+    """The rows of a node's edges in the tables."""
+    first = sum(len(edges) for edges in cell.nodes[:node])
+    return list(range(first, first + len(cell.nodes[node])))
+
+
+def _cosine(first: float, last: float, share: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2

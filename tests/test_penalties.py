@@ -1,0 +1,62 @@
+"""Penalties on the alphas against their formulas, and in the loss of the alphas."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+
+from autodisp.cells.architecture import Architecture
+from autodisp.cells.spaces import SPACES
+from autodisp.config.search import AlphaPenaltyConfig
+from autodisp.search.curvature import preserved_rng
+from autodisp.search.penalties import PENALTIES, beta
+from tests.test_loop import make
+
+
+def test_the_config_names_every_penalty() -> None:
+    assert set(get_args(AlphaPenaltyConfig.__annotations__["name"])) == {"none", *PENALTIES}
+
+
+@pytest.mark.parametrize("space", ["s1", "s3", "autodispnet"])
+def test_beta_is_the_mean_logsumexp_of_the_edges(space: str) -> None:
+    architecture, sums = Architecture(SPACES[space], seed=4, scale=2.0).double(), []
+    for kind, cell in SPACES[space].cells.items():
+        values = iter(architecture.alphas[kind])
+        for edge in cell.edges:
+            sums.append(torch.stack([next(values).exp() for _ in edge.operations]).sum().log())
+    torch.testing.assert_close(beta(architecture, 0.25, 8.0), 2.0 * torch.stack(sums).mean())
+
+
+def test_the_gradient_of_beta_is_the_softmax() -> None:
+    """d logsumexp / d alpha, over all edges; and the finite difference of the penalty itself."""
+    architecture = Architecture(SPACES["s3"], seed=1, scale=1.0).double()
+    alphas = architecture.alphas["normal"]
+    (slope,) = torch.autograd.grad(beta(architecture, 0.5, 4.0), alphas)
+    torch.testing.assert_close(slope.view(14, 3), 2.0 * architecture.weights()["normal"] / 28)
+    with torch.no_grad():
+        values = []
+        for step in (1e-4, -2e-4):
+            alphas[5] += step
+            values.append(beta(architecture, 0.5, 4.0))
+    torch.testing.assert_close((values[0] - values[1]) / 2e-4, slope[5], rtol=1e-6, atol=1e-9)
+
+
+def test_the_penalty_grows_with_the_epochs_of_a_search(tmp_path: Path) -> None:
+    gradients = []
+    for epochs_done in (0, 2):
+        search, _ = make(tmp_path / str(epochs_done), epochs=4)
+        search.progress.epochs = epochs_done
+        for penalised in (True, False):
+            search.supernet.alpha_penalty = (lambda made, progress: beta(made, progress, 3.0)) if penalised else None
+            search.alpha_stream.seek(0)
+            with preserved_rng(), pytest.MonkeyPatch.context() as patch:
+                patch.setattr(search.guard, "note", lambda _, found: gradients.append([g.clone() for g in found]))
+                patch.setattr(search.guard, "step", lambda optimizer: None)
+                search.alpha_step(search.weight_stream.at(0), "first")
+    for at_start, without, later, without_later, table in zip(
+        *gradients, search.supernet.architecture.weights().values(), strict=True
+    ):
+        torch.testing.assert_close(at_start, without, rtol=0, atol=0)
+        edges = sum(len(cell.edges) for cell in SPACES["tiny81"].cells.values())
+        torch.testing.assert_close(later - without_later, (0.5 * 3.0 / edges * table).flatten(), rtol=1e-3, atol=1e-6)
