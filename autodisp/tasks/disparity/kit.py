@@ -48,6 +48,12 @@ def _shapes3d(data: Shapes3DConfig, *, seed: int, split: Split, strict: bool) ->
         height=data.height,
         width=data.width,
         max_disparity=data.max_disparity,
+        objects=(data.objects[0], data.objects[1]),
+        nearest=data.nearest,
+        ground=data.ground,
+        materials=data.materials,
+        camera=data.camera,
+        textures=data.textures,
     )
 
 

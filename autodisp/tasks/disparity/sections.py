@@ -14,6 +14,7 @@ from autodisp.config.checks import (
     need_path,
 )
 
+MOST_OBJECTS = 200
 LARGEST_SIDE = 8192
 """Of a picture, pixels."""
 
@@ -42,8 +43,24 @@ class Shapes3DConfig:
     crop: list[int] | None = None
     limit: int | None = None
     cache: bool = True
+    store: str | None = None
+    objects: list[int] = field(default_factory=lambda: [8, 21])
+    nearest: float = 1.0
+    ground: float = 0.0
+    materials: float = 0.0
+    camera: float = 0.0
+    textures: str | None = None
 
     def __post_init__(self) -> None:
+        need_path("dataset.store", self.store, what="a folder to keep the pairs in, or null")
+        need_path("dataset.textures", self.textures, what="a folder of photographs, or null")
+        counts = len(self.objects) == 2 and 0 <= self.objects[0] <= self.objects[1] <= MOST_OBJECTS
+        wanted = f"[least, largest], 0 <= least <= largest <= {MOST_OBJECTS}"
+        need(counts, "dataset.objects", self.objects, wanted)
+        need(0 < self.nearest <= 1, "dataset.nearest", self.nearest, "above 0 and at most 1")
+        for name in ("ground", "materials"):
+            need(0 <= getattr(self, name) <= 1, f"dataset.{name}", getattr(self, name), "a share, 0 to 1")
+        need(0 <= self.camera <= 4, "dataset.camera", self.camera, "at least 0 and at most 4")
         need_at_least("dataset", self, length=1, height=16, width=16)
         need_at_most("dataset", self, length=1_000_000, height=LARGEST_SIDE, width=LARGEST_SIDE)
         below = f"below dataset.width={self.width}"
