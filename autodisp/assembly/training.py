@@ -180,7 +180,12 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
         return dataclasses.replace(card, settings=settings, about=about)
     genotype, space = build_genotype(config)
     if space is None:
-        style = Style(flavour="dense", batch_norm=config.network.batch_norm, affine=True)
+        style = Style(
+            flavour="dense",
+            batch_norm=config.network.batch_norm,
+            affine=True,
+            norm_first=getattr(config.network, "norm_first", False),
+        )
     else:
         style = build_style(config.network, space, affine=True)
 

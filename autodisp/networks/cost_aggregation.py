@@ -7,6 +7,8 @@ disparity: as 2-D convolutions over one memory layout these took an eighth of th
 on a CPU. What it adds starts at zero, so that a head that starts as block matching still does.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,10 +22,14 @@ class CostAggregation(nn.Module):
     Args:
         channels: of the features of the volume; twice as many at the coarser level.
         guide: channels of the decoder's features that excite them.
+        groups: of a second, group-wise volume at half the resolution that joins; 0 for none.
+        aligned: interpolates disparities so that every second one is that of the coarser volume, which it is; False
+            for the networks that were trained with trilinear interpolation between the borders.
     """
 
-    def __init__(self, *, channels: int, guide: int) -> None:
+    def __init__(self, *, channels: int, guide: int, groups: int = 0, aligned: bool = False) -> None:
         super().__init__()
+        self.aligned = aligned
         if channels < 1:
             raise ValueError(f"channels is {channels} but an aggregation has at least one")
         self.halve = _Block(1, channels, stride=2)
@@ -35,6 +41,7 @@ class CostAggregation(nn.Module):
         self.narrow = nn.Conv2d(2 * channels, channels, 1)
         self.merge = _Block(channels, channels)
         self.cost = nn.Conv2d(channels, 1, 1)
+        self.join = nn.Conv2d(groups, channels, 1) if groups else None
 
     @torch.no_grad()
     def start_at_zero(self) -> None:
@@ -43,21 +50,33 @@ class CostAggregation(nn.Module):
         assert self.cost.bias is not None
         nn.init.zeros_(self.cost.bias)
 
-    def forward(self, volume: Tensor, features: Tensor) -> Tensor:
+    def forward(self, volume: Tensor, features: Tensor, grouped: Tensor | None = None) -> Tensor:
         """(B, D, h, w) to be added to the logits.
 
         Args:
             volume: (B, D, h, w), similarities.
             features: (B, guide, h, w).
+            grouped: (B, groups, (D + 1) // 2, (h + 1) // 2, (w + 1) // 2).
         """
         fine = self.halve(volume.unsqueeze(1))
+        if self.join is not None and grouped is not None:
+            fine = fine + _within(self.join, grouped)
         fine = self.fine(fine * _excitation(self.excite, features, fine))
         coarse = self.halve_again(fine)
         coarse = self.coarse(coarse * _excitation(self.excite_coarse, features, coarse))
         narrow = _within(self.narrow, coarse)
-        back = functional.interpolate(narrow, fine.shape[2:], mode="trilinear", align_corners=False)
-        cost = _within(self.cost, self.merge(fine + back))
-        return functional.interpolate(cost, volume.shape[1:], mode="trilinear", align_corners=False).squeeze(1)
+        cost = _within(self.cost, self.merge(fine + self._enlarged(narrow, fine.shape[2:])))
+        return self._enlarged(cost, volume.shape[1:]).squeeze(1)
+
+    def _enlarged(self, volume: Tensor, size: Sequence[int]) -> Tensor:
+        """(B, C, D, h, w) -> (B, C, 2 D or 2 D - 1, about 2 h, about 2 w)."""
+        if not self.aligned:
+            return functional.interpolate(volume, size, mode="trilinear", align_corners=False)
+        depth, height, width = size
+        between = (volume + torch.cat([volume[:, :, 1:], volume[:, :, -1:]], dim=2)) / 2
+        deep = torch.stack([volume, between], dim=3).flatten(2, 3)[:, :, :depth]
+        wide = functional.interpolate(deep.flatten(1, 2), (height, width), mode="bilinear", align_corners=False)
+        return wide.unflatten(1, (volume.shape[1], depth))
 
 
 class _Block(nn.Module):

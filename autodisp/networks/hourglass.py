@@ -31,13 +31,16 @@ FED_BACK_SCALE = 0.05
 """Brings fed-back pixels to the size of features; the released refinement networks scale their input disparity so."""
 
 
-def stems(inputs: int, *, channels: int, stem_scale: float, style: Style) -> tuple[nn.Sequential, int]:
-    """Two strided convolutions, 7x7 to int(s C) and 5x5 to twice that many channels, and the first of these numbers.
+def stems(
+    inputs: int, *, channels: int, stem_scale: float, style: Style, kernels: tuple[int, int] = (7, 5)
+) -> tuple[nn.Sequential, int]:
+    """Two strided convolutions, to int(s C) and to twice that many channels, and the first of these numbers.
 
     Args:
         inputs: channels of images of which a part is negative.
         channels, stem_scale: C and s.
         style: of the convolutions.
+        kernels: their sizes.
 
     Raises:
         ValueError: the scale leaves no channel.
@@ -45,8 +48,8 @@ def stems(inputs: int, *, channels: int, stem_scale: float, style: Style) -> tup
     half = int(stem_scale * channels)
     if half < 1:
         raise ValueError(f"stem_scale is {stem_scale} but at {channels} channels it must be at least {1 / channels:g}")
-    first = image_convolution(inputs, half, 7, style, stride=2)
-    return nn.Sequential(first, convolution(half, 2 * half, 5, style, stride=2)), half
+    first = image_convolution(inputs, half, kernels[0], style, stride=2)
+    return nn.Sequential(first, convolution(half, 2 * half, kernels[1], style, stride=2)), half
 
 
 def image_convolution(inputs: int, outputs: int, kernel: int, style: Style, *, stride: int = 1) -> nn.Sequential:

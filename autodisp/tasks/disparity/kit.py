@@ -125,6 +125,9 @@ def _make_task(
         head=network.head,  # type: ignore[arg-type]
         max_disparity=data.max_disparity,
         aggregation=network.aggregation,
+        groups=network.groups,
+        refinement=network.refinement,
+        siamese_cells=network.siamese_cells,
         stages=network.stages,
         frozen_stages=network.frozen_stages,
         to_full_resolution=network.to_full_resolution,

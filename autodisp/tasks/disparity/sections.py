@@ -215,7 +215,11 @@ class DisparityNetworkConfig:
     max_displacement: int = 40
     head: str = "regression"
     batch_norm: bool = True
+    norm_first: bool = False
     aggregation: int = 0
+    groups: int = 0
+    refinement: int = 16
+    siamese_cells: int = 1
     stages: int = 1
     frozen_stages: int = 0
     to_full_resolution: bool = False
@@ -232,11 +236,18 @@ class DisparityNetworkConfig:
             self.decoder_cells,
             f"at most {most}, the last of which is at 1/4",
         )
-        need_choice("network.head", self.head, ("regression", "matching"))
-        need_at_least("network", self, stages=1, frozen_stages=0, aggregation=0)
-        need_at_most("network", self, stages=8, aggregation=256)
+        need_choice("network.head", self.head, ("regression", "matching", "refined"))
+        need_at_least("network", self, stages=1, frozen_stages=0, aggregation=0, groups=0, refinement=2)
+        need_at_least("network", self, siamese_cells=1)
+        need_at_most("network", self, stages=8, aggregation=256, groups=64, refinement=256, siamese_cells=16)
         need(
-            self.head == "matching" or self.aggregation == 0,
+            self.groups == 0 or (self.head == "refined" and self.aggregation > 0),
+            "network.groups",
+            self.groups,
+            "0 without network.head=refined and network.aggregation, which read them",
+        )
+        need(
+            self.head != "regression" or self.aggregation == 0,
             "network.aggregation",
             self.aggregation,
             "0 for network.head=regression, which has no volume",
