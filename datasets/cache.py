@@ -4,7 +4,7 @@ import io
 import os
 import zlib
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -79,7 +79,8 @@ class Stored(Generic[Sample]):
             entries = [torch.from_numpy(np.load(stream, allow_pickle=False)) for _ in self.kind._fields]
         except (zlib.error, ValueError, EOFError):
             raise InputError(f"{path}: is damaged; delete it, and it is made again") from None
-        return self.kind(*(_unpacked(entry, entry.dtype == torch.uint8) for entry in entries))
+        restored: Sample = cast(Any, self.kind)(*(_unpacked(entry, entry.dtype == torch.uint8) for entry in entries))
+        return restored
 
 
 def _to_bytes(sample: NamedTuple) -> bytes:

@@ -152,7 +152,7 @@ class Shapes3D:
         """The largest disparity of one scene."""
         if self.nearest == 1:
             return self.max_disparity
-        return max(2.0, self.max_disparity * self.nearest ** float(rng.random()))
+        return max(2.0, float(self.max_disparity * self.nearest ** rng.random()))
 
     def _slightly_different(self, rng: np.random.Generator, scene: Rendering) -> tuple[torch.Tensor, torch.Tensor]:
         contrast = float(cv2.meanStdDev(scene.left)[1].mean())

@@ -40,7 +40,7 @@ def photographed(rng: np.random.Generator, views: Sequence[Float], strength: flo
         seen = _exposed(rng, np.asarray(seen, np.float32), strength)
         if sigma > 0:
             seen = seen + gaussian_noise(rng, (*seen.shape[:2], 3), sigma)
-        taken.append(_compressed(cv2.convertScaleAbs(np.maximum(seen, 0)), quality))
+        taken.append(_compressed(np.asarray(cv2.convertScaleAbs(np.maximum(seen, 0)), np.uint8), quality))
     return taken
 
 
@@ -63,7 +63,9 @@ def _exposed(rng: np.random.Generator, view: Float, strength: float) -> Float:
 
 
 def _compressed(view: NDArray[np.uint8], quality: int | None) -> NDArray[np.uint8]:
+    """The view after JPEG of that quality; None for none."""
     if quality is None:
-        return np.asarray(view, np.uint8)
+        return view
     _, data = cv2.imencode(".jpg", view[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return np.ascontiguousarray(decoded[..., ::-1])

@@ -76,7 +76,8 @@ class CostAggregation(nn.Module):
         between = (volume + torch.cat([volume[:, :, 1:], volume[:, :, -1:]], dim=2)) / 2
         deep = torch.stack([volume, between], dim=3).flatten(2, 3)[:, :, :depth]
         wide = functional.interpolate(deep.flatten(1, 2), (height, width), mode="bilinear", align_corners=False)
-        return wide.unflatten(1, (volume.shape[1], depth))
+        enlarged: Tensor = wide.unflatten(1, (volume.shape[1], depth))
+        return enlarged
 
 
 class _Block(nn.Module):

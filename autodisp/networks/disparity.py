@@ -180,10 +180,11 @@ class DisparityNetwork(Hourglass):
 
     def _siamese(self, quarter: Tensor, weights: Mapping[str, Tensor] | None) -> Tensor:
         """The features of both views at 1/8, of those at 1/4."""
-        states = (quarter, self.siamese((quarter, quarter), weights))
+        before = quarter
+        eighth: Tensor = self.siamese((quarter, quarter), weights)
         for cell in self.siamese_more:
-            states = (states[1], cell(states, weights))
-        return states[1]
+            before, eighth = eighth, cell((before, eighth), weights)
+        return eighth
 
     def _correlated(self, eighth: Tensor) -> tuple[Tensor, Tensor]:
         """What the encoder starts from: the features of both views, and their correlation."""

@@ -143,11 +143,12 @@ class MatchingHead(nn.Module):
 
 
 def precise(x: Tensor) -> Tensor:
+    """In float32 at least."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def stretched(x: Tensor) -> Tensor:
-    """Vectors of length one along the channels, where they are not too short for it.
+    """Brings vectors to length one along the channels, where they are not too short for it.
 
     ``functional.normalize`` has no second derivative at zero, which the curvature needs.
     """
@@ -157,7 +158,11 @@ def stretched(x: Tensor) -> Tensor:
 
 
 def patch_filters(
-    *, side: int = PATCH, sigma: float = PATCH_SIGMA, brightness: int = DESCRIPTOR - 2 * COLOUR_FILTERS, colour: int = COLOUR_FILTERS
+    *,
+    side: int = PATCH,
+    sigma: float = PATCH_SIGMA,
+    brightness: int = DESCRIPTOR - 2 * COLOUR_FILTERS,
+    colour: int = COLOUR_FILTERS,
 ) -> Tensor:
     """The lowest frequencies of the DCT-II on a patch seen through a Gaussian: (brightness + 2 colour, 3, side, side).
 

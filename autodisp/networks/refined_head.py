@@ -87,9 +87,7 @@ class RefinedHead(nn.Module):
             self.aggregation = CostAggregation(channels=aggregation, guide=decoder, groups=groups, aligned=True)
             self.group = nn.Conv2d(eighth, GROUP * groups, 1) if groups else None
         self.groups = groups
-        self.evidence = nn.Sequential(
-            nn.Conv2d(decoder + 2 * REACH + 2, EVIDENCE, 3, padding=1), nn.LeakyReLU(LEAK)
-        )
+        self.evidence = nn.Sequential(nn.Conv2d(decoder + 2 * REACH + 2, EVIDENCE, 3, padding=1), nn.LeakyReLU(LEAK))
         self.residual = nn.Conv2d(EVIDENCE, 1, 3, padding=1)
         self.upsampling = nn.Conv2d(EVIDENCE, 9 * 2**2, 1)
         self.refinement = Refinement(half=half, evidence=EVIDENCE, channels=refinement)
@@ -219,7 +217,8 @@ def _planes(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """A 1x1 convolution as a matrix product, which leaves each channel in one piece of memory."""
     assert layer.bias is not None
     product = torch.matmul(layer.weight.flatten(1), x.flatten(2)) + layer.bias.view(-1, 1)
-    return product.unflatten(2, x.shape[-2:])
+    planes: Tensor = product.unflatten(2, x.shape[-2:])
+    return planes
 
 
 def start_at_zero(layer: nn.Conv2d) -> None:

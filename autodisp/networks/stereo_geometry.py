@@ -65,7 +65,7 @@ def one_sided_correlation(left: Tensor, right: Tensor, *, count: int) -> Tensor:
     products = torch.matmul(rows, columns)
     # Entry (x, x + k) of a (block, block + last) matrix is entry (x, k) of rows that are one element longer.
     skewed = functional.pad(products.flatten(3), (0, block)).unflatten(3, (block, block + last + 1))
-    band = skewed[..., :count].flip(-1).flatten(2, 3)[:, :, :width]
+    band: Tensor = skewed[..., :count].flip(-1).flatten(2, 3)[:, :, :width]
     return band.permute(0, 3, 1, 2)
 
 
@@ -82,7 +82,8 @@ def group_correlation(left: Tensor, right: Tensor, *, groups: int, count: int) -
     """
     batch = left.shape[0]
     views = (view.unflatten(1, (groups, -1)).flatten(0, 1) for view in (left, right))
-    return one_sided_correlation(*views, count=count).unflatten(0, (batch, groups))
+    correlation: Tensor = one_sided_correlation(*views, count=count).unflatten(0, (batch, groups))
+    return correlation
 
 
 def local_correlation(left: Tensor, right: Tensor, disparity: Tensor, *, reach: int) -> Tensor:
