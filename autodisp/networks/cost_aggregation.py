@@ -22,7 +22,8 @@ class CostAggregation(nn.Module):
     Args:
         channels: of the features of the volume; twice as many at the coarser level.
         guide: channels of the decoder's features that excite them.
-        groups: of a second, group-wise volume at half the resolution that joins; 0 for none.
+        groups: of a group-wise volume at half the resolution, to which the volume is halved without a convolution;
+            0 for none.
         aligned: interpolates disparities so that every second one is that of the coarser volume, which it is; False
             for the networks that were trained with trilinear interpolation between the borders.
     """
@@ -32,7 +33,7 @@ class CostAggregation(nn.Module):
         self.aligned = aligned
         if channels < 1:
             raise ValueError(f"channels is {channels} but an aggregation has at least one")
-        self.halve = _Block(1, channels, stride=2)
+        self.halve = _Block(1 + groups, channels, stride=1 if groups else 2)
         self.excite = nn.Conv2d(guide, channels, 1)
         self.fine = _Block(channels, channels)
         self.halve_again = _Block(channels, 2 * channels, stride=2)
@@ -41,7 +42,6 @@ class CostAggregation(nn.Module):
         self.narrow = nn.Conv2d(2 * channels, channels, 1)
         self.merge = _Block(channels, channels)
         self.cost = nn.Conv2d(channels, 1, 1)
-        self.join = nn.Conv2d(groups, channels, 1) if groups else None
 
     @torch.no_grad()
     def start_at_zero(self) -> None:
@@ -58,9 +58,12 @@ class CostAggregation(nn.Module):
             features: (B, guide, h, w).
             grouped: (B, groups, (D + 1) // 2, (h + 1) // 2, (w + 1) // 2).
         """
-        fine = self.halve(volume.unsqueeze(1))
-        if self.join is not None and grouped is not None:
-            fine = fine + _within(self.join, grouped)
+        if grouped is None:
+            fine = self.halve(volume.unsqueeze(1))
+        else:
+            size = grouped.shape[-2:]
+            halved = functional.interpolate(volume, size, mode="bilinear", align_corners=False)[:, ::2]
+            fine = self.halve(torch.cat([halved.unsqueeze(1), grouped], dim=1))
         fine = self.fine(fine * _excitation(self.excite, features, fine))
         coarse = self.halve_again(fine)
         coarse = self.coarse(coarse * _excitation(self.excite_coarse, features, coarse))

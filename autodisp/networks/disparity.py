@@ -147,7 +147,8 @@ class DisparityNetwork(Hourglass):
             supports = [eighth.chunk(2)[0], *supports]
         volume = None
         if isinstance(self.matching, RefinedHead):
-            views = functional.avg_pool2d(views, 2)
+            size = quarter.shape[-2] * 2, quarter.shape[-1] * 2
+            views = functional.interpolate(views, size, mode="bilinear", align_corners=False)  # a mean of 2x2
         if self.matching is not None:
             descriptors = self.matching.describe(views, quarter, eighth)
             volume = self.matching.correlate(descriptors)
@@ -174,9 +175,11 @@ class DisparityNetwork(Hourglass):
         if not isinstance(self.matching, RefinedHead):
             return views - MEAN_BRIGHTNESS
         pixels = views.permute(0, 2, 3, 1).flatten(1)  # in the order of memory, which is 20 times faster to sum
-        mean = pixels.mean(dim=1).view(-1, 1, 1, 1)
-        variance = pixels.square().mean(dim=1).view(-1, 1, 1, 1) - mean.square()
-        return (views - mean) * variance.clamp(min=SMALLEST_DEVIATION**2).rsqrt()
+        mean = pixels.mean(dim=1)
+        square = torch.linalg.vector_norm(pixels, dim=1).square() / pixels.shape[1]
+        scale = (square - mean.square()).clamp(min=SMALLEST_DEVIATION**2).rsqrt()
+        shift, scale = (-mean * scale).view(-1, 1, 1, 1), scale.view(-1, 1, 1, 1)
+        return torch.addcmul(shift, views, scale)
 
     def _siamese(self, quarter: Tensor, weights: Mapping[str, Tensor] | None) -> Tensor:
         """The features of both views at 1/8, of those at 1/4."""

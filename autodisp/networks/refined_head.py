@@ -38,8 +38,12 @@ FINE_PATCH, FINE_SIGMA, FINE_DESCRIPTOR = 5, 1.2, 8
 GROUP = 4
 """Channels of a group."""
 REACH = 2
-"""Bins around the best one that the disparity is the mean of; pixels of 1/2 around the match that the residual sees."""
+"""Bins to each side of the best one, which the disparity is the mean of."""
+FINE_REACH = 1
+"""Pixels of 1/2 to each side of the match, which the residual is read from."""
 EVIDENCE = 32
+MIDDLE = 2.0
+"""Score of the middle of nine at the start of a convex upsampling: half of the weight."""
 LOWEST = -1e4
 """Logit of a bin outside the range."""
 
@@ -87,9 +91,10 @@ class RefinedHead(nn.Module):
             self.aggregation = CostAggregation(channels=aggregation, guide=decoder, groups=groups, aligned=True)
             self.group = nn.Conv2d(eighth, GROUP * groups, 1) if groups else None
         self.groups = groups
-        self.evidence = nn.Sequential(nn.Conv2d(decoder + 2 * REACH + 2, EVIDENCE, 3, padding=1), nn.LeakyReLU(LEAK))
-        self.residual = nn.Conv2d(EVIDENCE, 1, 3, padding=1)
-        self.upsampling = nn.Conv2d(EVIDENCE, 9 * 2**2, 1)
+        self.evidence = nn.Sequential(
+            nn.Conv2d(decoder + 2 * REACH + 2, EVIDENCE, 3, padding=1), nn.LeakyReLU(LEAK, inplace=True)
+        )
+        self.correct = Correction(EVIDENCE)
         self.refinement = Refinement(half=half, evidence=EVIDENCE, channels=refinement)
 
     @torch.no_grad()
@@ -99,9 +104,10 @@ class RefinedHead(nn.Module):
             self.aggregation.start_at_zero()
         self.patch.weight.copy_(patch_filters(side=PATCH, sigma=PATCH_SIGMA))
         self.window.weight.fill_(1 / WINDOW**2)
-        for layer in (self.descriptor[1], self.refine_cost, self.residual):
+        for layer in (self.descriptor[1], self.refine_cost):
             assert isinstance(layer, nn.Conv2d)
             start_at_zero(layer)
+        self.correct.start_at_zero()
         self.refinement.start_as_block_matching()
 
     def describe(self, views: Tensor, quarter: Tensor, eighth: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,8 +118,10 @@ class RefinedHead(nn.Module):
             quarter, eighth: the siamese features, (2 B, ..., h, w) and (2 B, ..., h / 2, w / 2).
         """
         patches = self.patch(views)
-        coarse = functional.interpolate(self.coarse(eighth), quarter.shape[-2:], mode="bilinear", align_corners=False)
-        learnt = self.descriptor(self.fine(quarter) + coarse)
+        coarse = functional.interpolate(
+            _pointwise(self.coarse, eighth), quarter.shape[-2:], mode="bilinear", align_corners=False
+        )
+        learnt = self.descriptor(_pointwise(self.fine, quarter) + coarse)
         left, right = stretched(patches + learnt).chunk(2)
         return left, right
 
@@ -136,7 +144,7 @@ class RefinedHead(nn.Module):
         """
         if features.shape[-2:] != volume.shape[-2:]:
             features = functional.interpolate(features, volume.shape[-2:], mode="bilinear", align_corners=False)
-        cost = self.log_temperature.exp() * volume + self.refine_cost(features)
+        cost = self.log_temperature.exp() * volume + _pointwise(self.refine_cost, features)
         if self.aggregation is not None:
             cost = cost + self.aggregation(volume, features, self._grouped(eighth))
         logits = precise(cost)
@@ -144,8 +152,7 @@ class RefinedHead(nn.Module):
         read = torch.cat([features, shares, cells.detach() / self.bins], dim=1)
         evidence = self.evidence(read)
         matched = STRIDE * cells
-        disparity = matched + self.residual(evidence)
-        coarse = convex_upsampling(disparity, precise(_planes(self.upsampling, evidence)))
+        disparity, coarse = self.correct(matched, evidence)
         refined, full = self.refinement(coarse, views, half, evidence)
         return Matching(logits, matched, disparity, full, refined)
 
@@ -153,7 +160,7 @@ class RefinedHead(nn.Module):
         """The group-wise volume at 1/8, whose bins are every second one of the volume at 1/4."""
         if self.group is None:
             return None
-        left, right = self.group(eighth).chunk(2)
+        left, right = _pointwise(self.group, eighth).chunk(2)
         return group_correlation(left, right, groups=self.groups, count=(self.bins + 1) // 2)
 
 
@@ -169,26 +176,26 @@ class Refinement(nn.Module):
     def __init__(self, *, half: int, evidence: int, channels: int) -> None:
         super().__init__()
         self.patch = nn.Conv2d(3, FINE_DESCRIPTOR, FINE_PATCH, padding=FINE_PATCH // 2, bias=False)
-        self.descriptor = nn.Conv2d(half, FINE_DESCRIPTOR, 1)
-        self.narrow = nn.Conv2d(evidence, channels // 2, 1)
-        inputs = half + channels // 2 + 2 * REACH + 2
-        self.merge = nn.Sequential(nn.Conv2d(inputs, channels, 1), nn.LeakyReLU(LEAK))
+        self.descriptor = nn.Conv2d(half, FINE_DESCRIPTOR, 1, bias=False)
+        self.above = nn.Conv2d(evidence, channels, 1)
+        self.own = nn.Conv2d(half, channels, 1, bias=False)
+        self.around = nn.Conv2d(2 * FINE_REACH + 2, channels, 1, bias=False)
         self.look = nn.Sequential(
+            nn.LeakyReLU(LEAK, inplace=True),
             nn.Conv2d(channels, channels, 3, padding=1),
-            nn.LeakyReLU(LEAK),
+            nn.LeakyReLU(LEAK, inplace=True),
             nn.Conv2d(channels, channels, 3, padding=2, dilation=2),
-            nn.LeakyReLU(LEAK),
+            nn.LeakyReLU(LEAK, inplace=True),
         )
-        self.residual = nn.Conv2d(channels, 1, 3, padding=1)
-        self.upsampling = nn.Conv2d(channels, 9 * 2**2, 1)
+        self.correct = Correction(channels)
 
     @torch.no_grad()
     def start_as_block_matching(self) -> None:
         """Descriptors are low frequencies of patches, and nothing is corrected."""
         filters = patch_filters(side=FINE_PATCH, sigma=FINE_SIGMA, brightness=FINE_DESCRIPTOR, colour=0)
         self.patch.weight.copy_(filters)
-        start_at_zero(self.descriptor)
-        start_at_zero(self.residual)
+        nn.init.zeros_(self.descriptor.weight)
+        self.correct.start_at_zero()
 
     def forward(self, coarse: Tensor, views: Tensor, half: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
         """The disparity at 1/2 and at 1/1, (B, 1, 2 h, 2 w) and (B, 1, 4 h, 4 w), full-resolution pixels.
@@ -198,27 +205,58 @@ class Refinement(nn.Module):
             views, half: (2 B, ..., 2 h, 2 w), see ``RefinedHead``.
             evidence: (B, ..., h, w).
         """
-        left, right = stretched(self.patch(views) + self.descriptor(half)).chunk(2)
+        size = coarse.shape[-2:]
+        left, right = stretched(self.patch(views) + _pointwise(self.descriptor, half)).chunk(2)
         known = coarse.detach()
-        around = local_correlation(FINE_DESCRIPTOR * left, right, known / 2, reach=REACH)
-        above = functional.interpolate(self.narrow(evidence), coarse.shape[-2:], mode="bilinear", align_corners=False)
-        # Relief is what the neighbourhood says; the absolute disparity would tie the correction to the range.
-        mean = functional.interpolate(
-            functional.avg_pool2d(known, 8), coarse.shape[-2:], mode="bilinear", align_corners=False
+        costs = local_correlation(FINE_DESCRIPTOR * left, right, known / 2, reach=FINE_REACH)
+        # Relief is what the neighbourhood shows; the absolute disparity would tie the correction to the range.
+        mean = functional.interpolate(functional.avg_pool2d(known, 8), size, mode="bilinear", align_corners=False)
+        relief = ((known - mean) / 8).clamp(-4, 4)
+        above = functional.interpolate(_pointwise(self.above, evidence), size, mode="bilinear", align_corners=False)
+        seen = (
+            above + _pointwise(self.own, half.chunk(2)[0]) + _pointwise(self.around, torch.cat([costs, relief], dim=1))
         )
-        relief = (known - mean) / 8
-        seen = [half.chunk(2)[0], above, around, relief.clamp(-4, 4)]
-        features = self.look(self.merge(torch.cat(seen, dim=1)))
-        refined = coarse + self.residual(features)
-        return refined, convex_upsampling(refined, precise(_planes(self.upsampling, features)))
+        return self.correct(coarse, self.look(seen))
 
 
-def _planes(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 1x1 convolution as a matrix product, which leaves each channel in one piece of memory."""
-    assert layer.bias is not None
-    product = torch.matmul(layer.weight.flatten(1), x.flatten(2)) + layer.bias.view(-1, 1)
-    planes: Tensor = product.unflatten(2, x.shape[-2:])
-    return planes
+class Correction(nn.Module):
+    """A residual and the weights of a convex upsampling by two, from features of one resolution.
+
+    Args:
+        channels: of the features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(channels, 1 + 9 * 2**2, 1)
+
+    @torch.no_grad()
+    def start_at_zero(self) -> None:
+        """Corrects nothing, and enlarges by a plain mean of each neighbourhood's middle."""
+        assert self.layer.bias is not None
+        nn.init.zeros_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+        self.layer.bias[1 + 4 * 4 : 1 + 5 * 4] = MIDDLE
+
+    def forward(self, coarse: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The corrected disparity (B, 1, h, w), and (B, 1, 2 h, 2 w).
+
+        Args:
+            coarse: (B, 1, h, w).
+            features: (B, channels, h, w).
+        """
+        assert self.layer.bias is not None
+        # As a product that leaves each channel in one piece of memory.
+        weight = self.layer.weight.flatten(1).expand(features.shape[0], -1, -1)
+        planes = torch.baddbmm(self.layer.bias.view(1, -1, 1), weight, features.flatten(2))
+        planes = precise(planes.unflatten(2, features.shape[-2:]))
+        corrected = coarse + planes[:, :1]
+        return corrected, convex_upsampling(corrected, planes[:, 1:])
+
+
+def _pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1x1 convolution as a matrix product over the pixels, in channels_last."""
+    return functional.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias).permute(0, 3, 1, 2)
 
 
 def start_at_zero(layer: nn.Conv2d) -> None:
