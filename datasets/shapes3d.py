@@ -89,6 +89,7 @@ class Shapes3D:
         if max_disparity is None:
             max_disparity = default_max_disparity(width)
         _check(length, seed, height, width, max_disparity, objects, photometric)
+        _check_shares(nearest=nearest, ground=ground, materials=materials, camera=camera)
         self.seed, self.height, self.width = seed, height, width
         self.max_disparity = float(max_disparity)
         self.objects, self.photometric = objects, photometric
@@ -226,6 +227,16 @@ def _check(
         raise InputError(f"shapes3d: objects is {tuple(objects)}, it must be two numbers 0 <= least <= largest <= 200")
     if not 0 <= photometric <= 4:
         raise InputError(f"shapes3d: photometric is {photometric}, it must be in 0 .. 4 (0: none, 1: the default)")
+
+
+def _check_shares(*, nearest: float, ground: float, materials: float, camera: float) -> None:
+    if not 0 < nearest <= 1:
+        raise InputError(f"shapes3d: nearest is {nearest}, it must be above 0 and at most 1 (1: the same range in all)")
+    for name, share in (("ground", ground), ("materials", materials)):
+        if not 0 <= share <= 1:
+            raise InputError(f"shapes3d: {name} is {share}, it must be a share in 0 .. 1 (0: none)")
+    if not 0 <= camera <= 4:
+        raise InputError(f"shapes3d: camera is {camera}, it must be in 0 .. 4 (0: none, 1: usual cameras)")
 
 
 def write(data: Shapes3D, root: Path, *, train: int) -> None:

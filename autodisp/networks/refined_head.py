@@ -216,7 +216,8 @@ class Refinement(nn.Module):
         seen = (
             above + _pointwise(self.own, half.chunk(2)[0]) + _pointwise(self.around, torch.cat([costs, relief], dim=1))
         )
-        return self.correct(coarse, self.look(seen))
+        refined, full = self.correct(coarse, self.look(seen))
+        return refined, full
 
 
 class Correction(nn.Module):
