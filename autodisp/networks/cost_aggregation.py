@@ -33,14 +33,14 @@ class CostAggregation(nn.Module):
         self.aligned = aligned
         if channels < 1:
             raise ValueError(f"channels is {channels} but an aggregation has at least one")
-        self.halve = _Block(1 + groups, channels, stride=1 if groups else 2)
+        self.halve = VolumeBlock(1 + groups, channels, stride=1 if groups else 2)
         self.excite = nn.Conv2d(guide, channels, 1)
-        self.fine = _Block(channels, channels)
-        self.halve_again = _Block(channels, 2 * channels, stride=2)
+        self.fine = VolumeBlock(channels, channels)
+        self.halve_again = VolumeBlock(channels, 2 * channels, stride=2)
         self.excite_coarse = nn.Conv2d(guide, 2 * channels, 1)
-        self.coarse = nn.Sequential(_Block(2 * channels, 2 * channels), _Block(2 * channels, 2 * channels))
+        self.coarse = nn.Sequential(VolumeBlock(2 * channels, 2 * channels), VolumeBlock(2 * channels, 2 * channels))
         self.narrow = nn.Conv2d(2 * channels, channels, 1)
-        self.merge = _Block(channels, channels)
+        self.merge = VolumeBlock(channels, channels)
         self.cost = nn.Conv2d(channels, 1, 1)
 
     @torch.no_grad()
@@ -83,14 +83,14 @@ class CostAggregation(nn.Module):
         return enlarged
 
 
-class _Block(nn.Module):
+class VolumeBlock(nn.Module):
     """3x3 within the pictures, then 3 along the disparity: (B, inputs, D, h, w) -> (B, outputs, D/s, h/s, w/s)."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
         super().__init__()
         self.within = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.along = nn.Conv2d(outputs, outputs, (3, 1), stride=(stride, 1), padding=(1, 0), bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
         for layer in (self.within, self.along):
             nn.init.kaiming_normal_(layer.weight, a=LEAK, nonlinearity="leaky_relu")
 
