@@ -154,8 +154,8 @@ def test_the_head_has_second_derivatives() -> None:
 
 
 def test_too_small_a_range_is_refused() -> None:
-    with pytest.raises(ValueError, match="max_disparity is 7 but must be at least 8 pixels"):
-        head(max_disparity=2 * STRIDE - 1)
+    with pytest.raises(ValueError, match="max_disparity is 3 but the volume counts in steps of 4"):
+        head(max_disparity=STRIDE - 1)
 
 
 def test_normalisation_may_come_before_the_activation() -> None:

@@ -159,7 +159,7 @@ def test_warping_refuses_another_resolution() -> None:
 
 
 @pytest.mark.parametrize("width", [5, 17, 48, 130])
-@pytest.mark.parametrize("count", [2, 7, 49])
+@pytest.mark.parametrize("count", [1, 2, 7, 49])
 def test_the_one_sided_correlation_is_that_part_of_the_whole(width: int, count: int) -> None:
     left, right = torch.randn(2, 2, 6, 3, width, dtype=torch.float64)
     expected = horizontal_correlation(left, right, nearest=0, farthest=count - 1)

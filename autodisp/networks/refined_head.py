@@ -56,7 +56,7 @@ class RefinedHead(nn.Module):
         quarter: channels of the siamese features at 1/4.
         eighth: channels of the siamese features at 1/8.
         decoder: channels of the decoder's finest features, at 1/4 or coarser.
-        max_disparity: largest disparity it can express, full-resolution pixels, at least 8.
+        max_disparity: largest disparity it can express, full-resolution pixels, at least 4.
         aggregation: channels of a CostAggregation, 0 for none.
         groups: of the aggregation's group-wise volume, 0 for none.
         refinement: channels of the residual stage at 1/2.
@@ -75,8 +75,8 @@ class RefinedHead(nn.Module):
         refinement: int,
     ) -> None:
         super().__init__()
-        if max_disparity < 2 * STRIDE:
-            raise ValueError(f"max_disparity is {max_disparity} but must be at least {2 * STRIDE} pixels")
+        if max_disparity < STRIDE:
+            raise ValueError(f"max_disparity is {max_disparity} but the volume counts in steps of {STRIDE} pixels")
         self.bins = math.ceil(max_disparity / STRIDE) + 1
         self.patch = nn.Conv2d(3, DESCRIPTOR, PATCH, stride=2, padding=(PATCH - 2) // 2, bias=False)
         self.coarse = nn.Conv2d(eighth, DESCRIPTOR, 1)

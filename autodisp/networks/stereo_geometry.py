@@ -50,13 +50,14 @@ def one_sided_correlation(left: Tensor, right: Tensor, *, count: int) -> Tensor:
 
     Args:
         left, right: (B, C, H, W).
-        count: displacements, at least 2.
+        count: displacements, at least 1.
 
     Returns:
         (B, count, H, W); channel d belongs to displacement d; zero where x - d is outside.
     """
     channels, width = left.shape[1], left.shape[3]
-    block = last = count - 1
+    last = count - 1
+    block = max(last, 1)
     blocks = (width + block - 1) // block
     beyond = blocks * block - width
     rows = functional.pad(left.permute(0, 2, 3, 1) / channels, (0, 0, 0, beyond)).unflatten(2, (blocks, block))
