@@ -226,7 +226,7 @@ network.head=regression network.aggregation=8
 network.head=matching network.aggregation=8 network.groups=4
     network.groups=4: must be 0 without network.head=refined and network.aggregation, which read them
 network.refinement=1
-    network.refinement=1: must be at least 2
+    network.refinement=1: must be at least 2; 16 is usual
 dataset.nearest=0
     dataset.nearest=0.0: must be above 0 and at most 1
 dataset.objects=[5,2]
@@ -480,9 +480,9 @@ search regularization.window=3
 search dataset=SINTEL
     dataset=SINTEL: no such choice; did you mean dataset=sintel? dataset [...] shapes3d_wide, sintel, svhn
 search dataset=flyingthing3d
-    dataset=flyingthing3d: no such choice; did you mean [...] shapes3d, shapes3d_wide, sintel, svhn
+    dataset=flyingthing3d: no such choice; did you mean [...] shapes3d, shapes3d_real, shapes3d_wide, sintel, svhn
 search dataset=../../etc
-    dataset=../../etc: no such choice; dataset is one of cifar10, [...] shapes3d, shapes3d_wide, sintel, svhn
+    dataset=../../etc: no such choice; dataset is one of cifar10, [...] shapes3d, shapes3d_real, shapes3d_wide, sintel, svhn
 search dataset=3
     dataset=3: a group needs one of its choices; `autodisp-search --help` lists them
 search regularization=null
