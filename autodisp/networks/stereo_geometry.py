@@ -107,15 +107,15 @@ def local_correlation(left: Tensor, right: Tensor, disparity: Tensor, *, reach: 
     first = x.detach().floor()
     share = x - first
     # Tap j of 2 reach + 2 is the column first + reach + 1 - j, so that k = i - reach lies between taps i and i + 1.
-    column = first.long().flatten()
-    rows = width * torch.arange(batch * height, device=disparity.device).repeat_interleave(width)
+    column = first.long().flatten(0, 2)
+    rows = width * torch.arange(batch * height, device=disparity.device).unsqueeze(1)
     pixels = right.permute(0, 2, 3, 1).reshape(-1, channels)
     own = left.permute(0, 2, 3, 1).reshape(-1, channels) / channels
     products = []
     for tap in range(reach + 1, -reach - 1, -1):
         at = column + tap
-        seen = pixels.index_select(0, rows + at.clamp(0, width - 1))
-        products.append(torch.where((at >= 0) & (at < width), (seen * own).sum(dim=1), 0.0))
+        seen = pixels.index_select(0, (rows + at.clamp(0, width - 1)).flatten())
+        products.append(torch.where(((at >= 0) & (at < width)).flatten(), (seen * own).sum(dim=1), 0.0))
     taps = torch.stack(products).view(-1, batch, height, width).transpose(0, 1)
     return taps[:, :-1] * share + taps[:, 1:] * (1 - share)
 
