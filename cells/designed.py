@@ -82,5 +82,7 @@ class UpsamplingConvolution(BaseCell):
     def forward(self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor] | None) -> Tensor:
         """Four inputs, the last two at twice the resolution of the second -> (B, outputs, 2 H, 2 W)."""
         _, previous, prediction, support = inputs
+        # One channel fits either layout of memory; said to be channels_last, it leaves the others in theirs.
+        prediction = prediction.squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
         joined: Tensor = self.join(torch.cat([self.up(previous), prediction, support], dim=1))
         return joined

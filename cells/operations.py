@@ -34,6 +34,8 @@ class Style:
     """Learnt scale and shift in batch normalisation; off while searching, where they would rescale the alphas."""
     running: bool = True
     """Running statistics, by which a network in eval mode normalises."""
+    norm_first: bool = False
+    """In ``dense``: normalisation before the activation, where inference can fold it into the convolution."""
 
     def __post_init__(self) -> None:
         if self.flavour not in ("darts", "dense"):
@@ -52,6 +54,8 @@ def block(convolutions: list[nn.Module], channels: int, style: Style) -> list[nn
     """The convolutions with the activation and normalisation that belong to them, in the order of the flavour."""
     if style.flavour == "darts":
         return [nn.ReLU(), *convolutions, *style.norms(channels)]
+    if style.norm_first:
+        return [*convolutions, *style.norms(channels), nn.LeakyReLU(LEAK)]
     return [*convolutions, nn.LeakyReLU(LEAK), *style.norms(channels)]
 
 

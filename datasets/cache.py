@@ -1,11 +1,17 @@
-"""Keeps samples that are slow to make in memory, compactly."""
+"""Keeps samples that are slow to make, in memory or on disk."""
 
-from typing import Generic, NamedTuple, TypeVar
+import io
+import os
+import zlib
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from autodisp.datasets.streams import MapDataset
+from autodisp.errors import InputError
 
 Sample = TypeVar("Sample", bound=NamedTuple)
 
@@ -33,6 +39,57 @@ class Cached(Generic[Sample]):
         kind, entries = self._kept[index]
         restored: Sample = kind(*(_unpacked(entry, as_bytes) for entry, as_bytes in entries))
         return restored
+
+
+class Stored(Generic[Sample]):
+    """Makes each sample of a dataset once and writes it into a folder, from where every later run reads it.
+
+    Samples come back bit for bit. Processes may share the folder: a file is whole or absent.
+
+    Args:
+        dataset: tuples of tensors.
+        folder: of these samples alone; made with the first of them.
+        kind: class of the samples.
+    """
+
+    def __init__(self, dataset: MapDataset[Sample], folder: Path, kind: type[Sample]) -> None:
+        self.dataset = dataset
+        self.folder = folder
+        self.kind = kind
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample."""
+        path = self.folder / f"{index:07d}.npy.z"
+        if path.is_file():
+            return self._read(path)
+        sample = self.dataset[index]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        temporary.write_bytes(_to_bytes(sample))
+        temporary.replace(path)
+        return sample
+
+    def _read(self, path: Path) -> Sample:
+        try:
+            stream = io.BytesIO(zlib.decompress(path.read_bytes()))
+            entries = [torch.from_numpy(np.load(stream, allow_pickle=False)) for _ in self.kind._fields]
+        except (zlib.error, ValueError, EOFError):
+            raise InputError(f"{path}: is damaged; delete it, and it is made again") from None
+        restored: Sample = cast(Any, self.kind)(*(_unpacked(entry, entry.dtype == torch.uint8) for entry in entries))
+        return restored
+
+
+def _to_bytes(sample: NamedTuple) -> bytes:
+    stream = io.BytesIO()
+    for entry in sample:
+        packed, _ = _packed(entry)
+        assert isinstance(packed, Tensor)
+        np.save(stream, packed.numpy())
+    return zlib.compress(stream.getvalue(), 1)
 
 
 def _packed(entry: object) -> tuple[object, bool]:

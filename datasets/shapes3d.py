@@ -10,6 +10,8 @@ writes pairs in the layout of FlyingThings3D; `autodisp.datasets.flyingthings3d`
 """
 
 import argparse
+import hashlib
+import json
 import math
 import operator
 import sys
@@ -25,12 +27,15 @@ from autodisp.commands import command
 from autodisp.datasets.flyingthings3d import write_frame
 from autodisp.datasets.noise import gaussian_noise
 from autodisp.datasets.samples import StereoSample
-from autodisp.datasets.shapes3d_rendering import render
+from autodisp.datasets.shapes3d_camera import photographed
+from autodisp.datasets.shapes3d_rendering import Rendering, render
 from autodisp.datasets.shapes3d_scene import draw_scene
-from autodisp.datasets.shapes3d_textures import draw_pattern_bank
+from autodisp.datasets.shapes3d_textures import draw_pattern_bank, read_photographs
 from autodisp.errors import InputError
 
 _SMALLEST_SIDE = 16
+_VERSION = 1
+"""Of the generator: raised when the same settings give other samples, for those that are kept on disk."""
 _SCENES_PER_SUBSET = 10_000
 """Scene folders of the official layout have four digits."""
 
@@ -53,6 +58,13 @@ class Shapes3D:
         max_disparity: no disparity exceeds it, pixels; 2 .. width. None: `default_max_disparity`.
         objects: least and largest number of surfaces before the background.
         photometric: strength of the differences between the views other than geometry; 0 for none.
+        nearest: the largest disparity of a scene is drawn log-uniformly from this share of ``max_disparity`` to all
+            of it; 1 for the same in every scene.
+        ground: share of scenes with a ground plane below a far, often plain background.
+        materials: share of surfaces that are plain or glossy beyond those that always are.
+        camera: strength of the differences between real cameras, see `photographed`; above 0 they replace
+            ``photometric``.
+        textures: a folder of photographs that most surfaces take their colours from; None for patterns alone.
 
     Raises:
         InputError: a value out of its range.
@@ -68,19 +80,35 @@ class Shapes3D:
         max_disparity: float | None = None,
         objects: tuple[int, int] = (8, 21),
         photometric: float = 1.0,
+        nearest: float = 1.0,
+        ground: float = 0.0,
+        materials: float = 0.0,
+        camera: float = 0.0,
+        textures: str | None = None,
     ) -> None:
         if max_disparity is None:
             max_disparity = default_max_disparity(width)
         _check(length, seed, height, width, max_disparity, objects, photometric)
+        _check_shares(nearest=nearest, ground=ground, materials=materials, camera=camera)
         self.seed, self.height, self.width = seed, height, width
         self.max_disparity = float(max_disparity)
         self.objects, self.photometric = objects, photometric
+        self.nearest, self.ground, self.materials, self.camera = nearest, ground, materials, camera
+        self.textures = textures
         self.names: Sequence[str] = [f"shapes3d/{index:06d}" for index in range(length)]
         self.groups: Sequence[str] = self.names
         self.has_occlusion = True
         # Big enough that a large surface seldom shows the same texel twice, small enough to be quick at 96x192.
         self._bank_side = int(np.clip(2 ** round(math.log2(max(height, width) / 2)), 64, 512))
         self._bank: NDArray[np.uint8] | None = None
+        self._photographs: list[NDArray[np.uint8]] | None = None
+
+    @property
+    def key(self) -> str:
+        """A short hash of all that its samples depend on; the number of them is none of it."""
+        names = "seed height width max_disparity objects photometric nearest ground materials camera textures"
+        settings = {name: getattr(self, name) for name in names.split()}
+        return hashlib.sha256(json.dumps([_VERSION, settings]).encode()).hexdigest()[:12]
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -101,21 +129,37 @@ class Shapes3D:
             self._patterns(),
             height=self.height,
             width=self.width,
-            max_disparity=self.max_disparity,
+            max_disparity=self._reach(rng),
             objects=self.objects,
+            ground=self.ground,
+            materials=self.materials,
+            photographs=self._textures(),
         )
         scene = render(layers, self.height, self.width)
-        contrast = float(cv2.meanStdDev(scene.left)[1].mean())
-        # In proportion to the contrast, lest a dull scene have more of them than of itself.
-        difference = self.photometric * float(rng.random()) * min(contrast / 40, 1.0)
+        if self.camera > 0:
+            left, right = map(_tensor, photographed(rng, (scene.left, scene.right), self.camera))
+        else:
+            left, right = self._slightly_different(rng, scene)
         return StereoSample(
-            left=_expose(rng, scene.left, difference),
-            right=_expose(rng, scene.right, difference),
+            left=left,
+            right=right,
             disparity=torch.from_numpy(scene.disparity)[None],
             valid=torch.ones(1, self.height, self.width, dtype=torch.bool),
             occluded=torch.from_numpy(scene.occluded)[None],
             out_of_frame=torch.from_numpy(scene.out_of_frame)[None],
         )
+
+    def _reach(self, rng: np.random.Generator) -> float:
+        """The largest disparity of one scene."""
+        if self.nearest == 1:
+            return self.max_disparity
+        return max(2.0, float(self.max_disparity * self.nearest ** rng.random()))
+
+    def _slightly_different(self, rng: np.random.Generator, scene: Rendering) -> tuple[torch.Tensor, torch.Tensor]:
+        contrast = float(cv2.meanStdDev(scene.left)[1].mean())
+        # In proportion to the contrast, lest a dull scene have more of them than of itself.
+        difference = self.photometric * float(rng.random()) * min(contrast / 40, 1.0)
+        return _expose(rng, scene.left, difference), _expose(rng, scene.right, difference)
 
     def _patterns(self) -> NDArray[np.uint8]:
         """The bank of patterns, drawn at the first sample: a constructor that takes a second would surprise."""
@@ -124,9 +168,15 @@ class Shapes3D:
             self._bank = draw_pattern_bank(np.random.default_rng(sequence), side=self._bank_side, copies=5)
         return self._bank
 
+    def _textures(self) -> Sequence[NDArray[np.uint8]]:
+        """The photographs, read at the first sample."""
+        if self._photographs is None:
+            self._photographs = [] if self.textures is None else read_photographs(Path(self.textures))
+        return self._photographs
+
     def __getstate__(self) -> dict[str, object]:
         # A spawned worker redraws the bank faster than it would receive it.
-        return {**self.__dict__, "_bank": None}
+        return {**self.__dict__, "_bank": None, "_photographs": None}
 
 
 def _expose(rng: np.random.Generator, view: NDArray[np.float32], strength: float) -> torch.Tensor:
@@ -139,7 +189,11 @@ def _expose(rng: np.random.Generator, view: NDArray[np.float32], strength: float
         offset = strength * rng.uniform(-0.7, 0.7)
         view = np.asarray(bent * (255 * gain).astype(np.float32) + np.float32(offset), np.float32)
         view += gaussian_noise(rng, (*view.shape[:2], 3), strength * rng.uniform(0, 1.5))
-    return torch.from_numpy(_to_bytes(view)).permute(2, 0, 1).contiguous().float().div_(255)
+    return _tensor(_to_bytes(view))
+
+
+def _tensor(view: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(view).permute(2, 0, 1).contiguous().float().div_(255)
 
 
 def _to_bytes(view: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -173,6 +227,16 @@ def _check(
         raise InputError(f"shapes3d: objects is {tuple(objects)}, it must be two numbers 0 <= least <= largest <= 200")
     if not 0 <= photometric <= 4:
         raise InputError(f"shapes3d: photometric is {photometric}, it must be in 0 .. 4 (0: none, 1: the default)")
+
+
+def _check_shares(*, nearest: float, ground: float, materials: float, camera: float) -> None:
+    if not 0 < nearest <= 1:
+        raise InputError(f"shapes3d: nearest is {nearest}, it must be above 0 and at most 1 (1: the same range in all)")
+    for name, share in (("ground", ground), ("materials", materials)):
+        if not 0 <= share <= 1:
+            raise InputError(f"shapes3d: {name} is {share}, it must be a share in 0 .. 1 (0: none)")
+    if not 0 <= camera <= 4:
+        raise InputError(f"shapes3d: camera is {camera}, it must be in 0 .. 4 (0: none, 1: usual cameras)")
 
 
 def write(data: Shapes3D, root: Path, *, train: int) -> None:

@@ -57,6 +57,18 @@ class Surface:
 
 
 @dataclass(frozen=True)
+class Gloss:
+    """A reflection that is added to the colours of a surface and does not move with it.
+
+    ``light`` is (K, K) float32 in 0..255 and is looked up like the texture; the right view sees it ``shift`` pixels
+    to the side of where a pattern painted on the surface would be.
+    """
+
+    light: Float
+    shift: float
+
+
+@dataclass(frozen=True)
 class Layer:
     """One surface with its outline and colours.
 
@@ -73,6 +85,7 @@ class Layer:
     mapping: NDArray[np.float32]
     depths: tuple[float, float]
     face_light: tuple[float, ...] = (1.0,)
+    gloss: Gloss | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +154,7 @@ def _draw(canvas: _Canvas, layer: Layer, *, shifted: bool) -> None:
     front = disparity > nearest
     coverage = np.where(front, _coverage(layer, x, y), np.float32(0))
     colour = canvas.colour[window]
-    colour[...] = cv2.blendLinear(_shaded_texture(layer, x, y), colour, coverage, 1 - coverage)
+    colour[...] = cv2.blendLinear(_shaded_texture(layer, x, y, shifted=shifted), colour, coverage, 1 - coverage)
     np.copyto(nearest, disparity, where=coverage >= 0.5)
 
 
@@ -161,8 +174,8 @@ def _coverage(layer: Layer, x: Float, y: Float) -> Float:
     return np.asarray(sampled, np.float32)
 
 
-def _shaded_texture(layer: Layer, x: Float, y: Float) -> Float:
-    """(h, w, 3) colours at left coordinates."""
+def _shaded_texture(layer: Layer, x: Float, y: Float, *, shifted: bool) -> Float:
+    """(h, w, 3) colours at left coordinates, as the left or the right (``shifted``) camera sees them."""
     u, v = x - np.float32(layer.surface.centre[0]), y - np.float32(layer.surface.centre[1])
     m = layer.mapping
     at_x, at_y = m[0, 0] * u + (m[0, 1] * v + m[0, 2]), m[1, 0] * u + (m[1, 1] * v + m[1, 2])
@@ -175,6 +188,11 @@ def _shaded_texture(layer: Layer, x: Float, y: Float) -> Float:
             light = np.where(height < lowest, np.float32(brightness), light)
             lowest = np.minimum(lowest, height)
         colours = colours * light[..., None]
+    if layer.gloss is not None:
+        moved = np.float32(layer.gloss.shift if shifted else 0.0)
+        at_x, at_y = at_x + m[0, 0] * moved, at_y + m[1, 0] * moved
+        light = cv2.remap(layer.gloss.light, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        colours = np.minimum(colours + light[..., None], np.float32(255))
     return np.asarray(colours, np.float32)
 
 

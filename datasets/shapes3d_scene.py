@@ -5,6 +5,7 @@ boxes and cylinders standing behind, and flying things from tiny to large in fro
 Inclined surfaces have the disparity slope of planes seen by a camera whose focal length is 1.1 image widths.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autodisp.datasets import shapes3d_shapes as kinds
-from autodisp.datasets.shapes3d_rendering import Layer, Surface
+from autodisp.datasets.shapes3d_rendering import Gloss, Layer, Surface
 from autodisp.datasets.shapes3d_shapes import Points, Shape, ShapeMaker
 from autodisp.datasets.shapes3d_textures import make_texture
 
@@ -39,6 +40,9 @@ def draw_scene(
     width: int,
     max_disparity: float,
     objects: tuple[int, int],
+    ground: float = 0.0,
+    materials: float = 0.0,
+    photographs: Sequence[NDArray[np.uint8]] = (),
 ) -> list[Layer]:
     """The layers of one scene, background first, then from far to near.
 
@@ -49,14 +53,23 @@ def draw_scene(
         width: of the views, pixels.
         max_disparity: no surface exceeds it, pixels.
         objects: least and largest number of layers in front of the background.
+        ground: share of scenes with a ground plane below a far, often plain background.
+        materials: share of surfaces that are plain or glossy beyond those that always are.
+        photographs: images for textures, see `make_texture`.
     """
-    stage = _Stage(rng, bank, height, width, max_disparity)
+    stage = _Stage(rng, bank, height, width, max_disparity, materials, photographs)
     count = int(rng.integers(objects[0], objects[1] + 1))
     standing = round(count * rng.uniform(0.2, 0.45))
-    layers = [stage.floor()] if count and rng.random() < 0.25 else []
+    outdoors = ground > 0 and rng.random() < ground
+    if outdoors:
+        layers = [stage.ground()]
+        count += 1
+    else:
+        layers = [stage.floor()] if count and rng.random() < 0.25 else []
     while len(layers) < count:
         layers.append(stage.standing() if len(layers) < standing else stage.flying())
-    return [stage.background(), *sorted(layers, key=lambda layer: layer.surface.planes[0][0])]
+    background = stage.sky() if outdoors else stage.background()
+    return [background, *sorted(layers, key=lambda layer: layer.surface.planes[0][0])]
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,8 @@ class _Stage:
     height: int
     width: int
     max_disparity: float
+    materials: float
+    photographs: Sequence[NDArray[np.uint8]]
 
     def background(self) -> Layer:
         """Covers every column that either view can see."""
@@ -77,10 +92,23 @@ class _Stage:
         shape = Shape(slopes=(kinds.tilt(self.rng) if self.rng.random() < 0.6 else (0.0, 0.0),))
         return self._layer(shape, (self.width / 2, self.height / 2), depth, None, (0, 0), half, plain_share=0.0)
 
+    def sky(self) -> Layer:
+        """A background at about one pixel of disparity, mostly without texture."""
+        depth = max(1.0, self._log_uniform(0.004, 0.03) * self.max_disparity)
+        half = (self.width / 2 + self.max_disparity, self.height / 2)
+        return self._layer(Shape(), (self.width / 2, self.height / 2), depth, None, (0, 0), half, plain_share=0.6)
+
+    def ground(self) -> Layer:
+        """A street: a plane from the middle of the image down to near the viewer."""
+        horizon = self.height * self.rng.uniform(0.3, 0.65)
+        return self._plane(horizon, self.max_disparity * self._log_uniform(0.06, 0.45))
+
     def floor(self) -> Layer:
         """A plane from a horizon down, nearer towards the viewer."""
         horizon = self.height * self.rng.uniform(0.35, 0.85)
-        depth = self.max_disparity * self.rng.uniform(0.04, 0.22)
+        return self._plane(horizon, self.max_disparity * self.rng.uniform(0.04, 0.22))
+
+    def _plane(self, horizon: float, depth: float) -> Layer:
         skew = self.height * self.rng.normal(0, 0.05)
         right = self.width + self.max_disparity + 8
         corners = [(-8, horizon - skew), (right, horizon + skew), (right, self.height + 8), (-8, self.height + 8)]
@@ -150,7 +178,13 @@ class _Stage:
         scale, angle = self._log_uniform(0.5, 1.0), self.rng.uniform(0, 2 * np.pi)
         c, s = scale * np.cos(angle), scale * np.sin(angle)
         extent = int(2 * scale * np.hypot(*half))
-        texture = make_texture(self.rng, self.bank, extent=extent, plain=self.rng.random() < plain_share)
+        plain, gloss = self.rng.random() < plain_share, None
+        if self.materials > 0 and self.rng.random() < self.materials:
+            if self.rng.random() < 0.5:
+                plain = True
+            else:
+                gloss = self._gloss(depth)
+        texture = make_texture(self.rng, self.bank, extent=extent, plain=plain, photographs=self.photographs)
         middle = texture.shape[0] / 2 + self.rng.uniform(-0.5, 0.5, 2)
         return Layer(
             surface=surface,
@@ -160,7 +194,15 @@ class _Stage:
             mapping=np.array([[c, -s, middle[0]], [s, c, middle[1]]], np.float32),
             depths=(depth - swing, depth + swing),
             face_light=tuple(float(k) for k in self.rng.uniform(0.55, 1.1, len(shape.slopes))),
+            gloss=gloss,
         )
+
+    def _gloss(self, depth: float) -> Gloss:
+        """A soft reflection of lamps and windows, which seem to lie behind the surface."""
+        spots = cv2.GaussianBlur(self.rng.random((16, 16), dtype=np.float32), (0, 0), self.rng.uniform(0.7, 2))
+        bright = np.maximum(cv2.resize(spots, (128, 128), interpolation=cv2.INTER_CUBIC) - np.median(spots), 0)
+        light = bright * np.float32(self.rng.uniform(40, 220) / max(float(bright.max()), 1e-6))
+        return Gloss(np.asarray(light, np.float32), float(self.rng.uniform(0.1, 0.8) * depth))
 
 
 def _fixed_point(points: Points) -> NDArray[np.int32]:

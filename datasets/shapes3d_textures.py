@@ -5,19 +5,26 @@ a surface then mixes crops of it through random palettes, which costs a fraction
 patterns are slightly blurred, so that bilinear sampling at magnification shows both views the same thing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from autodisp.datasets.noise import gaussian_noise
+from autodisp.errors import WrongSetting
 
 Grey = NDArray[np.uint8]
 Texture = NDArray[np.float32]
 
 _FLAT = 12.0
 """Standard deviation in grey levels below which a texture is too even."""
+_IMAGES = {".jpg", ".jpeg", ".png", ".webp"}
+_SMALLEST_PHOTOGRAPH, _LARGEST_PHOTOGRAPH = 64, 1024
+_LARGEST_CUT = 512
+_PHOTOGRAPHED = 0.65
+"""Share of the surfaces, plain ones aside, that show a photograph where there are some."""
 
 
 def draw_pattern_bank(rng: np.random.Generator, *, side: int, copies: int) -> NDArray[np.uint8]:
@@ -32,7 +39,44 @@ def draw_pattern_bank(rng: np.random.Generator, *, side: int, copies: int) -> ND
     return np.stack([_grained(rng, _stretched(kind(rng, side))) for _ in range(copies) for kind in kinds])
 
 
-def make_texture(rng: np.random.Generator, bank: NDArray[np.uint8], *, extent: int, plain: bool) -> Texture:
+def read_photographs(folder: Path) -> list[NDArray[np.uint8]]:
+    """The images of a folder as RGB, each reduced to at most 1024 pixels a side.
+
+    Args:
+        folder: with JPEG, PNG or WebP files of at least 64 pixels a side.
+
+    Raises:
+        WrongSetting: it is no folder, holds no image, or one that cannot be read or is too small.
+    """
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in _IMAGES) if folder.is_dir() else []
+    if not paths:
+        wanted = ", ".join(sorted(_IMAGES))
+        raise WrongSetting(f"dataset.textures={folder}: no folder with images ({wanted}); take null for none")
+    return [_read_photograph(path) for path in paths]
+
+
+def _read_photograph(path: Path) -> NDArray[np.uint8]:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None or min(image.shape[:2]) < _SMALLEST_PHOTOGRAPH:
+        raise WrongSetting(
+            f"dataset.textures: {path} cannot be read, or has fewer than {_SMALLEST_PHOTOGRAPH} pixels a side; "
+            "take it out of the folder"
+        )
+    height, width = image.shape[:2]
+    factor = min(1.0, _LARGEST_PHOTOGRAPH / max(height, width))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    reduced = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(reduced, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def make_texture(
+    rng: np.random.Generator,
+    bank: NDArray[np.uint8],
+    *,
+    extent: int,
+    plain: bool,
+    photographs: Sequence[NDArray[np.uint8]] = (),
+) -> Texture:
     """Colours for one surface.
 
     Args:
@@ -40,10 +84,13 @@ def make_texture(rng: np.random.Generator, bank: NDArray[np.uint8], *, extent: i
         bank: (N, S, S) from `draw_pattern_bank`.
         extent: how many texels the surface spans; the texture is no larger than this or S.
         plain: almost no contrast (an untextured surface, shading aside).
+        photographs: (H, W, 3) RGB images, from which most surfaces that are not plain then take their colours.
 
     Returns:
         (K, K, 3) float32 in 0..255, to be continued by reflection.
     """
+    if photographs and not plain and rng.random() < _PHOTOGRAPHED:
+        return _from_photographs(rng, photographs, extent)
     side = min(bank.shape[1], max(8, extent))
     texture = _painted(rng, bank, side, contrast=0.04) if plain else _lively(rng, bank, side)
     if rng.random() < 0.5:
@@ -52,6 +99,32 @@ def make_texture(rng: np.random.Generator, bank: NDArray[np.uint8], *, extent: i
         length = int(rng.integers(3, 12))
         texture = np.asarray(cv2.blur(texture, (length, 1) if rng.random() < 0.5 else (1, length)), np.float32)
     return np.clip(texture, 0, 255, out=texture)
+
+
+def _from_photographs(rng: np.random.Generator, photographs: Sequence[NDArray[np.uint8]], extent: int) -> Texture:
+    """A part of a photograph; drawn again where it fell flat, in the sky or on a wall."""
+    for _ in range(4):
+        texture = _cut_from_photograph(rng, photographs, extent)
+        if cv2.meanStdDev(texture)[1].max() > _FLAT:
+            break
+    return texture
+
+
+def _cut_from_photograph(rng: np.random.Generator, photographs: Sequence[NDArray[np.uint8]], extent: int) -> Texture:
+    """A square of one photograph at a random scale, mirrored, turned and recoloured at random."""
+    image = photographs[int(rng.integers(len(photographs)))]
+    shorter = min(image.shape[:2])
+    window = int(np.clip(extent * 2 ** rng.uniform(-0.5, 1.5), 32, shorter))
+    y, x = (int(rng.integers(0, whole - window + 1)) for whole in image.shape[:2])
+    side = min(window, max(8, extent), _LARGEST_CUT)
+    cut = cv2.resize(image[y : y + window, x : x + window], (side, side), interpolation=cv2.INTER_AREA)
+    cut = cut[:: 1 - 2 * int(rng.integers(2)), :: 1 - 2 * int(rng.integers(2))]
+    turned = cut.transpose(1, 0, 2) if rng.random() < 0.5 else cut
+    smooth = cv2.GaussianBlur(np.ascontiguousarray(turned), (0, 0), 0.55).astype(np.float32)
+    contrast, tint = rng.uniform(0.6, 1.3), rng.normal(1, 0.1, 3)
+    middle = smooth.mean(axis=(0, 1)) + rng.normal(0, 25)
+    recoloured = (smooth - smooth.mean(axis=(0, 1))) * (contrast * tint) + middle
+    return np.asarray(np.clip(recoloured, 0, 255), np.float32)
 
 
 def _lively(rng: np.random.Generator, bank: NDArray[np.uint8], side: int) -> Texture:

@@ -1,6 +1,7 @@
 import math
 import pickle
 from collections import Counter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from autodisp.datasets.cache import Cached
+from autodisp.datasets.cache import Cached, Stored
+from autodisp.errors import InputError
 
 
 class Sample(NamedTuple):
@@ -124,3 +126,33 @@ def test_eight_bit_images_take_a_quarter_of_the_memory() -> None:
     before = len(pickle.dumps(cached))
     cached[0]
     assert len(pickle.dumps(cached)) - before < 0.3 * image.nbytes
+
+
+def stereo_like() -> Sample:
+    return Sample(torch.randint(0, 256, (3, 4, 5)).to(torch.float32) / 255, torch.randn(1, 4, 5) * 40)
+
+
+def test_stored_samples_are_made_once_and_come_back_bit_for_bit(tmp_path: Path) -> None:
+    source = Source(stereo_like(), Sample(torch.rand(3, 2, 2), torch.rand(1, 2, 2) > 0.5))
+    folder = tmp_path / "kept" / "here"
+    for _ in range(2):
+        stored = Stored(source, folder, Sample)
+        assert len(stored) == 2
+        for index in range(2):
+            found = stored[index]
+            assert isinstance(found, Sample)
+            for entry, expected in zip(found, source.samples[index], strict=True):
+                assert entry.dtype == expected.dtype
+                assert torch.equal(entry, expected)
+    assert source.made == {0: 1, 1: 1}
+    assert sorted(path.name for path in folder.iterdir()) == ["0000000.npy.z", "0000001.npy.z"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"nothing", None])
+def test_a_damaged_file_is_named(tmp_path: Path, damage: bytes | None) -> None:
+    stored = Stored(Source(stereo_like()), tmp_path, Sample)
+    _ = stored[0]
+    path = tmp_path / "0000000.npy.z"
+    path.write_bytes(path.read_bytes()[:-20] if damage is None else damage)
+    with pytest.raises(InputError, match=r"0000000\.npy\.z: is damaged; delete it"):
+        _ = stored[0]

@@ -62,3 +62,22 @@ def test_second_derivatives_exist() -> None:
 def test_no_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         CostAggregation(channels=0, guide=1)
+
+
+def test_a_group_wise_volume_takes_the_place_of_the_halving_convolution() -> None:
+    torch.manual_seed(0)
+    module = CostAggregation(channels=3, guide=2, groups=4, aligned=True).double().eval()
+    volume, features = torch.rand(1, 9, 8, 12, dtype=torch.float64), torch.rand(1, 2, 8, 12, dtype=torch.float64)
+    grouped = torch.rand(1, 4, 5, 4, 6, dtype=torch.float64)
+    added = module(volume, features, grouped)
+    assert added.shape == volume.shape
+    assert not torch.allclose(added, module(volume, features, 2 * grouped))
+    assert not torch.allclose(added, module(2 * volume, features, grouped))
+
+
+def test_aligned_bins_meet_every_second_one() -> None:
+    module = CostAggregation(channels=1, guide=1, groups=1, aligned=True)
+    coarse = torch.arange(5.0).view(1, 1, 5, 1, 1).expand(1, 1, 5, 2, 2)
+    enlarged = module._enlarged(coarse, (9, 4, 4))
+    assert enlarged.shape == (1, 1, 9, 4, 4)
+    torch.testing.assert_close(enlarged[0, 0, :, 1, 1], torch.arange(9.0) / 2)

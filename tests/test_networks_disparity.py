@@ -269,7 +269,7 @@ def test_predictions_are_float32_under_autocast(head: Head) -> None:
 def test_brightness_is_centred() -> None:
     network = build(encoder_cells=2, decoder_cells=1)
     seen: list[Tensor] = []
-    network.stem.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    network.stem[0].register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
     left, right = pair(32, 32)
     network(left, right)
     torch.testing.assert_close(seen[0], torch.cat([left, right]) - 0.4)

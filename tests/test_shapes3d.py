@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 from autodisp.datasets.flyingthings3d import FlyingThings3D
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.shapes3d import Shapes3D, default_max_disparity, main
-from autodisp.errors import InputError
+from autodisp.errors import InputError, WrongSetting
 
 
 def small(**changes: Any) -> Shapes3D:
@@ -228,3 +229,62 @@ def test_runs_as_a_module(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "--height" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nearest": 0.0}, "nearest is 0.0, it must be above 0 and at most 1"),
+        ({"ground": 1.5}, "ground is 1.5, it must be a share in 0 .. 1"),
+        ({"materials": -0.1}, "materials is -0.1, it must be a share in 0 .. 1"),
+        ({"camera": 5.0}, "camera is 5.0, it must be in 0 .. 4"),
+    ],
+)
+def test_wrong_variety_is_named(changes: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        small(**changes)
+
+
+def test_ranges_of_disparity_differ_between_samples() -> None:
+    data = Shapes3D(length=12, seed=0, height=32, width=64, max_disparity=32, nearest=0.1)
+    largest = [float(data[index].disparity.max()) for index in range(12)]
+    assert min(largest) < 4 < 10 < max(largest) <= 32
+
+
+def test_ground_rises_from_a_far_horizon_to_the_viewer() -> None:
+    data = Shapes3D(length=6, seed=0, height=64, width=128, max_disparity=64, objects=(0, 0), ground=1.0)
+    for index in range(6):
+        rows = data[index].disparity[0].mean(dim=1)
+        assert 2 * rows[0] < rows[-1]
+
+
+def test_variety_keeps_the_geometry() -> None:
+    data = Shapes3D(length=4, seed=1, height=64, width=128, objects=(10, 30), ground=0.5, materials=0.5, nearest=0.5)
+    for index in range(4):
+        sample = data[index]
+        seen = ~(sample.occluded | sample.out_of_frame)[0]
+        assert photometric_error(sample, sample.disparity, seen) < photometric_error(sample, 0 * sample.disparity, seen)
+        assert_equal(sample, data[index])
+
+
+def test_the_key_names_settings_and_not_the_length() -> None:
+    assert small().key == small(length=9).key
+    assert len({small().key, small(camera=1.0).key, small(seed=3).key, small(textures="here").key}) == 4
+
+
+def test_surfaces_show_the_photographs_of_a_folder(tmp_path: Path) -> None:
+    green = np.zeros((70, 90, 3), np.uint8)
+    green[..., 1] = np.random.default_rng(0).integers(60, 250, (70, 90))
+    cv2.imwrite(str(tmp_path / "leaves.png"), green)
+    sample = small(height=64, width=128, textures=str(tmp_path), objects=(10, 10))[0]
+    red, greenness, blue = sample.left.mean(dim=(1, 2))
+    plain = small(height=64, width=128, objects=(10, 10))[0].left.mean(dim=(1, 2))
+    assert greenness - (red + blue) / 2 > 0.1 + plain[1] - (plain[0] + plain[2]) / 2
+
+
+@pytest.mark.parametrize("content", [None, b"no image"])
+def test_a_folder_without_photographs_is_named(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "leaves.jpg").write_bytes(content)
+    with pytest.raises(WrongSetting, match=r"dataset\.textures"):
+        _ = small(textures=str(tmp_path))[0]

@@ -5,7 +5,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from autodisp.networks.stereo_geometry import horizontal_correlation, warp_right_to_left
+from autodisp.networks.stereo_geometry import (
+    group_correlation,
+    horizontal_correlation,
+    local_correlation,
+    one_sided_correlation,
+    warp_right_to_left,
+)
 
 
 def views(batch: int, channels: int, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -150,3 +156,44 @@ def test_warping_has_second_derivatives() -> None:
 def test_warping_refuses_another_resolution() -> None:
     with pytest.raises(ValueError, match=r"disparity is \(2, 3\) but the view is \(2, 6\): resize .* width ratio"):
         warp_right_to_left(torch.zeros(1, 1, 2, 6), torch.zeros(1, 1, 2, 3))
+
+
+@pytest.mark.parametrize("width", [5, 17, 48, 130])
+@pytest.mark.parametrize("count", [1, 2, 7, 49])
+def test_the_one_sided_correlation_is_that_part_of_the_whole(width: int, count: int) -> None:
+    left, right = torch.randn(2, 2, 6, 3, width, dtype=torch.float64)
+    expected = horizontal_correlation(left, right, nearest=0, farthest=count - 1)
+    torch.testing.assert_close(one_sided_correlation(left, right, count=count), expected)
+
+
+def test_group_correlation_is_a_loop_over_groups_displacements_and_columns() -> None:
+    left, right = torch.randn(2, 1, 6, 2, 9, dtype=torch.float64)
+    expected = torch.zeros(1, 3, 4, 2, 9, dtype=torch.float64)
+    for group in range(3):
+        for d in range(4):
+            for x in range(d, 9):
+                channels = slice(2 * group, 2 * group + 2)
+                products = left[0, channels, :, x] * right[0, channels, :, x - d]
+                expected[0, group, d, :, x] = products.mean(dim=0)
+    torch.testing.assert_close(group_correlation(left, right, groups=3, count=4), expected)
+
+
+@pytest.mark.parametrize("reach", [1, 2])
+def test_local_correlation_is_that_with_the_warped_view(reach: int) -> None:
+    left, right = torch.randn(2, 2, 5, 3, 40, dtype=torch.float64)
+    disparity = torch.rand(2, 1, 3, 40, dtype=torch.float64) * 50 - 5  # beyond both borders too
+    found = local_correlation(left, right, disparity, reach=reach)
+    assert found.shape == (2, 2 * reach + 1, 3, 40)
+    for channel, k in enumerate(range(-reach, reach + 1)):
+        warped = warp_right_to_left(right, disparity + k)
+        torch.testing.assert_close(found[:, channel], (left * warped).mean(dim=1))
+
+
+def test_local_correlation_has_second_derivatives() -> None:
+    left, right = torch.randn(2, 1, 2, 2, 7, dtype=torch.float64).requires_grad_().unbind()
+    disparity = torch.rand(1, 1, 2, 7, dtype=torch.float64) * 4
+
+    def correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return local_correlation(a, b, disparity, reach=1)
+
+    assert torch.autograd.gradgradcheck(correlation, (left, right))

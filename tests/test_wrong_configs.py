@@ -216,9 +216,21 @@ network.encoder_cells=12 network.decoder_cells=1 search.batch_size=1
 network.decoder_cells=5
     network.decoder_cells=5: must be at most 2, the last of which is at 1/4
 network.head=matchin
-    network.head=matchin: must be one of regression, matching; did you mean 'matching'?
+    network.head=matchin: must be one of regression, matching, refined; did you mean 'matching'?
 network.head=regression network.aggregation=8
     network.aggregation=8: must be 0 for network.head=regression, which has no volume
+network.head=matching network.aggregation=8 network.groups=4
+    network.groups=4: must be 0 without network.head=refined and network.aggregation, which read them
+network.refinement=1
+    network.refinement=1: must be at least 2; 16 is usual
+dataset.nearest=0
+    dataset.nearest=0.0: must be above 0 and at most 1
+dataset.objects=[5,2]
+    dataset.objects=[5, 2]: must be [least, largest], 0 <= least <= largest <= 200
+dataset.ground=2
+    dataset.ground=2.0: must be a share, 0 to 1
+dataset.camera=5
+    dataset.camera=5.0: must be at least 0 and at most 4
 network.frozen_stages=1
     network.frozen_stages=1: must be below network.stages=1: the last one is always trained; 0 freezes none
 network.to_full_resolution=true
@@ -586,9 +598,9 @@ search regularization.window=3
 search dataset=SINTEL
     dataset=SINTEL: no such choice; did you mean dataset=sintel? dataset [...] shapes3d_wide, sintel, svhn
 search dataset=flyingthing3d
-    dataset=flyingthing3d: no such choice; did you mean [...] shapes3d, shapes3d_wide, sintel, svhn
+    dataset=flyingthing3d: no such choice; did you mean [...] shapes3d, shapes3d_real, shapes3d_wide, sintel, svhn
 search dataset=../../etc
-    dataset=../../etc: no such choice; dataset is one of cifar10, [...] shapes3d, shapes3d_wide, sintel, svhn
+    dataset=../../etc: no such choice; dataset is one of cifar10, [...] shapes3d_real, shapes3d_wide, sintel, svhn
 search dataset=3
     dataset=3: a group needs one of its choices; `autodisp-search --help` lists them
 search regularization=null

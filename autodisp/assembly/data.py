@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from autodisp.datasets.agreement import disagreement
-from autodisp.datasets.cache import Cached
+from autodisp.datasets.cache import Cached, Stored
 from autodisp.datasets.checking import HasFiles
 from autodisp.datasets.exclusions import can_be_listed, read_entries, write_exclusions
 from autodisp.datasets.images import read_size
@@ -125,7 +125,10 @@ def _sizes(dataset: HasFiles, indices: Iterable[int]) -> Iterator[tuple[int, tup
 
 
 def kept(data: Any, dataset: Any) -> MapDataset[Any]:
-    """The dataset, with its samples kept in memory where the section asks for it."""
+    """The dataset, with its samples kept on disk or in memory where the section has it so."""
+    store = getattr(data, "store", None)
+    if store is not None:
+        dataset = Stored(dataset, Path(store) / dataset.key, StereoSample)
     return Cached(dataset) if getattr(data, "cache", False) else dataset
 
 

@@ -72,7 +72,8 @@ def build_style(network: Any, space: SearchSpace, *, affine: bool = False) -> St
             f"network.batch_norm=false: space '{space.name}' is of the darts flavour, which always normalises; "
             "leave it true, or write the space in the dense flavour"
         )
-    return Style(flavour=space.flavour, batch_norm=batch_norm, affine=affine)
+    norm_first = getattr(network, "norm_first", False)
+    return Style(flavour=space.flavour, batch_norm=batch_norm, affine=affine, norm_first=norm_first)
 
 
 def check_batch(task: Task, style: Style, dataset: Any, samples: Part[Any], *, batch: int, key: str) -> None:

@@ -94,7 +94,12 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
     section = config.network
     genotype, space = build_genotype(config)
     if space is None:
-        style = Style(flavour="dense", batch_norm=getattr(section, "batch_norm", True), affine=True)
+        style = Style(
+            flavour="dense",
+            batch_norm=getattr(section, "batch_norm", True),
+            affine=True,
+            norm_first=getattr(section, "norm_first", False),
+        )
     else:
         style = build_style(section, space, affine=True)
 

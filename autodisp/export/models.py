@@ -7,6 +7,7 @@ from pathlib import Path
 from autodisp import model_file
 from autodisp.atomic import refuse_overwriting, staged
 from autodisp.export.programs import WRITERS, Comparison, differences, need_packages, traced
+from autodisp.networks.fused import fused
 from autodisp.tasks.registry import KITS
 
 TOLERANCE = 1e-3
@@ -89,6 +90,7 @@ def export_model(
     card, _, network = model_file.load_network(checkpoint)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     tell(f"{checkpoint}: {card.task}, {parameters:,} parameters; tracing, writing and comparing takes a minute or so")
+    network = fused(network)
     program = traced(network, card.task)
     for form, name in names.items():
         with staged(folder) as stage:

@@ -7,6 +7,8 @@ disparity: as 2-D convolutions over one memory layout these took an eighth of th
 on a CPU. What it adds starts at zero, so that a head that starts as block matching still does.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,20 +22,25 @@ class CostAggregation(nn.Module):
     Args:
         channels: of the features of the volume; twice as many at the coarser level.
         guide: channels of the decoder's features that excite them.
+        groups: of a group-wise volume at half the resolution, to which the volume is halved without a convolution;
+            0 for none.
+        aligned: interpolates disparities so that every second one is that of the coarser volume, which it is; False
+            for the networks that were trained with trilinear interpolation between the borders.
     """
 
-    def __init__(self, *, channels: int, guide: int) -> None:
+    def __init__(self, *, channels: int, guide: int, groups: int = 0, aligned: bool = False) -> None:
         super().__init__()
+        self.aligned = aligned
         if channels < 1:
             raise ValueError(f"channels is {channels} but an aggregation has at least one")
-        self.halve = _Block(1, channels, stride=2)
+        self.halve = VolumeBlock(1 + groups, channels, stride=1 if groups else 2)
         self.excite = nn.Conv2d(guide, channels, 1)
-        self.fine = _Block(channels, channels)
-        self.halve_again = _Block(channels, 2 * channels, stride=2)
+        self.fine = VolumeBlock(channels, channels)
+        self.halve_again = VolumeBlock(channels, 2 * channels, stride=2)
         self.excite_coarse = nn.Conv2d(guide, 2 * channels, 1)
-        self.coarse = nn.Sequential(_Block(2 * channels, 2 * channels), _Block(2 * channels, 2 * channels))
+        self.coarse = nn.Sequential(VolumeBlock(2 * channels, 2 * channels), VolumeBlock(2 * channels, 2 * channels))
         self.narrow = nn.Conv2d(2 * channels, channels, 1)
-        self.merge = _Block(channels, channels)
+        self.merge = VolumeBlock(channels, channels)
         self.cost = nn.Conv2d(channels, 1, 1)
 
     @torch.no_grad()
@@ -43,31 +50,47 @@ class CostAggregation(nn.Module):
         assert self.cost.bias is not None
         nn.init.zeros_(self.cost.bias)
 
-    def forward(self, volume: Tensor, features: Tensor) -> Tensor:
+    def forward(self, volume: Tensor, features: Tensor, grouped: Tensor | None = None) -> Tensor:
         """(B, D, h, w) to be added to the logits.
 
         Args:
             volume: (B, D, h, w), similarities.
             features: (B, guide, h, w).
+            grouped: (B, groups, (D + 1) // 2, (h + 1) // 2, (w + 1) // 2).
         """
-        fine = self.halve(volume.unsqueeze(1))
+        if grouped is None:
+            fine = self.halve(volume.unsqueeze(1))
+        else:
+            size = grouped.shape[-2:]
+            halved = functional.interpolate(volume, size, mode="bilinear", align_corners=False)[:, ::2]
+            fine = self.halve(torch.cat([halved.unsqueeze(1), grouped], dim=1))
         fine = self.fine(fine * _excitation(self.excite, features, fine))
         coarse = self.halve_again(fine)
         coarse = self.coarse(coarse * _excitation(self.excite_coarse, features, coarse))
         narrow = _within(self.narrow, coarse)
-        back = functional.interpolate(narrow, fine.shape[2:], mode="trilinear", align_corners=False)
-        cost = _within(self.cost, self.merge(fine + back))
-        return functional.interpolate(cost, volume.shape[1:], mode="trilinear", align_corners=False).squeeze(1)
+        cost = _within(self.cost, self.merge(fine + self._enlarged(narrow, fine.shape[2:])))
+        return self._enlarged(cost, volume.shape[1:]).squeeze(1)
+
+    def _enlarged(self, volume: Tensor, size: Sequence[int]) -> Tensor:
+        """(B, C, D, h, w) -> (B, C, 2 D or 2 D - 1, about 2 h, about 2 w)."""
+        if not self.aligned:
+            return functional.interpolate(volume, size, mode="trilinear", align_corners=False)
+        depth, height, width = size
+        between = (volume + torch.cat([volume[:, :, 1:], volume[:, :, -1:]], dim=2)) / 2
+        deep = torch.stack([volume, between], dim=3).flatten(2, 3)[:, :, :depth]
+        wide = functional.interpolate(deep.flatten(1, 2), (height, width), mode="bilinear", align_corners=False)
+        enlarged: Tensor = wide.unflatten(1, (volume.shape[1], depth))
+        return enlarged
 
 
-class _Block(nn.Module):
+class VolumeBlock(nn.Module):
     """3x3 within the pictures, then 3 along the disparity: (B, inputs, D, h, w) -> (B, outputs, D/s, h/s, w/s)."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
         super().__init__()
         self.within = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.along = nn.Conv2d(outputs, outputs, (3, 1), stride=(stride, 1), padding=(1, 0), bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
         for layer in (self.within, self.along):
             nn.init.kaiming_normal_(layer.weight, a=LEAK, nonlinearity="leaky_relu")
 

@@ -30,13 +30,16 @@ FED_BACK_SCALE = 0.05
 """Scale of predictions that are fed back; the released refinement networks use it for their input disparity."""
 
 
-def stems(inputs: int, *, channels: int, stem_scale: float, style: Style) -> tuple[nn.Sequential, int]:
-    """Two strided convolutions, 7x7 to int(s C) and 5x5 to twice as many channels; also returns int(s C).
+def stems(
+    inputs: int, *, channels: int, stem_scale: float, style: Style, kernels: tuple[int, int] = (7, 5)
+) -> tuple[nn.Sequential, int]:
+    """Two strided convolutions, to int(s C) and to twice as many channels; also returns int(s C).
 
     Args:
         inputs: channels of the images, which may be negative.
         channels, stem_scale: C and s.
         style: style of the convolutions.
+        kernels: their kernel sizes.
 
     Raises:
         ValueError: int(s C) is 0.
@@ -44,8 +47,8 @@ def stems(inputs: int, *, channels: int, stem_scale: float, style: Style) -> tup
     half = int(stem_scale * channels)
     if half < 1:
         raise ValueError(f"stem_scale is {stem_scale} but at {channels} channels it must be at least {1 / channels:g}")
-    first = image_convolution(inputs, half, 7, style, stride=2)
-    return nn.Sequential(first, convolution(half, 2 * half, 5, style, stride=2)), half
+    first = image_convolution(inputs, half, kernels[0], style, stride=2)
+    return nn.Sequential(first, convolution(half, 2 * half, kernels[1], style, stride=2)), half
 
 
 def image_convolution(inputs: int, outputs: int, kernel: int, style: Style, *, stride: int = 1) -> nn.Sequential:

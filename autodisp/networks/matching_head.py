@@ -49,6 +49,8 @@ class Matching(NamedTuple):
     """(B, 1, h, w), with the residual added, full-resolution pixels."""
     full: Tensor
     """(B, 1, 4 h, 4 w), full-resolution pixels at full resolution."""
+    half: Tensor | None = None
+    """(B, 1, 2 h, 2 w), what a refinement at 1/2 predicts, full-resolution pixels."""
 
 
 class MatchingHead(nn.Module):
@@ -105,7 +107,7 @@ class MatchingHead(nn.Module):
         patches = self.patch(functional.pad(views, (margin,) * 4, mode="replicate"))
         coarse = functional.interpolate(self.coarse(eighth), quarter.shape[-2:], mode="bilinear", align_corners=False)
         learnt = self.descriptor(self.fine(quarter) + coarse)
-        left, right = _stretched(patches + learnt).chunk(2)
+        left, right = stretched(patches + learnt).chunk(2)
         return left, right
 
     def correlate(self, descriptors: tuple[Tensor, Tensor]) -> Tensor:
@@ -128,7 +130,7 @@ class MatchingHead(nn.Module):
         cost = self.log_temperature.exp() * volume + self.refine_cost(features)
         if self.aggregation is not None:
             cost = cost + self.aggregation(volume, features)
-        logits = _precise(cost)
+        logits = precise(cost)
         bins = torch.arange(self.bins, dtype=logits.dtype, device=volume.device).view(1, -1, 1, 1)
         cells = (torch.softmax(logits, dim=1) * bins).sum(dim=1, keepdim=True)
         left, right = descriptors
@@ -137,15 +139,16 @@ class MatchingHead(nn.Module):
         evidence = self.evidence(torch.cat([features, left, warped, agreement, cells.detach() / self.bins], dim=1))
         matched = STRIDE * cells
         disparity = matched + self.residual(evidence)
-        return Matching(logits, matched, disparity, convex_upsampling(disparity, _precise(self.upsampling(evidence))))
+        return Matching(logits, matched, disparity, convex_upsampling(disparity, precise(self.upsampling(evidence))))
 
 
-def _precise(x: Tensor) -> Tensor:
+def precise(x: Tensor) -> Tensor:
+    """In float32 at least."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _stretched(x: Tensor) -> Tensor:
-    """Vectors of length one along the channels, where they are not too short for it.
+def stretched(x: Tensor) -> Tensor:
+    """Brings vectors to length one along the channels, where they are not too short for it.
 
     ``functional.normalize`` has no second derivative at zero, which the curvature needs.
     """
@@ -154,28 +157,39 @@ def _stretched(x: Tensor) -> Tensor:
     return x / lengths
 
 
-def patch_filters() -> Tensor:
-    """The lowest frequencies of the DCT-II on a patch seen through a Gaussian: (DESCRIPTOR, 3, PATCH, PATCH).
+def patch_filters(
+    *,
+    side: int = PATCH,
+    sigma: float = PATCH_SIGMA,
+    brightness: int = DESCRIPTOR - 2 * COLOUR_FILTERS,
+    colour: int = COLOUR_FILTERS,
+) -> Tensor:
+    """The lowest frequencies of the DCT-II on a patch seen through a Gaussian: (brightness + 2 colour, 3, side, side).
 
     Those of brightness sum to zero, so that a change of brightness is not seen.
+
+    Args:
+        side: of the patch, pixels.
+        sigma: of the Gaussian, pixels.
+        brightness: number of filters of the brightness.
+        colour: number of filters of each of two differences of colours.
     """
-    position = (torch.arange(PATCH) + 0.5) / PATCH
-    bell = torch.exp(-((position - 0.5) ** 2) * PATCH**2 / (2 * PATCH_SIGMA**2))
+    position = (torch.arange(side) + 0.5) / side
+    bell = torch.exp(-((position - 0.5) ** 2) * side**2 / (2 * sigma**2))
     seen = bell[:, None] * bell
-    frequencies = sorted(itertools.product(range(PATCH), repeat=2), key=lambda uv: (uv[0] ** 2 + uv[1] ** 2, uv))
-    brightness = DESCRIPTOR - 2 * COLOUR_FILTERS
+    frequencies = sorted(itertools.product(range(side), repeat=2), key=lambda uv: (uv[0] ** 2 + uv[1] ** 2, uv))
     filters = []
-    for colour, chosen in (
+    for weights, chosen in (
         ((1 / 3, 1 / 3, 1 / 3), frequencies[1 : 1 + brightness]),
-        ((1 / 2, 0.0, -1 / 2), frequencies[:COLOUR_FILTERS]),
-        ((-1 / 4, 1 / 2, -1 / 4), frequencies[:COLOUR_FILTERS]),
+        ((1 / 2, 0.0, -1 / 2), frequencies[:colour]),
+        ((-1 / 4, 1 / 2, -1 / 4), frequencies[:colour]),
     ):
         for vertical, horizontal in chosen:
             wave = torch.cos(math.pi * vertical * position)[:, None] * torch.cos(math.pi * horizontal * position)
             if vertical or horizontal:
                 wave = wave - (seen * wave).sum() / seen.sum()
             shape = seen * wave
-            filters.append(torch.tensor(colour).view(3, 1, 1) * shape / shape.norm())
+            filters.append(torch.tensor(weights).view(3, 1, 1) * shape / shape.norm())
     return torch.stack(filters)
 
 
@@ -191,9 +205,10 @@ def convex_upsampling(coarse: Tensor, scores: Tensor) -> Tensor:
     """
     batch, _, height, width = coarse.shape
     factor = math.isqrt(scores.shape[1] // 9)
-    shares = torch.softmax(scores.reshape(batch, 9, factor**2, height, width), dim=1)
+    shares = torch.softmax(scores.reshape(batch, 9, factor**2, height, width).contiguous(), dim=1)
     padded = functional.pad(coarse, (1, 1, 1, 1), mode="replicate")
-    around = torch.stack(
-        [padded[..., row : row + height, column : column + width] for row in range(3) for column in range(3)], dim=1
-    )
-    return functional.pixel_shuffle((shares * around).sum(dim=1), factor)
+    windows = [padded[..., row : row + height, column : column + width] for row in range(3) for column in range(3)]
+    fine = shares[:, 0] * windows[0]
+    for share, window in zip(shares.unbind(1)[1:], windows[1:], strict=True):
+        fine = torch.addcmul(fine, share, window)
+    return functional.pixel_shuffle(fine, factor)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from autodisp import model_file
 from autodisp.errors import InputError
+from autodisp.networks.fused import fused
 from autodisp.prediction.exported import EXPORTED, open_exported
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.tasks.registry import KITS
@@ -42,7 +43,7 @@ def open_model(model: str | Path | None, *, device: str | torch.device) -> tuple
         task, about = str(data["task"]), data["about"]
     else:
         card, _, network = model_file.load_network(path)
-        task, about = card.task, card.about
+        network, task, about = fused(network), card.task, card.about
     return task, KITS[task].open_model(network, where, about)
 
 

@@ -43,6 +43,12 @@ def _shapes3d(data: Shapes3DConfig, *, seed: int, split: Split, strict: bool) ->
         height=data.height,
         width=data.width,
         max_disparity=data.max_disparity,
+        objects=(data.objects[0], data.objects[1]),
+        nearest=data.nearest,
+        ground=data.ground,
+        materials=data.materials,
+        camera=data.camera,
+        textures=data.textures,
     )
 
 
@@ -115,7 +121,8 @@ def _entry(
 
 DATASETS = {
     "shapes3d": _entry(
-        Shapes3DConfig, _shapes3d, training=("height", "width"), splits=("train", "test"), generated=True
+        Shapes3DConfig, _shapes3d, "objects", "nearest", "ground", "materials", "camera", "textures",
+        training=("height", "width"), splits=("train", "test"), generated=True,
     ),
     "flyingthings3d": _entry(
         FlyingThings3DConfig, _flyingthings3d, "render_pass", "layout", training=("subsets", "official_exclusions"),
@@ -146,6 +153,9 @@ def _make_task(
         head=network.head,
         max_disparity=data.max_disparity,
         aggregation=network.aggregation,
+        groups=network.groups,
+        refinement=network.refinement,
+        siamese_cells=network.siamese_cells,
         stages=network.stages,
         frozen_stages=network.frozen_stages,
         to_full_resolution=network.to_full_resolution,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from autodisp.config.checks import Must, PathTo, at_least, at_most, checked_factory, need
 from autodisp.tasks.sections import Channels, DatasetSection, FilesSection, NetworkSection, TaskSection
 
+MOST_OBJECTS = 200
 LARGEST_SIDE = 8192
 """Largest side of an image, pixels."""
 _CROP = Must("[height, width], each at least 32, or null", lambda crop: len(crop) == 2 and min(crop) >= 32)
@@ -14,6 +15,12 @@ _SUBSETS = Must(
     "a list of A, B, C, each at most once",
     lambda letters: 0 < len(letters) == len(set(letters)) and set(letters) <= set("ABC"),
 )
+_OBJECTS = Must(
+    f"[least, largest], 0 <= least <= largest <= {MOST_OBJECTS}",
+    lambda counts: len(counts) == 2 and 0 <= counts[0] <= counts[1] <= MOST_OBJECTS,
+)
+_NEAREST = Must("above 0 and at most 1", lambda share: 0 < share <= 1)
+_SHARE = Must("a share, 0 to 1", lambda share: 0 <= share <= 1)
 Crop = Annotated[list[int] | None, _CROP]
 _EVEN = Must("even, as cells come in pairs; 6 is usual", lambda cells: cells % 2 == 0)
 MaxDisparity = Annotated[int, at_least(4), at_most(LARGEST_SIDE)]
@@ -38,6 +45,13 @@ class Shapes3DConfig(DatasetSection):
     max_disparity: MaxDisparity = 96
     crop: Crop = None
     cache: bool = True
+    store: Annotated[str | None, PathTo("a folder to keep the pairs in")] = None
+    objects: Annotated[list[int], _OBJECTS] = field(default_factory=lambda: [8, 21])
+    nearest: Annotated[float, _NEAREST] = 1.0
+    ground: Annotated[float, _SHARE] = 0.0
+    materials: Annotated[float, _SHARE] = 0.0
+    camera: Annotated[float, at_least(0.0), at_most(4)] = 0.0
+    textures: Annotated[str | None, PathTo("a folder of photographs")] = None
 
     def __post_init__(self) -> None:
         below = f"below dataset.width={self.width}"
@@ -110,9 +124,13 @@ class DisparityNetworkConfig(NetworkSection):
     encoder_cells: Annotated[int, at_least(2), at_most(12), _EVEN] = 6
     decoder_cells: Annotated[int, at_least(1)] = 3
     max_displacement: Annotated[int, at_least(1), at_most(512)] = 40
-    head: Literal["regression", "matching"] = "regression"
+    head: Literal["regression", "matching", "refined"] = "regression"
     batch_norm: bool = True
+    norm_first: bool = False
     aggregation: Annotated[int, at_least(0), at_most(256)] = 0
+    groups: Annotated[int, at_least(0), at_most(64)] = 0
+    refinement: Annotated[int, at_least(2), at_most(256)] = 16
+    siamese_cells: Annotated[int, at_least(1), at_most(16)] = 1
     stages: Annotated[int, at_least(1), at_most(8)] = 1
     frozen_stages: Annotated[int, at_least(0)] = 0
     to_full_resolution: bool = False
@@ -126,7 +144,13 @@ class DisparityNetworkConfig(NetworkSection):
             f"at most {most}, the last of which is at 1/4",
         )
         need(
-            self.head == "matching" or self.aggregation == 0,
+            self.groups == 0 or (self.head == "refined" and self.aggregation > 0),
+            "network.groups",
+            self.groups,
+            "0 without network.head=refined and network.aggregation, which read them",
+        )
+        need(
+            self.head != "regression" or self.aggregation == 0,
             "network.aggregation",
             self.aggregation,
             "0 for network.head=regression, which has no volume",

@@ -31,7 +31,7 @@ class DisparityTask:
 
     Args:
         channels, stem_scale, encoder_cells, decoder_cells, max_displacement, head, max_disparity,
-            aggregation: of the network.
+            aggregation, groups, refinement, siamese_cells: of the network.
         stages: 1 for a single network, 2 for CS, 3 for CSS; refinements have one encoder cell more, as published.
         frozen_stages: number of stages, from the first on, that are not trained.
         to_full_resolution: the last refinement continues from 1/4 to full resolution.
@@ -57,6 +57,9 @@ class DisparityTask:
         head: Head = "regression",
         max_disparity: int = 192,
         aggregation: int = 0,
+        groups: int = 0,
+        refinement: int = 16,
+        siamese_cells: int = 1,
         stages: int = 1,
         frozen_stages: int = 0,
         to_full_resolution: bool = False,
@@ -79,6 +82,9 @@ class DisparityTask:
         self.head: Head = head
         self.max_disparity = max_disparity
         self.aggregation = aggregation
+        self.groups = groups
+        self.refinement = refinement
+        self.siamese_cells = siamese_cells
         self.stages = stages
         self.frozen_stages = frozen_stages
         self.to_full_resolution = to_full_resolution
@@ -98,6 +104,9 @@ class DisparityTask:
             "head": self.head,
             "max_disparity": self.max_disparity,
             "aggregation": self.aggregation,
+            "groups": self.groups,
+            "refinement": self.refinement,
+            "siamese_cells": self.siamese_cells,
             "stages": self.stages,
             "to_full_resolution": self.to_full_resolution,
             "support": self.support,
@@ -115,6 +124,9 @@ class DisparityTask:
             head=self.head,
             max_disparity=self.max_disparity,
             aggregation=self.aggregation,
+            groups=self.groups,
+            refinement=self.refinement,
+            siamese_cells=self.siamese_cells,
             support=self.support,
         )
         if self.stages == 1:
