@@ -33,6 +33,7 @@ pytestmark = pytest.mark.export
 
 SMALL = {"channels": 2, "stem_scale": 2.0, "encoder_cells": 2, "decoder_cells": 2, "max_displacement": 3}
 MATCHING = DisparityTask(**SMALL, head="matching", max_disparity=16, aggregation=1)  # type: ignore[arg-type]
+REFINED = DisparityTask(**SMALL, head="refined", max_disparity=16, aggregation=1, groups=1, refinement=2)  # type: ignore[arg-type]
 REGRESSION = DisparityTask(**SMALL)  # type: ignore[arg-type]
 STACK = DisparityTask(**SMALL, stages=2, to_full_resolution=True)  # type: ignore[arg-type]
 """Stride 16; few operations, since tracing and above all reading a ``.pt2`` take seconds for a hundred of them."""
@@ -78,7 +79,7 @@ def exported(folder: Path, task: Task) -> list[ExportedModel]:
     return list(export_model(checkpoint(folder, task), folder / "out", ["onnx", "pt2"]))
 
 
-@pytest.fixture(scope="module", params=[MATCHING, REGRESSION], ids=["matching", "regression"])
+@pytest.fixture(scope="module", params=[MATCHING, REFINED, REGRESSION], ids=["matching", "refined", "regression"])
 def stereo(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[ExportedModel]:
     return exported(tmp_path_factory.mktemp("stereo"), request.param)
 
