@@ -224,13 +224,13 @@ network.head=matching network.aggregation=8 network.groups=4
 network.refinement=1
     network.refinement=1: must be at least 2; 16 is usual
 dataset.nearest=0
-    dataset.nearest=0.0: must be above 0 and at most 1
+    dataset.nearest=0.0: must be above 0 and at most 1; 1 is usual
 dataset.objects=[5,2]
     dataset.objects=[5, 2]: must be [least, largest], 0 <= least <= largest <= 200
 dataset.ground=2
-    dataset.ground=2.0: must be a share, 0 to 1
+    dataset.ground=2.0: must be a share, 0 to 1; 0 is usual
 dataset.camera=5
-    dataset.camera=5.0: must be at least 0 and at most 4
+    dataset.camera=5.0: must be at least 0 and at most 4; 0 is usual
 network.frozen_stages=1
     network.frozen_stages=1: must be below network.stages=1: the last one is always trained; 0 freezes none
 network.to_full_resolution=true

@@ -20,6 +20,7 @@ _OBJECTS = Must(
     lambda counts: len(counts) == 2 and 0 <= counts[0] <= counts[1] <= MOST_OBJECTS,
 )
 _NEAREST = Must("above 0 and at most 1", lambda share: 0 < share <= 1)
+_CAMERA = Must("at least 0 and at most 4", lambda strength: 0 <= strength <= 4)
 _SHARE = Must("a share, 0 to 1", lambda share: 0 <= share <= 1)
 Crop = Annotated[list[int] | None, _CROP]
 _EVEN = Must("even, as cells come in pairs; 6 is usual", lambda cells: cells % 2 == 0)
@@ -50,7 +51,7 @@ class Shapes3DConfig(DatasetSection):
     nearest: Annotated[float, _NEAREST] = 1.0
     ground: Annotated[float, _SHARE] = 0.0
     materials: Annotated[float, _SHARE] = 0.0
-    camera: Annotated[float, at_least(0.0), at_most(4)] = 0.0
+    camera: Annotated[float, _CAMERA] = 0.0
     textures: Annotated[str | None, PathTo("a folder of photographs")] = None
 
     def __post_init__(self) -> None:
