@@ -97,21 +97,24 @@ def depthwise_pointwise(channels: int, kernel: int, stride: int, dilation: int, 
 
 
 class FactorizedReduction(nn.Module):
-    """Halves height and width: two stride-2 1x1 convolutions, one pixel apart, side by side in the channels."""
+    """Halves height and width: two 1x1 convolutions at stride 2, one pixel apart, side by side in the channels.
+
+    Pixels are left out before the ReLU, which acts on each by itself.
+    """
 
     def __init__(self, inputs: int, outputs: int, style: Style) -> None:
         super().__init__()
-        self.activation = nn.ReLU()
-        self.even = PointwiseConvolution(inputs, outputs - outputs // 2, stride=2, bias=False)
-        self.odd = PointwiseConvolution(inputs, outputs // 2, stride=2, bias=False) if outputs > 1 else None
+        self.even = nn.Conv2d(inputs, outputs - outputs // 2, 1, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs // 2, 1, bias=False) if outputs > 1 else None
         self.norm = nn.Sequential(*style.norms(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, ceil(H/2), ceil(W/2))."""
-        x = self.activation(x)
-        height, width = x.shape[-2:]
-        shifted = functional.pad(x[:, :, 1:, 1:], (0, 1 - (width - 1) % 2, 0, 1 - (height - 1) % 2))
-        halves = [self.even(x)] if self.odd is None else [self.even(x), self.odd(shifted)]
+        halves = [self.even(functional.relu(x[:, :, ::2, ::2]))]
+        if self.odd is not None:
+            height, width = x.shape[-2:]
+            shifted = functional.pad(x[:, :, 1::2, 1::2], (0, width % 2, 0, height % 2))
+            halves.append(self.odd(functional.relu(shifted)))
         normalised: Tensor = self.norm(torch.cat(halves, dim=1))
         return normalised
 
