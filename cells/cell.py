@@ -12,10 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from autodisp.cells.folded import Source, mixed_node
 from autodisp.cells.genotype import Genotype
-from autodisp.cells.mixed import Edge, MixedOperation
-from autodisp.cells.mixture import Mixture
+from autodisp.cells.mixed import Edge, IncomingEdge, MixedOperation, Node, Source, plain_node
+from autodisp.cells.mixture import Mixture, Row
 from autodisp.cells.operations import FactorizedReduction, Style, convolution, transposed_convolution
 from autodisp.cells.spaces import EdgeSpace, SearchSpace
 
@@ -78,6 +77,8 @@ class GraphCells(ABC):
 
     style: Style
     kinds: tuple[str, ...]
+    node: Node = staticmethod(plain_node)
+    """How the nodes of mixed edges are evaluated."""
 
     @abstractmethod
     def plan(self, kind: str) -> Plan:
@@ -114,7 +115,8 @@ class GraphCells(ABC):
 class MixedCells(GraphCells):
     """Builds the supernet: every edge of the space, with all its operations."""
 
-    def __init__(self, space: SearchSpace, *, style: Style) -> None:
+    def __init__(self, space: SearchSpace, *, style: Style, node: Node = plain_node) -> None:
+        self.node = node
         self.space = space
         self.style = style
         self.kinds = space.kinds
@@ -167,6 +169,7 @@ class Cell(BaseCell):
                 stride = 2 if kind == "reduce" and edge.source < len(prepare) else 1
                 self.edges.append(factory.edge(edge.operations, channels=channels, stride=stride))
         self.outputs = factory.outputs(kind, channels=channels)
+        self.node = factory.node
 
     def forward(self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor] | None) -> Tensor:
         """The concatenated nodes.
@@ -182,10 +185,9 @@ class Cell(BaseCell):
         drop = self.drop_probability if self.training else 0.0
         if weights is None:
             nodes = self._single(states, drop)
-        elif isinstance(weights, Mixture) and not weights.is_full:
-            nodes = self._active(states, weights, drop)
         else:
-            nodes = self._mixed(states, weights[self.kind], drop)
+            mixture = weights if isinstance(weights, Mixture) else Mixture(weights)
+            nodes = self._mixed(states, mixture.rows(self.kind), drop)
         return torch.cat(nodes, dim=1)
 
     def _single(self, states: list[Tensor], drop: float) -> list[Tensor]:
@@ -196,33 +198,22 @@ class Cell(BaseCell):
             states = [*states, sum(incoming[1:], start=incoming[0])]
         return states[len(self.prepare) :]
 
-    def _active(self, states: list[Tensor], mixture: Mixture, drop: float) -> list[Tensor]:
-        """The nodes of a mixture that the folded evaluation does not know: edge by edge, active operations alone.
+    def _mixed(self, states: list[Tensor], rows: Sequence[Row], drop: float) -> list[Tensor]:
+        """The nodes where an edge is its operations, weighted by its row.
 
         Raises:
             ValueError: a node has no active operation.
         """
         edges: Any = self.edges
-        rows = zip(edges, mixture.rows(self.kind), strict=True)
-        for node, sources in enumerate(self.sources):
-            leading = zip(sources, rows, strict=False)
-            sums = [edge.active_sum(states[source], row, drop) for source, (edge, row) in leading]
-            incoming = [y for y in sums if y is not None]
-            if not incoming:
-                raise ValueError(f"{self.kind} cell, node {node}: no operation is active, must be one at least")
-            states = [*states, sum(incoming[1:], start=incoming[0])]
-        return states[len(self.prepare) :]
-
-    def _mixed(self, states: list[Tensor], weights: Tensor, drop: float) -> list[Tensor]:
-        """The nodes where an edge is all of its operations, weighted by its row."""
-        edges: Any = self.edges
-        rows = zip(edges, weights.unbind(), strict=True)
+        weighted = zip(edges, rows, strict=True)
         known, nodes = [Source(x) for x in states], []
-        for sources in self.sources:
-            incoming = zip(sources, rows, strict=False)
-            checked = [(edge, known[source], edge.checked(row)) for source, (edge, row) in incoming]
-            nodes.append(mixed_node(checked, drop))
-            known.append(Source(nodes[-1]))
+        for number, sources in enumerate(self.sources):
+            leading = zip(sources, weighted, strict=False)
+            y = self.node([IncomingEdge(edge, known[source], row) for source, (edge, row) in leading], drop)
+            if y is None:
+                raise ValueError(f"{self.kind} cell, node {number}: no operation is active, must be one at least")
+            nodes.append(y)
+            known.append(Source(y))
         return nodes
 
 

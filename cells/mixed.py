@@ -1,11 +1,11 @@
 """What stands on an edge: all candidate operations, weighted (DARTS; Liu et al. 2019), or the one that was found."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from autodisp.cells.folded import Block, Source, blocks_of, mixed_node
 from autodisp.cells.mixture import Row
 from autodisp.cells.operations import Style, build_operation, drop_path
 
@@ -40,7 +40,6 @@ class MixedOperation(nn.Module):
         self.operations = nn.ModuleList(
             self._candidate(name, channels=channels, stride=stride, style=style) for name in operations
         )
-        self.blocks: Sequence[Sequence[Block] | None] = [blocks_of(operation) for operation in self.operations]
 
     @staticmethod
     def _candidate(name: str, *, channels: int, stride: int, style: Style) -> nn.Module:
@@ -50,7 +49,7 @@ class MixedOperation(nn.Module):
         return operation
 
     def forward(self, x: Tensor, weights: Tensor | None, drop_probability: float) -> Tensor:
-        """The weighted sum; a cell evaluates all edges of a node at once instead.
+        """The weighted sum of all candidates.
 
         Args:
             x: (B, C, H, W).
@@ -60,23 +59,27 @@ class MixedOperation(nn.Module):
         Raises:
             ValueError: there are no weights, or fewer than candidates.
         """
-        return mixed_node([(self, Source(x), self.checked(weights))], drop_probability)
+        y = self.active_sum(x, Row(self.checked(weights), None, None), drop_probability)
+        assert y is not None
+        return y
 
     def active_sum(self, x: Tensor, row: Row, drop_probability: float) -> Tensor | None:
-        """The factor times sum_o w_o o(x), evaluated one after another, over the active operations alone.
+        """The factor times sum_o w_o o(x), one operation after another, over the active operations alone.
 
         Returns:
             (B, C, ceil(H/stride), ceil(W/stride)); None where no operation is active.
         """
         weights = self.checked(row.weights)
-        active = range(len(self.operations)) if row.active is None else row.active
-        terms = [weights[place] * self.operations[place](x) for place in active]
-        if not terms:
+        y = total([weights[place] * self.operations[place](x) for place in self.active(row)])
+        if y is None:
             return None
-        y: Tensor = sum(terms[1:], start=terms[0])
         if row.factor is not None:
             y = row.factor * y
         return drop_path(y, drop_probability) if drop_probability > 0.0 else y
+
+    def active(self, row: Row) -> Sequence[int]:
+        """Places of the operations that run."""
+        return range(len(self.operations)) if row.active is None else row.active
 
     def checked(self, weights: Tensor | None) -> Tensor:
         """The weights.
@@ -92,3 +95,44 @@ class MixedOperation(nn.Module):
                 "network and architecture must be of one space"
             )
         return weights
+
+
+class Source:
+    """An input of edges, with what the edges that leave it have in common.
+
+    Args:
+        x: (B, C, H, W).
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self._shared: dict[str, Tensor] = {}
+
+    def shared(self, name: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """The computed tensor, the first time and again."""
+        if name not in self._shared:
+            self._shared[name] = compute(self.x)
+        return self._shared[name]
+
+
+class IncomingEdge(NamedTuple):
+    """An edge as a node sees it."""
+
+    mixed: MixedOperation
+    source: Source
+    row: Row
+
+
+Node = Callable[[Sequence[IncomingEdge], float], Tensor | None]
+"""A way to evaluate a node: (incoming edges, drop-path probability) -> their sum, None where nothing is active."""
+
+
+def plain_node(edges: Sequence[IncomingEdge], drop_probability: float) -> Tensor | None:
+    """The sum of the edges, one operation after another: the reference for other ways to evaluate a node."""
+    sums = [edge.mixed.active_sum(edge.source.x, edge.row, drop_probability) for edge in edges]
+    return total([y for y in sums if y is not None])
+
+
+def total(terms: Sequence[Tensor]) -> Tensor | None:
+    """The sum; None of nothing."""
+    return sum(terms[1:], start=terms[0]) if terms else None

@@ -1,0 +1,161 @@
+"""The nodes of a supernet's cell by the compiled kernels where they apply, by the plain path elsewhere."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from autodisp.cells.depthwise import DepthwiseConvolution
+from autodisp.cells.mixed import IncomingEdge, MixedOperation, Source, plain_node, total
+from autodisp.cells.operations import Zero, drop_path
+from autodisp.kernels.native import DTYPES, EPS, GEOMETRIES, KERNELS, Block, Plan, Term, node_sum
+
+
+class _Link(NamedTuple):
+    """A block of an operation; the modules hold its parameters."""
+
+    depthwise: DepthwiseConvolution
+    pointwise: nn.Conv2d
+    slope_in: float
+    slope_out: float
+
+    def block(self, tensors: list[Tensor]) -> Block:
+        """The block, its parameters added to the tensors."""
+        given = [self.depthwise.weight, self.pointwise.weight]
+        if self.pointwise.bias is not None:
+            given.append(self.pointwise.bias)
+        places = tuple(range(len(tensors), len(tensors) + len(given)))
+        tensors.extend(given)
+        layer = self.depthwise
+        return Block(
+            layer.kernel_size[0], layer.stride[0], layer.dilation[0], self.slope_in, self.slope_out, places
+        )
+
+
+class _Candidate(NamedTuple):
+    """An operation as the kernels see it: (B, C, H, W) -> start(x), then the chain, then the normalisation."""
+
+    start: nn.Module | None
+    """What torch evaluates; None: nothing."""
+    pooling: bool
+    """The start is the same for all edges that leave a node."""
+    chain: tuple[_Link, ...]
+    normalised: bool
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, list[_Candidate | None]] = WeakKeyDictionary()
+
+
+def native_node(edges: Sequence[IncomingEdge], drop_probability: float) -> Tensor | None:
+    """The sum of a node's incoming edges, as ``autodisp.cells.mixed.plain_node`` gives it.
+
+    Half precision and other devices take the plain path.
+    """
+    x = edges[0].source.x
+    if x.device.type != "cpu" or x.dtype not in DTYPES or torch.is_autocast_enabled("cpu"):
+        return plain_node(edges, drop_probability)
+    if drop_probability == 0.0:
+        return _sum(edges)
+    # a sum over all edges would need a weight for each sample
+    sums = [_sum([edge]) for edge in edges]
+    return total([drop_path(y, drop_probability) for y in sums if y is not None])
+
+
+def _sum(edges: Sequence[IncomingEdge]) -> Tensor | None:
+    inputs: list[Tensor] = []
+    places: dict[int, int] = {}
+    chosen: list[tuple[int, int, _Candidate]] = []
+    weights: list[Tensor] = []
+    absent: tuple[Any, Tensor] | None = None
+    offset = 0
+    for edge in edges:
+        row = edge.mixed.checked(edge.row.weights)[: len(edge.mixed.operations)]
+        weights.append(row if edge.row.factor is None else row * edge.row.factor)
+        candidates = _candidates(edge.mixed)
+        for place in edge.mixed.active(edge.row):
+            candidate = candidates[place]
+            if candidate is None:
+                absent = edge.mixed.operations[place], edge.source.x
+                continue
+            y = _start(edge.mixed.names[place], candidate, edge.source)
+            if id(y) not in places:
+                places[id(y)] = len(inputs)
+                inputs.append(y)
+            chosen.append((offset + place, places[id(y)], candidate))
+        offset += len(row)
+    if not chosen:
+        return None if absent is None else absent[0](absent[1])
+    tensors = list(inputs)
+    terms = [
+        Term(weight, source, tuple(link.block(tensors) for link in candidate.chain), candidate.normalised)
+        for weight, source, candidate in chosen
+    ]
+    between = any(candidate.normalised for _, _, candidate in chosen if candidate.chain)
+    return node_sum(Plan(tuple(terms), len(inputs), between), torch.cat(weights), tensors)
+
+
+def _start(name: str, candidate: _Candidate, source: Source) -> Tensor:
+    if candidate.start is None:
+        return source.x
+    return source.shared(name, candidate.start) if candidate.pooling else candidate.start(source.x)
+
+
+def _candidates(mixed: MixedOperation) -> list[_Candidate | None]:
+    """All operations of an edge; None for the one that is nothing."""
+    if mixed not in _KNOWN:
+        _KNOWN[mixed] = [None if isinstance(one, Zero) else _candidate(one) for one in mixed.operations]
+    return _KNOWN[mixed]
+
+
+def _candidate(operation: nn.Module) -> _Candidate:
+    if isinstance(operation, nn.Identity):
+        return _Candidate(None, False, (), False)
+    layers = list(operation) if isinstance(operation, nn.Sequential) else [operation]
+    normalised = _is_bare(layers[-1])
+    chain = _chain(layers, normalised)
+    if chain is not None:
+        return _Candidate(None, False, chain, normalised)
+    start = layers[:-1] if normalised else layers
+    pooling = isinstance(start[0], nn.MaxPool2d | nn.AvgPool2d)
+    return _Candidate(start[0] if len(start) == 1 else nn.Sequential(*start), pooling, (), normalised)
+
+
+def _chain(layers: Sequence[nn.Module], normalised: bool) -> tuple[_Link, ...] | None:
+    """The layers as blocks that the kernels know, each normalised if the last one is; None for anything else."""
+    links, left = [], list(layers)
+    while left:
+        slope_in = 0.0 if isinstance(left[0], nn.ReLU) else 1.0
+        block = left[1:] if isinstance(left[0], nn.ReLU) else left
+        if len(block) < 2:
+            return None
+        first, second, *left = block
+        if not (isinstance(first, DepthwiseConvolution) and _is_known(first) and _is_pointwise(second)):
+            return None
+        slope_out = 1.0
+        if left and isinstance(left[0], nn.LeakyReLU):
+            slope_out = left.pop(0).negative_slope
+        if normalised != bool(left and _is_bare(left[0])):
+            return None
+        left = left[normalised:]
+        links.append(_Link(first, second, slope_in, slope_out))
+    return tuple(links)
+
+
+def _is_known(layer: DepthwiseConvolution) -> bool:
+    return layer.kernel_size[0] in KERNELS and (layer.stride[0], layer.dilation[0]) in GEOMETRIES
+
+
+def _is_pointwise(layer: nn.Module) -> bool:
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == layer.stride == (1, 1)
+        and layer.groups == 1
+        and layer.in_channels == layer.out_channels
+    )
+
+
+def _is_bare(layer: nn.Module) -> bool:
+    """Batch normalisation that learns nothing and looks at nothing but the batch."""
+    return isinstance(layer, nn.BatchNorm2d) and not layer.affine and not layer.track_running_stats and layer.eps == EPS
