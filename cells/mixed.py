@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
 from autodisp.cells.mixture import Row
 from autodisp.cells.operations import Style, build_operation, drop_path
+
+T = TypeVar("T")
 
 
 class Edge(nn.Module):
@@ -106,13 +108,14 @@ class Source:
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
-        self._shared: dict[str, Tensor] = {}
+        self._shared: dict[str, Any] = {}
 
-    def shared(self, name: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """The computed tensor, the first time and again."""
+    def shared(self, name: str, compute: Callable[[Tensor], T]) -> T:
+        """What is computed, the first time and again."""
         if name not in self._shared:
             self._shared[name] = compute(self.x)
-        return self._shared[name]
+        found: T = self._shared[name]
+        return found
 
 
 class IncomingEdge(NamedTuple):

@@ -16,7 +16,8 @@ where one input depends on another, and any order of derivative is that of the p
 """
 
 import ctypes
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -140,28 +141,28 @@ class _Node(Function):
     def forward(ctx: Any, plan: Plan, weights: Tensor, *tensors: Tensor) -> Tensor:
         tensors = _laid_out(plan, tensors)
         kernels = _Kernels(tensors[0])
-        rows = [(term, place) for term in plan.terms for place in range(max(1, len(term.blocks)))]
         # scale and shift of what each block gives, or a term without blocks; 1 and 0 where nothing is normalised
-        affine = torch.zeros(len(rows), 2, tensors[0].shape[1], dtype=tensors[0].dtype)
-        affine[:, 0] = 1
-        outputs: list[Tensor] = []
-        for row, (term, place) in enumerate(rows):
-            if not term.blocks:
-                outputs.append(tensors[term.source])
-                if term.normalised:
-                    kernels.statistics(outputs[-1], affine[row])
-                continue
-            last = place + 1 == len(term.blocks)
-            x, before = (outputs[-1], affine[row - 1]) if place else (tensors[term.source], None)
-            after = affine[row] if (term.normalised if last else plan.batch_norm) else None
-            outputs.append(kernels.forward(term.blocks[place], x, before, tensors, after))
-        ends = [row for row, (term, place) in enumerate(rows) if place + 1 >= len(term.blocks)]
-        chosen = weights.detach()[[term.weight for term in plan.terms]][:, None]
-        factors, shifts = chosen * affine[ends, 0], chosen * affine[ends, 1]
-        ctx.plan, ctx.ends = plan, ends
-        inner = [y for (term, _), y in zip(rows, outputs, strict=True) if term.blocks]
+        count = sum(map(_rows, plan.terms))
+        affine = tensors[0].new_zeros(2, count, tensors[0].shape[1])
+        affine[0] = 1
+        at = kernels.addresses(affine)
+        last, inner, row = list[Tensor](), list[Tensor](), 0
+        for term in plan.terms:
+            y = tensors[term.source]
+            if not term.blocks and term.normalised:
+                kernels.statistics(y, affine[:, row])
+            for place, block in enumerate(term.blocks):
+                normalised = term.normalised if place + 1 == len(term.blocks) else plan.batch_norm
+                before = (at(0, row + place - 1), at(1, row + place - 1)) if place else None
+                after = (at(0, row + place), at(1, row + place)) if normalised else None
+                y = kernels.forward(block, y, before, tensors, after)
+                inner.append(y)
+            last.append(y)
+            row += _rows(term)
+        chosen, ends = _chosen(plan, weights), _ends(plan)
+        ctx.plan = plan
         ctx.save_for_backward(weights, affine, *tensors, *inner)
-        return kernels.weighted_sum([outputs[row] for row in ends], factors, shifts.sum(0))
+        return kernels.weighted_sum(last, chosen * affine[0, ends], (chosen * affine[1, ends]).sum(0))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
@@ -201,68 +202,81 @@ def _gradients(
 ) -> list[Tensor | None]:
     gradient = gradient.contiguous(memory_format=torch.channels_last)
     kernels = _Kernels(tensors[0])
-    held = iter(inner)
+    held, ends = iter(inner), _ends(plan)
     ys = [[next(held) for _ in term.blocks] or [tensors[term.source]] for term in plan.terms]
-    lengths = [len(some) for some in ys]
-    ends = [sum(lengths[: place + 1]) - 1 for place in range(len(lengths))]
-    scale, shift = affine[ends, 0], affine[ends, 1]
-    centers = -shift / scale
-    sums = kernels.inner_sums([some[-1] for some in ys], centers, gradient)
+    scale, shift = affine[0, ends], affine[1, ends]
+    sums = kernels.inner_sums([some[-1] for some in ys], -shift / scale, gradient)
     count = gradient.numel() // gradient.shape[1]
-    chosen = weights.detach()[[term.weight for term in plan.terms]][:, None]
     to_scaled = sums[:-1] * scale  # sum(g n), with n of mean 0 where it is normalised
-    normalised = torch.tensor([term.normalised for term in plan.terms], dtype=scale.dtype)[:, None]
-    by_g = chosen * scale
-    by_y = -normalised * by_g * scale * to_scaled / count
-    constant = -normalised * by_g * (sums[-1:] + to_scaled * shift) / count
+    normalised = scale.new_tensor([term.normalised for term in plan.terms])[:, None]
+    by_g = _chosen(plan, weights) * scale
+    slopes = torch.stack([
+        by_g,
+        -normalised * by_g * scale * to_scaled / count,
+        -normalised * by_g * (sums[-1:] + to_scaled * shift) / count,
+    ])
     found: list[Tensor | None] = [None] * len(tensors)
     to_weights = None
     if wanted[0]:
         places = torch.tensor([term.weight for term in plan.terms])
         to_weights = torch.zeros_like(weights).index_add_(0, places, to_scaled.sum(1))
-    terms = sorted(range(len(plan.terms)), key=lambda k: len(plan.terms[k].blocks) > 0)
-    for k in terms:
-        term, slopes = plan.terms[k], (by_g[k], by_y[k], constant[k])
+    at, slope_at = kernels.addresses(affine), kernels.addresses(slopes)
+    # a term without blocks writes what the others add to
+    for k in sorted(range(len(plan.terms)), key=lambda k: len(plan.terms[k].blocks)):
+        term = plan.terms[k]
         x = tensors[term.source]
         needs_x = wanted[1 + term.source]
         if not term.blocks:
             if needs_x:
-                to_x = kernels.weighted_sum([gradient, x], torch.stack(slopes[:2]), slopes[2])
-                before = found[term.source]
-                found[term.source] = to_x if before is None else before.add_(to_x)
+                to_x = kernels.weighted_sum([gradient, x], slopes[:2, k], slopes[2, k])
+                other = found[term.source]
+                found[term.source] = to_x if other is None else other.add_(to_x)
             continue
-        g = gradient
+        g, by = gradient, tuple(slope_at(part, k) for part in range(3))
         for place in reversed(range(len(term.blocks))):
             block = term.blocks[place]
-            y = ys[k][place]
-            with_weights = any(wanted[1 + index] for index in block.parameters)
-            if place == 0 and not needs_x and not with_weights:
+            to_weight = any(wanted[1 + index] for index in block.parameters)
+            if not (place or needs_x or to_weight):
                 break
+            into, accumulate = None, False
             if place:
-                to_x, accumulate = torch.empty_like(ys[k][place - 1]), False
+                into = torch.empty_like(ys[k][place - 1])
             elif needs_x:
-                kept = found[term.source]
-                accumulate = kept is not None or block.stride == block.dilation == 2
-                if kept is None:
-                    kept = torch.zeros_like(x) if accumulate else torch.empty_like(x)
-                to_x = found[term.source] = kept
-            else:
-                to_x, accumulate = None, False
-            before = affine[ends[k] - len(term.blocks) + place] if place and plan.batch_norm else None
-            slopes = kernels.backward(
+                into, accumulate = found[term.source], True
+                if into is None:
+                    accumulate = block.stride == block.dilation == 2  # which leaves pixels out
+                    into = torch.zeros_like(x) if accumulate else torch.empty_like(x)
+                found[term.source] = into
+            row = ends[k] - len(term.blocks) + place
+            before = (at(0, row), at(1, row)) if place and plan.batch_norm else None
+            then = kernels.backward(
                 block,
                 ys[k][place - 1] if place else x,
                 before,
                 tensors,
-                y,
-                g,
-                slopes,
-                to_x,
-                accumulate,
-                found if with_weights else None,
+                (ys[k][place], g, *by),
+                (into, accumulate),
+                found if to_weight else None,
             )
-            g = to_x
+            if place:
+                assert into is not None
+                g, by = into, tuple(kernels.addresses(then)(part, 0) for part in range(3))
     return [to_weights, *found]
+
+
+def _rows(term: Term) -> int:
+    """Rows of the scales and shifts that a term takes."""
+    return max(1, len(term.blocks))
+
+
+def _ends(plan: Plan) -> list[int]:
+    """The last row of each term."""
+    return [end - 1 for end in itertools.accumulate(map(_rows, plan.terms))]
+
+
+def _chosen(plan: Plan, weights: Tensor) -> Tensor:
+    """The terms' weights, (K, 1)."""
+    return weights.detach()[[term.weight for term in plan.terms]][:, None]
 
 
 class _Kernels:
@@ -279,8 +293,17 @@ class _Kernels:
     def _call(self, function: str, arguments: ctypes.Structure) -> None:
         getattr(self.library, f"{function}_{self.name}")(ctypes.byref(arguments))
 
-    def _unit(self, block: Block, x: Tensor, before: Tensor | None, tensors: Sequence[Tensor], y: Tensor) -> _Unit:
+    def addresses(self, rows: Tensor) -> Callable[[int, int], int]:
+        """Where the row (C,) at two indices of a contiguous (n, m, C) lies."""
+        start, size = rows.data_ptr(), rows.element_size() * self.channels
+        count = rows.shape[1]
+        return lambda first, second: start + (first * count + second) * size
+
+    def _unit(
+        self, block: Block, x: Tensor, before: tuple[int, int] | None, tensors: Sequence[Tensor], y: Tensor
+    ) -> _Unit:
         weight, matrix, *bias = (tensors[index] for index in block.parameters)
+        scale, shift = before or (None, None)
         return _Unit(
             batch=x.shape[0],
             height=x.shape[2],
@@ -294,8 +317,8 @@ class _Kernels:
             slope_out=block.slope_out,
             epsilon=EPS,
             x=x.data_ptr(),
-            scale=None if before is None else before[0].data_ptr(),
-            shift=None if before is None else before[1].data_ptr(),
+            scale=scale,
+            shift=shift,
             depthwise=weight.data_ptr(),
             pointwise=matrix.data_ptr(),
             bias=bias[0].data_ptr() if bias else None,
@@ -303,14 +326,24 @@ class _Kernels:
         )
 
     def forward(
-        self, block: Block, x: Tensor, before: Tensor | None, tensors: Sequence[Tensor], after: Tensor | None
+        self,
+        block: Block,
+        x: Tensor,
+        before: tuple[int, int] | None,
+        tensors: Sequence[Tensor],
+        after: tuple[int, int] | None,
     ) -> Tensor:
-        """What a block gives; writes the scale and shift that normalise it."""
-        size = (-(-x.shape[2] // block.stride), -(-x.shape[3] // block.stride))
-        y = x.new_empty((x.shape[0], self.channels, *size)).contiguous(memory_format=torch.channels_last)
+        """What a block gives.
+
+        Args:
+            block, x, tensors: see ``node_sum``.
+            before: addresses of the scale and shift that normalise x.
+            after: where those go that normalise what the block gives.
+        """
+        shape = (x.shape[0], self.channels, -(-x.shape[2] // block.stride), -(-x.shape[3] // block.stride))
+        y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         unit = self._unit(block, x, before, tensors, y)
-        if after is not None:
-            unit.next_scale, unit.next_shift = after[0].data_ptr(), after[1].data_ptr()
+        unit.next_scale, unit.next_shift = after or (None, None)
         self._call("unit_forward", unit)
         return y
 
@@ -318,32 +351,41 @@ class _Kernels:
         self,
         block: Block,
         x: Tensor,
-        before: Tensor | None,
+        before: tuple[int, int] | None,
         tensors: Sequence[Tensor],
-        y: Tensor,
-        g: Tensor,
-        slopes: Sequence[Tensor],
-        to_x: Tensor | None,
-        accumulate: bool,
+        slopes: tuple[Tensor, Tensor, int, int, int],
+        into: tuple[Tensor | None, bool],
         found: list[Tensor | None] | None,
-    ) -> Sequence[Tensor]:
-        """Writes the gradients to input and parameters; returns by_g, by_y and constant for the block before."""
+    ) -> Tensor:
+        """Writes the gradients to the input and, into ``found``, to the parameters.
+
+        Args:
+            block, x, before, tensors: see ``forward``.
+            slopes: y and g, and the addresses of the factors by which the gradient to y is made of them.
+            into: where that to x goes, and whether it is added.
+            found: by the places of the parameters.
+
+        Returns:
+            (3, 1, C) of which the last three slopes of the block before are.
+        """
+        y, g, *by = slopes
         unit = self._unit(block, x, before, tensors, y)
-        unit.g, unit.by_g, unit.by_y, unit.constant = (t.data_ptr() for t in (g, *slopes))
-        if to_x is not None:
-            unit.to_x, unit.accumulate = to_x.data_ptr(), accumulate
+        unit.g, (unit.by_g, unit.by_y, unit.constant) = g.data_ptr(), by
+        if into[0] is not None:
+            unit.to_x, unit.accumulate = into[0].data_ptr(), into[1]
         if found is not None:
             gradients = [torch.empty_like(tensors[index]) for index in block.parameters]
             unit.to_depthwise, unit.to_pointwise = (t.data_ptr() for t in gradients[:2])
             unit.to_bias = gradients[2].data_ptr() if len(gradients) > 2 else None
             for index, value in zip(block.parameters, gradients, strict=True):
                 found[index] = value
-        then = torch.zeros(3, self.channels, dtype=x.dtype)
+        then = x.new_zeros(3, 1, self.channels)
         then[0] = 1
         if before is not None:
-            unit.next_by_g, unit.next_by_y, unit.next_constant = (row.data_ptr() for row in then)
+            at = self.addresses(then)
+            unit.next_by_g, unit.next_by_y, unit.next_constant = (at(part, 0) for part in range(3))
         self._call("unit_backward", unit)
-        return then.unbind()
+        return then
 
     def statistics(self, x: Tensor, affine: Tensor) -> None:
         """Writes the scale and shift that normalise a tensor."""

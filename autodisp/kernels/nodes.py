@@ -1,6 +1,6 @@
 """The nodes of a supernet's cell by the compiled kernels where they apply, by the plain path elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autodisp.cells.depthwise import DepthwiseConvolution
 from autodisp.cells.mixed import IncomingEdge, MixedOperation, Source, plain_node, total
-from autodisp.cells.operations import Zero, drop_path
+from autodisp.cells.operations import FactorizedReduction, Zero, drop_path, rectified_phases
 from autodisp.kernels.native import DTYPES, EPS, GEOMETRIES, KERNELS, Block, Plan, Term, node_sum
 
 
@@ -37,10 +37,8 @@ class _Link(NamedTuple):
 class _Candidate(NamedTuple):
     """An operation as the kernels see it: (B, C, H, W) -> start(x), then the chain, then the normalisation."""
 
-    start: nn.Module | None
-    """What torch evaluates; None: nothing."""
-    pooling: bool
-    """The start is the same for all edges that leave a node."""
+    start: Callable[[Source], Tensor]
+    """What torch evaluates, or the input itself."""
     chain: tuple[_Link, ...]
     normalised: bool
 
@@ -79,7 +77,7 @@ def _sum(edges: Sequence[IncomingEdge]) -> Tensor | None:
             if candidate is None:
                 absent = edge.mixed.operations[place], edge.source.x
                 continue
-            y = _start(edge.mixed.names[place], candidate, edge.source)
+            y = candidate.start(edge.source)
             if id(y) not in places:
                 places[id(y)] = len(inputs)
                 inputs.append(y)
@@ -96,12 +94,6 @@ def _sum(edges: Sequence[IncomingEdge]) -> Tensor | None:
     return node_sum(Plan(tuple(terms), len(inputs), between), torch.cat(weights), tensors)
 
 
-def _start(name: str, candidate: _Candidate, source: Source) -> Tensor:
-    if candidate.start is None:
-        return source.x
-    return source.shared(name, candidate.start) if candidate.pooling else candidate.start(source.x)
-
-
 def _candidates(mixed: MixedOperation) -> list[_Candidate | None]:
     """All operations of an edge; None for the one that is nothing."""
     if mixed not in _KNOWN:
@@ -111,15 +103,23 @@ def _candidates(mixed: MixedOperation) -> list[_Candidate | None]:
 
 def _candidate(operation: nn.Module) -> _Candidate:
     if isinstance(operation, nn.Identity):
-        return _Candidate(None, False, (), False)
+        return _Candidate(_input, (), False)
+    if isinstance(operation, FactorizedReduction) and len(operation.norm) == 1 and _is_bare(operation.norm[0]):
+        return _Candidate(lambda source: operation.convolved(source.shared("phases", rectified_phases)), (), True)
     layers = list(operation) if isinstance(operation, nn.Sequential) else [operation]
     normalised = _is_bare(layers[-1])
     chain = _chain(layers, normalised)
     if chain is not None:
-        return _Candidate(None, False, chain, normalised)
-    start = layers[:-1] if normalised else layers
-    pooling = isinstance(start[0], nn.MaxPool2d | nn.AvgPool2d)
-    return _Candidate(start[0] if len(start) == 1 else nn.Sequential(*start), pooling, (), normalised)
+        return _Candidate(_input, chain, normalised)
+    start = nn.Sequential(*layers[: len(layers) - normalised])
+    if isinstance(layers[0], nn.MaxPool2d | nn.AvgPool2d):
+        name = type(layers[0]).__name__  # strides alike on all edges that leave a node
+        return _Candidate(lambda source: source.shared(name, start), (), normalised)
+    return _Candidate(lambda source: start(source.x), (), normalised)
+
+
+def _input(source: Source) -> Tensor:
+    return source.x
 
 
 def _chain(layers: Sequence[nn.Module], normalised: bool) -> tuple[_Link, ...] | None:
