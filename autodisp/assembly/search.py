@@ -16,12 +16,14 @@ from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
+from autodisp.cells.mixed import plain_node
 from autodisp.cells.spaces import SearchSpace, find_space
 from autodisp.checkpoints import Checkpoints
 from autodisp.config.search import SearchConfig
 from autodisp.datasets.splits import Part, deal, subset
 from autodisp.datasets.streams import MapDataset, Scheduled, Stream, Transform, fixed_batches
 from autodisp.errors import InputError
+from autodisp.kernels.nodes import build_node
 from autodisp.observers.search_folder import SearchFolder
 from autodisp.run_files import CHECKPOINTS
 from autodisp.search.adaptive import AdaptiveRegularization
@@ -226,15 +228,17 @@ class SearchParts:
     search: Search
     folder: SearchFolder
     close: Callable[[], None]
+    arithmetic: Mapping[str, Any] = field(default_factory=dict)
+    """What the last digits depend on: "kernels", native or plain, and "threads"."""
     resumed: bool = False
-    """Whether it goes on from a state."""
+    """Whether it resumes from a state."""
 
     def begin(self) -> dict[str, float]:
         """Records where the search starts from: the best constant answer and the untrained supernet."""
         supernet, validation = self.search.supernet, self.search.validation
         first = {f"valid/{name}": value for name, value in supernet.evaluate(validation).items()}
         start = {"constant": supernet.task.constant(validation), **first}
-        self.folder.tracker.event("start", **start)
+        self.folder.tracker.event("start", **start, **self.arithmetic)
         return start
 
 
@@ -265,11 +269,12 @@ def build_search(
     device = build_device(config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
+    node = build_node(config.run.kernels, device, console.message)
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     state = checkpoints.newest(console.message) if resume else None
     relaxation = RELAXATIONS[config.relaxation.name]()
     supernet = build_supernet(
-        task, MixedCells(space, style=style), space, seed=config.seed, device=device, relaxation=relaxation
+        task, MixedCells(space, style=style, node=node), space, seed=config.seed, device=device, relaxation=relaxation
     )
     batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size
     settings = build_settings(config, batches)
@@ -312,7 +317,8 @@ def build_search(
 
     if state is not None:
         search.state.restore(state)
-    return SearchParts(search, observer, close, resumed=state is not None)
+    arithmetic = {"kernels": "plain" if node is plain_node else "native", "threads": torch.get_num_threads()}
+    return SearchParts(search, observer, close, arithmetic, resumed=state is not None)
 
 
 def _streams(config: SearchConfig, data: SearchData, settings: Settings) -> dict[str, Stream[Any]]:

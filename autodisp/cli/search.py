@@ -2,10 +2,11 @@
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -28,7 +29,7 @@ from autodisp.cli.resuming import resumed_config
 from autodisp.cli.run_folder import claimed, keep_command, keep_config
 from autodisp.commands import as_typed
 from autodisp.config.search import SearchConfig, parse
-from autodisp.records import Record, read_json_lines
+from autodisp.records import Record, read_json_lines, start_record
 from autodisp.report.next_steps import report_command, training_command
 from autodisp.report.reading import read_run
 from autodisp.run_files import CHECKPOINTS, GENOTYPE, METRICS
@@ -116,6 +117,8 @@ def _run(
                 progress = parts.search.progress
                 end = "; all of its epochs are done" if progress.epochs >= config.search.epochs else ""
                 console.note(f"resumed at epoch {progress.epochs}, step {progress.step}{end}")
+                if other := other_arithmetic(start_record(folder), parts.arithmetic):
+                    console.message(other)
             else:
                 entry = config.kit.datasets[config.dataset.name]
                 for note in notes_on_samples(config.dataset, entry, data.weight_half, enlarges=True):
@@ -197,6 +200,15 @@ def tell_what_cannot_happen(config: SearchConfig, parts: SearchParts, console: C
             f"one decision, and the search has {config.search.epochs}; raise search.epochs, or lower "
             "regularization.start_epoch, window, delta or curvature.every"
         )
+
+
+def other_arithmetic(start: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """A line where a resumed run evaluates its cells in another way than it began with; None where it does not."""
+    changed = {key: start[key] for key in now if start.get(key, now[key]) != now[key]}
+    if not changed:
+        return None
+    before, after = (", ".join(f"run.{key}={some[key]}" for key in changed) for some in (start, now))
+    return f"the run began with {before} and is resumed with {after}: its last digits will differ"
 
 
 def notes_on_result(parts: SearchParts, found: Record, *, constant: float, end: float) -> list[str]:

@@ -187,6 +187,17 @@ class CurvatureConfig:
 
 
 @dataclass(frozen=True)
+class SearchRunConfig(RunConfig):
+    """Where the search lives and what it runs on."""
+
+    kernels: str = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need_choice("run.kernels", self.kernels, ("auto", "native", "plain"))
+
+
+@dataclass(frozen=True)
 class SearchConfig:
     """All of autodisp-search."""
 
@@ -200,7 +211,7 @@ class SearchConfig:
     augmentation: AugmentationConfig
     search: ScheduleConfig
     curvature: CurvatureConfig
-    run: RunConfig
+    run: SearchRunConfig
     relaxation: RelaxationConfig = field(default_factory=RelaxationConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     plan: bool = False

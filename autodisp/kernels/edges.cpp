@@ -120,6 +120,19 @@ template <class T> Scratch<T> &scratch() {
     return own;
 }
 
+// body(j, lane) for every j below count; sums of different lanes do not wait for each other.
+template <class F> INLINE void in_lanes(int count, F &&body) {
+    int j = 0;
+    for (; j + 4 <= count; j += 4)
+        for (int lane = 0; lane < 4; ++lane)
+            body(j + lane, lane);
+    for (; j < count; ++j)
+        body(j, 0);
+}
+template <class T> INLINE void add_lanes(T *to, const V<T> *lanes) {
+    store(to, load(to) + ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])));
+}
+
 // ---- the arithmetic ----------------------------------------------------------------------------------------------------
 
 constexpr int BLOCK = WIDE ? 8 : 4; // pixels at once
@@ -426,15 +439,15 @@ template <class T, int K, int S, int D> void forward(const Plan<T> &plan) {
                         store(center + c, above_zero<T>(v, v, v * slope));
                     }
                     const V<T> middle = load(center + c);
-                    V<T> sum{}, squares{};
-                    for (int j = 0; j < width; ++j) {
+                    V<T> sum[4] = {}, squares[4] = {};
+                    in_lanes(width, [&](int j, int lane) {
                         V<T> v = load(p + j * C + c);
                         v = above_zero<T>(v, v, v * slope);
                         plan.channels.write(y + j * plan.channels.count, c, v);
                         v -= middle;
-                        sum += v, squares += v * v;
-                    }
-                    store(first + c, load(first + c) + sum), store(second + c, load(second + c) + squares);
+                        sum[lane] += v, squares[lane] += v * v;
+                    });
+                    add_lanes<T>(first + c, sum), add_lanes<T>(second + c, squares);
                 }
             }
             if (!statistics)
@@ -526,16 +539,16 @@ template <class T, int K, int S, int D> void backward(const Plan<T> &plan) {
                 const int64_t place = (image * plan.height + r) * width * channels.count;
                 for (int c = 0; c < C; c += L) {
                     const V<T> a = load(&by_g[c]), b = load(&by_y[c]), k = load(&constant[c]);
-                    V<T> sum{};
-                    for (int j = 0; j < width; ++j) {
+                    V<T> sum[4] = {};
+                    in_lanes(width, [&](int j, int lane) {
                         const V<T> value = channels.read(y + place + j * channels.count, c, y + numbers);
                         V<T> v = channels.read(g + place + j * channels.count, c, g + numbers) * a + value * b + k;
                         v = above_zero<T>(value, v, v * slope);
-                        sum += v;
+                        sum[lane] += v;
                         store(slopes + size_t(j) * C + c, v);
-                    }
+                    });
                     if (mine)
-                        store(&found.bias[c], load(&found.bias[c]) + sum);
+                        add_lanes<T>(&found.bias[c], sum);
                 }
                 product<T>(slopes, width, channels.count, plan.pointwise.data(), C, nullptr, line + size_t(left) * C);
                 if (!mine)
@@ -561,19 +574,18 @@ template <class T, int K, int S, int D> void backward(const Plan<T> &plan) {
                           (image * unit.height + i * plan.step) * unit.width * channels.count;
                 const T *end = static_cast<T *>(unit.to_x) + plan.B * unit.height * unit.width * channels.count;
                 for (int c = 0; c < C; c += L) {
-                    V<T> sum{}, along{};
-                    for (int j = 0; j < W; ++j) {
+                    V<T> sum[4] = {}, along[4] = {};
+                    in_lanes(W, [&](int j, int lane) {
                         const V<T> value = load(active + size_t(j) * C + c);
                         V<T> v = load(dx + size_t(j) * C + c);
                         v = above_zero<T>(value, v, v * slope_in);
                         T *pixel = to_x + int64_t(j) * plan.step * channels.count;
-                        sum += v, along += v * value;
+                        sum[lane] += v, along[lane] += v * value;
                         if (unit.accumulate)
                             v += channels.read(pixel, c, end);
                         channels.write(pixel, c, v);
-                    }
-                    store(&found.sum[c], load(&found.sum[c]) + sum);
-                    store(&found.product[c], load(&found.product[c]) + along);
+                    });
+                    add_lanes<T>(&found.sum[c], sum), add_lanes<T>(&found.product[c], along);
                 }
             }
         });

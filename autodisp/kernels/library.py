@@ -15,6 +15,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -43,21 +44,38 @@ def cache_folder() -> Path:
     return root / "kernels"
 
 
+def level_for(channels: int, itemsize: int) -> str:
+    """The instructions for tensors of that width: a pixel's few channels would leave half of a wide vector empty."""
+    level = torch.backends.cpu.get_cpu_capability()
+    return "AVX2" if level == "AVX512" and channels * itemsize <= 32 else level
+
+
+def prepare() -> None:
+    """Loads, and where needed compiles, all that this machine may use.
+
+    Raises:
+        Unavailable: as for ``library``.
+    """
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(library, {level_for(channels, 4) for channels in (1, 64)}))
+
+
 @functools.cache
-def library(level: str | None = None) -> ctypes.CDLL:
-    """The loaded library for a CPU of that capability, by default this one.
+def library(level: str) -> ctypes.CDLL:
+    """The loaded library for a CPU of that capability, in torch's words.
 
     Raises:
         Unavailable: there is no compiler, or it fails.
     """
-    level = level or torch.backends.cpu.get_cpu_capability()
     flags = LEVELS.get(level, LEVELS["DEFAULT"])
     compiler = shutil.which(os.environ.get("CXX") or "g++") or shutil.which("c++") or shutil.which("clang++")
     if os.name != "posix" or compiler is None:
         raise Unavailable("no C++ compiler was found (g++, c++, clang++ or $CXX)")
     try:
         version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-        key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), version, repr((FLAGS, flags, platform.machine())).encode()]))
+        key = hashlib.sha256(
+            b"\0".join([SOURCE.read_bytes(), version, repr((FLAGS, flags, platform.machine())).encode()])
+        )
         path = cache_folder() / f"edges-{level.lower()}-{key.hexdigest()[:20]}.so"
         if not path.exists():
             _compile([compiler, *FLAGS, *flags], path)
@@ -66,7 +84,7 @@ def library(level: str | None = None) -> ctypes.CDLL:
         first = (error.stderr or b"").decode(errors="replace").strip().partition("\n")[0]
         raise Unavailable(f"{compiler} failed: {first[:200]}") from None
     except OSError as error:
-        raise Unavailable(f"the kernels cannot be built in {cache_folder()} ({error.strerror or error})") from None
+        raise Unavailable(f"they cannot be built in {cache_folder()} ({error.strerror or error})") from None
     _share_threads(loaded)
     return loaded
 

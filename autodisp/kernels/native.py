@@ -27,7 +27,7 @@ from torch.autograd import Function
 from torch.nn import functional
 
 from autodisp.cells.depthwise import depthwise
-from autodisp.kernels.library import library
+from autodisp.kernels.library import level_for, library
 
 EPS = 1e-5
 """Of batch normalisation: torch's default."""
@@ -107,7 +107,10 @@ def node_sum(plan: Plan, weights: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     Returns:
         (B, C, ceil(H / stride), ceil(W / stride)) in channels_last.
     """
-    return cast(Tensor, _Node.apply(plan, weights, *tensors))
+    # here, where autograd sees it: a copy made inside would cut the second derivatives off
+    inputs = [x.contiguous(memory_format=torch.channels_last) for x in tensors[: plan.inputs]]
+    parameters = [x.contiguous() for x in tensors[plan.inputs :]]
+    return cast(Tensor, _Node.apply(plan, weights, *inputs, *parameters))
 
 
 def plain_sum(plan: Plan, weights: Tensor, tensors: Sequence[Tensor]) -> Tensor:
@@ -118,7 +121,7 @@ def plain_sum(plan: Plan, weights: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         for place, block in enumerate(term.blocks):
             weight, matrix, *bias = (tensors[index] for index in block.parameters)
             y = _activated(y, block.slope_in)
-            y = functional.conv2d(depthwise(y, weight, block.stride, block.dilation), matrix, *bias)
+            y = functional.conv2d(depthwise(y, weight, block.stride, block.dilation), matrix, bias[0] if bias else None)
             y = _activated(y, block.slope_out)
             if plan.batch_norm and place + 1 < len(term.blocks):
                 y = functional.batch_norm(y, None, None, training=True, eps=EPS)
@@ -139,7 +142,6 @@ class _Node(Function):
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, weights: Tensor, *tensors: Tensor) -> Tensor:
-        tensors = _laid_out(plan, tensors)
         kernels = _Kernels(tensors[0])
         # scale and shift of what each block gives, or a term without blocks; 1 and 0 where nothing is normalised
         count = sum(map(_rows, plan.terms))
@@ -175,11 +177,6 @@ class _Node(Function):
         return None, *_gradients(plan, weights, affine, tensors, inner, gradient, ctx.needs_input_grad[1:])
 
 
-def _laid_out(plan: Plan, tensors: Sequence[Tensor]) -> list[Tensor]:
-    inputs = [x.contiguous(memory_format=torch.channels_last) for x in tensors[: plan.inputs]]
-    return [*inputs, *(weight.contiguous() for weight in tensors[plan.inputs :])]
-
-
 def _plain_gradients(
     plan: Plan, weights: Tensor, tensors: Sequence[Tensor], gradient: Tensor, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
@@ -210,11 +207,13 @@ def _gradients(
     to_scaled = sums[:-1] * scale  # sum(g n), with n of mean 0 where it is normalised
     normalised = scale.new_tensor([term.normalised for term in plan.terms])[:, None]
     by_g = _chosen(plan, weights) * scale
-    slopes = torch.stack([
-        by_g,
-        -normalised * by_g * scale * to_scaled / count,
-        -normalised * by_g * (sums[-1:] + to_scaled * shift) / count,
-    ])
+    slopes = torch.stack(
+        [
+            by_g,
+            -normalised * by_g * scale * to_scaled / count,
+            -normalised * by_g * (sums[-1:] + to_scaled * shift) / count,
+        ]
+    )
     found: list[Tensor | None] = [None] * len(tensors)
     to_weights = None
     if wanted[0]:
@@ -232,7 +231,7 @@ def _gradients(
                 other = found[term.source]
                 found[term.source] = to_x if other is None else other.add_(to_x)
             continue
-        g, by = gradient, tuple(slope_at(part, k) for part in range(3))
+        g, by = gradient, [slope_at(part, k) for part in range(3)]
         for place in reversed(range(len(term.blocks))):
             block = term.blocks[place]
             to_weight = any(wanted[1 + index] for index in block.parameters)
@@ -254,13 +253,13 @@ def _gradients(
                 ys[k][place - 1] if place else x,
                 before,
                 tensors,
-                (ys[k][place], g, *by),
+                (ys[k][place], g, by),
                 (into, accumulate),
                 found if to_weight else None,
             )
             if place:
                 assert into is not None
-                g, by = into, tuple(kernels.addresses(then)(part, 0) for part in range(3))
+                g, by = into, [kernels.addresses(then)(part, 0) for part in range(3)]
     return [to_weights, *found]
 
 
@@ -286,9 +285,7 @@ class _Kernels:
         self.name = DTYPES[like.dtype]
         self.batch, self.channels = like.shape[:2]
         self.threads = torch.get_num_threads()
-        lanes = {"float": 8, "double": 4}[self.name]
-        level = "AVX2" if self.channels <= lanes and torch.backends.cpu.get_cpu_capability() == "AVX512" else None
-        self.library = library(level)
+        self.library = library(level_for(self.channels, like.element_size()))
 
     def _call(self, function: str, arguments: ctypes.Structure) -> None:
         getattr(self.library, f"{function}_{self.name}")(ctypes.byref(arguments))
@@ -353,7 +350,7 @@ class _Kernels:
         x: Tensor,
         before: tuple[int, int] | None,
         tensors: Sequence[Tensor],
-        slopes: tuple[Tensor, Tensor, int, int, int],
+        slopes: tuple[Tensor, Tensor, Sequence[int]],
         into: tuple[Tensor | None, bool],
         found: list[Tensor | None] | None,
     ) -> Tensor:
@@ -368,7 +365,7 @@ class _Kernels:
         Returns:
             (3, 1, C) of which the last three slopes of the block before are.
         """
-        y, g, *by = slopes
+        y, g, by = slopes
         unit = self._unit(block, x, before, tensors, y)
         unit.g, (unit.by_g, unit.by_y, unit.constant) = g.data_ptr(), by
         if into[0] is not None:

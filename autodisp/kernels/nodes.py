@@ -8,9 +8,36 @@ import torch
 from torch import Tensor, nn
 
 from autodisp.cells.depthwise import DepthwiseConvolution
-from autodisp.cells.mixed import IncomingEdge, MixedOperation, Source, plain_node, total
+from autodisp.cells.mixed import IncomingEdge, MixedOperation, Node, Source, plain_node, total
 from autodisp.cells.operations import FactorizedReduction, Zero, drop_path, rectified_phases
+from autodisp.errors import InputError
+from autodisp.kernels.library import Unavailable, prepare
 from autodisp.kernels.native import DTYPES, EPS, GEOMETRIES, KERNELS, Block, Plan, Term, node_sum
+
+
+def build_node(kernels: str, device: torch.device, say: Callable[[str], None]) -> Node:
+    """The way to evaluate nodes that a config names.
+
+    Args:
+        kernels: "native", "plain", or "auto" for native where that is possible.
+        device: of the network.
+        say: is given a line where "auto" finds no compiler on the CPU.
+
+    Raises:
+        InputError: "native" is not possible.
+    """
+    if kernels == "plain" or (kernels == "auto" and device.type != "cpu"):
+        return plain_node
+    if device.type != "cpu":
+        raise InputError(f"run.kernels=native: runs on the CPU, but run.device is {device}; take run.kernels=auto")
+    try:
+        prepare()
+    except Unavailable as why:
+        if kernels == "native":
+            raise InputError(f"run.kernels=native: {why}; mend that, or take run.kernels=auto") from None
+        say(f"no native kernels, so the search is slower: {why}")
+        return plain_node
+    return native_node
 
 
 class _Link(NamedTuple):
@@ -29,9 +56,7 @@ class _Link(NamedTuple):
         places = tuple(range(len(tensors), len(tensors) + len(given)))
         tensors.extend(given)
         layer = self.depthwise
-        return Block(
-            layer.kernel_size[0], layer.stride[0], layer.dilation[0], self.slope_in, self.slope_out, places
-        )
+        return Block(layer.kernel_size[0], layer.stride[0], layer.dilation[0], self.slope_in, self.slope_out, places)
 
 
 class _Candidate(NamedTuple):
@@ -131,11 +156,13 @@ def _chain(layers: Sequence[nn.Module], normalised: bool) -> tuple[_Link, ...] |
         if len(block) < 2:
             return None
         first, second, *left = block
-        if not (isinstance(first, DepthwiseConvolution) and _is_known(first) and _is_pointwise(second)):
+        if not (isinstance(first, DepthwiseConvolution) and _is_known(first)):
+            return None
+        if not (isinstance(second, nn.Conv2d) and _is_pointwise(second)):
             return None
         slope_out = 1.0
         if left and isinstance(left[0], nn.LeakyReLU):
-            slope_out = left.pop(0).negative_slope
+            slope_out, left = left[0].negative_slope, left[1:]
         if normalised != bool(left and _is_bare(left[0])):
             return None
         left = left[normalised:]
@@ -147,13 +174,9 @@ def _is_known(layer: DepthwiseConvolution) -> bool:
     return layer.kernel_size[0] in KERNELS and (layer.stride[0], layer.dilation[0]) in GEOMETRIES
 
 
-def _is_pointwise(layer: nn.Module) -> bool:
-    return (
-        isinstance(layer, nn.Conv2d)
-        and layer.kernel_size == layer.stride == (1, 1)
-        and layer.groups == 1
-        and layer.in_channels == layer.out_channels
-    )
+def _is_pointwise(layer: nn.Conv2d) -> bool:
+    square = layer.in_channels == layer.out_channels
+    return square and layer.kernel_size == layer.stride == (1, 1) and layer.groups == 1
 
 
 def _is_bare(layer: nn.Module) -> bool:
