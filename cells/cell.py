@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.mixed import Edge, IncomingEdge, MixedOperation, Node, Source, plain_node
@@ -79,6 +80,8 @@ class GraphCells(ABC):
     kinds: tuple[str, ...]
     node: Node = staticmethod(plain_node)
     """How the nodes of mixed edges are evaluated."""
+    recompute: bool = False
+    """Whether the mixed edges of a cell keep nothing for the backward pass, which evaluates them again."""
 
     @abstractmethod
     def plan(self, kind: str) -> Plan:
@@ -115,8 +118,9 @@ class GraphCells(ABC):
 class MixedCells(GraphCells):
     """Builds the supernet: every edge of the space, with all its operations."""
 
-    def __init__(self, space: SearchSpace, *, style: Style, node: Node = plain_node) -> None:
+    def __init__(self, space: SearchSpace, *, style: Style, node: Node = plain_node, recompute: bool = False) -> None:
         self.node = node
+        self.recompute = recompute
         self.space = space
         self.style = style
         self.kinds = space.kinds
@@ -170,6 +174,7 @@ class Cell(BaseCell):
                 self.edges.append(factory.edge(edge.operations, channels=channels, stride=stride))
         self.outputs = factory.outputs(kind, channels=channels)
         self.node = factory.node
+        self.recompute = factory.recompute
 
     def forward(self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor] | None) -> Tensor:
         """The concatenated nodes.
@@ -187,7 +192,12 @@ class Cell(BaseCell):
             nodes = self._single(states, drop)
         else:
             mixture = weights if isinstance(weights, Mixture) else Mixture(weights)
-            nodes = self._mixed(states, mixture.rows(self.kind), drop)
+            arguments = states, mixture.rows(self.kind), drop
+            if self.recompute and torch.is_grad_enabled():
+                # no running statistics are updated in there, and random numbers are drawn alike both times
+                nodes = checkpoint(self._mixed, *arguments, use_reentrant=False)
+            else:
+                nodes = self._mixed(*arguments)
         return torch.cat(nodes, dim=1)
 
     def _single(self, states: list[Tensor], drop: float) -> list[Tensor]:

@@ -274,7 +274,12 @@ def build_search(
     state = checkpoints.newest(console.message) if resume else None
     relaxation = RELAXATIONS[config.relaxation.name]()
     supernet = build_supernet(
-        task, MixedCells(space, style=style, node=node), space, seed=config.seed, device=device, relaxation=relaxation
+        task,
+        MixedCells(space, style=style, node=node, recompute=config.search.recompute),
+        space,
+        seed=config.seed,
+        device=device,
+        relaxation=relaxation,
     )
     batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size
     settings = build_settings(config, batches)

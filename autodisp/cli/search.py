@@ -151,6 +151,8 @@ def _memory_settings(config: SearchConfig) -> list[str]:
         names.append(f"network.layers={layers}")
     if (crop := getattr(config.dataset, "crop", None)) is not None:
         names.append(f"dataset.crop={list(crop)}")
+    if not config.search.recompute:
+        names.append("search.recompute=false")
     if config.optimizer.alphas.order != "first":
         names.append(f"optimizer.alphas.order={config.optimizer.alphas.order}")
     return names

@@ -161,6 +161,7 @@ class ScheduleConfig:
     validation_batches: int | None = None
     drop_path: float = 0.0
     precision: str = "float32"
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         need_choice("search.precision", self.precision, PRECISIONS)
