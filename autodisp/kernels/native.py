@@ -18,8 +18,7 @@ where one input depends on another, and any order of derivative is that of the p
 import ctypes
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -37,8 +36,7 @@ GEOMETRIES = ((1, 1), (2, 1), (1, 2), (2, 2))
 DTYPES = {torch.float32: "float", torch.float64: "double"}
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """Depthwise and pointwise convolution with the activations around them."""
 
     kernel: int
@@ -52,8 +50,7 @@ class Block:
     """Places of the depthwise and pointwise weights, and of the bias where there is one."""
 
 
-@dataclass(frozen=True)
-class Term:
+class Term(NamedTuple):
     """What a node sums up."""
 
     weight: int
@@ -66,8 +63,7 @@ class Term:
     """Batch normalisation after the last block, or of the input."""
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """A node: its terms, and how many tensors are inputs; the others are parameters."""
 
     terms: tuple[Term, ...]
