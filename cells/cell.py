@@ -81,7 +81,7 @@ class GraphCells(ABC):
     node: Node = staticmethod(plain_node)
     """How the nodes of mixed edges are evaluated."""
     recompute: bool = False
-    """Whether the mixed edges of a cell keep nothing for the backward pass, which evaluates them again."""
+    """Keeps no activations of the mixed edges: the backward pass evaluates them again."""
 
     @abstractmethod
     def plan(self, kind: str) -> Plan:

@@ -100,7 +100,7 @@ class MixedOperation(nn.Module):
 
 
 class Source:
-    """An input of edges, with what the edges that leave it have in common.
+    """The input of some edges, with values that they share.
 
     Args:
         x: (B, C, H, W).
@@ -111,7 +111,7 @@ class Source:
         self._shared: dict[str, Any] = {}
 
     def shared(self, name: str, compute: Callable[[Tensor], T]) -> T:
-        """What is computed, the first time and again."""
+        """The computed value, the same at every call."""
         if name not in self._shared:
             self._shared[name] = compute(self.x)
         found: T = self._shared[name]
@@ -119,7 +119,7 @@ class Source:
 
 
 class IncomingEdge(NamedTuple):
-    """An edge as a node sees it."""
+    """An edge with its input and its weights."""
 
     mixed: MixedOperation
     source: Source

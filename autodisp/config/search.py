@@ -189,7 +189,7 @@ class CurvatureConfig:
 
 @dataclass(frozen=True)
 class SearchRunConfig(RunConfig):
-    """Where the search lives and what it runs on."""
+    """Folder of the search, and the hardware and kernels that it uses."""
 
     kernels: str = "auto"
 

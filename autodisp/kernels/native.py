@@ -51,7 +51,7 @@ class Block(NamedTuple):
 
 
 class Term(NamedTuple):
-    """What a node sums up."""
+    """A summand of a node."""
 
     weight: int
     """Place of its weight."""
@@ -326,12 +326,12 @@ class _Kernels:
         tensors: Sequence[Tensor],
         after: tuple[int, int] | None,
     ) -> Tensor:
-        """What a block gives.
+        """The output of a block.
 
         Args:
             block, x, tensors: see ``node_sum``.
             before: addresses of the scale and shift that normalise x.
-            after: where those go that normalise what the block gives.
+            after: addresses to which those that normalise the output are written.
         """
         shape = (x.shape[0], self.channels, -(-x.shape[2] // block.stride), -(-x.shape[3] // block.stride))
         y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)

@@ -63,7 +63,7 @@ class _Candidate(NamedTuple):
     """An operation as the kernels see it: (B, C, H, W) -> start(x), then the chain, then the normalisation."""
 
     start: Callable[[Source], Tensor]
-    """What torch evaluates, or the input itself."""
+    """Evaluated by torch; the input itself where there is nothing to evaluate."""
     chain: tuple[_Link, ...]
     normalised: bool
 
@@ -120,7 +120,7 @@ def _sum(edges: Sequence[IncomingEdge]) -> Tensor | None:
 
 
 def _candidates(mixed: MixedOperation) -> list[_Candidate | None]:
-    """All operations of an edge; None for the one that is nothing."""
+    """All operations of an edge; None for ``none``."""
     if mixed not in _KNOWN:
         _KNOWN[mixed] = [None if isinstance(one, Zero) else _candidate(one) for one in mixed.operations]
     return _KNOWN[mixed]
@@ -180,5 +180,5 @@ def _is_pointwise(layer: nn.Conv2d) -> bool:
 
 
 def _is_bare(layer: nn.Module) -> bool:
-    """Batch normalisation that learns nothing and looks at nothing but the batch."""
+    """Batch normalisation without parameters and running statistics."""
     return isinstance(layer, nn.BatchNorm2d) and not layer.affine and not layer.track_running_stats and layer.eps == EPS
