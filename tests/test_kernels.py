@@ -28,7 +28,7 @@ STYLES = {"darts": Style(), "dense": Style("dense", batch_norm=False), "dense no
 @pytest.fixture(autouse=True)
 def compiler() -> None:
     try:
-        library.prepare()
+        library.prepare(str)
     except library.Unavailable as why:
         pytest.skip(str(why))
 

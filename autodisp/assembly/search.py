@@ -269,7 +269,7 @@ def build_search(
     device = build_device(config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    node = build_node(config.run.kernels, device, console.message)
+    node = build_node(config.run.kernels, device, console.message, console.note)
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     state = checkpoints.newest(console.message) if resume else None
     relaxation = RELAXATIONS[config.relaxation.name]()

@@ -15,6 +15,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -50,14 +51,20 @@ def level_for(channels: int, itemsize: int) -> str:
     return "AVX2" if level == "AVX512" and channels * itemsize <= 32 else level
 
 
-def prepare() -> None:
+def prepare(remark: Callable[[str], object]) -> None:
     """Loads, and where needed compiles, all that this machine may use.
+
+    Args:
+        remark: is given a line before a compilation, which takes a while.
 
     Raises:
         Unavailable: as for ``library``.
     """
+    levels = {level_for(channels, 4) for channels in (1, 64)}
+    if not all(_compilation(level)[1].exists() for level in levels):
+        remark("compiling the native kernels, this once: it takes up to a minute")
     with ThreadPoolExecutor() as pool:
-        list(pool.map(library, {level_for(channels, 4) for channels in (1, 64)}))
+        list(pool.map(library, levels))
 
 
 @functools.cache
@@ -67,26 +74,34 @@ def library(level: str) -> ctypes.CDLL:
     Raises:
         Unavailable: there is no compiler, or it fails.
     """
+    command, path = _compilation(level)
+    try:
+        if not path.exists():
+            _compile(command, path)
+        loaded = ctypes.CDLL(str(path))
+    except subprocess.CalledProcessError as error:
+        first = (error.stderr or b"").decode(errors="replace").strip().partition("\n")[0]
+        raise Unavailable(f"{command[0]} failed: {first[:200]}") from None
+    except OSError as error:
+        raise Unavailable(f"they cannot be built in {cache_folder()} ({error.strerror or error})") from None
+    _share_threads(loaded)
+    return loaded
+
+
+def _compilation(level: str) -> tuple[list[str], Path]:
+    """The command without its output, and the path where the library is kept."""
     flags = LEVELS.get(level, LEVELS["DEFAULT"])
     compiler = shutil.which(os.environ.get("CXX") or "g++") or shutil.which("c++") or shutil.which("clang++")
     if os.name != "posix" or compiler is None:
         raise Unavailable("no C++ compiler was found (g++, c++, clang++ or $CXX)")
     try:
         version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-        key = hashlib.sha256(
-            b"\0".join([SOURCE.read_bytes(), version, repr((FLAGS, flags, platform.machine())).encode()])
-        )
-        path = cache_folder() / f"edges-{level.lower()}-{key.hexdigest()[:20]}.so"
-        if not path.exists():
-            _compile([compiler, *FLAGS, *flags], path)
-        loaded = ctypes.CDLL(str(path))
-    except subprocess.CalledProcessError as error:
-        first = (error.stderr or b"").decode(errors="replace").strip().partition("\n")[0]
-        raise Unavailable(f"{compiler} failed: {first[:200]}") from None
-    except OSError as error:
-        raise Unavailable(f"they cannot be built in {cache_folder()} ({error.strerror or error})") from None
-    _share_threads(loaded)
-    return loaded
+    except (OSError, subprocess.CalledProcessError):
+        raise Unavailable(f"{compiler} --version fails") from None
+    made_of = SOURCE.read_bytes(), version, repr((FLAGS, flags, platform.machine())).encode()
+    key = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:20]
+    name = f"edges-{level.lower()}-{key}.so"
+    return [compiler, *FLAGS, *flags], cache_folder() / name
 
 
 def _compile(command: list[str], path: Path) -> None:

@@ -15,13 +15,16 @@ from autodisp.kernels.library import Unavailable, prepare
 from autodisp.kernels.native import DTYPES, EPS, GEOMETRIES, KERNELS, Block, Plan, Term, node_sum
 
 
-def build_node(kernels: str, device: torch.device, say: Callable[[str], None]) -> Node:
+def build_node(
+    kernels: str, device: torch.device, say: Callable[[str], object], remark: Callable[[str], object] = str
+) -> Node:
     """The way to evaluate nodes that a config names.
 
     Args:
         kernels: "native", "plain", or "auto" for native where that is possible.
         device: of the network.
         say: is given a line where "auto" finds no compiler on the CPU.
+        remark: is given one before the kernels are compiled.
 
     Raises:
         InputError: "native" is not possible.
@@ -31,7 +34,7 @@ def build_node(kernels: str, device: torch.device, say: Callable[[str], None]) -
     if device.type != "cpu":
         raise InputError(f"run.kernels=native: runs on the CPU, but run.device is {device}; take run.kernels=auto")
     try:
-        prepare()
+        prepare(remark)
     except Unavailable as why:
         if kernels == "native":
             raise InputError(f"run.kernels=native: {why}; mend that, or take run.kernels=auto") from None
