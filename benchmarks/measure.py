@@ -154,8 +154,10 @@ def prepare_autodisp(case: Case, measurement: str, folder: Path) -> Action:
     return Action(steps.weight_step if measurement == WEIGHT_STEP else steps.checkpoint)
 
 
-def prepare_textbook(case: Case, measurement: str, folder: Path) -> Action:
-    """The actions as ``benchmarks.textbook`` takes them, on the same weights and batches.
+def prepare_textbook(
+    case: Case, measurement: str, folder: Path, layout: torch.memory_format = torch.contiguous_format
+) -> Action:
+    """The actions as ``benchmarks.textbook`` takes them, on the same weights and batches, in a layout of its own.
 
     Its Hessian would take many minutes: a few rows stand for all of them, without the graph that they share.
 
@@ -173,7 +175,7 @@ def prepare_textbook(case: Case, measurement: str, folder: Path) -> Action:
     supernet = build_supernet(
         task, textbook.TextbookCells(space, style=style), space, seed=config.seed, device=torch.device("cpu")
     )
-    supernet.network.to(memory_format=torch.contiguous_format)
+    supernet.network.to(memory_format=layout)
     stream = Stream(data.weight_half, batch_size=config.search.batch_size, seed=0, transform=data.transform)
     batch = stream.next()
     optimizer = build_weight_optimizer(config, supernet)
@@ -198,7 +200,9 @@ def prepare_textbook(case: Case, measurement: str, folder: Path) -> Action:
 IMPLEMENTATIONS: dict[str, Callable[[Case, str, Path], Action]] = {
     "autodisp": prepare_autodisp,
     "textbook": prepare_textbook,
+    "textbook_channels_last": partial(prepare_textbook, layout=torch.channels_last),
 }
+"""The textbook in both layouts: a ratio is to the faster one."""
 
 
 class _Steps:

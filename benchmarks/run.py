@@ -185,7 +185,8 @@ def table_of(results: Sequence[Result], title: str) -> Table:
     for name in ("median", "range", "runs", "steps", "MiB", *(["times faster", "of its MiB"] if several else [])):
         table.add_column(name, justify="right", no_wrap=True)
     steps = {(r.case, r.implementation): r.median for r in results if r.measurement == measure.WEIGHT_STEP}
-    textbook = {(r.case, r.measurement): r for r in results if r.implementation == "textbook" and r.seconds}
+    textbooks = [r for r in results if r.implementation.startswith("textbook") and r.seconds]
+    textbook = {(r.case, r.measurement): r for r in sorted(textbooks, key=lambda r: -r.median)}
     for result, before in zip(results, [None, *results], strict=False):
         notes = ", ".join(f"{value:.3g} {name}" for name, value in result.notes.items())
         table.add_row(
@@ -209,7 +210,7 @@ def _figures(result: Result, weight_step: float | None) -> list[str]:
 
 
 def _ratios(result: Result, textbook: Result | None) -> list[str]:
-    """How many times faster than the textbook, and with which part of its memory."""
+    """How many times faster than the faster of the textbooks, and with which part of its memory."""
     if textbook is None or textbook is result or not result.seconds:
         return []
     part = f"{result.memory / textbook.memory:.2f}" if textbook.memory else ""

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from autodisp.cells.folded import Source, mixed_node
 from autodisp.cells.genotype import Genotype
-from autodisp.cells.mixed import Edge, MixedOperation
-from autodisp.cells.mixture import Mixture
+from autodisp.cells.mixed import Edge, IncomingEdge, MixedOperation, Node, Source, plain_node
+from autodisp.cells.mixture import Mixture, Row
 from autodisp.cells.operations import FactorizedReduction, Style, convolution, transposed_convolution
 from autodisp.cells.spaces import EdgeSpace, SearchSpace
 
@@ -78,6 +78,10 @@ class GraphCells(ABC):
 
     style: Style
     kinds: tuple[str, ...]
+    node: Node = staticmethod(plain_node)
+    """How the nodes of mixed edges are evaluated."""
+    recompute: bool = False
+    """Keeps no activations of the mixed edges: the backward pass evaluates them again."""
 
     @abstractmethod
     def plan(self, kind: str) -> Plan:
@@ -119,9 +123,22 @@ class MixedCells(GraphCells):
         style: of their convolutions.
         share: one in so many channels goes through the operations of an edge.
         auxiliary: adds a second skip to each edge, whose factor ``set_auxiliary`` sets.
+        node: evaluates a node.
+        recompute: keeps no activations of the mixed edges, and evaluates them again in the backward pass.
     """
 
-    def __init__(self, space: SearchSpace, *, style: Style, share: int = 1, auxiliary: bool = False) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        style: Style,
+        share: int = 1,
+        auxiliary: bool = False,
+        node: Node = plain_node,
+        recompute: bool = False,
+    ) -> None:
+        self.node = node
+        self.recompute = recompute
         self.space = space
         self.style = style
         self.kinds = space.kinds
@@ -185,7 +202,8 @@ class Cell(BaseCell):
                 stride = 2 if kind == "reduce" and edge.source < len(prepare) else 1
                 self.edges.append(factory.edge(edge.operations, channels=channels, stride=stride))
         self.outputs = factory.outputs(kind, channels=channels)
-        self._plain = any(getattr(edge, "is_plain", False) for edge in self.edges)
+        self.node = factory.node
+        self.recompute = factory.recompute
 
     def forward(self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor] | None) -> Tensor:
         """The concatenated nodes.
@@ -201,10 +219,15 @@ class Cell(BaseCell):
         drop = self.drop_probability if self.training else 0.0
         if weights is None:
             nodes = self._single(states, drop)
-        elif self._plain or (isinstance(weights, Mixture) and not weights.is_full):
-            nodes = self._active(states, weights if isinstance(weights, Mixture) else Mixture(weights), drop)
         else:
-            nodes = self._mixed(states, weights[self.kind], drop)
+            mixture = weights if isinstance(weights, Mixture) else Mixture(weights)
+            auxiliary = 0.0 if mixture.is_discrete else self.auxiliary_factor
+            arguments = states, [row._replace(auxiliary=auxiliary) for row in mixture.rows(self.kind)], drop
+            if self.recompute and torch.is_grad_enabled():
+                # no running statistics are updated in there, and random numbers are drawn alike both times
+                nodes = checkpoint(self._mixed, *arguments, use_reentrant=False)
+            else:
+                nodes = self._mixed(*arguments)
         return torch.cat(nodes, dim=1)
 
     def _single(self, states: list[Tensor], drop: float) -> list[Tensor]:
@@ -215,34 +238,22 @@ class Cell(BaseCell):
             states = [*states, sum(incoming[1:], start=incoming[0])]
         return states[len(self.prepare) :]
 
-    def _active(self, states: list[Tensor], mixture: Mixture, drop: float) -> list[Tensor]:
-        """The nodes of a mixture that the folded evaluation does not know: edge by edge, active operations alone.
+    def _mixed(self, states: list[Tensor], rows: Sequence[Row], drop: float) -> list[Tensor]:
+        """The nodes where an edge is its operations, weighted by its row.
 
         Raises:
             ValueError: a node has no active operation.
         """
         edges: Any = self.edges
-        rows = zip(edges, mixture.rows(self.kind), strict=True)
-        auxiliary = 0.0 if mixture.is_discrete else self.auxiliary_factor
-        for node, sources in enumerate(self.sources):
-            leading = zip(sources, rows, strict=False)
-            sums = [edge.active_sum(states[source], row, drop, auxiliary) for source, (edge, row) in leading]
-            incoming = [y for y in sums if y is not None]
-            if not incoming:
-                raise ValueError(f"{self.kind} cell, node {node}: no operation is active, must be one at least")
-            states = [*states, sum(incoming[1:], start=incoming[0])]
-        return states[len(self.prepare) :]
-
-    def _mixed(self, states: list[Tensor], weights: Tensor, drop: float) -> list[Tensor]:
-        """The nodes where an edge is all of its operations, weighted by its row."""
-        edges: Any = self.edges
-        rows = zip(edges, weights.unbind(), strict=True)
+        weighted = zip(edges, rows, strict=True)
         known, nodes = [Source(x) for x in states], []
-        for sources in self.sources:
-            incoming = zip(sources, rows, strict=False)
-            checked = [(edge, known[source], edge.checked(row)) for source, (edge, row) in incoming]
-            nodes.append(mixed_node(checked, drop))
-            known.append(Source(nodes[-1]))
+        for number, sources in enumerate(self.sources):
+            leading = zip(sources, weighted, strict=False)
+            y = self.node([IncomingEdge(edge, known[source], row) for source, (edge, row) in leading], drop)
+            if y is None:
+                raise ValueError(f"{self.kind} cell, node {number}: no operation is active, must be one at least")
+            nodes.append(y)
+            known.append(Source(y))
         return nodes
 
 

@@ -1,15 +1,17 @@
 """What stands on an edge: all candidate operations, weighted (DARTS; Liu et al. 2019), or the one that was found."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from autodisp.cells.folded import Block, Source, blocks_of, mixed_node
 from autodisp.cells.mixture import Row
 from autodisp.cells.operations import Style, build_operation, drop_path, skip
+
+T = TypeVar("T")
 
 
 class Edge(nn.Module):
@@ -56,7 +58,6 @@ class MixedOperation(nn.Module):
         )
         self.around = nn.MaxPool2d(2, ceil_mode=True) if stride == 2 else nn.Identity()
         self.auxiliary = skip(channels, stride, style) if auxiliary else None
-        self.blocks: Sequence[Sequence[Block] | None] = [blocks_of(operation) for operation in self.operations]
 
     @staticmethod
     def _candidate(name: str, *, channels: int, stride: int, style: Style) -> nn.Module:
@@ -66,7 +67,7 @@ class MixedOperation(nn.Module):
         return operation
 
     def forward(self, x: Tensor, weights: Tensor | None, drop_probability: float) -> Tensor:
-        """The weighted sum; a cell evaluates all edges of a node at once instead.
+        """The weighted sum of all candidates.
 
         Args:
             x: (B, C, H, W).
@@ -76,19 +77,17 @@ class MixedOperation(nn.Module):
         Raises:
             ValueError: there are no weights, or fewer than candidates.
         """
-        if self.is_plain:
-            y = self.active_sum(x, Row(self.checked(weights), None, None), drop_probability)
-            assert y is not None
-            return y
-        return mixed_node([(self, Source(x), self.checked(weights))], drop_probability)
+        y = self.active_sum(x, Row(self.checked(weights), None, None), drop_probability)
+        assert y is not None
+        return y
 
     @property
-    def is_plain(self) -> bool:
-        """True where the edge is more than a weighted sum of its operations, which is all that folding knows."""
-        return self.share > 1 or self.auxiliary is not None
+    def is_sum(self) -> bool:
+        """True if the edge is a weighted sum of its operations and nothing else, as the native kernels need it."""
+        return self.share == 1 and self.auxiliary is None
 
-    def active_sum(self, x: Tensor, row: Row, drop_probability: float, auxiliary_factor: float = 0.0) -> Tensor | None:
-        """The factor times sum_o w_o o(x), evaluated one after another, over the active operations alone.
+    def active_sum(self, x: Tensor, row: Row, drop_probability: float) -> Tensor | None:
+        """The factor times sum_o w_o o(x), one operation after another, over the active operations only.
 
         With a share of k, the operations take the first C/k channels, the others pass by them (through a 2x2 maximum
         at stride 2), and all are shuffled (PC-DARTS). The auxiliary skip is added with a factor of its own (DARTS-).
@@ -97,20 +96,22 @@ class MixedOperation(nn.Module):
             (B, C, ceil(H/stride), ceil(W/stride)); None where no operation is active.
         """
         weights = self.checked(row.weights)
-        active = range(len(self.operations)) if row.active is None else row.active
         taken = x.shape[1] // self.share
         first = x[:, :taken] if self.share > 1 else x
-        terms = [weights[place] * self.operations[place](first) for place in active]
-        if not terms:
+        y = total([weights[place] * self.operations[place](first) for place in self.active(row)])
+        if y is None:
             return None
-        y: Tensor = sum(terms[1:], start=terms[0])
         if self.share > 1:
             y = functional.channel_shuffle(torch.cat([y, self.around(x[:, taken:])], dim=1), self.share)
         if row.factor is not None:
             y = row.factor * y
-        if self.auxiliary is not None and auxiliary_factor > 0.0:
-            y = y + auxiliary_factor * self.auxiliary(x)
+        if self.auxiliary is not None and row.auxiliary > 0.0:
+            y = y + row.auxiliary * self.auxiliary(x)
         return drop_path(y, drop_probability) if drop_probability > 0.0 else y
+
+    def active(self, row: Row) -> Sequence[int]:
+        """Places of the operations that run."""
+        return range(len(self.operations)) if row.active is None else row.active
 
     def checked(self, weights: Tensor | None) -> Tensor:
         """The weights.
@@ -126,3 +127,45 @@ class MixedOperation(nn.Module):
                 "network and architecture must be of one space"
             )
         return weights
+
+
+class Source:
+    """The input of some edges, with values that they share.
+
+    Args:
+        x: (B, C, H, W).
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self._shared: dict[str, Any] = {}
+
+    def shared(self, name: str, compute: Callable[[Tensor], T]) -> T:
+        """The computed value, the same at every call."""
+        if name not in self._shared:
+            self._shared[name] = compute(self.x)
+        found: T = self._shared[name]
+        return found
+
+
+class IncomingEdge(NamedTuple):
+    """An edge with its input and its weights."""
+
+    mixed: MixedOperation
+    source: Source
+    row: Row
+
+
+Node = Callable[[Sequence[IncomingEdge], float], Tensor | None]
+"""A way to evaluate a node: (incoming edges, drop-path probability) -> their sum, None where nothing is active."""
+
+
+def plain_node(edges: Sequence[IncomingEdge], drop_probability: float) -> Tensor | None:
+    """The sum of the edges, one operation after another: the reference for other ways to evaluate a node."""
+    sums = [edge.mixed.active_sum(edge.source.x, edge.row, drop_probability) for edge in edges]
+    return total([y for y in sums if y is not None])
+
+
+def total(terms: Sequence[Tensor]) -> Tensor | None:
+    """The sum; None of nothing."""
+    return sum(terms[1:], start=terms[0]) if terms else None

@@ -19,6 +19,8 @@ class Row(NamedTuple):
     """Scalar, multiplies the whole edge; None is 1."""
     active: Sequence[int] | None
     """Positions of the operations that run; None is all of them."""
+    auxiliary: float = 0.0
+    """Factor of the edge's auxiliary skip, if it has one."""
 
 
 @dataclass(frozen=True, eq=False)

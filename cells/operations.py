@@ -11,10 +11,11 @@ operations of one edge always add up. The published factorized reduction fails o
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional
 
 from autodisp.cells.depthwise import DepthwiseConvolution
@@ -101,23 +102,64 @@ def depthwise_pointwise(channels: int, kernel: int, stride: int, dilation: int, 
 
 
 class FactorizedReduction(nn.Module):
-    """Halves height and width: two stride-2 1x1 convolutions, one pixel apart, side by side in the channels."""
+    """Halves height and width: two 1x1 convolutions at stride 2, one pixel apart, side by side in the channels.
+
+    Pixels are left out before the ReLU, which acts on each by itself.
+    """
 
     def __init__(self, inputs: int, outputs: int, style: Style) -> None:
         super().__init__()
-        self.activation = nn.ReLU()
-        self.even = PointwiseConvolution(inputs, outputs - outputs // 2, stride=2, bias=False)
-        self.odd = PointwiseConvolution(inputs, outputs // 2, stride=2, bias=False) if outputs > 1 else None
+        self.even = nn.Conv2d(inputs, outputs - outputs // 2, 1, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs // 2, 1, bias=False) if outputs > 1 else None
         self.norm = nn.Sequential(*style.norms(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, ceil(H/2), ceil(W/2))."""
-        x = self.activation(x)
-        height, width = x.shape[-2:]
-        shifted = functional.pad(x[:, :, 1:, 1:], (0, 1 - (width - 1) % 2, 0, 1 - (height - 1) % 2))
-        halves = [self.even(x)] if self.odd is None else [self.even(x), self.odd(shifted)]
-        normalised: Tensor = self.norm(torch.cat(halves, dim=1))
+        normalised: Tensor = self.norm(self.convolved(rectified_phases(x)))
         return normalised
+
+    def convolved(self, phases: tuple[Tensor, Tensor]) -> Tensor:
+        """The result before the normalisation, from ``rectified_phases``."""
+        halves = [self.even(phases[0])]
+        if self.odd is not None:
+            halves.append(self.odd(phases[1]))
+        return torch.cat(halves, dim=1)
+
+
+def rectified_phases(x: Tensor) -> tuple[Tensor, Tensor]:
+    """ReLU of every second pixel of every second row, from the first and from the second on, zeros beyond the borders.
+
+    Args:
+        x: (B, C, H, W).
+
+    Returns:
+        Two tensors (B, C, ceil(H/2), ceil(W/2)).
+    """
+    even, odd = _Phases.apply(x)
+    return functional.relu(even), functional.relu(odd)
+
+
+class _Phases(Function):
+    """x -> both phases: the gradient is written once, where slicing would add up one of the size of x for each."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.shape = height, width = x.shape[-2:]
+        odd = functional.pad(x[:, :, 1::2, 1::2], (0, width % 2, 0, height % 2))
+        return x[:, :, ::2, ::2].contiguous(memory_format=_layout(x)), odd
+
+    @staticmethod
+    def backward(ctx: Any, to_even: Tensor, to_odd: Tensor) -> Tensor:
+        height, width = ctx.shape
+        shape = (*to_even.shape[:2], height, width)
+        whole = torch.zeros(shape, dtype=to_even.dtype, device=to_even.device).to(memory_format=_layout(to_even))
+        whole[:, :, ::2, ::2] = to_even
+        whole[:, :, 1::2, 1::2] = to_odd[:, :, : height // 2, : width // 2]
+        return whole
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
 
 
 class Zero(nn.Module):

@@ -16,6 +16,8 @@ from autodisp.cells.cell import (
 from autodisp.cells.genotype import Genotype, load
 from autodisp.cells.operations import FactorizedReduction, Style
 from autodisp.cells.spaces import SPACES, SearchSpace
+from autodisp.errors import InputError
+from autodisp.kernels.nodes import build_node
 from autodisp.networks.classification import ClassificationNetwork
 from autodisp.networks.disparity import DisparityNetwork
 
@@ -296,3 +298,38 @@ def test_second_derivatives_in_the_alphas_exist() -> None:
 
     alphas = images(6).requires_grad_()
     assert torch.autograd.gradgradcheck(loss, (alphas,))
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_recomputed_cells_give_the_same_numbers_and_keep_less(native: bool) -> None:
+    """Noise and drop-path are drawn alike, running statistics move once, second derivatives are the same."""
+    try:
+        node = build_node("native" if native else "plain", torch.device("cpu"), str)
+    except InputError as error:
+        pytest.skip(str(error))
+    found = []
+    for recompute in (False, True):
+        cells = MixedCells(SPACES["s4"], style=Style(), node=node, recompute=recompute)
+        torch.manual_seed(0)
+        network = classifier(cells).double()
+        set_drop_path(network, 0.3)
+        architecture = Architecture(SPACES["s4"], scale=1.0).double()
+        kept = 0
+
+        def keep(x: Tensor) -> Tensor:
+            nonlocal kept
+            kept += x.numel()
+            return x
+
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            scores = network(images(4, 3, 8, 8), architecture.weights()).logits
+        loss = scores.pow(3).mean()
+        parameters = [*network.parameters()]
+        slopes = torch.autograd.grad(loss, [*architecture.parameters(), *parameters], create_graph=True)
+        again = torch.autograd.grad(slopes[0].square().sum(), [*architecture.parameters()])
+        found.append((kept, [scores, *slopes, *again, *network.buffers()]))
+    (whole, first), (less, second) = found
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)
+    assert less < whole / 2

@@ -21,7 +21,7 @@ import torch
 from autodisp.cells.architecture import Architecture, entropy
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
-from autodisp.cli.search import _grows, notes_on_result, resume, search
+from autodisp.cli.search import _grows, notes_on_result, other_arithmetic, resume, search
 from autodisp.config.search import parse
 from autodisp.datasets import shapes3d
 from autodisp.errors import InputError, RunFault
@@ -424,3 +424,13 @@ def test_results_without_meaning_are_said_to_be_such(
     notes = notes_on_result(parts, found, constant=constant, end=end)
     assert len(notes) == len(says)
     assert all(note.startswith(f"note:  {words}") for note, words in zip(notes, says, strict=True))
+
+
+def test_a_run_resumed_with_other_arithmetic_is_told_so() -> None:
+    start = {"event": "start", "constant": 7.0, "kernels": "native", "threads": 2}
+    assert other_arithmetic(start, {"kernels": "native", "threads": 2}) is None
+    line = other_arithmetic(start, {"kernels": "plain", "threads": 2})
+    assert line == (
+        "the run began with run.kernels=native and is resumed with run.kernels=plain: its last digits will differ"
+    )
+    assert other_arithmetic({}, {"kernels": "plain", "threads": 1}) is None, "of a run that recorded neither"

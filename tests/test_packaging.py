@@ -24,7 +24,7 @@ def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedPro
 
 def expected() -> set[str]:
     """The tree with its symlinks followed; autodisp/cells and its like are the top-level folders themselves."""
-    kept = (".py", ".yaml", ".json", ".typed", ".safetensors", ".html", ".css", ".js")
+    kept = (".py", ".yaml", ".json", ".typed", ".safetensors", ".html", ".css", ".js", ".cpp")
     found = os.walk(ROOT / "autodisp", followlinks=True)
     files = (Path(folder, name) for folder, _, names in found for name in names)
     return {path.relative_to(ROOT).as_posix() for path in files if path.suffix in kept}

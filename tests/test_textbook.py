@@ -13,7 +13,10 @@ from autodisp.assembly.networks import build_style
 from autodisp.assembly.search import build_data, build_search_task, build_space, build_supernet
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import MixedCells
+from autodisp.cells.mixed import Node, plain_node
 from autodisp.datasets.streams import Stream
+from autodisp.errors import InputError
+from autodisp.kernels.nodes import build_node
 from autodisp.search.bilevel import momentum_buffers_of, second_order_finite_difference
 from autodisp.search.supernet import Supernet
 
@@ -41,7 +44,7 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 class Pair:
     """The same supernet twice, and two batches."""
 
-    def __init__(self, measure: ModuleType, case: str, *overrides: str) -> None:
+    def __init__(self, measure: ModuleType, case: str, *overrides: str, node: Node = plain_node) -> None:
         from benchmarks import textbook
 
         config = measure.config_of(measure.Case((*CASES[case], *measure.STILL, *overrides)))
@@ -49,7 +52,7 @@ class Pair:
         space = build_space(config)
         task, style = build_search_task(config, data), build_style(config.network, space)
         self.product = build_supernet(
-            task, MixedCells(space, style=style), space, seed=config.seed, device=torch.device("cpu")
+            task, MixedCells(space, style=style, node=node), space, seed=config.seed, device=torch.device("cpu")
         )
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():  # biases of zero would put what is clamped to zero on the kink of a leaky ReLU
@@ -76,9 +79,17 @@ class Pair:
         return self
 
 
+@pytest.fixture(params=["plain", "native"])
+def node(request: pytest.FixtureRequest) -> Node:
+    try:
+        return build_node(request.param, torch.device("cpu"), str)
+    except InputError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(params=CASES)
-def pair(measure: ModuleType, request: pytest.FixtureRequest) -> Pair:
-    return Pair(measure, request.param).to(torch.float64)
+def pair(measure: ModuleType, node: Node, request: pytest.FixtureRequest) -> Pair:
+    return Pair(measure, request.param, node=node).to(torch.float64)
 
 
 def gradients(supernet: Supernet, batch: Any) -> list[Tensor]:
@@ -104,8 +115,8 @@ def test_loss_and_every_gradient(pair: Pair) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["darts", "autodispnet"])
-def test_rows_of_the_hessian(measure: ModuleType, case: str) -> None:
-    pair = Pair(measure, case).to(torch.float64)
+def test_rows_of_the_hessian(measure: ModuleType, node: Node, case: str) -> None:
+    pair = Pair(measure, case, node=node).to(torch.float64)
     rows = []
     for loss, alphas in (
         (pair.product.alpha_loss(pair.batches[0]), pair.product.alphas),
@@ -148,11 +159,11 @@ def test_second_order_step_with_momentum(pair: Pair) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["s1", "autodispnet"])
-def test_single_precision(measure: ModuleType, case: str) -> None:
+def test_single_precision(measure: ModuleType, node: Node, case: str) -> None:
     """Where rounding moves no ReLU and no maximum across its kink, gradients agree to 1e-5, and outputs in any case."""
     errors = []
     for seed in range(4):
-        pair = Pair(measure, case, f"seed={seed}")
+        pair = Pair(measure, case, f"seed={seed}", node=node)
         seen = gradients(pair.product, pair.batches[0])
         exact = gradients(pair.to(torch.float64).textbook, pair.batches[0])
         assert distance(seen[:1], exact[:1]) < 1e-5

@@ -16,12 +16,14 @@ from autodisp.assembly.relaxation import build_alpha_penalty, build_relaxation
 from autodisp.assembly.running import build_images, build_optimizer, origin_of
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
+from autodisp.cells.mixed import plain_node
 from autodisp.cells.spaces import SearchSpace, find_space
 from autodisp.checkpoints import Checkpoints
 from autodisp.config.search import SearchConfig
 from autodisp.datasets.splits import Part, deal, subset
 from autodisp.datasets.streams import Scheduled, Stream, Transform, fixed_batches
 from autodisp.errors import InputError
+from autodisp.kernels.nodes import build_node
 from autodisp.observers.search_folder import SearchFolder
 from autodisp.run_files import CHECKPOINTS
 from autodisp.search.adaptive import AdaptiveRegularization
@@ -225,6 +227,8 @@ class SearchParts:
     search: Search
     folder: SearchFolder
     close: Callable[[], None]
+    arithmetic: Mapping[str, Any] = field(default_factory=dict)
+    """What the last digits depend on: "kernels", native or plain, and "threads"."""
     resumed: bool = False
     """True if it continues from a saved state."""
 
@@ -233,7 +237,7 @@ class SearchParts:
         supernet, validation = self.search.supernet, self.search.validation
         first = {f"valid/{name}": value for name, value in supernet.evaluate(validation).items()}
         start = {"constant": supernet.task.constant(validation), **first}
-        self.folder.tracker.event("start", **start)
+        self.folder.tracker.event("start", **start, **self.arithmetic)
         return start
 
 
@@ -264,11 +268,19 @@ def build_search(
     device = build_device(config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
+    node = build_node(config.run.kernels, device, console.message, console.note)
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     state = checkpoints.newest(console.message) if resume else None
     supernet = build_supernet(
         task,
-        MixedCells(space, style=style, share=config.relaxation.divisor, auxiliary=config.skip.name == "auxiliary"),
+        MixedCells(
+            space,
+            style=style,
+            share=config.relaxation.divisor,
+            auxiliary=config.skip.name == "auxiliary",
+            node=node,
+            recompute=config.search.recompute,
+        ),
         space,
         seed=config.seed,
         device=device,
@@ -317,7 +329,8 @@ def build_search(
 
     if state is not None:
         search.state.restore(state)
-    return SearchParts(search, observer, close, resumed=state is not None)
+    arithmetic = {"kernels": "plain" if node is plain_node else "native", "threads": torch.get_num_threads()}
+    return SearchParts(search, observer, close, arithmetic, resumed=state is not None)
 
 
 def _streams(

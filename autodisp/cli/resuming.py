@@ -14,7 +14,16 @@ from autodisp.config.checks import need_path
 from autodisp.errors import InputError
 from autodisp.run_files import CONFIG
 
-FREE = ("run.device", "run.workers", "run.threads", "run.verbosity", "validation.batch_size", "resume")
+FREE = (
+    "run.device",
+    "run.workers",
+    "run.threads",
+    "run.kernels",
+    "run.verbosity",
+    "search.recompute",
+    "validation.batch_size",
+    "resume",
+)
 """Settings that do not change the result, up to rounding: metrics are pooled over samples, and of a training's records
 only ``valid/loss``, a mean over batches, depends on validation.batch_size."""
 

@@ -2,10 +2,11 @@
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -99,7 +100,8 @@ def _grows(config: SearchConfig) -> dict[str, str | None]:
 def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictConfig | None = None) -> None:
     keys = ("search.batch_size", "network.channels", "network.layers", "dataset.crop")
     second = ("optimizer.alphas.order",) if config.optimizer.alphas.order != "first" else ()
-    memory = memory_settings(config, *keys, *second)
+    recompute = () if config.search.recompute else ("search.recompute",)
+    memory = memory_settings(config, *keys, *recompute, *second)
     with supervised_run(folder, memory=memory) as stopping, run_console(config) as console:
         if resumed is not None:
             keep_config(folder, resumed, config.dataset, config.task, config.relaxation)
@@ -117,6 +119,8 @@ def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictC
                 progress = parts.search.progress
                 end = "; all of its epochs are done" if progress.epochs >= config.search.epochs else ""
                 console.note(f"resumed at epoch {progress.epochs}, step {progress.step}{end}")
+                if other := other_arithmetic(start_record(parts.folder.records), parts.arithmetic):
+                    console.message(other)
             else:
                 entry = config.kit.datasets[config.dataset.name]
                 for note in notes_on_samples(config.dataset, entry, data.weight_half, enlarges=True):
@@ -176,6 +180,15 @@ def warn_if_policy_cannot_act(config: SearchConfig, parts: SearchParts, console:
             f"one decision, and the search has {config.search.epochs}; raise search.epochs, or lower "
             "regularization.start_epoch, window, delta or curvature.every"
         )
+
+
+def other_arithmetic(start: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """A line where a resumed run evaluates its cells in another way than it began with; None where it does not."""
+    changed = {key: start[key] for key in now if start.get(key, now[key]) != now[key]}
+    if not changed:
+        return None
+    before, after = (", ".join(f"run.{key}={some[key]}" for key in changed) for some in (start, now))
+    return f"the run began with {before} and is resumed with {after}: its last digits will differ"
 
 
 def notes_on_result(parts: SearchParts, found: Record, *, constant: float, end: float) -> list[str]:

@@ -25,6 +25,7 @@ from autodisp.config.checks import (
 from autodisp.config.sections import (
     PUBLISHED_CUTOUT,
     LearningConfig,
+    RunConfig,
 )
 from autodisp.errors import InputError
 from autodisp.tasks.sections import NetworkSection
@@ -190,6 +191,7 @@ class ScheduleConfig:
     validation_batches: Annotated[int | None, at_least(1, null="all")] = None
     drop_path: Probability = 0.0
     precision: Precision = "float32"
+    recompute: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,13 @@ class CurvatureConfig:
     with_weight_decay: bool = False
 
 
+@dataclass(frozen=True)
+class SearchRunConfig(RunConfig):
+    """Folder of the search, and the hardware and kernels that it uses."""
+
+    kernels: Literal["auto", "native", "plain"] = "auto"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(LearningConfig):
     """All settings of autodisp-search."""
@@ -212,6 +221,7 @@ class SearchConfig(LearningConfig):
     optimizer: OptimizerConfig
     search: ScheduleConfig
     curvature: CurvatureConfig
+    run: SearchRunConfig
     relaxation: RelaxationConfig = field(default_factory=RelaxationConfig)
     alpha_penalty: AlphaPenaltyConfig = field(default_factory=AlphaPenaltyConfig)
     skip: SkipConfig = field(default_factory=SkipConfig)
