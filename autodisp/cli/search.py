@@ -100,8 +100,8 @@ def _grows(config: SearchConfig) -> dict[str, str | None]:
 def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictConfig | None = None) -> None:
     keys = ("search.batch_size", "network.channels", "network.layers", "dataset.crop")
     second = ("optimizer.alphas.order",) if config.optimizer.alphas.order != "first" else ()
-    recompute = () if config.search.recompute else ("search.recompute",)
-    memory = memory_settings(config, *keys, *recompute, *second)
+    recompute = () if config.search.recompute else ("search.recompute=false",)
+    memory = [*memory_settings(config, *keys, *second), *recompute]
     with supervised_run(folder, memory=memory) as stopping, run_console(config) as console:
         if resumed is not None:
             keep_config(folder, resumed, config.dataset, config.task, config.relaxation)
