@@ -22,7 +22,7 @@ _NAME = r"_(\d{4,})(?:_at_(\d{6,}))?\.pt"
 
 
 class OtherVersion(InputError):
-    """A whole state of a run that this version would continue as another one."""
+    """An intact state of a run that this version would not resume as the same run."""
 
 
 class Place(NamedTuple):
@@ -39,7 +39,7 @@ class Checkpoints:
 
     Args:
         folder: created at the first state; its parent exists.
-        unit: of the number of a state; prefix of its file's name.
+        unit: what the number of a state counts; prefix of its file's name.
     """
 
     def __init__(self, folder: Path, *, unit: str = "epoch") -> None:
@@ -48,7 +48,7 @@ class Checkpoints:
         self._pattern = re.compile(re.escape(unit) + _NAME)
 
     def path(self, epoch: int, step: int = 0) -> Path:
-        """Path of the state after that epoch, or of the one after that many of its steps."""
+        """Path of the state after that epoch, or after that many steps into the next one."""
         return self.folder / (f"{self.unit}_{epoch:04d}" + (f"_at_{step:06d}" if step else "") + ".pt")
 
     def save(self, epoch: int, state: dict[str, Any], *, step: int = 0) -> Path:

@@ -19,20 +19,20 @@ _PLAIN = re.compile(r"(?!(null|true|false|nan|inf)\Z|.* \Z)([a-z_]|[\w.:@+-]*/)[
 
 
 def command(program: str, *words: Word) -> str:
-    """A command line that a shell and the program read as it is meant.
+    """Returns a command line, quoted for the shell and for Hydra.
 
     Args:
-        program: its name.
-        words: in order.
+        program: name of the program.
+        words: its arguments, in order.
     """
     return as_typed([program, *(word if isinstance(word, str) else setting(*word) for word in words)])
 
 
 def setting(key: str, value: Any) -> str:
-    """``key=value`` as Hydra reads it, not yet quoted for the shell.
+    """Returns ``key=value`` as Hydra reads it, not yet quoted for the shell.
 
     Args:
-        key: with dots.
+        key: the dotted name.
         value: a path, a text, a number, true, false, None, or a list of those.
     """
     return f"{key}={_value(value)}"
@@ -56,7 +56,7 @@ def _existing_path_quoted(word: str) -> str:
 def _exists(value: str) -> bool:
     try:
         return Path(value).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # too long, the home of nobody, a zero byte
+    except (OSError, RuntimeError, ValueError):  # too long, the home of an unknown user, a zero byte
         return False
 
 
@@ -66,7 +66,7 @@ def as_typed(words: Sequence[str]) -> str:
 
 
 def _for_shell(word: str) -> str:
-    """In double quotes where those are easier to read than the single quotes of ``shlex``."""
+    """Quotes a word for the shell, with double quotes where those read better than the single quotes of ``shlex``."""
     return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
@@ -87,5 +87,5 @@ def _text(text: str) -> str:
         return text
     # OmegaConf halves the backslashes before ${, and only those.
     text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    # To Hydra a backslash is nothing special, except before a quote.
+    # Hydra treats a backslash as special only before a quote.
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", text)) + "'"

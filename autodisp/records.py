@@ -1,4 +1,5 @@
-"""The records of a run: metrics.jsonl, one JSON object a line.
+
+"""The records of a run: metrics.jsonl, one JSON object per line.
 
 The file is for readers such as the report. It is strict JSON, which has no NaN and no infinity: such a value is written
 as null, and ``non_finite`` in the same record gives its place and value, so that :func:`read_json_lines` restores it.

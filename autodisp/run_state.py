@@ -1,4 +1,4 @@
-"""Everything of a run that must survive a stop or roll back, saved and restored whole.
+"""State of a run that must survive a stop or a roll-back, saved and restored as a whole.
 
 Weights, BN buffers, alphas, both optimizers, the learning-rate schedule, the eigenvalue history, the current weight
 decay, random generators, stream positions, epoch and step. The config is not part of it, since it never changes.
@@ -13,7 +13,7 @@ from torch import Tensor
 from autodisp.errors import InputError
 
 VERSION = 3
-"""Raised whenever the same config would resume as another run: with another network, loss or order of draws."""
+"""Increased when the same config would resume differently: with another network, loss or order of random draws."""
 CONTENTS = frozenset({"version", "parts", "streams", "progress", "rng", "records"})
 
 

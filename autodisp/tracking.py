@@ -48,7 +48,7 @@ class ConsoleProgress:
 
     Epochs are counted from 0 everywhere in this project; the console shows "epoch 4 [5/50]". The bar is drawn at most
     four times a second and without a thread of its own, since loader workers are forked. Elsewhere each
-    epoch has its line, and half a minute without one brings a line in between. NO_COLOR is honoured.
+    epoch has its line, with another one after every 30 seconds without any. NO_COLOR is honoured.
 
     Args:
         stream: standard output at the time of construction if None.
@@ -93,16 +93,16 @@ class ConsoleProgress:
             self._bar.start()
 
     def step(self, epoch: int, step: int, metrics: Metrics) -> None:
-        """Shows that a step is done.
+        """Shows a finished step.
 
         Args:
             epoch: from 0; it may go back, after a roll-back.
             step: of this epoch, from 0.
             metrics: to show, or a function that returns them. The function is called only when something is shown,
-                so that it may read values from a GPU, which would otherwise be waited for at every step.
+                so it may read values from a GPU without a synchronisation at every step.
         """
         place = epoch * self._steps_per_epoch + step + 1
-        # a resumed run begins late, and a roll-back goes back: either counts as one step
+        # a resumed run begins late, and a roll-back decreases the epoch: either counts as one step
         self._steps_done += 1 if self._place is None else max(1, place - self._place)
         self._place = place
         now = self._clock()
@@ -284,7 +284,7 @@ class Tracker:
         purge_from = epochs if shown_from is None else shown_from
         self.tensorboard = TensorBoard(run_folder / TENSORBOARD, purge_from=purge_from, warn=self.console.message)
         self.tensorboard_step = epochs
-        """The step of the present epoch: the number recorded before. Epoch numbers repeat after a roll-back."""
+        """The step of the current epoch: the number of epochs before it. Epoch numbers repeat after a roll-back."""
 
     @property
     def records(self) -> list[dict[str, Any]]:

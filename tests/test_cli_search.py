@@ -339,7 +339,7 @@ def test_data_that_goes_wrong_in_the_middle(tmp_path: Path, capsys: pytest.Captu
         search(composed("search", f"run.folder={folder}", *few))
 
     search_it(tmp_path / "whole" / "run")
-    assert "pictures looked at are smaller than dataset.crop=[48, 32], such as 24x16" in capsys.readouterr().out
+    assert "checked images are smaller than dataset.crop=[48, 32], such as 24x16" in capsys.readouterr().out
     faults: list[tuple[Callable[[Path], None], str]] = [(shutil.rmtree, r"\.(png|pfm): "), (cut_short, r"\.png: ")]
     for goes_wrong, says in faults:
         folder = tmp_path / goes_wrong.__name__ / "run"

@@ -42,7 +42,7 @@ search.epochs=10000000
 search.batch_size=-1
     search.batch_size=-1: must be at least 1; 64 is usual
 search.batch_size=201
-    search.batch_size=201: the smaller half of the training split has 200 [...] batch_size=200 or smaller, or more data
+    search.batch_size=201: the smaller part of the training split has 200 [...] batch_size=200 or smaller, or more data
 search.steps_per_epoch=0
     search.steps_per_epoch=0: must be at least 1, or null for all
 search.steps_per_epoch=100000000000
@@ -354,7 +354,7 @@ parameters=0
 parameters=1000000000000
     parameters=1000000000000: must be at least 1 and at most 1000000000, or null for as they are
 network=disparity_tiny parameters=5
-    parameters=5: the nearest that this network can have is 90240, at [...] ask for that, or take another network
+    parameters=5: the nearest that this network can have is 90240, at [...] take that number, or take another network
 init=nowhere.safetensors
     init=nowhere.safetensors: no such file; autodisp-train writes best.safetensors into its run folder
 init=shiped
