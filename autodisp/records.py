@@ -1,4 +1,3 @@
-
 """The records of a run: metrics.jsonl, one JSON object per line.
 
 The file is for readers such as the report. It is strict JSON, which has no NaN and no infinity: such a value is written

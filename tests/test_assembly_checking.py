@@ -267,7 +267,7 @@ def test_a_run_says_what_the_check_says_of_small_pictures(frames: Path) -> None:
 def test_what_the_data_is_and_what_cannot_be_meant(frames: Path) -> None:
     train, test = checked(*things(frames)).data
     assert train.startswith("train: images of 64x48, disparities up to ")
-    assert train.endswith(" px on 100 % of the pixels")
+    assert train.endswith(" px, ground truth on 100 % of the pixels")
     assert test.startswith("test: images of 64x48")
     change(part(frames, 3, "disparity"), 20.0)
     (low,) = checked(*things(frames), "dataset.max_disparity=16").remarks

@@ -129,7 +129,7 @@ def test_a_signal_saves_and_stops(
         run(folder)
     assert stopped.value.code == 128 + number
     said = capfd.readouterr().err
-    assert "stops after this step and saves its state" in said
+    assert "stopping after this step, with the state saved" in said
     assert f"stopped; resume with: {os.path.basename(sys.argv[0])} resume={folder}" in said
     assert states(folder) == left
     assert signal.getsignal(number) == before
@@ -258,7 +258,7 @@ def test_a_full_disk(tmp_path: Path, whole: Path, name: str) -> None:
         run(folder)
     says = str(caught.value)
     assert "cannot be written (No space left on device)" in says
-    assert f"the state before is saved: when that is mended, `{os.path.basename(sys.argv[0])} resume={folder}`" in says
+    assert f"the state before is saved: once that is fixed, `{os.path.basename(sys.argv[0])} resume={folder}`" in says
     assert "\n" not in says
     if kept.exists():
         (folder / name).unlink()
@@ -386,7 +386,7 @@ def test_out_of_memory_says_what_decides_it(tmp_path: Path) -> None:
     with before_step(1, take_too_much), pytest.raises(RunFault) as caught:
         run(tmp_path / "run")
     says = str(caught.value)
-    for words in ("out of memory", "search.batch_size=2", "network.channels=4", "plan=true", "begins it again"):
+    for words in ("out of memory", "search.batch_size=2", "network.channels=4", "plan=true", "starts it again"):
         assert words in says
     assert "\n" not in says
 

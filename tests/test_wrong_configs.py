@@ -354,7 +354,7 @@ parameters=0
 parameters=1000000000000
     parameters=1000000000000: must be at least 1 and at most 1000000000, or null for as they are
 network=disparity_tiny parameters=5
-    parameters=5: the nearest that this network can have is 90240, at [...] take that number, or take another network
+    parameters=5: the nearest that this network can have is 90240, at [...] take that number, or another network
 init=nowhere.safetensors
     init=nowhere.safetensors: no such file; autodisp-train writes best.safetensors into its run folder
 init=shiped
@@ -396,7 +396,7 @@ optimizer.schedule=milestones optimizer.milestones=[5,5]
 validation.batch_size=0
     validation.batch_size=0: must be at least 1; 1 is usual
 recipe=finetune init=a parameters=5
-    parameters=5: must be null with network=from_checkpoint, whose model says so itself
+    parameters=5: must be null with network=from_checkpoint, whose model determines it
 genotype=random:s2
     genotype=random:s2: has the cells normal, reduce, but [...] cells of such a search, or the other task
 network.stages=2 network.frozen_stages=2
