@@ -16,7 +16,7 @@ from autodisp.report.reading import Run, thinned
 
 MOST_COLUMNS = 160
 _LEAST_RANGE = 0.01
-"""Range of the colours; smaller differences of weights are not worth a look."""
+"""Smallest range of the colours, so that minor differences of weights are not exaggerated."""
 _ACROSS = 3
 Weights = npt.NDArray[np.float64]
 
