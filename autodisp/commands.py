@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 Word = str | tuple[str, Any]
-"""A word that Hydra reads as it stands, or a setting and its value."""
+"""A word that Hydra reads without quotes, or a setting and its value."""
 
 _PLAIN = re.compile(r"(?!(null|true|false|nan|inf)\Z|.* \Z)([a-z_]|[\w.:@+-]*/)[\w./:@+ -]*", re.ASCII | re.I)
-"""Text that Hydra takes as such without quotes."""
+"""Text that Hydra reads as text without quotes."""
 
 
 def command(program: str, *words: Word) -> str:
@@ -39,9 +39,9 @@ def setting(key: str, value: Any) -> str:
 
 
 def existing_paths_quoted(words: Sequence[str]) -> list[str]:
-    """The words of a command line, with the path of an existing file or folder quoted for Hydra where it needs quotes.
+    """Returns the words of a command line, with paths of existing files and folders quoted for Hydra if necessary.
 
-    Folders named by what a run varies, such as ``3_space=s2,seed=1``, can then be typed, and completed by a shell.
+    Folders named after the varied settings, such as ``3_space=s2,seed=1``, can then be typed, and completed by a shell.
     """
     return [_existing_path_quoted(word) for word in words]
 
@@ -61,7 +61,7 @@ def _exists(value: str) -> bool:
 
 
 def as_typed(words: Sequence[str]) -> str:
-    """The words of a command line as they were given, quoted for the shell alone."""
+    """Returns the words of a command line as given, quoted for the shell only."""
     return " ".join(map(_for_shell, words))
 
 

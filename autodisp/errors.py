@@ -1,4 +1,4 @@
-"""The errors that end in one line on the console instead of a traceback."""
+"""Errors that are shown as one line on the console instead of a traceback."""
 
 import re
 

@@ -106,7 +106,7 @@ def save(path: Path, card: ModelCard, weights: Mapping[str, Tensor]) -> None:
 
 
 def load(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
-    """The card and the weights of a file.
+    """Reads the card and the weights of a file.
 
     Raises:
         InputError: the file is missing, damaged or not a model of autodisp, or the weights do not fit the network.
@@ -132,7 +132,7 @@ def load(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
 
 
 def load_network(path: Path) -> tuple[ModelCard, Task, nn.Module]:
-    """The network with its weights, in evaluation mode on the CPU.
+    """Loads the network with its weights, in evaluation mode on the CPU.
 
     Raises:
         InputError: see ``load``.
@@ -170,7 +170,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def _read_card(text: str, path: Path) -> ModelCard:
-    """The card in the metadata of a file."""
+    """Reads the card in the metadata of a file."""
     try:
         data = json.loads(text)
         if data["schema"] != SCHEMA or data["version"] != VERSION:
@@ -241,6 +241,6 @@ def _at_most(weights: int) -> Iterator[None]:
 def card_of(
     task: Task, style: Style, genotype: Genotype | None, space: SearchSpace | None, about: Mapping[str, Any]
 ) -> ModelCard:
-    """The card of a network built from found cells, or from hand-designed ones (no genotype)."""
+    """Returns the card of a network built from found cells, or from hand-designed ones (no genotype)."""
     own = None if space is None or SPACES.get(space.name) == space else space
     return ModelCard(task.name, task.settings, style, genotype, own, about)

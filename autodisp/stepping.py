@@ -69,8 +69,8 @@ class StepGuard:
         """Begins a step.
 
         Args:
-            tensors: that the step changes in place before all of its numbers are known to be finite.
-            optimizer: the first one to step, where two do.
+            tensors: changed in place by the step before all of its numbers are known to be finite.
+            optimizer: the first one to step, if there are two.
         """
         self._snapshots.append(StepSnapshot(self.state, tensors, optimizer))
 
@@ -153,7 +153,7 @@ class SteppedRun(ABC):
         precision: of the forward passes whose weights are trained: float32, bfloat16 or float16.
         checkpoints: where the states are saved.
         observer: follows the run.
-        stopping: returns True when the run is to save its state and stop; called after each step.
+        stopping: returns True to save the state and stop; called after each step.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class SteppedRun(ABC):
         return self.state.capture(records=len(self._observer.records))
 
     def make_steps(self, count: int) -> None:
-        """Makes steps; in case of a failure or a stop, saves the state before the step that was not made.
+        """Makes steps; on a failure or a stop, saves the state before the step that was not made.
 
         Raises:
             Interrupted: the run is to stop.

@@ -1,4 +1,4 @@
-"""Resumes a run in its folder, under its own config."""
+"""Resumes a run in its folder with its own config."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict

@@ -166,7 +166,7 @@ def parse(tree: DictConfig, schema: type[Config]) -> Config:
 
 
 def _sections_by_name(tree: DictConfig) -> dict[str, dict[str, type]]:
-    """The sections of task, dataset and network by ``name``, including those of the user's own task."""
+    """The sections of task, dataset and network by ``name``, including those of a user-defined task."""
     task = OmegaConf.select(tree, "task") if "task" in tree else None
     factory = OmegaConf.select(task, "factory") if isinstance(task, DictConfig) and "factory" in task else None
     if not isinstance(factory, str):

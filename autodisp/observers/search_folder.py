@@ -51,8 +51,8 @@ class SearchFolder:
         space: of the search.
         figure: the task's metric.
         early_stopping: the rule, for the local average in the curves, or None.
-        tracker: for the metrics.
-        provenance: of the run, for every genotype file.
+        tracker: receives the metrics.
+        provenance: of the run, written to every genotype file.
         pictures: called after an epoch; returns the images to show, such as a predicted disparity.
     """
 

@@ -35,7 +35,7 @@ class TrainFolder:
     Args:
         folder: the run folder, which exists.
         figure: the task's metric.
-        tracker: for the metrics.
+        tracker: receives the metrics.
         card: of the network.
         network: the network whose weights are written, see ``Training.evaluated``.
         pictures: called at each validation; returns the images to show.

@@ -61,7 +61,7 @@ def edge_maps(kind: str, cell: CellSpace, weights: Sequence[Weights]) -> list[Ed
 
 
 def _softmax(alphas: Weights) -> Weights:
-    """Softmax over the operations; NaN where the alphas of an epoch are not finite."""
+    """Softmax over the operations; NaN in epochs with non-finite alphas."""
     known = np.isfinite(alphas).all(axis=0)
     shifted = np.where(known, alphas, 0.0)
     powers = np.exp(shifted - shifted.max(axis=0))

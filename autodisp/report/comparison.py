@@ -55,7 +55,7 @@ class Entry:
         return name[:20] if isinstance(name, str) and self.run.kind == "search" else ""
 
     def value(self, key: str) -> float | None:
-        """Returns a number of the chosen epoch; None where it is not recorded or not finite."""
+        """Returns a number of the chosen epoch; None if it is not recorded or not finite."""
         value = None if self.chosen is None else self.chosen.values.get(key)
         return value if value is not None and math.isfinite(value) else None
 
@@ -138,7 +138,7 @@ def find_runs(patterns: Sequence[str], *, skip: Path | None = None) -> FoundRuns
 
 
 def common_folder(patterns: Sequence[str]) -> Path:
-    """Returns the deepest folder that holds all the runs."""
+    """Returns the deepest folder that contains all runs."""
     folders = []
     for pattern in patterns:
         folder = Path(pattern).expanduser()

@@ -24,7 +24,7 @@ class Viewer:
     """The distinct cells: ``uri`` and ``title`` of the drawing, ``width`` and ``height``."""
     kinds: tuple[str, ...]
     chart: PageImage | None
-    """The eigenvalue over the epochs, None where it was not measured."""
+    """The eigenvalue over the epochs, None if it was not measured."""
     first: int
     """The frame shown first: that of the found cells."""
 
