@@ -66,8 +66,8 @@ def test_a_comparison_lies_beside_its_runs(tmp_path: Path) -> None:
 
 def test_a_comparison_leaves_the_report_on_a_run(tmp_path: Path) -> None:
     folder = write_training(tmp_path / "run")
-    before = program.report(composed(f"run={folder}", QUICK)).read_bytes()
-    assert program.report(composed(f"runs={folder}")) == folder / "comparison" / "index.html"
+    before = program.report(composed("report", f"run={folder}", QUICK)).read_bytes()
+    assert program.report(composed("report", f"runs={folder}")) == folder / "comparison" / "index.html"
     assert (folder / "report" / "index.html").read_bytes() == before
 
 
