@@ -94,7 +94,7 @@ class Checkpoints:
         if paths:
             raise InputError(
                 f"{self.folder}: none of its {len(paths)} states can be read; put one back from a copy, or start the "
-                "run anew in another folder"
+                "run again in another folder"
             )
         return None
 

@@ -74,7 +74,7 @@ class JsonLines:
         if not 0 <= count <= len(self._ends):
             raise InputError(
                 f"{self.path}: {len(self._ends)} records, but the checkpoint was written after {count}: "
-                "put back the file that belongs to the checkpoint, or start the run anew in another folder"
+                "put back the file that belongs to the checkpoint, or start the run again in another folder"
             )
         del self._ends[count:], self.records[count:]
         if self.path.exists():

@@ -153,7 +153,9 @@ def test_a_second_signal_stops_at_once() -> None:
 
 
 def test_a_run_is_not_begun_over_another(whole: Path) -> None:
-    with pytest.raises(InputError, match=r"holds a run already.*resume it by `.* resume=.*`, or take another folder"):
+    with pytest.raises(
+        InputError, match=r"contains a run already.*resume it by `.* resume=.*`, or take another folder"
+    ):
         run(whole)
 
 

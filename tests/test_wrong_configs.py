@@ -610,7 +610,7 @@ search ++optimizer.weights.lerning_rate=1
 search ~search.epoch
     ~search.epoch: no such setting, so there is nothing to remove; `autodisp-search --cfg job` shows all of them
 search +search.epochs=3
-    +search.epochs: is there already, and + adds a new one; write search.epochs=VALUE without the +
+    +search.epochs: exists already, and + adds a new one; write search.epochs=VALUE without the +
 search task=${nothing}
     task=${nothing}: names no group that is chosen before; write the choice itself
 search seed=1,2

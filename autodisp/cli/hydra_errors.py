@@ -101,7 +101,7 @@ def _composition_error(error: Exception, program: str) -> str:
         hint = f"did you mean {near}? " if near else ""
         return f"{found[1]}: no such setting; {hint}{all_of_them}"
     if found := re.search(r"An item is already at '([^']+)'", message):
-        return f"+{found[1]}: is there already, and + adds a new one; write {found[1]}=VALUE without the +"
+        return f"+{found[1]}: exists already, and + adds a new one; write {found[1]}=VALUE without the +"
     if found := re.search(r"Could not delete from config\. '([^']+)' does not exist", message):
         return f"~{found[1]}: no such setting, so there is nothing to remove; {all_of_them}"
     if found := re.search(r"Ambiguous value for argument '(.+)'", message):

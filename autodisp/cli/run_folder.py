@@ -115,7 +115,7 @@ def _refuse_content(folder: Path, key: str, resumes_with: str | None) -> None:
         return
     if resumes_with and holds_run(folder):
         raise Taken(
-            f"{key}={folder}: holds a run already, and nothing of it is overwritten; resume it by "
+            f"{key}={folder}: contains a run already, which is not overwritten; resume it by "
             f"`{command(resumes_with, ('resume', folder))}`, or take another folder"
         )
     raise Taken(f"{key}={folder}: is not empty, and a run overwrites nothing; take another folder")

@@ -79,7 +79,7 @@ def _lead(found: FoundRuns) -> str:
     kinds = [entry.run.kind for entry in found.entries]
     parts = [f"{n} {kind if n == 1 else _PLURAL[kind]}" for kind in _PLURAL if (n := kinds.count(kind))]  # type: ignore[arg-type]
     if found.passed_over:
-        parts.append(f"{found.passed_over} folder{'s' * (found.passed_over > 1)} without a run passed over")
+        parts.append(f"{found.passed_over} folder{'s' * (found.passed_over > 1)} without a run skipped")
     return " · ".join(parts)
 
 
