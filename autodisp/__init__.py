@@ -1,4 +1,4 @@
-"""Finds dense-prediction networks by gradient and watches the curvature of the validation loss while it does."""
+"""Gradient-based architecture search for dense prediction, with the curvature of the validation loss under watch."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ __all__ = ["__version__", "load"]
 
 
 def load(model: "str | Path | None" = None, *, device: "str | torch.device" = "cpu") -> "Any":
-    """A trained model, ready to be called on images; see ``autodisp.prediction.models.load``."""
+    """Loads a trained model, ready to be called on images; see ``autodisp.prediction.models.load``."""
     from autodisp.prediction import models
 
     return models.load(model, device=device)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files and folders."""
 
 import os
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from autodisp.errors import InputError
 
 @contextmanager
 def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
-    """Gives a path to write to, which takes the place of `path` once the block is done.
+    """Yields a path to write to; the file written there replaces `path` at the end of the block.
 
     If the block fails or is interrupted, `path` stays as it was and what was written is removed.
 
     Args:
-        path: of a folder that exists. The path to write to lies beside it and has the same suffix.
-        lasting: the file and its name are flushed to the disk, so that they outlast a power cut.
+        path: in a folder that exists. The path to write to is in the same folder and has the same suffix.
+        lasting: flush the file and its name to the disk, so that they survive a power cut.
     """
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -34,12 +34,12 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
 
 
 def leftovers(folder: Path, pattern: str) -> Iterator[Path]:
-    """Finds what :func:`replacing` left of files of that pattern in processes that were killed."""
+    """Yields the temporary files that :func:`replacing` left behind in killed processes."""
     return folder.glob(f".[0-9]*.{pattern}")
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes a renaming in that folder last through a power cut."""
+    """Flushes a folder to the disk, so that a renaming in it survives a power cut."""
     _sync(folder)
 
 
@@ -53,13 +53,13 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A temporary folder whose files move to the given one at the end, unless an exception leaves the block.
+    """Yields a temporary folder whose files move to the given one at the end, unless an exception leaves the block.
 
-    The temporary one lies inside the other, so that moving is renaming. Files of the same name are replaced. A folder
-    that was made for it and stays empty is removed.
+    The temporary folder is inside the given one, so that moving is renaming. Files of the same name are replaced. A
+    folder that was created for it and stays empty is removed.
 
     Raises:
-        InputError: the folder cannot be made or written to, or a file in it not be replaced.
+        InputError: the folder cannot be created or written to, or a file in it cannot be replaced.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -75,7 +75,7 @@ def staged(folder: Path) -> Iterator[Path]:
         sync_folder(folder)
     finally:
         for path in made:
-            with suppress(OSError):  # it holds the files, or another program's
+            with suppress(OSError):  # it contains the files, or another program's
                 path.rmdir()
 
 
@@ -87,10 +87,10 @@ def _move(path: Path, target: Path) -> None:
 
 
 def refuse_overwriting(folder: Path, names: list[str]) -> None:
-    """Makes sure that none of these files is there.
+    """Raises an error if one of these files exists.
 
     Raises:
-        InputError: names the first that is.
+        InputError: with the first one that exists.
     """
     for name in names:
         if (folder / name).exists():

@@ -1,7 +1,7 @@
-"""Saved states of a run: whole or absent, checked when read, and only as many as needed.
+"""Saved states of a run: written atomically, checked when read, and only as many as needed.
 
 A state is written to a temporary file, flushed to the disk and renamed; then the folder is flushed. The file is a
-plain ``torch.save`` archive, in which every part has a CRC-32, which torch does not check, so it is checked here.
+plain ``torch.save`` archive, in which every part has a CRC-32. Torch does not check it, so it is checked here.
 Nothing in it is executed (``weights_only``), and no part is compressed.
 """
 
@@ -22,7 +22,7 @@ _NAME = r"_(\d{4,})(?:_at_(\d{6,}))?\.pt"
 
 
 class OtherVersion(InputError):
-    """A whole state of a run that this version would continue as another one."""
+    """An intact state of a run that this version would not resume as the same run."""
 
 
 class Place(NamedTuple):
@@ -39,7 +39,7 @@ class Checkpoints:
 
     Args:
         folder: created at the first state; its parent exists.
-        unit: of the number of a state; prefix of its file's name.
+        unit: what the number of a state counts; prefix of its file's name.
     """
 
     def __init__(self, folder: Path, *, unit: str = "epoch") -> None:
@@ -48,11 +48,11 @@ class Checkpoints:
         self._pattern = re.compile(re.escape(unit) + _NAME)
 
     def path(self, epoch: int, step: int = 0) -> Path:
-        """Path of the state after that epoch, or of the one after that many of its steps."""
+        """Path of the state after that epoch, or after that many steps into the next one."""
         return self.folder / (f"{self.unit}_{epoch:04d}" + (f"_at_{step:06d}" if step else "") + ".pt")
 
     def save(self, epoch: int, state: dict[str, Any], *, step: int = 0) -> Path:
-        """Writes the state after that epoch, or after a step of it.
+        """Writes the state after that epoch, or after that many steps into the next one.
 
         Raises:
             RunFault: it cannot be written; an earlier file of that name is untouched.
@@ -67,7 +67,7 @@ class Checkpoints:
         return path
 
     def load(self, epoch: int, step: int = 0) -> dict[str, Any]:
-        """The state after that epoch, or after a step of it.
+        """Reads the state after that epoch, or after that many steps into the next one.
 
         Raises:
             InputError: the file is missing or damaged.
@@ -75,13 +75,13 @@ class Checkpoints:
         return read_checkpoint(self.path(epoch, step))
 
     def newest(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
-        """The newest state that can be read; None if there is none.
+        """Returns the newest state that can be read; None if there is none.
 
         Args:
-            warn: called with one line for each damaged state that is passed over.
+            warn: called with one line for each damaged state that is skipped.
 
         Raises:
-            InputError: there are states, but none can be read.
+            InputError: there are states, but none of them can be read.
         """
         paths = [path for _, path in sorted(self._states(), reverse=True)]
         for path in paths:
@@ -94,18 +94,18 @@ class Checkpoints:
         if paths:
             raise InputError(
                 f"{self.folder}: none of its {len(paths)} states can be read; put one back from a copy, or start the "
-                "run anew in another folder"
+                "run again in another folder"
             )
         return None
 
     def epochs(self) -> list[int]:
-        """The epochs that have a state after them, ascending."""
+        """Returns the epochs that have a state after them, ascending."""
         return sorted(place.number - 1 for place, _ in self._states() if not place.step)
 
     def keep_only(self, epochs: Iterable[int]) -> None:
         """Deletes all other states, the newest first, and leftovers of interrupted writing.
 
-        In that order a run that is killed meanwhile has all states that its newest one needs.
+        In that order, a run killed in between keeps all states that its newest one needs.
         """
         wanted = {Place(epoch + 1) for epoch in epochs}
         for place, path in sorted(self._states(), reverse=True):
@@ -123,10 +123,10 @@ class Checkpoints:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in a file.
+    """Reads the state in a file.
 
     Raises:
-        InputError: the file is missing, damaged or no checkpoint.
+        InputError: the file is missing, damaged or not a checkpoint.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -136,11 +136,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if damaged is not None:
             raise InputError(f"{path}: damaged, the checksum of its part {damaged!r} is wrong; copy it again")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about a pickle protocol that only damage causes
+            warnings.simplefilter("ignore")  # torch's, about a pickle protocol that only occurs in damaged files
             state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except InputError:
         raise
-    except Exception as error:  # a damaged pickle may end in any exception
+    except Exception as error:  # a damaged pickle may raise any exception
         raise InputError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}); is it cut off?") from None
     if not isinstance(state, dict) or not state.keys() >= CONTENTS:
         raise InputError(f"{path}: not a checkpoint of version {VERSION}, which this program reads")
@@ -153,7 +153,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _write(state: dict[str, Any], path: Path) -> None:
-    """Writes a state, or raises an OSError with the reason."""
+    """Writes a state; raises an OSError with the reason of a failure."""
     try:
         with path.open("wb") as file:
             torch.save(state, file)
@@ -162,7 +162,7 @@ def _write(state: dict[str, Any], path: Path) -> None:
 
 
 def _reason(error: Exception, temporary: Path) -> str:
-    """The reason why a file could not be written, which torch's own writer often lacks."""
+    """Returns the reason why a file could not be written, which torch's writer often omits."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

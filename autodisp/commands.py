@@ -12,36 +12,36 @@ from pathlib import Path
 from typing import Any
 
 Word = str | tuple[str, Any]
-"""A word that Hydra reads as it stands, or a setting and its value."""
+"""A word that Hydra reads without quotes, or a setting and its value."""
 
 _PLAIN = re.compile(r"(?!(null|true|false|nan|inf)\Z|.* \Z)([a-z_]|[\w.:@+-]*/)[\w./:@+ -]*", re.ASCII | re.I)
-"""Text that Hydra takes as such without quotes."""
+"""Text that Hydra reads as text without quotes."""
 
 
 def command(program: str, *words: Word) -> str:
-    """A command line that a shell and the program read as it is meant.
+    """Returns a command line, quoted for the shell and for Hydra.
 
     Args:
-        program: its name.
-        words: in order.
+        program: name of the program.
+        words: its arguments, in order.
     """
     return as_typed([program, *(word if isinstance(word, str) else setting(*word) for word in words)])
 
 
 def setting(key: str, value: Any) -> str:
-    """``key=value`` as Hydra reads it, not yet quoted for the shell.
+    """Returns ``key=value`` as Hydra reads it, not yet quoted for the shell.
 
     Args:
-        key: with dots.
+        key: the dotted name.
         value: a path, a text, a number, true, false, None, or a list of those.
     """
     return f"{key}={_value(value)}"
 
 
 def existing_paths_quoted(words: Sequence[str]) -> list[str]:
-    """The words of a command line, with the path of an existing file or folder quoted for Hydra where it needs quotes.
+    """Returns the words of a command line, with paths of existing files and folders quoted for Hydra if necessary.
 
-    Folders named by what a run varies, such as ``3_space=s2,seed=1``, can then be typed, and completed by a shell.
+    Folders named after the varied settings, such as ``3_space=s2,seed=1``, can then be typed, and completed by a shell.
     """
     return [_existing_path_quoted(word) for word in words]
 
@@ -56,17 +56,17 @@ def _existing_path_quoted(word: str) -> str:
 def _exists(value: str) -> bool:
     try:
         return Path(value).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # too long, the home of nobody, a zero byte
+    except (OSError, RuntimeError, ValueError):  # too long, the home of an unknown user, a zero byte
         return False
 
 
 def as_typed(words: Sequence[str]) -> str:
-    """The words of a command line as they were given, quoted for the shell alone."""
+    """Returns the words of a command line as given, quoted for the shell only."""
     return " ".join(map(_for_shell, words))
 
 
 def _for_shell(word: str) -> str:
-    """In double quotes where those are easier to read than the single quotes of ``shlex``."""
+    """Quotes a word for the shell, with double quotes where those read better than the single quotes of ``shlex``."""
     return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
@@ -87,5 +87,5 @@ def _text(text: str) -> str:
         return text
     # OmegaConf halves the backslashes before ${, and only those.
     text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    # To Hydra a backslash is nothing special, except before a quote.
+    # Hydra treats a backslash as special only before a quote.
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", text)) + "'"

@@ -1,4 +1,4 @@
-"""The errors that end in one line on the console instead of a traceback."""
+"""Errors that are shown as one line on the console instead of a traceback."""
 
 import re
 
@@ -7,34 +7,34 @@ class InputError(ValueError):
     """A config, file, checkpoint or command line that cannot be used.
 
     The message is one line that names the value, the constraint and the remedy. The programs print it
-    and leave with exit code 2; every exception but these keeps its traceback.
+    and exit with code 2; other exceptions keep their traceback.
     """
 
 
 class WrongSetting(InputError):
-    """A setting is what cannot be used, not a file or the machine.
+    """A setting that cannot be used, rather than a file or the machine.
 
-    Only another run has other settings: to resume this one would repeat the error.
+    A run keeps its settings, so resuming it would repeat the error.
     """
 
 
 class RunFault(RuntimeError):
-    """What a run stands on gave way: the disk is full, its folder is gone, a worker was killed, memory ran out.
+    """A failure of the environment: full disk, missing folder, killed worker, out of memory.
 
-    The message is one line that says what and what to do. The programs print it and leave with exit code 1.
+    The message is one line with the failure and the remedy. The programs print it and exit with code 1.
     """
 
 
 class Interrupted(Exception):
-    """A run that was asked to stop has saved its state and stopped."""
+    """A run has saved its state and stopped on request."""
 
 
 def in_one_line(text: object, *, at_most: int = 200) -> str:
-    """What a file or a library says, made fit for a message: its line ends and control characters do no harm.
+    """Text of a file or a library as one line, with line ends and control characters replaced.
 
     Args:
         text: anything.
-        at_most: characters; what is longer ends in "...".
+        at_most: number of characters; longer text is cut and ends in "...".
     """
     words = re.sub(r"[\t-\r]+ *", " ", str(text)).strip()
     shown = words if len(words) <= at_most else f"{words[:at_most]}..."

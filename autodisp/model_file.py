@@ -1,7 +1,7 @@
-"""A trained network in one file: weights as safetensors, and in its metadata all that rebuilds the network.
+"""A trained network in one file: weights as safetensors, and a description that rebuilds the network in its metadata.
 
-Nothing is loaded by pickle, so a file from a stranger can be opened. What it describes is built without memory first,
-and only as far as the file has weights for it.
+Nothing is loaded by pickle, so untrusted files can be opened. The network is first built on the meta device, and with
+no more parameters than the file has weights.
 """
 
 import itertools
@@ -33,17 +33,17 @@ from autodisp.tasks.registry import KITS, rebuild
 KEY, SCHEMA, VERSION = "autodisp", "autodisp/model", 1
 SUFFIX = ".safetensors"
 _LARGEST = 1 << 16
-"""Of the whole numbers in a description: more than any network's width, depth or disparity."""
+"""Upper bound of integers in a description, above any network's width, depth or disparity."""
 
 SHIPPED = Path(__file__).parent / "weights" / "disparity_small.safetensors"
 """A small disparity network, trained on shapes3d alone."""
 
 
 def model_path(name: str | Path | None) -> Path:
-    """Where the model of that name lies: a path, or ``shipped`` (as None) for the one that comes with the package.
+    """Path of a model: a path itself, or ``shipped`` (same as None) for the one that comes with the package.
 
     Raises:
-        InputError: this copy of the package has none.
+        InputError: this copy of the package ships no model.
     """
     if name is not None and str(name) != "shipped":
         return Path(name).expanduser()
@@ -54,27 +54,27 @@ def model_path(name: str | Path | None) -> Path:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a network is, without its weights."""
+    """Description of a network, without its weights."""
 
     task: str
     settings: Mapping[str, Any]
-    """Of the task, see ``Task.settings``."""
+    """Settings of the task, see ``Task.settings``."""
     style: Style
     genotype: Genotype | None
     """None: hand-designed cells."""
     space: SearchSpace | None = None
-    """Of the genotype, where it is not a named one."""
+    """Search space of the genotype, if it is not a named one."""
     about: Mapping[str, Any] = field(default_factory=dict)
-    """Where the weights come from: dataset, steps, figures, versions."""
+    """Origin of the weights: dataset, steps, metrics, versions."""
 
     def cells(self) -> CellFactory:
-        """What the network is built from."""
+        """The factory of the network's cells."""
         if self.genotype is None:
             return DesignedCells(style=self.style)
         return FoundCells(self.genotype, style=self.style)
 
     def build(self, **unstored: Any) -> tuple[Task, nn.Module]:
-        """The task, and the network with fresh weights; takes the task's arguments that a card does not store."""
+        """Builds the task, and the network with fresh weights; ``unstored`` are task arguments not in the card."""
         task = rebuild(self.task, self.settings, **unstored)
         return task, task.build_network(self.cells())
 
@@ -93,7 +93,7 @@ class ModelCard:
 
 
 def save(path: Path, card: ModelCard, weights: Mapping[str, Tensor]) -> None:
-    """Writes the file so that it is whole or absent.
+    """Writes a model file atomically.
 
     Args:
         path: in a folder that exists.
@@ -106,10 +106,10 @@ def save(path: Path, card: ModelCard, weights: Mapping[str, Tensor]) -> None:
 
 
 def load(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
-    """The card and the weights of a file.
+    """Reads the card and the weights of a file.
 
     Raises:
-        InputError: the file is missing, damaged, or not a model of this program, or the weights do not fit the network.
+        InputError: the file is missing, damaged or not a model of autodisp, or the weights do not fit the network.
     """
     if path.is_dir():
         inside = path / f"best{SUFFIX}"
@@ -132,7 +132,7 @@ def load(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
 
 
 def load_network(path: Path) -> tuple[ModelCard, Task, nn.Module]:
-    """The network with its weights, in evaluation mode on the CPU.
+    """Loads the network with its weights, in evaluation mode on the CPU.
 
     Raises:
         InputError: see ``load``.
@@ -141,17 +141,17 @@ def load_network(path: Path) -> tuple[ModelCard, Task, nn.Module]:
     try:
         task, network = card.build()
         network.load_state_dict(weights)
-    except Exception as error:  # of numbers that nothing looks at where there is no memory
+    except Exception as error:  # numbers that are only checked once memory is allocated
         raise _damaged(path, error) from None
     return card, task, channels_last(network).eval()
 
 
 def compare(network: nn.Module, weights: Mapping[str, Tensor], *, origin: str) -> None:
-    """Makes sure that the weights are those of the network.
+    """Checks that the weights fit the network.
 
     Raises:
-        InputError: a name is missing or too many, a shape differs, or numbers are not real where the network's are;
-            the first one is named.
+        InputError: a name is missing or unexpected, a shape differs, or numbers are not real where the network's are;
+            names the first one.
     """
     own = network.state_dict()
     for name in [*own, *weights]:
@@ -170,7 +170,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def _read_card(text: str, path: Path) -> ModelCard:
-    """The card in the metadata of a file."""
+    """Reads the card in the metadata of a file."""
     try:
         data = json.loads(text)
         if data["schema"] != SCHEMA or data["version"] != VERSION:
@@ -207,24 +207,24 @@ def _damaged(path: Path, error: Exception) -> InputError:
 
 
 def _compare_unbuilt(card: ModelCard, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Compares the weights with the network, which takes no memory and may have no more parameters than there are."""
+    """Compares the weights with the network on the meta device, which may have no more parameters than there are."""
     try:
         for name, value in card.settings.items():
             if isinstance(value, int) and abs(value) > _LARGEST:
                 raise ValueError(f"{name} is beyond {_LARGEST}")
         with _at_most(len(weights)), warnings.catch_warnings(), torch.device("meta"):
-            warnings.simplefilter("error")  # such as that a layer has no elements
+            warnings.simplefilter("error")  # such as the one about a layer without elements
             _, network = card.build()
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except Exception as error:  # the layers of a network raise whatever odd numbers lead them to
+    except Exception as error:  # layers raise exceptions of any kind for odd numbers
         raise _damaged(path, error) from None
     compare(network, weights, origin=str(path))
 
 
 @contextmanager
 def _at_most(weights: int) -> Iterator[None]:
-    """Stops the building of a network that has more parameters; some are registered twice."""
+    """Stops the construction of a network with more parameters than that; some are registered twice."""
     number = itertools.count()
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
@@ -241,6 +241,6 @@ def _at_most(weights: int) -> Iterator[None]:
 def card_of(
     task: Task, style: Style, genotype: Genotype | None, space: SearchSpace | None, about: Mapping[str, Any]
 ) -> ModelCard:
-    """The card of a network that a task built from found cells, or from designed ones (no genotype)."""
+    """Returns the card of a network built from found cells, or from hand-designed ones (no genotype)."""
     own = None if space is None or SPACES.get(space.name) == space else space
     return ModelCard(task.name, task.settings, style, genotype, own, about)

@@ -1,4 +1,4 @@
-"""The records of a run: metrics.jsonl, one JSON object a line.
+"""The records of a run: metrics.jsonl, one JSON object per line.
 
 The file is for readers such as the report. It is strict JSON, which has no NaN and no infinity: such a value is written
 as null, and ``non_finite`` in the same record gives its place and value, so that :func:`read_json_lines` restores it.
@@ -22,16 +22,16 @@ _NON_FINITE = "non_finite"
 
 
 class JsonLines:
-    """A file of one JSON object a line, to which records are appended.
+    """A file with one JSON object per line, to which records are appended.
 
-    Every record is on disk when :meth:`append` returns. The file is opened anew each time, so there is nothing to
+    Every record is on disk when :meth:`append` returns. The file is opened for each record, so there is nothing to
     close. An unfinished last line, left by a killed run, is cut off at once.
 
     Args:
-        path: the file; made at the first record if it is not there. Its folder exists.
+        path: the file; created at the first record if missing. Its folder exists.
 
     Raises:
-        InputError: a line other than the last is no JSON object.
+        InputError: a line other than the last is not a JSON object.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,9 +48,9 @@ class JsonLines:
         """Adds one record; tensors and arrays become numbers and lists.
 
         Raises:
-            ValueError: the record has the key ``non_finite``, which is taken.
+            ValueError: the record has the key ``non_finite``, which is reserved.
             TypeError: a value has no JSON form.
-            RunFault: it cannot be written; the file holds what it held.
+            RunFault: the record cannot be written; the file is unchanged.
         """
         text = _to_json(record)
         line = (text + "\n").encode()
@@ -66,26 +66,26 @@ class JsonLines:
         self.records.append(_restored(json.loads(text), self.path))
 
     def keep(self, count: int) -> None:
-        """Cuts the file back to its first records, as when a run is resumed from a checkpoint.
+        """Truncates the file to its first records, for a run resumed from a checkpoint.
 
         Raises:
-            InputError: it holds fewer.
+            InputError: the file has fewer records.
         """
         if not 0 <= count <= len(self._ends):
             raise InputError(
                 f"{self.path}: {len(self._ends)} records, but the checkpoint was written after {count}: "
-                "put back the file that belongs to the checkpoint, or start the run anew in another folder"
+                "put back the file that belongs to the checkpoint, or start the run again in another folder"
             )
         del self._ends[count:], self.records[count:]
         if self.path.exists():
             os.truncate(self.path, self._ends[-1] if self._ends else 0)
 
     def _cut(self) -> None:
-        """Cuts off the remains of a write that failed, if the disk permits it."""
+        """Cuts off the remains of a failed write, if the disk permits it."""
         try:
             os.truncate(self.path, self._ends[-1] if self._ends else 0)
         except OSError:
-            return  # an unfinished line is passed over when the file is opened next
+            return  # an unfinished line is skipped when the file is next opened
 
     def _end_last_line(self) -> None:
         content = self.path.read_bytes()
@@ -95,12 +95,12 @@ class JsonLines:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a file that :class:`JsonLines` wrote; NaN and infinities are themselves again.
+    """Reads the records of a file written by :class:`JsonLines`; NaN and infinities are restored.
 
-    An unfinished last line, left by a killed run, is passed over, as are empty lines.
+    An unfinished last line, left by a killed run, is skipped, as are empty lines.
 
     Raises:
-        InputError: the file is not there, or a line other than the last is no JSON object.
+        InputError: the file is missing, or a line other than the last is not a JSON object.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; a run writes it into its folder as {METRICS}")
@@ -108,12 +108,12 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def start_record(records: Sequence[Record]) -> Record:
-    """The record of a run before its first step; empty where there is none."""
+    """Returns the record before the first step of a run; empty if there is none."""
     return next((record for record in records if record.get("event") == "start"), {})
 
 
 def _complete_lines(path: Path) -> list[tuple[dict[str, Any], int]]:
-    """Each record as written in the file, with the offset at which its line ends."""
+    """Returns each record as written in the file, with the offset of its line's end."""
     try:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One process at a time in a run folder, and whether there is one."""
+"""Lock of a run folder, which one process at a time can hold."""
 
 import os
 import socket
@@ -16,22 +16,22 @@ except ImportError:  # Windows has no such locks
 LOCK = ".lock"
 
 _HELD: set[Path] = set()
-"""By this process, which would lose its lock by closing the file a second time."""
+"""Folders locked by this process, which would lose a lock by closing its file a second time."""
 
 
 class Taken(InputError):
-    """A folder that another run has, or had."""
+    """A folder that another run uses or has used."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes out of a run folder.
 
-    The kernel forgets the lock when its owner dies, however it dies, so none is ever left behind. Entered again by the
-    process that has it, it changes nothing.
+    The kernel releases the lock when its owner dies for any reason, so no stale lock is left behind. Entering it again
+    in the process that holds it has no effect.
 
     Raises:
-        Taken: another process has it.
+        Taken: another process holds the lock.
         InputError: the folder cannot be written to.
     """
     if fcntl is None or is_held(folder):
@@ -47,7 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             owner = file.read(200).strip() or "another process"
-            raise Taken(f"{folder}: {owner} is at work there; wait for it, or stop it first") from None
+            raise Taken(f"{folder}: in use by {owner}; wait for it to finish, or stop it first") from None
         except OSError:  # a file system without locks
             yield
             return
@@ -63,12 +63,12 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether this process has the lock of a folder."""
+    """Returns True if this process holds the lock of a folder."""
     return folder.resolve() in _HELD
 
 
 def at_work(folder: Path) -> bool | None:
-    """Whether a process of this machine is at work in a run folder; None where that cannot be known."""
+    """Returns True if a process of this machine uses a run folder; None if that is unknown."""
     if is_held(folder):
         return True
     path = folder / LOCK
@@ -78,7 +78,7 @@ def at_work(folder: Path) -> bool | None:
         with path.open(encoding="utf-8", errors="replace") as file:
             if not file.read(200).rstrip().endswith(f" on {socket.gethostname()}"):
                 return None
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # the kernel forgets it when the file is closed
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released when the file is closed
     except BlockingIOError:
         return True
     except OSError:

@@ -1,4 +1,4 @@
-"""Everything of a run that must survive a stop or roll back, saved and restored whole.
+"""State of a run that must survive a stop or a roll-back, saved and restored as a whole.
 
 Weights, BN buffers, alphas, both optimizers, the learning-rate schedule, the eigenvalue history, the current weight
 decay, random generators, stream positions, epoch and step. The config is not part of it, since it never changes.
@@ -13,7 +13,7 @@ from torch import Tensor
 from autodisp.errors import InputError
 
 VERSION = 3
-"""Raised whenever the same config would resume as another run: with another network, loss or order of draws."""
+"""Increased when the same config would resume differently: with another network, loss or order of random draws."""
 CONTENTS = frozenset({"version", "parts", "streams", "progress", "rng", "records"})
 
 
@@ -72,7 +72,7 @@ class RunState:
         self.progress = progress
 
     def capture(self, *, records: int = 0) -> dict[str, Any]:
-        """The state as plain data and tensors. The tensors are the live ones: write or copy before training on.
+        """Returns the state as plain data and tensors. Tensors are not copied: write or copy them before the next step.
 
         Args:
             records: number of records in metrics.jsonl now; later ones are cut off when the run resumes from here.
@@ -90,7 +90,7 @@ class RunState:
         """Restores everything as it was captured.
 
         Raises:
-            InputError: it is the state of another network, or of another kind of run.
+            InputError: the state is of another network, or of another kind of run.
         """
         try:
             for name, part in self.parts.items():
@@ -106,11 +106,11 @@ class RunState:
             ) from None
 
     def positions(self) -> dict[str, int]:
-        """Positions of the streams."""
+        """Returns the positions of the streams."""
         return {name: stream.position for name, stream in self.streams.items()}
 
     def seek(self, positions: Mapping[str, int]) -> None:
-        """Moves the streams."""
+        """Moves the streams to positions."""
         for name, stream in self.streams.items():
             stream.seek(positions[name])
 
@@ -136,7 +136,7 @@ class StepSnapshot:
         self._tensors: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         for tensor in tensors:
             self._tensors.setdefault((tensor.dtype, tensor.device), []).append(tensor.detach())
-        # one copy a dtype: a network has hundreds of buffers, and a GPU call costs more than they do
+        # one copy per dtype: a network has hundreds of small buffers, and launching a copy costs more than the copy
         self._copies = {
             kind: torch.cat([tensor.reshape(-1) for tensor in tensors]) for kind, tensors in self._tensors.items()
         }
@@ -147,7 +147,7 @@ class StepSnapshot:
         }
 
     def roll_back(self) -> None:
-        """Restores all of it."""
+        """Restores the snapshot."""
         for kind, tensors in self._tensors.items():
             copies = self._copies[kind].split([tensor.numel() for tensor in tensors])
             for tensor, copy in zip(tensors, copies, strict=True):
@@ -161,7 +161,7 @@ class StepSnapshot:
 
 
 def random_states() -> dict[str, Any]:
-    """States of torch's generators."""
+    """Returns the states of torch's generators."""
     return {
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
@@ -169,7 +169,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random(states: Mapping[str, Any]) -> None:
-    """Restores torch's generators."""
+    """Restores the states of torch's generators."""
     torch.set_rng_state(states["cpu"])
     if states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])

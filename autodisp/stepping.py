@@ -1,7 +1,7 @@
-"""The steps of a run, a search or a training alike: guarded, saved where they end, stopped between two of them.
+"""The steps of a search or a training: guarded against non-finite numbers, saved at a stop, stopped between two steps.
 
 No step waits for the device. Each optimizer steps with a flag on the device (``found_inf``, which torch's fused
-optimizers know from gradient scaling): once a quantity was not finite, neither that step nor any later one moves a
+optimizers support for gradient scaling): once a quantity was not finite, neither that step nor any later one moves a
 parameter. The host reads the flag at every step on a CPU, and every 50 steps on a GPU. If it is set, the run is rolled
 back to the first step that met a non-finite number, down to the next batch.
 """
@@ -23,7 +23,7 @@ from autodisp.run_state import Positioned, RunState, Stateful, StepSnapshot
 ALPHAS, LOSS, WEIGHTS = "gradient of the alphas", "training loss", "gradient of the weights"
 QUANTITIES = (ALPHAS, LOSS, WEIGHTS)
 LOOK_EVERY = 50
-"""Steps between two looks at the flag on a GPU."""
+"""Steps between two reads of the flag on a GPU."""
 
 
 class Observer(Protocol):
@@ -48,12 +48,12 @@ class NotFinite(InputError):
 
 
 class StepGuard:
-    """Keeps a step that meets a non-finite number from moving anything.
+    """Skips the updates of a step that meets a non-finite number.
 
     Args:
         state: of the run.
         device: of the network.
-        every: number of steps between two looks of the host; by default 1 on a CPU.
+        every: number of steps between two reads of the flag by the host; by default 1 on a CPU.
     """
 
     def __init__(self, state: RunState, device: torch.device, *, every: int | None = None) -> None:
@@ -69,16 +69,16 @@ class StepGuard:
         """Begins a step.
 
         Args:
-            tensors: that the step changes in place before all of its numbers are known to be finite.
-            optimizer: the first one to step, where two do.
+            tensors: changed in place by the step before all of its numbers are known to be finite.
+            optimizer: the first one to step, if there are two.
         """
         self._snapshots.append(StepSnapshot(self.state, tensors, optimizer))
 
     def note(self, quantity: str, values: Iterable[Tensor]) -> None:
-        """Checks numbers of the present step, on the device.
+        """Checks numbers of the current step, on the device.
 
         Raises:
-            NotFinite: the host looks at every step, and a number was not finite.
+            NotFinite: the host reads the flag at every step, and a number was not finite.
         """
         finite = torch.stack([value.isfinite().all() for value in values]).all()
         newly = (self._found == 0) & ~finite
@@ -89,7 +89,7 @@ class StepGuard:
             self._raise_if_found()
 
     def step(self, optimizer: torch.optim.Optimizer, *, wanted: Tensor | None = None) -> Tensor:
-        """Lets the optimizer step if every number was finite so far.
+        """Steps the optimizer if every number was finite so far.
 
         Args:
             optimizer: the one to step.
@@ -112,13 +112,13 @@ class StepGuard:
         """Ends a step.
 
         Raises:
-            NotFinite: it is time to look, and a number was not finite.
+            NotFinite: the flag was read at this step, and a number was not finite.
         """
         if len(self._snapshots) >= self.every:
             self.look()
 
     def look(self) -> None:
-        """Reads the flag now: something other than a step is to follow.
+        """Reads the flag now, before something other than a step.
 
         Raises:
             NotFinite: a number was not finite; the run is rolled back to the step that met it first.
@@ -127,7 +127,7 @@ class StepGuard:
         self._snapshots.clear()
 
     def roll_back(self) -> None:
-        """Rolls the present step back, if one has begun."""
+        """Rolls back the current step, if one has begun."""
         if self._snapshots:
             self._snapshots.pop().roll_back()
 
@@ -153,7 +153,7 @@ class SteppedRun(ABC):
         precision: of the forward passes whose weights are trained: float32, bfloat16 or float16.
         checkpoints: where the states are saved.
         observer: follows the run.
-        stopping: returns True when the run is to save its state and stop; called after each step.
+        stopping: returns True to save the state and stop; called after each step.
     """
 
     def __init__(
@@ -179,22 +179,22 @@ class SteppedRun(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """Makes the next step, between ``guard.begin`` and ``guard.end``."""
+        """Makes one step, between ``guard.begin`` and ``guard.end``."""
 
     @abstractmethod
     def save_step(self) -> None:
-        """Saves the state after the newest step; at the beginning of a run there is none to save."""
+        """Saves the state after the newest step; does nothing at the beginning of a run."""
 
     @abstractmethod
     def advice(self, found: NotFinite) -> str:
         """Explains in one line where a step met a non-finite number, and the remedy."""
 
     def captured(self) -> dict[str, Any]:
-        """The present state, see ``RunState.capture``."""
+        """The current state, see ``RunState.capture``."""
         return self.state.capture(records=len(self._observer.records))
 
     def make_steps(self, count: int) -> None:
-        """Makes steps; in case of a failure or a stop, saves the state before the step that was not made.
+        """Makes steps; on a failure or a stop, saves the state before the step that was not made.
 
         Raises:
             Interrupted: the run is to stop.
@@ -216,7 +216,7 @@ class SteppedRun(ABC):
             self.guard.roll_back()
             try:
                 self.guard.look()
-            except NotFinite as found:  # in a step before, at which the host had not looked yet
+            except NotFinite as found:  # in an earlier step, after which the host had not read the flag yet
                 self._refuse(found)
             self.save_step()
             raise
@@ -227,7 +227,7 @@ class SteppedRun(ABC):
 
     @contextmanager
     def step_saved(self) -> Iterator[None]:
-        """Saves the state after the newest step if what follows it fails: a resumed run makes no step twice."""
+        """Saves the state after the newest step if the block fails, so that a resumed run repeats no step."""
         try:
             yield
         except Exception:
@@ -244,7 +244,7 @@ class SteppedRun(ABC):
         wanted: Tensor | None = None,
         dense: bool = True,
     ) -> Tensor:
-        """Moves weights once along the clipped gradient of a loss; all their gradients are made here.
+        """Moves weights once along the clipped gradient of a loss; computes all of their gradients.
 
         Args:
             loss: of the batch.
@@ -276,7 +276,7 @@ class SteppedRun(ABC):
 
 
 def advance(schedule: torch.optim.lr_scheduler.LRScheduler) -> None:
-    """Steps a schedule, also where the optimizer has not stepped yet in this process, of which torch warns."""
+    """Steps a schedule without torch's warning if the optimizer has not stepped yet in this process."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
         schedule.step()

@@ -1,6 +1,6 @@
 """The outputs of a run's metrics: the console, TensorBoard, and metrics.jsonl.
 
-A run writes through one :class:`Tracker`. metrics.jsonl, see ``records``, is the one to read from; the other two are
+A run writes through one :class:`Tracker`. metrics.jsonl, see ``records``, is for programs to read; the other two are
 for watching.
 """
 
@@ -48,14 +48,14 @@ class ConsoleProgress:
 
     Epochs are counted from 0 everywhere in this project; the console shows "epoch 4 [5/50]". The bar is drawn at most
     four times a second and without a thread of its own, since loader workers are forked. Elsewhere each
-    epoch has its line, and half a minute without one brings a line in between. NO_COLOR is honoured.
+    epoch has its line, with another one after every 30 seconds without any. NO_COLOR is honoured.
 
     Args:
-        stream: standard output at the time of construction if None.
-        clock: in seconds, with any origin.
-        unit: name of what is counted.
-        verbosity: quiet writes messages alone, no bar, no epochs and no remarks; verbose leaves a line every five
-            seconds, on a terminal too.
+        stream: None: standard output at the time of construction.
+        clock: returns seconds, with any origin.
+        unit: name of the unit counted.
+        verbosity: quiet writes messages only, without bar, epochs and notes; verbose writes a line every five seconds,
+            also on a terminal.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ConsoleProgress:
         self.start(0, 0)
 
     def start(self, epochs: int, steps_per_epoch: int) -> None:
-        """Begins to count the epochs of the whole run, also of a resumed one, and their steps."""
+        """Starts counting the epochs of the whole run, also of a resumed one, and their steps."""
         self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
         self._place: int | None = None
         self._steps_done = 0
@@ -93,16 +93,16 @@ class ConsoleProgress:
             self._bar.start()
 
     def step(self, epoch: int, step: int, metrics: Metrics) -> None:
-        """Shows that a step is done.
+        """Shows a finished step.
 
         Args:
-            epoch: from 0; it may go back, after a roll-back.
+            epoch: from 0; may decrease after a roll-back.
             step: of this epoch, from 0.
-            metrics: to show, or a function that returns them. The function is called only when something is shown,
-                so that it may read values from a GPU, which would otherwise be waited for at every step.
+            metrics: metrics to show, or a function that returns them. The function is called only when something is
+                shown, so it may read values from a GPU without a synchronisation at every step.
         """
         place = epoch * self._steps_per_epoch + step + 1
-        # a resumed run begins late, and a roll-back goes back: either counts as one step
+        # a resumed run begins late, and a roll-back decreases the epoch: either counts as one step
         self._steps_done += 1 if self._place is None else max(1, place - self._place)
         self._place = place
         now = self._clock()
@@ -132,7 +132,7 @@ class ConsoleProgress:
             self.message(text)
 
     def message(self, text: str) -> None:
-        """Writes a line, above the bar where there is one."""
+        """Writes a line, above the bar if there is one."""
         self._line_written = self._clock()
         if self._bar is None:
             encoding = _encoding(self._stream)
@@ -179,11 +179,11 @@ def _bar(console: Console) -> rich_progress.Progress:
 class TensorBoard:
     """Writes a run's metrics as TensorBoard events.
 
-    They are for watching: if they cannot be written, as on a full disk, the run continues without them.
+    If they cannot be written, as on a full disk, the run continues without them.
 
     Args:
         folder: for the event files; created if missing.
-        purge_from: the step at which a resumed run begins: events of this step or later are no longer shown.
+        purge_from: the first step of a resumed run: earlier events of this step or later are no longer shown.
         warn: called once, with one line, if they cannot be written.
     """
 
@@ -213,11 +213,11 @@ class TensorBoard:
         self._write(lambda writer: writer.add_text(name, text, step))
 
     def settings(self, values: Mapping[str, Any], *, metrics: Sequence[str]) -> None:
-        """Writes a run's settings as a text, and as hyperparameters (HPARAMS) to compare the metrics of many runs by.
+        """Writes a run's settings as a text, and as hyperparameters (HPARAMS) to compare many runs.
 
         Args:
             values: the config as plain data; its numbers and the names of its choices become hyperparameters.
-            metrics: tags of scalars, whose newest value counts.
+            metrics: tags of scalars; their newest value is shown.
         """
         written = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
         self.text("config", "\n".join(f"    {line}" for line in written.splitlines()), 0)
@@ -234,7 +234,7 @@ class TensorBoard:
             return
         try:
             act(self._writer)
-        except OSError as error:  # of this call, or of one before: a thread does the writing
+        except OSError as error:  # of this call or an earlier one, since a thread does the writing
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
@@ -243,7 +243,7 @@ class TensorBoard:
 
 
 def _hyperparameters(values: Mapping[str, Any], prefix: str = "") -> dict[str, float | str]:
-    """The numbers of a config and the names of its choices, by their dotted keys."""
+    """Returns the numbers of a config and the names of its choices, by dotted key."""
     found: dict[str, float | str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -259,12 +259,12 @@ class Tracker:
     Args:
         run_folder: created if missing.
         console: for the progress; on standard output if None.
-        keep: for a resumed run the number of records in its checkpoint: later ones are dropped. None keeps all.
-        shown_from: for a run that gives the TensorBoard step of its records: the first one yet to come. None: each
-            is shown at its number.
+        keep: for a resumed run, the number of records in its checkpoint: later ones are dropped. None keeps all.
+        shown_from: for a run that passes the TensorBoard step of its records: the next step. None: each record is shown
+            at its number.
 
     Raises:
-        InputError: metrics.jsonl is damaged, or holds fewer records than are to be kept.
+        InputError: metrics.jsonl is damaged, or has fewer records than ``keep``.
     """
 
     def __init__(
@@ -284,7 +284,7 @@ class Tracker:
         purge_from = epochs if shown_from is None else shown_from
         self.tensorboard = TensorBoard(run_folder / TENSORBOARD, purge_from=purge_from, warn=self.console.message)
         self.tensorboard_step = epochs
-        """The step of the present epoch: the number recorded before. Epoch numbers repeat after a roll-back."""
+        """The step of the current epoch: the number of epochs before it. Epoch numbers repeat after a roll-back."""
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -295,7 +295,7 @@ class Tracker:
         """Records an epoch.
 
         Args:
-            record: flat; its ``epoch`` counts from 0, its numbers go to TensorBoard.
+            record: flat; its ``epoch`` counts from 0, its numbers are written to TensorBoard.
             line: for the console.
             step: for TensorBoard; if None, the number of epochs recorded before it.
         """

@@ -255,7 +255,7 @@ def test_a_run_says_what_the_check_says_of_small_pictures(frames: Path) -> None:
     training = build_train_data(config)
     (note,) = notes_on_samples(config.dataset, DATASETS[config.dataset.name], training.train, enlarges=True)
     assert note == (
-        "5 of 5 pictures looked at are smaller than dataset.crop=[72, 64], such as 64x48 (width x height), and are "
+        "5 of 5 checked images are smaller than dataset.crop=[72, 64], such as 64x48 (width x height), and are "
         "enlarged up to 1.50 times, their disparities too; lower dataset.crop to keep their size"
     )
     assert notes_on_samples(config.dataset, DATASETS[config.dataset.name], training.train, enlarges=False) == []
@@ -266,17 +266,17 @@ def test_a_run_says_what_the_check_says_of_small_pictures(frames: Path) -> None:
 
 def test_what_the_data_is_and_what_cannot_be_meant(frames: Path) -> None:
     train, test = checked(*things(frames)).data
-    assert train.startswith("train: pictures of 64x48, true disparities up to ")
-    assert train.endswith(" px on 100 % of the pixels")
-    assert test.startswith("test: pictures of 64x48")
+    assert train.startswith("train: images of 64x48, disparities up to ")
+    assert train.endswith(" px, ground truth on 100 % of the pixels")
+    assert test.startswith("test: images of 64x48")
     change(part(frames, 3, "disparity"), 20.0)
     (low,) = checked(*things(frames), "dataset.max_disparity=16").remarks
-    assert low == "train: dataset.max_disparity=16 is below 20.0 px, which a matching head cannot express then"
+    assert low == "train: dataset.max_disparity=16 is below 20.0 px, which a matching head then cannot express"
     assert checked(*things(frames), "dataset.max_disparity=20").remarks == []
     change(part(frames, 3, "disparity"), 65.0)  # of which five pixels are no reason to leave it out
     change(part(frames, 4, "disparity"), np.inf, slice(0, 48 * 32))
     report = checked(*things(frames))
-    assert report.data[0] == "train: pictures of 64x48, true disparities up to 65.0 px on 95 % of the pixels"
+    assert report.data[0] == "train: images of 64x48, disparities up to 65.0 px, ground truth on 95 % of the pixels"
     assert report.remarks == report.problems == []
     stray = [note for note in report.notes if note.kind == STRAY]
     assert [note.sample for note in stray] == [name(3)]
@@ -288,7 +288,7 @@ def test_too_little_is_left(frames: Path) -> None:
         part(frames, scene, "disparity").unlink()
     report = checked(*things(frames))
     assert counts(report) == {MISSING: 9}
-    assert report.obstacle == "what would be left of the train split cannot be divided in two halves"
+    assert report.obstacle == "the rest of the train split cannot be divided into weight split and architecture split"
     assert [remark for remark in report.remarks if remark.startswith("a search cannot use")]
 
 
@@ -297,7 +297,7 @@ def test_an_absent_test_split_is_a_remark(frames: Path) -> None:
         (frames / top / "TEST").rename(frames / f"{top}_away")
     report = checked(*things(frames))
     assert (report.samples, report.problems) == ({"train": 10}, [])
-    assert report.remarks[0].startswith("no test split was looked at: ")
+    assert report.remarks[0].startswith("no test split was checked: ")
     with pytest.raises(InputError, match="which it does not hold"):
         checked(*things(frames, "split=test"))
 
@@ -371,7 +371,7 @@ def test_a_file_of_many_images_that_cannot_be_read(tmp_path: Path) -> None:
         (UNREADABLE, "", str(absent)),
     ]
     assert report.samples == {"train": 0, "test": 8}, "the other split is looked at all the same"
-    assert report.obstacle == "2 of the problems cannot be mended by leaving samples out"
+    assert report.obstacle == "2 of the problems cannot be fixed by leaving samples out"
     with pytest.raises(InputError, match=r"dataset\.root is not set"):
         checked("dataset=cifar10")
 

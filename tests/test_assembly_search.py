@@ -100,7 +100,7 @@ def test_one_scene_cannot_be_halved(frames: Path) -> None:
 
 def test_a_batch_larger_than_a_half_is_refused(frames: Path) -> None:
     assert len(build_data(stereo(frames, "search.batch_size=6")).weight_half) == 6
-    with pytest.raises(InputError, match=r"^search\.batch_size=7: the smaller half .* 6 samples"):
+    with pytest.raises(InputError, match=r"^search\.batch_size=7: the smaller part .* 6 samples"):
         build_data(stereo(frames, "search.batch_size=7"))
 
 

@@ -79,7 +79,7 @@ def test_problems_by_kind_with_the_first_files(
     assert "A/0003/right/0006.png" not in out
     assert "and 1 more" in out
     assert "verdict: 5 problems in 5 of 6 samples, 5 listed in excluded.txt; " in out
-    assert "next:  mend it, then autodisp-check dataset=flyingthings3d" in out, "one scene is too little"
+    assert "next:  fix it, then autodisp-check dataset=flyingthings3d" in out, "one scene is too little"
     listed = [line for line in (tmp_path / "out/excluded.txt").read_text().splitlines() if not line.startswith("#")]
     assert listed == list(report.excluded)
     assert len(listed) == 5

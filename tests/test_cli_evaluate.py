@@ -123,8 +123,8 @@ def test_swapped_views_are_told(tmp_path: Path, frames: Path, capsys: pytest.Cap
     run(tmp_path / "out", "baseline=constant", "dataset=flyingthings3d", f"dataset.root={tmp_path / 'data'}",
         "split=train")  # fmt: skip
     out = capsys.readouterr().out
-    assert "note:  ground truth and views disagree in 2 of 3 samples looked at: " in out
-    assert "are left and right swapped? autodisp-check looks at all of them" in out
+    assert "note:  ground truth and views disagree in 2 of 3 checked samples: " in out
+    assert "are left and right swapped? autodisp-check checks all of them" in out
 
 
 def test_the_worst_samples_are_shown_and_named(

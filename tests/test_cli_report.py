@@ -31,11 +31,11 @@ def test_a_page_in_the_run_which_stays_as_it_is(tmp_path: Path, capsys: pytest.C
 def test_again_while_the_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_training(tmp_path / "run", intervals=1)
     page = program.report(composed("report", f"run={folder}"))
-    assert "still going, or stopped: 100 of 300 steps" in page.read_text()
-    assert "the one before" not in capsys.readouterr().out
+    assert "running or stopped: 100 of 300 steps" in page.read_text()
+    assert "the previous one" not in capsys.readouterr().out
     write_training(folder, intervals=3)
     assert "complete" in program.report(composed("report", f"run={folder}")).read_text()
-    assert f"page:  {page} (in place of the one before)\n" in capsys.readouterr().out
+    assert f"page:  {page} (replaces the previous one)\n" in capsys.readouterr().out
     assert not [path for path in (folder / "report").iterdir() if path.name.startswith(".")]
 
 

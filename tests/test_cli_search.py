@@ -129,7 +129,7 @@ def test_a_signal_saves_and_stops(
         run(folder)
     assert stopped.value.code == 128 + number
     said = capfd.readouterr().err
-    assert "stops after this step and saves its state" in said
+    assert "stopping after this step, with the state saved" in said
     assert f"stopped; resume with: {os.path.basename(sys.argv[0])} resume={folder}" in said
     assert states(folder) == left
     assert signal.getsignal(number) == before
@@ -153,7 +153,9 @@ def test_a_second_signal_stops_at_once() -> None:
 
 
 def test_a_run_is_not_begun_over_another(whole: Path) -> None:
-    with pytest.raises(InputError, match=r"holds a run already.*resume it by `.* resume=.*`, or take another folder"):
+    with pytest.raises(
+        InputError, match=r"contains a run already.*resume it by `.* resume=.*`, or take another folder"
+    ):
         run(whole)
 
 
@@ -258,7 +260,7 @@ def test_a_full_disk(tmp_path: Path, whole: Path, name: str) -> None:
         run(folder)
     says = str(caught.value)
     assert "cannot be written (No space left on device)" in says
-    assert f"the state before is saved: when that is mended, `{os.path.basename(sys.argv[0])} resume={folder}`" in says
+    assert f"the state before is saved: once that is fixed, `{os.path.basename(sys.argv[0])} resume={folder}`" in says
     assert "\n" not in says
     if kept.exists():
         (folder / name).unlink()
@@ -339,7 +341,7 @@ def test_data_that_goes_wrong_in_the_middle(tmp_path: Path, capsys: pytest.Captu
         search(composed("search", f"run.folder={folder}", *few))
 
     search_it(tmp_path / "whole" / "run")
-    assert "pictures looked at are smaller than dataset.crop=[48, 32], such as 24x16" in capsys.readouterr().out
+    assert "checked images are smaller than dataset.crop=[48, 32], such as 24x16" in capsys.readouterr().out
     faults: list[tuple[Callable[[Path], None], str]] = [(shutil.rmtree, r"\.(png|pfm): "), (cut_short, r"\.png: ")]
     for goes_wrong, says in faults:
         folder = tmp_path / goes_wrong.__name__ / "run"
@@ -386,7 +388,7 @@ def test_out_of_memory_says_what_decides_it(tmp_path: Path) -> None:
     with before_step(1, take_too_much), pytest.raises(RunFault) as caught:
         run(tmp_path / "run")
     says = str(caught.value)
-    for words in ("out of memory", "search.batch_size=2", "network.channels=4", "plan=true", "begins it again"):
+    for words in ("out of memory", "search.batch_size=2", "network.channels=4", "plan=true", "starts it again"):
         assert words in says
     assert "\n" not in says
 

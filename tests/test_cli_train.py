@@ -151,8 +151,8 @@ def test_small_pictures_and_swapped_views_are_told(tmp_path: Path, capsys: pytes
         "dataset.crop=[48,64]", "dataset.max_disparity=16", "training.steps=1", "training.batch_size=1",
         "validation.fraction=0.25", "validation.every=1", "optimizer.warmup_steps=0", "run.workers=0")  # fmt: skip
     said = capsys.readouterr().out
-    assert "3 of 3 pictures looked at are smaller than dataset.crop=[48, 64], such as 64x32 (width x height)" in said
-    assert "ground truth and views disagree in 3 of 3 samples looked at" in said
+    assert "3 of 3 checked images are smaller than dataset.crop=[48, 64], such as 64x32 (width x height)" in said
+    assert "ground truth and views disagree in 3 of 3 checked samples" in said
 
 
 def test_one_seed_gives_one_result(tmp_path: Path, whole: Path) -> None:
@@ -365,13 +365,13 @@ def test_the_program_trains_and_goes_on(
     ("names", "listed", "says"),
     [
         (["a", "b"], True, [
-            "note:  2 of 5 samples were held out: a, b; that evaluation leaves the training samples out"
+            "note:  2 of 5 samples were held out: a, b; that evaluation excludes the training samples"
         ]),
         (list("abcdefg"), True, [
-            "note:  7 of 10 samples were held out: a, b, c, d, e, …; that evaluation leaves the training samples out"
+            "note:  7 of 10 samples were held out: a, b, c, d, e, …; that evaluation excludes the training samples"
         ]),
         (["a"], False, [
-            "note:  1 of 4 samples were held out: a; that evaluation takes the training samples too"
+            "note:  1 of 4 samples were held out: a; that evaluation includes the training samples"
         ]),
         ([], False, []),
     ],
@@ -392,7 +392,7 @@ def test_the_held_out_samples_are_named(tmp_path: Path, names: list[str], listed
         (
             None,
             math.nan,
-            ["note:  nothing could be validated, for no validation sample has ground truth"],
+            ["note:  no validation sample has ground truth, so nothing was validated"],
         ),
     ],
 )

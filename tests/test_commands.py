@@ -60,7 +60,7 @@ def printed(run: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str
     yield capsys.readouterr().err.split("resume with: ")[1].rstrip("\n"), "resume", run
     with pytest.raises(InputError) as caught, supervised_run(run, memory=[]):
         raise InputError("a file is damaged")
-    yield str(caught.value).split("mended, `")[1].rsplit("` begins", 1)[0], "resume", run
+    yield str(caught.value).split("fixed, `")[1].rsplit("` starts", 1)[0], "resume", run
     (run / "checkpoints").mkdir()
     tree = OmegaConf.create({"run": {"folder": str(run)}})
     with pytest.raises(InputError) as caught, claimed(run, tree, resumes_with="autodisp-search"):

@@ -375,8 +375,8 @@ def test_the_eigenvalue_of_a_zero_hessian_is_unknown(tmp_path: Path, full: bool,
     assert math.isnan(search.progress.history[0][1])
     assert search.progress.eigenvector is None
     assert listener.messages == [
-        "epoch 0: the dominant eigenvalue is unknown: the Hessian of this batch is zero, as that of a batch without "
-        "valid ground truth is; take a larger search.batch_size"
+        "epoch 0: the dominant eigenvalue is unknown: the Hessian of this batch is zero, as for a batch without "
+        "valid ground truth; take a larger search.batch_size"
     ]
 
 

@@ -64,8 +64,11 @@ def test_it_searches_and_is_named_as_from_anywhere(tmp_path: Path, monkeypatch: 
             "class Mine: moves_alphas = True",
             "has no weights, mean, penalty; see autodisp.search.relaxations.Relaxation",
         ),
-        ("class Mine:\n    def __init__(self, x): pass", "making it raised TypeError"),
-        ("import nothing_of_the_kind", "making it raised ModuleNotFoundError: No module named 'nothing_of_the_kind'"),
+        ("class Mine:\n    def __init__(self, x): pass", "constructing it raised TypeError"),
+        (
+            "import nothing_of_the_kind",
+            "constructing it raised ModuleNotFoundError: No module named 'nothing_of_the_kind'",
+        ),
         (
             "from autodisp.search.relaxations import Softmax\nclass Mine(Softmax): moves_alphas = False",
             "its moves_alphas is False, must be True; without alphas take relaxation=frozen",

@@ -34,8 +34,6 @@ def test_old_names(
     monkeypatch.setattr(sys, "argv", [program, *words])
     take_old_names(program)
     assert sys.argv[1:] == becomes
-    said = [
-        f"autodisp-{program}: {old} is written {new} now" for old, new in zip(words, becomes, strict=True) if old != new
-    ]
+    said = [f"autodisp-{program}: {old} is now {new}" for old, new in zip(words, becomes, strict=True) if old != new]
     assert capsys.readouterr().err.splitlines() == said
     parse([f"autodisp-{program}", *becomes])

@@ -45,7 +45,7 @@ def named(folder: Path) -> DictConfig:
 def test_an_empty_folder_is_of_one_process_until_that_is_dead(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
     folder = tmp_path / "run"
     with (
-        pytest.raises(InputError, match=rf"process {other.pid} on \S+ is at work"),
+        pytest.raises(InputError, match=rf"in use by process {other.pid} on \S+;"),
         claimed(folder, named(folder), key="out"),
     ):
         pass

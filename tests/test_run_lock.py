@@ -32,7 +32,7 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_one_process_a_folder(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
-    with pytest.raises(InputError, match=rf"process {other.pid} on \S+ is at work there"), locked(tmp_path):
+    with pytest.raises(InputError, match=rf"in use by process {other.pid} on \S+; wait"), locked(tmp_path):
         pass
     assert at_work(tmp_path)
     other.kill()
@@ -46,7 +46,7 @@ def test_asking_takes_no_lock_away(tmp_path: Path) -> None:
     ask = [sys.executable, "-c", _OWNER, str(tmp_path)]
     with locked(tmp_path):
         assert at_work(tmp_path)
-        assert b"is at work there" in subprocess.run(ask, capture_output=True, check=False).stderr
+        assert b"in use by process" in subprocess.run(ask, capture_output=True, check=False).stderr
     assert at_work(tmp_path) is False
 
 

@@ -121,10 +121,10 @@ def test_a_run_that_has_hardly_begun(tmp_path: Path, epochs: int) -> None:
     folder = write_search(tmp_path / "run", epochs=epochs, finished=False, space="tiny81")
     text, _ = page(folder, tmp_path / "out", with_animation=True)
     assert_whole(text)
-    assert f"still going, or stopped: {epochs} of 4 epochs" in text
+    assert f"running or stopped: {epochs} of 4 epochs" in text
     assert ("nothing has been recorded yet" in text) == (epochs == 0)
     with locked(folder):
-        assert read_run(folder).state == "still going"
+        assert read_run(folder).state == "running"
     assert read_run(folder).state == "stopped"
 
 

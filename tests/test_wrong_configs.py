@@ -42,7 +42,7 @@ search.epochs=10000000
 search.batch_size=-1
     search.batch_size=-1: must be at least 1; 64 is usual
 search.batch_size=201
-    search.batch_size=201: the smaller half of the training split has 200 [...] batch_size=200 or smaller, or more data
+    search.batch_size=201: the smaller part of the training split has 200 [...] batch_size=200 or smaller, or more data
 search.steps_per_epoch=0
     search.steps_per_epoch=0: must be at least 1, or null for all
 search.steps_per_epoch=100000000000
@@ -366,7 +366,7 @@ parameters=0
 parameters=1000000000000
     parameters=1000000000000: must be at least 1 and at most 1000000000, or null for as they are
 network=disparity_tiny parameters=5
-    parameters=5: the nearest that this network can have is 90240, at [...] ask for that, or take another network
+    parameters=5: the nearest that this network can have is 90240, at [...] take that number, or another network
 init=nowhere.safetensors
     init=nowhere.safetensors: no such file; autodisp-train writes best.safetensors into its run folder
 init=shiped
@@ -408,7 +408,7 @@ optimizer.schedule=milestones optimizer.milestones=[5,5]
 validation.batch_size=0
     validation.batch_size=0: must be at least 1; 1 is usual
 recipe=finetune init=a parameters=5
-    parameters=5: must be null with network=from_checkpoint, whose model says so itself
+    parameters=5: must be null with network=from_checkpoint, whose model determines it
 genotype=random:s2
     genotype=random:s2: has the cells normal, reduce, but [...] cells of such a search, or the other task
 network.stages=2 network.frozen_stages=2
@@ -622,7 +622,7 @@ search ++optimizer.weights.lerning_rate=1
 search ~search.epoch
     ~search.epoch: no such setting, so there is nothing to remove; `autodisp-search --cfg job` shows all of them
 search +search.epochs=3
-    +search.epochs: is there already, and + adds a new one; write search.epochs=VALUE without the +
+    +search.epochs: exists already, and + adds a new one; write search.epochs=VALUE without the +
 search task=${nothing}
     task=${nothing}: names no group that is chosen before; write the choice itself
 search seed=1,2

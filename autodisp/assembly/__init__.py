@@ -1,1 +1,1 @@
-"""From typed configs to objects: the only modules that see both."""
+"""Builds objects from typed configs: the only modules that import both."""

@@ -48,18 +48,18 @@ class CheckReport:
     excluded: dict[str, str] = field(default_factory=dict)
     """The samples to leave out, each with the reason."""
     crop: list[int] | None = None
-    """The crop that a search needs and the config lacks: its images have several sizes."""
+    """The crop that a search needs and the config lacks, for images of several sizes."""
     obstacle: str = ""
-    """Why no run is possible without the excluded samples; "" if one is."""
+    """Reason why no run is possible without the excluded samples; "" if one is possible."""
 
     @property
     def problems(self) -> list[Problem]:
-        """Everything that spoils a run."""
+        """Problems that spoil a run."""
         return [found for found in self.found if not found.is_note]
 
     @property
     def notes(self) -> list[Problem]:
-        """Everything that the programs cope with."""
+        """Problems that the programs can handle."""
         return [found for found in self.found if found.is_note]
 
     @property
@@ -82,7 +82,7 @@ class CheckReport:
         }
 
     def write_list(self, path: Path) -> None:
-        """Writes the samples to leave out, as `dataset.exclude` takes them."""
+        """Writes the samples to leave out, in the format of `dataset.exclude`."""
         title = f"{self.config.dataset.name}: samples that dataset.exclude leaves out, as autodisp-check found them"
         write_exclusions(path, self.excluded.items(), title=title)
 
@@ -90,8 +90,8 @@ class CheckReport:
 class Check:
     """Inspects every sample of the splits.
 
-    Samples that `dataset.exclude` names already are not inspected and stay excluded. `dataset.limit` counts only where
-    the training split is divided: which samples it leaves to a run depends on which others are excluded.
+    Samples already listed in `dataset.exclude` are not inspected and stay excluded. `dataset.limit` only applies when
+    the training split is divided: the samples of a run depend on the excluded ones.
 
     Raises:
         InputError: a setting is wrong, or there is nothing to inspect.
@@ -105,10 +105,10 @@ class Check:
         self._datasets = dict(self._open())
 
     def run(self, progress: Callable[[int, int, int], None]) -> CheckReport:
-        """Runs the check; to be called once.
+        """Runs the check; call it once.
 
         Args:
-            progress: takes how many samples are done, of how many, and how many problems there are so far.
+            progress: called with the number of inspected samples, of all samples, and of problems so far.
         """
         report, total, done = self.report, sum(map(len, self._datasets.values())), 0
         parts: dict[str, list[Inspection]] = {}
@@ -119,7 +119,7 @@ class Check:
                 Problem(MISSING, name, lacks.split(" missing ")[0], lacks) for name, lacks in incomplete.items()
             ]
             problems, part = len(report.problems), {}
-            # Closed at once where the user interrupts, so that no process outlives this one.
+            # Closed at once on an interrupt, so that no process outlives this one.
             with closing(self._inspect(dataset)) as inspections:
                 for index, inspection in inspections:
                     part[index] = inspection
@@ -137,9 +137,9 @@ class Check:
         return report
 
     def _open(self) -> Iterator[tuple[str, Any]]:
-        """Opens the splits; an unreadable one becomes a problem, and an absent test split a remark."""
+        """Opens the splits; an unreadable split becomes a problem, a missing test split a remark."""
         config, report = self.config, self.report
-        # Halving hides flaws of single pixels.
+        # Halving the resolution would conceal flaws of single pixels.
         data: Any = config.dataset
         if self._halved:
             data = replace(data, half_resolution=False)
@@ -148,14 +148,14 @@ class Check:
                 yield split, config.entry.build(data, seed=config.seed, split=split, strict=False)
             except InputError as error:
                 if isinstance(error, NotThere) and split == "test" and config.split is None:
-                    report.remarks.append(f"no test split was looked at: {error}")
+                    report.remarks.append(f"no test split was checked: {error}")
                 elif isinstance(error, WrongSetting) or not config.entry.in_few_files:
                     raise
                 else:
                     report.samples[split] = 0
                     says = error.messages if isinstance(error, DamagedFiles) else [str(error)]
                     damaged = [Problem(UNREADABLE, "", message.split(": ")[0], message) for message in says]
-                    # A file that serves both splits is one problem.
+                    # A file of both splits is one problem.
                     report.found += [problem for problem in damaged if problem not in report.found]
 
     def _inspect(self, dataset: Any) -> Generator[tuple[int, Inspection], None, None]:
@@ -178,13 +178,14 @@ class Check:
         shown = " to ".join(f"{width}x{height}" for width, height in dict.fromkeys((sizes[0], sizes[-1])))
         largest, known = max(one.largest for one in found), 100 * sum(one.known for one in found) / len(found)
         self.report.data.append(
-            f"{split}: pictures of {shown}, true disparities up to {largest:.1f} px on {known:.0f} % of the pixels"
+            f"{split}: images of {shown}, disparities up to {largest:.1f} px, ground truth on {known:.0f} % of the "
+            "pixels"
         )
         plausible = max((one.largest for one in found if one.largest <= one.width), default=0.0)
         data: Any = self.config.dataset
         used, most = plausible / 2 if self._halved else plausible, data.max_disparity
         if most < used:
-            says = f"is below {used:.1f} px, which a matching head cannot express then"
+            says = f"is below {used:.1f} px, which a matching head then cannot express"
             self.report.remarks.append(f"{split}: dataset.max_disparity={most} {says}")
 
     def _require_crop(self, train: Sequence[Inspection]) -> None:
@@ -200,12 +201,12 @@ class Check:
             for axis, side in enumerate(USUAL_CROP)
         ]
         report.remarks.append(
-            f"train: pictures of {len(sizes)} sizes cannot be put into one batch: dataset.crop=null needs "
+            f"train: images of {len(sizes)} sizes cannot be put into one batch: dataset.crop=null needs "
             f"search.batch_size=1 and training.batch_size=1; otherwise take {setting('dataset.crop', report.crop)}"
         )
 
     def _compare(self, train: Sequence[Inspection], test: Sequence[Inspection]) -> None:
-        """Finds duplicates within the training split, and between both."""
+        """Finds duplicates within the training split and between both splits."""
         report, config = self.report, self.config
         halves: Mapping[int, str] = {}
         try:
@@ -218,7 +219,7 @@ class Check:
         report.found += find_shared(train, test)
 
     def _exclude(self, parts: Mapping[str, Sequence[Inspection]]) -> None:
-        """Lists what to leave out, and finds whether a run is possible without it."""
+        """Lists the samples to leave out, and checks that a run is possible without them."""
         report, before = self.report, getattr(self.config.dataset, "exclude", None)
         if before is not None:
             report.excluded = dict.fromkeys(read_entries(before), f"listed in {before}")
@@ -226,19 +227,19 @@ class Check:
         if train := self._datasets.get("train"):
             names = {*train.names, *getattr(train, "incomplete", ())}
             if any(problem.sample in names for problem in flawed):
-                # The split is divided anew once a sample is left out, and any twins may then be parted.
+                # The split is divided differently once a sample is left out, which may separate any duplicates.
                 flawed += [note for note in report.notes if note.kind == TWINS]
         for problem in flawed:
             if can_be_listed(problem.sample):
                 report.excluded.setdefault(problem.sample, f"{problem.kind}: {problem.says}")
         if unlisted := sum(not can_be_listed(problem.sample) for problem in flawed):
-            report.obstacle = f"{unlisted} of the problems cannot be mended by leaving samples out"
+            report.obstacle = f"{unlisted} of the problems cannot be fixed by leaving samples out"
         for split, part in parts.items():
             groups = {one.group for one in part if one.name not in report.excluded}
             if len(groups) == 0:
                 says = f"no sample of the {split} split would be left"
             elif len(groups) == 1 and split == "train":
-                says = "what would be left of the train split cannot be divided in two halves"
+                says = "the rest of the train split cannot be divided into weight split and architecture split"
             else:
                 continue
             if split == "test" and "train" in parts:

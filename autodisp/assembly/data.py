@@ -1,4 +1,4 @@
-"""Datasets from their config sections, for every program."""
+"""Builds datasets from their config sections, for every program."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,29 +21,29 @@ from autodisp.errors import InputError, WrongSetting
 from autodisp.tasks.kit import DatasetEntry
 
 MOST_LOOKED_AT = 100
-"""Samples that are read in search of ground truth."""
+"""Number of samples read in search of ground truth."""
 LOOKED_AT = 8
-"""Samples that are read for `notes_on_samples`."""
+"""Number of samples read for `notes_on_samples`."""
 
 
 def groups_of(dataset: Any) -> Sequence[str] | int:
-    """One group a sample, see ``datasets.splits.halves``; the number of samples where each stands alone."""
+    """The group of each sample, see ``datasets.splits.halves``; the number of samples if there are no groups."""
     groups: Sequence[str] | None = getattr(dataset, "groups", None)
     return len(dataset) if groups is None else groups
 
 
 def need_truth(data: Any, entry: DatasetEntry, samples: MapDataset[Any]) -> None:
-    """Makes sure that something can be learnt from, or measured on, samples; mostly looks at the first alone.
+    """Checks that samples have ground truth; reads only the first one in most cases.
 
-    Samples without a mask of valid ground truth are not read.
+    Samples without a mask of valid pixels are not read.
 
     Args:
         data: the dataset's section.
         entry: of the dataset.
-        samples: of which at most so many are read, from all over them.
+        samples: a few of them are read, evenly spread.
 
     Raises:
-        InputError: none of those read has a pixel with valid ground truth.
+        InputError: none of the samples read has a pixel with valid ground truth.
     """
     if "valid" not in entry.sample._fields:  # type: ignore[attr-defined]
         return
@@ -51,20 +51,20 @@ def need_truth(data: Any, entry: DatasetEntry, samples: MapDataset[Any]) -> None
     if not any(bool(samples[place].valid.any()) for place in places):
         raise InputError(
             f"dataset={data.name}: no pixel with valid ground truth in the {len(places)} sample(s) that were read: "
-            "check dataset.root and its layout; autodisp-check with the same dataset settings tells what is wrong"
+            "check dataset.root and its layout; autodisp-check with the same dataset settings finds the cause"
         )
 
 
 def write_trained_on(path: Path, data: Any, names: Sequence[str], held_out: Sequence[str]) -> None:
-    """Writes the training samples as a list that ``dataset.exclude`` takes, to evaluate on all others.
+    """Writes the training samples as a list for ``dataset.exclude``, to evaluate on all others.
 
-    Nothing is written where there are none, or one whose name no list can hold.
+    Writes nothing if there are none, or if a name cannot be written in a list.
 
     Args:
         path: of the list.
         data: the dataset's section, whose own exclusions stay excluded.
-        names: of the training samples.
-        held_out: names of the others, for a comment.
+        names: names of the training samples.
+        held_out: names of the held-out samples, for a comment.
     """
     if not names or not all(map(can_be_listed, names)):
         return
@@ -74,17 +74,17 @@ def write_trained_on(path: Path, data: Any, names: Sequence[str], held_out: Sequ
 
 
 def require_one_size(data: Any, dataset: Any, indices: Iterable[int], *, key: str, batch_size: int) -> None:
-    """Makes sure that whole pictures can be put into one batch; of a reader without files nothing is known.
+    """Checks that uncropped images fit into one batch; does nothing for a reader without files.
 
     Args:
         data: the dataset's section.
         dataset: its samples.
-        indices: of those that batches are made of.
+        indices: of the samples that batches are made of.
         key: the setting of the batch size.
         batch_size: samples in a batch.
 
     Raises:
-        WrongSetting: pictures are not cropped and have several sizes.
+        WrongSetting: images are not cropped and have several sizes.
     """
     if getattr(data, "crop", None) is not None or batch_size == 1 or not isinstance(dataset, HasFiles):
         return
@@ -100,12 +100,12 @@ def require_one_size(data: Any, dataset: Any, indices: Iterable[int], *, key: st
 
 
 def sizes_of(data: Any, samples: Part[Any], inputs: Callable[[Any], Sequence[Tensor]]) -> set[tuple[int, int]]:
-    """All (height, width) of samples in a run: of the crop, or of the files.
+    """Returns every (height, width) of the samples in a run: that of the crop, or those of the files.
 
     Args:
         data: the dataset's section.
         samples: of the run.
-        inputs: images of a sample; where the reader has no files, the first sample stands for all.
+        inputs: returns the images of a sample; if the reader has no files, the first sample represents all.
     """
     if crop := getattr(data, "crop", None):
         return {(crop[0], crop[1])}
@@ -118,14 +118,14 @@ def sizes_of(data: Any, samples: Part[Any], inputs: Callable[[Any], Sequence[Ten
 
 
 def _sizes(dataset: HasFiles, indices: Iterable[int]) -> Iterator[tuple[int, tuple[int, int]]]:
-    """(height, width) in the files, but for those that cannot be read."""
+    """Yields (height, width) of the files that can be read."""
     for index in indices:
         if (size := read_size(dataset.paths(index)[0])) is not None:
             yield index, size
 
 
 def kept(data: Any, dataset: Any) -> MapDataset[Any]:
-    """The dataset, with its samples kept on disk or in memory where the section has it so."""
+    """Returns the dataset, with its samples stored on disk or cached in memory if the section enables that."""
     store = getattr(data, "store", None)
     if store is not None:
         dataset = Stored(dataset, Path(store) / dataset.key, StereoSample)
@@ -133,16 +133,16 @@ def kept(data: Any, dataset: Any) -> MapDataset[Any]:
 
 
 def notes_on_samples(data: Any, entry: DatasetEntry, samples: MapDataset[Any], *, enlarges: bool) -> list[str]:
-    """Lines on a few samples of a stereo dataset: enlarged pictures, ground truth that contradicts the views.
+    """Notes on a few samples of a stereo dataset: enlarged images, ground truth that contradicts the views.
 
-    There is nothing to find in generated samples, whose crop may not exceed the pictures, nor in other samples.
-    Samples that cannot be read are passed over here: the run reports them.
+    Returns none for generated samples, whose crop may not exceed the images, and for other tasks. Samples that cannot
+    be read are skipped here: the run reports them.
 
     Args:
         data: the dataset's section.
         entry: of the dataset.
         samples: as they are before any crop.
-        enlarges: whether pictures smaller than the crop are enlarged to it, as they are in a search and a training.
+        enlarges: True if images smaller than the crop are enlarged to it, as in a search and a training.
     """
     if entry.generated or not issubclass(entry.sample, StereoSample):
         return []
@@ -159,13 +159,13 @@ def notes_on_samples(data: Any, entry: DatasetEntry, samples: MapDataset[Any], *
     if small := [size for size in sizes if size[0] > 1]:
         factor, picture = max(small)
         notes.append(
-            f"{len(small)} of {looked_at} pictures looked at are smaller than dataset.crop={list(data.crop)}, such as "
+            f"{len(small)} of {looked_at} checked images are smaller than dataset.crop={list(data.crop)}, such as "
             f"{picture} (width x height), and are enlarged up to {factor:.2f} times, their disparities too; lower "
             "dataset.crop to keep their size"
         )
     if contradictions:
         notes.append(
-            f"ground truth and views disagree in {len(contradictions)} of {looked_at} samples looked at: "
-            f"{contradictions[0]} autodisp-check looks at all of them"
+            f"ground truth and views disagree in {len(contradictions)} of {looked_at} checked samples: "
+            f"{contradictions[0]} autodisp-check checks all of them"
         )
     return notes

@@ -1,4 +1,4 @@
-"""An evaluation from its typed config."""
+"""Builds and runs an evaluation from its typed config."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,14 +31,14 @@ class EvaluationData:
     split: Split
     batches: Iterable[Any]
     names: Sequence[str]
-    """Of the samples, in their order."""
+    """Names of the samples, in order."""
     metrics: Callable[[], Metrics[Any]]
     notes: Callable[[], list[str]] = list
-    """Lines on the data, from a look at a few samples."""
+    """Notes on the data, from a few samples."""
 
 
 def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
-    """Reads the split.
+    """Reads the split to evaluate on.
 
     Raises:
         InputError: the data is missing or damaged, or has no such split.
@@ -62,7 +62,7 @@ def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
 
 
 def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch.device) -> dict[str, Predictor]:
-    """What is evaluated, by the name it has in the table.
+    """Builds the predictors to evaluate, by their names in the table.
 
     Raises:
         InputError: the model cannot be used, or is of another task than the dataset.
@@ -86,7 +86,7 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
 def run_evaluation(
     data: EvaluationData, predictors: Mapping[str, Predictor], device: torch.device, *, pictures: int, kit: TaskKit
 ) -> tuple[dict[str, Evaluation[Any]], dict[str, list[Case]]]:
-    """Metrics of all predictors, and for as many pictures their worst samples, by name."""
+    """Returns the metrics of all predictors and, to be drawn, their worst samples, both by name."""
     results, worst = {}, {}
     for name, predict in predictors.items():
         metrics = data.metrics()
@@ -106,10 +106,10 @@ def write_pictures(
         folder: exists.
         worst: by the name of the method, the worst first.
         names: of all samples.
-        kit: draws them; None where there are none.
+        kit: draws them; None if there are none.
 
     Returns:
-        By method, the sample and the error of each file.
+        The sample and the error of each file, by method.
     """
     written: dict[str, list[dict[str, Any]]] = {}
     if kit is None:

@@ -1,4 +1,4 @@
-"""What is to be exported, and where to, from the typed config."""
+"""Source and target of an export, from its typed config."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from autodisp.export.found_cells import Found, of_run
 
 
 def build_found(config: ExportConfig) -> Found:
-    """The cells that the config names.
+    """Reads the cells named by the config.
 
     Raises:
         InputError: there are none, or they cannot be read.
@@ -23,16 +23,16 @@ def build_found(config: ExportConfig) -> Found:
 
 
 def build_out(config: ExportConfig) -> Path:
-    """The folder for the files: as the config says, or beside what is exported.
+    """Returns the folder for the files: the one in the config, or one next to the source.
 
     Raises:
-        InputError: the folder beside it is a link, which may lead anywhere.
+        InputError: the folder next to the source is a link, which may lead anywhere.
     """
     if config.out is not None:
         return Path(config.out).expanduser()
     folder = _beside(config)
     if folder.is_symlink():
-        raise InputError(f"{folder}: is a link to {folder.resolve()}; say where the files are to go with out=")
+        raise InputError(f"{folder}: is a link to {folder.resolve()}; name a folder for the files with out=")
     return folder
 
 

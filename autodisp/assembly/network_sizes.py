@@ -1,7 +1,7 @@
-"""How large the networks of a run are: parameters, and multiplications of one forward pass, without weights or data.
+"""Sizes of a run's networks: parameters and multiplications of one forward pass, without weights or data.
 
-Networks are built of fake tensors, which take neither memory nor time. What cannot be known is left out: a run
-of another version, a dataset whose images are of many sizes.
+Networks are built of fake tensors, which take neither memory nor time. Unknown sizes are left out: those of a run of
+another version, or of a dataset with images of many sizes.
 """
 
 from collections.abc import Mapping
@@ -30,11 +30,11 @@ Rows = list[tuple[str, str]]
 
 
 def search_sizes(config: Mapping[str, Any], cells: Mapping[str, Any]) -> Rows:
-    """Of a search's supernet and of its found network at the same width.
+    """Sizes of a search's supernet and of its found network at the same width.
 
     Args:
-        config: plain, as the run folder has it.
-        cells: the found ones, empty if there are none.
+        config: plain data, as in the run folder.
+        cells: the found cells, empty if there are none.
     """
     try:
         typed = _typed(config)
@@ -59,7 +59,7 @@ def search_sizes(config: Mapping[str, Any], cells: Mapping[str, Any]) -> Rows:
 
 
 def training_sizes(config: Mapping[str, Any], folder: Path) -> Rows:
-    """Of a training's network, by the model file in its folder."""
+    """Sizes of a training's network, by the model file in its folder."""
     for name in ("best", "last"):
         path = folder / f"{name}{model_file.SUFFIX}"
         if not path.is_file():
@@ -77,7 +77,7 @@ def training_sizes(config: Mapping[str, Any], folder: Path) -> Rows:
 
 
 def _typed(config: Mapping[str, Any]) -> SearchConfig:
-    """A stored config holds no references: it was resolved when it was written."""
+    """The typed config of a stored one, which contains no references since it was resolved when it was written."""
     if "${" in str(config):
         raise InputError("config.yaml: refers to something outside")
     task = config.get("task")
@@ -92,7 +92,7 @@ def _size(dataset: Any) -> tuple[int, int] | None:
 
 
 def _size_of_plain(dataset: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Height and width of what the network sees in training; None where the files decide."""
+    """Height and width of the network's input in training; None if they depend on the files."""
     entry = dataset_entries().get(str(dataset.get("name")))
     if entry is not None and entry.size is not None:
         return entry.size
@@ -119,13 +119,13 @@ def count_macs(
     """Multiplications of the convolutions and matrix products of one forward pass in evaluation mode.
 
     Args:
-        task: decides what the network takes: one image, or a pair.
-        network: of fake tensors, whose mode is on.
+        task: determines the network's input: one image, or a pair.
+        network: of fake tensors, in an active fake tensor mode.
         size: height and width.
-        weights: of the edges, for a supernet.
+        weights: edge weights, for a supernet.
 
     Returns:
-        None where the network cannot run without data.
+        The number, or None if the network cannot run without data.
     """
     image = torch.empty(1, 3, *size)
     inputs = (image,) * len(KITS[task].interface.inputs)

@@ -1,4 +1,4 @@
-"""Tasks, styles and devices from their config sections, for every program."""
+"""Builds tasks, styles and devices from their config sections, for every program."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,10 +21,10 @@ from autodisp.tasks.sections import DatasetSection, NetworkSection, TaskSection
 
 
 def find_genotype(name: str, *, space: SearchSpace | None) -> Genotype:
-    """The cells that ``genotype`` names: of the zoo, or in a file.
+    """Finds the cells named by ``genotype``: in the zoo, or in a file.
 
     Raises:
-        InputError: neither; the nearest name of the zoo is offered where no file is meant.
+        InputError: there is neither; suggests the nearest name of the zoo unless the name looks like a file.
     """
     if name in zoo_names():
         return genotypes.load(name, space=space)
@@ -38,10 +38,10 @@ def find_genotype(name: str, *, space: SearchSpace | None) -> Genotype:
 
 
 def load_space(path: str | None, *, key: str) -> SearchSpace | None:
-    """The space in the file that a setting names; None for none.
+    """Loads the search space from the file named by a setting; None for none.
 
     Raises:
-        InputError: no readable space.
+        InputError: the file contains no readable space.
     """
     if path is None:
         return None
@@ -51,13 +51,13 @@ def load_space(path: str | None, *, key: str) -> SearchSpace | None:
 
 
 def build_device(name: str) -> torch.device:
-    """The device of that name.
+    """Returns the device of that name.
 
     Args:
         name: auto, cpu or cuda.
 
     Raises:
-        InputError: cuda is asked for and not there.
+        InputError: cuda is requested and not available.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("run.device=cuda: this machine has no usable GPU; take run.device=cpu or auto")
@@ -65,7 +65,7 @@ def build_device(name: str) -> torch.device:
 
 
 def build_style(network: Any, space: SearchSpace, *, affine: bool = False) -> Style:
-    """How the convolutions are written: the space's flavour, normalised as the network's section says."""
+    """The style of the convolutions: the flavour of the space, with the normalisation of the network's section."""
     batch_norm = getattr(network, "batch_norm", True)
     if space.flavour == "darts" and not batch_norm:
         raise InputError(
@@ -77,17 +77,17 @@ def build_style(network: Any, space: SearchSpace, *, affine: bool = False) -> St
 
 
 def check_batch(task: Task, style: Style, dataset: Any, samples: Part[Any], *, batch: int, key: str) -> None:
-    """Refuses a batch of which batch normalisation would see a single value a channel, which torch cannot normalise.
+    """Refuses a batch that has a single value per channel for batch normalisation, which torch cannot normalise.
 
     Args:
         task, style: of the network.
         dataset: the section.
-        samples: that the batch is of.
+        samples: samples of the batch.
         batch: number of samples in it.
-        key: the setting that decides on that number, with its value.
+        key: the setting that determines that number, with its value.
 
     Raises:
-        InputError: one sample, and one pixel at the network's coarsest level.
+        InputError: the batch is one sample, with one pixel at the network's coarsest level.
     """
     if batch > 1 or not style.batch_norm:
         return
@@ -102,7 +102,7 @@ def check_batch(task: Task, style: Style, dataset: Any, samples: Part[Any], *, b
 def build_task(
     task: TaskSection, network: NetworkSection, dataset: DatasetSection, facts: Mapping[str, Any] = MappingProxyType({})
 ) -> Task:
-    """The task with its network's numbers.
+    """Builds the task with the settings of its network.
 
     Args:
         task, network, dataset: the sections.

@@ -1,4 +1,4 @@
-"""A prediction from its typed config."""
+"""Builds the parts of a prediction from its typed config."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +16,7 @@ WITHOUT_CALIBRATION = ("pfm", "png16", "colour")
 
 
 def build_matcher(config: PredictConfig, device: torch.device) -> StereoMatcher:
-    """Loads the model that the config names, or the one that ships with the package."""
+    """Loads the model named by the config, or the shipped one."""
     with naming("checkpoint", config.checkpoint, choices=["shipped"]):
         return load_stereo(config.checkpoint, device=device)
 

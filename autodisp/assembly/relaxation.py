@@ -1,4 +1,4 @@
-"""The relaxation of a search and the penalty on its alphas, from their config sections."""
+"""Builds the relaxation of a search and the penalty on its alphas from their config sections."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -15,10 +15,10 @@ from autodisp.search.relaxations import Dirichlet, Frozen, Gumbel, Partial, Rela
 
 
 def build_relaxation(config: RelaxationConfig) -> Relaxation:
-    """The relaxation by name.
+    """Builds the relaxation by name.
 
     Raises:
-        WrongSetting: one of the user's own cannot be made, or lacks a member.
+        WrongSetting: a user-defined relaxation cannot be constructed, or lacks a member.
     """
     if config.factory is not None:
         return _build_own(config.factory)
@@ -51,15 +51,15 @@ def _build_method(config: RelaxationConfig) -> Relaxation:
 
 
 def _build_own(factory: str) -> Relaxation:
-    """Makes the class that the file has under that name. The file is run; nothing but a setting may lead here."""
+    """Constructs the class of that name in the file. The file is executed, so only a setting may name it."""
     where, _, name = factory.rpartition(":")
     origin = f"relaxation.factory={factory}"
     try:
         make = getattr(run_file(where) if where.endswith(".py") else import_module(where), name, None)
         made = None if make is None else make()
-    except (Exception, SystemExit) as error:  # it is code that we know nothing of
+    except (Exception, SystemExit) as error:  # unknown code may raise anything
         raise WrongSetting(
-            f"{origin}: making it raised {type(error).__name__}: {in_one_line(error)}; mend the file"
+            f"{origin}: constructing it raised {type(error).__name__}: {in_one_line(error)}; fix the file"
         ) from error
     if made is None:
         raise WrongSetting(f"{origin}: {where} has no class '{name}'; write FILE.py:CLASS")
@@ -72,7 +72,7 @@ def _build_own(factory: str) -> Relaxation:
 
 
 def build_alpha_penalty(config: AlphaPenaltyConfig) -> Callable[[Architecture, float], Tensor] | None:
-    """The penalty by name; None for none."""
+    """Builds the penalty by name; None for none."""
     if config.name == "none":
         return None
     penalty = PENALTIES[config.name]
@@ -80,5 +80,5 @@ def build_alpha_penalty(config: AlphaPenaltyConfig) -> Callable[[Architecture, f
 
 
 def _given(value: float | None) -> tuple[float, ...]:
-    """The argument of a constructor; none where the config leaves it to the constructor's default."""
+    """The argument of a constructor; empty if the config leaves it to the constructor's default."""
     return () if value is None else (value,)

@@ -15,7 +15,7 @@ from autodisp.report.run_page import write_run_page
 
 REPORT = "report"
 COMPARISON = "comparison"
-"""In the folder of a run, whose ``report/`` is the report on that run."""
+"""Name of the folder of a comparison inside a run folder, whose ``report/`` is the report on that run."""
 
 
 def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
@@ -52,7 +52,7 @@ def report_folder(config: ReportConfig) -> Path:
     else:
         folder = common_folder(config.patterns)
         out = folder / (COMPARISON if is_run(folder) else REPORT)
-    # A run folder may come from somebody else, and its report/ may lead anywhere.
+    # A run folder may be untrusted, and its report/ may lead anywhere.
     if config.out is None and out.is_symlink():
         raise InputError(f"{out}: is a link, which is not written through; name a folder with out=")
     if out.exists() and not out.is_dir():

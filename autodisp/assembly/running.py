@@ -21,7 +21,7 @@ Images = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
 def build_optimizer(
     name: str, parameters: Iterable[nn.Parameter], *, learning_rate: float, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """SGD, AdamW or Adam, whose decay is an L2 term of the loss; fused, see ``autodisp.stepping``."""
+    """Builds SGD, AdamW, or Adam with the decay as an L2 term of the loss; fused, see ``autodisp.stepping``."""
     if name == "sgd":
         return torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay, fused=True)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
@@ -31,13 +31,13 @@ def build_optimizer(
 def build_images(
     config: SearchConfig | TrainConfig, batches: Iterable[Any], device: torch.device, predict: Callable[[Any], Any]
 ) -> Images | None:
-    """Draws the first prediction of the first batch; None where the task has no such image.
+    """Returns a function that draws the first prediction of the first batch; None if the task draws no image.
 
     Args:
         config: of the run.
         batches: of the validation.
         device: of the network.
-        predict: from a batch on the device to the network's output.
+        predict: maps a batch on the device to the network's output.
     """
     picture = config.kit.picture
     if picture is None:
@@ -45,14 +45,14 @@ def build_images(
 
     def draw() -> Mapping[str, npt.NDArray[np.uint8]]:
         batch = move(next(iter(batches)), device)
-        with preserved_rng():  # images come by the clock; a noise operation must not make the run depend on it
+        with preserved_rng():  # images are drawn by the clock, and noise operations must not make the run depend on it
             return {"prediction": picture(batch, predict(batch))}
 
     return draw
 
 
 def origin_of(config: SearchConfig | TrainConfig) -> dict[str, Any]:
-    """The origin of a file that a run writes."""
+    """Provenance of a file that a run writes."""
     return {
         "dataset": config.dataset.name,
         "seed": config.seed,

@@ -44,7 +44,7 @@ WEIGHT_STREAM, ALPHA_STREAM = 1, 2
 
 @dataclass(frozen=True)
 class SearchData:
-    """Data of a search: the two halves of a training split, and the fixed validation batches of the second."""
+    """Data of a search: weight split, architecture split, and fixed validation batches of the latter."""
 
     weight_half: Part[Any]
     alpha_half: Part[Any]
@@ -57,10 +57,10 @@ class SearchData:
 
 
 def build_space(config: SearchConfig) -> SearchSpace:
-    """The search space by name or from its file.
+    """Builds the search space by name or from its file.
 
     Raises:
-        InputError: the file is not a space, or has other kinds of cell than the task needs.
+        InputError: the file is not a search space, or lacks the kinds of cell that the task needs.
     """
     space = load_space(config.space.file, key="space.file")
     if space is None:
@@ -84,7 +84,7 @@ def build_data(config: SearchConfig) -> SearchData:
     smaller, size = min(len(data.weight_half), len(data.alpha_half)), config.search.batch_size
     if smaller < size:
         raise InputError(
-            f"search.batch_size={size}: the smaller half of the training split has {smaller} samples; "
+            f"search.batch_size={size}: the smaller part of the training split has {smaller} samples; "
             f"take search.batch_size={smaller} or smaller, or more data"
         )
     _check_batches(config, data)
@@ -126,7 +126,7 @@ def _read_data(config: SearchConfig) -> SearchData:
 
 
 def _validation(config: SearchConfig, half: Part[Any]) -> Part[Any]:
-    """Samples spread over the architecture split, without augmentation; always the same."""
+    """Samples evenly spread over the architecture split, without augmentation; always the same."""
     batches = config.search.validation_batches
     limit = None if batches is None else batches * config.search.batch_size
     indices = [half.indices[place] for place in subset(len(half), limit=limit, seed=config.seed)]
@@ -134,12 +134,12 @@ def _validation(config: SearchConfig, half: Part[Any]) -> Part[Any]:
 
 
 def build_search_task(config: SearchConfig, data: SearchData) -> Task:
-    """The task of a search."""
+    """Builds the task of a search."""
     return build_task(config.task, config.network, config.dataset, data.facts)
 
 
 def build_regularization(config: SearchConfig) -> Regularization:
-    """The policy by name."""
+    """Builds the policy by name."""
     settings = config.regularization
     if settings.name == "none":
         return Regularization()
@@ -157,7 +157,7 @@ def build_regularization(config: SearchConfig) -> Regularization:
 
 
 def build_selection(config: SearchConfig, data: SearchData) -> Selection:
-    """The selection by name; all read the architecture split as a validation does."""
+    """Builds the selection by name; all of them read the architecture split as in validation."""
     settings = config.selection
     if settings.name == "argmax":
         return Argmax()
@@ -189,7 +189,7 @@ def build_supernet(
     alpha_penalty: Callable[[Architecture, float], Tensor] | None = None,
     edges: bool = False,
 ) -> Supernet:
-    """Network and alphas, initialised from the seed."""
+    """Builds network and alphas, initialised from the seed."""
     torch.manual_seed(seed)
     network = channels_last(task.build_network(cells).to(device))
     architecture = Architecture(space, seed=seed, edges=edges).to(device)
@@ -197,7 +197,7 @@ def build_supernet(
 
 
 def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
-    """SGD with momentum, AdamW, or Adam where the weight decay is an L2 term of the loss."""
+    """Builds SGD with momentum, AdamW, or Adam with the weight decay as an L2 term of the loss."""
     settings = config.optimizer.weights
     return build_optimizer(
         "adam" if settings.name == "adamw" and config.decay != "decoupled" else settings.name,
@@ -209,7 +209,7 @@ def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.op
 
 
 def build_alpha_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
-    """Adam with L2 decay, as in DARTS."""
+    """Builds Adam with L2 decay, as in DARTS."""
     settings = config.optimizer.alphas
     return torch.optim.Adam(
         supernet.alphas,
@@ -222,7 +222,7 @@ def build_alpha_optimizer(config: SearchConfig, supernet: Supernet) -> torch.opt
 
 @dataclass(frozen=True)
 class SearchParts:
-    """A search that is ready to run, and its run folder."""
+    """A search ready to run, and its run folder."""
 
     search: Search
     folder: SearchFolder
@@ -230,10 +230,10 @@ class SearchParts:
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
     """What the last digits depend on: "kernels", native or plain, and "threads"."""
     resumed: bool = False
-    """True if it continues from a saved state."""
+    """True if it resumes from a saved state."""
 
     def begin(self) -> dict[str, float]:
-        """Records the metrics before the first step: those of the best constant answer and the untrained supernet."""
+        """Records the metrics of the best constant baseline and of the untrained supernet, before the first step."""
         supernet, validation = self.search.supernet, self.search.validation
         first = {f"valid/{name}": value for name, value in supernet.evaluate(validation).items()}
         start = {"constant": supernet.task.constant(validation), **first}
@@ -256,7 +256,7 @@ def build_search(
         config, data: of the search.
         folder: the run folder.
         console: for the progress.
-        resume: continues from the newest state in the folder, or from the beginning if there is none yet.
+        resume: resume from the newest state in the folder, or start from the beginning if there is none yet.
         stopping: see ``SteppedRun``.
 
     Raises:
@@ -336,7 +336,7 @@ def build_search(
 def _streams(
     config: SearchConfig, data: SearchData, settings: SearchSettings, *, pinned: bool
 ) -> dict[str, Stream[Any]]:
-    """Training batches of both splits; those of the alphas begin after the warm-up."""
+    """Builds the training batches of both splits; those of the alphas begin after the warm-up."""
     return {
         name: Stream(
             half,
@@ -367,7 +367,7 @@ def _covering(augmentation: Any, settings: SearchSettings, first: int, batch: in
 
 
 def build_settings(config: SearchConfig, batches_per_epoch: int) -> SearchSettings:
-    """The numbers of the search."""
+    """The numeric settings of the search."""
     return SearchSettings(
         epochs=config.search.epochs,
         steps_per_epoch=config.search.steps_per_epoch or batches_per_epoch,

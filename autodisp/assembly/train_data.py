@@ -14,7 +14,7 @@ from autodisp.errors import InputError, WrongSetting
 from autodisp.tasks.kit import DatasetEntry
 
 HELD_OUT_FRACTION = 0.1
-"""Share for validation, in a dataset without a test split that has ground truth."""
+"""Share of the samples for validation, for a dataset without ground truth in a test split."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TrainData:
     transform: Callable[[Any, np.random.Generator], Any]
     validation: Iterable[Any]
     trained_on: Sequence[str] = ()
-    """Names of the training samples, where others of the same split are held out."""
+    """Names of the training samples, if others of the same split are held out."""
     held_out: Sequence[str] = ()
     """Names of the held-out samples."""
     class_names: Sequence[str] = ()
@@ -93,7 +93,7 @@ def _test_split(config: TrainConfig, entry: DatasetEntry) -> Any:
 
 
 def _validation(config: TrainConfig, held_out: Part[Any]) -> Iterable[Any]:
-    """Whole samples spread over the held-out ones, the same for every seed."""
+    """Uncropped samples evenly spread over the held-out ones, the same for every seed."""
     places = subset(len(held_out), limit=config.validation.samples, seed=0)
     part = Part(held_out.dataset, [held_out.indices[place] for place in places])
     return fixed_batches(part, config.validation.batch_size)

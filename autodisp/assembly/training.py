@@ -37,16 +37,16 @@ from autodisp.training.loop import Training, TrainSettings, evaluating
 DESIGNED = "designed"
 """Value of ``genotype`` for hand-designed cells."""
 RANDOM = "random:"
-"""Prefix of its values for cells drawn from a space."""
+"""Prefix of ``genotype`` for cells drawn from a search space."""
 FARTHEST_COUNT = 0.25
-"""Largest share by which a network's parameters may differ from the number in the config."""
+"""Largest relative difference between a network's number of parameters and the one in the config."""
 
 
 def build_genotype(config: TrainConfig) -> tuple[Genotype | None, SearchSpace | None]:
-    """The cells in the config, and their space; None for hand-designed ones.
+    """Builds the cells of the config and their search space; None for hand-designed cells.
 
     Raises:
-        InputError: no such cells, or cells of another task.
+        InputError: there are no such cells, or they are of another task.
     """
     own = load_space(config.space_file, key="space_file")
     name, kit = str(config.genotype), config.kit
@@ -115,19 +115,19 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
         try:
             channels = channels_for(config.parameters, lambda channels: card_at(channels).build()[1], smallest=2)
         except ValueError as error:
-            raise InputError(f"parameters={config.parameters}: {error}; ask for fewer") from None
+            raise InputError(f"parameters={config.parameters}: {error}; take fewer") from None
         with torch.device("meta"):
             nearest = count_parameters(card_at(channels).build()[1])
         if abs(nearest - config.parameters) > FARTHEST_COUNT * config.parameters:
             raise InputError(
                 f"parameters={config.parameters}: the nearest that this network can have is {nearest}, at "
-                f"network.channels={channels}; ask for that, or take another network"
+                f"network.channels={channels}; take that number, or another network"
             )
     return card_at(channels)
 
 
 def _initial_model(init: str | None) -> tuple[ModelCard, Mapping[str, Tensor]]:
-    """The model that a training starts from."""
+    """Loads the model that a training starts from."""
     with naming("init", init, choices=["shipped"]):
         return model_file.load(model_file.model_path(init))
 
@@ -143,9 +143,9 @@ def _inherited(config: TrainConfig) -> Mapping[str, Any]:
 
 
 def build_network(config: TrainConfig, card: ModelCard, *, resumed: bool = False) -> tuple[Task, nn.Module]:
-    """Task and network on the CPU, initialised from the seed or from the model in ``init``.
+    """Builds task and network on the CPU, initialised from the seed or from the model in ``init``.
 
-    A resumed training gets its weights from its state and does not need that model.
+    A resumed training restores its weights from its state and does not need that model.
     """
     torch.manual_seed(config.seed)
     kit = config.kit
@@ -157,7 +157,7 @@ def build_network(config: TrainConfig, card: ModelCard, *, resumed: bool = False
 
 
 def take_over(kit: TaskKit, network: nn.Module, weights: Mapping[str, Tensor], *, origin: str) -> None:
-    """Loads the weights of another training, with the differences that the task permits.
+    """Loads the weights of another training, with the differences allowed by the task.
 
     Raises:
         InputError: they are of another network.
@@ -168,7 +168,7 @@ def take_over(kit: TaskKit, network: nn.Module, weights: Mapping[str, Tensor], *
 
 
 def build_train_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Optimizer of all parameters that are trained."""
+    """Builds the optimizer of all trainable parameters."""
     settings = config.optimizer
     return build_optimizer(
         settings.name,
@@ -180,7 +180,7 @@ def build_train_optimizer(config: TrainConfig, network: nn.Module) -> torch.opti
 
 
 def build_schedule(config: TrainConfig) -> schedules.Factor:
-    """Factor of the learning rate."""
+    """Builds the schedule: the factor of the learning rate by step."""
     settings = config.optimizer
     if settings.schedule == "cosine":
         floor = settings.min_learning_rate / settings.learning_rate
@@ -201,10 +201,10 @@ class TrainParts:
     parameters: int
     close: Callable[[], None]
     fine_tunes: bool = False
-    """True if it begins with trained weights."""
+    """True if it starts from trained weights."""
 
     def begin(self) -> dict[str, float]:
-        """Records the metrics before the first step: the best constant and, with trained weights, theirs."""
+        """Records the metrics of the best constant baseline and of trained initial weights, before the first step."""
         training = self.training
         start = {"constant": training.task.constant(training.validation)}
         if self.fine_tunes:
@@ -228,9 +228,8 @@ def build_training(
         config, data: of the training.
         folder: the run folder.
         console: for the progress.
-        prepare: creates the folder and returns it, or another one if this one is taken; called when the network has
-            been built, which may refuse its settings. None resumes from the newest state in the folder, if there is
-            one.
+        prepare: creates the folder and returns it, or another one if it is taken; called once the network has been
+            built, which may fail for its settings. None resumes from the newest state in the folder, if there is one.
         stopping: see ``SteppedRun``.
 
     Raises:
@@ -308,7 +307,7 @@ def build_training(
 def _card(config: TrainConfig, data: TrainData, folder: Path | None) -> ModelCard:
     """Describes the network to train; a resumed run reads it from the model that it has written, if any.
 
-    The genotype that the run began with may have been moved by then.
+    The genotype file that the run started from may have been moved since then.
     """
     if folder is not None and (model := folder / f"last{SUFFIX}").exists():
         return dataclasses.replace(model_file.load(model)[0], about=provenance(config, data))
@@ -316,7 +315,7 @@ def _card(config: TrainConfig, data: TrainData, folder: Path | None) -> ModelCar
 
 
 def _level_loss(config: TrainConfig, task: Task) -> Callable[[int, Any, Any], Tensor] | None:
-    """The loss under the level weights of the step, None where the config gives none."""
+    """Returns the loss under the level weights of the step, None if the config has no level weights."""
     plan = list(zip(config.training.level_steps, config.training.level_weights, strict=True))
     if not plan:
         return None
@@ -329,7 +328,7 @@ def _level_loss(config: TrainConfig, task: Task) -> Callable[[int, Any, Any], Te
 
 
 def provenance(config: TrainConfig, data: TrainData) -> Mapping[str, Any]:
-    """The origin of a model file, and the names of its classes."""
+    """Provenance of a model file, and the names of its classes."""
     return {
         **({"classes": list(data.class_names)} if data.class_names else {}),
         "init": config.init,

@@ -1,1 +1,1 @@
-"""One thin Hydra program a file."""
+"""Thin Hydra programs, one per file."""

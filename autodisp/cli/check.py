@@ -24,7 +24,7 @@ from autodisp.report.next_steps import task_words
 REPORT, LIST = "check.json", "excluded.txt"
 _SHOWN = 3
 _WIDTH_OF_FILES = 160
-"""Of the table where standard output is no terminal, so that few file names are broken."""
+"""Width of the table if standard output is not a terminal, so that few file names are broken."""
 _REFRESH_SECONDS, _LINE_SECONDS = 0.25, 30.0
 
 
@@ -34,14 +34,14 @@ def run(tree: DictConfig) -> float:
 
 
 def check(tree: DictConfig, overrides: Sequence[str]) -> CheckReport:
-    """Inspects the dataset that the composed config names, and leaves a report and a list in a folder.
+    """Inspects the dataset of the composed config, and writes a report and a list into a folder.
 
     Args:
         tree: the composed config.
-        overrides: words of the command line, for the next command.
+        overrides: arguments of the command line, for the next command.
 
     Raises:
-        InputError: a setting or the folder cannot be used, or there is no such data.
+        InputError: a setting or the folder cannot be used, or the data is missing.
         RunFault: the report cannot be written.
     """
     config = parse(tree)
@@ -64,7 +64,7 @@ def check(tree: DictConfig, overrides: Sequence[str]) -> CheckReport:
 
 
 def next_command(report: CheckReport, folder: Path, overrides: Sequence[str]) -> str:
-    """The next command: a run without the excluded samples, or another check once an obstacle is removed."""
+    """Returns the next command: a run without the excluded samples, or another check once an obstacle is removed."""
     config = report.config
     words: list[Word] = [word for word in overrides if _key(word).partition(".")[0] in ("dataset", "seed")]
     if report.obstacle:
@@ -90,7 +90,7 @@ def _key(word: Word) -> str:
 def _show(report: CheckReport, folder: Path, console: Console, following: str) -> None:
     """Prints the table, the verdict, and the next command."""
 
-    def printable(text: str) -> str:  # file names may hold characters that the terminal's encoding lacks
+    def printable(text: str) -> str:  # file names may contain characters that the terminal's encoding lacks
         return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
 
     splits = ", ".join(f"{count} {split}" for split, count in report.samples.items())
@@ -114,13 +114,13 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
         *(f"note:  {remark}" for remark in report.remarks),
         f"verdict: {verdict(report)}{f'; {report.obstacle}' if report.obstacle else ''}",
         f"files: {folder}/ ({REPORT}, {LIST})",
-        f"next:  {'mend it, then ' if report.obstacle else ''}{following}",
+        f"next:  {'fix it, then ' if report.obstacle else ''}{following}",
     ):
         console.print(printable(line), markup=False, soft_wrap=True)
 
 
 def verdict(report: CheckReport) -> str:
-    """One line."""
+    """Returns the verdict in one line."""
     total = _counted(sum(report.samples.values()), "sample")
     if not report.problems:
         return f"no problem in {total}; see the notes" if report.notes else f"nothing is wrong with {total}"
@@ -135,7 +135,7 @@ def _counted(count: int, what: str) -> str:
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Callable[[int, int, int], None]]:
-    """Shows a bar on a terminal, a line every half minute elsewhere; without a thread, since processes are forked."""
+    """Shows a bar on a terminal, else a line every 30 seconds; without a thread, since processes are forked."""
     drawn = console.is_terminal and not console.is_dumb_terminal
     columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     shown = time.monotonic()

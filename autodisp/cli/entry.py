@@ -55,7 +55,7 @@ def report() -> None:
 
 
 def _run(name: str, module: str = "") -> None:
-    """Runs a program; tests pass another module in its place."""
+    """Runs a program; tests pass another module instead."""
     sys.argv[1:] = existing_paths_quoted(sys.argv[1:])
     take_old_names(name)
     job = Job(name, module or f"autodisp.cli.{name}")

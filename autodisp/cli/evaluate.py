@@ -1,4 +1,4 @@
-"""autodisp-evaluate: the table of figures of a model, or of what it is to be compared with."""
+"""autodisp-evaluate: the table of metrics of a model, of a baseline, or of both."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -23,12 +23,12 @@ from autodisp.run_files import EVALUATION
 
 
 def run(tree: DictConfig) -> float | None:
-    """What the program does with its composed config; EPE or top-1 of the network or, without one, of the baseline."""
+    """Runs the program; returns EPE or top-1 of the network or, without one, of the baseline."""
     return main_metric(evaluate(tree))
 
 
 def evaluate(tree: DictConfig) -> Path:
-    """Evaluates what the composed config names; the folder with the figures.
+    """Evaluates the model or the baseline of the composed config; returns the folder with the metrics.
 
     Raises:
         InputError: a setting, the data, the model or the folder cannot be used.

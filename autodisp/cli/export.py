@@ -25,7 +25,7 @@ FAULT = 1
 
 
 def run(tree: DictConfig) -> None:
-    """What the program does with its composed config."""
+    """Runs the program on its composed config."""
     try:
         export(tree)
     except ExportError as error:
@@ -34,11 +34,11 @@ def run(tree: DictConfig) -> None:
 
 
 def export(tree: DictConfig) -> Path:
-    """Exports what the composed config names; the folder with the files.
+    """Exports the cells or the model of the composed config; returns the folder with the files.
 
     Raises:
-        InputError: a setting or what is to be exported cannot be used.
-        ExportError: a file would not compute what its network computes.
+        InputError: a setting, or the cells or the model, cannot be used.
+        ExportError: a file would not compute the same as its network.
     """
     config = parse(tree)
     if config.threads is not None:
@@ -78,7 +78,7 @@ def _export_cells(config: ExportConfig, console: Console) -> Path:
 
 
 def _training(found: Found, folder: Path, run: str | None) -> str:
-    """The command that trains the cells, on the data of their run where there is one."""
+    """Returns the command that trains the cells, on the data of their run if there is one."""
     settings = read_config(Path(run).expanduser() / CONFIG, []) if run is not None else {}
     if isinstance(setting_of(settings, "dataset.name"), str):
         space_file = None if found.space is None else str(folder / SPACE)
@@ -90,6 +90,6 @@ def _training(found: Found, folder: Path, run: str | None) -> str:
 
 
 def _say(console: Console, *lines: str) -> None:
-    """Whole lines, without markup: paths and commands are to be copied."""
+    """Prints unwrapped lines without markup, since paths and commands are to be copied."""
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)

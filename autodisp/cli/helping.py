@@ -1,4 +1,4 @@
-"""Prints ``--help``: Hydra's page, with the meaning of each setting behind it."""
+"""Prints ``--help``: Hydra's page, with the meaning next to each setting."""
 
 import io
 import re
@@ -11,11 +11,11 @@ from autodisp import configs
 from autodisp.config.notes import meanings_of
 
 _COLUMN = 28
-"""Column of the meanings, if the value leaves room."""
+"""Column of the meanings, unless the value is longer."""
 
 
 def print_help(show: Callable[[], None], *, program: str) -> None:
-    """Prints Hydra's help with meanings, and with the groups of the search path, which Hydra leaves out.
+    """Prints Hydra's help with the meanings of settings, and with the groups of the search path, which Hydra omits.
 
     Args:
         show: prints Hydra's help.
@@ -33,11 +33,11 @@ def print_help(show: Callable[[], None], *, program: str) -> None:
 
 
 def with_meanings(page: str, meanings: Mapping[str, str]) -> str:
-    """The page with a comment after each setting that has a meaning.
+    """Returns the page with a comment after each setting that has a meaning.
 
     Args:
-        page: its settings are YAML between a line that begins with "Settings" and one with "Examples".
-        meanings: by setting, with dots.
+        page: has its settings as YAML between a line that begins with "Settings" and one with "Examples".
+        meanings: meanings of settings, by dotted name.
     """
     lines, inside = [], False
     path: list[tuple[int, str]] = []

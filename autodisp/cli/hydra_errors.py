@@ -24,7 +24,7 @@ _WRITE = (
 
 
 def in_one_line(error: Exception, *, program: str) -> str:
-    """The error as one line; ``program`` is the command to get help from."""
+    """Returns the error as one line; ``program`` is the command that prints the help."""
     if isinstance(error, InputError):
         return printable(str(error))
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
@@ -35,10 +35,10 @@ def in_one_line(error: Exception, *, program: str) -> str:
 
 
 def refuse_unknown_options(program: str) -> None:
-    """Refuses an option that Hydra does not have, for which it would print a page.
+    """Refuses an option unknown to Hydra, for which Hydra would print a page.
 
     Raises:
-        InputError: names the option.
+        InputError: with the option.
     """
     parser = get_args_parser()
     _, unknown = parser.parse_known_args()
@@ -55,7 +55,7 @@ def refuse_unknown_options(program: str) -> None:
 
 
 def group_without_choice(error: Exception, *, program: str) -> InputError | None:
-    """The error to raise instead if it is Hydra's own about a group that is not given a name."""
+    """Returns the error to raise instead of Hydra's own about a group without a choice."""
     if not str(error).startswith("Config group override"):
         return None
     parser = OverridesParser.create()
@@ -101,7 +101,7 @@ def _composition_error(error: Exception, program: str) -> str:
         hint = f"did you mean {near}? " if near else ""
         return f"{found[1]}: no such setting; {hint}{all_of_them}"
     if found := re.search(r"An item is already at '([^']+)'", message):
-        return f"+{found[1]}: is there already, and + adds a new one; write {found[1]}=VALUE without the +"
+        return f"+{found[1]}: exists already, and + adds a new one; write {found[1]}=VALUE without the +"
     if found := re.search(r"Could not delete from config\. '([^']+)' does not exist", message):
         return f"~{found[1]}: no such setting, so there is nothing to remove; {all_of_them}"
     if found := re.search(r"Ambiguous value for argument '(.+)'", message):
@@ -124,7 +124,7 @@ def _composition_error(error: Exception, program: str) -> str:
 
 
 def _choices_with(key: str, program: str) -> list[str]:
-    """Choices of the group that have the setting."""
+    """Returns the choices of the group that have the setting."""
     group, _, name = key.partition(".")
     program = program.removeprefix("autodisp-")
     choices = configs.groups(program).get(group, {}) if name else {}
@@ -132,7 +132,7 @@ def _choices_with(key: str, program: str) -> list[str]:
 
 
 def _nearest_in(error: BaseException, key: str) -> str | None:
-    """The nearest setting of the config in which OmegaConf looked it up."""
+    """Returns the nearest setting of the config in which OmegaConf looked it up."""
     cause: BaseException | None = error
     while cause is not None:
         node = getattr(cause, "parent_node", None)
@@ -145,9 +145,9 @@ def _nearest_in(error: BaseException, key: str) -> str | None:
 
 
 def unreadable_config(error: Exception) -> InputError | None:
-    """The error to raise instead if it is Hydra's own about a config file, for which it has no common class."""
+    """Returns the error to raise instead of Hydra's own about a config file, which have no common class."""
     frames = traceback.extract_tb(error.__traceback__)
     if not any(f"{os.sep}hydra{os.sep}_internal{os.sep}config_" in frame.filename for frame in frames):
         return None
     said = errors.in_one_line(error, at_most=400)
-    return InputError(f"a config file cannot be read ({said}); mend it, or leave it out")
+    return InputError(f"a config file cannot be read ({said}); fix it, or leave it out")

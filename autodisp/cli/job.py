@@ -1,8 +1,8 @@
-"""The function that Hydra calls with a composed config: once for a plain run, for every job of a sweep (-m).
+"""The function that Hydra calls with a composed config: once for a plain run, once per job for a sweep (-m).
 
-A job of a sweep has a folder of its own, and its end does not end the others. It may run in a process of a launcher
-(joblib, submitit), to which the command line is pickled. Its outcome is written to a file next to its folder, where the
-process that began the sweep reads it: see ``sweeping``.
+A job of a sweep has its own folder, and a failed job does not end the others. It may run in a process of a launcher
+(joblib, submitit), to which the command line is pickled. Its outcome is written to a file next to its folder, and read
+from there by the process that started the sweep: see ``sweeping``.
 """
 
 import json
@@ -31,30 +31,30 @@ from autodisp.cli.signals import EXIT_CODES
 from autodisp.errors import InputError, RunFault
 
 FOLDERS = {"search": "run.folder", "train": "run.folder", "evaluate": "out", "check": "out", "predict": "out"}
-"""The setting with the folder of a program; the other programs write into the run that they are given."""
+"""Setting with the output folder of each program; other programs write into the folder of a given run."""
 RECORD = ".job.json"
-"""Suffix of the file with the outcome of a job; before it comes the name of the job's folder."""
+"""Suffix of the file with the outcome of a job, appended to the name of the job's folder."""
 _LONGEST_LABEL = 100
 _NOT_IN_NAMES = re.compile(r"[^\w.@+%=,-]+", re.ASCII)
-"""Slashes, and characters that are hard to type."""
+"""Slashes and characters that are hard to type."""
 
 
 @dataclass
 class JobOutcome:
-    """JobOutcome of a job of a sweep."""
+    """Outcome of a job of a sweep."""
 
     job: int
-    """From 1."""
+    """Number of the job, from 1."""
     varies: Sequence[str]
     """The settings in which it differs from the other jobs, as on a command line."""
     folder: str | None
     """Its folder, if it has created one."""
     exit_code: int = 0
-    """As of the program when it runs alone."""
+    """Exit code as of a plain run."""
     metric: float | None = None
-    """None where there is none, or it is not finite."""
+    """Metric of the program; None if it has none, or it is not finite."""
     message: str = ""
-    """The reason of a failure, in one line."""
+    """Reason of a failure, in one line."""
 
     @property
     def ending(self) -> str:
@@ -73,13 +73,13 @@ class JobPlace:
     job: int
     """From 1."""
     jobs: int | None
-    """None if the sweeper decides on the number."""
+    """Number of jobs; None if the sweeper decides on it."""
     varies: Sequence[str]
     """See ``JobOutcome``."""
 
     @property
     def name(self) -> str:
-        """The number and the varied settings, without characters that a folder's name should not have."""
+        """Number and varied settings, without characters unsuitable for the name of a folder."""
         label = ",".join(word.lstrip("+~") for word in self.varies)
         label = _NOT_IN_NAMES.sub("-", label.replace("'", "").replace('"', ""))[:_LONGEST_LABEL]
         return f"{self.job}_{label}" if label else str(self.job)
@@ -95,9 +95,9 @@ class JobPlace:
         return f"job {self.job}" if self.jobs is None else f"job {self.job} of {self.jobs}"
 
     def folder(self, tree: DictConfig, key: str) -> Path:
-        """The folder of the job: in that of the sweep, or the one that the user names.
+        """Returns the folder of the job: inside that of the sweep, or the one named by the user.
 
-        A name without everything that varies would be shared by several jobs, so each gets a folder in it.
+        If the user's name does not contain every varied setting, each job gets its own folder inside it.
         """
         template = template_of(tree, key)
         if "${now:" in template:
@@ -124,15 +124,15 @@ class Job:
     program: str
     module: str
     words: list[str] = field(default_factory=lambda: list(sys.argv))
-    """The command line of the user; a launcher's process has another one."""
+    """Command line of the user; a launcher's process has another one."""
     process: int = field(default_factory=os.getpid)
-    """The process that the user began."""
+    """Process started by the user."""
 
     def __call__(self, tree: DictConfig) -> float:
-        """Runs the program; returns its metric, for the sweepers of Hydra, or NaN.
+        """Runs the program; returns its metric, for Hydra's sweepers, or NaN.
 
         Raises:
-            InputError: the job of a sweeper that searches failed, or has no finite metric; such a sweeper counts
+            InputError: the job of an optimizing sweeper failed, or has no finite metric; such a sweeper counts
                 exceptions.
             RunFault: likewise.
         """
@@ -201,7 +201,7 @@ class Job:
             print(f"{program_name()}: {place.title}: {outcome.message}", file=sys.stderr, flush=True)  # noqa: T201
 
     def place(self) -> JobPlace:
-        """Number and folder of the present job."""
+        """Number and folder of the current job."""
         hydra = HydraConfig.get()
         constant, jobs = told(self.words)
         overrides: Any = hydra.overrides.task
@@ -223,7 +223,7 @@ class Job:
     def _hand_on(self, exit_code: int) -> None:
         """Ends the sweep after a stopped job, or calls the launcher's handler of that signal.
 
-        On a preemption, submitit puts the job back into its queue and exits.
+        On preemption, submitit requeues the job and exits.
         """
         if os.getpid() == self.process:
             sys.exit(exit_code)
@@ -233,18 +233,18 @@ class Job:
 
 
 def unresolved(overrides: Any) -> list[str]:
-    """The words of a command line, with ${...} unresolved."""
+    """Returns the overrides of a command line, with ${...} unresolved."""
     return [str(word) for word in OmegaConf.to_container(overrides, resolve=False) or ()]
 
 
 def told(words: Sequence[str]) -> tuple[set[str], int | None]:
-    """The settings and the number of the jobs, from the command line of a sweep.
+    """Returns the constant settings and the number of jobs of a sweep, from its command line.
 
     Args:
-        words: of the command line, the program first.
+        words: arguments of the command line, the program first.
 
     Returns:
-        The settings that are the same in all jobs; the number of jobs, or None if the sweeper decides on it.
+        The settings that are the same in all jobs, and the number of jobs, or None if the sweeper decides on it.
     """
     given = get_args_parser().parse_args(words[1:]).overrides
     overrides = {one.get_key_element(): one for one in OverridesParser.create().parse_overrides(given)}
@@ -254,12 +254,12 @@ def told(words: Sequence[str]) -> tuple[set[str], int | None]:
     try:
         swept = [one for one in overrides.values() if one.is_sweep_override()]
         return constant, math.prod(len(list(one.sweep_string_iterator())) for one in swept)
-    except Exception:  # an interval or a pattern, whose values only the sweeper knows
+    except Exception:  # an interval or a pattern, whose values are chosen by the sweeper
         return constant, None
 
 
 def outcomes(sweep: Path) -> list[JobOutcome]:
-    """Outcomes of the jobs of a sweep that have ended."""
+    """Returns the outcomes of the finished jobs of a sweep."""
     found = []
     for path in sweep.glob(f"*{RECORD}"):
         with suppress(OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""autodisp-predict: the disparity of a user's own stereo pairs."""
+"""autodisp-predict: disparity of the user's own stereo pairs."""
 
 import sys
 import time
@@ -28,7 +28,7 @@ def run(tree: DictConfig) -> None:
 
 
 def predict(tree: DictConfig) -> list[str]:
-    """Predicts the pairs that the composed config names; returns the problems with some, in words.
+    """Predicts the pairs of the composed config; returns messages about pairs that failed.
 
     Raises:
         InputError: a setting or the model cannot be used, or there is no pair at all.

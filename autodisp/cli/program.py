@@ -33,9 +33,9 @@ def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None
 
     Args:
         hydra_main: the function.
-        name: of its configs, such as predict, which have the comments shown by --help.
+        name: name of its configs, such as predict, whose comments are shown by --help.
     """
-    # Hydra would print its own message and exit with 1; with this it lets exceptions through.
+    # Hydra would print its own message and exit with 1; this makes it propagate exceptions.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     keep_freed_memory()
     _pass_over_byte_order_marks()
@@ -52,7 +52,7 @@ def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None
                 hydra_main()
             sys.stdout.flush()
         except BrokenPipeError:
-            # The reader of the output, such as `head`, has closed it; nothing more can be printed.
+            # The reader of the output, such as `head`, has closed the pipe; nothing more can be printed.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(PIPE_CLOSED)
         except KeyboardInterrupt:
@@ -68,7 +68,7 @@ def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None
 
 
 def _pass_over_byte_order_marks() -> None:
-    """Makes Hydra find the ``# @package`` of a config file after a byte order mark, as Windows' editors write it."""
+    """Makes Hydra find ``# @package`` after a byte order mark, which Windows editors write."""
     read = ConfigSource._get_header_dict
     ConfigSource._get_header_dict = staticmethod(lambda text: read(text.removeprefix("\ufeff")))  # type: ignore[assignment,method-assign]
 
@@ -77,7 +77,7 @@ def _pass_over_byte_order_marks() -> None:
 def wrong_input_leaves() -> Iterator[None]:
     """Turns an error of the user into one line and exit code 2.
 
-    Used inside the job too: Hydra prints every exception that leaves it on standard error, but not an exit.
+    Used inside the job too: Hydra prints every exception that leaves the job on standard error, but not an exit.
     """
     try:
         yield
@@ -90,7 +90,7 @@ def wrong_input_leaves() -> Iterator[None]:
 
 
 def explained(error: Exception) -> tuple[int, str] | None:
-    """Exit code and line of an error of the user or of the environment; None for a bug."""
+    """Returns exit code and line of an error of the user or of the environment; None for a bug."""
     if isinstance(error, RunFault):
         return GAVE_WAY, str(error)
     if isinstance(error, InputError | HydraException | OmegaConfBaseException):
@@ -99,12 +99,12 @@ def explained(error: Exception) -> tuple[int, str] | None:
 
 
 def program_name() -> str:
-    """The name by which the user called the program."""
+    """Returns the name under which the user called the program."""
     return os.path.basename(sys.argv[0])
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:
-    """The InputError that a library's error wraps, if any."""
+    """Returns the InputError wrapped by a library's error, if any."""
     while error is not None:
         if isinstance(error, InputError):
             return error
@@ -113,5 +113,5 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 
 
 def explain(error: Exception) -> str:
-    """One line: the value, the constraint, the remedy."""
+    """Returns an error as one line: value, constraint, remedy."""
     return in_one_line(error, program=program_name())

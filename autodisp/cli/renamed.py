@@ -1,4 +1,4 @@
-"""Takes the old names of settings and choices on the command line, with a line that names the new ones."""
+"""Accepts old names of settings and choices on the command line, with a message about the new names."""
 
 import sys
 
@@ -19,4 +19,4 @@ def take_old_names(program: str) -> None:
         value = ",".join(CHOICES.get(key, {}).get(choice, choice) for choice in value.split(","))
         if (new := f"{key}{equals}{value}") != word:
             sys.argv[place] = new
-            print(f"autodisp-{program}: {word} is written {new} now", file=sys.stderr)  # noqa: T201
+            print(f"autodisp-{program}: {word} is now {new}", file=sys.stderr)  # noqa: T201

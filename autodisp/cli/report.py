@@ -28,7 +28,7 @@ def report(tree: DictConfig) -> Path:
     folder, files = build_report(config)
     console = Console(highlight=False, emoji=False)
     console.print(
-        f"page:  {page_of(folder)}{' (in place of the one before)' if replaces else ''}", markup=False, soft_wrap=True
+        f"page:  {page_of(folder)}{' (replaces the previous one)' if replaces else ''}", markup=False, soft_wrap=True
     )
     console.print(f"files: {folder}/ ({', '.join(files[1:])})", markup=False, soft_wrap=True)
     return page_of(folder)

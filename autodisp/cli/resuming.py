@@ -1,4 +1,4 @@
-"""Resumes a run in its folder, under its own config."""
+"""Resumes a run in its folder with its own config."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -24,8 +24,8 @@ FREE = (
     "validation.batch_size",
     "resume",
 )
-"""Settings that do not change the result, up to rounding: metrics are pooled over samples, and of a training's records
-only ``valid/loss``, a mean over batches, depends on validation.batch_size."""
+"""Settings that do not change the result, up to rounding: metrics are pooled over samples, and in a training only
+``valid/loss``, a mean over batches, depends on validation.batch_size."""
 
 Config = TypeVar("Config")
 
@@ -38,21 +38,22 @@ def resumed_config(
     grows: Callable[[Config], Mapping[str, str | None]],
     overrides: Sequence[str] | None = None,
 ) -> tuple[DictConfig, Config]:
-    """The config under which the run in that folder is resumed, composed and typed.
+    """Returns the config with which the run in a folder is resumed, composed and typed.
 
-    Settings of the command line override the run's own config. If the command line chooses a group, such as
-    ``experiment=demo``, its whole composed config is taken. Either is refused if it would make another run.
+    Settings on the command line override the config of the run. If the command line chooses a group, such as
+    ``experiment=demo``, its whole composed config is used. Either is refused if it would change the run.
 
     Args:
         tree: as composed from the command line.
         folder: of the run.
-        parse: makes a typed config of a tree, and refuses wrong settings.
-        grows: from the run's typed config, the numbers that may be raised; for each the reason against it, or None.
-        overrides: the words of the command line; if None those of Hydra, and in a sweep the whole config.
+        parse: turns a composed config into a typed one, and refuses wrong settings.
+        grows: returns the numeric settings of a typed config that may be raised, each with the reason against it, or
+            None.
+        overrides: arguments of the command line; if None, Hydra's, and in a sweep the whole config.
 
     Raises:
-        InputError: there is no run, it has links that lead out of its folder, or the config differs in what may not
-            change.
+        InputError: there is no run, it has links that lead out of its folder, or the config changes a setting that
+            must not change.
     """
     need_path("resume", str(tree.resume), what="the folder of a run")
     _refuse_links(folder)
@@ -79,11 +80,11 @@ def resumed_config(
 
 
 def raisable(key: str, *, falling: str | None = None, rising: str | None = None) -> dict[str, str | None]:
-    """A number of epochs or steps, which may be raised if the ones done do not depend on it; the reason against it.
+    """Returns a number of epochs or steps with the reason against raising it: those that are done depend on it.
 
     Args:
         key: of the setting.
-        falling, rising: name of a quantity that changes over all epochs or steps.
+        falling, rising: name of a quantity that falls or rises over all epochs or steps.
     """
     unit = key.rpartition(".")[2]
     for name, verb in ((falling, "falls"), (rising, "rises")):
@@ -93,13 +94,13 @@ def raisable(key: str, *, falling: str | None = None, rising: str | None = None)
 
 
 def _overrides(tree: DictConfig) -> Sequence[str]:
-    """Words of the command line; in a sweep the whole config, since a folder may hold a job of an earlier sweep."""
+    """Arguments of the command line; in a sweep the whole config, since a folder may contain an earlier sweep's job."""
     hydra = HydraConfig.get()
     return [str(key) for key in tree] if hydra.mode == RunMode.MULTIRUN else list(hydra.overrides.task)
 
 
 def stored_config(folder: Path) -> DictConfig:
-    """The config in the folder of a run.
+    """Reads the config in the folder of a run.
 
     Raises:
         InputError: there is none, or it is damaged.
@@ -123,7 +124,7 @@ def _refuse_another_program(folder: Path, stored: DictConfig, tree: DictConfig) 
 
 
 def _refuse_links(folder: Path) -> None:
-    """Refuses links out of the folder: a run writes and deletes its own files only."""
+    """Refuses links out of the folder, since a run writes and deletes its own files only."""
     for path in (*folder.glob("*"), *folder.glob("*/*")):
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
             raise InputError(

@@ -1,4 +1,4 @@
-"""The folder of a run, with one process at a time in it."""
+"""The folder of a run, claimed by one process at a time."""
 
 import os
 import sys
@@ -20,13 +20,13 @@ from autodisp.run_lock import LOCK, Taken, is_held, locked
 def claimed(
     folder: Path, tree: DictConfig, *, key: str = "run.folder", resumes_with: str | None = None
 ) -> Iterator[Path]:
-    """Claims a fresh folder for one process, until its work there is done.
+    """Claims a new folder for one process until the end of the block.
 
-    Where the name holds the time of the start, as the default one does, and is taken, the first free one of NAME_2,
-    NAME_3 and so on is claimed and noted in the config. A folder that is left empty is removed.
+    If the name contains the start time, as the default does, and is taken, the first free one of NAME_2, NAME_3 and so
+    on is claimed and written to the config. A folder that stays empty is removed.
 
     Args:
-        folder: created, with those above it.
+        folder: created with its parents.
         tree: the composed config.
         key: the setting that named the folder.
         resumes_with: the program that can resume a run in the folder, if any.
@@ -52,24 +52,24 @@ def claimed(
 
 
 def template_of(tree: DictConfig, key: str) -> str:
-    """The value of a setting before its interpolations are resolved."""
+    """Returns the value of a setting before its interpolations are resolved."""
     section, _, name = key.rpartition(".")
     node = tree[section] if section else tree
     return str(OmegaConf.to_container(node, resolve=False)[name])  # type: ignore[call-overload,index]
 
 
 def holds_run(folder: Path) -> bool:
-    """True if the folder holds a run that can be resumed."""
+    """Returns True if the folder contains a run that can be resumed."""
     return (folder / CONFIG).exists() and (folder / CHECKPOINTS).is_dir()
 
 
 def missing(folder: Path) -> list[Path]:
-    """The folder and those above it that do not exist; the innermost first."""
+    """Returns the folder and its parents that do not exist, the innermost first."""
     return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Removes the empty ones among the folders, in that order."""
+    """Removes the empty folders, in that order."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()
@@ -86,7 +86,8 @@ def _alone_in(folder: Path, key: str, resumes_with: str | None) -> Iterator[None
                 raise InputError(f"{key}={folder}: is not writable; take another one")
             first, ours = _leave_mark(folder), is_held(folder)
             held.enter_context(locked(folder))
-            if ours or not (first or is_held(folder)):  # without locks, the folder is whose the mark is
+            # Without locks, the folder belongs to the process that created the file.
+            if ours or not (first or is_held(folder)):
                 raise Taken(f"{key}={folder}: another run has claimed it; take another folder")
             _refuse_content(folder, key, resumes_with)
         except OSError as error:
@@ -101,7 +102,7 @@ def _alone_in(folder: Path, key: str, resumes_with: str | None) -> Iterator[None
 
 
 def _leave_mark(folder: Path) -> bool:
-    """Creates the file of the lock; True if it was not there."""
+    """Creates the file of the lock; returns True if it did not exist."""
     try:
         (folder / LOCK).touch(exist_ok=False)
     except FileExistsError:
@@ -114,7 +115,7 @@ def _refuse_content(folder: Path, key: str, resumes_with: str | None) -> None:
         return
     if resumes_with and holds_run(folder):
         raise Taken(
-            f"{key}={folder}: holds a run already, and nothing of it is overwritten; resume it by "
+            f"{key}={folder}: contains a run already, which is not overwritten; resume it by "
             f"`{command(resumes_with, ('resume', folder))}`, or take another folder"
         )
     raise Taken(f"{key}={folder}: is not empty, and a run overwrites nothing; take another folder")

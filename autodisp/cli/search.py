@@ -43,7 +43,7 @@ NEARLY_EQUAL = 0.999
 
 
 def run(tree: DictConfig) -> float | None:
-    """Runs the program; returns the validation metric of the found cells' epoch."""
+    """Runs the program; returns the validation metric at the epoch of the found cells."""
     folder = search(tree) if tree.get("resume") is None else resume(tree)
     return None if folder is None else read_run(folder).metric
 
@@ -78,7 +78,7 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
         overrides: the words of the command line; Hydra's if None.
 
     Raises:
-        InputError: there is no such run, another process is at work on it, or it would become another one.
+        InputError: there is no such run, another process uses it, or the config would change it.
     """
     folder = Path(str(tree.resume))
     wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
@@ -88,7 +88,7 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
 
 
 def _grows(config: SearchConfig) -> dict[str, str | None]:
-    """More epochs are possible if the ones before would have been the same."""
+    """Settings that may be raised, each with the reason against it; epochs that are done must not depend on them."""
     weights = config.optimizer.weights
     return raisable(
         "search.epochs",
@@ -135,7 +135,7 @@ def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictC
 
 
 def show_plan(config: SearchConfig, data: SearchData) -> None:
-    """Takes a few steps of the search and prints the cost of all of it; leaves no file behind."""
+    """Takes a few steps of the search and prints the cost of the whole search; writes no file."""
     with tempfile.TemporaryDirectory() as folder, run_console(config) as console:
         parts = build_search(config, data, Path(folder), console)
         try:
@@ -192,7 +192,7 @@ def other_arithmetic(start: Mapping[str, Any], now: Mapping[str, Any]) -> str | 
 
 
 def notes_on_result(parts: SearchParts, found: Record, *, constant: float, end: float) -> list[str]:
-    """Notes on cells that mean nothing."""
+    """Notes on meaningless cells."""
     figure, space = parts.search.supernet.task.figure, parts.search.supernet.architecture.space
     notes = []
     largest = {kind: fmean(math.log(len(edge.operations)) for edge in space.cells[kind].edges) for kind in space.kinds}
@@ -205,7 +205,7 @@ def notes_on_result(parts: SearchParts, found: Record, *, constant: float, end: 
     if not figure.better(end, constant):
         notes.append(
             f"note:  the supernet ends at {end:.2f} {figure.unit}, no better than the best constant answer, "
-            f"{constant:.2f} {figure.unit}: its cells say little; search longer, or look at the learning rates"
+            f"{constant:.2f} {figure.unit}: its cells mean little; search longer, or look at the learning rates"
         )
     return notes
 

@@ -1,4 +1,4 @@
-"""Signals that stop a run: after the first one it saves its state at the next step, after the second it ends."""
+"""Signals that stop a run: after the first one it saves its state at the next step, after the second it exits."""
 
 import os
 import signal
@@ -7,14 +7,14 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
-"""Ctrl-C; the one that schedulers send before they kill; the usual one of Slurm's ``--signal``; that of submitit."""
+"""Ctrl-C; a scheduler's before it kills; the usual one of Slurm's ``--signal``; submitit's."""
 EXIT_CODES = tuple(128 + getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class StopSignals:
-    """While it is entered, the first of these signals only sets ``received``, and the second ends the process.
+    """Context in which the first of these signals only sets ``received``, and the second ends the process.
 
-    Outside the main thread, where Python permits no handlers, it does nothing.
+    Has no effect outside the main thread, where Python permits no signal handlers.
     """
 
     def __init__(self) -> None:
@@ -48,5 +48,5 @@ class StopSignals:
         if self.received is not None:
             os._exit(128 + number)
         self.received = number
-        # print() may be what was interrupted, and refuses to be entered twice
-        os.write(2, b"\nstops after this step and saves its state; once more to stop at once\n")
+        # the signal may have interrupted print(), which is not reentrant
+        os.write(2, b"\nstopping after this step, with the state saved; once more to stop at once\n")

@@ -32,10 +32,10 @@ def supervised_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSigna
         memory: settings, with their values, that determine how much memory it takes.
 
     Yields:
-        The signals, which tell the run to stop.
+        The signals that stop the run.
 
     Raises:
-        InputError: another process runs there; or that of the run, with the command that resumes it. With a
+        InputError: another process uses the folder; or the run's own, with the command that resumes it. For a
             WrongSetting, which resuming would repeat, the remedy is another run.
         RunFault: the disk, the folder or the memory failed.
         SystemExit: it was stopped by a signal.
@@ -70,18 +70,18 @@ def supervised_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSigna
 
 
 def run_console(config: Any, *, unit: str = "epoch") -> ConsoleProgress:
-    """The console of a run, as verbose as its config has it."""
+    """Builds the console of a run, with the verbosity of its config."""
     return ConsoleProgress(unit=unit, verbosity=config.run.verbosity)
 
 
 def memory_settings(config: Any, *keys: str) -> list[str]:
-    """Those of the settings that the config has, with their values."""
+    """Returns the settings that the config has, with their values."""
     values = {key: reduce(lambda part, name: getattr(part, name, None), key.split("."), config) for key in keys}
     return [f"{key}={list(value) if isinstance(value, tuple) else value}" for key, value in values.items() if value]
 
 
 def print_summary(table: Table, lines: Iterable[str]) -> None:
-    """Prints the table, and below it lines with paths, which the table would wrap or cut."""
+    """Prints the table, and lines with paths below it, which the table would wrap or cut."""
     console = Console(highlight=False, emoji=False)
     console.print(table)
     for line in lines:
@@ -98,5 +98,5 @@ def _how_to_resume(folder: Path, resuming: str) -> str:
     if not folder.is_dir():
         return "; the run folder is gone, and with it the run"
     if any((folder / CHECKPOINTS).glob("*.pt")):
-        return f"; the state before is saved: when that is mended, `{resuming}`"
-    return f"; no state was saved yet: when that is mended, `{resuming}` begins it again"
+        return f"; the state before is saved: once that is fixed, `{resuming}`"
+    return f"; no state was saved yet: once that is fixed, `{resuming}` starts it again"

@@ -52,9 +52,9 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Records the folder of the sweep.
 
-        Ctrl-C reaches every process of a terminal. The processes of launchers save their states and exit by
-        themselves, and must not be killed meanwhile: this process ignores SIGINT from here on, and so do its children
-        outside of their jobs.
+        Ctrl-C reaches every process of a terminal. The processes of launchers save their states and exit on their own,
+        and must not be killed in the meantime: this process ignores SIGINT from here on, and so do its children outside
+        of their jobs.
 
         Raises:
             SystemExit: a run is to be resumed.
@@ -63,7 +63,7 @@ class Sweep(Callback):
             for word in unresolved(config.hydra.overrides.task):
                 if word.startswith("resume="):
                     raise InputError(
-                        f"{word}: a run is resumed without -m; what is left of a sweep is run by its own command "
+                        f"{word}: a run is resumed without -m; the rest of a sweep is run by its own command "
                         "and hydra.sweep.dir=FOLDER"
                     )
         _SWEEP.folder = Path(config.hydra.sweep.dir)
@@ -113,14 +113,14 @@ def reported() -> Iterator[None]:
 
 
 def _summary(folder: Path, ended: Sequence[JobOutcome], missed: Sequence[int], *, again: bool) -> list[str]:
-    """Lines with the outcome of each job and the next command; ``again``: another sweep would have the same jobs."""
+    """Lines with the outcomes and the next command; ``again``: True if a new sweep would have the same jobs."""
     done, jobs, program = sum(not outcome.exit_code for outcome in ended), len(ended) + len(missed), program_name()
     lines = [f"sweep: {done} of {jobs} jobs done"]
     for outcome in ended:
         why = outcome.message and f": {outcome.message}"
         varies = outcome.varies and f" ({' '.join(outcome.varies)})"
         lines.append(f"  job {outcome.job}{varies or ''}: {outcome.ending}{why}")
-    lines += [f"  job {job}: no end is recorded; it was not begun, was killed, or is still at work" for job in missed]
+    lines += [f"  job {job}: no end is recorded; it was not started, was killed, or is still running" for job in missed]
     if any(outcome.folder for outcome in ended):
         lines.append(f"files: {folder}/")
         if program in ("autodisp-search", "autodisp-train"):
@@ -132,7 +132,7 @@ def _summary(folder: Path, ended: Sequence[JobOutcome], missed: Sequence[int], *
 
 
 def _tidy(sweep: _Begun, ended: Sequence[JobOutcome]) -> None:
-    """Removes the folder of a sweep whose jobs left nothing, and an empty one of submitit."""
+    """Removes the folder of a sweep whose jobs left no files, and an empty one of submitit."""
     assert sweep.folder is not None
     remove_empty([sweep.folder / ".submitit" / "%j"])
     left = any(outcome.folder for outcome in ended) or any(path.is_dir() for path in sweep.folder.glob("*"))

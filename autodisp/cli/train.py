@@ -34,7 +34,7 @@ from autodisp.run_files import CHECKPOINTS
 from autodisp.tracking import ConsoleProgress
 
 UNIT = "interval"
-"""Between two validations, on the console."""
+"""Name of the interval between two validations, on the console."""
 MOST_NAMED = 5
 """Number of held-out samples in the summary."""
 
@@ -88,7 +88,7 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
         overrides: the words of the command line; Hydra's if None.
 
     Raises:
-        InputError: there is no such run, another process is at work on it, or it would become another one.
+        InputError: there is no such run, another process uses it, or the config would change it.
     """
     folder = Path(str(tree.resume))
     wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
@@ -107,7 +107,7 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
 
 
 def _grows(config: TrainConfig) -> dict[str, str | None]:
-    """More steps are possible if the ones before would have been the same."""
+    """Settings that may be raised, each with the reason against it; steps that are done must not depend on them."""
     return raisable(
         "training.steps",
         falling="schedule=cosine" if config.optimizer.schedule == "cosine" else None,
@@ -141,9 +141,9 @@ def notes_on_evaluation(data: TrainData, folder: Path) -> list[str]:
     shown = ", ".join([*data.held_out[:MOST_NAMED], *(["…"] if len(data.held_out) > MOST_NAMED else [])])
     count, of = len(data.held_out), len(data.held_out) + len(data.trained_on)
     if (folder / TRAINED_ON).is_file():
-        measured = "that evaluation leaves the training samples out"
+        measured = "that evaluation excludes the training samples"
     else:
-        measured = "that evaluation takes the training samples too"
+        measured = "that evaluation includes the training samples"
     return [f"note:  {count} of {of} samples were held out: {shown}; {measured}"]
 
 
@@ -151,12 +151,12 @@ def notes_on_result(parts: TrainParts, folder: Path, *, constant: float) -> list
     """Notes on metrics that are missing, or no better than a constant."""
     progress, figure = parts.training.progress, parts.training.task.figure
     if not (folder / BEST).is_file():
-        return [f"note:  nothing could be validated, for no validation sample has ground truth; so there is no {BEST}"]
+        return [f"note:  no validation sample has ground truth, so nothing was validated and there is no {BEST}"]
     if figure.better(progress.best, constant) or math.isnan(constant):
         return []
     return [
         f"note:  no better than the best constant answer, {constant:.2f} {figure.unit}: the network has learnt nothing "
-        "that is of use; train more steps, or look at the learning rate and the data"
+        "useful; train more steps, or look at the learning rate and the data"
     ]
 
 

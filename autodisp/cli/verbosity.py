@@ -1,6 +1,6 @@
 """The options -q and -v of the long-running programs.
 
-Hydra takes settings and its own options only, so they are replaced by ``run.verbosity`` before it parses.
+Hydra accepts settings and its own options only, so -q and -v are replaced by ``run.verbosity`` before it parses.
 """
 
 import sys
@@ -9,7 +9,7 @@ _OPTIONS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "ve
 
 
 def take_verbosity() -> None:
-    """Replaces -q and -v on the command line by their setting; an explicit setting wins."""
+    """Replaces -q and -v on the command line by their setting; an explicit setting takes precedence."""
     chosen = [_OPTIONS[word] for word in sys.argv[1:] if word in _OPTIONS]
     if not chosen:
         return

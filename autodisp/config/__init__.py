@@ -1,1 +1,1 @@
-"""The schema of every YAML: typed dataclasses, the checks of each value and the checks across sections."""
+"""The schema of every YAML: typed dataclasses, checks of each value, and checks across sections."""

@@ -41,7 +41,7 @@ class CheckConfig:
 
     @property
     def kit(self) -> TaskKit:
-        """The kit of the task that the dataset is for."""
+        """The kit of the dataset's task."""
         return kit_by_choice(self.task, self.dataset)
 
     @property
@@ -51,7 +51,7 @@ class CheckConfig:
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The splits to check; there is nothing to find in a generated test split."""
+        """The splits to check; a generated test split needs no check."""
         if self.entry.generated and self.split is None:
             return ("train",)
         return tuple(split for split in self.entry.splits if self.split in (None, split))

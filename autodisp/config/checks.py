@@ -1,4 +1,4 @@
-"""Checks of settings, each refusal in one line: the setting, its value, what it must be, what to take instead."""
+"""Checks of settings, each with a one-line error: setting, value, constraint, remedy."""
 
 import difflib
 import math
@@ -15,15 +15,15 @@ from autodisp.errors import InputError
 LARGEST = 2**32 - 1
 """Upper bound of integer settings; larger values are typos and may overflow."""
 _LONGEST_NAME = 255
-"""Bytes of the name of a folder or a file, on every file system in use."""
+"""Longest name of a folder or a file in bytes, on every common file system."""
 _ABBREVIATIONS = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size", "batch": "batch_size"}
-"""Names that other programs use."""
+"""Names that are common in other programs."""
 _SHOWN = 80
-"""Characters of a value in an error line."""
+"""Longest value in an error line, in characters."""
 
 
 def need(holds: bool, key: str, value: Any, constraint: str) -> None:
-    """Refuses a setting: names it, its value and what it must be."""
+    """Refuses a setting unless ``holds``, with its value and the constraint."""
     if not holds:
         raise InputError(f"{key}={shown(value)}: must be {constraint}")
 
@@ -35,7 +35,7 @@ class Must:
     The parser checks it, and docs/config.md quotes it. None always passes.
 
     Args:
-        words: continue "must be".
+        words: the constraint, after "must be".
         holds: called with a value of the setting's type.
     """
 
@@ -43,24 +43,24 @@ class Must:
     holds: Callable[[Any], bool]
 
     def check(self, key: str, value: Any, usual: str) -> None:
-        """Refuses a value that breaks the constraint; ``usual`` is appended to the words where they end with no hint.
+        """Refuses a value that breaks the constraint; ``usual`` is appended to words that end without a hint.
 
         Raises:
-            InputError: with the setting's name.
+            InputError: the value breaks the constraint.
         """
         ends_with_hint = ";" in self.words or "null" in self.words
         need(self.holds(value), key, value, self.words if ends_with_hint else f"{self.words}{usual}")
 
 
 def at_least(minimum: float, null: str = "") -> Must:
-    """A finite number from the minimum on; ``null`` tells what null stands for."""
+    """A finite number of at least the minimum; ``null`` is the meaning of null."""
     finite = " and finite" if isinstance(minimum, float) else ""
     words = f"at least {minimum:g}{finite}{f', or null for {null}' if null else ''}"
     return Must(words, lambda value: minimum <= value < math.inf)
 
 
 def at_most(maximum: int) -> Must:
-    """A number up to the maximum, beyond which memory or patience would end first."""
+    """A number up to the maximum, above which memory or time would run out first."""
     return Must(f"at most {maximum}", lambda value: value <= maximum)
 
 
@@ -104,7 +104,7 @@ def need_path(key: str, value: str | None, *, what: str) -> None:
     Args:
         key: the setting.
         value: a path; None passes.
-        what: the target of the path, such as "a folder that the run makes".
+        what: target of the path, such as "a folder that the run makes".
     """
     if value is None:
         return
@@ -122,10 +122,10 @@ def naming(key: str, value: str | None, *, choices: Sequence[str] = ()) -> Itera
     Args:
         key: the setting.
         value: the file.
-        choices: values other than files that the setting takes; the nearest is suggested.
+        choices: values other than files that the setting accepts; the nearest one is suggested.
 
     Raises:
-        InputError: as in the block, with the setting in front where the message begins with its value.
+        InputError: as in the block, prefixed with the setting if the message begins with its value.
     """
     try:
         yield
@@ -137,21 +137,21 @@ def naming(key: str, value: str | None, *, choices: Sequence[str] = ()) -> Itera
 
 
 def nearest(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The most similar choice, regardless of case; None if none is similar."""
+    """Returns the most similar choice, regardless of case; None if none is similar."""
     folded = {choice.casefold(): choice for choice in choices}
     found = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=cutoff)
     return folded[found[0]] if found else None
 
 
 def nearest_setting(key: str, settings: Sequence[str]) -> str | None:
-    """The most similar setting: one of the same name in another section, or of a similar name in the same section.
+    """Returns the most similar setting: of the same name in another section, or of a similar name in the same section.
 
     Args:
         key: the dotted name that was given.
         settings: the dotted names of all settings.
 
     Returns:
-        The dotted name; where several sections have a setting of that name, all of them joined by "or".
+        The dotted name; if several sections have a setting of that name, all of them joined by "or".
     """
     section, _, name = key.rpartition(".")
     name = _ABBREVIATIONS.get(name.casefold(), name)
@@ -170,7 +170,7 @@ def nearest_setting(key: str, settings: Sequence[str]) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """A value as the user would write it, in one line of bounded length."""
+    """Returns a value as the user would write it, in one line of bounded length."""
     if value is None:
         text = "null"
     elif isinstance(value, bool):
@@ -183,7 +183,7 @@ def shown(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control characters escaped, safe to print on one line of a terminal."""
+    """Returns the text with control characters escaped, safe to print on one line of a terminal."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 

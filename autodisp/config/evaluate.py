@@ -46,7 +46,7 @@ class EvaluateConfig:
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
-        _ = self.kit  # opens it, so that its baselines are known
+        _ = self.kit  # imports it, so that its baselines are known
         known = tuple(dict.fromkeys(name for kit in KITS.values() for name in kit.baselines))
         if self.checkpoint is None and self.baseline is None:
             raise InputError(
@@ -72,7 +72,7 @@ class EvaluateConfig:
 
     @property
     def kit(self) -> TaskKit:
-        """The kit of the task that the dataset is for."""
+        """The kit of the dataset's task."""
         return kit_by_choice(self.task, self.dataset)
 
 

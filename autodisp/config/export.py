@@ -33,7 +33,7 @@ class ExportConfig:
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
-        _ = self.task.kit  # opens it, so that its models are known
+        _ = self.task.kit  # imports it, so that its models are known
         self._check_source()
         for name in self.formats:
             need_choice("format", name, FORMATS)

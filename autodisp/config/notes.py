@@ -1,4 +1,4 @@
-"""Reads the comments of the YAML files, the one place for the meanings and units of settings."""
+"""Reads the comments of the YAML files, which are the only description of a setting's meaning and unit."""
 
 import itertools
 import re
@@ -16,11 +16,11 @@ class Notes:
     head: str
     """The comment above its first key."""
     settings: dict[str, str]
-    """The comments behind its keys, by dotted name."""
+    """The comments after its keys, by dotted name."""
 
 
 def read_notes(text: str) -> Notes:
-    """The comments of a YAML: those above its first key, and the ones behind keys."""
+    """Returns the comments of a YAML: those above its first key and those after keys."""
     head: list[str] = []
     found: dict[str, str] = {}
     path: list[tuple[int, str]] = []
@@ -39,12 +39,12 @@ def read_notes(text: str) -> Notes:
 
 
 def head_of(file: Traversable) -> str:
-    """The comment above the first key of a YAML file."""
+    """Returns the comment above the first key of a YAML file."""
     return read_notes(file.read_text(encoding="utf-8")).head
 
 
 def meanings_of(program: str) -> dict[str, str]:
-    """The comments on all settings of a program, by dotted name."""
+    """Returns the comments on all settings of a program, by dotted name."""
     found = read_notes(configs.primary(program).read_text(encoding="utf-8")).settings
     for group, choices in configs.groups(program).items():
         found = meanings_of_choices(program, group, choices) | found
@@ -52,7 +52,7 @@ def meanings_of(program: str) -> dict[str, str]:
 
 
 def meanings_of_choices(program: str, group: str, choices: Iterable[str]) -> dict[str, str]:
-    """The comments on the settings of some choices of a group; the first choice with a comment counts."""
+    """Returns the comments on the settings of some choices of a group; the first choice with a comment counts."""
     found: dict[str, str] = {}
     for choice in choices:
         own: dict[str, str] = {}

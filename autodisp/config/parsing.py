@@ -1,4 +1,4 @@
-"""Turns a composed config into typed sections; unknown keys, wrong types and values end in one line."""
+"""Turns a composed config into typed sections, with one-line errors for unknown keys, wrong types and values."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,16 +34,16 @@ class Setting:
     """A field of a schema."""
 
     kinds: tuple[Any, ...]
-    """Its types; a literal counts as text."""
+    """Accepted types; a literal counts as text."""
     choices: tuple[str, ...]
-    """All values, where there are few."""
+    """All values, if they can be listed."""
     constraints: tuple[Must, ...]
     default: Any
-    """MISSING where there is none."""
+    """The default, or MISSING."""
 
     @property
     def section(self) -> type | None:
-        """The schema, where the field is a section."""
+        """The schema, if the field is a section."""
         (kind, *_) = self.kinds
         return kind if isinstance(kind, type) and is_dataclass(kind) else None
 
@@ -71,12 +71,12 @@ def settings_of(schema: type) -> Mapping[str, Setting]:
 
 
 def read(tree: DictConfig, schema: type[Config], choices: Mapping[str, Mapping[str, type]]) -> Config:
-    """The typed config from what Hydra composed.
+    """Returns the typed config of a config composed by Hydra.
 
     Args:
         tree: the composed config.
         schema: a dataclass whose fields are dataclasses (sections), plain settings, or sections by name.
-        choices: for each section by name, the dataclass of each ``name``.
+        choices: the dataclass of each ``name``, for each section by name.
 
     Raises:
         InputError: the first error, in one line.
@@ -146,7 +146,7 @@ def _section(node: DictConfig, path: str, schema: type) -> Any:
 
 
 def _value(node: DictConfig, name: str, key: str, setting: Setting) -> Any:
-    """The value of one setting, converted to its type and checked."""
+    """Returns the value of one setting, converted to its type and checked."""
     value = _typed(node, name, key, setting.kinds)
     if value is None:
         return None
@@ -172,7 +172,7 @@ def _typed(node: DictConfig, name: str, key: str, kinds: Sequence[Any]) -> Any:
         return plain
     words = ", or ".join(_WORDS[kind] for kind in kinds)
     need(not isinstance(plain, dict), key, plain, f"{words}, not a section with keys")
-    # OmegaConf would convert these
+    # OmegaConf would convert these silently
     need(not (isinstance(plain, bool) and str in kinds), key, plain, words)
     need(not (bool in kinds and isinstance(plain, int) and plain not in (0, 1)), key, plain, words)
     need(not _holds_section(plain), key, plain, words)
@@ -194,7 +194,7 @@ def _holder(kind: Any) -> type:
 
 
 def dotted(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
-    """The dotted names of all sections and settings of a config."""
+    """Yields the dotted names of all sections and settings of a config."""
     for name in node:
         yield f"{prefix}{name}"
         inner = node._get_node(name) if isinstance(node, DictConfig) else node[name]
@@ -203,7 +203,7 @@ def dotted(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
 
 
 def one_line(error: Exception) -> str:
-    """A library's message about a setting as one line that begins with the setting's name."""
+    """Returns a library's message about a setting as one line that begins with the setting's name."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     key = next((line.removeprefix("full_key:").strip() for line in lines if line.startswith("full_key:")), "")
     message = _first_line(error)

@@ -1,4 +1,4 @@
-"""Writes docs/config.md: every program's settings, from the schema and the YAML that the programs themselves read.
+"""Writes docs/config.md: every program's settings, from the schema and the YAML files.
 
     python -m autodisp.config.reference docs/config.md
 
@@ -30,7 +30,7 @@ class Program:
     schema: type
     parse: Callable[[DictConfig], Any]
     needs: tuple[str, ...] = ()
-    """Settings without which nothing can be parsed."""
+    """Settings required for parsing."""
 
 
 PROGRAMS = (
@@ -47,7 +47,7 @@ _BY_NAME: Mapping[str, Mapping[str, type]] = {
     "dataset": DATASETS,
     "network": {**NETWORKS, "from_checkpoint": FromCheckpointConfig},
 }
-"""The groups whose choices have different settings, and the schema of each ``name``."""
+"""Groups whose choices have different settings, with the schema of each ``name``."""
 _TYPES: dict[Any, str] = {
     int: "whole number",
     float: "number",
@@ -68,7 +68,7 @@ not fit is refused in one line; none is ignored."""
 
 
 def reference() -> str:
-    """The whole page."""
+    """Returns the whole page."""
     parts, seen = [_INTRODUCTION], dict[str, str]()
     for program in PROGRAMS:
         parts += _of_program(program, seen)
@@ -76,7 +76,7 @@ def reference() -> str:
 
 
 def _of_program(program: Program, seen: dict[str, str]) -> Iterator[str]:
-    """The parts of one program; ``seen`` holds what stands above, with the program of each."""
+    """Yields the parts of one program; ``seen`` maps the tables above to their programs."""
     text = configs.primary(program.name).read_text(encoding="utf-8")
     content, groups = yaml.safe_load(text), configs.groups(program.name)
     yield f"## autodisp-{program.name}"
@@ -114,7 +114,7 @@ def _list_of(groups: Mapping[str, Mapping[str, Any]], defaults: Sequence[Any], s
 def _of_choices(
     program: str, group: str, choices: Sequence[str], schema: type | None, settings: Mapping[str, Setting]
 ) -> str:
-    """The table of some choices with one schema, which is that of the program where None is given."""
+    """Returns the table of some choices with one schema; None: that of the program."""
     if schema is not None:
         settings = dict(_flat(settings_of(schema), f"{group}."))
     own = {key: setting for key, setting in settings.items() if key.startswith(f"{group}.") and key != f"{group}.name"}
@@ -135,7 +135,7 @@ def _name(program: str, group: str, choice: str) -> str:
 
 
 def _flat(settings: Mapping[str, Setting], prefix: str = "") -> Iterator[tuple[str, Setting]]:
-    """All settings by dotted name; those of sections by name are not among them."""
+    """Yields all settings by dotted name, without those of sections by name."""
     for name, setting in settings.items():
         if f"{prefix}{name}" in _BY_NAME and setting.default is MISSING:
             continue
@@ -146,12 +146,12 @@ def _flat(settings: Mapping[str, Setting], prefix: str = "") -> Iterator[tuple[s
 
 
 def _table(settings: Mapping[str, Setting], contents: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
-    """A row for each setting.
+    """Returns a table with a row for each setting.
 
     Args:
-        settings: by dotted name.
+        settings: settings by dotted name.
         contents: the YAML with the defaults, by choice.
-        meanings: by dotted name.
+        meanings: meanings by dotted name.
     """
     rows = [["setting", "type", "default", "must be", "meaning"], ["---"] * 5]
     for key, setting in settings.items():
@@ -163,7 +163,7 @@ def _table(settings: Mapping[str, Setting], contents: Mapping[str, Any], meaning
 
 
 def _default(key: str, setting: Setting, contents: Mapping[str, Any]) -> str:
-    """One value, or each with its choices where they differ."""
+    """Returns the default, or each of several defaults with its choices."""
     by_value: dict[str, list[str]] = {}
     for choice, value in contents.items():
         for name in key.split("."):
@@ -175,7 +175,7 @@ def _default(key: str, setting: Setting, contents: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Writes the page to the path that is given."""
+    """Writes the page to the given path."""
     (path,) = arguments
     Path(path).write_text(reference(), encoding="utf-8")
 

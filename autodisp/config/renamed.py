@@ -1,4 +1,4 @@
-"""Settings and choices that were renamed since version 0.1; the old names are understood for one more version."""
+"""Settings and choices that were renamed since version 0.1; the old names are accepted for one more version."""
 
 from collections.abc import Mapping
 
@@ -13,13 +13,13 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     "evaluate": {"device": "run.device", "threads": "run.threads"},
     "check": {"workers": "run.workers"},
 }
-"""By program."""
+"""Renamed settings by program: old name to new name."""
 CHOICES = {"network": {"autodispnet_C": "autodispnet_large", "autodispnet_c": "autodispnet_small"}}
-"""By group."""
+"""Renamed choices by group: old name to new name."""
 
 
 def rename(tree: DictConfig) -> DictConfig:
-    """The config with the new names of the settings that have an old one, as in a run folder of an earlier version."""
+    """Returns the config with old names of settings, as in a run folder of an earlier version, replaced by new ones."""
     for old, new in EVERYWHERE.items():
         section, _, name = old.partition(".")
         if isinstance(node := tree.get(section), DictConfig) and name in node:

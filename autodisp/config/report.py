@@ -24,7 +24,7 @@ class ReportConfig:
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
-        _ = self.task.kit  # opens it, so that its models are known
+        _ = self.task.kit  # imports it, so that its models are known
         if self.run is None and self.runs is None:
             raise InputError("nothing to report on: give run= (the folder of a run) or runs= (a pattern, as 'runs/**')")
         if self.run is not None and self.runs is not None:

@@ -44,12 +44,12 @@ _RADIUS = Must("above 0 and at most 1; 0.3 is usual", lambda radius: 0 < radius 
 WITHOUT_ALPHAS = ("frozen", "uniform")
 """Relaxations that move no alphas."""
 RELAXATIONS_BY_SOFTMAX = ("softmax", "gumbel", "partial", "own")
-"""Relaxations whose mean edge weights are the softmax of the alphas; assumed of the user's own."""
+"""Relaxations whose mean edge weights are the softmax of the alphas; assumed for user-defined ones."""
 
 
 @dataclass(frozen=True)
 class SpaceConfig:
-    """space=..., or a file of your own."""
+    """space=..., or a user-defined file."""
 
     name: str = "darts"
     file: Annotated[str | None, PathTo("the JSON of a search space, or null for a named one")] = None
@@ -75,7 +75,7 @@ class RegularizationConfig:
 
 @dataclass(frozen=True)
 class RelaxationConfig:
-    """relaxation=softmax, dirichlet, ...; the YAML of a choice has the settings that it reads."""
+    """relaxation=softmax, dirichlet, ...; the YAML of a choice contains the settings that it uses."""
 
     name: Literal["softmax", "dirichlet", "gumbel", "sigmoid", "partial", "perturbed", "frozen", "uniform", "own"] = (
         "softmax"
@@ -84,7 +84,7 @@ class RelaxationConfig:
     first_temperature: Annotated[float, ABOVE_0] = 10.0
     last_temperature: Annotated[float, ABOVE_0] = 0.1
     base: Literal["softmax", "dirichlet", "partial"] = "softmax"
-    """Those whose weights of an edge add up to 1, none of them 0."""
+    """Relaxations whose weights of an edge are positive and add up to 1."""
     attack: Literal["random", "adversarial"] = "random"
     radius: Annotated[float, _RADIUS] = 0.3
     steps: Annotated[int, at_least(1)] = 7
@@ -103,7 +103,7 @@ class RelaxationConfig:
 
     @property
     def divisor(self) -> int:
-        """One in ``divisor`` channels passes through the operations of an edge."""
+        """Divisor d of the channels: a share of 1/d passes through the operations of an edge."""
         return self.share if self.method == "partial" else 1
 
 
@@ -246,13 +246,13 @@ class SearchConfig(LearningConfig):
 
     @property
     def cutout(self) -> int:
-        """Side of the square that cut-out covers in the last epoch; as in RobustDARTS, drop-path implies cut-out."""
+        """Side of the square of cut-out in the last epoch; as in RobustDARTS, drop-path implies cut-out."""
         if self.augmentation.cutout is not None:
             return self.augmentation.cutout
         return PUBLISHED_CUTOUT if self.kit.cutout and self.search.drop_path > 0 else 0
 
     def _check_order(self) -> None:
-        """A second order unrolls a step of SGD, and needs an epoch."""
+        """Checks that a second order has a step of SGD to unroll, and an epoch after the warm-up."""
         weights, alphas = self.optimizer.weights, self.optimizer.alphas
         if alphas.order != "first" and weights.name != "sgd":
             raise InputError(
@@ -279,7 +279,7 @@ class SearchConfig(LearningConfig):
     def decay(self) -> str:
         """Kind of weight decay: ``l2``, a term of the loss, or ``decoupled`` from it.
 
-        ADA raises the L2 term of the inner objective and needs the former; only adamw has the latter.
+        ADA raises the L2 term of the inner objective and needs ``l2``; only adamw has ``decoupled``.
         """
         usual = "decoupled" if self.optimizer.weights.name == "adamw" and self.regularization.name != "ada" else "l2"
         return self.optimizer.weights.decay or usual
@@ -302,7 +302,7 @@ class SearchConfig(LearningConfig):
             )
 
     def _check_relaxation(self) -> None:
-        """Without alphas there is no curvature to react to and no largest alpha to select."""
+        """Checks that policies and selections that need alphas have them."""
         relaxation, selection = self.relaxation.name, self.selection.name
         without_alphas = relaxation in WITHOUT_ALPHAS
         if without_alphas and selection == "argmax":
@@ -344,7 +344,7 @@ class SearchConfig(LearningConfig):
             )
 
     def _check_alpha_penalty(self) -> None:
-        """A bound on the logits of a softmax needs a softmax."""
+        """Checks that the beta penalty, a bound on the logits of a softmax, has a softmax."""
         if self.alpha_penalty.name == "beta" and self.relaxation.method not in RELAXATIONS_BY_SOFTMAX:
             raise InputError(
                 f"alpha_penalty=beta bounds what a softmax is taken of, but relaxation={self.relaxation.method} takes "

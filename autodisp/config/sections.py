@@ -1,4 +1,4 @@
-"""Sections that several programs share, and the sections of tasks, datasets and networks by name."""
+"""Sections shared by several programs, and the sections of tasks, datasets and networks by name."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ _SIDE = Must("at least 0 and at most 32, the side of the images; 0 is none, 16 i
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """The strength of the task's augmentation, and its cut-out, which only classification has."""
+    """Strength of the task's augmentation, and its cut-out, which is for classification only."""
 
     scale: Annotated[float, _SCALE] = 1.0
     cutout: Annotated[int | None, _SIDE] = None
@@ -74,7 +74,7 @@ class RunConfig:
 
 Config = TypeVar("Config")
 PUBLISHED_CUTOUT = 16
-"""Side of the square, for images of 32x32 pixels in RobustDARTS."""
+"""Side of the square of cut-out, for images of 32x32 pixels in RobustDARTS."""
 TASKS: dict[str, type] = {**{name: kit.section for name, kit in KITS.items()}, OWN: OwnTaskConfig}
 DATASETS: dict[str, type] = {name: entry.section for kit in KITS.values() for name, entry in kit.datasets.items()}
 NETWORKS: dict[str, type] = {
@@ -85,7 +85,7 @@ NETWORKS: dict[str, type] = {
 
 @dataclass(frozen=True)
 class FromCheckpointConfig:
-    """network=from_checkpoint: the network of the model that ``init`` names."""
+    """network=from_checkpoint: the network of the model in ``init``."""
 
     name: str = "from_checkpoint"
 
@@ -103,7 +103,7 @@ class LearningConfig:
     resume: Annotated[str | None, PathTo("the folder of a run to resume, or null")] = None
 
     WITHOUT_EFFECT: ClassVar = ("run", "resume", "plan")
-    """Settings that the result does not depend on."""
+    """Settings that do not affect the result."""
 
     def __post_init__(self) -> None:
         kit, task, cutout = self.kit, self.task.name, self.augmentation.cutout
@@ -126,14 +126,14 @@ class LearningConfig:
         return asdict(self)
 
     def fingerprint(self) -> str:
-        """A short hash of all settings that the result depends on."""
+        """Returns a short hash of all settings that affect the result."""
         what = {key: value for key, value in self.as_dict().items() if key not in self.WITHOUT_EFFECT}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class TaskChoiceConfig:
-    """The task of a program that infers it from the dataset or the model, unless it is the user's own."""
+    """The task of a program that infers it from the dataset or the model, unless it is user-defined."""
 
     name: Literal["own"] | None = None
     factory: str | None = None
@@ -144,12 +144,12 @@ class TaskChoiceConfig:
 
     @property
     def kit(self) -> TaskKit | None:
-        """The user's own kit, which is opened; None where no factory is given."""
+        """The user-defined kit, which is imported; None without a factory."""
         return None if self.factory is None else open_kit(self.factory)
 
 
 def parse(tree: DictConfig, schema: type[Config]) -> Config:
-    """The typed config from what Hydra composed.
+    """Returns the typed config of a config composed by Hydra.
 
     Raises:
         InputError: the first error, in one line.
@@ -166,7 +166,7 @@ def parse(tree: DictConfig, schema: type[Config]) -> Config:
 
 
 def _sections_by_name(tree: DictConfig) -> dict[str, dict[str, type]]:
-    """The sections of task, dataset and network by ``name``, including those of the user's own task."""
+    """The sections of task, dataset and network by ``name``, including those of a user-defined task."""
     task = OmegaConf.select(tree, "task") if "task" in tree else None
     factory = OmegaConf.select(task, "factory") if isinstance(task, DictConfig) and "factory" in task else None
     if not isinstance(factory, str):
@@ -181,15 +181,15 @@ def _sections_by_name(tree: DictConfig) -> dict[str, dict[str, type]]:
 
 
 def kit_by_choice(task: TaskChoiceConfig, dataset: DatasetSection) -> TaskKit:
-    """The user's own kit, or else that of the task that the dataset is for."""
+    """Returns the user-defined kit, or else that of the dataset's task."""
     return task.kit or kit_of_dataset(dataset.name)
 
 
 def check_dataset(kit: TaskKit, dataset: DatasetSection, task: str) -> None:
-    """Checks that the dataset is for the task; ``task`` is the setting that names it.
+    """Checks that the dataset is for the task; ``task`` is the setting of the task.
 
     Raises:
-        InputError: it is for another one.
+        InputError: it is for another task.
     """
     if dataset.name not in kit.datasets:
         fitting = " or dataset=".join(kit.datasets)

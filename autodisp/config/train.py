@@ -29,7 +29,7 @@ from autodisp.errors import InputError
 from autodisp.tasks.registry import KITS
 
 MOST_PARAMETERS = 1_000_000_000
-"""4 GB of weights, four times as much in training."""
+"""Largest number of parameters: 4 GB of weights, four times as much in training."""
 _PARAMETERS = Must(
     f"at least 1 and at most {MOST_PARAMETERS}, or null for as they are",
     lambda parameters: 1 <= parameters <= MOST_PARAMETERS,
@@ -160,11 +160,11 @@ class TrainConfig(LearningConfig):
 
     @property
     def cutout(self) -> int:
-        """Side of the square that cut-out covers in every image."""
+        """Side of the square of cut-out in every image."""
         return PUBLISHED_CUTOUT if self.augmentation.cutout is None else self.augmentation.cutout
 
     def _check_origin(self) -> None:
-        """The origin of the network is given once."""
+        """Checks that the origin of the network is given exactly once."""
         if isinstance(self.network, FromCheckpointConfig):
             wanted = "a model file such as best.safetensors, or shipped, since network=from_checkpoint takes it"
             need(self.init is not None, "init", self.init, wanted)
@@ -175,7 +175,7 @@ class TrainConfig(LearningConfig):
                 )
             for key in ("parameters", "space_file"):
                 value = getattr(self, key)
-                need(value is None, key, value, "null with network=from_checkpoint, whose model says so itself")
+                need(value is None, key, value, "null with network=from_checkpoint, whose model determines it")
         elif self.genotype is None:
             raise InputError("genotype=null: must be a name of the zoo, a genotype.json of a search, or 'designed'")
 

@@ -1,1 +1,1 @@
-"""What a run writes into its folder as it goes."""
+"""Observers that write the files of a run folder during the run."""

@@ -11,9 +11,10 @@ from autodisp.atomic import replacing
 
 
 def keep_picture(folder: Path, name: str, picture: npt.NDArray[np.uint8]) -> None:
-    """Writes an (H, W, 3) image of a run as NAME.png, in place of the one before.
+    """Writes an (H, W, 3) image of a run as NAME.png, replacing the previous one.
 
-    Errors such as a full disk are ignored here, and raised by the next record or state: an image is not worth a run.
+    Errors such as a full disk are ignored here and raised by the next record or state, since an image must not end a
+    run.
     """
     with suppress(OSError), replacing(folder / f"{name}.png") as temporary:
         Image.fromarray(picture).save(temporary)

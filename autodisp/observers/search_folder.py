@@ -8,7 +8,7 @@ genotypes/epoch_0003.json  the cells of every epoch
 genotype.json              the cells found
 cell_normal.svg .png ...   their drawings
 curves.png                 losses, metric, eigenvalue, decisions
-prediction.png             the newest image of a prediction, where the task draws one
+prediction.png             the newest image of a prediction, if the task draws one
 """
 
 import time
@@ -34,12 +34,12 @@ from autodisp.tasks.base import Figure
 from autodisp.tracking import Tracker
 
 PICTURE_SECONDS = 30.0
-"""Seconds between two sets of drawings, which take about as long as a tiny epoch."""
+"""Seconds between two sets of drawings, which take about as long as a very small epoch."""
 Pictures = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
 
 
 def as_code(genotype: Genotype) -> str:
-    """The cells in words, as a code block in Markdown."""
+    """Returns the cells in words, as a code block in Markdown."""
     return "\n".join(f"    {line}" for line in genotype.in_words().splitlines())
 
 
@@ -50,10 +50,10 @@ class SearchFolder:
         folder: the run folder, which exists.
         space: of the search.
         figure: the task's metric.
-        early_stopping: for the local average in the curves, None without a rule.
-        tracker: for the metrics.
-        provenance: of the run, for every genotype file.
-        pictures: called after an epoch for images to show, such as a predicted disparity.
+        early_stopping: the rule, for the local average in the curves, or None.
+        tracker: receives the metrics.
+        provenance: of the run, written to every genotype file.
+        pictures: called after an epoch; returns the images to show, such as a predicted disparity.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class SearchFolder:
         return path
 
     def signed(self, genotype: Genotype, record: Mapping[str, Any]) -> Genotype:
-        """The genotype with the run, the epoch and its metrics as provenance."""
+        """Returns the genotype with the run, the epoch and its metrics as provenance."""
         value = record.get(f"valid_discrete/{self.figure.name}")
         return genotype.with_provenance(
             **self.provenance,
@@ -136,7 +136,7 @@ class SearchFolder:
         )
 
     def _draw_curves_if_possible(self) -> None:
-        """Draws curves.png; a failure only warns, since a drawing is not worth a run."""
+        """Draws curves.png; a failure is only reported, since a drawing must not end a run."""
         try:
             self.draw_curves()
         except OSError as error:

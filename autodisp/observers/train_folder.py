@@ -6,7 +6,7 @@ tensorboard/        the same, with images
 checkpoints/        the state to resume from
 best.safetensors    the model with the best validation metric so far
 last.safetensors    the newest one
-prediction.png      the newest image of a prediction, where the task draws one
+prediction.png      the newest image of a prediction, if the task draws one
 """
 
 import dataclasses
@@ -35,10 +35,10 @@ class TrainFolder:
     Args:
         folder: the run folder, which exists.
         figure: the task's metric.
-        tracker: for the metrics.
+        tracker: receives the metrics.
         card: of the network.
-        network: whose weights are written, see ``Training.evaluated``.
-        pictures: called at each validation for images to show.
+        network: the network whose weights are written, see ``Training.evaluated``.
+        pictures: called at each validation; returns the images to show.
     """
 
     def __init__(

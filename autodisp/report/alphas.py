@@ -16,7 +16,7 @@ from autodisp.report.reading import Run, thinned
 
 MOST_COLUMNS = 160
 _LEAST_RANGE = 0.01
-"""Range of the colours; smaller differences of weights are not worth a look."""
+"""Smallest range of the colours, so that minor differences of weights are not exaggerated."""
 _ACROSS = 3
 Weights = npt.NDArray[np.float64]
 
@@ -61,7 +61,7 @@ def edge_maps(kind: str, cell: CellSpace, weights: Sequence[Weights]) -> list[Ed
 
 
 def _softmax(alphas: Weights) -> Weights:
-    """Softmax over the operations; NaN where the alphas of an epoch are not finite."""
+    """Softmax over the operations; NaN in epochs with non-finite alphas."""
     known = np.isfinite(alphas).all(axis=0)
     shifted = np.where(known, alphas, 0.0)
     powers = np.exp(shifted - shifted.max(axis=0))

@@ -1,6 +1,6 @@
-"""Animation of a search: its place on the eigenvalue's curve, next to the cell of that epoch. GIF and MP4.
+"""Animation of a search as GIF and MP4: a marker on the curve of the eigenvalue, next to the cell of that epoch.
 
-MP4 needs ffmpeg, which the extra ``video`` (imageio-ffmpeg) brings.
+MP4 needs ffmpeg, which the extra ``video`` (imageio-ffmpeg) installs.
 """
 
 from importlib.util import find_spec
@@ -35,7 +35,7 @@ def write_animation(run: Run, folder: Path, notes: list[str]) -> list[str]:
     Args:
         run: a search.
         folder: exists.
-        notes: gets a line where something could not be written.
+        notes: receives a line for each file that could not be written.
 
     Returns:
         The names of the files written; none for fewer than two epochs.

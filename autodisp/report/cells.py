@@ -1,7 +1,7 @@
 """Draws the cells of a genotype: inputs on the left, the output on the right, one labelled box per operation.
 
-Nodes stand in columns by their longest path from an input. Each operation has a row of its own and the rows of a node
-lie together, so a line that runs along its row crosses no box on its way, whatever the cell. All lengths are inches.
+Nodes are placed in columns by their longest path from an input. Each operation has its own row and the rows of a node
+are adjacent, so a line along its row crosses no box in any cell. All lengths are inches.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ _BEND, _ARROW = 0.5, 0.34
 
 
 def label_of(operation: str) -> str:
-    """The words in an operation's box: ``sep 3×3`` for ``sep_conv_3x3``."""
+    """Returns the label of an operation's box: ``sep 3×3`` for ``sep_conv_3x3``."""
     words = [word for word in operation.split("_") if word]
     left_out = {"skip": "connect", "sep": "conv", "dil": "conv"}.get(words[0] if words else "")
     sizes = (word.replace("x", "×") if word.replace("x", "").isdigit() else word for word in words if word != left_out)
@@ -52,7 +52,7 @@ def label_of(operation: str) -> str:
 
 
 def operation_kind(operation: str) -> str:
-    """The key of KIND_COLOURS of an operation, from its name."""
+    """Returns the key of KIND_COLOURS of an operation, from its name."""
     if operation in ("none", "noise"):
         return "nothing"
     for sign, kind in (("skip", "skip"), ("sep_", "separable"), ("dil_", "dilated"), ("pool", "pooling")):
@@ -67,10 +67,10 @@ def draw_cells(genotype: Genotype, path: Path, kinds: Sequence[str] | None = Non
     Args:
         genotype: the cells.
         path: ends in .svg, .png (200 pixels per inch) or .pdf; its folder exists.
-        kinds: those to draw; None: all.
+        kinds: kinds of cell to draw; None: all.
 
     Raises:
-        InputError: the path ends in something else.
+        InputError: the path has another suffix.
     """
     if path.suffix.lower().removeprefix(".") not in _FORMATS:
         raise InputError(f"{path}: a cell is drawn as {', '.join(_FORMATS)}; give the file one of these suffixes")

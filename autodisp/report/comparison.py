@@ -1,4 +1,4 @@
-"""Finds runs and lines them up: their results, the settings that differ, and the trainings of a search's cells."""
+"""Finds and compares runs: their results, the settings that differ, and the trainings of a search's cells."""
 
 import glob
 import math
@@ -14,16 +14,16 @@ from autodisp.report.reading import Epoch, Run, as_number, flat_settings, is_run
 from autodisp.run_files import EVALUATION
 
 _WORDS = ("space.name", "regularization.name", "network.name")
-"""Settings without a number that are compared."""
+"""Non-numeric settings that are compared."""
 _NOT_COMPARED = ("seed", "run.")
 
 
 @dataclass
 class Entry:
-    """A run among others."""
+    """A run of a comparison."""
 
     number: int
-    """From 1, as in the table."""
+    """Number in the table, from 1."""
     run: Run
     chosen: Epoch | None
     """The epoch whose metrics are compared, see ``Run.chosen``."""
@@ -36,11 +36,11 @@ class Entry:
 
     @property
     def group(self) -> tuple[str, str, str]:
-        """Kind, metric and dataset: runs of one group can be drawn into one chart."""
+        """Kind, metric and dataset; runs of one group can share a chart."""
         return self.run.kind, self.run.figure.name, self._data()
 
     def _data(self) -> str:
-        """The dataset in words; two readers of the user's own are two datasets, and so is one at half resolution."""
+        """The dataset in words; distinguishes user-defined readers, and half resolution."""
         name, factory, root = (self.run.setting(f"dataset.{key}") for key in ("name", "factory", "root"))
         if not isinstance(name, str):
             return ""
@@ -55,13 +55,13 @@ class Entry:
         return name[:20] if isinstance(name, str) and self.run.kind == "search" else ""
 
     def value(self, key: str) -> float | None:
-        """Returns a number of the chosen epoch; None where it is not recorded or not finite."""
+        """Returns a number of the chosen epoch; None if it is not recorded or not finite."""
         value = None if self.chosen is None else self.chosen.values.get(key)
         return value if value is not None and math.isfinite(value) else None
 
     @property
     def eigenvalue(self) -> float | None:
-        """The eigenvalue at the chosen epoch or, where it was not measured then, the newest before."""
+        """The eigenvalue at the chosen epoch or, if it was not measured then, the newest one before."""
         last = -1 if self.chosen is None else self.chosen.epoch
         measured = [e.values["eigenvalue"] for e in self.run.kept if e.epoch <= last and "eigenvalue" in e.values]
         return measured[-1] if measured and math.isfinite(measured[-1]) else None
@@ -93,24 +93,24 @@ class Entry:
 
 @dataclass(frozen=True)
 class FoundRuns:
-    """The runs that a pattern names."""
+    """The runs that match patterns."""
 
     entries: list[Entry]
     passed_over: int
-    """Folders that are no run, contain none, and lie in none."""
+    """Number of folders that are no run, contain none, and are not inside one."""
     notes: list[str]
 
 
 def find_runs(patterns: Sequence[str], *, skip: Path | None = None) -> FoundRuns:
-    """Reads every run that the patterns name.
+    """Reads every run that matches the patterns.
 
     Args:
-        patterns: folders, or patterns of folders as in ``glob``, ``**`` for any depth. A folder that is no run stands
-            for all runs below it.
-        skip: a folder that is left out, the report's own.
+        patterns: folders, or patterns of folders as in ``glob``, ``**`` for any depth. A folder that is not a run
+            represents all runs below it.
+        skip: a folder to leave out, the report's own.
 
     Raises:
-        InputError: a folder is not there, or no run is found.
+        InputError: a folder does not exist, or no run is found.
     """
     folders = {folder.resolve(): folder for pattern in patterns for folder in _folders(pattern)}
     if skip is not None:
@@ -138,7 +138,7 @@ def find_runs(patterns: Sequence[str], *, skip: Path | None = None) -> FoundRuns
 
 
 def common_folder(patterns: Sequence[str]) -> Path:
-    """Returns the deepest folder that holds all the runs."""
+    """Returns the deepest folder that contains all runs."""
     folders = []
     for pattern in patterns:
         folder = Path(pattern).expanduser()
@@ -168,7 +168,7 @@ def numeric_settings(config: Mapping[str, Any]) -> dict[str, float]:
 
 
 def varying_keys(entries: Sequence[Entry]) -> list[str]:
-    """Returns the numeric settings that all of them have and that differ among them, without seeds and the like."""
+    """Returns the numeric settings that all runs have and that differ, without seeds and similar settings."""
     shared = set.intersection(*(set(entry.numbers) for entry in entries)) if entries else set()
     return sorted(
         key
@@ -180,7 +180,7 @@ def varying_keys(entries: Sequence[Entry]) -> list[str]:
 def differences(entries: Sequence[Entry]) -> dict[str, list[str]]:
     """Returns the settings in which runs of one group differ, the seed last: the value in words for every run.
 
-    A setting has the last part of its dotted name where that is enough, without ``.name``: ``weight_decay``.
+    A setting is named by the last part of its dotted name if that is unique, without ``.name``: ``weight_decay``.
     """
     found: dict[str, list[str]] = {}
     for key in _WORDS:

@@ -1,4 +1,4 @@
-"""The charts of a comparison: curves over each other, results over a setting, results over the curvature."""
+"""The charts of a comparison: overlaid curves, results over a setting, results over the curvature."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +15,9 @@ STYLES: Mapping[str, Any] = {"none": "solid", "es": (0, (4, 2)), "ada": (0, (1, 
 _STYLES_NOTE = " Solid: no early stopping; dashed: ES; dotted: ADA."
 _MOST_NAMED = 12
 _MOST_TOLD = 3
-"""Settings in a legend next to the run's number."""
+"""Largest number of settings in a legend, next to the run's number."""
 _LEGEND_LETTERS = 66
-"""Width of the legend, with five letters for each line drawn."""
+"""Width of the legend in letters, of which each line drawn takes five."""
 _SPREAD_FOR_LOGARITHM = 30.0
 
 
@@ -27,12 +27,12 @@ def colour_of(entry: Entry) -> str:
 
 
 def style_of(policy: str) -> Any:
-    """Returns the dashes of a policy."""
+    """Returns the line style of a policy."""
     return STYLES.get(policy, "solid")
 
 
 def charts_of_group(entries: Sequence[Entry], key: str | None) -> Iterator[Chart]:
-    """Draws all charts of runs that can be compared.
+    """Draws all charts of comparable runs.
 
     Args:
         entries: of one group.
@@ -62,7 +62,7 @@ def charts_of_group(entries: Sequence[Entry], key: str | None) -> Iterator[Chart
 
 
 def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Returns Spearman's, None where it is not defined: fewer than three pairs, or all equal on one side."""
+    """Returns Spearman's rank correlation; None if it is undefined: fewer than three pairs, or one side constant."""
     if len(pairs) < 3 or any(len({pair[side] for pair in pairs}) < 2 for side in (0, 1)):
         return None
     return float(spearmanr([x for x, _ in pairs], [y for _, y in pairs]).statistic)
@@ -101,7 +101,7 @@ def _overlay(entries: Sequence[Entry], name: str, title: str, key: str) -> Itera
 
 
 def _legend(entries: Sequence[Entry]) -> tuple[str, list[str]]:
-    """Returns the settings in which the runs differ, and for each run its number in the table and its values."""
+    """Returns the settings in which the runs differ, and for each run its number in the table with its values."""
     told = dict(list(differences(entries).items())[:_MOST_TOLD])
     labels = []
     for place, entry in enumerate(entries):

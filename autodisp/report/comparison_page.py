@@ -1,4 +1,4 @@
-"""The page of a comparison: a table of the runs, and the charts of each group of them that can be compared."""
+"""The page of a comparison: a table of the runs, and the charts of each group of comparable runs."""
 
 import difflib
 import os
@@ -25,7 +25,7 @@ class TableCell:
 
     text: str = ""
     sort: str = ""
-    """The key it is sorted by."""
+    """The key to sort by."""
     number: bool = False
     link: str = ""
     colour: str = ""
@@ -39,8 +39,8 @@ def write_comparison(
     Args:
         found: the runs.
         folder: exists.
-        key: the numeric setting to draw results over; None takes the only one that differs, if there is one.
-        seen_from: the final folder of the page, for its links to the runs' own pages; None: ``folder``.
+        key: the numeric setting to draw results over; None: the only one that differs, if there is exactly one.
+        seen_from: the final folder of the page, for its links to the pages of the runs; None: ``folder``.
 
     Returns:
         The names of all files, the page first.
@@ -79,12 +79,12 @@ def _lead(found: FoundRuns) -> str:
     kinds = [entry.run.kind for entry in found.entries]
     parts = [f"{n} {kind if n == 1 else _PLURAL[kind]}" for kind in _PLURAL if (n := kinds.count(kind))]  # type: ignore[arg-type]
     if found.passed_over:
-        parts.append(f"{found.passed_over} folder{'s' * (found.passed_over > 1)} without a run passed over")
+        parts.append(f"{found.passed_over} folder{'s' * (found.passed_over > 1)} without a run skipped")
     return " · ".join(parts)
 
 
 def _notes(key: str | None, varying: Sequence[str], entries: Sequence[Entry]) -> Iterator[str]:
-    """Yields why results are not drawn over a setting."""
+    """Yields the reasons why results are not drawn over a setting."""
     if key is None:
         if len(entries) > 1 and not varying:
             yield "no numeric setting differs, so there is none to draw results over"
@@ -110,7 +110,7 @@ def _need_key(key: str, entries: Sequence[Entry]) -> None:
 
 
 def _columns(entries: Sequence[Entry], folder: Path, key: str | None) -> list[tuple[str, list[TableCell]]]:
-    """Returns the columns that are not empty, those that are alike in all runs last: a head and the cells."""
+    """Returns the columns that are not empty, as head and cells, those with equal cells last."""
     columns = [(name, [cell(entry) for entry in entries]) for name, cell in _kinds_of_column(entries, folder, key)]
     filled = [(name, cells) for name, cells in columns if any(cell.text for cell in cells)]
     return filled[:2] + sorted(filled[2:], key=lambda column: len({cell.text for cell in column[1]}) == 1)
@@ -158,6 +158,6 @@ def _time(entry: Entry) -> TableCell:
 
 
 def _link(entry: Entry, folder: Path) -> str:
-    """The address of the run's own page, where it has one."""
+    """Returns the address of the run's own page, if it has one."""
     page = entry.run.folder / "report" / PAGE
     return quote(os.path.relpath(page.resolve(), folder.resolve())) if page.is_file() else ""

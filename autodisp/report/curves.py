@@ -1,7 +1,7 @@
-"""Curves of one run over its epochs or steps: all of them in curves.png, each on its own for a page.
+"""Curves of one run over its epochs or steps: all of them in curves.png, each as a chart of its own for a page.
 
-A search that ADA rolled back has some epochs twice. The epochs that count are solid; discarded ones are
-dashed and pale, because they are the reason for the roll-back. The metric is the one that the task selects by.
+A search that ADA rolled back has some epochs twice. The epochs that count are solid; discarded ones, which are the
+reason for the roll-back, are dashed and pale. The metric is the one that the task selects by.
 """
 
 import math
@@ -33,8 +33,8 @@ _MOST_RANKS = 48
 _NOTES = {
     "eigenvalue": "Of the Hessian of the validation loss over the alphas. Dashed and pale: discarded by a roll-back.",
     "discretisation_drop": "Change of the metric when each edge keeps one operation only, without retraining.",
-    "entropy": "Mean over the edges of a kind of cell. At zero every edge has decided.",
-    "parameter_free": "Skips and poolings in the derived cells. Many of them mean that the search degenerates.",
+    "entropy": "Mean over the edges of a kind of cell. Zero: a single operation on every edge.",
+    "parameter_free": "Skips and poolings in the derived cells. A large number indicates a degenerate search.",
     "spectrum": "All eigenvalues of that Hessian, one line per rank; symmetric logarithmic scale.",
 }
 _EVENTS = {"early_stop": "ES stopped", "restart": "ADA restarted"}
@@ -49,13 +49,13 @@ class Line:
     kept: Pairs
     """The (epoch, value) points that count."""
     abandoned: Sequence[Pairs]
-    """The parts that a roll-back discarded, each with the point that it started from."""
+    """The parts discarded by a roll-back, each with the point that it started from."""
     colour: str
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Everything in one pair of axes."""
+    """Content of one pair of axes."""
 
     name: str
     """Stem of its files."""
@@ -88,7 +88,7 @@ def draw_curves(
 
 
 def curves_figure(panels: Sequence[Panel], events: Sequence[Record] = ()) -> Figure:
-    """Draws the panels side by side; without any, the figure contains a line that says so."""
+    """Draws the panels side by side; without panels, the figure contains a line of text instead."""
     columns = min(len(panels), 3 if len(panels) > 4 else 2) or 1
     rows = math.ceil(len(panels) / columns) or 1
     with style(font_size=9):
@@ -101,7 +101,7 @@ def curves_figure(panels: Sequence[Panel], events: Sequence[Record] = ()) -> Fig
 
 
 def charts_of(run: Run) -> Iterator[Chart]:
-    """Draws each panel of a run as a chart of its own, and the spectrum of the Hessian where it was measured."""
+    """Draws each panel of a run as a chart, and the spectrum of the Hessian if it was measured."""
     panels, along = run_panels(run), "epoch" if run.kind == "search" else "step"
     for panel in panels:
         figure, axes = empty_chart()
@@ -128,15 +128,15 @@ def panels_of(
     averages: Pairs = (),
     training: bool = False,
 ) -> list[Panel]:
-    """Returns the panels for which there are numbers, in the order in which they are best read.
+    """Returns the panels that have values, in reading order.
 
     Args:
-        records: in the order they were written; any may lack any key. A value that is missing or no number is left
-            out; at NaN or an infinity the curve has a gap.
+        records: in the order they were written; each may lack any key. Missing and non-numeric values are left out; the
+            curve has a gap at NaN and infinities.
         metric: M of the keys ``train/M``, ``valid/M`` and ``valid_discrete/M``.
         unit: of the metric.
         averages: (epoch, local average of the eigenvalues).
-        training: whether the records are those of a training rather than a search.
+        training: True for the records of a training, False for those of a search.
     """
     epochs = _epochs_of(records)
     upper, lower = ("training", "validation") if training else ("weight split", "architecture split")
@@ -171,7 +171,7 @@ def panels_of(
 
 
 def local_average(run: Run) -> list[tuple[int, float]]:
-    """Returns the eigenvalues as the run's own stopping rule smooths them, or with the published window."""
+    """Returns the eigenvalues smoothed as in the run's own stopping rule, or else with the published window."""
     window, every = run.setting("regularization.window", 5), run.setting("curvature.every", 2)
     history = [(m.epoch, m.values["eigenvalue"]) for m in run.kept if "eigenvalue" in m.values]
     try:
@@ -182,7 +182,7 @@ def local_average(run: Run) -> list[tuple[int, float]]:
 
 
 def _epochs_of(records: Sequence[Record]) -> list[int]:
-    """Returns the epoch of each record; one that has none follows the record before."""
+    """Returns the epoch of each record; one without an epoch follows the previous record."""
     epochs: list[int] = []
     for record in records:
         epoch = as_number(record.get("epoch"))
@@ -191,7 +191,7 @@ def _epochs_of(records: Sequence[Record]) -> list[int]:
 
 
 def _course(epochs: Sequence[int], values: Sequence[float | None]) -> tuple[Pairs, Sequence[Pairs]]:
-    """Splits values in the order they came into the points that count and those that a later record discarded."""
+    """Splits values in order of recording into the points that count and those discarded by a later record."""
     kept: list[tuple[int, float]] = []
     abandoned: list[Pairs] = []
     for epoch, value in zip(epochs, values, strict=True):
@@ -205,7 +205,7 @@ def _course(epochs: Sequence[int], values: Sequence[float | None]) -> tuple[Pair
 
 
 def empty_chart(title: str = "", along: str = "") -> tuple[Figure, Axes]:
-    """Returns a figure of the size of a chart with one pair of axes."""
+    """Returns a figure with one pair of axes, in the size of a chart."""
     with style():
         figure = Figure(figsize=SIZE, layout="constrained", facecolor="white", dpi=72)
         axes = figure.add_subplot()
@@ -250,9 +250,9 @@ def draw_panel(
 
 
 def told_apart(place: int, count: int, points: int) -> dict[str, Any]:
-    """Returns the look of one of ``count`` curves that keeps those that coincide visible.
+    """Returns the style of one of ``count`` curves, such that coinciding curves stay visible.
 
-    Earlier curves are thicker, and the curves take turns in showing their markers.
+    Earlier curves are thicker, and the curves alternate in showing their markers.
     """
     turns, covering = max(min(count, points), points // 20), min(2, count - 1 - place)
     return {
@@ -264,18 +264,18 @@ def told_apart(place: int, count: int, points: int) -> dict[str, Any]:
 
 
 def logarithmic_if_wide(axes: Axes, values: Sequence[float]) -> None:
-    """Makes the vertical axis logarithmic where the values are positive and spread widely."""
+    """Makes the vertical axis logarithmic if the values are positive and spread widely."""
     if values and min(values) > 0 and max(values) / min(values) > _SPREAD_FOR_LOGARITHM:
         axes.set_yscale("log")
 
 
 def whole_numbers(axes: Axes) -> None:
-    """Sets ticks for epochs and steps."""
+    """Sets integer ticks for epochs and steps."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
 
 
 def span_of(panels: Iterable[Panel]) -> tuple[float, float]:
-    """Returns one range of epochs for all panels."""
+    """Returns a common range of epochs for all panels."""
     epochs = [x for p in panels for line in p.lines for part in (line.kept, *line.abandoned) for x, _ in part]
     return _span(epochs)
 
@@ -303,7 +303,7 @@ def _draw_events(axes: Axes, events: Iterable[Record]) -> None:
 
 
 def marked_chart(run: Run, panel: Panel) -> tuple[Figure, Axes]:
-    """Draws the chart of the viewer and of the animation, whose layout is final, so that a marker fits into it."""
+    """Draws the chart of the viewer and of the animation, with a final layout for a marker to be added to."""
     figure, axes = empty_chart()
     draw_panel(axes, panel, run.events, _span([epoch.epoch for epoch in run.epochs]))
     settle(figure)

@@ -1,4 +1,4 @@
-"""Reads evaluation.json: how good a trained network is on a test split."""
+"""Reads evaluation.json: the metrics of a trained network on a test split."""
 
 import json
 import math
@@ -14,17 +14,17 @@ from autodisp.tasks.registry import KITS
 
 @dataclass(frozen=True)
 class MeasuredNetwork:
-    """A network on a test split."""
+    """The metrics of a network on a test split."""
 
     checkpoint: Path
-    """As in the command line, so relative to where the evaluation ran."""
+    """Path as on the command line, so relative to the folder of the evaluation's process."""
     dataset: str
     metrics: Mapping[str, float]
-    """Finite ones, by the name of the task's metric: EPE in pixels, accuracy in percent."""
+    """Finite metrics by name: EPE in pixels, accuracy in percent."""
 
 
 def read_tested(folder: Path) -> MeasuredNetwork | None:
-    """Reads the evaluation in a folder; None where it has no network, is of another split, or is damaged."""
+    """Reads the evaluation in a folder; None if it has no network, is of another split, or is damaged."""
     content = _read(folder)
     checkpoint, dataset = (setting_of(content, f"about.config.{key}") for key in ("checkpoint", "dataset.name"))
     if setting_of(content, "about.split") != "test" or not isinstance(checkpoint, str) or not isinstance(dataset, str):
@@ -34,7 +34,7 @@ def read_tested(folder: Path) -> MeasuredNetwork | None:
 
 
 def main_metric(folder: Path) -> float | None:
-    """Returns EPE or top-1 of the evaluation in a folder: of the network or, where there is none, of the baseline."""
+    """Returns EPE or top-1 of the evaluation in a folder: of the network or, without one, of the baseline."""
     content = _read(folder)
     methods = setting_of(content, "methods", {})
     metrics = [_metrics(content, method) for method in ("network", *methods) if method in methods]

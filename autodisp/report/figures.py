@@ -1,6 +1,6 @@
-"""Style and rendering that all figures of a run share: as pixels, as a file, and as an SVG inside a page.
+"""Style and rendering of all figures of a run: as pixels, as a file, and as an SVG inside a page.
 
-Nothing here uses pyplot or changes rcParams for good, and a file depends on its content only: no date, no random ids.
+Uses no pyplot and does not change rcParams permanently. A file depends on its content only: no date, no random ids.
 """
 
 import base64
@@ -49,13 +49,13 @@ _NO_METADATA = {"svg": ("Date", "Creator", "Format", "Type"), "pdf": ("CreationD
 
 
 def plain(text: str) -> str:
-    """Escapes a text of a run or a config, so that matplotlib takes nothing in it for mathematics."""
+    """Escapes a text of a run or a config, so that matplotlib parses no mathematics in it."""
     return text.replace("$", r"\$")
 
 
 @contextmanager
 def style(**settings: Any) -> Iterator[None]:
-    """Sets the rcParams in which figures are made and written; ``settings`` with ``_`` for the dots."""
+    """Sets the rcParams for creating and writing figures; ``settings`` with ``_`` for the dots."""
     more: dict[Any, Any] = {key.replace("_", "."): value for key, value in settings.items()}
     with mpl.rc_context({**_STYLE, **more}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as boxes
@@ -63,7 +63,7 @@ def style(**settings: Any) -> Iterator[None]:
 
 
 def settle(figure: Figure) -> None:
-    """Computes the layout once and for all, which takes about as long as drawing the figure."""
+    """Computes the layout and freezes it, since computing it takes about as long as drawing the figure."""
     with style():
         figure.draw_without_rendering()
     figure.set_layout_engine("none")

@@ -1,4 +1,4 @@
-"""Commands that continue from a run, to be copied."""
+"""Commands that use the result of a run, to be copied."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +12,15 @@ from autodisp.tasks.own import OWN
 from autodisp.tasks.registry import DEFAULT, KITS, dataset_entries
 
 BEST, LAST = "best.safetensors", "last.safetensors"
-"""Models of a training; there is no best one where nothing could be validated."""
+"""Models of a training; there is no best one without a validation."""
 TRAINED_ON = "trained_on.txt"
-"""A list of the samples of a training that held others of the same split out."""
+"""A list of the training samples, written if others of the same split are held out."""
 _ALWAYS = ("factory", "root", "exclude")
 """Settings of a dataset that are always repeated."""
 
 
 def next_commands(run: Run) -> list[tuple[str, str]]:
-    """Returns (purpose, command) pairs; none where nothing of the run can be used yet."""
+    """Returns (purpose, command) pairs; none if the run has no usable result yet."""
     if run.kind == "search":
         export = command("autodisp-export", ("run", run.folder))
         commands = [("Export the cells as JSON and a drawing:", export)] if run.cells else []
@@ -77,7 +77,7 @@ def prediction_command(folder: Path) -> str:
 
 
 def task_words(config: Mapping[str, Any], name: str) -> list[Word]:
-    """Returns the words that choose a task of that name, or the one of the user's own that the config names."""
+    """Returns the overrides that choose a task of that name, or the user-defined one in the config."""
     factory = setting_of(config, "task.factory")
     if isinstance(factory, str):
         return [("task", OWN), ("task.factory", factory)]
@@ -85,13 +85,13 @@ def task_words(config: Mapping[str, Any], name: str) -> list[Word]:
 
 
 def _model(folder: Path) -> Path:
-    """The best model, or the last one where only that is there."""
+    """Returns the best model, or the last one if there is no other."""
     best, last = folder / BEST, folder / LAST
     return last if last.is_file() and not best.is_file() else best
 
 
 def _data(config: Mapping[str, Any], program: str) -> list[Word]:
-    """The words that choose the dataset, and those of its settings that differ from the program's default."""
+    """Returns the overrides that choose the dataset, and those of its settings that differ from the defaults."""
     chosen = setting_of(config, "dataset")
     if not isinstance(chosen, Mapping) or not isinstance(name := chosen.get("name"), str):
         return []
@@ -106,6 +106,6 @@ def _data(config: Mapping[str, Any], program: str) -> list[Word]:
 
 
 def _defaults(program: str, dataset: str) -> Mapping[str, Any]:
-    """The program's default settings of a dataset; empty for one that does not come with it."""
+    """Returns the program's default settings of a dataset; empty for one that the program does not have."""
     known = configs.groups(program)["dataset"]
     return configs.settings(program, "dataset", dataset) if dataset in known else {}

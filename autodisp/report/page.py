@@ -1,8 +1,8 @@
 """Writes a page: one HTML file that needs no network, with each figure next to it as SVG and PNG.
 
 Text from a run folder is escaped by the template engine. By its content security policy the page loads nothing and
-runs no script but its own. In the page a figure is an SVG image of its own without background, which a page that is
-shown dark inverts (style.css).
+runs no script but its own. In the page a figure is a separate SVG image without background, which is inverted if the
+page is shown dark (style.css).
 """
 
 import base64
@@ -28,7 +28,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class PageImage:
-    """A figure as a page has it."""
+    """A figure inside a page."""
 
     name: str
     """Stem of its files."""
@@ -42,20 +42,20 @@ class PageImage:
 
 
 def page_image(name: str, title: str, figure: Figure, *, note: str = "") -> PageImage:
-    """Returns the figure as a page has it, without files."""
+    """Returns the figure for a page, without writing files."""
     width, height = (round(96 * float(length)) for length in figure.get_size_inches())
     return PageImage(name, title, svg_uri(figure), width, height, note)
 
 
 class Gallery:
-    """Writes figures into a folder, which exists, and keeps the names of their files."""
+    """Writes figures into an existing folder, and records the names of their files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: list[str] = []
 
     def add(self, chart: Chart) -> PageImage:
-        """Writes NAME.svg and NAME.png, with a number behind a name that is taken."""
+        """Writes NAME.svg and NAME.png, with a number appended to a name that is taken."""
         name, number = chart.name, 1
         while f"{name}.svg" in self.files:
             number += 1
@@ -88,12 +88,12 @@ def write_page(
         version=autodisp.__version__,
         made=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
-    # half a surrogate pair, which JSON may contain, is no character: it becomes a question mark
+    # a lone surrogate, which JSON may contain, is not a character: it becomes a question mark
     (gallery.folder / PAGE).write_bytes(text.encode("utf-8", errors="replace"))
     return [PAGE, *gallery.files]
 
 
 def as_json(data: Any) -> Markup:
-    """Returns data for a script element, which nothing in the data can end."""
+    """Returns data for a script element, escaped so that it cannot end the element."""
     text = json.dumps(data, separators=(",", ":"))
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))

@@ -1,7 +1,7 @@
-"""Reads a run folder, whatever state it is in: complete, still growing, or left behind by a killed run.
+"""Reads a run folder in any state: complete, still growing, or left behind by a killed run.
 
-A run folder may come from somebody else and may be damaged. Its content becomes plain numbers and cells that can be
-drawn; damage that leaves something to show becomes a note, and a folder that shows nothing an InputError.
+A run folder may be untrusted or damaged. Its content becomes plain numbers and cells that can be drawn. Damage becomes
+a note if there is something left to show, else an InputError.
 """
 
 import json
@@ -31,9 +31,9 @@ _MOST_EPOCHS = 10**9
 _LARGEST = 1e30
 """Larger values count as infinite: no axis shows them."""
 _DEEPEST = 8
-"""Levels of a config that are told apart."""
+"""Depth up to which the levels of a config are distinguished."""
 _MOST_EDGES = 64
-"""Limit of a cell that is drawn, nodes included."""
+"""Largest number of nodes and edges of a cell that is drawn."""
 _NAME = re.compile(r"[A-Za-z0-9_]{1,40}")
 
 
@@ -43,12 +43,12 @@ class Epoch:
 
     epoch: int
     values: Mapping[str, float]
-    """Its numbers by key, such as ``valid/loss``; NaN and infinities included."""
+    """Its numbers by key, such as ``valid/loss``, including NaN and infinities."""
     cells: Cells = field(default_factory=dict)
     """In a search, the cells that the alphas preferred; empty if not recorded."""
     alphas: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     spectrum: tuple[float, ...] = ()
-    """All eigenvalues of the Hessian over the alphas, ascending, where they were computed."""
+    """All eigenvalues of the Hessian over the alphas, ascending; empty if not computed."""
 
     @property
     def restart(self) -> int:
@@ -58,12 +58,12 @@ class Epoch:
 
 @dataclass
 class Run:
-    """Everything in a run folder that a report shows."""
+    """Content of a run folder for a report."""
 
     folder: Path
     kind: Literal["search", "training"]
     config: Mapping[str, Any]
-    """As in config.yaml, plain; empty where it cannot be read."""
+    """Plain data of config.yaml; empty if it cannot be read."""
     figure: Figure
     """The metric that the task selects by."""
     epochs: Sequence[Epoch] = ()
@@ -90,7 +90,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether it came to its end."""
+        """True if the run is complete."""
         if self.kind == "search":
             return bool(self.found)
         steps = as_number(self.setting("training.steps"))
@@ -98,14 +98,14 @@ class Run:
 
     @property
     def state(self) -> str:
-        """In words: complete, still going or stopped."""
+        """The state in words: complete, running or stopped."""
         if self.finished:
             return "complete"
-        return {True: "still going", False: "stopped", None: "still going, or stopped"}[at_work(self.folder)]
+        return {True: "running", False: "stopped", None: "running or stopped"}[at_work(self.folder)]
 
     @property
     def kept(self) -> list[Epoch]:
-        """The epochs that count: without those that a roll-back discarded, ascending."""
+        """The epochs that count, ascending, without those discarded by a roll-back."""
         kept: list[Epoch] = []
         for epoch in self.epochs:
             while kept and kept[-1].epoch >= epoch.epoch:
@@ -134,7 +134,7 @@ class Run:
 
     @property
     def metric(self) -> float | None:
-        """The validation metric of the chosen epoch; None where it is not recorded.
+        """The validation metric of the chosen epoch; None if it is not recorded.
 
         For ranked architectures it is the score of the best one.
         """
@@ -150,7 +150,7 @@ class Run:
 
     @property
     def space(self) -> SearchSpace | None:
-        """The space that was searched, where it is known."""
+        """The search space, if it is known."""
         file, name = self.setting("space.file"), self.setting("space.name")
         try:
             if isinstance(file, str):
@@ -182,7 +182,7 @@ def flat_settings(config: Mapping[Any, Any], prefix: str = "", depth: int = 0) -
 
 
 def as_number(value: Any) -> float | None:
-    """Returns the value as a float; None if it is no number, or an integer beyond all floats."""
+    """Returns the value as a float; None if it is not a number, or an integer too large for a float."""
     try:
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
     except OverflowError:
@@ -190,7 +190,7 @@ def as_number(value: Any) -> float | None:
 
 
 def first_metric(records: Sequence[Mapping[str, Any]]) -> str | None:
-    """Returns the first metric that the records hold next to the loss."""
+    """Returns the first metric in the records other than the loss."""
     for split in ("valid/", "train/"):
         for record in records:
             for key, value in record.items():
@@ -200,14 +200,14 @@ def first_metric(records: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def thinned(epochs: Sequence[Epoch], most: int) -> list[Epoch]:
-    """Returns at most ``most`` of them, evenly spread, the first and the last included."""
+    """Returns at most ``most`` epochs, evenly spread, including the first and the last."""
     if len(epochs) <= most:
         return list(epochs)
     return [epochs[place] for place in np.linspace(0, len(epochs) - 1, most).round().astype(int)]
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder looks like that of a search or a training: a cheap test, with no promise that it can be read."""
+    """Returns True if a folder looks like that of a search or a training; a cheap test, reading it may still fail."""
     try:
         return (folder / METRICS).is_file() or ((folder / CONFIG).is_file() and (folder / TENSORBOARD).is_dir())
     except OSError:
@@ -215,10 +215,10 @@ def is_run(folder: Path) -> bool:
 
 
 def read_run(folder: Path, *, key: str = "run") -> Run:
-    """Reads everything of a run.
+    """Reads the folder of a run.
 
     Args:
-        folder: its folder.
+        folder: the folder.
         key: the setting that named it.
 
     Raises:
@@ -253,7 +253,7 @@ def read_run(folder: Path, *, key: str = "run") -> Run:
 
 
 def read_config(path: Path, notes: list[str]) -> dict[str, Any]:
-    """Reads a run's settings as plain data; empty, with a note, where that fails."""
+    """Reads a run's settings as plain data; empty, with a note, if that fails."""
     text = _read_text(path, notes)
     if text is None:
         notes.append(f"there is no readable {path.name}: settings are not known")
@@ -287,7 +287,7 @@ def _read_records(path: Path, notes: list[str]) -> list[dict[str, Any]]:
 
 
 def _read_genotype(path: Path, notes: list[str]) -> tuple[Cells, dict[str, Any]]:
-    """Returns the cells and the provenance; empty where there are none."""
+    """Returns the cells and the provenance; empty if there are none."""
     text = _read_text(path, notes)
     if text is None:
         return {}, {}
@@ -327,7 +327,7 @@ def _kind(
 
 
 def _metric(config: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> Figure:
-    """Returns the task's metric or, for a task that is not known here, the one that was recorded."""
+    """Returns the task's metric or, for an unknown task, the recorded one."""
     if (name := setting_of(config, "task.name")) in list(KITS):
         figure: Figure = KITS[name].task.figure
         return figure
@@ -383,13 +383,13 @@ def _epochs(records: Sequence[Mapping[str, Any]], notes: list[str]) -> list[Epoc
 
 
 def _floats(values: Any) -> tuple[float, ...]:
-    """Returns all values, or none if one is no number."""
+    """Returns all values, or none if one is not a number."""
     numbers = [_drawable(value) for value in values] if isinstance(values, list) else []
     return () if None in numbers else tuple(value for value in numbers if value is not None)
 
 
 def checked_cells(cells: Any) -> dict[str, tuple[NodeChoice, ...]] | None:
-    """Returns cells from plain data, or None where a kind, a source or a name is not one of a cell."""
+    """Returns cells from plain data, or None if a kind, a source or a name is not valid in a cell."""
     if not isinstance(cells, dict) or not set(cells) <= set(KINDS):
         return None
     found: dict[str, tuple[NodeChoice, ...]] = {}

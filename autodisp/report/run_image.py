@@ -1,4 +1,4 @@
-"""The newest image that a run kept of a prediction."""
+"""The newest image of a prediction in a run folder."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ from PIL import Image
 from autodisp.run_files import PREDICTION
 
 _WIDEST = 1600
-"""Pixels in the page; the file next to it keeps its size."""
+"""Largest width in the page, in pixels; the file next to the page keeps its size."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class RunImage:
 
 
 def read_image(folder: Path, notes: list[str]) -> RunImage | None:
-    """Reads the image of a run, None where it has none.
+    """Reads the image of a run; None if there is none.
 
-    It is decoded and encoded anew, so that the page shows an image and nothing else.
+    The image is decoded and encoded again, so that the page contains nothing but an image.
     """
     path = folder / PREDICTION
     if not path.is_file():

@@ -18,7 +18,7 @@ from autodisp.run_files import PREDICTION
 from autodisp.tracking import in_time
 
 _LONGEST = 400
-"""Characters of a setting that are shown."""
+"""Longest value of a setting that is shown, in characters."""
 _MOST_SETTINGS = 500
 
 
@@ -28,17 +28,17 @@ def write_run_page(
     """Writes the page of a run and its images.
 
     Args:
-        run: as it was read.
+        run: the run.
         folder: exists.
         sizes: facts about the networks, as (name, value).
-        with_animation: whether to write the GIF and the MP4, which take most of the time.
+        with_animation: write the GIF and the MP4, which take most of the time.
 
     Returns:
         The names of all files, the page first.
     """
     gallery, notes, genotype = Gallery(folder), list(run.notes), Genotype("", run.cells)
     if not run.epochs:
-        notes.append("nothing has been recorded yet: the first epoch is not over")
+        notes.append("nothing has been recorded yet: the first epoch is not complete")
     content: dict[str, Any] = {
         "title": run.name,
         "lead": _lead(run),
@@ -87,7 +87,7 @@ def _lead(run: Run) -> str:
 
 
 def _badge(run: Run) -> str:
-    """The state and, of a run that is not finished, how far it is."""
+    """Returns the state and, for an unfinished run, its progress."""
     if run.finished:
         return run.state
     planned = run.setting("search.epochs" if run.kind == "search" else "training.steps")
@@ -106,7 +106,7 @@ def _cells_title(run: Run) -> str:
 
 
 def _tiles(run: Run) -> list[tuple[str, str]]:
-    """The numbers that are looked at first."""
+    """Returns the most important numbers."""
     chosen = run.chosen
     if chosen is None:
         return []
@@ -126,12 +126,12 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
 
 
 def seconds_of(run: Run, key: str = "seconds") -> float:
-    """Sums a duration over all records, discarded ones included; values that cannot be one are left out."""
+    """Sums a duration over all records, including discarded ones; invalid durations are left out."""
     return sum(value for epoch in run.epochs if 0 <= (value := epoch.values.get(key, 0.0)) < 1e12)
 
 
 def told_events(run: Run) -> list[str]:
-    """Returns the decisions of the stopping rule, a sentence each."""
+    """Returns the decisions of the stopping rule, one sentence each."""
     told = []
     for event in run.events:
         decided, returned, decay, ratio = (
@@ -178,7 +178,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Returns the names and values of the config as YAML has them."""
+    """Returns the names and values of the config as in YAML."""
     words: dict[Any, str] = {None: "null", True: "true", False: "false"}
     flat = [
         (name[:_LONGEST], words[value] if value is None or isinstance(value, bool) else _short(value))

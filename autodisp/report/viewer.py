@@ -21,16 +21,16 @@ class Viewer:
 
     frames: list[dict[str, Any]]
     drawings: list[dict[str, Any]]
-    """Each different cell once: ``uri`` and ``title`` of its drawing, ``width`` and ``height``."""
+    """The distinct cells: ``uri`` and ``title`` of the drawing, ``width`` and ``height``."""
     kinds: tuple[str, ...]
     chart: PageImage | None
-    """The eigenvalue over the epochs, None where it was not measured."""
+    """The eigenvalue over the epochs, None if it was not measured."""
     first: int
     """The frame shown first: that of the found cells."""
 
     @property
     def data(self) -> dict[str, Any]:
-        """The part that the script reads."""
+        """The data for the script."""
         return {"frames": self.frames, "drawings": self.drawings}
 
 
@@ -40,12 +40,12 @@ def frames_of(run: Run) -> list[Epoch]:
 
 
 def panel_named(run: Run, name: str) -> Panel | None:
-    """Returns the panel of that name, such as ``eigenvalue``; None where nothing of it was recorded."""
+    """Returns the panel of that name, such as ``eigenvalue``; None if it has no records."""
     return next((panel for panel in run_panels(run) if panel.name == name), None)
 
 
 def viewer_of(run: Run) -> Viewer | None:
-    """Returns the viewer of a run; None where no cells were recorded."""
+    """Returns the viewer of a run; None if no cells were recorded."""
     epochs = frames_of(run)
     if not epochs:
         return None
@@ -86,7 +86,7 @@ def label(run: Run, epoch: Epoch) -> str:
 
 
 def _marker(axes: Axes, epoch: Epoch) -> dict[str, float]:
-    """The place of the epoch in the chart, in percent of its width and of its height from the top."""
+    """Returns the position of the epoch in the chart, in percent of its width and of its height from the top."""
     width, height = axes.figure.bbox.size
     value = epoch.values.get("eigenvalue", math.nan)
     low, high = axes.get_ylim()

@@ -5,9 +5,9 @@ continues from there. The policy only gives the epoch and the new weight decay; 
 that epoch, including the eigenvalue history, and uses the new weight decay everywhere, including the unrolled step of
 a second-order search.
 
-Departs from the published code, which tests the cap by equality of rounded logarithms and so passes any cap that is not
-a whole number of factors away: here the weight decay never exceeds the cap, and is not raised once it has reached it,
-up to rounding.
+Departs from the published code, which tests the cap by equality of rounded logarithms and so exceeds any cap that is
+not a whole number of factors away: here the weight decay never exceeds the cap, and is not raised once it has reached
+it, up to rounding.
 """
 
 import math

@@ -44,7 +44,7 @@ def alpha_gradient(
     momentum_buffers: Mapping[str, Tensor] | None = None,
     weight_decay: float = 0.0,
 ) -> list[Tensor]:
-    """The gradient of the validation loss of the given order.
+    """Gradient of the validation loss with respect to the alphas, of the given order.
 
     ``first`` does not evaluate the training loss and ignores the settings of the step. See ``first_order``,
     ``second_order_exact`` and ``second_order_finite_difference``.

@@ -5,7 +5,7 @@ supernets of other projects. The loss is evaluated once and all Hessian-vector p
 drop-path in the loss is the same in all of them.
 
 "Dominant" means algebraically largest, as in RobustDARTS (Zela et al. 2020). Power iteration finds the largest
-magnitude instead, which on a flat supernet is often a negative eigenvalue; hence Lanczos.
+magnitude instead, which on a flat supernet is often a negative eigenvalue, so Lanczos is used.
 
 Departs from the published code in two ways: the weight decay of the alphas is added to the diagonal only if
 ``weight_decay`` is given, and BatchNorm statistics are not changed (``frozen_statistics``).
@@ -98,7 +98,7 @@ def dominant_eigenvalue(
         parameters: n elements in total; unused ones are directions of zero curvature.
         tolerance: relative error of the value; see ``largest_eigenvalue``.
         start: (n,) the vector of the previous measurement, which saves products if little has changed.
-        max_products: largest number of products; n if None.
+        max_products: largest number of Hessian-vector products; n if None.
         weight_decay: added to the diagonal.
 
     Raises:
@@ -129,7 +129,7 @@ def curvature(
     start: Tensor | None = None,
     weight_decay: float = 0.0,
 ) -> Curvature:
-    """Measures the curvature: the whole spectrum by n products if ``full``, else the largest eigenvalue by a few.
+    """Measures the curvature: the spectrum by n Hessian-vector products if ``full``, else the largest eigenvalue.
 
     Arguments and errors are those of ``hessian`` and ``dominant_eigenvalue``; ``tolerance`` and ``start`` are
     not used with ``full``.

@@ -3,12 +3,12 @@
 The policy maps the history of dominant eigenvalues, as (epoch, eigenvalue) pairs, to a decision. It has no state, so a
 resumed run, or one that ADA rolled back, only has to pass the restored history.
 
-Two forms of the rule are known, and both smooth the history with the same sliding mean:
+The rule has two forms, both of which smooth the history with the same sliding mean:
 
-* ``ratio``, of the authors' code: newest average / average four measurements before > 1.3;
-* ``paper``, of the text: earlier average / newest average < 0.75, five measurements apart.
+* ``ratio``, in the authors' code: newest average / average four measurements before > 1.3;
+* ``paper``, in the text: earlier average / newest average < 0.75, five measurements apart.
 
-Departures from the published code, none of which shows on a complete history of positive values:
+Departures from the published code, none of which has an effect on a complete history of positive values:
 
 * Positions are counted in epochs, ``every`` apart. A missing measurement is unknown and does not shift the others; a
   measurement between the positions (the last epoch of a run that was later extended) is ignored.

@@ -1,8 +1,8 @@
 """The bilevel search: alpha step, weight step, curvature, policy; epoch by epoch, for any task.
 
-As in DARTS and RobustDARTS, with these departures: an alpha step leaves BN statistics alone; validation and
-curvature use the statistics of their own batch; ADA rolls back to the whole state of an epoch, its eigenvalue history
-included.
+As in DARTS and RobustDARTS, with these departures: an alpha step does not update BN statistics; validation and
+curvature use the statistics of their own batch; ADA rolls back to the whole state of an epoch, including its eigenvalue
+history.
 """
 
 import json
@@ -53,7 +53,7 @@ class SearchObserver(Observer, Protocol):
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """The numbers of a search; see the settings of the same names."""
+    """Numeric settings of a search; see the settings of the same names."""
 
     epochs: int
     steps_per_epoch: int
@@ -62,7 +62,7 @@ class SearchSettings:
     clip: float = 5.0
     order: Order = "first"
     first_order_epochs: int = 0
-    """After the warm-up, before ``order`` takes over: a second-order step costs several first-order ones."""
+    """Epochs of first order between warm-up and ``order``, as a second-order step costs several first-order ones."""
     curvature_every: int = 2
     curvature_full: bool = False
     curvature_tolerance: float = 1e-3
@@ -75,40 +75,40 @@ class SearchSettings:
         return "first" if epoch < self.warmup_epochs + self.first_order_epochs else self.order
 
     def measures(self, epoch: int) -> bool:
-        """True if the curvature is measured after that epoch; it always is after the last one."""
+        """Returns True if the curvature is measured after that epoch; it always is after the last one."""
         return epoch % self.curvature_every == 0 or epoch == self.epochs - 1
 
 
 @dataclass
 class SearchProgress:
-    """What a search has reached, and what it has measured of itself."""
+    """Progress of a search, and its measurements so far."""
 
     weight_decay: float
     epochs: int = 0
     """Complete epochs; the next one has this number."""
     step: int = 0
-    """Complete steps of the present epoch."""
+    """Complete steps of the current epoch."""
     sums: dict[str, Tensor] = field(default_factory=dict)
-    """Sums of loss and metrics over the present epoch."""
+    """Sums of loss and metrics over the current epoch."""
     steps: int = 0
     """Complete steps of all epochs."""
     restarts: int = 0
     """Number of roll-backs by ADA."""
     history: list[tuple[int, float]] = field(default_factory=list)
-    """(epoch, dominant eigenvalue) of the path that led here."""
+    """(epoch, dominant eigenvalue) pairs of the current path, without abandoned epochs."""
     eigenvector: Tensor | None = None
-    """Eigenvector of the newest measurement, with which the next one starts."""
+    """Eigenvector of the newest measurement, the start vector of the next one."""
     genotypes: dict[int, str] = field(default_factory=dict)
     """The cells of every epoch of that path, as JSON."""
     selection: dict[str, Any] = field(default_factory=dict)
     """Results of the selection since the newest epoch, as plain data and tensors."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it as plain data and tensors."""
+        """Returns the progress as plain data and tensors."""
         return {**vars(self), "history": [list(pair) for pair in self.history]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores all of it."""
+        """Restores the progress."""
         history = [(int(epoch), float(value)) for epoch, value in state_dict["history"]]
         vars(self).update({**state_dict, "history": history})
 
@@ -138,7 +138,7 @@ class Search(SteppedRun):
         validation: batches of the architecture split, the same at every epoch.
         weight_optimizer: of the network's parameters; the learning rate and weight decay are those of its first group.
         alpha_optimizer: of the alphas.
-        schedule: of the weights' learning rate, stepped once an epoch.
+        schedule: of the weights' learning rate, stepped once per epoch.
         regularization: the policy.
         settings: the numbers.
         checkpoints: where the states are saved.
@@ -194,7 +194,7 @@ class Search(SteppedRun):
         )
 
     def run(self) -> Outcome:
-        """Searches from the present state to the end, or until the policy stops it.
+        """Runs the search from the current state to the end, or until the policy stops it.
 
         Raises:
             Interrupted: the run is to stop; its state is saved.
@@ -216,7 +216,7 @@ class Search(SteppedRun):
                 raise Interrupted
 
     def _answer(self) -> Stop | RollBack | None:
-        """The policy's answer to the newest epoch, if that has an eigenvalue; a resumed run gets the same one again."""
+        """The policy's answer to the newest epoch, if that has an eigenvalue; the same again in a resumed run."""
         history = self.progress.history
         if self.progress.step or not history or history[-1][0] != self.progress.epochs - 1:
             return None
@@ -226,13 +226,13 @@ class Search(SteppedRun):
 
     def _outcome(self, epoch: int, stopped: Stop | None) -> Outcome:
         genotype = self.selection.select(self, epoch)
-        # the newest of that epoch: a roll-back leaves records of an abandoned path
+        # the newest record of that epoch, since a roll-back leaves records of an abandoned path
         epochs = (record for record in reversed(self.observer.records) if "event" not in record)
         record = next(record for record in epochs if record["epoch"] == epoch)
         return Outcome(genotype, record, stopped, self.progress.restarts)
 
     def run_epoch(self) -> Record:
-        """Runs the present epoch, or what is left of it, and makes its measurements, its record and its checkpoint."""
+        """Runs the rest of the current epoch, and makes its measurements, its record and its checkpoint."""
         settings, progress, epoch = self.settings, self.progress, self.progress.epochs
         set_drop_path(self.supernet.network, settings.drop_path * growth(epoch, settings.epochs))
         set_auxiliary(self.supernet.network, 1 - epoch / settings.epochs)
@@ -260,13 +260,13 @@ class Search(SteppedRun):
             "seconds_training": trained,
         }
         progress.epochs, progress.step, progress.sums, progress.selection = epoch + 1, 0, {}, {}
-        # First the record, then the state that counts it: a run killed in between repeats the epoch.
+        # Record first, then the state with the number of records: a run killed in between repeats the epoch.
         self.observer.epoch(record, genotype, self.supernet.mean())
         self._save_epoch(epoch)
         return record
 
     def _save_epoch(self, epoch: int) -> None:
-        """Saves the state after an epoch; deletes those that cannot be returned to, except the one before it."""
+        """Saves the state after an epoch; deletes states that no roll-back can need, except the previous one."""
         self.checkpoints.save(epoch, self.captured())
         returnable = self.regularization.returnable(
             self.progress.history, epoch, weight_decay=self.progress.weight_decay
@@ -279,12 +279,12 @@ class Search(SteppedRun):
         self._save_epoch(self.progress.epochs - 1)
 
     def save_step(self) -> None:
-        """Saves the state between two steps of an epoch; before the first one it is that of the epoch before."""
+        """Saves the state between two steps of an epoch; before the first step it is that of the previous epoch."""
         if self.progress.step:
             self.checkpoints.save(self.progress.epochs, self.captured(), step=self.progress.step)
 
     def _measure(self, epoch: int) -> dict[str, Any]:
-        """Validation and, where it is due, curvature; that comes last, since the progress keeps its result."""
+        """Validates and, if due, measures the curvature, in this order since the progress keeps the latter's result."""
         validated = self.validate()
         measures = self.supernet.relaxation.moves_alphas and self.settings.measures(epoch)
         curved = self.measure_curvature() if measures else {}
@@ -306,10 +306,10 @@ class Search(SteppedRun):
         self.observer.step(epoch, progress.step - 1, lambda: self._shown(sums))
 
     def tune(self, *, alphas: bool) -> None:
-        """Makes a step of the weights after the last epoch, preceded by one of the alphas, for a selection.
+        """Makes a weight step after the last epoch, optionally preceded by an alpha step, for a selection.
 
         Args:
-            alphas: whether the alphas move.
+            alphas: make an alpha step too.
 
         Raises:
             WrongSetting: a number was not finite; the step was not made.
@@ -344,7 +344,7 @@ class Search(SteppedRun):
         )
 
     def _shown(self, sums: Sums) -> dict[str, float]:
-        """Metrics of the progress bar: loss and the task's metric over the epoch so far, the newest eigenvalue."""
+        """Metrics for the progress bar: loss and the task's metric over the epoch so far, the newest eigenvalue."""
         metrics = means({name: sums[name] for name in ("loss", self.supernet.task.figure.name)})
         return metrics | ({"eigenvalue": self.progress.history[-1][1]} if self.progress.history else {})
 
@@ -352,7 +352,7 @@ class Search(SteppedRun):
         """Moves the alphas once, on the next batch of the architecture split.
 
         Args:
-            train_batch: of the weight split, which the second order needs.
+            train_batch: batch of the weight split, which the second order needs.
             order: of the gradient.
         """
         supernet = self.supernet
@@ -384,7 +384,7 @@ class Search(SteppedRun):
 
     @property
     def share(self) -> float:
-        """Share of the epochs that are complete, from 0 to below 1 while a step is made."""
+        """Fraction of complete epochs, from 0 to below 1 during a step."""
         return self.progress.epochs / self.settings.epochs
 
     def _mixture(self, phase: Phase, loss: Callable[[Mixture], Tensor] | None = None) -> Mixture:
@@ -392,12 +392,12 @@ class Search(SteppedRun):
         return self.supernet.weights(phase, self.share, loss)
 
     def _penalised(self, loss: Tensor) -> Tensor:
-        """The upper loss."""
+        """The upper-level loss, with penalties."""
         penalty = self.supernet.penalty(self.share)
         return loss if penalty is None else loss + penalty
 
     def weight_step(self, batch: Any) -> Sums:
-        """Moves the weights once; returns loss and metrics of the batch before that."""
+        """Moves the weights once; returns loss and metrics of the batch before the update."""
         supernet = self.supernet
 
         def loss_under(mixture: Mixture) -> Tensor:
@@ -409,7 +409,7 @@ class Search(SteppedRun):
             output = supernet.output(batch, mixture)
             loss = supernet.task.loss(output, batch)
         parameters = list(supernet.network.parameters())
-        # an operation that did not run had a weight of 0, and the step decays it as if it had run
+        # an operation that did not run had a weight of 0; its parameters decay as if it had run
         dense = mixture.active is None
         self.descend(loss, self.weight_optimizer, parameters, clip=self.settings.clip, dense=dense)
         with torch.no_grad():
@@ -419,8 +419,8 @@ class Search(SteppedRun):
     def measure_curvature(self) -> dict[str, Any]:
         """Measures the dominant eigenvalue on the batch of the last alpha step, as in the published code.
 
-        The batch is read again and none is drawn, so that measuring never changes the search, and a resumed run
-        measures on the same one. Before the first alpha step (warm-up) it is the batch that this step will take.
+        The batch is read again instead of drawing one, so that measuring never changes the search, and a resumed run
+        measures on the same batch. Before the first alpha step (warm-up) it is the batch of that step.
         """
         supernet, settings, epoch = self.supernet, self.settings, self.progress.epochs
         batch = supernet.to_device(self.alpha_stream.at(max(self.alpha_stream.position - 1, 0)))
@@ -438,13 +438,13 @@ class Search(SteppedRun):
         if _is_zero(found, settings.alpha_decay_in_curvature):
             value = math.nan
             self.observer.message(
-                f"epoch {epoch}: the dominant eigenvalue is unknown: the Hessian of this batch is zero, as that of a "
-                "batch without valid ground truth is; take a larger search.batch_size"
+                f"epoch {epoch}: the dominant eigenvalue is unknown: the Hessian of this batch is zero, as for a "
+                "batch without valid ground truth; take a larger search.batch_size"
             )
         elif not math.isfinite(value):
             self.observer.message(
-                f"epoch {epoch}: the dominant eigenvalue is {value}; early stopping takes inf as a rise and passes "
-                "over nan"
+                f"epoch {epoch}: the dominant eigenvalue is {value}; early stopping treats inf as a rise and ignores "
+                "nan"
             )
         self.progress.history.append((epoch, value))
         self.progress.eigenvector = found.dominant.vector if math.isfinite(value) else None
@@ -456,7 +456,7 @@ class Search(SteppedRun):
         }
 
     def validate(self) -> dict[str, Any]:
-        """Loss and metrics on the architecture split, before and after discretisation."""
+        """Returns loss and metrics on the architecture split, before and after discretisation."""
         supernet = self.supernet
         with preserved_rng():
             discretised = supernet.discretised(self._candidate())
@@ -478,14 +478,14 @@ class Search(SteppedRun):
         return record
 
     def _candidate(self) -> Genotype:
-        """The cells that stand for the present epoch."""
+        """The cells that represent the current epoch."""
         return self.selection.candidate(self.supernet, self.progress.epochs)
 
     def _roll_back(self, answer: RollBack) -> None:
         """Restores the whole state of the returned epoch, then raises the weight decay everywhere.
 
-        The new state replaces the one it came from before those of the abandoned path are deleted: a run killed
-        anywhere in between comes to the same answer again.
+        The new state replaces the restored one before those of the abandoned path are deleted: a run killed in between
+        makes the same decision again.
         """
         restarts = self.progress.restarts + 1
         self.state.restore(self.checkpoints.load(answer.restart.epoch))
@@ -510,7 +510,7 @@ class Search(SteppedRun):
 
 
 def _is_zero(found: Curvature, decay: float) -> bool:
-    """True for a Hessian of zeros with that weight decay on its diagonal."""
+    """Returns True for a Hessian of zeros with that weight decay on its diagonal."""
     dominant = found.dominant
     lowest = dominant.value - dominant.residual if found.spectrum is None else found.spectrum[0].item()
     return all(math.isclose(value, decay, rel_tol=1e-6) for value in (dominant.value, lowest))

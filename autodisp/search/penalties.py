@@ -1,4 +1,4 @@
-"""Penalties on the alphas, whatever the relaxation: terms that ``alpha_penalty`` adds to the loss of the alphas."""
+"""Penalties on the alphas for any relaxation: terms that ``alpha_penalty`` adds to the loss of the alphas."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ Penalty = Callable[[Architecture, float, float], Tensor]
 def beta(architecture: Architecture, progress: float, weight: float) -> Tensor:
     """Mean logsumexp of the edges' alphas, with a weight that rises linearly from 0 (beta-DARTS; Ye et al. 2022).
 
-    It keeps large alphas from growing further; the softmax alone is indifferent to their size. The published search,
+    It keeps large alphas from growing further; the softmax alone is invariant to a common offset. The published search,
     optimizers/darts/architect.py of Sunshine-Ye/Beta-DARTS, weights it by 50 epoch / 100: over its 50 epochs that is
     weight 25.
     """
@@ -26,4 +26,4 @@ def beta(architecture: Architecture, progress: float, weight: float) -> Tensor:
 
 
 PENALTIES: dict[str, Penalty] = {"beta": beta}
-"""By the name that a config gives."""
+"""Penalties by name in a config."""

@@ -2,8 +2,8 @@
 
 Facts of the published selection: sota/cnn/projection.py and model_search_darts_proj.py of ruocwang/darts-pt.
 
-Departs from it in four ways: ``none`` is no candidate, since no genotype here holds it; a node keeps as many edges as
-its space says; nothing is trained after the last decision; equal scores go to the earlier one.
+Departs from it in four ways: ``none`` is not a candidate, since no genotype here contains it; a node keeps as many
+edges as its space defines; nothing is trained after the last decision; of equal scores the first one wins.
 """
 
 import math
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from autodisp.search.loop import Search
 
 Left = dict[str, list[list[int]]]
-"""For each kind of cell and edge the positions of the operations that are left on it; none on an edge that is gone."""
+"""Positions of the operations left on each edge, by kind of cell; none on a removed edge."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Lays over a mixture which operations are left on each edge; a decided one has the weight 1."""
+    """Masks a mixture by the operations left on each edge; a decided operation has weight 1."""
 
     left: Mapping[str, list[list[int]]]
     decided: Mapping[str, list[bool]]
-    """For each kind and edge whether its operation is decided."""
+    """True for each edge whose operation is decided, by kind of cell."""
 
     def __call__(self, mixture: Mixture) -> Mixture:
-        """The mixture with the weights of what is gone at 0, and not run."""
+        """Returns the mixture with removed operations at weight 0, which are not run."""
         tables: dict[str, Tensor] = {}
         active: dict[str, list[list[int]]] = {}
         for kind, table in mixture.items():
@@ -59,7 +59,7 @@ class Projection:
 
 
 class Decision(NamedTuple):
-    """What is decided next: the operation of an edge, or which edges a node keeps."""
+    """The next decision: the operation of an edge, or the edges that a node keeps."""
 
     kind: str
     of: str
@@ -68,18 +68,18 @@ class Decision(NamedTuple):
 
 
 class Perturbation:
-    """Keeps what the supernet misses most.
+    """Keeps the operations and edges whose removal harms the supernet most.
 
-    Edge by edge, in random order, the operation stays whose removal makes the task's metric worst; then node by node
-    the edges are removed, each time the one that is missed least, down to as many as the space keeps. One edge or node
-    of every kind of cell is decided in a round, and between two rounds the supernet is trained on: the weights with a
-    learning rate from a tenth of the search's down to its least by a cosine, the alphas as in the search.
+    Edge by edge, in random order, the operation is kept whose removal makes the task's metric worst. Then, node by
+    node, the edge whose removal harms least is removed until as many are left as the space keeps. One edge or node of
+    every kind of cell is decided per round, and the supernet is tuned between two rounds: the weights with a cosine
+    schedule from a tenth of the search's learning rate down to its minimum, the alphas as in the search.
 
     Args:
         space: of the search.
-        validation: batches of the architecture split, that every removal is scored on.
-        seed: of the order.
-        tuning_epochs: between two rounds.
+        validation: batches of the architecture split, on which every removal is scored.
+        seed: of the random order.
+        tuning_epochs: number of epochs between two rounds.
         learning_rate: of the search's first epoch.
         min_learning_rate: of its last one.
     """
@@ -106,7 +106,7 @@ class Perturbation:
         return supernet.genotype()
 
     def evaluations(self, steps: int) -> int:
-        """Those of all removals, whatever the steps."""
+        """Number of batches over all removals; independent of the steps."""
         removals = 0
         for decision in (one for together in self.rounds for one in together):
             cell = self.space.cells[decision.kind]
@@ -118,14 +118,14 @@ class Perturbation:
         return (removals + 1) * length_hint(self.validation)
 
     def tuning(self) -> int:
-        """The epochs between all rounds."""
+        """Number of tuning epochs over all rounds."""
         return self.tuning_epochs * max(len(self.rounds) - 1, 0)
 
     def select(self, search: "Search", epoch: int) -> Genotype:
-        """What is left after all rounds.
+        """Returns the cells left after all rounds.
 
-        Decisions and the steps of the tuning are part of the run state: a selection that was stopped resumes at the
-        next step, or at the beginning of the decisions of its round.
+        Decisions and tuning steps are part of the run state: a stopped selection resumes at the next step, or at the
+        first decision of its round.
         """
         supernet, state = search.supernet, search.progress.selection
         if not state:
@@ -159,7 +159,7 @@ class Perturbation:
         )
 
     def _tune(self, search: "Search", state: dict[str, Any]) -> None:
-        """The steps between two rounds, or what is left of them."""
+        """Makes the rest of the steps between two rounds."""
         if state["round"] == 0:
             return
         every, before = search.settings.steps_per_epoch, (state["round"] - 1) * self.tuning_epochs
@@ -176,7 +176,7 @@ class Perturbation:
             state["step"] += 1
 
     def _decide(self, search: "Search", state: dict[str, Any]) -> list[str]:
-        """Makes the decisions of a round, all of them or none."""
+        """Makes the decisions of a round atomically."""
         left, decided = deepcopy(state["left"]), deepcopy(state["decided"])
         chosen = []
         for decision in self.rounds[state["round"]]:
@@ -200,7 +200,7 @@ class Perturbation:
         return chosen
 
     def _cost(self, search: "Search", left: Left, decided: Any, kind: str, changed: dict[int, list[int]]) -> float:
-        """The metric with something removed, as a cost: NaN is the worst."""
+        """Returns the metric after a removal, as a cost: NaN is the worst."""
         if search.stopping():
             raise Interrupted
         supernet = search.supernet
@@ -223,7 +223,7 @@ class Perturbation:
 
 
 def _untouched(space: SearchSpace) -> dict[str, Any]:
-    """Every operation but those on edges that have one choice, which is decided."""
+    """Returns the initial state: all operations left, and edges with a single choice decided."""
     left: Left = {}
     decided: dict[str, list[bool]] = {}
     for kind, cell in space.cells.items():
@@ -237,7 +237,7 @@ def _untouched(space: SearchSpace) -> dict[str, Any]:
 
 
 def _rounds(space: SearchSpace, seed: int) -> list[list[Decision]]:
-    """One edge of each kind a round, in random order, then one node of each kind."""
+    """Returns the rounds: one edge of each kind per round, in random order, then one node of each kind."""
     rounds: list[list[Decision]] = []
     for of in ("edge", "node"):
         queues = []
@@ -254,7 +254,7 @@ def _rounds(space: SearchSpace, seed: int) -> list[list[Decision]]:
 
 
 def _rows(cell: CellSpace, node: int) -> list[int]:
-    """The rows of a node's edges in the tables."""
+    """Returns the rows of a node's edges in the tables."""
     first = sum(len(edges) for edges in cell.nodes[:node])
     return list(range(first, first + len(cell.nodes[node])))
 

@@ -3,7 +3,7 @@
 Facts of the published search: sota/cnn/train_search.py of xiangning-chen/SmoothDARTS, attacker/perturb.py and
 linf_sgd.py as ruocwang/darts-pt carries them.
 
-Departs from it in two ways: the ascent normalises by its own batch, as every step of a supernet here does, where the
+Departs from it in two ways: the ascent normalises by its own batch, as every step of a supernet here, while the
 published one uses running statistics; the edge factors of partial channels are not perturbed.
 """
 
@@ -24,14 +24,14 @@ FIRST_RADIUS = 0.03
 
 
 class Perturbed:
-    """Another relaxation, whose operation weights are moved within a box while the network's weights step.
+    """Wraps another relaxation, and perturbs its operation weights within a box in weight steps.
 
     Args:
-        base: makes the edge weights; each row of its tables adds up to 1.
-        attack: "random", uniform within the box, or "adversarial", projected ascent on the training loss from such a
-            start, kept only where the loss does not fall.
+        base: computes the edge weights; each row of its tables adds up to 1.
+        attack: "random", uniform within the box, or "adversarial", projected ascent on the training loss from a random
+            start, used only if the loss does not fall.
         radius: half the side of the box at the end of the search, rising linearly from 0.03.
-        steps: of the ascent, each by the sign of the gradient times 2 radius / steps.
+        steps: number of ascent steps, each by the sign of the gradient times 2 radius / steps.
     """
 
     def __init__(self, base: Relaxation, attack: Attack = "random", *, radius: float = 0.3, steps: int = 7) -> None:
@@ -48,7 +48,7 @@ class Perturbed:
         progress: float,
         loss: Callable[[Mixture], Tensor] | None = None,
     ) -> Mixture:
-        """Perturbed in a weight step; those of the base in an alpha step.
+        """Returns perturbed edge weights in a weight step, and those of the base in an alpha step.
 
         Raises:
             ValueError: an adversarial weight step without a loss.
@@ -84,7 +84,7 @@ class Perturbed:
         radius: float,
         loss: Callable[[Mixture], Tensor],
     ) -> Tables:
-        """The tables after the ascent, or those of the mixture where the loss has fallen."""
+        """Returns the tables after the ascent, or those of the mixture if the loss has fallen."""
         with torch.no_grad():
             before = loss(mixture)
         for _ in range(self.steps):
@@ -102,16 +102,16 @@ class Perturbed:
                     for (kind, table), slope in zip(leaves.items(), slopes, strict=True)
                 }  # fmt: skip
         with torch.no_grad():
-            fell = loss(replace(mixture, operations=tables)) < before  # compared on the device, not waited for
+            fell = loss(replace(mixture, operations=tables)) < before  # compared on the device, without synchronisation
             return {kind: torch.where(fell, mixture[kind], table) for kind, table in tables.items()}
 
 
 def on_simplex(table: Tensor, present: Tensor) -> Tensor:
-    """Rows clamped to 0..1 and divided by their sum; a row without anything above 0 becomes 1 at its largest entry.
+    """Clamps rows to 0..1 and divides them by their sum; a row without positive entries becomes 1 at its largest entry.
 
     Args:
         table: (edges, width).
-        present: (edges, width), bool; the others are padding and stay 0.
+        present: (edges, width), bool; other entries are padding and stay 0.
     """
     kept = table.clamp(0.0, 1.0) * present
     largest = table.masked_fill(~present, float("-inf")).argmax(dim=-1, keepdim=True)

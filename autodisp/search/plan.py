@@ -1,4 +1,4 @@
-"""The cost of a search, estimated from a few measured steps before days are spent on it."""
+"""The cost of a search, estimated from a few measured steps before running it."""
 
 import operator
 import resource
@@ -50,9 +50,9 @@ class Plan:
     alphas: int
     """Number of alphas that move; the full Hessian takes as many products."""
     evaluations: int = 0
-    """Batches that the selection evaluates at the end."""
+    """Number of batches that the selection evaluates at the end."""
     tuning: int = 0
-    """Epochs that it trains the supernet on for."""
+    """Number of epochs for which the selection tunes the supernet."""
 
     def epoch(self, number: int) -> float:
         """Seconds of that epoch."""
@@ -89,9 +89,9 @@ class Plan:
 
 
 def plan_search(search: Search) -> Plan:
-    """Takes a few steps of a search that has just been built and must not be used afterwards.
+    """Measures a few steps of a newly built search, which must not be used afterwards.
 
-    Weights and alphas move, as in the search itself; a first step of each kind is not timed.
+    Weights and alphas move as in the search itself; the first step of each kind is not timed.
     """
     settings, moves = search.settings, search.supernet.relaxation.moves_alphas
     with_alphas = range(settings.warmup_epochs, settings.epochs) if moves else ()

@@ -54,7 +54,7 @@ class Regularization:
     ) -> set[int]:
         """The epochs whose state a decision at this epoch or later may restore, once this epoch is complete.
 
-        Each restart may return as far back as early stopping looks, counted from the epoch restored by the previous
+        Each restart may return as far back as early stopping compares, counted from the epoch restored by the previous
         restart; if that epoch has no known eigenvalue, to the newest earlier one that has.
 
         Args:

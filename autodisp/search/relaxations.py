@@ -1,7 +1,7 @@
-"""Relaxations: how architecture parameters become the edge weights of a step.
+"""Relaxations: functions from architecture parameters to the edge weights of a step.
 
-The loop asks for edge weights once in each forward pass of a step and takes everything else on their mean:
-validation, curvature, derivation, heat maps.
+The loop computes edge weights once per forward pass of a step, and uses their mean for everything else: validation,
+curvature, derivation, heat maps.
 """
 
 import random
@@ -23,10 +23,10 @@ Phase = Literal["weights", "alphas"]
 
 @runtime_checkable
 class Relaxation(Protocol):
-    """Makes edge weights of an architecture's parameters."""
+    """Computes edge weights from an architecture's parameters."""
 
     moves_alphas: bool
-    """False where the edge weights do not depend on the alphas: no alpha steps, no curvature, nothing to derive."""
+    """False if the edge weights do not depend on the alphas: no alpha steps, no curvature, nothing to derive."""
 
     def weights(
         self,
@@ -35,26 +35,26 @@ class Relaxation(Protocol):
         progress: float,
         loss: Callable[[Mixture], Tensor] | None = None,
     ) -> Mixture:
-        """The edge weights of a forward pass, differentiable in the alphas.
+        """Returns the edge weights of a forward pass, differentiable in the alphas.
 
-        Whatever is drawn comes from torch's random generator of the CPU, which is part of the run state, and which
-        a second-order gradient seeds alike for each of its evaluations of the training loss.
+        Random numbers are drawn from torch's CPU generator, which is part of the run state, and which a second-order
+        gradient seeds identically for each of its evaluations of the training loss.
 
         Args:
-            architecture: whose parameters they are made of.
+            architecture: the architecture parameters.
             phase: "weights" or "alphas".
             progress: epoch over epochs, from 0 to below 1.
-            loss: in a weight step the training loss of its batch as a function of the edge weights, for relaxations
-                that search for bad ones.
+            loss: in a weight step, the training loss of its batch as a function of the edge weights, for adversarial
+                relaxations.
         """
         ...
 
     def mean(self, architecture: Architecture) -> Mixture:
-        """The edge weights without chance, of validation, curvature, derivation and heat maps."""
+        """Returns the deterministic edge weights for validation, curvature, derivation and heat maps."""
         ...
 
     def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
-        """A scalar that is added to the loss of the alphas; None where there is none."""
+        """Returns a scalar to be added to the loss of the alphas, or None."""
         ...
 
 
@@ -70,7 +70,7 @@ class Softmax:
         progress: float,
         loss: Callable[[Mixture], Tensor] | None = None,
     ) -> Mixture:
-        """The mean, whatever the step."""
+        """Returns the mean in every step."""
         return self.mean(architecture)
 
     def mean(self, architecture: Architecture) -> Mixture:
@@ -83,7 +83,7 @@ class Softmax:
 
 
 class Frozen(Softmax):
-    """The softmax of alphas that never move: what perturbation selects from without a search (Wang et al. 2021)."""
+    """The softmax of alphas that never move, for a selection by perturbation without a search (Wang et al. 2021)."""
 
     moves_alphas = False
 
@@ -113,7 +113,7 @@ class Dirichlet:
         progress: float,
         loss: Callable[[Mixture], Tensor] | None = None,
     ) -> Mixture:
-        """A sample of every edge, differentiable in the alphas by the reparameterisation of torch.distributions."""
+        """Returns a sample of every edge, differentiable in the alphas by torch.distributions' reparameterisation."""
         tables = {}
         for kind, alphas in architecture.alphas.items():
             # drawn on the CPU, whose generator is part of the run state
@@ -130,7 +130,7 @@ class Dirichlet:
         return Mixture(tables)
 
     def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
-        """The divergence from where the search starts, weighted; None with a weight of 0."""
+        """Returns the weighted divergence from the start of the search, the uniform distribution; None for weight 0."""
         if self.scale == 0:
             return None
         terms = [
@@ -142,7 +142,7 @@ class Dirichlet:
 
     @staticmethod
     def _distributions(architecture: Architecture, kind: str, alphas: Tensor) -> list[DirichletDistribution]:
-        """One of each edge."""
+        """Returns one distribution per edge."""
         sizes = [len(edge.operations) for edge in architecture.space.cells[kind].edges]
         return [DirichletDistribution(part) for part in _concentrations(alphas).split(sizes)]
 
@@ -153,7 +153,7 @@ def _concentrations(alphas: Tensor) -> Tensor:
 
 
 class Gumbel(Softmax):
-    """One operation an edge by a hard Gumbel-softmax sample, and no other runs (GDAS; Dong and Yang 2019).
+    """One operation per edge by a hard Gumbel-softmax sample, and no other is run (GDAS; Dong and Yang 2019).
 
     The forward pass has a weight of 1 on the drawn operation; the gradient is that of the relaxed sample
     softmax((log softmax(alpha) + g) / temperature) in its place (straight-through). The temperature falls linearly.
@@ -197,16 +197,16 @@ class Gumbel(Softmax):
 class Partial(Softmax):
     """The softmax of each edge's alphas, and of the edges' own alphas over those that enter a node (PC-DARTS).
 
-    The network passes a share of the channels through the operations and the others by them (``MixedOperation``). The
+    The network passes a share of the channels through the operations; the others bypass them (``MixedOperation``). The
     cells are derived from the products of both weights. Facts of the published search (Xu et al. 2020):
     model_search.py and train_search.py of yuhuixu1993/PC-DARTS.
     """
 
     def mean(self, architecture: Architecture) -> Mixture:
-        """Both softmaxes.
+        """Returns both softmaxes.
 
         Raises:
-            ValueError: the architecture has no alphas of its edges.
+            ValueError: the architecture has no alphas for its edges.
         """
         if not architecture.edges:
             raise ValueError("partial channels need an architecture with alphas of its edges: Architecture(edges=True)")
@@ -219,8 +219,8 @@ class Sigmoid:
     The penalty is its zero-one loss, which drives the sigmoids away from 1/2. Facts of the published search:
     fairdarts/model_search.py, separate_loss.py and train_search.py of xiaomi-automl/FairDARTS.
 
-    Departs from it in two ways: alphas begin near 0 instead of at 0; every node keeps as many edges as its space says,
-    each with one operation, where the published derivation leaves out what is below a threshold.
+    Departs from it in two ways: alphas begin near 0 instead of at 0; every node keeps as many edges as its space
+    defines, each with one operation, while the published derivation omits operations below a threshold.
 
     Args:
         penalty: weight of the zero-one loss.
@@ -238,7 +238,7 @@ class Sigmoid:
         progress: float,
         loss: Callable[[Mixture], Tensor] | None = None,
     ) -> Mixture:
-        """The sigmoids, whatever the step."""
+        """Returns the sigmoids in every step."""
         return self.mean(architecture)
 
     def mean(self, architecture: Architecture) -> Mixture:
@@ -248,7 +248,7 @@ class Sigmoid:
         })  # fmt: skip
 
     def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
-        """Minus the mean squared distance of the sigmoids from 1/2, weighted; None with a weight of 0."""
+        """Returns minus the weighted mean squared distance of the sigmoids from 1/2; None for weight 0."""
         if self.scale == 0:
             return None
         values = torch.cat([alphas.sigmoid() for alphas in architecture.alphas.values()])
@@ -271,7 +271,7 @@ class Uniform:
         progress: float,
         loss: Callable[[Mixture], Tensor] | None = None,
     ) -> Mixture:
-        """A random architecture, another one at each call."""
+        """Returns a random architecture, a new one at each call."""
         space = architecture.space
         draw = random.Random(int(torch.randint(2**62, ()).item()))
         device = next(architecture.parameters()).device

@@ -1,8 +1,8 @@
-"""Selections: how a finished search becomes a genotype.
+"""Selections: functions from a finished search to a genotype.
 
-Random search with weight sharing is ranked as the searches of RobustDARTS do it, with two departures: a supernet here
-normalises every batch by itself, in train mode and in eval mode, and the batches of the first scoring are the same for
-all architectures.
+Random search with weight sharing is ranked as in RobustDARTS, with two departures: a supernet here normalises every
+batch by its own statistics, in train mode and in eval mode, and the batches of the first scoring are the same for all
+architectures.
 """
 
 import itertools
@@ -29,29 +29,29 @@ class Selection(Protocol):
     """Chooses the genotype of a search."""
 
     def candidate(self, supernet: Supernet, epoch: int) -> Genotype:
-        """The cells that stand for an epoch in its record; moves no random generator."""
+        """Returns the cells that represent an epoch in its record; does not advance a random generator."""
         ...
 
     def evaluations(self, steps: int) -> int:
-        """How many batches ``select`` evaluates after that many weight steps, for a plan."""
+        """Number of batches that ``select`` evaluates after that many weight steps, for a plan."""
         ...
 
     def tuning(self) -> int:
-        """How many epochs ``select`` trains the supernet on for, for a plan."""
+        """Number of epochs for which ``select`` tunes the supernet, for a plan."""
         ...
 
     def select(self, search: "Search", epoch: int) -> Genotype:
-        """The genotype that the search returns.
+        """Returns the genotype of the search.
 
-        May evaluate the supernet and train it on. What it needs to resume belongs into ``search.progress.selection``,
-        and ``search.save`` keeps it.
+        May evaluate and tune the supernet. State needed to resume is stored in ``search.progress.selection``, and saved
+        by ``search.save``.
 
         Args:
-            search: whose steps are done.
-            epoch: the epoch to return: the last one, or that before the rise where early stopping ended the search.
+            search: the search, with all steps done.
+            epoch: the epoch to return: the last one, or the one before the rise if early stopping ended the search.
 
         Raises:
-            Interrupted: it was asked to stop; its state is saved.
+            Interrupted: the run is to stop; its state is saved.
         """
         ...
 
@@ -72,7 +72,7 @@ class Argmax:
         return 0
 
     def select(self, search: "Search", epoch: int) -> Genotype:
-        """The cells that the epoch preferred at its end."""
+        """Returns the cells with the largest mean edge weights at the end of the epoch."""
         space = search.supernet.architecture.space
         return from_json(json.loads(search.progress.genotypes[epoch]), origin=f"epoch {epoch}", space=space)
 
@@ -99,11 +99,11 @@ class Ranking:
         self.finalists = min(finalists, samples)
 
     def candidate(self, supernet: Supernet, epoch: int) -> Genotype:
-        """A random architecture of the epoch's own."""
+        """Returns a random architecture that depends on the epoch."""
         return next(self._drawn(supernet, f"epoch {epoch}"))
 
     def evaluations(self, steps: int) -> int:
-        """Those of all rounds."""
+        """Number of batches over all rounds."""
         few, whole = (operator.length_hint(batches) for batches in (self.few, self.whole))
         return _rounds(steps) * (self.samples * few + self.finalists * whole)
 
@@ -112,9 +112,9 @@ class Ranking:
         return 0
 
     def select(self, search: "Search", epoch: int) -> Genotype:
-        """The best of all rounds; its score and how it came about are in the provenance.
+        """Returns the best architecture of all rounds, with its score and origin in the provenance.
 
-        The scores are part of the run state: a ranking that was stopped resumes at the next architecture.
+        The scores are part of the run state: a stopped ranking resumes at the next architecture.
         """
         scores: list[float] = search.progress.selection.setdefault("scores", [])
         known = len(scores)
@@ -149,7 +149,7 @@ class Ranking:
         )
 
     def _drawn(self, supernet: Supernet, purpose: str) -> Iterator[Genotype]:
-        """Random architectures without end, the same ones for the same seed and purpose."""
+        """Yields random architectures without end, the same ones for the same seed and purpose."""
         space, draw = supernet.architecture.space, random.Random(f"{self.seed}, {purpose}")
         while True:
             yield Genotype(space.name, space.draw(draw))
@@ -166,5 +166,5 @@ def _score(supernet: Supernet, genotype: Genotype, batches: Iterable[Any]) -> fl
 
 
 def score_to_sort(cost: float) -> float:
-    """A cost to sort by: NaN comes last."""
+    """Returns a cost to sort by, with NaN last."""
     return math.inf if math.isnan(cost) else cost

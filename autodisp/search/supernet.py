@@ -23,11 +23,11 @@ class Supernet:
         task: defines inputs, loss and metrics.
         network: built by the task from mixed cells, on its device.
         architecture: of the same space, on the same device.
-        relaxation: makes edge weights of the architecture's parameters; by default the softmax.
-        alpha_penalty: (architecture, progress) -> a term of the alphas' loss beside the relaxation's own.
+        relaxation: computes edge weights from the architecture's parameters; by default the softmax.
+        alpha_penalty: (architecture, progress) -> a term of the alphas' loss in addition to the relaxation's own.
 
     Attributes:
-        projection: what a selection has decided so far, laid over all edge weights; None while the search runs.
+        projection: a selection's decisions so far, applied to all edge weights; None while the search runs.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Supernet:
 
     @property
     def alphas(self) -> list[nn.Parameter]:
-        """The architecture parameters: a vector for each kind of cell, and one for its edges where they have alphas."""
+        """The architecture parameters: a vector per kind of cell, and one for its edges if they have alphas."""
         return list(self.architecture.parameters())
 
     def mean(self) -> Mixture:
@@ -64,7 +64,7 @@ class Supernet:
         return mixture if self.projection is None else self.projection(mixture)
 
     def penalty(self, progress: float) -> Tensor | None:
-        """What is added to the loss of the alphas; None where there is nothing."""
+        """The terms added to the loss of the alphas, or None."""
         terms = [self.relaxation.penalty(self.architecture, progress)]
         if self.alpha_penalty is not None:
             terms.append(self.alpha_penalty(self.architecture, progress))
@@ -89,7 +89,7 @@ class Supernet:
         return self.task.loss(functional_call(self.network, dict(parameters), inputs), batch)
 
     def alpha_loss(self, batch: Any, edge_weights: EdgeWeights | None = None) -> Tensor:
-        """The same number as ``loss``, for derivatives in the alphas alone: no gradient of a weight is prepared."""
+        """Same value as ``loss``, for derivatives in the alphas only: the graph excludes gradients of weights."""
         detached = {name: weight.detach() for name, weight in self.network.named_parameters()}
         return self.loss(batch, detached, edge_weights)
 
@@ -104,10 +104,10 @@ class Supernet:
     def evaluate_each(
         self, batches: Iterable[Any], edge_weights: Sequence[EdgeWeights | None]
     ) -> list[dict[str, float]]:
-        """Loss and metrics under several edge weights, without gradient, in train mode's normalisation.
+        """Loss and metrics under several edge weights, without gradient, normalised as in train mode.
 
         Each batch is read once. A supernet's running statistics lag behind its weights and do not fit a discretised
-        cell, so every batch is normalised by itself, as in the search; the running statistics stay as they are.
+        cell, so every batch is normalised by its own statistics, as in the search. Running statistics are not changed.
         """
         pooled: list[Sums] = [{} for _ in edge_weights]
         for batch in map(self.to_device, batches):
@@ -119,7 +119,7 @@ class Supernet:
 
     @torch.no_grad()
     def predict(self, batch: Any, edge_weights: EdgeWeights | None = None) -> Any:
-        """The output without gradient or drop-path, leaving the running statistics as they are."""
+        """The output without gradient or drop-path; running statistics are not changed."""
         with frozen_statistics(self.network), without_drop_path(self.network):
             return self.output(batch, edge_weights)
 
@@ -128,5 +128,5 @@ class Supernet:
         return derive(self.architecture.space, self.mean().ranked())
 
     def discretised(self, genotype: Genotype | None = None) -> Mixture:
-        """Edge weights of one on the genotype, by default the present one, and zero elsewhere."""
+        """Edge weights of one on the genotype, by default the current one, and zero elsewhere."""
         return single_path(self.architecture.space, genotype or self.genotype(), self.device)

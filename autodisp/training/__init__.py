@@ -1,1 +1,1 @@
-"""Training a network in full: one step-based loop whatever the task."""
+"""Full training of a network: one step-based loop for all tasks."""

@@ -11,8 +11,8 @@ class MovingAverage(nn.Module):
     """A copy of a network whose parameters are averaged over the steps of its training.
 
     After n steps they are d^(n-1) w_1 + (1 - d) sum over k from 2 to n of d^(n-k) w_k. Buffers, such as running
-    statistics, are those of the network. Unlike torch's ``AveragedModel``, which has the same state dict, it leaves
-    out a step without waiting for the device.
+    statistics, are those of the network. Unlike torch's ``AveragedModel``, which has the same state dict, it skips
+    a step without synchronising with the device.
 
     Args:
         network: on its device.
@@ -33,8 +33,8 @@ class MovingAverage(nn.Module):
         """Adds the weights after a step.
 
         Args:
-            network: that was trained.
-            made: 1 if the step counts, 0 if the average is to stay as it is; shape (), on the device.
+            network: the trained network.
+            made: 1 if the step counts, 0 to leave the average unchanged; shape (), on the device.
         """
         share = torch.where(self.n_averaged > 0, 1 - self.decay, 1.0) * made
         _blend(self.module.parameters(), network.parameters(), share)
@@ -43,7 +43,7 @@ class MovingAverage(nn.Module):
 
 
 def _blend(averages: Iterable[Tensor], values: Iterable[Tensor], share: Tensor) -> None:
-    """Moves each average to (1 - share) average + share value, in a few calls a dtype; exact for shares of 0 and 1."""
+    """Moves each average to (1 - share) average + share value, by a few calls per dtype; exact for shares 0 and 1."""
     groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for average, value in zip(averages, values, strict=True):
         into = groups.setdefault(average.dtype, ([], []))

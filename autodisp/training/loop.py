@@ -1,7 +1,8 @@
-"""Trains a network step by step, for any task and network; validates at intervals, keeps the best and the last.
+"""Step-based training of a network, for any task; validates at intervals, and keeps the best and the last model.
 
-An interval is the steps between two validations. Weights that are validated and written are the averaged ones where
-there is an average (EMA), else the network's own.
+An interval is the steps between two validations. The weights that are validated and written are the averaged ones (EMA)
+if there is an average, else the network's own.
+
 
 A batch on which nothing can be measured, such as one without a valid pixel, is a step that changes neither weights,
 optimizer nor average: with a gradient of zero, momentum and weight decay would still move the weights. Only the
@@ -39,7 +40,7 @@ class TrainObserver(Observer, Protocol):
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The numbers of a training; see the settings of the same names."""
+    """Numeric settings of a training; see the settings of the same names."""
 
     steps: int
     validate_every: int
@@ -56,7 +57,7 @@ class TrainSettings:
 
 @dataclass
 class TrainProgress:
-    """What a training has reached."""
+    """Progress of a training."""
 
     steps: int = 0
     best: float = math.nan
@@ -65,16 +66,16 @@ class TrainProgress:
     record: dict[str, Any] = field(default_factory=dict)
     """Record of the newest interval."""
     sums: Sums = field(default_factory=dict)
-    """Sums of loss and metrics over the present interval."""
+    """Sums of loss and metrics over the current interval."""
     learning_rate: float = math.nan
     """Learning rate of the newest step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it."""
+        """Returns the progress as plain data."""
         return dict(vars(self))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores all of it."""
+        """Restores the progress."""
         vars(self).update(state_dict)
 
 
@@ -86,7 +87,7 @@ class Training(SteppedRun):
         network: on its device.
         stream: training batches.
         validation: batches, the same every time.
-        optimizer: of the parameters that are to be trained, with their base learning rates.
+        optimizer: of the trainable parameters, with their base learning rates.
         settings: the numbers.
         checkpoints: where the states are saved.
         observer: follows the training.
@@ -144,7 +145,7 @@ class Training(SteppedRun):
         return self.network if self.average is None else self.average.module
 
     def run(self) -> Mapping[str, Any]:
-        """Trains from the present state to the end; returns the last record.
+        """Trains from the current state to the end; returns the last record.
 
         Raises:
             Interrupted: the run is to stop; its state is saved.
@@ -167,20 +168,20 @@ class Training(SteppedRun):
         return progress.record
 
     def _save(self) -> None:
-        """Saves the present state; the one before is kept in case this one is damaged."""
+        """Saves the current state; the previous one is kept in case this one is damaged."""
         self._set_rates()
         self.checkpoints.save(self.progress.steps, self.captured())
         self.checkpoints.keep_only(self.checkpoints.epochs()[-2:])
 
     def save_step(self) -> None:
-        """Saves the state between two steps; before the first one there is none."""
+        """Saves the state between two steps; does nothing before the first one."""
         if self.progress.steps:
             self._save()
 
     def run_interval(self) -> dict[str, Any]:
         """Trains to the next validation, and validates.
 
-        If that fails, the state after the last step is saved, and a resumed training validates without another step.
+        If validation fails, the state after the last step is saved, and a resumed training validates without a step.
         """
         began, waited = time.perf_counter(), self.stream.waited
         first, interval = self.progress.steps, self._interval()
@@ -203,7 +204,7 @@ class Training(SteppedRun):
         }
 
     def _interval(self) -> int:
-        """Number of the present interval. One that has sums has begun, and may lack its validation alone."""
+        """Number of the current interval. One with sums has begun, and may only lack its validation."""
         return (self.progress.steps - bool(self.progress.sums)) // self.settings.validate_every
 
     def step(self) -> None:
@@ -235,7 +236,7 @@ class Training(SteppedRun):
         return self._rates[0] * factor
 
     def _forward(self, network: nn.Module, batch: Any, steps: int) -> tuple[Tensor, Sums]:
-        """The loss of a batch after that many steps, and the sums of loss and metrics."""
+        """Returns the loss of a batch after that many steps, and the sums of loss and metrics."""
         batch = move(batch, self.device)
         with autocast(self.settings.precision, self.device):
             output = network(*self.task.inputs(batch))
@@ -258,7 +259,7 @@ class Training(SteppedRun):
         return means({name: sums[name] for name in ("loss", self.task.figure.name)})
 
     def validate(self) -> dict[str, float]:
-        """Loss and metrics pooled over the validation batches, with running statistics and without drop-path."""
+        """Returns loss and metrics pooled over the validation batches, with running statistics, without drop-path."""
         sums: Sums = {}
         with evaluating(self.evaluated) as network:
             for batch in self.validation:
@@ -268,7 +269,7 @@ class Training(SteppedRun):
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """Evaluation mode without gradients."""
+    """Sets evaluation mode, without gradients, inside the block."""
     was_training = network.training
     network.eval()
     try:

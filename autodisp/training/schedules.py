@@ -9,7 +9,7 @@ Factor = Callable[[int], float]
 
 
 def constant() -> Factor:
-    """The base rate."""
+    """Constant factor of 1."""
     return lambda step: 1.0
 
 
@@ -24,7 +24,7 @@ def cosine(steps: int, *, floor: float = 0.0) -> Factor:
 
 
 def milestones(at: Sequence[int], *, factor: float = 0.5) -> Factor:
-    """Multiplied by the factor at each milestone, as the FlowNet family halves its rate at 300, 400 and 500 k steps.
+    """Step schedule, multiplied by the factor at each milestone, as in the FlowNet family: 0.5 at 300, 400 and 500 k.
 
     Args:
         at: steps done, ascending, from which on the factor applies.
@@ -34,7 +34,7 @@ def milestones(at: Sequence[int], *, factor: float = 0.5) -> Factor:
 
 
 def warmed_up(schedule: Factor, steps: int) -> Factor:
-    """The schedule, reached linearly over the first steps."""
+    """The schedule after a linear warm-up over the first steps."""
     return lambda step: schedule(step) * min(1.0, (step + 1) / steps) if steps else schedule(step)
 
 
@@ -43,6 +43,6 @@ LevelSchedule = Sequence[tuple[int, Sequence[float]]]
 
 
 def levels_at(schedule: LevelSchedule, step: int) -> tuple[float, ...]:
-    """The weights of the levels, coarse to fine, at that step (Mayer et al. 2016: coarse levels first)."""
+    """Returns the weights of the levels, coarse to fine, at that step (Mayer et al. 2016: coarse levels first)."""
     place = bisect.bisect_right([start for start, _ in schedule], step) - 1
     return tuple(schedule[place][1])
