@@ -366,7 +366,7 @@ recipe=finetune
 recipe=finetune init=shipped genotype=autodispnet
     genotype=autodispnet: network=from_checkpoint takes the cells of init=shipped: leave genotype null
 network.stages=2 network.frozen_stages=1
-    network.frozen_stages=1: freezes stages that were trained before: [...] holds them as init=best.safetensors
+    network.frozen_stages=1: freezes stages that were trained before: [...] contains them as init=best.safetensors
 run.device=gpu
     run.device=gpu: must be one of auto, cpu, cuda; did you mean 'cpu'?
 training.drop_path=1
