@@ -1,7 +1,7 @@
-"""Feeds batches for the whole length of a run, from workers that are started once.
+"""Endless streams of batches for a run, read by persistent workers.
 
-Batch k of a run depends on the seed and on k alone: not on the number of workers, not on torch's random state,
-not on what was read before. A run that stops or rolls back saves one integer and resumes from there.
+Batch k of a run only depends on the seed and on k: not on the number of workers, torch's random state or previous reads. A
+run that stops or rolls back saves one integer and resumes from there.
 """
 
 import itertools
@@ -36,7 +36,7 @@ class MapDataset(Protocol[Sample_co]):
         ...
 
     def __getitem__(self, index: int, /) -> Sample_co:
-        """The sample, always the same for the same index."""
+        """Returns the sample, always the same for the same index."""
         ...
 
 
@@ -45,29 +45,29 @@ class Draw:
     """One use of one sample."""
 
     index: int
-    """Place of the sample in its dataset."""
+    """Index of the sample in its dataset."""
     epoch: int
-    """Passes over the dataset that were complete before this use."""
+    """Number of complete passes over the dataset before this use."""
     batch: int
-    """Number of its batch in the run."""
+    """Number of the batch in the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled(Generic[Sample]):
-    """A transform that changes in the course of a run, whichever process applies it and however early."""
+    """A transform that changes in the course of a run, independently of the process and time of its application."""
 
     at: Callable[[int], Transform[Sample]]
-    """From the number of a batch to the transform of its samples."""
+    """Maps the number of a batch to the transform of its samples."""
 
 
 class EndlessBatches(Sampler[list[Draw]]):
-    """The samples of batch 0, 1, 2, ... of a run: each pass in a new order, its incomplete end dropped.
+    """Sampler of batches 0, 1, 2, ... of a run: each pass in a new order, its incomplete last batch dropped.
 
     Args:
-        n: samples in the dataset.
-        batch_size: samples in a batch.
-        seed: not negative; with the number of the pass it decides the order of the pass.
-        position: the batch at which iteration begins.
+        n: number of samples in the dataset.
+        batch_size: samples per batch.
+        seed: not negative; determines the order of each pass together with the number of the pass.
+        position: the first batch of the iteration.
 
     Raises:
         InputError: batch_size is not positive, or there are fewer samples than one batch takes.

@@ -492,7 +492,7 @@ left=folder overwrite=si
 left=folder run.device=cudaa
     run.device=cudaa: must be one of auto, cpu, cuda; did you mean 'cuda'?
 left=folder
-    left=folder: no picture (.png, .jpg, .jpeg, .webp, .ppm, .pgm, .pnm, [...] name left and right by two patterns
+    left=folder: no image (.png, .jpg, .jpeg, .webp, .ppm, .pgm, .pnm, [...] name left and right by two patterns
 left=file right=folder
     left=file is a file but right=folder is not: name two files, two folders or two patterns
 left=folder baseline=0.5
