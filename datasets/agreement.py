@@ -1,7 +1,7 @@
 """Photometric comparison of a sample's views with its ground truth: swapped views, a wrong sign, a wrong scale.
 
-If the ground truth is consistent, the right view at x - d correlates better with the left view at x than under any other
-interpretation of the same values. Correlation, unlike a difference, ignores gain and offset between the cameras.
+If the ground truth is consistent, the right view at x - d correlates better with the left view at x than under any
+other interpretation of the same values. Correlation, unlike a difference, ignores gain and offset between the cameras.
 """
 
 import math

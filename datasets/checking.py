@@ -1,7 +1,7 @@
 """Inspects samples for problems that would spoil a long run: damaged or contradictory files, and duplicates.
 
-The readers mask impossible disparities and reject damaged files one at a time, when a run reaches them; this module finds
-them beforehand. Masked pixels and enlarged images are notes. Only a digest of the image content is stored.
+The readers mask impossible disparities and reject damaged files one at a time, when a run reaches them; this module
+finds them beforehand. Masked pixels and enlarged images are notes. Only a digest of the image content is stored.
 """
 
 import hashlib
@@ -194,8 +194,8 @@ def content(*images: Tensor) -> bytes:
 def find_twins(samples: Sequence[Inspection], halves: Mapping[int, str], flawed: Collection[str] = ()) -> list[Problem]:
     """Finds samples with the same content as a sample of another group.
 
-    One sample of each set of duplicates is not reported, so that leaving out the others resolves the set: a sample without
-    problems is preferred to one with problems, and one used by the search to one that is not.
+    One sample of each set of duplicates is not reported, so that leaving out the others resolves the set: a sample
+    without problems is preferred to one with problems, and one used by the search to one that is not.
 
     Args:
         samples: samples of the training split.

@@ -70,8 +70,8 @@ class _Cifar(ImagesInMemory):
     """Reader of both variants.
 
     Args:
-        root: the folder with the unpacked Python or binary version, or the folder of that version itself; if both exist,
-            the pickles are read.
+        root: the folder with the unpacked Python or binary version, or the folder of that version itself; if both
+            exist, the pickles are read.
         split: train or test.
         exclude: list of names to leave out, see `in_memory.ImagesInMemory`.
 

@@ -1,8 +1,8 @@
 """Disparities as 16-bit grey PNG in KITTI's format: the stored value divided by 256 is in pixels, and 0 is unknown.
 
-The KITTI benchmark does not specify values outside of the format's range. Here a valid disparity never becomes "unknown"
-by rounding: below half a unit it is stored as 1 (1/256 px). A disparity above the largest value (65535/256 = 255.996 px)
-is stored as unknown and counted, since a saturated value would look like a measurement.
+The KITTI benchmark does not specify values outside of the format's range. Here a valid disparity never becomes
+"unknown" by rounding: below half a unit it is stored as 1 (1/256 px). A disparity above the largest value (65535/256 =
+255.996 px) is stored as unknown and counted, since a saturated value would look like a measurement.
 """
 
 import os
@@ -29,7 +29,8 @@ def read_disparity_png(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
     """Reads a disparity map.
 
     Returns:
-        The disparity in pixels, (1, H, W) float32, exact, 0 where unknown; and the mask of known pixels, (1, H, W) bool.
+        The disparity in pixels, (1, H, W) float32, exact, 0 where unknown; and the mask of known pixels, (1, H, W)
+        bool.
 
     Raises:
         InputError: the file is missing, truncated or not a 16-bit grey PNG.

@@ -1,8 +1,8 @@
 """FlyingThings3D (Mayer et al. 2016): the full release and the "subset" release, left-referenced disparity.
 
 Unlike in torchvision's SceneFlowStereo, pairs are matched by path, and TRAIN and TEST are never mixed. The ground truth
-is dense and does not mark occluded pixels. A copy written by `write_frame` contains masks in two more trees, occlusions/
-and outofframe/, which the official release does not have.
+is dense and does not mark occluded pixels. A copy written by `write_frame` contains masks in two more trees,
+occlusions/ and outofframe/, which the official release does not have.
 """
 
 import os

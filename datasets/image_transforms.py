@@ -1,9 +1,9 @@
 """Augmentation of labelled images with one strength: random crop, flip, cut-out (DeVries & Taylor 2017).
 
 The searches of DARTS, and those of RobustDARTS without drop-path, only crop (padding 4) and flip. RobustDARTS adds
-cut-out of 16 pixels if drop-path is active, with an increasing probability; when training the found networks, every image
-is masked. Here the square is masked before normalisation, in a colour given by the caller; the mean of the dataset is
-equivalent to the zeros that the published code writes after normalisation.
+cut-out of 16 pixels if drop-path is active, with an increasing probability; when training the found networks, every
+image is masked. Here the square is masked before normalisation, in a colour given by the caller; the mean of the
+dataset is equivalent to the zeros that the published code writes after normalisation.
 """
 
 import copy
@@ -21,8 +21,8 @@ from autodisp.errors import InputError
 class ImageAugmentation:
     """Randomly crops a padded image, flips it horizontally and masks a square.
 
-    With strength s the padding is round(padding s) black pixels, the flip has probability min(s, 1) / 2, and the area of
-    the square is proportional to s: its side is round(cutout sqrt(s)).
+    With strength s the padding is round(padding s) black pixels, the flip has probability min(s, 1) / 2, and the area
+    of the square is proportional to s: its side is round(cutout sqrt(s)).
 
     Attributes:
         cutout_share: probability that an image is masked.

@@ -21,7 +21,7 @@ from torch import Tensor
 from autodisp.errors import InputError, in_one_line
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "PPM", "BMP", "TIFF")
-# Pillow clips these to 255 on their way to RGB instead of scaling them.
+# Pillow clips these to 255 in the conversion to RGB instead of scaling them.
 _UNCONVERTED = ("I", "F")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _PGM = (b"P2", b"P5")
@@ -86,8 +86,8 @@ def write_png(path: str | os.PathLike[str], picture: Tensor) -> None:
 
     Args:
         path: a file in a folder that exists.
-        picture: image (3, H, W) float in 0..1, clamped and rounded to the nearest of 256 levels; or mask (1, H, W) bool,
-            written in grey as 0 and 255.
+        picture: image (3, H, W) float in 0..1, clamped and rounded to the nearest of 256 levels; or mask (1, H, W)
+            bool, written in grey as 0 and 255.
     """
     levels = (picture.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
     iio.imwrite(Path(path), levels.squeeze(2).numpy(), plugin="pillow", extension=".png")

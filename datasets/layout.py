@@ -1,7 +1,7 @@
 """Finds the files of a dataset and matches them by path, never by their order.
 
-With matching by sort order, one missing file silently shifts all later pairs; here every incomplete frame is reported by
-name.
+With matching by sort order, one missing file silently shifts all later pairs; here every incomplete frame is reported
+by name.
 """
 
 import os

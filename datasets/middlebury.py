@@ -52,8 +52,8 @@ class Middlebury2014(StereoFiles):
     """The scenes with im0.png, im1.png and disp0GT.pfm (MiddEval3's name) or disp0.pfm, by path.
 
     A pixel is valid if its disparity is finite, not negative, and not marked unknown in mask0nocc.png. If any scene of
-    the folder has no such mask, `has_occlusion` is False and the masks of the others only mark unknown pixels. A group is
-    a scene with its variants (Motorcycle and MotorcycleE, Adirondack-perfect and -imperfect). The test scenes of
+    the folder has no such mask, `has_occlusion` is False and the masks of the others only mark unknown pixels. A group
+    is a scene with its variants (Motorcycle and MotorcycleE, Adirondack-perfect and -imperfect). The test scenes of
     MiddEval3 have no ground truth and are skipped.
 
     Args:
@@ -106,8 +106,8 @@ class Middlebury2014(StereoFiles):
 class Middlebury2006(StereoFiles):
     """The scenes of 2005 and 2006 with view1.png, view5.png and disp1.png, by path; each is a separate group.
 
-    A stored value is a disparity at full size, so it is divided by the factor of the size; 0 is unknown. Occlusion is not
-    known.
+    A stored value is a disparity at full size, so it is divided by the factor of the size; 0 is unknown. Occlusion is
+    not known.
 
     Args:
         root: a folder with scene folders, at most three levels below it, or one scene folder itself.

@@ -34,7 +34,8 @@ class Own:
     disparity become invalid, as in the other readers.
 
     Args:
-        factory: `FILE.py:NAME` or `MODULE:NAME` of the class, or of a function that creates the dataset. The file is run.
+        factory: `FILE.py:NAME` or `MODULE:NAME` of the class, or of a function that creates the dataset. The file is
+            run.
         root: argument of the factory, as a Path; None calls it without arguments.
         exclude: list of names to leave out, see `exclusions`.
         half_resolution: if True, halves every sample, see `resolution.halve`.
@@ -55,8 +56,8 @@ class Own:
         self._origin = f"dataset.factory={factory}"
         if factory is None:
             raise WrongSetting(
-                "dataset.factory is not set: it must be the class to read with, such as rig.py:Rig; docs/data.md says "
-                "what such a class has"
+                "dataset.factory is not set: it must be the class to read with, such as rig.py:Rig; docs/data.md lists "
+                "the members of such a class"
             )
         if root is not None and not str(root).strip():
             raise WrongSetting(

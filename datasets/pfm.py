@@ -1,8 +1,8 @@
 """Portable float maps: the disparity format of FlyingThings3D and Middlebury.
 
 No published reader supports both: FlyingThings3D ends each header line with a space ("Pf \\n960 540 \\n-1.0\\n"), which
-OpenCV rejects, and Middlebury does not. Here the start of the pixels is derived from the file size, so that both kinds of
-header are read exactly, and a header with a wrong size is rejected before memory is allocated.
+OpenCV rejects, and Middlebury does not. Here the start of the pixels is derived from the file size, so that both kinds
+of header are read exactly, and a header with a wrong size is rejected before memory is allocated.
 """
 
 import math

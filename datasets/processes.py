@@ -1,7 +1,8 @@
 """Applies a function to many indices in worker processes that may die or hang without aborting the rest.
 
-concurrent.futures does not support this: its pool breaks with the first process that dies, does not report its task, and
-does not end a process that hangs. Here each process has a separate pipe, which identifies its task, and is replaced.
+concurrent.futures does not support this: its pool breaks with the first process that dies, does not report its task,
+and does not end a process that hangs. Here each process has a separate pipe, which identifies its task, and is
+replaced.
 """
 
 import multiprocessing

@@ -16,8 +16,8 @@ def halve(sample: StereoSample) -> StereoSample:
     Views are averaged over 2x2 blocks. A disparity is half the mean over one surface of its block: the valid pixels
     within one pixel of the block's (lower) median. Averaging all four would create a surface between foreground and
     background, and a fixed pixel would be half a pixel off the averaged colour, which is visible on slanted surfaces. A
-    block without valid pixels is invalid. A mask is set if at least half of the pixels of the same surface are; in a tie,
-    out of frame takes precedence over occluded.
+    block without valid pixels is invalid. A mask is set if at least half of the pixels of the same surface are; in a
+    tie, out of frame takes precedence over occluded.
 
     Args:
         sample: without a batch axis, at least 2x2.

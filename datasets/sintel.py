@@ -1,7 +1,7 @@
 """MPI Sintel stereo (Butler et al. 2012), the training split, the only one with ground truth.
 
-Occluded and out-of-frame pixels are separate, unlike in torchvision's SintelStereo, which merges them. The ground truth is
-rendered and dense: every pixel is valid, including masked ones and those with a disparity of zero (far away).
+Occluded and out-of-frame pixels are separate, unlike in torchvision's SintelStereo, which merges them. The ground truth
+is rendered and dense: every pixel is valid, including masked ones and those with a disparity of zero (far away).
 """
 
 import os

@@ -1,11 +1,11 @@
 """Augmentation of stereo samples with a single strength, and the fixed crop for validation.
 
 The components are those with which RobustDARTS (Zela et al. 2020) varies the strength of AutoDispNet's augmentation:
-colour, noise, random crop, rescaling, occlusion patches. Their ranges are our choice, since the paper specifies none that
-could be reused; they are proportional to the strength. Geometric changes are the same in both views and preserve
-right x = left x - d; there is no flip, which would swap the views. Saturation, contrast, brightness and gamma are defined
-as in kornia.enhance, whose functions took 20 ms per 256x512 pair on one core: here all but gamma are one affine map of
-colours, and hue is a rotation about the grey axis instead of a change in HSV.
+colour, noise, random crop, rescaling, occlusion patches. Their ranges are our choice, since the paper specifies none
+that could be reused; they are proportional to the strength. Geometric changes are the same in both views and preserve
+right x = left x - d; there is no flip, which would swap the views. Saturation, contrast, brightness and gamma are
+defined as in kornia.enhance, whose functions took 20 ms per 256x512 pair on one core: here all but gamma are one affine
+map of colours, and hue is a rotation about the grey axis instead of a change in HSV.
 """
 
 import math
@@ -37,10 +37,10 @@ class StereoAugmentation:
 
     At strength 1: scaling by 2^(-0.2..0.4), limited by the size of the sample, and of x relative to y by 2^(-0.1..0.1);
     brightness ±0.1, contrast and gamma by 2^±0.4, saturation by 2^±0.7, hue ±14 degrees, with a difference between the
-    views of 15 % of that; noise with a standard deviation up to 0.02; in half of the samples, one to three rectangles of
-    the right view, up to a fifth of each side, are filled with its mean colour. Disparities are multiplied by the x factor
-    and, like the masks, never interpolated. Left pixels whose match lies under a patch become ``occluded``; pixels whose
-    match is cut off by the window become ``out_of_frame``, even if the dataset has no such masks.
+    views of 15 % of that; noise with a standard deviation up to 0.02; in half of the samples, one to three rectangles
+    of the right view, up to a fifth of each side, are filled with its mean colour. Disparities are multiplied by the x
+    factor and, like the masks, never interpolated. Left pixels whose match lies under a patch become ``occluded``;
+    pixels whose match is cut off by the window become ``out_of_frame``, even if the dataset has no such masks.
 
     Args:
         scale: the strength, 0..4; 0 only leaves the random crop, 1 is the default, 2 the strongest of the published
@@ -92,7 +92,7 @@ class StereoAugmentation:
 
 
 def enlargement(size: tuple[int, int], crop: tuple[int, int] | None) -> float:
-    """Returns the minimum factor by which an image is enlarged before cropping, without stretch; 1 if it is large enough.
+    """Returns the minimum enlargement of an image before cropping, without stretch; 1 if it is large enough.
 
     Args:
         size: (height, width) of the image.
@@ -133,9 +133,7 @@ class CenterCrop:
 
 def _check_crop(crop: tuple[int, int] | None) -> None:
     if crop is not None and (len(crop) != 2 or min(crop) < 1):
-        raise InputError(
-            f"crop is {tuple(crop)}: must be (height, width), both positive, or null for the whole image"
-        )
+        raise InputError(f"crop is {tuple(crop)}: must be (height, width), both positive, or null for the whole image")
 
 
 def _pixels(plane: Tensor) -> NDArray[Any]:
@@ -151,11 +149,11 @@ def _tensor(pixels: NDArray[Any]) -> Tensor:
 def reframe(
     sample: StereoSample, *, corner: tuple[int, int], window: tuple[int, int], size: tuple[int, int]
 ) -> StereoSample:
-    """Crops the same window from all planes and resizes it; returns the sample unchanged if the window is the whole sample.
+    """Crops the same window from all planes and resizes it; a window that is the whole sample changes nothing.
 
-    A source position x becomes (x + 1/2) f - 1/2 - offset with f the ratio of widths in both views, and d becomes f d, so
-    right x = left x - d still holds. Views are averaged or interpolated; disparity and masks use the source pixel that
-    contains the centre of the new pixel.
+    A source position x becomes (x + 1/2) f - 1/2 - offset with f the ratio of widths in both views, and d becomes f d,
+    so right x = left x - d still holds. Views are averaged or interpolated; disparity and masks use the source pixel
+    that contains the centre of the new pixel.
 
     Args:
         sample: without a batch axis.
@@ -231,7 +229,7 @@ def _patch(right: Pixels, sample: StereoSample, scale: float, rng: np.random.Gen
 
 
 def matched_within(sample: StereoSample, rows: slice, columns: slice) -> Tensor:
-    """Returns the mask (1, H, W) of left pixels whose match lies in the frame and on the given pixels of the right view.
+    """Returns the mask (1, H, W) of left pixels whose match lies in the frame and on the given right-view pixels.
 
     A pixel extends half a unit to both sides of its centre.
     """

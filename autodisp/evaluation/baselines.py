@@ -1,13 +1,13 @@
 """Baselines to compare a network with: OpenCV's semi-global matching, and the best constant.
 
-There are two differences from a plain call of OpenCV: both views are padded on the left by repeating their first column,
-since OpenCV matches no pixel closer to that border than the disparity range; and pixels without a match are filled, so
-that every method is evaluated on the same pixels.
+There are two differences from a plain call of OpenCV: both views are padded on the left by repeating their first
+column, since OpenCV matches no pixel closer to that border than the disparity range; and pixels without a match are
+filled, so that every method is evaluated on the same pixels.
 
 The default settings were chosen out of 121 to match the reference's EPE on four real FlyingThings3D frames (2.36, 5.13,
 4.18, 3.19, mean 3.72; the reference names neither its settings nor the order of the frames). On the same frames they
-give 2.55, 4.89, 4.20, 3.33, mean 3.74 (TEST frames first). They are not the best there: block size 3 with penalty 1 gives
-2.10, 3.65, 4.35, 2.44, mean 3.14, so a claim to beat this method should include that setting.
+give 2.55, 4.89, 4.20, 3.33, mean 3.74 (TEST frames first). They are not the best there: block size 3 with penalty 1
+gives 2.10, 3.65, 4.35, 2.44, mean 3.14, so a claim to beat this method should include that setting.
 """
 
 from collections.abc import Iterable
@@ -110,8 +110,8 @@ class BestConstant:
     def of(cls, batches: Iterable[StereoSample]) -> "BestConstant":
         """Finds the constant with the smallest EPE on these batches: the median of their valid disparities.
 
-        Computed without storing pixels, so it is only exact to 1/512 px (up to 65536 px), and so is its EPE; for an even
-        number of pixels it is the lower of the two middle values, as in training. NaN without a valid pixel.
+        Computed without storing pixels, so it is only exact to 1/512 px (up to 65536 px), and so is its EPE; for an
+        even number of pixels it is the lower of the two middle values, as in training. NaN without a valid pixel.
         """
         counts = torch.zeros(0, dtype=torch.int64)
         for batch in batches:

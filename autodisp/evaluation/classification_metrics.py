@@ -64,8 +64,8 @@ class ClassificationFigures:
 class ClassificationMetrics:
     """Accumulates batches without storing their scores.
 
-    The metrics are top1 and top5. With fewer than five classes the second is topN over all N of them (which only fails on
-    a NaN); with a single class there is no second metric.
+    The metrics are top1 and top5. With fewer than five classes the second is topN over all N of them (which only fails
+    on a NaN); with a single class there is no second metric.
 
     Args:
         classes: class names, in the order of their indices.

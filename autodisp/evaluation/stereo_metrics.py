@@ -4,9 +4,9 @@ Follows the benchmarks: bad-n as in Middlebury (error above n pixels), D1 as in 
 above 5 % of the ground truth). Unlike kornia.metrics, a NaN does not count as correct, and there is a mean per image.
 As in training, a negative prediction is treated as a disparity of 0, the nearest possible one.
 
-A prediction that is NaN or infinite counts as wrong in bad-n and D1. Its distance from the ground truth is undefined and
-would make the mean meaningless, so the EPE is computed over the finite predictions, and `not_finite` counts the excluded
-pixels. (In training the EPE becomes infinite, so that no such step is selected as the best.)
+A prediction that is NaN or infinite counts as wrong in bad-n and D1. Its distance from the ground truth is undefined
+and would make the mean meaningless, so the EPE is computed over the finite predictions, and `not_finite` counts the
+excluded pixels. (In training the EPE becomes infinite, so that no such step is selected as the best.)
 """
 
 import itertools

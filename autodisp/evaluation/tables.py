@@ -1,7 +1,7 @@
 """Writes evaluations of one or more methods on the same data: as a terminal table, as JSON and as CSV.
 
-EPE is in pixels, all other metrics in percent. A metric without any sample (NaN) is a dash on the terminal, null in JSON
-and an empty field in CSV.
+EPE is in pixels, all other metrics in percent. A metric without any sample (NaN) is a dash on the terminal, null in
+JSON and an empty field in CSV.
 """
 
 import csv

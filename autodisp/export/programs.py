@@ -1,11 +1,11 @@
 """Exports a trained network as a standalone program: a torch.export file, or ONNX from the same trace.
 
 Height and width are dynamic in both; padding and cropping are part of the program. A stereo program takes one pair at a
-time: with a dynamic batch size, the exporter emits a Sequence op for the left/right split, which few runtimes support. A
-classification program takes any number of images.
+time: with a dynamic batch size, the exporter emits a Sequence op for the left/right split, which few runtimes support.
+A classification program takes any number of images.
 
-An ONNX file opens quickly. A torch.export file is slow to open, 17 seconds for a thousand operations, since torch parses
-the size of every intermediate tensor as text.
+An ONNX file opens quickly. A torch.export file is slow to open, 17 seconds for a thousand operations, since torch
+parses the size of every intermediate tensor as text.
 
 Every file is compared numerically with its network, see ``differences``.
 """
@@ -63,8 +63,8 @@ def traced(network: nn.Module, task: str) -> ExportedProgram:
 def _admit_any_size(program: ExportedProgram) -> None:
     """Removes the guards on sizes added by tracing.
 
-    They require a bottleneck of more than one pixel in height and width, since the memory layout of a tensor is ambiguous
-    otherwise. No recorded operation depends on it; ``differences`` tests images smaller than the stride.
+    They require a bottleneck of more than one pixel in height and width, since the memory layout of a tensor is
+    ambiguous otherwise. No recorded operation depends on it; ``differences`` tests images smaller than the stride.
     """
     program.example_inputs = None  # without example inputs, no guards are written
     for side in program.range_constraints:
@@ -134,8 +134,8 @@ class Comparison(NamedTuple):
 def differences(network: nn.Module, task: str, path: Path) -> dict[tuple[int, int], Comparison]:
     """Compares a file with its network on random images of several sizes.
 
-    The file is opened in the same way as by a user. The sizes are a multiple of the stride, an odd size, and a size below
-    the stride.
+    The file is opened in the same way as by a user. The sizes are a multiple of the stride, an odd size, and a size
+    below the stride.
 
     Args:
         network: in evaluation mode, on the CPU.

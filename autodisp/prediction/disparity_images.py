@@ -1,7 +1,7 @@
 """Colours disparities and their errors, and lays them out next to the ground truth, for TensorBoard and PNG files.
 
-Pixels are not resampled: a tile shows each pixel of the image once, or as a square of equal pixels if the image is small.
-Black means unknown; neither colour map contains black.
+Pixels are not resampled: a tile shows each pixel of the image once, or as a square of equal pixels if the image is
+small. Black means unknown; neither colour map contains black.
 """
 
 import math

@@ -167,9 +167,7 @@ def _two_patterns(left: Path, right: Path, skip: Path | None) -> FoundPairs:
     sides = [_matching(str(pattern), skip) for pattern in (left, right)]
     for pattern, files in zip((left, right), sides, strict=True):
         if not files:
-            raise InputError(
-                f"{pattern}: matches no image ({', '.join(PICTURES)}); is it quoted and relative to here?"
-            )
+            raise InputError(f"{pattern}: matches no image ({', '.join(PICTURES)}); is it quoted and relative to here?")
     if both := set(sides[0]) & set(sides[1]):
         raise InputError(
             f"{left} and {right} both match {min(both)}: a file is either a left or a right view; "

@@ -34,8 +34,8 @@ class Calibration:
     baseline: float
     """Distance between the cameras in metres."""
     doffs: float = 0.0
-    """x offset of the right view's principal point relative to the left one's, pixels (Middlebury's name); a disparity of
-    -doffs is infinitely far."""
+    """x offset of the right view's principal point relative to the left one's, pixels (Middlebury's name); a disparity
+    of -doffs is infinitely far."""
     centre: tuple[float, float] | None = None
     """Principal point (x, y) of the left view in pixels, (0, 0) being the centre of the first pixel; None: the image
     centre."""

@@ -250,7 +250,7 @@ def volume_cross_entropy(matching: Matching, batch: StereoSample) -> Tensor:
     middle = slice(STRIDE // 2, None, STRIDE)
     bottom = logits.shape[-2] * STRIDE - batch.disparity.shape[-2]
     right = logits.shape[-1] * STRIDE - batch.disparity.shape[-1]
-    known = torch.where(batch.valid, batch.disparity, 0.0)  # a NaN would propagate to the gradient even with weight zero
+    known = torch.where(batch.valid, batch.disparity, 0.0)  # a NaN would reach the gradient despite weight 0
     truth = functional.pad(known, (0, right, 0, bottom))[:, 0, middle, middle] / STRIDE
     valid = functional.pad(batch.valid, (0, right, 0, bottom))[:, 0, middle, middle]
     last = logits.shape[1] - 1
