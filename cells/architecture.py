@@ -1,4 +1,4 @@
-"""The architecture parameters, separate from the network; the forward pass receives them as edge weights."""
+"""Architecture parameters, separate from the network, whose forward pass takes them as edge weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +11,11 @@ from autodisp.cells.mixture import Mixture
 from autodisp.cells.spaces import SearchSpace
 
 EdgeWeights = Mapping[str, Tensor]
-"""For each kind of cell (edges, width): row e weighs the operations of edge e; unused columns are zero."""
+"""For each kind of cell (edges, width): row e has the weights of the operations of edge e; unused columns are zero."""
 
 
 class Architecture(nn.Module):
-    """One vector of alphas for each kind of cell, shared by all cells of that kind (DARTS; Liu et al. 2019).
+    """A vector of alphas for each kind of cell, shared by all cells of that kind (DARTS; Liu et al. 2019).
 
     The alphas of an edge are contiguous, edges in the order of ``CellSpace.edges``; the number of operations may
     differ between edges.
@@ -45,22 +45,22 @@ class Architecture(nn.Module):
             self.edges[kind] = nn.Parameter(scale * torch.randn(count, generator=generator))
 
     def present(self, kind: str) -> Tensor:
-        """(edges, width), bool: which columns of a table stand for an operation."""
+        """Returns the mask (edges, width) of the table columns that belong to an operation."""
         return self.get_buffer(f"present_{kind}")
 
     def table(self, kind: str, values: Tensor, fill: float) -> Tensor:
-        """Arranges a vector of alphas of one kind as (edges, width); unused columns are filled."""
+        """Arranges a vector of alphas of one kind as (edges, width); unused columns are set to ``fill``."""
         present = self.present(kind)
         return values.new_full(present.shape, fill).masked_scatter(present, values)
 
     def weights(self) -> dict[str, Tensor]:
-        """The softmax of each edge's alphas, differentiable."""
+        """Computes the softmax of each edge's alphas, differentiable."""
         return {
             kind: torch.softmax(self.table(kind, self.alphas[kind], float("-inf")), dim=-1) for kind in self.space.kinds
         }
 
     def edge_weights(self) -> dict[str, Tensor]:
-        """The softmax of the edges' own alphas over those that enter a node, (edges,) for each kind of cell."""
+        """Computes the softmax of the edge alphas over the edges that enter a node, (edges,) for each kind of cell."""
         weights = {}
         for kind, values in self.edges.items():
             sizes = [len(node) for node in self.space.cells[kind].nodes]
@@ -68,7 +68,7 @@ class Architecture(nn.Module):
         return weights
 
     def as_record(self) -> dict[str, Any]:
-        """The alphas as plain data, for the record of an epoch."""
+        """Converts the alphas to plain data, for the record of an epoch."""
         record = {"alphas": {kind: alphas.detach().tolist() for kind, alphas in self.alphas.items()}}
         if self.edges:
             record["edge_alphas"] = {kind: alphas.detach().tolist() for kind, alphas in self.edges.items()}
@@ -76,12 +76,12 @@ class Architecture(nn.Module):
 
 
 def entropy(weights: EdgeWeights) -> dict[str, float]:
-    """Mean entropy of the edges' weights in nats, for each kind of cell."""
+    """Computes the mean entropy of the edge weights in nats, for each kind of cell."""
     return {kind: float(torch.special.entr(table.detach()).sum(dim=-1).mean()) for kind, table in weights.items()}
 
 
 def one_hot(space: SearchSpace, genotype: Genotype) -> dict[str, Tensor]:
-    """Edge weights that are one on the genotype's operations and zero elsewhere: the discretised supernet."""
+    """Returns edge weights of one on the genotype's operations and zero elsewhere: the discretised supernet."""
     weights = {}
     for kind in space.kinds:
         cell = space.cells[kind]
@@ -97,7 +97,7 @@ def one_hot(space: SearchSpace, genotype: Genotype) -> dict[str, Tensor]:
 
 
 def single_path(space: SearchSpace, genotype: Genotype, device: torch.device) -> Mixture:
-    """The weights of ``one_hot`` as a mixture in which only the operations of the genotype are evaluated."""
+    """Returns the weights of ``one_hot`` as a mixture that only evaluates the operations of the genotype."""
     weights = one_hot(space, genotype)
     active = {kind: [row.nonzero().flatten().tolist() for row in table] for kind, table in weights.items()}
     return Mixture(

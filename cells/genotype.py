@@ -1,8 +1,8 @@
-"""A genotype: the cells that a search found, as data, with where they come from.
+"""Genotypes: the cells found by a search, as data with their provenance.
 
-It is derived from edge weights as DARTS does it (Liu et al. 2019), goes to versioned JSON and back,
-is read from the strings that DARTS, RobustDARTS and AutoDispNet publish (without evaluating them), and is checked
-against the space that it names.
+A genotype is derived from edge weights as in DARTS (Liu et al. 2019), saved to and loaded from versioned JSON, parsed
+from the strings published by DARTS, RobustDARTS and AutoDispNet (without evaluating them), and checked against its
+search space.
 """
 
 import ast
@@ -24,57 +24,57 @@ SCHEMA = "autodisp/genotype"
 VERSION = 1
 ALIASES = {"upsample": "upsample", "upsampling": "upsample", "upconv": "upsample", "up": "upsample"}
 NUMPY_SCALAR = re.compile(r"(np|numpy)\.(u?int(8|16|32|64|_)?|str_)")
-"""What numpy 2 prints around a number or a string of its own."""
+"""Names that numpy 2 prints around its scalars and strings."""
 LONGEST_CALL = 1 << 16
-"""Characters of a published string, which has two or three thousand."""
+"""Upper limit of characters in a published string, which has two or three thousand."""
 LARGEST = 100
-"""Of the numbers in one."""
+"""Largest number accepted in a published string."""
 CALL = re.compile(r"(?<!class )\bGenotype\s*\(")
 COMMENTED = re.compile(r"^\s*#|\s#\s")
-"""In what stands before a call on its line; a log may say ``run #3``."""
+"""Comment sign before a call on its line; a log line may contain ``run #3``."""
 TOKEN = re.compile(r"""#[^\n]*|\'{3}.*?\'{3}|"{3}.*?"{3}|\'(?:\\.|[^\'\\\n])*\'|"(?:\\.|[^"\\\n])*"|[()]""", re.DOTALL)
 """Comments, strings, round brackets."""
 SPACES_THAT_FIT = "spaces"
-"""In the provenance of a string that names no space and fits several."""
+"""Provenance key of a string that names no space and fits several."""
 ZOO = Path(__file__).parent / "zoo"
 
 
 @dataclass(frozen=True)
 class Genotype:
-    """The found cells by kind; each node's edges in the order of their weight, strongest first.
+    """The found cells by kind; the edges of each node in descending order of weight.
 
-    An edge may hold ``none`` where its space has it: published cells do, and those of random search with weight
-    sharing; derived ones never.
+    An edge may be ``none`` if its space includes it: this occurs in published cells and in those of random search with
+    weight sharing, but never in derived ones.
     """
 
     space: str
     cells: Mapping[str, tuple[NodeChoice, ...]]
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """Run, epoch, validation figure, eigenvalue, config hash, or the publication it comes from."""
+    """Run, epoch, validation metric, eigenvalue, config hash, or the publication of the cells."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of cell, in a fixed order."""
+        """Returns the kinds of cell in a fixed order."""
         return tuple(kind for kind in KINDS if kind in self.cells)
 
     def plan(self, kind: str) -> tuple[tuple[EdgeSpace, ...], ...]:
-        """The cell of that kind as edges with one operation each."""
+        """Returns the cell of that kind as edges with one operation each."""
         return tuple(tuple(EdgeSpace(source, (name,)) for name, source in node) for node in self.cells[kind])
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of it, a line each."""
+        """Returns notes for the user, one per line."""
         fitting = self.provenance.get(SPACES_THAT_FIT)
         if not isinstance(fitting, list) or fitting[:1] != [self.space]:
             return []
         return [f"the cells fit the spaces {_listed(fitting)}; they are taken to be of {self.space}"]
 
     def with_provenance(self, **entries: Any) -> "Genotype":
-        """The same cells with more said about where they come from."""
+        """Returns the same cells with additional provenance entries."""
         return replace(self, provenance={**self.provenance, **entries})
 
     def in_words(self) -> str:
-        """One line a cell: ``normal: node 0 = sep_conv_3x3(0) + skip_connect(1); ...``."""
+        """Formats one line per cell: ``normal: node 0 = sep_conv_3x3(0) + skip_connect(1); ...``."""
         lines = []
         for kind in self.kinds:
             nodes = (
@@ -85,7 +85,7 @@ class Genotype:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data in the current schema."""
+        """Converts to plain data in the current schema."""
         return {
             "schema": SCHEMA,
             "version": VERSION,
@@ -100,18 +100,19 @@ class Genotype:
 
 
 def source_name(kind: str, source: int) -> str:
-    """How a source is called in words: ``in0``, ``in1``, ... then ``n0``, ``n1``, ..."""
+    """Returns the display name of a source: ``in0``, ``in1``, ... then ``n0``, ``n1``, ..."""
     return f"in{source}" if source < INPUTS[kind] else f"n{source - INPUTS[kind]}"
 
 
 def derive(space: SearchSpace, weights: Mapping[str, Tensor]) -> Genotype:
-    """The genotype that the weights prefer.
+    """Derives the genotype with the largest weights.
 
-    At each node the edges are ranked by their largest weight on an operation other than ``none``, the best
-    ``keep`` stay, and each takes that operation. Ties go to the lower source and the earlier operation.
+    At each node the edges are ranked by their largest weight on an operation other than ``none``, the best ``keep`` are
+    kept, and each is assigned that operation. Ties are resolved in favour of the lower source and the earlier
+    operation.
 
     Args:
-        space: the space the weights belong to.
+        space: the search space of the weights.
         weights: for each kind of cell (edges, width), rows in the order of ``CellSpace.edges``.
     """
     cells = {}
@@ -136,23 +137,23 @@ def _derive_node(edges: Sequence[tuple[EdgeSpace, list[float]]], keep: int) -> N
 
 
 def check(genotype: Genotype, space: SearchSpace, *, origin: str = "genotype") -> None:
-    """Makes sure that the space holds the genotype.
+    """Checks that the space contains the genotype.
 
     Raises:
-        InputError: names the cell, the node and the operation or source that does not fit.
+        InputError: the genotype does not fit; the message names the cell, the node and the operation or source.
     """
     for problem in _problems(genotype, space):
         raise _wrong(origin, problem)
 
 
 def _wrong(origin: str, problem: str) -> InputError:
-    """A refusal in one line, whatever the names are that a file uses."""
+    """Creates a one-line error, for any names that a file contains."""
     return InputError(f"{origin}: {in_one_line(problem, at_most=600)}")
 
 
 def _problems(genotype: Genotype, space: SearchSpace) -> Iterator[str]:
-    """All that keeps the genotype out of the space; nodes are looked at only where kinds and counts fit."""
-    hint = f"; was it found in another space? It says space: {genotype.space}" if genotype.space != space.name else ""
+    """Yields the reasons why the space does not contain the genotype; checks nodes only if kinds and counts fit."""
+    hint = f"; was it found in another space? It names space: {genotype.space}" if genotype.space != space.name else ""
     if set(genotype.cells) != set(space.cells):
         yield f"has the cells {_listed(genotype.cells)} but space '{space.name}' has {_listed(space.kinds)}{hint}"
         return
@@ -186,15 +187,15 @@ def _listed(entries: Iterable[object]) -> str:
 
 
 def from_json(data: Any, *, origin: str, space: SearchSpace | None = None) -> Genotype:
-    """The genotype that ``to_json`` wrote, checked against its space.
+    """Loads a genotype written by ``to_json`` and checks it against its space.
 
     Args:
         data: parsed JSON.
-        origin: what to call it in messages, a file's name.
-        space: the space to check against, if it is not one of the named ones.
+        origin: name of the source in messages, such as a file name.
+        space: the space to check against, if it is not a built-in one.
 
     Raises:
-        InputError: not a genotype, a schema from the future, or not in its space.
+        InputError: the data is not a genotype, has a newer schema, or is not in its space.
     """
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise _wrong(origin, f"not a genotype; its 'schema' must be '{SCHEMA}'")
@@ -217,7 +218,7 @@ def from_json(data: Any, *, origin: str, space: SearchSpace | None = None) -> Ge
     if space is None:
         if genotype.space not in SPACES:
             name = in_one_line(genotype.space, at_most=60)
-            raise _wrong(origin, f"says space '{name}', which is none of {_listed(SPACES)}; give its space.file")
+            raise _wrong(origin, f"names space '{name}', which is none of {_listed(SPACES)}; give its space.file")
         space = SPACES[genotype.space]
     check(genotype, space, origin=origin)
     return genotype
@@ -236,10 +237,10 @@ def _nodes(nodes: Any) -> tuple[NodeChoice, ...]:
 
 
 def load(source: str | Path, *, space: SearchSpace | None = None) -> Genotype:
-    """A genotype by its zoo name, or from a JSON file, or from a text file with a published string.
+    """Loads a genotype by its zoo name, from a JSON file, or from a text file with a published string.
 
     Raises:
-        InputError: neither a name of the zoo nor a readable file with a genotype in it.
+        InputError: the source is neither a name of the zoo nor a readable file with a genotype.
     """
     if str(source) in zoo_names():
         source = ZOO / f"{source}.json"
@@ -259,7 +260,7 @@ def load(source: str | Path, *, space: SearchSpace | None = None) -> Genotype:
 
 
 def zoo_names() -> tuple[str, ...]:
-    """The published genotypes that ship with the package."""
+    """Returns the names of the published genotypes that ship with the package."""
     return tuple(sorted(path.stem for path in ZOO.glob("*.json")))
 
 
@@ -269,13 +270,14 @@ def parse(text: str, *, origin: str = "genotype string", space: SearchSpace | No
     Anything around that call (a name, an assignment, a log line) is skipped. Nothing is evaluated.
 
     Args:
-        text: holds one such call, or the same one several times.
-        origin: what to call it in messages.
-        space: the space it belongs to; None takes the first named space that holds it, and the provenance names all
-            of them where there are several.
+        text: text with one such call, or several identical ones.
+        origin: name of the source in messages.
+        space: its search space; None selects the first built-in space that contains it, and the provenance lists all of
+            them if there are several.
 
     Raises:
-        InputError: no such call, different ones, a part of it that is no plain data, or cells that no space holds.
+        InputError: there is no such call, there are different ones, a part is not plain data, or no space contains the
+            cells.
     """
     fields = _fields(_call(text, origin), origin)
     cells: dict[str, tuple[NodeChoice, ...]] = {}
@@ -298,14 +300,14 @@ def parse(text: str, *, origin: str = "genotype string", space: SearchSpace | No
 
 
 def _distance(cells: Mapping[str, tuple[NodeChoice, ...]], space: SearchSpace) -> tuple[int, int, int]:
-    """How far a space is from holding the cells: kinds that differ, nodes that differ in number, further problems."""
+    """Measures the mismatch of cells and space: different kinds, different numbers of nodes, further problems."""
     kinds = len(set(cells) ^ set(space.cells))
     nodes = sum(abs(len(cells[kind]) - len(space.cells[kind].nodes)) for kind in set(cells) & set(space.cells))
     return kinds, nodes, len(list(_problems(Genotype(space=space.name, cells=cells), space)))
 
 
 def _call(text: str, origin: str) -> tuple[ast.Call, str]:
-    """The call, and its source."""
+    """Finds the call and its source text."""
     sources = list(_sources(text))
     if not sources:
         raise _wrong(origin, "neither JSON nor a string with 'Genotype(...)' in it")
@@ -319,7 +321,7 @@ def _call(text: str, origin: str) -> tuple[ast.Call, str]:
         raise _wrong(origin, f"the 'Genotype(...)' call has {len(source)} characters, more than {LONGEST_CALL}")
     call: ast.expr | None = None
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the parser's own, about escapes in strings
+        warnings.simplefilter("ignore")  # warnings of the parser about escapes in strings
         call = ast.parse(source, mode="eval").body
     if call is None:
         raise _wrong(origin, "the 'Genotype(...)' call is no valid Python expression")
@@ -329,7 +331,7 @@ def _call(text: str, origin: str) -> tuple[ast.Call, str]:
 
 
 def _sources(text: str) -> Iterator[str | None]:
-    """The calls in a text that are not commented out, each without its comments; None for one that is not closed."""
+    """Yields the calls in a text that are not commented out, without comments; None for an unclosed one."""
     place = 0
     while match := CALL.search(text, place):
         line = text.rfind("\n", 0, match.start()) + 1
@@ -345,7 +347,7 @@ def _sources(text: str) -> Iterator[str | None]:
 
 
 def _closed(text: str, start: int) -> tuple[str | None, int]:
-    """From there to the bracket that closes the first one, without comments, and the place behind it."""
+    """Returns the text from ``start`` to the matching bracket, without comments, and the position after it."""
     depth, kept, last = 0, "", start
     for match in TOKEN.finditer(text, start):
         if match[0].startswith("#"):
@@ -395,7 +397,7 @@ def _plain(node: ast.expr, source: str, origin: str) -> Any:
 
 
 def _dotted(node: ast.expr) -> str:
-    """``list`` or ``np.int64``; empty for anything longer."""
+    """Returns a name such as ``list`` or ``np.int64``; empty for longer expressions."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         return f"{node.value.id}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""
@@ -406,7 +408,7 @@ def _is_pair(entry: Any) -> bool:
 
 
 def _nodes_of(kind: str, value: Any, keep: Sequence[int] | None, where: str) -> tuple[NodeChoice, ...]:
-    """The nodes of a flat list of pairs, or of a list that is nested by node already."""
+    """Reads the nodes of a flat list of pairs, or of a list nested by node."""
     if not isinstance(value, list) or not value:
         raise _wrong(where, f"{value!r} is no list of (operation, source) pairs")
     if all(map(_is_pair, value)):
@@ -420,7 +422,7 @@ def _nodes_of(kind: str, value: Any, keep: Sequence[int] | None, where: str) -> 
 
 
 def _split(kind: str, pairs: list[Choice], keep: Sequence[int] | None, where: str) -> Iterator[NodeChoice]:
-    """By what the space keeps; without one two edges a node, and all four inputs at an upsampling cell's first."""
+    """Splits pairs by node as in the space; by default two per node, and four at the first upsampling node."""
     if keep is None or sum(keep) != len(pairs):
         first = 4 if kind == "upsample" else 2
         if len(pairs) < first or (len(pairs) - first) % 2:

@@ -1,11 +1,11 @@
-"""The candidate operations of an edge, in the two flavours of the field.
+"""The candidate operations of an edge, in two flavours.
 
 ``darts``: ReLU, convolution without bias, batch normalisation (Liu et al. 2019; RobustDARTS).
-``dense``: convolution with bias, LeakyReLU(0.1) and, if wanted, batch normalisation (the released AutoDispNet
-networks; their depthwise convolutions carry no bias, which the published parameter counts confirm).
+``dense``: convolution with bias, LeakyReLU(0.1) and optional batch normalisation (the released AutoDispNet networks;
+their depthwise convolutions have no bias, as confirmed by the published parameter counts).
 
-Every operation maps (B, C, H, W) to (B, C, ceil(H / stride), ceil(W / stride)) for any H, W >= 1, so that the
-operations of one edge always add up. The published factorized reduction fails on odd sizes; ours pads instead.
+Every operation maps (B, C, H, W) to (B, C, ceil(H / stride), ceil(W / stride)) for any H, W >= 1, so that the outputs
+of the operations of an edge can always be added. The published factorized reduction fails on odd sizes; ours pads them.
 """
 
 import math
@@ -26,17 +26,17 @@ LEAK = 0.1
 
 @dataclass(frozen=True)
 class Style:
-    """How the convolutions of a network are written."""
+    """Order and parameters of convolution, activation and normalisation in a network."""
 
     flavour: Flavour = "darts"
     batch_norm: bool = True
-    """Only ``dense`` can go without."""
+    """Batch normalisation; only ``dense`` can omit it."""
     affine: bool = False
-    """Learnt scale and shift in batch normalisation; off while searching, where they would rescale the alphas."""
+    """Learnt scale and shift in batch normalisation; off in a search, where they would rescale the alphas."""
     running: bool = True
-    """Running statistics, by which a network in eval mode normalises."""
+    """Running statistics, used for normalisation in eval mode."""
     norm_first: bool = False
-    """In ``dense``: normalisation before the activation, where inference can fold it into the convolution."""
+    """In ``dense``: normalisation before the activation, so that inference can fold it into the convolution."""
 
     def __post_init__(self) -> None:
         if self.flavour not in ("darts", "dense"):
@@ -45,14 +45,14 @@ class Style:
             raise ValueError("the darts flavour always normalises: set batch_norm=True or take flavour='dense'")
 
     def norms(self, channels: int) -> list[nn.Module]:
-        """Batch normalisation of so many channels, or nothing."""
+        """Returns batch normalisation for the channels, or an empty list."""
         return (
             [nn.BatchNorm2d(channels, affine=self.affine, track_running_stats=self.running)] if self.batch_norm else []
         )
 
 
 def block(convolutions: list[nn.Module], channels: int, style: Style) -> list[nn.Module]:
-    """The convolutions with the activation and normalisation that belong to them, in the order of the flavour."""
+    """Combines convolutions with activation and normalisation in the order of the flavour."""
     if style.flavour == "darts":
         return [nn.ReLU(), *convolutions, *style.norms(channels)]
     if style.norm_first:
@@ -61,24 +61,24 @@ def block(convolutions: list[nn.Module], channels: int, style: Style) -> list[nn
 
 
 class PointwiseConvolution(nn.Conv2d):
-    """A 1x1 convolution that leaves pixels out before it, instead of striding.
+    """A 1x1 convolution that subsamples its input instead of using a stride.
 
-    The same in exact arithmetic. oneDNN (3.x, in torch 2.14) writes beyond its memory in the input's gradient of a
-    strided 1x1 convolution of fewer than eight channels in channels_last, on CPUs with AVX2 alone (EXPERIMENTS.md).
+    Both are equal in exact arithmetic. oneDNN (3.x, in torch 2.14) writes out of bounds in the input gradient of a
+    strided 1x1 convolution with fewer than eight channels in channels_last, on CPUs with AVX2 only (EXPERIMENTS.md).
     """
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, bias: bool) -> None:
         super().__init__(inputs, outputs, 1, stride=stride, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, ceil(H/stride), ceil(W/stride))."""
+        """Maps (B, inputs, H, W) to (B, outputs, ceil(H/stride), ceil(W/stride))."""
         rows, columns = self.stride
         kept = input if rows == columns == 1 else input[:, :, ::rows, ::columns]
         return functional.conv2d(kept, self.weight, self.bias)
 
 
 def convolution(inputs: int, outputs: int, kernel: int, style: Style, *, stride: int = 1) -> nn.Sequential:
-    """One dense convolution in the style's order: (B, inputs, H, W) -> (B, outputs, ceil(H/stride), ceil(W/stride))."""
+    """Builds a convolution in the order of the style; output (B, outputs, ceil(H/stride), ceil(W/stride))."""
     bias = style.flavour == "dense"
     layer: nn.Conv2d
     if kernel == 1:
@@ -89,22 +89,22 @@ def convolution(inputs: int, outputs: int, kernel: int, style: Style, *, stride:
 
 
 def transposed_convolution(inputs: int, outputs: int, style: Style) -> nn.Sequential:
-    """4x4 transposed convolution that doubles height and width, in the style's order."""
+    """Builds a 4x4 transposed convolution that doubles height and width, in the order of the style."""
     layer = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=style.flavour == "dense")
     return nn.Sequential(*block([layer], outputs, style))
 
 
 def depthwise_pointwise(channels: int, kernel: int, stride: int, dilation: int, style: Style) -> list[nn.Module]:
-    """A depthwise convolution and the pointwise one that mixes its channels."""
+    """Builds a depthwise convolution followed by a pointwise one that mixes the channels."""
     depthwise = DepthwiseConvolution(channels, kernel, stride=stride, dilation=dilation)
     pointwise = nn.Conv2d(channels, channels, 1, bias=style.flavour == "dense")
     return block([depthwise, pointwise], channels, style)
 
 
 class FactorizedReduction(nn.Module):
-    """Halves height and width: two 1x1 convolutions at stride 2, one pixel apart, side by side in the channels.
+    """Halves height and width by two stride-2 1x1 convolutions, offset by one pixel, whose outputs are concatenated.
 
-    Pixels are left out before the ReLU, which acts on each by itself.
+    Pixels are subsampled before the ReLU.
     """
 
     def __init__(self, inputs: int, outputs: int, style: Style) -> None:
@@ -114,7 +114,7 @@ class FactorizedReduction(nn.Module):
         self.norm = nn.Sequential(*style.norms(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, ceil(H/2), ceil(W/2))."""
+        """Maps (B, inputs, H, W) to (B, outputs, ceil(H/2), ceil(W/2))."""
         normalised: Tensor = self.norm(self.convolved(rectified_phases(x)))
         return normalised
 
@@ -170,31 +170,31 @@ class Zero(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zeros of the strided size, without gradient to x."""
+        """Returns zeros of the strided size, without gradient to x."""
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
 class Noise(nn.Module):
-    """N(0, 1) of the output's shape, whatever the input says (RobustDARTS, space S4)."""
+    """N(0, 1) noise of the output's shape, independent of the input (RobustDARTS, space S4)."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """A fresh draw of the strided size from torch's global generator."""
+        """Draws new noise of the strided size from torch's global generator."""
         return torch.randn_like(x[:, :, :: self.stride, :: self.stride])
 
 
 def pooling(kind: Literal["max", "avg"], stride: int) -> nn.Module:
-    """3x3 pooling with padding 1; the average leaves the padding out of its count."""
+    """Builds 3x3 pooling with padding 1; the average does not count the padding."""
     if kind == "max":
         return nn.MaxPool2d(3, stride=stride, padding=1)
     return nn.AvgPool2d(3, stride=stride, padding=1, count_include_pad=False)
 
 
 def skip(channels: int, stride: int, style: Style) -> nn.Module:
-    """The identity; at stride 2 a factorized reduction (darts) or a 3x3 convolution (dense)."""
+    """Builds the identity; at stride 2 a factorized reduction (darts) or a 3x3 convolution (dense)."""
     if stride == 1:
         return nn.Identity()
     if style.flavour == "darts":
@@ -203,22 +203,22 @@ def skip(channels: int, stride: int, style: Style) -> nn.Module:
 
 
 def separable(channels: int, kernel: int, stride: int, style: Style) -> nn.Sequential:
-    """Depthwise and pointwise convolution, twice; only the first one strides."""
+    """Builds depthwise and pointwise convolution, twice; only the first has a stride."""
     first = depthwise_pointwise(channels, kernel, stride, 1, style)
     return nn.Sequential(*first, *depthwise_pointwise(channels, kernel, 1, 1, style))
 
 
 def dilated(channels: int, kernel: int, stride: int, style: Style) -> nn.Sequential:
-    """Depthwise convolution with dilation 2 and pointwise convolution, once."""
+    """Builds a depthwise convolution with dilation 2 and a pointwise convolution."""
     return nn.Sequential(*depthwise_pointwise(channels, kernel, stride, 2, style))
 
 
 def drop_path(x: Tensor, probability: float) -> Tensor:
-    """Zeroes whole samples with that probability and rescales the others (Larsson et al. 2017).
+    """Zeroes whole samples with the given probability and rescales the others (Larsson et al. 2017).
 
     Args:
         x: (B, C, H, W).
-        probability: 0 <= p < 1, of losing a sample's path.
+        probability: probability 0 <= p < 1 of dropping a sample.
     """
     keep = 1.0 - probability
     kept = torch.empty((x.shape[0], 1, 1, 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
@@ -241,11 +241,11 @@ OPERATIONS: dict[str, Builder] = {
     "conv_3x3": lambda channels, stride, style: convolution(channels, channels, 3, style, stride=stride),
 }
 PARAMETER_FREE = frozenset({"none", "noise", "max_pool_3x3", "avg_pool_3x3", "skip_connect"})
-"""Operations that learn nothing at stride 1; a cell that collapses consists of them."""
+"""Operations without parameters at stride 1; a collapsed cell consists of them."""
 
 
 def build_operation(name: str, *, channels: int, stride: int = 1, style: Style) -> nn.Module:
-    """The operation of that name on so many channels.
+    """Builds the operation with that name.
 
     Raises:
         ValueError: the name or the stride is unknown.
@@ -258,10 +258,10 @@ def build_operation(name: str, *, channels: int, stride: int = 1, style: Style) 
 
 
 def initialise_he(module: nn.Module) -> None:
-    """He initialisation by fan-in for every convolution, biases zero (the dense flavour's start).
+    """Initialises every convolution by He's method (fan-in), biases to zero (for the dense flavour).
 
-    The fan-in of a depthwise kernel is C k k, as the released initializer counts it, not k k: without batch
-    normalisation the features would otherwise grow by sqrt(C) at each depthwise convolution.
+    The fan-in of a depthwise kernel is C k k, as in the released initializer, not k k: without batch normalisation the
+    features would otherwise grow by sqrt(C) at each depthwise convolution.
     """
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):

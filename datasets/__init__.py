@@ -1,1 +1,1 @@
-"""Readers, the procedural stereo set, splits, streams and augmentation. Knows neither networks nor the engine."""
+"""Dataset readers, procedural stereo data, splits, streams and augmentation; independent of networks and the engine."""

@@ -1,7 +1,7 @@
 """Photometric comparison of a sample's views with its ground truth: swapped views, a wrong sign, a wrong scale.
 
-Where the ground truth fits, the right view at x - d correlates better with the left view at x than under any other
-reading of the same numbers. Correlation, unlike a difference, ignores gain and offset between the cameras.
+If the ground truth is consistent, the right view at x - d correlates better with the left view at x than under any
+other interpretation of the same values. Correlation, unlike a difference, ignores gain and offset between the cameras.
 """
 
 import math
@@ -13,19 +13,19 @@ from torch import Tensor
 from autodisp.datasets.samples import StereoSample
 
 _MARGIN = 1.5
-"""Factor by which 1 - correlation must exceed that of another reading. On right pairs (4 genuine FlyingThings3D
-frames, KITTI, Middlebury, shapes3d) it is at most 0.8 times that of any reading here; with swapped views or a turned
-sign it was 2 to 17 times larger."""
+"""Factor by which 1 - correlation must exceed that of another interpretation. On correct pairs (4 real FlyingThings3D
+frames, KITTI, Middlebury, shapes3d) it is at most 0.8 times that of any interpretation here; with swapped views or a
+wrong sign it was 2 to 17 times larger."""
 _LEAST_MISFIT = 0.1
-"""Smooth views correlate under any shift: below this nothing can be decided."""
+"""Smooth views correlate under any shift; below this value no decision is made."""
 MOST_BEYOND = 0.5
-"""Share of the disparities beyond the width of the picture above which they cannot be its pixels."""
+"""Share of disparities beyond the image width above which they cannot be in pixels of this image."""
 _LEAST_PIXELS = 200
 _MOST_PIXELS = 100_000
 
 
 class _Reading(NamedTuple):
-    """Another meaning that the numbers could have."""
+    """An alternative interpretation of the values."""
 
     question: str
     swapped: bool
@@ -35,21 +35,21 @@ class _Reading(NamedTuple):
 _OTHER_READINGS = (
     _Reading("are left and right swapped?", True, 1.0),
     _Reading("is right x = left x + d, as with swapped views and the ground truth of the right one?", False, -1.0),
-    _Reading("are the disparities twice too large for these pictures?", False, 0.5),
-    _Reading("are the disparities twice too small for these pictures?", False, 2.0),
+    _Reading("are the disparities twice too large for these images?", False, 0.5),
+    _Reading("are the disparities twice too small for these images?", False, 2.0),
     _Reading("must the disparities be divided by 256?", False, 1 / 256),
-    _Reading("are these disparities in pixels, and of this picture?", False, 0.0),
+    _Reading("are these disparities in pixels, and of this image?", False, 0.0),
 )
 
 
 def disagreement(sample: StereoSample) -> str | None:
-    """Describes in one line how the ground truth contradicts the views, or cannot belong to their size.
+    """Describes in one line how the ground truth contradicts the views or their size.
 
     Args:
         sample: without a batch axis, on the CPU.
 
     Returns:
-        None where they agree, and where nothing can be decided: few pixels, views without texture, disparities near 0.
+        None if they agree or no decision is possible: few pixels, views without texture, disparities near 0.
     """
     if (beyond := share_beyond(sample)) > MOST_BEYOND:
         return (
@@ -76,13 +76,13 @@ def disagreement(sample: StereoSample) -> str | None:
 
 
 def share_beyond(sample: StereoSample) -> float:
-    """Share of the valid disparities that exceed the width, so that their match is in no picture; 0 of none."""
+    """Computes the share of valid disparities that exceed the image width; 0 if there are none."""
     disparities = sample.disparity[sample.valid]
     return float((disparities > sample.disparity.shape[-1]).double().mean()) if disparities.numel() else 0.0
 
 
 def _misfit(here: Tensor, there: Tensor, shift: Tensor, known: Tensor) -> float:
-    """1 - correlation of ``here`` at x and ``there`` at x - shift, to the nearest pixel; NaN where undefined."""
+    """Computes 1 - correlation of ``here`` at x and ``there`` at x - shift (nearest pixel); NaN if undefined."""
     width = here.shape[-1]
     place = (torch.arange(width) - shift).round().long()
     inside = known & (place >= 0) & (place < width)

@@ -1,4 +1,4 @@
-"""Keeps samples that are slow to make, in memory or on disk."""
+"""Caches samples that are slow to generate, in memory or on disk."""
 
 import io
 import os
@@ -17,9 +17,9 @@ Sample = TypeVar("Sample", bound=NamedTuple)
 
 
 class Cached(Generic[Sample]):
-    """Makes each sample of a dataset once and remembers it.
+    """Computes each sample of a dataset once and caches it.
 
-    Images on the 8-bit grid are kept as bytes and come back bit for bit; each process fills a memory of its own.
+    Images with 8-bit values are stored as bytes, without loss; each process has its own cache.
     """
 
     def __init__(self, dataset: MapDataset[Sample]) -> None:
@@ -31,7 +31,7 @@ class Cached(Generic[Sample]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        """The sample."""
+        """Returns the sample."""
         if index not in self._kept:
             sample = self.dataset[index]
             self._kept[index] = (type(sample), [_packed(entry) for entry in sample])

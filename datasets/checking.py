@@ -1,7 +1,7 @@
-"""Inspects samples for whatever would spoil a long run: damaged or contradictory files, and duplicates.
+"""Inspects samples for problems that would spoil a long run: damaged or contradictory files, and duplicates.
 
-The readers mask impossible disparities and refuse damaged files one at a time, when a run reaches them; here they are
-found beforehand. Masked pixels and enlarged images are notes. Of an image's content only a digest is kept.
+The readers mask impossible disparities and reject damaged files one at a time, when a run reaches them; this module
+finds them beforehand. Masked pixels and enlarged images are notes. Only a digest of the image content is stored.
 """
 
 import hashlib
@@ -36,19 +36,19 @@ NEGATIVE = "negative disparity"
 STRAY = "single disparities beyond the width"
 
 NOTES = frozenset((TWINS, BOTH_SPLITS, ENLARGED, NON_FINITE, NEGATIVE, STRAY))
-"""Kinds that the programs cope with; a sample of any other kind has to be left out."""
+"""Kinds that the programs can handle; a sample with any other kind must be left out."""
 STEREO_KINDS = (MISSING, UNREADABLE, LOST, SIZES, SMALL, NO_TRUTH, MISMATCH, BOTH_HALVES)
 IMAGE_KINDS = (UNREADABLE, BOTH_HALVES)
 
 SMALLEST = (32, 32)
-"""(height, width): the least crop, and so the least size of an image that is taken whole."""
+"""Smallest crop (height, width), and thus the smallest size of a whole image."""
 LEAST_VALID = 0.001
-"""Share of the pixels with valid ground truth below which a sample is of no use. Sparse laser points have more."""
+"""Share of pixels with valid ground truth below which a sample is useless. Sparse laser scans have more."""
 _IN_DISPARITIES = frozenset({NO_TRUTH, MISMATCH, NON_FINITE, NEGATIVE, STRAY})
 
 
 def kinds_of(sample: type) -> tuple[str, ...]:
-    """Kinds of problem that samples of a type can have."""
+    """Returns the kinds of problem that samples of a type can have."""
     return STEREO_KINDS if issubclass(sample, StereoSample) else IMAGE_KINDS
 
 
@@ -57,50 +57,50 @@ class Problem(NamedTuple):
 
     kind: str
     sample: str
-    """Its name; "" where a file of many samples cannot be read."""
+    """Name of the sample; "" if a file with many samples cannot be read."""
     file: str
-    """The file at fault, as far as there is one; otherwise the sample's name."""
+    """File with the problem, if there is one; otherwise the name of the sample."""
     says: str
 
     @property
     def is_note(self) -> bool:
-        """The programs cope with it."""
+        """True if the programs can handle the problem."""
         return self.kind in NOTES
 
 
 class Measures(NamedTuple):
-    """Measures of a whole stereo sample."""
+    """Measures of a stereo sample."""
 
     height: int
     width: int
     largest: float
-    """Disparity of the ground truth, pixels; 0 without any."""
+    """Largest ground-truth disparity, pixels; 0 if there is none."""
     known: float
-    """Share of the pixels with ground truth."""
+    """Share of pixels with ground truth."""
 
 
 class Inspection(NamedTuple):
-    """Result for one sample."""
+    """Result of the inspection of one sample."""
 
     name: str
     group: str
-    """Samples of one group are always in the same split."""
+    """Group of the sample; samples of one group are always in the same split."""
     file: str
-    """The first of its files, or its name."""
+    """The first file of the sample, or its name."""
     found: tuple[Problem, ...] = ()
     """Problems and notes."""
     digest: bytes | None = None
-    """Of the images, see `content`; None where they cannot be read."""
+    """Digest of the images, see `content`; None if they cannot be read."""
     measures: Measures | None = None
-    """None where the sample cannot be read, and for labelled images."""
+    """Measures; None if the sample cannot be read, and for labelled images."""
 
 
 @runtime_checkable
 class HasFiles(Protocol):
-    """A dataset in which each sample has files of its own."""
+    """A dataset with separate files for each sample."""
 
     def paths(self, index: int) -> Sequence[Path]:
-        """The files of one sample."""
+        """Returns the files of one sample."""
         ...
 
 
@@ -109,9 +109,9 @@ class Inspector:
     """Inspects single samples of a dataset, which yields `StereoSample` or `LabelledImage`.
 
     Args:
-        dataset: at full resolution, since halving hides flaws.
-        crop: (height, width) that a run takes out of an image; None for whole images.
-        halved: whether the run halves the images.
+        dataset: dataset at full resolution, since halving hides flaws.
+        crop: (height, width) of the crops in a run; None for whole images.
+        halved: True if the run halves the images.
     """
 
     dataset: Any
@@ -119,11 +119,11 @@ class Inspector:
     halved: bool = False
 
     def __call__(self, index: int) -> Inspection:
-        """Inspects one sample; any exception that its files lead the readers to is a problem of that sample."""
+        """Inspects one sample; any exception raised while reading it is reported as a problem of that sample."""
         try:
             sample = self.dataset[index]
             flaws = self.dataset.flaws(index) if hasattr(self.dataset, "flaws") else DisparityFlaws(0, 0)
-        except Exception as error:  # damaged bytes may lead a decoder to raise anything
+        except Exception as error:  # a decoder may raise any exception on damaged bytes
             kind = SIZES if isinstance(error, DifferentSizes) else UNREADABLE
             says = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             return self.inspection(index, (kind, says))
@@ -137,12 +137,12 @@ class Inspector:
         return self.inspection(index, *found, digest=content(sample.left, sample.right), measures=measures)
 
     def inspection(self, index: int, *found: tuple[str, str], **more: Any) -> Inspection:
-        """Result for a sample.
+        """Creates the result for a sample.
 
         Args:
-            index: of the sample.
-            found: kind and words of each problem or note.
-            more: fields of the result.
+            index: index of the sample.
+            found: kind and description of each problem or note.
+            more: further fields of the result.
         """
         name, groups = self.dataset.names[index], getattr(self.dataset, "groups", self.dataset.names)
         paths = self.dataset.paths(index) if isinstance(self.dataset, HasFiles) else []
@@ -183,7 +183,7 @@ def _on_disparities(sample: StereoSample, measures: Measures, flaws: DisparityFl
 
 
 def content(*images: Tensor) -> bytes:
-    """Digest of sizes and values; equal for equal images."""
+    """Computes a digest of sizes and values, equal for equal images."""
     digest = hashlib.blake2b(digest_size=16)
     for image in images:
         digest.update(repr(tuple(image.shape)).encode())
@@ -192,18 +192,18 @@ def content(*images: Tensor) -> bytes:
 
 
 def find_twins(samples: Sequence[Inspection], halves: Mapping[int, str], flawed: Collection[str] = ()) -> list[Problem]:
-    """Finds the samples with the content of another one of another group.
+    """Finds samples with the same content as a sample of another group.
 
-    In each set one sample goes unmentioned, so that the set is in order once the others are left out: a sound one
-    before a flawed one, one that a search uses before one that it does not.
+    One sample of each set of duplicates is not reported, so that leaving out the others resolves the set: a sample
+    without problems is preferred to one with problems, and one used by the search to one that is not.
 
     Args:
-        samples: of the training split.
-        halves: weight or architecture, by the indices of the samples that a search uses.
+        samples: samples of the training split.
+        halves: "weight" or "architecture", by index of the samples used in a search.
         flawed: names of samples with another problem.
 
     Returns:
-        BOTH_HALVES for a sample in the other half than the unmentioned one, otherwise TWINS.
+        BOTH_HALVES for a sample that is not in the same split of a search as the unreported one, otherwise TWINS.
     """
     same: defaultdict[bytes, list[int]] = defaultdict(list)
     for index, sample in enumerate(samples):
@@ -218,14 +218,14 @@ def find_twins(samples: Sequence[Inspection], halves: Mapping[int, str], flawed:
                 continue
             here, there = halves.get(index, ""), halves.get(first, "")
             parted = bool(here and there and here != there)
-            where = f", which is in the {there} half while this is in the {here} half" if parted else ""
+            where = f", which is in the {there} split while this is in the {here} split" if parted else ""
             kind = BOTH_HALVES if parted else TWINS
             problems.append(Problem(kind, sample.name, sample.file, f"shows what {other.name} shows{where}"))
     return sorted(problems, key=lambda problem: problem.sample)
 
 
 def find_shared(train: Sequence[Inspection], test: Sequence[Inspection]) -> list[Problem]:
-    """Finds the samples of the test split with the content of one of the training split."""
+    """Finds the samples of the test split with the same content as a sample of the training split."""
     known = {sample.digest: sample.name for sample in train if sample.digest is not None}
     return [
         Problem(BOTH_SPLITS, sample.name, sample.file, f"shows what {known[sample.digest]} shows")

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009), in the Python-pickle layout or in the binary layout.
 
-Pickles can run code, so they are read by torchvision alone, which compares their md5 with the official one
-first. It does not read the binary layout; that is done here, for files of any number of records.
+Pickles can run code, so they are only read by torchvision, which first compares their md5 with the official one.
+torchvision does not read the binary layout; this module does, for files with any number of records.
 """
 
 import os
@@ -26,20 +26,20 @@ _PIXELS = 3 * _SIDE * _SIDE
 class _Variant(NamedTuple):
     title: str
     pickles: Literal["CIFAR10", "CIFAR100"]
-    """The class of torchvision that reads them."""
+    """The torchvision class that reads the pickles."""
     pickle_folder: str
     binary_folder: str
     binary_files: dict[str, tuple[str, ...]]
     label_limits: tuple[int, ...]
-    """Number of classes of each label byte; the last one is used."""
+    """Number of classes of each label byte; the last label is used."""
     names_file: str
     names: tuple[str, ...]
-    """Used where the names file is absent."""
+    """Class names if the names file is absent."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
-# Mean and standard deviation over the 50,000 training images, as DARTS and RobustDARTS publish them.
+# Mean and standard deviation over the 50,000 training images, as published by DARTS and RobustDARTS.
 _CIFAR10 = _Variant(
     title="CIFAR-10",
     pickles="CIFAR10",
@@ -70,14 +70,14 @@ class _Cifar(ImagesInMemory):
     """Reader of both variants.
 
     Args:
-        root: the folder that holds the unpacked Python or binary version, or that version's folder itself; with both
-            there, the pickles are read.
+        root: the folder with the unpacked Python or binary version, or the folder of that version itself; if both
+            exist, the pickles are read.
         split: train or test.
         exclude: list of names to leave out, see `in_memory.ImagesInMemory`.
 
     Raises:
-        InputError: nothing of the kind is there, a file is missing or damaged, a label is out of range, or the list
-            does not fit.
+        InputError: the data is not found, a file is missing or damaged, a label is out of range, or the list does not
+            match the data.
     """
 
     _variant: ClassVar[_Variant]
@@ -101,7 +101,7 @@ class CIFAR10(_Cifar):
 
 
 class CIFAR100(_Cifar):
-    """CIFAR-100 with its hundred fine classes, from cifar-100-python or cifar-100-binary."""
+    """CIFAR-100: the hundred fine classes, from cifar-100-python or cifar-100-binary."""
 
     _variant = _CIFAR100
 

@@ -1,7 +1,7 @@
-"""Disparities as 16-bit grey PNG, at KITTI's scale: the stored number over 256 is pixels, and 0 is unknown.
+"""Disparities as 16-bit grey PNG in KITTI's format: the stored value divided by 256 is in pixels, and 0 is unknown.
 
-KITTI's benchmark does not specify values that do not fit into the format. Here a valid disparity never turns into
-"unknown" by rounding: below half a unit it is stored as 1 (1/256 px). One beyond the largest number (65535/256 =
+The KITTI benchmark does not specify values outside of the format's range. Here a valid disparity never becomes
+"unknown" by rounding: below half a unit it is stored as 1 (1/256 px). A disparity above the largest value (65535/256 =
 255.996 px) is stored as unknown and counted, since a saturated value would look like a measurement.
 """
 
@@ -22,17 +22,18 @@ _HEADER_BYTES = 26
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY = 0
 _DEPTH, _COLOUR_TYPE = 24, 25
-"""Their places in a PNG's first chunk, which is always its header."""
+"""Offsets in the first chunk of a PNG, which is always its header."""
 
 
 def read_disparity_png(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
-    """Reads a disparity.
+    """Reads a disparity map.
 
     Returns:
-        The disparity in pixels, (1, H, W) float32, exact, 0 where unknown; and where it is known, (1, H, W) bool.
+        The disparity in pixels, (1, H, W) float32, exact, 0 where unknown; and the mask of known pixels, (1, H, W)
+        bool.
 
     Raises:
-        InputError: the file is missing, truncated or no grey PNG of 16 bits.
+        InputError: the file is missing, truncated or not a 16-bit grey PNG.
     """
     try:
         with Path(path).open("rb") as file:
@@ -47,27 +48,27 @@ def read_disparity_png(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
             found = f"a {kind} PNG of {header[_DEPTH]} bits"
         raise InputError(
             f"{path}: is {found}, but a disparity is a grey PNG of 16 bits (pixels times 256, 0 = unknown): was it "
-            "converted, or is it a picture of a disparity?"
+            "converted, or is it a rendering of a disparity map?"
         )
-    # The reader of pictures is strict about damaged files, and every grey level of 16 bits survives its scaling.
+    # The image reader is strict about damaged files, and its scaling preserves every 16-bit grey level.
     grey = read_rgb(path)[:1]
     stored = (grey * _LARGEST).round()
     return stored / _SCALE, stored > 0
 
 
 def write_disparity_png(path: str | os.PathLike[str], disparity: Tensor, valid: Tensor | None = None) -> int:
-    """Writes a disparity, rounded to the nearest 1/256 px.
+    """Writes a disparity map, rounded to the nearest 1/256 px.
 
     Args:
         path: a file in a folder that exists.
-        disparity: (1, H, W) or (H, W), pixels. Negative values count as 0; NaN and infinite ones are unknown.
-        valid: the same shape, bool; None: everywhere.
+        disparity: (1, H, W) or (H, W), pixels. Negative values count as 0; NaN and infinite values are unknown.
+        valid: bool mask of the same shape; None: all pixels.
 
     Returns:
-        How many valid, finite disparities were beyond 65535/256 px and are stored as unknown.
+        Number of valid, finite disparities beyond 65535/256 px, which are stored as unknown.
 
     Raises:
-        ValueError: a shape is something else.
+        ValueError: a shape is wrong.
     """
     if disparity.ndim not in (2, 3) or (disparity.ndim == 3 and len(disparity) != 1) or disparity.numel() == 0:
         raise ValueError(f"a disparity is (1, H, W) or (H, W), not {tuple(disparity.shape)}: pick one of the batch")

@@ -1,9 +1,9 @@
-"""Reads and writes lists of samples that a run leaves out.
+"""Reads and writes lists of samples to leave out.
 
-One sample a line, by the name that its dataset gives it. A line that begins with # is a comment, and so is what
-follows a # after white space. An entry of a part that is not read (the other split, a letter that is not chosen) is
-skipped, since one list serves a whole dataset; any other entry that names no sample is refused, because it is a
-slip or belongs to other data.
+Each line is the name of a sample in its dataset. A line that begins with # is a comment, as is the text after a # that
+follows white space. An entry of a part that is not read (the other split, a letter that is not selected) is skipped,
+since one list covers a whole dataset; any other entry that names no sample is rejected, because it is a typo or belongs
+to other data.
 """
 
 import os
@@ -23,12 +23,12 @@ def read_exclusions(
     *,
     elsewhere: Callable[[str], object] = lambda name: None,
 ) -> set[str]:
-    """Reads the samples that a list names.
+    """Reads the samples named in a list.
 
     Args:
-        path: the user's `dataset.exclude`; None names nothing.
-        known: names of all samples of the part that is read, incomplete ones among them; quick to look up.
-        elsewhere: true for the name of a sample in a part that is not read.
+        path: the user's `dataset.exclude`; None for no list.
+        known: names of all samples of the part that is read, including incomplete ones; with fast lookup.
+        elsewhere: returns true for the name of a sample in a part that is not read.
 
     Raises:
         WrongSetting: the file cannot be read, or an entry names no sample.
@@ -54,7 +54,7 @@ def read_exclusions(
 
 
 def read_entries(path: str | os.PathLike[str]) -> list[str]:
-    """Reads all samples that a list names, of any part, in its order.
+    """Reads all samples named in a list, of any part, in the order of the list.
 
     Raises:
         WrongSetting: the file cannot be read.
@@ -66,8 +66,8 @@ def write_exclusions(path: Path, reasons: Iterable[tuple[str, str]], *, title: s
     """Writes a list.
 
     Args:
-        path: in a folder that exists.
-        reasons: a sample and why it is left out, which becomes a comment above it; empty for no comment.
+        path: a file in a folder that exists.
+        reasons: a sample and the reason for leaving it out, written as a comment above it; empty for no comment.
         title: the first comment.
     """
     lines = [f"# {_one_line(title)}"]
@@ -77,22 +77,22 @@ def write_exclusions(path: Path, reasons: Iterable[tuple[str, str]], *, title: s
 
 
 def can_be_listed(name: str) -> bool:
-    """Tells whether a line of a list can name the sample; an odd folder name can forbid it."""
+    """Returns True if the name can be written as a line of a list; unusual folder names may prevent it."""
     return bool(name) and name == _entry_of(name) and not re.search(r"[\r\n]", name)
 
 
 def numbered_entries(path: str | os.PathLike[str], *, key: str) -> Iterator[tuple[int, str]]:
-    """The entries of a list, each with the number of its line; comments and empty lines are none.
+    """Yields the entries of a list with their line numbers, without comments and empty lines.
 
     Args:
-        path: of the list.
-        key: the setting that names it.
+        path: path of the list.
+        key: the setting with this path.
 
     Raises:
         WrongSetting: the file cannot be read.
     """
     try:
-        # File names need not be UTF-8; "-sig" since Windows' editors put a mark in front.
+        # File names need not be UTF-8; "-sig" since editors on Windows prepend a byte order mark.
         text = Path(path).expanduser().read_text(encoding="utf-8-sig", errors="surrogateescape")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -1,6 +1,6 @@
-"""Counts impossible values in the file of a disparity.
+"""Counts impossible values in a disparity file.
 
-The readers mask such pixels, so that none reaches a loss; a check of the data has to see them.
+The readers mask such pixels, so that they do not reach a loss; a check of the data reports them.
 """
 
 from typing import NamedTuple, Self
@@ -9,20 +9,20 @@ from torch import Tensor
 
 
 class DisparityFlaws(NamedTuple):
-    """Pixels of one map."""
+    """Numbers of flawed pixels in one disparity map."""
 
     non_finite: int
-    """NaN or infinite, except for the value of an unknown pixel."""
+    """NaN or infinite, except for the marker of unknown pixels."""
     negative: int
     """Finite and below zero."""
 
     @classmethod
     def of(cls, disparity: Tensor, *, unknown: float | None = None) -> Self:
-        """Counts.
+        """Counts the flawed pixels.
 
         Args:
             disparity: any shape.
-            unknown: the value of a pixel without ground truth, if there is one.
+            unknown: the marker of pixels without ground truth, if there is one.
         """
         finite = disparity.isfinite()
         odd = ~finite if unknown is None else ~finite & (disparity != unknown)

@@ -1,7 +1,7 @@
 """FlyingThings3D (Mayer et al. 2016): the full release and the "subset" release, left-referenced disparity.
 
-Pairs are matched by path, and TRAIN and TEST never mix, both unlike torchvision's SceneFlowStereo. The ground
-truth is dense and does not mark occluded pixels. A copy that `write_frame` made carries the masks in two more trees,
+Unlike in torchvision's SceneFlowStereo, pairs are matched by path, and TRAIN and TEST are never mixed. The ground truth
+is dense and does not mark occluded pixels. A copy written by `write_frame` contains masks in two more trees,
 occlusions/ and outofframe/, which the official release does not have.
 """
 
@@ -45,24 +45,24 @@ _REMEDY = f"{REMEDY}, and dataset.official_exclusions the official one"
 class FlyingThings3D(StereoFiles):
     """The frames of one split and render pass, in path order.
 
-    A subset letter that the folder has nowhere is skipped (the data is often downloaded in parts) and listed in
-    `absent_subsets`. In the "subset" layout the frames are numbered through and no scene is named: as every
-    scene of the full release has ten frames, ten consecutive numbers are taken as one group. Its disparities are
-    stored negative for the left view: where none of a frame is positive, the sign is turned.
+    A subset letter that does not occur in the folder is skipped (the data is often downloaded in parts) and listed in
+    `absent_subsets`. In the "subset" layout the frames are numbered consecutively and scenes are not named: since every
+    scene of the full release has ten frames, ten consecutive numbers form one group. Its disparities are stored as
+    negative values for the left view: if no value of a frame is positive, the sign is inverted.
 
     Args:
-        root: the folder that holds frames_cleanpass/ and disparity/ (full), or train/ and val/ (subset).
+        root: the folder with frames_cleanpass/ and disparity/ (full), or train/ and val/ (subset).
         split: TRAIN or TEST; train/ or val/ in the "subset" layout.
         render_pass: cleanpass or finalpass.
-        subsets: letters among A, B and C; the "subset" layout has none and takes all of it.
-        excluded: a file with one frame a line, such as TRAIN/A/0000/left/0006.png (the official
+        subsets: letters among A, B and C; the "subset" layout has none and is read completely.
+        excluded: a file with one frame per line, such as TRAIN/A/0000/left/0006.png (the official
             all_unused_files.txt); such a frame is left out with both views. Not in the "subset" layout.
-        layout: full, subset, or auto to see which one is there.
+        layout: full, subset, or auto to detect it.
         options: see `stereo_files.Options`; names of the other split or of other letters in `exclude` are skipped.
 
     Raises:
-        InputError: the data or a list is not there or does not fit, or a frame lacks a part, which is named.
-            Unreadable files and sizes that differ are reported when the sample is read.
+        InputError: the data or a list is missing or does not match, or a frame is incomplete (the missing part is
+            named). Unreadable files and different sizes are reported when the sample is read.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class FlyingThings3D(StereoFiles):
         self._turn_sign = flat
 
     def flaws(self, index: int) -> DisparityFlaws:
-        """Counts the pixels of one frame's ground truth that are no disparity: the release holds some NaN.
+        """Counts invalid values in the ground truth of one frame; the release contains some NaN.
 
         Raises:
             InputError: the file is damaged.
@@ -115,7 +115,7 @@ class FlyingThings3D(StereoFiles):
         return DisparityFlaws.of(self._read_disparity(self.paths(index)[2]))
 
     def _read(self, *files: Path) -> StereoSample:
-        """A pixel with a negative or non-finite disparity is not valid."""
+        """Reads one frame; pixels with a negative or non-finite disparity are invalid."""
         left, right = (read_rgb(path) for path in files[:2])
         disparity = self._read_disparity(files[2])
         valid = disparity.isfinite() & (disparity >= 0)
@@ -125,7 +125,7 @@ class FlyingThings3D(StereoFiles):
         return StereoSample(left, right, torch.where(valid, disparity, 0), valid, occluded, out_of_frame)
 
     def _read_disparity(self, path: Path) -> Tensor:
-        """(1, H, W) as the file has it, but for the sign."""
+        """Reads (1, H, W) as stored, except for the sign."""
         disparity = read_disparity_pfm(path)
         if self._turn_sign and not (disparity[disparity.isfinite()] > 0).any():
             return -disparity
@@ -133,12 +133,12 @@ class FlyingThings3D(StereoFiles):
 
 
 def write_frame(root: Path, *, split: str, subset: str, scene: int, frame: int, sample: StereoSample) -> None:
-    """Writes one sample as a frame of the full layout's cleanpass, with its masks in two more trees.
+    """Writes one sample as a cleanpass frame of the full layout, with its masks in two more trees.
 
-    The views are rounded to 8 bits, the disparity is exact. Pixels that are not valid are stored as infinite.
+    The views are rounded to 8 bits, the disparity is exact. Invalid pixels are stored as infinite.
 
     Args:
-        root: is created, as are all folders below it; a frame that is there already is replaced.
+        root: created with all folders below it; an existing frame is replaced.
         split: TRAIN or TEST.
         subset: A, B or C.
         scene: 0..9999.
@@ -146,7 +146,7 @@ def write_frame(root: Path, *, split: str, subset: str, scene: int, frame: int, 
         sample: without a batch axis.
 
     Raises:
-        ValueError: split, subset, scene or frame is none of the above.
+        ValueError: split, subset, scene or frame is out of range.
     """
     if split not in _SPLITS or subset not in _LETTERS or not (0 <= scene <= 9999 and 0 <= frame <= 9999):
         raise ValueError(f"no frame of FlyingThings3D: {split}/{subset}/{scene:04d}/{frame:04d}")
@@ -167,14 +167,14 @@ def write_frame(root: Path, *, split: str, subset: str, scene: int, frame: int, 
 
 
 def _parts(splits: Sequence[str], subsets: Sequence[str], flat: bool) -> set[str]:
-    """Beginnings of the names of frames."""
+    """Returns the prefixes of frame names."""
     return {_FLAT_SPLIT[split] for split in splits} if flat else {f"{s}/{letter}" for s in splits for letter in subsets}
 
 
 def _find_layout(
     root: str | os.PathLike[str] | None, split: Split, render_pass: RenderPass, layout: Layout
 ) -> tuple[Path, bool]:
-    """Finds the folder, and tells whether it is in the "subset" layout."""
+    """Finds the folder; returns it and True if it is in the "subset" layout."""
     full = [f"frames_{render_pass}/{split}", f"frames_{render_pass}_webp/{split}"]
     flat = [f"{_FLAT_SPLIT[split]}/{_FLAT_VIEWS[render_pass]}"]
     looked_for = {"auto": full + flat, "full": full, "subset": flat}[layout]

@@ -1,9 +1,9 @@
 """Augmentation of labelled images with one strength: random crop, flip, cut-out (DeVries & Taylor 2017).
 
-The searches of DARTS, and those of RobustDARTS without drop-path, crop (padding 4) and flip only. RobustDARTS adds
-cut-out of 16 pixels where drop-path acts, with a probability that grows; the trainings of the found networks cover
-every image. Here the square is covered before normalisation, in a colour that the caller gives; the mean of the data
-set amounts to the zeros that the published code writes after it.
+The searches of DARTS, and those of RobustDARTS without drop-path, only crop (padding 4) and flip. RobustDARTS adds
+cut-out of 16 pixels if drop-path is active, with an increasing probability; when training the found networks, every
+image is masked. Here the square is masked before normalisation, in a colour given by the caller; the mean of the
+dataset is equivalent to the zeros that the published code writes after normalisation.
 """
 
 import copy
@@ -19,24 +19,24 @@ from autodisp.errors import InputError
 
 
 class ImageAugmentation:
-    """Crop from a padded image, flip left to right, and cover a square, all at random.
+    """Randomly crops a padded image, flips it horizontally and masks a square.
 
-    With the strength s the padding is round(padding s) pixels of black, the flip has the probability
-    min(s, 1) / 2, and the square's area is in proportion to s: its side is round(cutout sqrt(s)).
+    With strength s the padding is round(padding s) black pixels, the flip has probability min(s, 1) / 2, and the area
+    of the square is proportional to s: its side is round(cutout sqrt(s)).
 
     Attributes:
-        cutout_share: the probability that an image is covered at all.
+        cutout_share: probability that an image is masked.
 
     Args:
-        scale: the strength s, 0..4; 0 changes nothing, 1 is the published one.
-        padding: pixels of padding on each side at strength 1; the size of the image stays.
-        cutout: side of the square at strength 1, pixels; 0 for none. Its centre is any pixel, so that it may
-            reach over the border.
-        flip: False where mirror images mean something else, as digits do.
-        fill: RGB in 0..1 of the covered square.
+        scale: the strength s, 0..4; 0 changes nothing, 1 is the published strength.
+        padding: pixels of padding on each side at strength 1; the image size is unchanged.
+        cutout: side of the square at strength 1, pixels; 0 for none. Its centre is any pixel, so that it may extend
+            beyond the border.
+        flip: False if mirroring changes the class, as with digits.
+        fill: RGB in 0..1 of the masked square.
 
     Raises:
-        InputError: a value out of its range.
+        InputError: a value is out of range.
     """
 
     def __init__(
@@ -63,17 +63,17 @@ class ImageAugmentation:
         self._fill = torch.tensor(fill)[:, None, None]
 
     def covering(self, share: float) -> "ImageAugmentation":
-        """The same augmentation with cut-out in that share of the images."""
+        """Returns the same augmentation with cut-out in that share of the images."""
         changed = copy.copy(self)
         changed.cutout_share = share
         return changed
 
     def __call__(self, sample: LabelledImage, rng: np.random.Generator) -> LabelledImage:
-        """Returns a new sample of the same size; the given one is not changed.
+        """Returns a new sample of the same size; the input is not modified.
 
         Args:
             sample: (3, H, W), not normalised.
-            rng: where all choices come from.
+            rng: source of all random numbers.
         """
         image = sample.image
         if self.padding:

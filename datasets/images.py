@@ -1,7 +1,7 @@
-"""Reads and writes the pictures of the datasets: PNG, JPEG, WebP, PPM, BMP and TIFF.
+"""Reads and writes the images of the datasets: PNG, JPEG, WebP, PPM, BMP and TIFF.
 
-Pillow does the work because it refuses truncated files and wrong checksums. It reduces 16-bit colour to 8 bits, so
-OpenCV decodes the PNGs of that kind. Pillow's other formats are not opened at all: one of them (EPS) runs a program.
+Images are decoded by Pillow because it rejects truncated files and wrong checksums. It reduces 16-bit colour to 8 bits,
+so such PNGs are decoded by OpenCV. Other formats of Pillow are not opened at all: one of them (EPS) runs a program.
 """
 
 import io
@@ -21,22 +21,22 @@ from torch import Tensor
 from autodisp.errors import InputError, in_one_line
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "PPM", "BMP", "TIFF")
-# Pillow clips these to 255 on their way to RGB instead of scaling them.
+# Pillow clips these to 255 in the conversion to RGB instead of scaling them.
 _UNCONVERTED = ("I", "F")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _PGM = (b"P2", b"P5")
 _PNG_DEPTH = 24
-"""Place of the byte that holds the bits a channel."""
+"""Offset of the byte with the number of bits per channel."""
 
 
 def read_rgb(path: str | os.PathLike[str]) -> Tensor:
-    """Reads a picture of 8 or 16 bits a channel; grey becomes RGB, an alpha channel is dropped.
+    """Reads an image with 8 or 16 bits per channel; grey is converted to RGB, an alpha channel is dropped.
 
     Returns:
         (3, H, W) float32 in 0..1.
 
     Raises:
-        InputError: the file is missing, truncated or no picture.
+        InputError: the file is missing, truncated or not an image.
     """
     pixels, _ = _decode(Path(path))
     full_scale = np.float32(np.iinfo(pixels.dtype).max)
@@ -44,17 +44,17 @@ def read_rgb(path: str | os.PathLike[str]) -> Tensor:
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Reads (height, width) from a picture's header; None where it cannot be read."""
+    """Reads (height, width) from the header of an image; None if it cannot be read."""
     try:
         with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as image:
             warnings.simplefilter("ignore")
             return image.height, image.width
-    except Exception:  # Pillow's decoders raise whatever the malformed bytes lead them to
+    except Exception:  # Pillow's decoders may raise any exception on malformed bytes
         return None
 
 
 def read_rgb8(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    """Reads a picture whose three 8-bit channels are data rather than colour, so nothing may be converted.
+    """Reads an image whose three 8-bit channels are data rather than colour, without any conversion.
 
     Returns:
         (H, W, 3) uint8, exactly as stored.
@@ -64,18 +64,18 @@ def read_rgb8(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     """
     pixels, mode = _decode(Path(path))
     if mode != "RGB" or pixels.dtype != np.uint8:
-        raise InputError(f"{path}: is a {pixels.dtype} {mode} picture, but data needs three 8-bit channels (RGB)")
+        raise InputError(f"{path}: is a {pixels.dtype} {mode} image, but data needs three 8-bit channels (RGB)")
     return pixels.astype(np.uint8, copy=False)
 
 
 def read_mask(path: str | os.PathLike[str]) -> Tensor:
-    """Reads a black-and-white mask; the first channel counts.
+    """Reads a black-and-white mask from the first channel.
 
     Returns:
-        (1, H, W) bool, True where the picture is brighter than half of its range.
+        (1, H, W) bool, True where the image is brighter than half of its range.
 
     Raises:
-        InputError: the file is missing, truncated or no picture.
+        InputError: the file is missing, truncated or not an image.
     """
     pixels, _ = _decode(Path(path))
     return torch.from_numpy(np.ascontiguousarray(pixels[None, :, :, 0] > np.iinfo(pixels.dtype).max // 2))
@@ -86,15 +86,15 @@ def write_png(path: str | os.PathLike[str], picture: Tensor) -> None:
 
     Args:
         path: a file in a folder that exists.
-        picture: (3, H, W) float in 0..1, clamped and rounded to the nearest of 256 levels; or (1, H, W) bool,
-            written in grey as 0 and 255.
+        picture: image (3, H, W) float in 0..1, clamped and rounded to the nearest of 256 levels; or mask (1, H, W)
+            bool, written in grey as 0 and 255.
     """
     levels = (picture.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
     iio.imwrite(Path(path), levels.squeeze(2).numpy(), plugin="pillow", extension=".png")
 
 
 def _decode(path: Path) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
-    """Decodes (H, W, 3) RGB of 8 or 16 bits and Pillow's name of the stored mode."""
+    """Decodes (H, W, 3) RGB of 8 or 16 bits; returns it with Pillow's name of the stored mode."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -104,23 +104,23 @@ def _decode(path: Path) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
             warnings.simplefilter("ignore")  # of metadata
             pixels, mode = _decode_by_pillow(data)
     except UnidentifiedImageError:
-        raise InputError(f"{path}: is no readable picture: none of {', '.join(_FORMATS)}, or a damaged one") from None
-    except Exception as error:  # Pillow's decoders raise whatever the malformed bytes lead them to
+        raise InputError(f"{path}: is not a readable image: none of {', '.join(_FORMATS)}, or a damaged one") from None
+    except Exception as error:  # Pillow's decoders may raise any exception on malformed bytes
         reason = in_one_line(error) or type(error).__name__
         raise InputError(
-            f"{path}: is no readable picture ({reason}); is it truncated, or of another format?"
+            f"{path}: is not a readable image ({reason}); is it truncated, or of another format?"
         ) from error
     if mode == "I" and data.startswith(_PGM):
         pixels = pixels.astype(np.uint16)  # Pillow scales more than 8 bits to 16 and keeps them in 32
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path}: is a picture of {pixels.dtype} (Pillow's mode {mode}): save it with 8 or 16 bits")
+        raise InputError(f"{path}: is an image of {pixels.dtype} (Pillow's mode {mode}): save it with 8 or 16 bits")
     return (np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels), mode
 
 
 def _decode_by_pillow(data: bytes) -> tuple[npt.NDArray[Any], str]:
-    """Decodes the pixels, as RGB where Pillow converts them correctly, and the stored mode."""
+    """Decodes the pixels, as RGB if Pillow converts them correctly, and the stored mode."""
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        image.verify()  # the checksums of a PNG; the picture has to be opened anew after it
+        image.verify()  # verifies the checksums of a PNG; afterwards the image must be opened again
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         mode = image.mode
         pixels = np.array(image if mode.startswith(_UNCONVERTED) else image.convert("RGB"))
@@ -130,7 +130,7 @@ def _decode_by_pillow(data: bytes) -> tuple[npt.NDArray[Any], str]:
 
 
 def _decode_by_opencv(data: bytes) -> npt.NDArray[Any]:
-    """The RGB of a PNG that Pillow has decoded without complaint."""
+    """Decodes the RGB of a PNG that Pillow has decoded without error."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if decoded is None:

@@ -1,4 +1,4 @@
-"""Labelled images that are kept in memory: what CIFAR-10, CIFAR-100 and SVHN have in common."""
+"""Labelled images in memory, the common base of CIFAR-10, CIFAR-100 and SVHN."""
 
 import os
 import re
@@ -15,19 +15,19 @@ from autodisp.errors import WrongSetting
 class ImagesInMemory:
     """A map-style dataset over one tensor of images.
 
-    An image is named by its split and its place in the files, such as train/00012, whatever is left out.
+    An image is named by its split and its position in the files, such as train/00012, independently of exclusions.
 
     Args:
         images: (N, 3, H, W) uint8 RGB.
         labels: (N,) int64, 0 .. classes - 1.
-        classes: one name a class.
-        mean: of each channel over the training images, in 0..1, to normalise by.
-        std: as `mean`, the standard deviation.
-        split: which part the images are.
-        exclude: a list of names to leave out, see `exclusions`; those of other splits are passed over.
+        classes: one name per class.
+        mean: mean of each channel over the training images, in 0..1, for normalisation.
+        std: standard deviation of each channel, like `mean`.
+        split: name of the split.
+        exclude: a list of names to leave out, see `exclusions`; names of other splits are skipped.
 
     Raises:
-        WrongSetting: the list cannot be read, names an image that is not there, or leaves none.
+        WrongSetting: the list cannot be read, names an image that does not exist, or excludes all images.
     """
 
     def __init__(
@@ -60,5 +60,5 @@ class ImagesInMemory:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> LabelledImage:
-        """The image as float32 in 0..1 and its class."""
+        """Returns the image as float32 in 0..1 and its class."""
         return LabelledImage(self.images[index].to(torch.float32) / 255, int(self.labels[index]))

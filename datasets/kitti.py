@@ -1,7 +1,7 @@
 """KITTI stereo 2012 (Geiger et al. 2012) and 2015 (Menze and Geiger 2015): the training split, with its ground truth.
 
-The ground truth is sparse, from a laser scanner. KITTI's own "non-occluded" one leaves out every pixel that the right
-view does not show, for whichever reason; here those outside the right view are kept apart from those occluded in it.
+The ground truth is sparse, from a laser scanner. KITTI's "non-occluded" ground truth excludes every pixel that is not
+visible in the right view; here pixels outside of the right view are distinguished from those occluded in it.
 """
 
 import os
@@ -23,7 +23,7 @@ _FRAME_WITH_TRUTH = "_10"
 
 class _Layout(NamedTuple):
     views: tuple[tuple[str, str], ...]
-    """Folders of the left and the right view; of several pairs the first one that is there is read."""
+    """Folders of the left and the right view; the first pair that exists is read."""
     truth: str
     visible_truth: str
     origin: str
@@ -35,32 +35,32 @@ _LAYOUTS: dict[int, _Layout] = {
         truth="disp_occ",
         visible_truth="disp_noc",
         origin="KITTI 2012 comes from https://www.cvlibs.net/datasets/kitti/eval_stereo_flow.php?benchmark=stereo "
-        "(data_stereo_flow.zip), as training/colored_0/000000_10.png with colored_1, disp_occ and disp_noc beside it",
+        "(data_stereo_flow.zip), as training/colored_0/000000_10.png with colored_1, disp_occ and disp_noc next to it",
     ),
     2015: _Layout(
         views=(("image_2", "image_3"),),
         truth="disp_occ_0",
         visible_truth="disp_noc_0",
         origin="KITTI 2015 comes from https://www.cvlibs.net/datasets/kitti/eval_scene_flow.php?benchmark=stereo "
-        "(data_scene_flow.zip), as training/image_2/000000_10.png with image_3, disp_occ_0 and disp_noc_0 beside it",
+        "(data_scene_flow.zip), as training/image_2/000000_10.png with image_3, disp_occ_0 and disp_noc_0 next to it",
     ),
 }
 
 
 class Kitti(StereoFiles):
-    """The frames of one year that have ground truth (those named *_10.png), in order; each is a group of its own.
+    """The frames of one year with ground truth (those named *_10.png), in order; each is a separate group.
 
-    The grey views of 2012 are read where the coloured ones are absent. `has_occlusion` is False where the ground
-    truth of the non-occluded pixels (disp_noc) is absent. No file tells which frames come from one drive.
+    The grey views of 2012 are read if the coloured ones are absent. `has_occlusion` is False if the ground truth of the
+    non-occluded pixels (disp_noc) is absent. The files do not specify which frames come from one drive.
 
     Args:
-        root: the folder that holds training/.
+        root: the folder that contains training/.
         year: 2012 or 2015.
         options: see `stereo_files.Options`.
 
     Raises:
-        InputError: the data or the list is not there, the data is that of the other year, or a frame lacks a part,
-            which is named. Unreadable files and sizes that differ are reported when the sample is read.
+        InputError: the data or the list is missing, the data is that of the other year, or a frame is incomplete (the
+            missing part is named). Unreadable files and different sizes are reported when the sample is read.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Kitti(StereoFiles):
 
 
 def _find(root: str | os.PathLike[str] | None, year: int) -> Path:
-    """The folder that holds training/, after a look at whether it is the other year's."""
+    """Finds the folder that contains training/, after checking that it is not that of the other year."""
     if root is not None and str(root).strip():
         there = Path(root).expanduser() / "training"
         for other, layout in _LAYOUTS.items():

@@ -1,7 +1,7 @@
 """Finds the files of a dataset and matches them by path, never by their order.
 
-Matching by sort order lets one missing file shift all later pairs without a word; here every frame that lacks
-a part is reported by name.
+With matching by sort order, one missing file silently shifts all later pairs; here every incomplete frame is reported
+by name.
 """
 
 import os
@@ -18,18 +18,18 @@ _SHOWN = 3
 
 
 class NotThere(WrongSetting):
-    """There is no such data, or no such part of it."""
+    """The data, or the requested part of it, does not exist."""
 
 
 class DifferentSizes(InputError):
-    """The files of one frame are readable but do not have one size."""
+    """The files of one frame are readable but differ in size."""
 
 
 class DamagedFiles(InputError):
-    """Some of the files that make up a split cannot be read; the message is about the first and counts the others.
+    """Some files of a split cannot be read; the message describes the first and counts the others.
 
     Args:
-        messages: one a file, at least one.
+        messages: one per file, at least one.
     """
 
     def __init__(self, messages: Sequence[str]) -> None:
@@ -39,12 +39,12 @@ class DamagedFiles(InputError):
 
 
 class Frame(NamedTuple):
-    """Place of a frame within a tree of files."""
+    """Location of a frame within a tree of files."""
 
     scene: str
-    """Path of its scene, such as TRAIN/A/0000; "" where a dataset has none."""
+    """Path of its scene, such as TRAIN/A/0000; "" if the dataset has no scenes."""
     stem: str
-    """File name without its suffix, such as 0006; "" where every scene has one frame."""
+    """File name without suffix, such as 0006; "" if every scene has one frame."""
 
     @property
     def name(self) -> str:
@@ -61,15 +61,15 @@ class Tree(NamedTuple):
 
 
 def find_root(root: str | os.PathLike[str] | None, *, looked_for: Sequence[str], origin: str) -> Path:
-    """Checks that the dataset is there at all.
+    """Checks that the dataset exists and returns its folder.
 
     Args:
         root: the user's `dataset.root`.
-        looked_for: paths below the root, one of which has to exist.
-        origin: where the data comes from and how it has to lie.
+        looked_for: paths below the root, at least one of which must exist.
+        origin: source of the data and its expected layout.
 
     Raises:
-        NotThere: root is not set, no folder, or holds none of the paths.
+        NotThere: root is not set, is not a folder, or contains none of the paths.
     """
     advice = f"{origin}; task=disparity dataset=shapes3d needs no data"
     wanted = " or ".join(looked_for)
@@ -84,21 +84,21 @@ def find_root(root: str | os.PathLike[str] | None, *, looked_for: Sequence[str],
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Names of the visible folders in a folder, sorted; none if there is no such folder.
+    """Returns the sorted names of the visible folders in a folder; empty if it does not exist.
 
     Raises:
-        WrongSetting: it may not be looked into.
+        WrongSetting: the folder cannot be listed.
     """
     return sorted(entry.name for entry in _listing(folder) if not entry.name.startswith(".") and entry.is_dir())
 
 
 def files_in(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """The visible files with one of the suffixes, whatever their case, by stem.
+    """Returns the visible files with one of the suffixes, ignoring case, by stem.
 
-    Of two files with one stem the earlier suffix wins. Other files are ignored.
+    If two files share a stem, the earlier suffix takes precedence. Other files are ignored.
 
     Raises:
-        WrongSetting: the folder may not be looked into.
+        WrongSetting: the folder cannot be listed.
     """
     found: dict[str, tuple[int, str]] = {}
     for entry in _listing(folder):
@@ -114,9 +114,9 @@ def tree_of(root: Path, pattern: str, scenes: Iterable[str], suffixes: Sequence[
     """Collects the files of some scenes.
 
     Args:
-        root: of the dataset.
+        root: root of the dataset.
         pattern: path of a file below the root, with {scene} in a folder and {stem} in the name.
-        scenes: stand for {scene}.
+        scenes: values of {scene}.
         suffixes: see `files_in`.
     """
     folder = os.path.dirname(pattern)
@@ -125,7 +125,7 @@ def tree_of(root: Path, pattern: str, scenes: Iterable[str], suffixes: Sequence[
 
 
 def _listing(folder: Path) -> list[os.DirEntry[str]]:
-    """Entries of a folder; none if there is no such folder."""
+    """Returns the entries of a folder; empty if it does not exist."""
     try:
         with os.scandir(folder) as entries:
             return list(entries)
@@ -145,17 +145,17 @@ def match(
     remedy: str,
     collected: MutableMapping[Frame, str] | None = None,
 ) -> list[Frame]:
-    """Finds the frames that every tree holds, sorted.
+    """Finds the frames that exist in every tree, sorted.
 
     Args:
-        root: names the dataset in the error.
-        trees: the parts that make a frame.
+        root: root of the dataset, for the error message.
+        trees: the parts of a frame.
         ignored: frames to leave out, complete or not.
-        remedy: what the user can do about an incomplete frame.
-        collected: filled with the incomplete frames and what each lacks, instead of the error.
+        remedy: advice to the user on incomplete frames.
+        collected: filled with the incomplete frames and their missing parts, instead of raising the error.
 
     Raises:
-        InputError: a frame has some of its parts only; the first few are named, and the count.
+        InputError: frames are incomplete; the message names the first few and their number.
     """
     frames = sorted(set().union(*(tree.files for tree in trees)).difference(ignored))
     incomplete = [frame for frame in frames if any(frame not in tree.files for tree in trees)]
@@ -170,7 +170,7 @@ def match(
 
 
 def require_one_size(planes: Mapping[Path, Tensor]) -> None:
-    """Checks that the files of one frame fit together.
+    """Checks that the files of one frame have the same size.
 
     Args:
         planes: (..., H, W), read from each file.

@@ -1,9 +1,9 @@
 """Middlebury stereo: the scenes of 2014 (Scharstein et al. 2014; also MiddEval3 and 2021), and those of 2005 and 2006.
 
-The offset `doffs` in calib.txt (and dmin.txt in the older sets) is the distance between the two principal points. It
-turns a disparity into a depth, f * baseline / (d + doffs), but takes no part in x_right = x_left - d, so the stored
-disparities are used as they are. The masks of 2014 mark pixels outside the right view as occluded too; here these
-are kept apart.
+The offset `doffs` in calib.txt (and dmin.txt in the older sets) is the distance between the two principal points. It is
+needed to convert disparity to depth, f * baseline / (d + doffs), but not for x_right = x_left - d, so the stored
+disparities are used unchanged. The masks of 2014 also mark pixels outside of the right view as occluded; here these are
+distinguished.
 """
 
 import os
@@ -26,16 +26,16 @@ from autodisp.errors import InputError
 Size = Literal["full", "half", "third"]
 
 _DEPTH = 3
-"""Steps from the root down to a scene's folder, at most: MiddEval3/trainingH/Adirondack has three."""
+"""Maximum depth of a scene folder below the root: MiddEval3/trainingH/Adirondack has three levels."""
 _TRAINING = {"trainingF": "full size", "trainingH": "half size", "trainingQ": "quarter size"}
 _WITHOUT_TRUTH = ("testF", "testH", "testQ")
 _CALIBRATIONS = ("-perfect", "-imperfect")
 _CONDITIONS = ("E", "L", "P")
-"""One scene under another exposure, lighting or calibration: MotorcycleE shows what Motorcycle shows."""
+"""Suffixes of a scene with different exposure, lighting or calibration: MotorcycleE shows the scene of Motorcycle."""
 _VISIBLE, _OCCLUDED = 255, 128
 _ORIGIN = (
     "Middlebury 2014 comes from https://vision.middlebury.edu/stereo/data (or /stereo/submit3 for MiddEval3), as "
-    "Adirondack-perfect/im0.png with im1.png and disp0.pfm beside it, or as "
+    "Adirondack-perfect/im0.png with im1.png and disp0.pfm next to it, or as "
     "trainingH/Adirondack/im0.png with im1.png, disp0GT.pfm and mask0nocc.png (its test scenes have no ground truth)"
 )
 _NAMES_2006 = ("view1.png", "view5.png", "disp1.png")
@@ -43,7 +43,7 @@ _FACTORS = {"full": 1, "half": 2, "third": 3}
 _SIZE_FOLDERS = {"FullSize": "full", "HalfSize": "half", "ThirdSize": "third"}
 _ORIGIN_2006 = (
     "Middlebury 2005 and 2006 come from https://vision.middlebury.edu/stereo/data, as Art/view1.png with view5.png and "
-    "disp1.png beside it (the two-view download)"
+    "disp1.png next to it (the two-view download)"
 )
 _ROUNDING = 1e-3
 
@@ -51,18 +51,18 @@ _ROUNDING = 1e-3
 class Middlebury2014(StereoFiles):
     """The scenes with im0.png, im1.png and disp0GT.pfm (MiddEval3's name) or disp0.pfm, by path.
 
-    A pixel is valid where its disparity is finite, not negative, and not marked unknown in mask0nocc.png. Where a
-    scene of the folder has no such mask, `has_occlusion` is False and the masks of the others only mark
-    unknown pixels. A group is a scene; its variants (Motorcycle and MotorcycleE, Adirondack-perfect and
-    -imperfect) share one. MiddEval3's test scenes have no ground truth and are skipped.
+    A pixel is valid if its disparity is finite, not negative, and not marked unknown in mask0nocc.png. If any scene of
+    the folder has no such mask, `has_occlusion` is False and the masks of the others only mark unknown pixels. A group
+    is a scene with its variants (Motorcycle and MotorcycleE, Adirondack-perfect and -imperfect). The test scenes of
+    MiddEval3 have no ground truth and are skipped.
 
     Args:
-        root: a folder that holds scene folders, at most three levels below it, or one scene folder itself.
+        root: a folder with scene folders, at most three levels below it, or one scene folder itself.
         options: see `stereo_files.Options`.
 
     Raises:
-        InputError: the data or the list is not there, a scene lacks a part, which is named, or MiddEval3 is there in
-            more than one size. Unreadable files and sizes that differ are reported when the sample is read.
+        InputError: the data or the list is missing, a scene is incomplete (the missing part is named), or MiddEval3
+            exists in more than one size. Unreadable files and different sizes are reported when the sample is read.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None, **options: Unpack[Options]) -> None:
@@ -85,7 +85,7 @@ class Middlebury2014(StereoFiles):
                 self._files[index] += (masks[frame],)
 
     def flaws(self, index: int) -> DisparityFlaws:
-        """Counts the pixels of one scene's ground truth that are no disparity; plus infinity marks the unknown ones.
+        """Counts invalid values in the ground truth of one scene; plus infinity marks unknown pixels.
 
         Raises:
             InputError: the file is damaged.
@@ -104,20 +104,20 @@ class Middlebury2014(StereoFiles):
 
 
 class Middlebury2006(StereoFiles):
-    """The scenes of 2005 and 2006 with view1.png, view5.png and disp1.png, by path; each is a group of its own.
+    """The scenes of 2005 and 2006 with view1.png, view5.png and disp1.png, by path; each is a separate group.
 
-    A stored number is a disparity at full size, so it is divided by the factor of the size; 0 is unknown. Occlusion
-    is not known.
+    A stored value is a disparity at full size, so it is divided by the factor of the size; 0 is unknown. Occlusion is
+    not known.
 
     Args:
-        root: a folder that holds scene folders, at most three levels below it, or one scene folder itself.
-        size: full, half or third, the download that the files come from.
+        root: a folder with scene folders, at most three levels below it, or one scene folder itself.
+        size: full, half or third, the size of the downloaded version.
         options: see `stereo_files.Options`.
 
     Raises:
-        InputError: the data or the list is not there, a scene lacks a part, which is named, or a folder's official
-            name (FullSize, HalfSize, ThirdSize) means another size. Unreadable files and sizes that differ are reported
-            when the sample is read.
+        InputError: the data or the list is missing, a scene is incomplete (the missing part is named), or the official
+            name of a folder (FullSize, HalfSize, ThirdSize) contradicts the size. Unreadable files and different sizes
+            are reported when the sample is read.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None, *, size: Size = "half", **options: Unpack[Options]) -> None:
@@ -146,7 +146,7 @@ class Middlebury2006(StereoFiles):
 def _find(
     root: str | os.PathLike[str] | None, names: Sequence[str], *, origin: str, skipped: Sequence[str] = ()
 ) -> tuple[Path, list[str]]:
-    """The root, and the scenes' folders below it ("" for the root itself): those that hold one of the files."""
+    """Finds the root and the scene folders below it ("" for the root itself): those that contain one of the files."""
     places: list[str] = []
     if root is not None and str(root).strip():
         places = list(_scene_folders(Path(root).expanduser(), "", names, skipped))
@@ -163,13 +163,13 @@ def _scene_folders(folder: Path, place: str, names: Sequence[str], skipped: Sequ
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    """The file of that name, whatever the case of its suffix."""
+    """Returns the file with that name, ignoring the case of its suffix."""
     stem, suffix = os.path.splitext(name)
     return files_in(folder, (suffix,)).get(stem)
 
 
 def _tree(folder: Path, places: Sequence[str], *names: str) -> Tree:
-    """The first of these files in each place."""
+    """Collects the first of these files in each scene folder."""
     files: dict[Frame, Path] = {}
     for place in places:
         found = next(filter(None, (_file(folder / place, name) for name in names)), None)
@@ -179,14 +179,14 @@ def _tree(folder: Path, places: Sequence[str], *names: str) -> Tree:
 
 
 def _groups(names: Sequence[str]) -> list[str]:
-    """Names without the marks of a variant."""
+    """Strips the suffixes of variants from the names."""
     plain = set(names)
     groups = []
     for name in names:
         group = name
         for mark in _CALIBRATIONS:
             group = group.removesuffix(mark)
-        # Only next to its plain scene: other names may end with such a letter too (ArtL stands alone in MiddEval3).
+        # Only if the plain scene exists: other names may end with such a letter too (ArtL has none in MiddEval3).
         if name.endswith(_CONDITIONS) and name[:-1] in plain:
             group = name[:-1]
         groups.append(group)
@@ -194,7 +194,7 @@ def _groups(names: Sequence[str]) -> list[str]:
 
 
 def _levels(path: Path) -> Tensor:
-    """Reads a grey image of 8 bits as whole numbers, (1, H, W) float32."""
+    """Reads an 8-bit grey image as integer values, (1, H, W) float32."""
     channels = read_rgb(path) * 255
     levels = channels[:1].round()
     if (channels - levels).abs().max() > _ROUNDING:

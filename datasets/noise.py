@@ -1,7 +1,7 @@
-"""Gaussian noise for whole images, several times faster than drawing float normals.
+"""Gaussian noise for whole images, several times faster than drawing normal floats.
 
-Random bytes go through the 256 mid-quantiles of the normal distribution, scaled to variance 1: mean and
-variance are exact, values end near 2.9 standard deviations, which 8-bit pictures cannot tell from the true tail.
+Random bytes are mapped to the 256 mid-quantiles of the normal distribution, scaled to variance 1: mean and variance are
+exact, values end near 2.9 standard deviations, which in 8-bit images is indistinguishable from the true tail.
 """
 
 from functools import cache
@@ -19,6 +19,6 @@ def _quantiles() -> NDArray[np.float32]:
 
 
 def gaussian_noise(rng: np.random.Generator, shape: tuple[int, int, int], sigma: float) -> NDArray[np.float32]:
-    """Noise of mean 0 and standard deviation ``sigma``, of shape (H, W, C)."""
+    """Draws noise with mean 0 and standard deviation ``sigma``, of shape (H, W, C)."""
     levels = np.frombuffer(rng.bytes(int(np.prod(shape))), np.uint8).reshape(shape)
     return np.asarray(cv2.LUT(levels, _quantiles() * np.float32(sigma)), np.float32)

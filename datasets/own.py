@@ -1,4 +1,4 @@
-"""Stereo dataset of the user's own class: loaded from its file, with every sample checked."""
+"""Custom stereo datasets: a class loaded from the user's file, with every sample checked."""
 
 import hashlib
 import importlib
@@ -24,23 +24,24 @@ from autodisp.errors import InputError, WrongSetting, in_one_line
 _VIEW, _TRUTH, _MASK = ((3, torch.float32), (1, torch.float32), (1, torch.bool))
 _FIELDS = dict(zip(StereoSample._fields, (_VIEW, _VIEW, _TRUTH, _MASK, _MASK, _MASK), strict=True))
 _ROUNDING = 1e-3
-"""Distance beyond 0..1 that a resampled view may reach."""
+"""Tolerance beyond 0..1 for resampled views."""
 
 
 class Own:
-    """The samples of a class that has the members of `samples.StereoDataset`.
+    """The samples of a custom class with the members of `samples.StereoDataset`.
 
-    Types, shapes and the range of the views must be those of `StereoSample`. Pixels whose disparity is not finite or
-    negative become invalid, as in the other readers.
+    Types, shapes and the range of the views must be those of `StereoSample`. Pixels with a negative or non-finite
+    disparity become invalid, as in the other readers.
 
     Args:
-        factory: `FILE.py:NAME` or `MODULE:NAME` of the class, or of a function that makes the dataset. The file is run.
-        root: its argument, as a Path; None calls it without one.
+        factory: `FILE.py:NAME` or `MODULE:NAME` of the class, or of a function that creates the dataset. The file is
+            run.
+        root: argument of the factory, as a Path; None calls it without arguments.
         exclude: list of names to leave out, see `exclusions`.
-        half_resolution: halves every sample, see `resolution.halve`.
+        half_resolution: if True, halves every sample, see `resolution.halve`.
 
     Raises:
-        WrongSetting: there is no such class, it cannot be made, or it lacks a member.
+        WrongSetting: the class does not exist, cannot be instantiated, or lacks a member.
     """
 
     def __init__(
@@ -55,8 +56,8 @@ class Own:
         self._origin = f"dataset.factory={factory}"
         if factory is None:
             raise WrongSetting(
-                "dataset.factory is not set: it must be the class to read with, such as rig.py:Rig; docs/data.md says "
-                "what such a class has"
+                "dataset.factory is not set: it must be the class to read with, such as rig.py:Rig; docs/data.md lists "
+                "the members of such a class"
             )
         if root is not None and not str(root).strip():
             raise WrongSetting(
@@ -85,7 +86,7 @@ class Own:
         self._half_resolution = half_resolution
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A spawned process loads the file again, since its module has no name there."""
+        """Makes a spawned process load the file again, since its module has no name there."""
         return _remake, self._arguments
 
     def __len__(self) -> int:
@@ -93,10 +94,10 @@ class Own:
         return len(self._kept)
 
     def __getitem__(self, index: int) -> StereoSample:
-        """One sample.
+        """Reads one sample.
 
         Raises:
-            InputError: reading it failed, or it is no StereoSample.
+            InputError: reading failed, or the result is not a StereoSample.
         """
         sample = self._read(index)
         self._require_sample(index, sample)
@@ -121,7 +122,7 @@ class Own:
             raise InputError(f"{self._origin}: sample '{self.names[index]}' {self._words(error)}") from error
 
     def _find(self, where: str, name: str) -> Callable[..., Any]:
-        """The class or function that the setting names."""
+        """Imports the class or function named in the setting."""
         is_file = where.endswith(".py")
         if is_file and not os.path.isfile(self._file):
             raise WrongSetting(f"{self._origin}: there is no file {self._file}; write FILE.py:CLASS")
@@ -140,7 +141,7 @@ class Own:
         return make  # type: ignore[no-any-return]
 
     def _words(self, error: BaseException) -> str:
-        """The error, and its line in the user's file."""
+        """Describes the error with its line in the user's file."""
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if os.path.abspath(frame.filename) == self._file]
         place = f" at line {lines[-1]} of {self._file}" if lines else ""
@@ -215,7 +216,7 @@ def _remake(factory: str, root: Any, exclude: Any, half_resolution: bool) -> Own
 
 
 def run_file(path: str) -> ModuleType:
-    """Runs a file and returns its module; while it runs, it may import its neighbours."""
+    """Runs a file and returns its module; while running, it may import modules from its folder."""
     name = f"_own_dataset_{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

@@ -1,8 +1,8 @@
-"""Portable float maps: the format of FlyingThings3D's and Middlebury's disparities.
+"""Portable float maps: the disparity format of FlyingThings3D and Middlebury.
 
-No published reader serves both: FlyingThings3D ends each header line with a space ("Pf \\n960 540 \\n-1.0\\n"),
-which OpenCV refuses, and Middlebury does not. Here the size of the file determines where the pixels begin, so that
-a header of either kind is read exactly, and one that lies about its size is refused before memory is asked for.
+No published reader supports both: FlyingThings3D ends each header line with a space ("Pf \\n960 540 \\n-1.0\\n"), which
+OpenCV rejects, and Middlebury does not. Here the start of the pixels is derived from the file size, so that both kinds
+of header are read exactly, and a header with a wrong size is rejected before memory is allocated.
 """
 
 import math
@@ -25,14 +25,14 @@ _CHANNELS = {b"PF": 3, b"Pf": 1}
 def read_pfm(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
     """Reads a grey (Pf) or colour (PF) map of either byte order, top row first.
 
-    The magnitude of the scale is a unit that neither publisher applies to disparities; only its sign (the
-    byte order) is used.
+    Only the sign of the scale (the byte order) is used; its magnitude is a unit that neither publisher applies to
+    disparities.
 
     Returns:
-        (H, W) or (H, W, 3) float32; infinite and NaN pixels are kept.
+        (H, W) or (H, W, 3) float32, including infinite and NaN pixels.
 
     Raises:
-        InputError: the file is missing, no PFM, or its size does not fit its header.
+        InputError: the file is missing, not a PFM, or its size does not match its header.
     """
     path = Path(path)
     try:
@@ -48,7 +48,7 @@ def read_pfm(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
 
 
 def read_disparity_pfm(path: str | os.PathLike[str]) -> Tensor:
-    """Reads a map of one channel as (1, H, W) float32, see `read_pfm`.
+    """Reads a single-channel map as (1, H, W) float32, see `read_pfm`.
 
     Raises:
         InputError: the file is missing, damaged, or has three channels.
@@ -60,15 +60,15 @@ def read_disparity_pfm(path: str | os.PathLike[str]) -> Tensor:
 
 
 def write_pfm(path: str | os.PathLike[str], pixels: npt.NDArray[np.floating], *, trailing_spaces: bool = False) -> None:
-    """Writes a little-endian map, the bottom row first as the format wants it.
+    """Writes a little-endian map, bottom row first as required by the format.
 
     Args:
         path: a file in a folder that exists.
         pixels: (H, W) or (H, W, 3), stored as float32.
-        trailing_spaces: ends the header lines as FlyingThings3D does, which OpenCV cannot read.
+        trailing_spaces: ends the header lines with a space as in FlyingThings3D, which OpenCV cannot read.
 
     Raises:
-        ValueError: the shape is none of the two.
+        ValueError: the shape is wrong.
     """
     if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)) or pixels.size == 0:
         raise ValueError(f"a PFM holds (H, W) or (H, W, 3) pixels, not {pixels.shape}")
@@ -80,7 +80,7 @@ def write_pfm(path: str | os.PathLike[str], pixels: npt.NDArray[np.floating], *,
 
 
 def _parse_header(head: bytes, size: int, path: Path) -> tuple[int, int, int, str, int]:
-    """Parses (height, width, channels, byte order, offset of the first pixel), all checked against the file's size."""
+    """Parses (height, width, channels, byte order, offset of the first pixel), checked against the file size."""
     channels = _CHANNELS.get(head[:2])
     if channels is None:
         raise InputError(f"{path}: is no PFM: it begins with {head[:2]!r}, a PFM with b'Pf' or b'PF'")
@@ -95,11 +95,11 @@ def _parse_header(head: bytes, size: int, path: Path) -> tuple[int, int, int, st
     if not math.isfinite(scale) or scale == 0:
         raise InputError(f"{path}: the PFM scale is {match[4]!r}, it must be a number other than zero")
     offset = size - 4 * width * height * channels
-    # Pixels may themselves begin with a byte that reads as white space: only these forms end a header.
+    # The first pixel may begin with a white-space byte: only these forms end a header.
     end = head[match.end() : max(offset, 0)]
     if match.end() + len(end) != offset or re.fullmatch(rb"[ \t\r]*\n|[ \t\r]", end) is None:
         raise InputError(
-            f"{path}: the header says {width}x{height} with {channels} channel(s), {4 * width * height * channels} "
+            f"{path}: the header declares {width}x{height} with {channels} channel(s), {4 * width * height * channels} "
             f"bytes, but {size - match.end() - 1} follow it: the file is truncated or has something appended"
         )
     return height, width, channels, "<" if scale < 0 else ">", offset

@@ -1,7 +1,8 @@
-"""Applies a function to many numbers in processes, any of which may die or hang without ending the whole.
+"""Applies a function to many indices in worker processes that may die or hang without aborting the rest.
 
-concurrent.futures cannot do this: its pool breaks with the first process that dies, does not tell which task that had,
-and ends none that hangs. Here each process has a pipe of its own, which identifies its task, and is replaced.
+concurrent.futures does not support this: its pool breaks with the first process that dies, does not report its task,
+and does not end a process that hangs. Here each process has a separate pipe, which identifies its task, and is
+replaced.
 """
 
 import multiprocessing
@@ -21,26 +22,26 @@ Result = TypeVar("Result")
 
 
 class Lost(NamedTuple):
-    """No result: the process died, or was killed after the timeout."""
+    """Placeholder for a missing result: the process died, or was killed after the timeout."""
 
     reason: str
 
 
 def cores() -> int:
-    """Number of CPU cores that this process may use."""
+    """Returns the number of CPU cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def apply_to_all(
     work: Callable[[int], Result], n: int, *, workers: int, timeout: float = 120.0
 ) -> Generator[tuple[int, Result | Lost], None, None]:
-    """Yields each number of 0 .. n - 1 with its result, in the order in which they are ready.
+    """Yields each index 0 .. n - 1 with its result, in order of completion.
 
     Args:
-        work: the function; an exception that leaves it ends its process. Its results can be pickled.
-        n: how many numbers.
+        work: the function; an uncaught exception ends its process. Its results must be picklable.
+        n: number of indices.
         workers: number of processes.
-        timeout: seconds that a number may take.
+        timeout: seconds per index.
     """
     numbers = iter(range(n))
     idle: list[_Worker] = []
@@ -49,7 +50,7 @@ def apply_to_all(
         while True:
             for number in islice(numbers, workers - len(busy)):
                 worker = idle.pop() if idle else _Worker(work)
-                with suppress(OSError):  # it died while idle, which shows when it is read from
+                with suppress(OSError):  # it died while idle, which is detected on reading
                     worker.connection.send(number)
                 busy[worker.connection] = worker, number, time.monotonic() + timeout
             if not busy:
@@ -81,16 +82,16 @@ def apply_to_all(
 
 
 class _Worker:
-    """A process that answers numbers on a pipe."""
+    """A process that receives indices and sends results over a pipe."""
 
     def __init__(self, work: Callable[[int], object]) -> None:
         self.connection, theirs = multiprocessing.Pipe()
         self.process = multiprocessing.Process(target=_serve, args=(theirs, work), daemon=True)
         self.process.start()
-        theirs.close()  # open in that process alone, or its death would go unnoticed
+        theirs.close()  # must only be open in that process, or its death would not be detected
 
     def end(self) -> str:
-        """Waits for the end of the process and describes it."""
+        """Waits for the process to end and describes the cause."""
         self.process.join()
         self.connection.close()
         code = self.process.exitcode or 0
@@ -102,7 +103,7 @@ class _Worker:
 
 
 def _serve(connection: Connection, work: Callable[[int], object]) -> None:
-    """Answers until the parent is gone, which also handles interruptions."""
+    """Sends results until the parent exits; the parent also handles interruptions."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # There are as many processes as cores, and a forked child must not use its parent's thread pools.

@@ -1,4 +1,4 @@
-"""Halves a stereo sample, as the published search of AutoDispNet does (480x270 from FlyingThings3D's 960x540)."""
+"""Halves a stereo sample, as in the published search of AutoDispNet (480x270 from FlyingThings3D's 960x540)."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from torch.nn import functional
 from autodisp.datasets.samples import StereoSample
 
 _ONE_SURFACE = 1.0
-"""Pixels: disparities of one 2x2 block that are closer than this to its median count as one surface."""
+"""Pixels; disparities of a 2x2 block that are closer than this to its median count as one surface."""
 
 
 def halve(sample: StereoSample) -> StereoSample:
     """Returns the sample at half the width and height; the last row or column of an odd size is dropped.
 
-    Views are averaged over 2x2 blocks. A disparity is the mean of one surface of its block, halved: of the valid
-    pixels within one pixel of the block's (lower) median. Averaging all four would invent a surface between
-    foreground and background, and taking one fixed pixel would sit half a pixel off the averaged colour, which a
-    slanted surface shows. A block with no valid pixel is invalid. The masks are those of the same surface, set
-    where at least half of its pixels are; where these tie, out of frame goes before occluded.
+    Views are averaged over 2x2 blocks. A disparity is half the mean over one surface of its block: the valid pixels
+    within one pixel of the block's (lower) median. Averaging all four would create a surface between foreground and
+    background, and a fixed pixel would be half a pixel off the averaged colour, which is visible on slanted surfaces. A
+    block without valid pixels is invalid. A mask is set if at least half of the pixels of the same surface are; in a
+    tie, out of frame takes precedence over occluded.
 
     Args:
         sample: without a batch axis, at least 2x2.

@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 class StereoSample(NamedTuple):
-    """One rectified pair with the disparity of its left view; with a leading batch axis after collation.
+    """A rectified pair with the disparity of its left view; with a leading batch axis after collation.
 
-    The right view shows at ``x - disparity`` what the left view shows at ``x``.
+    Position ``x`` in the left view matches ``x - disparity`` in the right view.
     """
 
     left: Tensor
@@ -17,17 +17,17 @@ class StereoSample(NamedTuple):
     right: Tensor
     """(3, H, W) float32, RGB in 0..1."""
     disparity: Tensor
-    """(1, H, W) float32, pixels, >= 0; 0 where not valid."""
+    """(1, H, W) float32, pixels, >= 0; 0 where invalid."""
     valid: Tensor
-    """(1, H, W) bool, where the disparity is known."""
+    """(1, H, W) bool, True where the disparity is known."""
     occluded: Tensor
-    """(1, H, W) bool, matched inside the right view but occluded there; all False where unknown."""
+    """(1, H, W) bool, True where the match lies inside the right view but is occluded; all False if unknown."""
     out_of_frame: Tensor
-    """(1, H, W) bool, where x - disparity lies left of the right view; all False where unknown."""
+    """(1, H, W) bool, True where x - disparity lies left of the right view; all False if unknown."""
 
 
 class LabelledImage(NamedTuple):
-    """One image with its class; with a leading batch axis after collation."""
+    """An image with its class; with a leading batch axis after collation."""
 
     image: Tensor
     """(3, H, W) float32, RGB in 0..1, not normalised."""
@@ -40,12 +40,12 @@ class StereoDataset(Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """One readable name a sample, unique."""
+        """One unique, readable name per sample."""
         ...
 
     @property
     def groups(self) -> Sequence[str]:
-        """One scene a sample: a split never puts one scene on both sides."""
+        """The scene of each sample; a split never separates samples of one scene."""
         ...
 
     @property
@@ -58,5 +58,5 @@ class StereoDataset(Protocol):
         ...
 
     def __getitem__(self, index: int, /) -> StereoSample:
-        """The sample, always the same for the same index."""
+        """Returns the sample, always the same for the same index."""
         ...

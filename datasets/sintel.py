@@ -1,7 +1,7 @@
-"""MPI Sintel stereo (Butler et al. 2012), the training split, which alone has ground truth.
+"""MPI Sintel stereo (Butler et al. 2012), the training split, the only one with ground truth.
 
-Occlusions and out-of-frame pixels stay apart, unlike in torchvision's SintelStereo, which merges them. The ground truth
-is rendered and dense: every pixel is valid, also the masked ones and those at a disparity of zero (far away).
+Occluded and out-of-frame pixels are separate, unlike in torchvision's SintelStereo, which merges them. The ground truth
+is rendered and dense: every pixel is valid, including masked ones and those with a disparity of zero (far away).
 """
 
 import os
@@ -23,23 +23,23 @@ _PASSES = ("clean", "final")
 _TRUTH = ("disparities", "occlusions", "outofframe")
 _ORIGIN = (
     "Sintel stereo comes from http://sintel.is.tue.mpg.de/stereo, as training/clean_left/alley_1/frame_0001.png with "
-    "clean_right, final_left, final_right, disparities, occlusions and outofframe beside it"
+    "clean_right, final_left, final_right, disparities, occlusions and outofframe next to it"
 )
 
 
 class Sintel(StereoFiles):
     """The frames of one render pass in path order; a group is a scene such as alley_1.
 
-    `occluded` and `out_of_frame` are the two masks as the files have them.
+    `occluded` and `out_of_frame` are the two masks as stored.
 
     Args:
-        root: the folder that holds training/.
+        root: the folder that contains training/.
         render_pass: clean or final.
         options: see `stereo_files.Options`.
 
     Raises:
-        InputError: the data or the list is not there, or a frame lacks a part, which is named. Unreadable files and
-            sizes that differ are reported when the sample is read.
+        InputError: the data or the list is missing, or a frame is incomplete (the missing part is named). Unreadable
+            files and different sizes are reported when the sample is read.
     """
 
     has_occlusion = True

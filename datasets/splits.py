@@ -1,4 +1,4 @@
-"""Divides a training split into a weight half and an architecture half, and takes subsets of a dataset."""
+"""Divides a training split into a weight split and an architecture split, and takes subsets of a dataset."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,30 +14,29 @@ Sample = TypeVar("Sample")
 
 
 def halves(groups_or_n: Sequence[str] | int, *, seed: int, fraction: float = 0.5) -> tuple[list[int], list[int]]:
-    """Divides samples in two: disjoint, complete, never empty, the same for the same seed everywhere.
+    """Divides samples into two splits: disjoint, complete, never empty, and reproducible for the same seed.
 
     Args:
-        groups_or_n: one group a sample, such as its scene, where no group may be on both sides; or the number of
-            samples, each of which may go to either side.
-        seed: decides which samples go where.
-        fraction: of the samples that go to the weights. With groups, no other choice of whole groups is nearer
-            to it.
+        groups_or_n: one group per sample, such as its scene, if no group may be divided; or the number of samples, each
+            of which may be assigned to either split.
+        seed: determines the assignment.
+        fraction: share of the samples for the weights. With groups, no other choice of whole groups is closer to it.
 
     Returns:
         Ascending indices of the samples for the weights and of those for the architecture.
 
     Raises:
-        InputError: fraction is not within (0, 1), or there are no two samples or groups to divide.
+        InputError: fraction is not within (0, 1), or there are fewer than two samples or groups.
     """
     if not 0 < fraction < 1:
         raise InputError(f"fraction={fraction}: the part of the samples for the weights must lie between 0 and 1")
     groups: Sequence[str] | range = range(groups_or_n) if isinstance(groups_or_n, int) else groups_or_n
-    # Sorted before they are shuffled, so that neither hashing nor the order of the files matters.
+    # Sorted before shuffling, so that the result does not depend on hashing or on the order of the files.
     sizes = sorted(Counter(groups).items())
     if len(sizes) < 2:
         what = "sample(s)" if isinstance(groups_or_n, int) else f"scene(s) in {len(groups)} sample(s)"
         raise InputError(
-            f"a weight half and an architecture half need two or more, but there is {len(sizes)} {what}: "
+            f"a weight split and an architecture split need two or more, but there is {len(sizes)} {what}: "
             "give more data or raise dataset.limit"
         )
     shuffled = [sizes[i] for i in np.random.default_rng(seed).permutation(len(sizes))]
@@ -52,13 +51,13 @@ def halves(groups_or_n: Sequence[str] | int, *, seed: int, fraction: float = 0.5
 
 
 def deal(groups_or_n: Sequence[str] | int, *, limit: int | None, seed: int) -> tuple[list[int], list[int]]:
-    """Selects the samples that a search reads: at most `limit`, see `subset`, divided in two, see `halves`.
+    """Selects the samples of a search: at most `limit`, see `subset`, divided into two splits, see `halves`.
 
     Returns:
         Ascending indices, among all samples, of those for the weights and of those for the architecture.
 
     Raises:
-        InputError: as `subset` and `halves` do.
+        InputError: see `subset` and `halves`.
     """
     n = groups_or_n if isinstance(groups_or_n, int) else len(groups_or_n)
     chosen = subset(n, limit=limit, seed=seed)
@@ -70,10 +69,10 @@ def deal(groups_or_n: Sequence[str] | int, *, limit: int | None, seed: int) -> t
 def subset(n: int, *, limit: int | None, seed: int) -> list[int]:
     """Selects at most `limit` of n samples at random.
 
-    A larger limit keeps every sample that a smaller one with the same seed takes.
+    With the same seed, a larger limit includes every sample of a smaller one.
 
     Returns:
-        Ascending indices; all n where limit is None or not below n.
+        Ascending indices; all n if limit is None or not below n.
 
     Raises:
         InputError: limit is not positive.
@@ -86,12 +85,12 @@ def subset(n: int, *, limit: int | None, seed: int) -> list[int]:
 
 
 class Part(Generic[Sample]):
-    """The samples of a dataset at some indices; a typed ``torch.utils.data.Subset``.
+    """A subset of a dataset at given indices; a typed ``torch.utils.data.Subset``.
 
     Args:
-        dataset: is read at the indices.
-        indices: in the order of the part.
-        transform: applied to every sample, without chance.
+        dataset: the dataset that is read.
+        indices: indices in the dataset, in the order of the subset.
+        transform: deterministic transform applied to every sample.
     """
 
     def __init__(
@@ -109,15 +108,15 @@ class Part(Generic[Sample]):
         return len(self.indices)
 
     def __getitem__(self, index: int, /) -> Sample:
-        """The sample at a position of the part."""
+        """Returns the sample at a position of the subset."""
         sample = self.dataset[self.indices[index]]
         return sample if self.transform is None else self.transform(sample)
 
 
 def _nearest_sum(sizes: Sequence[int], target: float) -> list[int]:
-    """Chooses some, not all, of the sizes so that their sum is as near to the target as can be (subset sum)."""
+    """Chooses some, but not all, of the sizes so that their sum is as close as possible to the target (subset sum)."""
     total = sum(sizes)
-    # reached_by[s]: the first item with which the sum s can be made out of items up to it, -1 while it cannot.
+    # reached_by[s]: first item with which the sum s can be formed from the items up to it; -1 if not yet possible.
     reached_by: npt.NDArray[np.int64] = np.full(total + 1, -1, dtype=np.int64)
     reachable: npt.NDArray[np.bool_] = np.zeros(total + 1, dtype=np.bool_)
     reachable[0] = True

@@ -1,4 +1,4 @@
-"""Stereo samples that lie in files of their own: everything that the readers of such datasets have in common."""
+"""Common base of the readers of stereo datasets with separate files for each sample."""
 
 import os
 from abc import ABC, abstractmethod
@@ -20,32 +20,32 @@ class Options(TypedDict, total=False):
     exclude: str | os.PathLike[str] | None
     """List of names to leave out, see `exclusions`."""
     half_resolution: bool
-    """Halves every sample, see `resolution.halve`."""
+    """If True, halves every sample, see `resolution.halve`."""
     strict: bool
-    """Refuses frames that lack a part (the default); otherwise they are left out and described in `incomplete`."""
+    """Rejects incomplete frames (the default); if False, they are left out and described in `incomplete`."""
 
 
 class StereoFiles(ABC):
-    """The complete frames of some trees of files, sorted by path; unless a reader differs, each is a group of its own.
+    """The complete frames of several trees of files, sorted by path; by default each frame is a separate group.
 
     Args:
         folder: the root of the trees.
-        trees: one for each part of a frame, in the order in which `_read` takes the files.
-        empty: why there may be no frame at all, and where the data comes from.
-        ignored: more frames to leave out.
+        trees: one for each part of a frame, in the order of the arguments of `_read`.
+        empty: error message if there is no frame at all, with the source of the data.
+        ignored: further frames to leave out.
         elsewhere: see `exclusions.read_exclusions`.
-        remedy: what to do about incomplete frames.
+        remedy: advice on incomplete frames.
         options: see `Options`.
 
     Attributes:
         frames: see `layout.Frame`.
-        names: one a frame, unique.
+        names: one unique name per frame.
         groups: the scene of each frame.
-        incomplete: what a frame lacks, by its name.
-        has_occlusion: whether ``occluded`` and ``out_of_frame`` are known.
+        incomplete: the missing parts of incomplete frames, by name.
+        has_occlusion: True if ``occluded`` and ``out_of_frame`` are known.
 
     Raises:
-        InputError: a frame lacks a part, no frame is left, or the list does not fit.
+        InputError: a frame is incomplete, no frame is left, or the list does not match the data.
     """
 
     has_occlusion = False
@@ -90,7 +90,7 @@ class StereoFiles(ABC):
         return halve(sample) if self._half_resolution else sample
 
     def paths(self, index: int) -> list[Path]:
-        """The files of one frame."""
+        """Returns the files of one frame."""
         return list(self._files[index])
 
     @abstractmethod

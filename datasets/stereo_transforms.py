@@ -1,11 +1,11 @@
-"""Augmentation of stereo samples with one strength, and the fixed crop for validation.
+"""Augmentation of stereo samples with a single strength, and the fixed crop for validation.
 
-The parts are those with which RobustDARTS (Zela et al. 2020) varies the strength of AutoDispNet's augmentation:
-colour, noise, random crop, rescaling, occlusion patches. Their ranges are ours, since the paper gives none that
-could be taken over; they grow in proportion to the strength. Geometry acts on both views alike and keeps
-right x = left x - d; there is no flip, which would swap the views. Saturation, contrast, brightness and gamma mean
-what they mean in kornia.enhance, whose functions took 20 ms a 256x512 pair on one core: all but gamma are one affine
-map of colours here, and the hue turns about the grey axis instead of passing through HSV.
+The components are those with which RobustDARTS (Zela et al. 2020) varies the strength of AutoDispNet's augmentation:
+colour, noise, random crop, rescaling, occlusion patches. Their ranges are our choice, since the paper specifies none
+that could be reused; they are proportional to the strength. Geometric changes are the same in both views and preserve
+right x = left x - d; there is no flip, which would swap the views. Saturation, contrast, brightness and gamma are
+defined as in kornia.enhance, whose functions took 20 ms per 256x512 pair on one core: here all but gamma are one affine
+map of colours, and hue is a rotation about the grey axis instead of a change in HSV.
 """
 
 import math
@@ -26,30 +26,30 @@ Pixels = NDArray[np.float32]
 
 _STRONGEST = 4.0
 _ASYMMETRY = 0.15
-"""Part of every colour range by which the two views may differ."""
+"""Fraction of every colour range by which the two views may differ."""
 _ZOOM = (-0.2, 0.4)
 _STRETCH = 0.1
-"""Zoom and x/y stretch as powers of two."""
+"""Ranges of zoom and x/y stretch as powers of two."""
 
 
 class StereoAugmentation:
-    """Varies a sample at random: window and scale, colour, occlusion patches, noise, in this order.
+    """Randomly changes window and scale, colour, occlusion patches and noise, in this order.
 
-    At strength 1: enlarged by 2^(-0.2..0.4), never beyond what the sample holds, and x against y by 2^(-0.1..0.1);
-    brightness ±0.1, contrast and gamma by 2^±0.4, saturation by 2^±0.7, hue ±14 degrees, the views differing by
-    15 % of that; noise of a standard deviation up to 0.02; in half of the samples one to three rectangles of the
-    right view, up to a fifth of each side, take its mean colour. Disparities are multiplied by the x factor and,
-    like the masks, never interpolated. Left pixels whose match lies under a patch become ``occluded``; what the
-    window cuts off becomes ``out_of_frame``, whether or not the data knew these masks.
+    At strength 1: scaling by 2^(-0.2..0.4), limited by the size of the sample, and of x relative to y by 2^(-0.1..0.1);
+    brightness ±0.1, contrast and gamma by 2^±0.4, saturation by 2^±0.7, hue ±14 degrees, with a difference between the
+    views of 15 % of that; noise with a standard deviation up to 0.02; in half of the samples, one to three rectangles
+    of the right view, up to a fifth of each side, are filled with its mean colour. Disparities are multiplied by the x
+    factor and, like the masks, never interpolated. Left pixels whose match lies under a patch become ``occluded``;
+    pixels whose match is cut off by the window become ``out_of_frame``, even if the dataset has no such masks.
 
     Args:
-        scale: the strength, 0..4; 0 leaves the random crop alone, 1 is the default, 2 the strongest of the
-            published experiments.
-        crop: (height, width) of what comes out; None keeps the sample's size. A sample that is smaller is
-            enlarged to it, with its proportions.
+        scale: the strength, 0..4; 0 only leaves the random crop, 1 is the default, 2 the strongest of the published
+            experiments.
+        crop: (height, width) of the result; None keeps the size of the sample. A smaller sample is enlarged to it,
+            preserving its aspect ratio.
 
     Raises:
-        InputError: a value out of its range.
+        InputError: a value is out of range.
     """
 
     def __init__(self, *, scale: float, crop: tuple[int, int] | None) -> None:
@@ -60,11 +60,11 @@ class StereoAugmentation:
         self.crop = crop
 
     def __call__(self, sample: StereoSample, rng: np.random.Generator) -> StereoSample:
-        """Returns a new sample; the given one is not changed.
+        """Returns a new sample; the input is not modified.
 
         Args:
             sample: without a batch axis.
-            rng: where all choices come from.
+            rng: source of all random numbers.
         """
         sample = self._reframe(sample, rng)
         if self.scale > 0:
@@ -77,7 +77,7 @@ class StereoAugmentation:
         return StereoSample(*(plane.contiguous() for plane in sample))
 
     def _reframe(self, sample: StereoSample, rng: np.random.Generator) -> StereoSample:
-        """Cuts a window of whole pixels and resizes it, which makes both factors exact ratios."""
+        """Crops a window of whole pixels and resizes it, so that both factors are exact ratios."""
         height, width = sample.disparity.shape[-2:]
         to_height, to_width = self.crop or (height, width)
         stretch = 2 ** (self.scale * rng.uniform(-_STRETCH, _STRETCH) / 2)
@@ -92,23 +92,23 @@ class StereoAugmentation:
 
 
 def enlargement(size: tuple[int, int], crop: tuple[int, int] | None) -> float:
-    """Factor by which an image is enlarged at least before it is cropped, stretch aside; 1 where it is large enough.
+    """Returns the minimum enlargement of an image before cropping, without stretch; 1 if it is large enough.
 
     Args:
-        size: (height, width) of the picture.
-        crop: likewise, None for whole pictures.
+        size: (height, width) of the image.
+        crop: (height, width) of the crop; None for whole images.
     """
     return 1.0 if crop is None else max(1.0, crop[0] / size[0], crop[1] / size[1])
 
 
 class CenterCrop:
-    """Cuts the middle, always the same; where a sample is smaller it is padded below and on the right.
+    """Deterministic centre crop; a smaller sample is padded at the bottom and on the right.
 
-    Padding repeats the border of the views and is not valid. Nothing is resized, so that a validation metric stays
-    in pixels of the data.
+    Padding repeats the border of the views and is invalid. Samples are not resized, so that a validation metric is in
+    pixels of the data.
 
     Args:
-        crop: (height, width); None leaves samples as they are.
+        crop: (height, width); None leaves samples unchanged.
 
     Raises:
         InputError: a side is not positive.
@@ -119,7 +119,7 @@ class CenterCrop:
         self.crop = crop
 
     def __call__(self, sample: StereoSample, rng: np.random.Generator | None = None) -> StereoSample:
-        """Crops a sample without a batch axis; ``rng`` is unused, so that the signature is that of an augmentation."""
+        """Crops a sample without a batch axis; ``rng`` is unused and matches the signature of an augmentation."""
         height, width = sample.disparity.shape[-2:]
         to_height, to_width = self.crop or (height, width)
         y, x = max((height - to_height) // 2, 0), max((width - to_width) // 2, 0)
@@ -133,29 +133,27 @@ class CenterCrop:
 
 def _check_crop(crop: tuple[int, int] | None) -> None:
     if crop is not None and (len(crop) != 2 or min(crop) < 1):
-        raise InputError(
-            f"crop is {tuple(crop)}: must be (height, width), both positive, or null for the whole picture"
-        )
+        raise InputError(f"crop is {tuple(crop)}: must be (height, width), both positive, or null for the whole image")
 
 
 def _pixels(plane: Tensor) -> NDArray[Any]:
-    """(C, H, W) -> (H, W, C) in that order in memory."""
+    """Converts (C, H, W) to contiguous (H, W, C)."""
     return np.ascontiguousarray(plane.permute(1, 2, 0).numpy())
 
 
 def _tensor(pixels: NDArray[Any]) -> Tensor:
-    """(H, W, C) -> (C, H, W), the memory left as it is."""
+    """Converts (H, W, C) to (C, H, W) without copying."""
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def reframe(
     sample: StereoSample, *, corner: tuple[int, int], window: tuple[int, int], size: tuple[int, int]
 ) -> StereoSample:
-    """Cuts the same window out of everything and resizes it; unchanged where that is the whole sample.
+    """Crops the same window from all planes and resizes it; a window that is the whole sample changes nothing.
 
-    A source position x becomes (x + 1/2) f - 1/2 - offset with f the ratio of widths in both views, and d becomes
-    f d, so right x = left x - d still holds. Views are averaged or interpolated, disparity and masks take the
-    source pixel in which the new one's centre lies.
+    A source position x becomes (x + 1/2) f - 1/2 - offset with f the ratio of widths in both views, and d becomes f d,
+    so right x = left x - d still holds. Views are averaged or interpolated; disparity and masks use the source pixel
+    that contains the centre of the new pixel.
 
     Args:
         sample: without a batch axis.
@@ -184,7 +182,7 @@ def _resize_plane(plane: Tensor, size: tuple[int, int], interpolation: int) -> T
 
 
 def _recolour(left: Pixels, right: Pixels, scale: float, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-    """New views, the changes of both mostly the same."""
+    """Returns recoloured views, with nearly the same change in both."""
     ranges = scale * np.array([0.7, 0.25, 0.4, 0.1, 0.4])
     shared, own = rng.uniform(-1, 1, 5), _ASYMMETRY * rng.uniform(-1, 1, (2, 5))
     return recolour(left, *(ranges * (shared + own[0]))), recolour(right, *(ranges * (shared + own[1])))
@@ -215,7 +213,7 @@ def recolour(view: Pixels, saturation: float, hue: float, contrast: float, brigh
 
 
 def _patch(right: Pixels, sample: StereoSample, scale: float, rng: np.random.Generator) -> Tensor:
-    """Covers rectangles of the right view in place; gives the left view's occlusion mask."""
+    """Masks rectangles of the right view in place; returns the occlusion mask of the left view."""
     occluded = sample.occluded
     if rng.random() >= min(0.5 * scale, 1.0):
         return occluded
@@ -231,9 +229,9 @@ def _patch(right: Pixels, sample: StereoSample, scale: float, rng: np.random.Gen
 
 
 def matched_within(sample: StereoSample, rows: slice, columns: slice) -> Tensor:
-    """The left pixels whose match is in the frame and lies on the given pixels of the right view: (1, H, W) bool.
+    """Returns the mask (1, H, W) of left pixels whose match lies in the frame and on the given right-view pixels.
 
-    A pixel reaches half a unit to both sides of its centre.
+    A pixel extends half a unit to both sides of its centre.
     """
     match = torch.arange(sample.disparity.shape[-1]) - sample.disparity
     outside = (match < columns.start - 0.5) | (match >= columns.stop - 0.5)

@@ -1,7 +1,7 @@
-"""Feeds batches for the whole length of a run, from workers that are started once.
+"""Endless streams of batches for a run, read by persistent workers.
 
-Batch k of a run depends on the seed and on k alone: not on the number of workers, not on torch's random state,
-not on what was read before. A run that stops or rolls back saves one integer and resumes from there.
+Batch k of a run only depends on the seed and on k: not on the number of workers, torch's random state or previous
+reads. A run that stops or rolls back saves one integer and resumes from there.
 """
 
 import itertools
@@ -36,7 +36,7 @@ class MapDataset(Protocol[Sample_co]):
         ...
 
     def __getitem__(self, index: int, /) -> Sample_co:
-        """The sample, always the same for the same index."""
+        """Returns the sample, always the same for the same index."""
         ...
 
 
@@ -45,29 +45,29 @@ class Draw:
     """One use of one sample."""
 
     index: int
-    """Place of the sample in its dataset."""
+    """Index of the sample in its dataset."""
     epoch: int
-    """Passes over the dataset that were complete before this use."""
+    """Number of complete passes over the dataset before this use."""
     batch: int
-    """Number of its batch in the run."""
+    """Number of the batch in the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled(Generic[Sample]):
-    """A transform that changes in the course of a run, whichever process applies it and however early."""
+    """A transform that changes in the course of a run, independently of the process and time of its application."""
 
     at: Callable[[int], Transform[Sample]]
-    """From the number of a batch to the transform of its samples."""
+    """Maps the number of a batch to the transform of its samples."""
 
 
 class EndlessBatches(Sampler[list[Draw]]):
-    """The samples of batch 0, 1, 2, ... of a run: each pass in a new order, its incomplete end dropped.
+    """Sampler of batches 0, 1, 2, ... of a run: each pass in a new order, its incomplete last batch dropped.
 
     Args:
-        n: samples in the dataset.
-        batch_size: samples in a batch.
-        seed: not negative; with the number of the pass it decides the order of the pass.
-        position: the batch at which iteration begins.
+        n: number of samples in the dataset.
+        batch_size: samples per batch.
+        seed: not negative; determines the order of each pass together with the number of the pass.
+        position: the first batch of the iteration.
 
     Raises:
         InputError: batch_size is not positive, or there are fewer samples than one batch takes.
@@ -92,7 +92,7 @@ class EndlessBatches(Sampler[list[Draw]]):
         return self.n // self.batch_size
 
     def batch(self, k: int) -> list[Draw]:
-        """The samples of batch k, counted from the beginning of the run."""
+        """Returns the samples of batch k, counted from the beginning of the run."""
         epoch, slot = divmod(k, self.batches_per_epoch)
         if self._order[0] != epoch:
             self._order = (epoch, _generator(self.seed, _SHUFFLE, epoch).permutation(self.n).tolist())
@@ -107,12 +107,12 @@ class EndlessBatches(Sampler[list[Draw]]):
 
 
 class Augmented(Generic[Sample]):
-    """Applies a random transform that depends on the seed, the pass, the index and the batch's number alone.
+    """Applies a random transform that only depends on the seed, the pass, the index and the batch number.
 
     Args:
-        dataset: is read at the index of the draw.
-        transform: takes the sample and its random generator, the only source of chance it may use, or is
-            scheduled to change from batch to batch; None gives the sample as it is.
+        dataset: the dataset that is read at the index of the draw.
+        transform: takes the sample and a random generator, its only permitted source of randomness, or is scheduled
+            to change from batch to batch; None returns the sample unchanged.
         seed: not negative.
     """
 
@@ -128,7 +128,7 @@ class Augmented(Generic[Sample]):
         return len(self.dataset)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        """The sample as this draw sees it."""
+        """Returns the transformed sample of this draw."""
         sample = self.dataset[draw.index]
         if self.transform is None:
             return sample
@@ -137,7 +137,7 @@ class Augmented(Generic[Sample]):
 
 
 class _Failure(NamedTuple):
-    """An InputError on its way out of a worker: torch would put the worker's traceback into its message."""
+    """Carries an InputError out of a worker; torch would add the worker's traceback to its message."""
 
     message: str
     kind: type[InputError] = InputError
@@ -146,16 +146,16 @@ class _Failure(NamedTuple):
 class Stream(Generic[Sample]):
     """An endless, seekable sequence of batches.
 
-    The workers start with the first batch and stay until `close`, also across `seek`.
+    The workers start with the first batch and persist until `close`, also across `seek`.
 
     Args:
-        dataset: at least `batch_size` samples, of one size after the transform.
-        batch_size: samples in a batch.
+        dataset: at least `batch_size` samples, of equal size after the transform.
+        batch_size: samples per batch.
         seed: not negative; streams over different splits need different seeds to be independent.
         transform: see `Augmented`.
-        workers: processes that read ahead; 0 reads within `next`.
-        pinned: puts batches into page-locked memory, from which a copy to a GPU does not wait; needs a CUDA device.
-        position: the batch to begin with.
+        workers: number of prefetching processes; 0 reads within `next`.
+        pinned: stores batches in page-locked memory, from which copies to a GPU are asynchronous; needs a CUDA device.
+        position: the first batch.
 
     Raises:
         InputError: see `EndlessBatches`.
@@ -185,7 +185,7 @@ class Stream(Generic[Sample]):
 
     @property
     def position(self) -> int:
-        """Batches consumed since the beginning of the run: the number to save, and to `seek` later."""
+        """Number of batches consumed since the beginning of the run; save it and pass it to `seek` to resume."""
         return self._position
 
     @property
@@ -194,10 +194,10 @@ class Stream(Generic[Sample]):
         return self._sampler.batches_per_epoch
 
     def next(self) -> Sample:
-        """The batch at `position`, which then moves on by one.
+        """Returns the batch at `position` and advances `position` by one.
 
         Raises:
-            InputError: a sample cannot be read; the message is the reader's own, whichever process it came from.
+            InputError: a sample cannot be read; the message is that of the reader, in any process.
             RunFault: a worker died. A later call starts new ones at the same position.
         """
         start = time.perf_counter()
@@ -219,7 +219,7 @@ class Stream(Generic[Sample]):
         return batch
 
     def at(self, position: int) -> Sample:
-        """Reads the batch at a position in this process; neither `position` nor what is read ahead changes.
+        """Reads the batch at a position in this process, without changing `position` or the prefetched batches.
 
         Raises:
             InputError: a sample cannot be read.
@@ -230,7 +230,7 @@ class Stream(Generic[Sample]):
         return batch
 
     def seek(self, position: int) -> None:
-        """Makes `next` give the batch at a position; what was read ahead for another one is thrown away.
+        """Sets the position of `next`; prefetched batches of other positions are discarded.
 
         Raises:
             ValueError: position is negative.
@@ -242,7 +242,7 @@ class Stream(Generic[Sample]):
             self._batches = None
 
     def close(self) -> None:
-        """Ends the workers. A later `next` starts new ones at the same position."""
+        """Stops the workers. A later `next` starts new ones at the same position."""
         self._batches = None
         self._loader = None
 
@@ -257,23 +257,23 @@ class Stream(Generic[Sample]):
                 collate_fn=_as_is,
                 worker_init_fn=_start_worker,
                 persistent_workers=self._workers > 0,
-                # Without one of its own the loader would draw from torch's global generator.
+                # Without a separate generator the loader would draw from torch's global one.
                 generator=torch.Generator(),
             )
         self._sampler.position = self._position
         before = signal.getsignal(signal.SIGCHLD)
         self._batches = iter(self._loader)
         if before is not None and threading.current_thread() is threading.main_thread():
-            # torch's own handler would raise the death of a worker in the middle of a step, wherever that is; without
-            # it `next` finds out.
+            # torch's handler would raise an error for a dead worker in the middle of a step; without it `next` detects
+            # the death.
             signal.signal(signal.SIGCHLD, before)
         return self._batches
 
 
 def fixed_batches(dataset: MapDataset[Sample], batch_size: int) -> Iterable[Sample]:
-    """Every sample once, in order, as often as it is iterated.
+    """Returns an iterable over every sample once, in order, which can be iterated repeatedly.
 
-    The last batch may be smaller, and a batch ends where the next sample has another size: whole pictures of several
+    The last batch may be smaller, and a batch ends if the next sample has another size, so that whole images of several
     sizes can be evaluated at any batch size.
 
     Raises:
@@ -291,7 +291,7 @@ class _FixedBatches(Generic[Sample]):
         self.batch_size = batch_size
 
     def __length_hint__(self) -> int:
-        """The number of batches where all samples have one size."""
+        """Returns the number of batches if all samples have the same size."""
         return math.ceil(len(self.dataset) / self.batch_size)
 
     def __iter__(self) -> Iterator[Sample]:
@@ -305,7 +305,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
     """Stacks named tuples of tensors and numbers into one named tuple of tensors with a leading batch axis.
 
     Raises:
-        WrongSetting: a tensor has another shape in one sample than in the next.
+        WrongSetting: the shapes of a tensor differ between samples.
     """
     for several in zip(*map(_shapes, samples), strict=True):
         if len(shapes := sorted(set(several))) > 1:
@@ -318,7 +318,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
 
 
 def _shapes(sample: object) -> list[tuple[int, ...]]:
-    """The shapes of a named tuple's tensors."""
+    """Returns the shapes of the tensors in a named tuple."""
     return [tuple(value.shape) for value in cast("tuple[object, ...]", sample) if isinstance(value, Tensor)]
 
 
@@ -340,8 +340,8 @@ def _as_is(batch: Sample) -> Sample:
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    # Asked to stop, the main process still wants its workers for the step it is at; they end with it. SIGTERM is how
-    # it ends them if the stream was not closed, so they keep its default action.
+    # When interrupted, the main process still needs its workers for the current step; they end with it. If the stream
+    # was not closed, it ends them by SIGTERM, so they keep the default action.
     for name in ("SIGINT", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

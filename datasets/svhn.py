@@ -1,7 +1,7 @@
 """SVHN format 2 (Netzer et al. 2011): house-number digits cropped to 32x32, in MATLAB files.
 
-Files of any number of images are read, unlike by torchvision, which accepts the official ones only. Label 10
-stands for the digit 0 in the files and becomes class 0.
+Unlike torchvision, which only accepts the official files, this reads files with any number of images. Label 10 in the
+files is the digit 0 and becomes class 0.
 """
 
 import os
@@ -25,15 +25,15 @@ _SHAPE = (32, 32, 3)
 class SVHN(ImagesInMemory):
     """SVHN: ten classes, the digits.
 
-    `mean` and `std` are those of the training images as RobustDARTS publishes them.
+    `mean` and `std` are those of the training images, as published by RobustDARTS.
 
     Args:
-        root: the folder that holds train_32x32.mat, test_32x32.mat or extra_32x32.mat.
+        root: the folder that contains train_32x32.mat, test_32x32.mat or extra_32x32.mat.
         split: train, test or extra.
         exclude: a list of names to leave out, see `in_memory.ImagesInMemory`.
 
     Raises:
-        InputError: the file is missing or damaged, a label is out of range, or the list does not fit.
+        InputError: the file is missing or damaged, a label is out of range, or the list does not match the data.
     """
 
     def __init__(
@@ -63,17 +63,17 @@ class SVHN(ImagesInMemory):
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat  # takes a third of a second, which no other dataset need wait for
+    from scipy.io import loadmat  # takes a third of a second to import, which other datasets do not need
 
     try:
         return dict(loadmat(path, variable_names=("X", "y")))
-    except Exception as error:  # damaged bytes may lead scipy to raise anything
+    except Exception as error:  # scipy may raise any exception on damaged bytes
         reason = f"{type(error).__name__}: {in_one_line(error)}"
         raise InputError(f"{path}: is no readable MATLAB file ({reason}); was the download interrupted?") from None
 
 
 def _images(stored: Any, path: Path) -> npt.NDArray[np.uint8]:
-    """(32, 32, 3, N) -> (N, 3, 32, 32); MATLAB drops the last axis of a single image."""
+    """Converts (32, 32, 3, N) to (N, 3, 32, 32); MATLAB drops the last axis of a single image."""
     if isinstance(stored, np.ndarray) and stored.shape == _SHAPE:
         stored = stored[..., None]
     if not isinstance(stored, np.ndarray) or stored.dtype != np.uint8 or stored.ndim != 4 or stored.shape[:3] != _SHAPE:

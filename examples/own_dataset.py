@@ -1,10 +1,10 @@
-"""A dataset of one's own: rectified pairs as PNG files, true disparities as PFM files.
+"""A custom dataset: rectified pairs as PNG files, ground-truth disparities as PFM files.
 
     python examples/own_dataset.py FOLDER     # FOLDER/left/*.png, FOLDER/right/*.png, FOLDER/disparity/*.pfm
     autodisp-search dataset=own dataset.factory=examples/own_dataset.py:Rig dataset.root=FOLDER
 
-The first prints the mean error of the network that ships. ``groups`` says which samples belong to one scene: a split
-never puts one scene on both sides.
+The first command prints the mean error of the shipped network. ``groups`` assigns samples to scenes: a split never
+separates samples of one scene.
 """
 
 import sys
@@ -22,14 +22,14 @@ from autodisp.datasets.streams import Stream
 
 
 class Rig:
-    """What every part of autodisp takes for a stereo dataset."""
+    """A stereo dataset with the members that autodisp requires."""
 
-    has_occlusion = False  # nothing is known of hidden pixels
+    has_occlusion = False  # there are no occlusion masks
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.names = sorted(path.stem for path in (root / "left").glob("*.png"))
-        self.groups = self.names  # each pair is a scene of its own
+        self.groups = self.names  # each pair is a separate scene
 
     def __len__(self) -> int:
         return len(self.names)
@@ -44,7 +44,7 @@ class Rig:
 
 
 def halves(rig: Rig, *, batch_size: int, seed: int = 0) -> tuple[Stream[StereoSample], Stream[StereoSample]]:
-    """Batches of the weight half and of the architecture half, as a search reads them; see own_task.py."""
+    """Returns batches of the weight split and of the architecture split, as read by a search; see own_task.py."""
     weights, alphas = deal(rig.groups, limit=None, seed=seed)
     return (
         Stream(Part(rig, weights), batch_size=batch_size, seed=2 * seed),
@@ -53,7 +53,7 @@ def halves(rig: Rig, *, batch_size: int, seed: int = 0) -> tuple[Stream[StereoSa
 
 
 def error_of_the_shipped_network(rig: Rig) -> float:
-    """The end-point error over all pixels with a truth, in pixels."""
+    """Computes the end-point error over all pixels with ground truth, in pixels."""
     model: Any = autodisp.load()
     total, count = 0.0, 0
     for sample in (rig[index] for index in range(len(rig))):

@@ -1,6 +1,6 @@
-"""A task of one's own, in all programs: a kit in a file.
+"""A custom task for all programs: a kit in a file.
 
-Disparity of the left view alone, without the right one. Every program takes it as
+The task is monocular disparity estimation from the left view. The programs take it as follows:
 
     autodisp-search task=own task.factory=own_task.py:KIT space=s2
     autodisp-train task=own task.factory=own_task.py:KIT genotype=runs/MY_SEARCH/genotype.json
@@ -25,7 +25,7 @@ from autodisp.tasks.own import OwnNetworkConfig, OwnTaskConfig
 
 
 class GuessNetwork(nn.Module):
-    """Stem, a normal and a reduction cell, a value a pixel at a quarter of the resolution, enlarged."""
+    """Stem, a normal and a reduction cell, and a prediction at a quarter of the resolution, upsampled."""
 
     def __init__(self, cells: CellFactory, *, channels: int) -> None:
         super().__init__()
@@ -47,8 +47,8 @@ class Monocular:
     """Disparity of the left view without the right one."""
 
     name = "monocular"
-    kinds: tuple[str, ...] = ("normal", "reduce")  # of cell
-    figure = Figure("mae", "min", "px")  # what the search selects by
+    kinds: tuple[str, ...] = ("normal", "reduce")  # kinds of cell
+    figure = Figure("mae", "min", "px")  # metric for the selection
 
     def __init__(self, *, channels: int = 4) -> None:
         self.channels = channels
@@ -58,7 +58,7 @@ class Monocular:
         return {"channels": self.channels}
 
     def build_network(self, cells: CellFactory) -> nn.Module:
-        return GuessNetwork(cells, channels=self.channels)  # of mixed cells the supernet, of found ones the network
+        return GuessNetwork(cells, channels=self.channels)  # a supernet or a discretised network, depending on cells
 
     def coarsest(self, height: int, width: int) -> tuple[int, int]:
         return -(-height // 4), -(-width // 4)
@@ -82,17 +82,17 @@ KIT = TaskKit(
     name=Monocular.name,
     task=Monocular,
     section=OwnTaskConfig,  # settings of task=own
-    networks={"own": OwnNetworkConfig},  # of network=own: channels
-    datasets=DATASETS,  # those of stereo: shapes3d, flyingthings3d, ..., own
+    networks={"own": OwnNetworkConfig},  # settings of network=own: channels
+    datasets=DATASETS,  # all stereo datasets: shapes3d, flyingthings3d, ..., own
     make_task=lambda task, network, dataset, facts: Monocular(channels=network.channels),
     augment=lambda dataset, augmentation, cutout, samples: StereoAugmentation(
         scale=augmentation.scale, crop=dataset.crop and tuple(dataset.crop)
     ),
     metrics=lambda config, samples: PooledMetrics(Monocular().measure, units={"mae": "px"}),
-    metric_place="pooled.mae",  # in evaluation.json
+    metric_place="pooled.mae",  # path in evaluation.json
     open_model=lambda network, device, about: network.to(device),
     inputs=lambda batch: (batch.left,),
-    interface=Interface(  # of the exported network
+    interface=Interface(  # inputs and output of the exported network
         inputs=("left",),
         output="disparity",
         output_shape=("batch", 1, "height", "width"),

@@ -1,9 +1,9 @@
-"""The curvature watchdog on somebody else's supernet: any scalar loss, any architecture parameters.
+"""The curvature watchdog applied to another supernet: any scalar loss, any architecture parameters.
 
     python examples/watchdog.py
 
-Nothing of autodisp's networks, tasks or programs is used. ``Foreign`` stands in for the supernet of another project: a
-choice between three operations, trained as DARTS does it; it is small and says nothing about any real search.
+The networks, tasks and programs of autodisp are not used. ``Foreign`` is a stand-in for the supernet of another
+project: a choice between three operations, trained as in DARTS; it is small and not representative of a real search.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from autodisp.search.early_stopping import Decision, EarlyStopping
 
 
 class Watchdog:
-    """Asked once an epoch; answers with the epoch to go back to once the curvature has taken off."""
+    """Checks the curvature after each epoch; returns the epoch to roll back to if it has grown too much."""
 
     def __init__(self, network: nn.Module, alphas: list[nn.Parameter], *, epochs: int) -> None:
         self.network, self.alphas, self.epochs = network, alphas, epochs
@@ -25,7 +25,7 @@ class Watchdog:
         self.history: list[tuple[int, float]] = []
 
     def after(self, epoch: int, validation_loss: Callable[[], Tensor]) -> Decision | None:
-        with frozen_statistics(self.network):  # the measurement leaves batch normalisation as it is
+        with frozen_statistics(self.network):  # the measurement does not change batch normalisation
             found = dominant_eigenvalue(validation_loss, self.alphas)
         self.history.append((epoch, found.value))
         return self.rule.decide(self.history, last_epoch=self.epochs - 1)
@@ -50,9 +50,9 @@ class Foreign(nn.Module):
 
 
 def search(*, epochs: int, seed: int = 0) -> tuple[Watchdog, Decision | None]:
-    """A loop such as another project has one, with one line more."""
+    """The training loop of another project, with one additional line."""
     torch.manual_seed(seed)
-    images, labels = torch.rand(64, 3, 8, 8), torch.randint(4, (64,))  # nothing to learn but by heart
+    images, labels = torch.rand(64, 3, 8, 8), torch.randint(4, (64,))  # random labels, can only be memorised
     network = Foreign()
     weights = [parameter for name, parameter in network.named_parameters() if name != "alphas"]
     weight_optimizer = torch.optim.SGD(weights, lr=0.2, momentum=0.9)
@@ -73,4 +73,4 @@ if __name__ == "__main__":
     watched, stopped = search(epochs=60)
     for number, value in watched.history:
         print(f"epoch {number}: dominant eigenvalue {value:.4g}")
-    print("never stopped" if stopped is None else f"stop; go back to epoch {stopped.returned_epoch}")
+    print("never stopped" if stopped is None else f"stop; roll back to epoch {stopped.returned_epoch}")

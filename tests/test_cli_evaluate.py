@@ -108,7 +108,7 @@ def test_ground_truth_beyond_the_range_of_the_baseline_is_told(
     run(tmp_path / "low", *settings, "dataset.max_disparity=16")
     assert (
         f"note:  the ground truth goes up to {largest:.1f} px, but baseline=sgbm finds disparities below 16 px "
-        "(dataset.max_disparity=16): what is nearer counts as an error; take dataset.max_disparity=32"
+        "(dataset.max_disparity=16): nearer surfaces count as errors; take dataset.max_disparity=32"
     ) in capsys.readouterr().out
     run(tmp_path / "enough", *settings, "dataset.max_disparity=32")
     assert "note:" not in capsys.readouterr().out

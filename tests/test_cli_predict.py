@@ -141,10 +141,10 @@ def spoil(rig: Path) -> None:
 
 PROBLEMS = (
     ("left/2.png", f"is {WIDTH}x{HEIGHT} but "),
-    ("left/3.png", "is no readable picture"),
+    ("left/3.png", "is not a readable image"),
     ("left/4.png", "has no right view"),
     ("right/5.png", "has no left view"),
-    ("right/6.png", "is no readable picture (Truncated File Read); is it truncated"),
+    ("right/6.png", "is not a readable image (Truncated File Read); is it truncated"),
 )
 
 
@@ -281,7 +281,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(rig: Path, tmp_path: Path) ->
 def test_an_empty_folder_is_refused(model: Path, tmp_path: Path) -> None:
     for side in ("left", "right"):
         (tmp_path / side).mkdir()
-    with pytest.raises(InputError, match=r"no picture .* is there"):
+    with pytest.raises(InputError, match=r"no image .* is there"):
         run(model, tmp_path / "out", *folders(tmp_path))
     assert not (tmp_path / "out").exists()
 

@@ -101,7 +101,7 @@ def test_a_space_of_ones_own_is_found_through_the_config(tmp_path: Path) -> None
     space = own_space(tmp_path / "mine.json")
     run = make_run(tmp_path / "run", {})
     sampled(4, space).save(run / "genotype.json")
-    with pytest.raises(InputError, match="says space 'mine'"):
+    with pytest.raises(InputError, match="names space 'mine'"):
         of_run(run)
     assert of_run(run, space=space).genotype == sampled(4, space)
     (run / "config.yaml").write_text(f"space:\n  name: autodispnet\n  file: {tmp_path / 'mine.json'}\n")

@@ -171,8 +171,8 @@ def with_cell(**cells: Any) -> dict[str, Any]:
         (spoilt(cells={}), "has the cells  but space 'darts' has normal, reduce"),
         (spoilt(cells={"middle": []}), "cell kind 'middle' is unknown"),
         (spoilt(provenance="x"), "not a genotype"),
-        (spoilt(space="s9"), "says space 's9', which is none of s1"),
-        (spoilt(space=None), "says space 'None'"),
+        (spoilt(space="s9"), "names space 's9', which is none of s1"),
+        (spoilt(space=None), "names space 'None'"),
         (with_cell(normal=[[["sep_conv_3x3", True]]]), "no .operation, source. pair"),
         (with_cell(normal=[[["sep_conv_3x3", 1.0]]]), "no .operation, source. pair"),
         (with_cell(normal=["ab"]), "not a genotype"),
@@ -210,7 +210,7 @@ def replaced(kind: str, node: int, choices: NodeChoice) -> Genotype:
             Genotype("darts", DARTS_V2),
             "s3",
             r"normal cell, node 3, edge from 2: operation 'dil_conv_3x3' is not in space 's3' "
-            r"\(none, skip_connect, sep_conv_3x3\); was it found in another space\? It says space: darts",
+            r"\(none, skip_connect, sep_conv_3x3\); was it found in another space\? It names space: darts",
         ),
         (Genotype("autodispnet", AUTODISPNET), "darts", "has the cells normal, reduce, upsample but space 'darts' has"),
         (Genotype("darts", DARTS_V2), "tiny81", "normal cell has 4 nodes but space 'tiny81' has 1"),
@@ -446,7 +446,7 @@ def test_the_reason_is_that_of_the_nearest_space(
     text = f"Genotype({', '.join(f'{kind}={flat(nodes)}' for kind, nodes in cells.items())})"
     with pytest.raises(InputError, match=f"none of the spaces s1, .*; nearest is '{nearest}', but: {reason}") as caught:
         parse(text)
-    assert "It says space" not in str(caught.value)
+    assert "It names space" not in str(caught.value)
 
 
 @settings(max_examples=200, deadline=None)
@@ -506,7 +506,7 @@ def test_own_spaces_are_given(tmp_path: Path) -> None:
     genotype = Genotype("own", own.sample(0))
     genotype.save(tmp_path / "g.json")
     assert load(tmp_path / "g.json", space=own) == genotype
-    with pytest.raises(InputError, match=r"says space 'own', which is none of .*; give its space.file"):
+    with pytest.raises(InputError, match=r"names space 'own', which is none of .*; give its space.file"):
         load(tmp_path / "g.json")
 
 

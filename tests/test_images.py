@@ -144,7 +144,7 @@ def test_a_flipped_bit_in_a_png_is_seen(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("lost", [8, 12, 13])
 def test_a_png_without_its_end_mark_is_truncated(tmp_path: Path, lost: int) -> None:
     (tmp_path / "x.png").write_bytes(encoded("png")[:-lost])
-    with pytest.raises(InputError, match=r"x\.png: is no readable picture"):
+    with pytest.raises(InputError, match=r"x\.png: is not a readable image"):
         read_rgb(tmp_path / "x.png")
 
 
@@ -173,7 +173,7 @@ def test_formats_that_run_programs_are_not_opened(tmp_path: Path) -> None:
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
     with Image.open(path) as picture:
         assert picture.format == "EPS"
-    with pytest.raises(InputError, match=r"x\.png: is no readable picture: none of PNG, JPEG, "):
+    with pytest.raises(InputError, match=r"x\.png: is not a readable image: none of PNG, JPEG, "):
         read_rgb(path)
 
 

@@ -163,7 +163,7 @@ def test_the_auxiliary_skip_is_added_with_its_factor(stride: int) -> None:
     x = torch.randn(2, 4, 6, 5, dtype=torch.float64)
     row = Row(torch.tensor([0.7], dtype=torch.float64), None, None)
     assert edge.auxiliary is not None
-    found, alone = edge.active_sum(x, row, 0.0, 0.25), edge.active_sum(x, row, 0.0)
+    found, alone = edge.active_sum(x, row._replace(auxiliary=0.25), 0.0), edge.active_sum(x, row, 0.0)
     assert found is not None
     assert alone is not None
     torch.testing.assert_close(alone, 0.7 * edge.operations[0](x))

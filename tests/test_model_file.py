@@ -123,7 +123,7 @@ def change(path: Path, edit: Any) -> None:
         (lambda data: data["settings"].update(colour=3), "its description is damaged (TypeError"),
         (lambda data: data["settings"].update(encoder_cells=3), "its description is damaged (ValueError"),
         (lambda data: data["style"].update(flavour="fine"), "flavour is 'fine'"),
-        (lambda data: data["genotype"].update(space="none"), "says space 'none', which is none of"),
+        (lambda data: data["genotype"].update(space="none"), "names space 'none', which is none of"),
         (lambda data: data["settings"].update(channels=3), "weight "),
     ],
 )

@@ -109,9 +109,7 @@ def test_a_baseline_in_millimetres_is_asked_about(tmp_path: Path, baseline: floa
     calibration = Calibration(focal=721.5, baseline=baseline)
     notes = PredictionWriter(tmp_path, [wanted], calibration=calibration).write("a", *prediction()).notes
     questions = [
-        note
-        for note in notes
-        if note.endswith("is baseline=540 in metres, and focal=721.5 in pixels of these pictures?")
+        note for note in notes if note.endswith("is baseline=540 in metres, and focal=721.5 in pixels of these images?")
     ]
     assert len(questions) == asks
 

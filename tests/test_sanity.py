@@ -70,7 +70,7 @@ def test_views_of_one_colour_say_nothing() -> None:
 
 
 def test_one_picture_twice(pair: tuple[Tensor, Tensor, Tensor]) -> None:
-    assert find_oddities(pair[0], pair[0], pair[2]) == ["left and right are the same picture"]
+    assert find_oddities(pair[0], pair[0], pair[2]) == ["left and right are the same image"]
 
 
 def test_twelve_bits_in_sixteen(pair: tuple[Tensor, Tensor, Tensor]) -> None:

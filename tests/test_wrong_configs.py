@@ -378,7 +378,7 @@ recipe=finetune
 recipe=finetune init=shipped genotype=autodispnet
     genotype=autodispnet: network=from_checkpoint takes the cells of init=shipped: leave genotype null
 network.stages=2 network.frozen_stages=1
-    network.frozen_stages=1: freezes stages that were trained before: [...] holds them as init=best.safetensors
+    network.frozen_stages=1: freezes stages that were trained before: [...] contains them as init=best.safetensors
 run.device=gpu
     run.device=gpu: must be one of auto, cpu, cuda; did you mean 'cpu'?
 training.drop_path=1
@@ -504,7 +504,7 @@ left=folder overwrite=si
 left=folder run.device=cudaa
     run.device=cudaa: must be one of auto, cpu, cuda; did you mean 'cuda'?
 left=folder
-    left=folder: no picture (.png, .jpg, .jpeg, .webp, .ppm, .pgm, .pnm, [...] name left and right by two patterns
+    left=folder: no image (.png, .jpg, .jpeg, .webp, .ppm, .pgm, .pnm, [...] name left and right by two patterns
 left=file right=folder
     left=file is a file but right=folder is not: name two files, two folders or two patterns
 left=folder baseline=0.5
@@ -614,7 +614,7 @@ search search.epoch=3
 search datset.root=x
     datset.root: no such setting; did you mean dataset.root? `autodisp-search --cfg job` shows all of them
 search +search.epoch=3
-    search.epoch: no such setting; did you mean 'epochs'? search has [...] drop_path, precision
+    search.epoch: no such setting; did you mean 'epochs'? search has [...] precision, recompute
 search +serach.epochs=3
     serach: no such section or setting; did you mean 'search'? there are [...] seed, selection, skip, space, task
 search ++optimizer.weights.lerning_rate=1

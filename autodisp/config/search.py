@@ -49,7 +49,7 @@ RELAXATIONS_BY_SOFTMAX = ("softmax", "gumbel", "partial", "own")
 
 @dataclass(frozen=True)
 class SpaceConfig:
-    """space=..., or a user-defined file."""
+    """space=..., or the file of a custom space."""
 
     name: str = "darts"
     file: Annotated[str | None, PathTo("the JSON of a search space, or null for a named one")] = None

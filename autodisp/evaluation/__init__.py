@@ -1,1 +1,1 @@
-"""Figures of a network, or of what a user would compare it with, over a data set."""
+"""Metrics of a network, or of a baseline, over a dataset."""

@@ -1,13 +1,13 @@
 """Baselines to compare a network with: OpenCV's semi-global matching, and the best constant.
 
-Departs from calling OpenCV alone in two ways: both views are continued to the left by their first column, since OpenCV
-matches no pixel closer to that border than the range of disparities; and pixels without a match are filled, so that
-every method is measured on the same pixels.
+There are two differences from a plain call of OpenCV: both views are padded on the left by repeating their first
+column, since OpenCV matches no pixel closer to that border than the disparity range; and pixels without a match are
+filled, so that every method is evaluated on the same pixels.
 
-The default settings were picked out of 121 for coming near the reference's EPE on four genuine FlyingThings3D frames
-(2.36, 5.13, 4.18, 3.19, mean 3.72; it names neither its settings nor the order of the frames), on these same frames:
-2.55, 4.89, 4.20, 3.33, mean 3.74 (those of TEST first). They are not the best there: blocks of 3 with a penalty of 1
-come to 2.10, 3.65, 4.35, 2.44, mean 3.14, so who claims to beat this method should measure that too.
+The default settings were chosen out of 121 to match the reference's EPE on four real FlyingThings3D frames (2.36, 5.13,
+4.18, 3.19, mean 3.72; the reference names neither its settings nor the order of the frames). On the same frames they
+give 2.55, 4.89, 4.20, 3.33, mean 3.74 (TEST frames first). They are not the best there: block size 3 with penalty 1
+gives 2.10, 3.65, 4.35, 2.44, mean 3.14, so a claim to beat this method should include that setting.
 """
 
 from collections.abc import Iterable
@@ -22,10 +22,10 @@ from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
 
 _UNIT = 16
-"""OpenCV counts disparities in sixteenths of a pixel, and their range in sixteens."""
+"""OpenCV stores disparities in sixteenths of a pixel, and takes a range that is a multiple of 16."""
 _BLOCK_SIZES = (1, 3, 5, 7)
 _LARGEST_PENALTY = 3.0
-"""OpenCV sums costs in 16 bits: with blocks of 11 and a penalty of 8 it silently gave wrong disparities."""
+"""OpenCV accumulates costs in 16 bits: block size 11 with penalty 8 silently gave wrong disparities."""
 _GRID = 256
 _FARTHEST = 2**16
 
@@ -33,18 +33,18 @@ Disparity = npt.NDArray[np.float32]
 
 
 class SemiGlobalMatching:
-    """Hirschmueller's matching as OpenCV has it, over all eight directions (mode HH), with its holes filled.
+    """Semi-global matching (Hirschmueller) by OpenCV, over all eight directions (mode HH), with holes filled.
 
-    Reads the views as 8-bit colours. Runs on the CPU, one image after another.
+    Converts the views to 8-bit colours. Runs on the CPU, one image at a time.
 
     Args:
-        max_disparity: pixels; rounded up to a multiple of 16, below which all disparities found are.
-        block_size: side of the blocks that are compared, in pixels: 1, 3, 5 or 7.
-        penalty: of a change of disparity: P1 = 8 * penalty * block_size^2, and P2 four times that; up to 3, the
-            number of channels, which OpenCV advises.
+        max_disparity: pixels; rounded up to a multiple of 16, an exclusive upper bound of the disparities found.
+        block_size: side of the compared blocks in pixels: 1, 3, 5 or 7.
+        penalty: penalty of a disparity change: P1 = 8 * penalty * block_size^2, and P2 four times that; up to 3, the
+            number of channels, as OpenCV recommends.
 
     Raises:
-        InputError: a setting is none of the above.
+        InputError: a setting is out of range.
     """
 
     def __init__(self, *, max_disparity: int = 192, block_size: int = 5, penalty: float = 3.0) -> None:
@@ -56,7 +56,7 @@ class SemiGlobalMatching:
             raise InputError(f"penalty={penalty}: must be above 0 and at most {_LARGEST_PENALTY}")
         smooth = max(1, round(8 * penalty * block_size**2))
         self.range = sgbm_range(max_disparity)
-        # Half a block more, without which OpenCV refuses images narrower than one.
+        # Pad by a further half block; otherwise OpenCV rejects images narrower than a block.
         self._border = self.range + block_size // 2
         self._matcher = cv2.StereoSGBM.create(
             minDisparity=0,
@@ -92,12 +92,12 @@ class SemiGlobalMatching:
 
 
 def sgbm_range(max_disparity: int) -> int:
-    """Pixels below which OpenCV looks for disparities: the next multiple of 16."""
+    """Returns the exclusive upper bound of OpenCV's disparities in pixels: the next multiple of 16."""
     return -(-max_disparity // _UNIT) * _UNIT
 
 
 class BestConstant:
-    """Predicts one disparity everywhere: what any network must beat.
+    """Predicts one disparity everywhere, the baseline that any network must beat.
 
     Args:
         disparity: pixels.
@@ -108,10 +108,10 @@ class BestConstant:
 
     @classmethod
     def of(cls, batches: Iterable[StereoSample]) -> "BestConstant":
-        """The constant with the smallest EPE on these batches: the median of their valid disparities.
+        """Finds the constant with the smallest EPE on these batches: the median of their valid disparities.
 
-        Without keeping pixels, so it is exact to 1/512 px only (up to 65536 px), and its EPE no worse than that; of
-        an even number of pixels it is the lower of the two in the middle, as in training. NaN without a valid pixel.
+        Computed without storing pixels, so it is only exact to 1/512 px (up to 65536 px), and so is its EPE; for an
+        even number of pixels it is the lower of the two middle values, as in training. NaN without a valid pixel.
         """
         counts = torch.zeros(0, dtype=torch.int64)
         for batch in batches:
@@ -125,12 +125,12 @@ class BestConstant:
         return cls(float(torch.searchsorted(counts.cumsum(0), middle)) / _GRID)
 
     def __call__(self, batch: StereoSample) -> Tensor:
-        """The constant as (B, 1, H, W), on the batch's device."""
+        """Returns the constant as (B, 1, H, W), on the batch's device."""
         return torch.full_like(batch.disparity, self.disparity)
 
 
 def fill_from_background(disparity: Disparity, known: npt.NDArray[np.bool_]) -> Disparity:
-    """Fills holes from the surface behind, where the pixels that only one view shows belong.
+    """Fills holes from the background, to which pixels visible in only one view belong.
 
     A hole takes the smaller of the nearest known disparities to its left and right in its row, or the only one. A
     row without a known one takes, column by column, the smaller of the nearest rows above and below that have one.
@@ -149,14 +149,14 @@ def fill_from_background(disparity: Disparity, known: npt.NDArray[np.bool_]) -> 
 
 
 def _fill_rows(values: Disparity, known: npt.NDArray[np.bool_]) -> Disparity:
-    """Each hole from its row; infinite where the row has no known pixel."""
+    """Fills each hole from its row; infinite where the row has no known pixel."""
     before = _nearest_before(values, known)
     after = _nearest_before(values[:, ::-1], known[:, ::-1])[:, ::-1]
     return np.where(known, values, np.minimum(before, after))
 
 
 def _nearest_before(values: Disparity, known: npt.NDArray[np.bool_]) -> Disparity:
-    """The last known value up to each column, infinite before the first one."""
+    """Returns the last known value up to each column, infinite before the first one."""
     last = np.maximum.accumulate(np.where(known, np.arange(known.shape[1]), -1), axis=1)
     found = np.take_along_axis(values, last.clip(min=0), axis=1)
     return np.where(last >= 0, found, np.float32(np.inf))

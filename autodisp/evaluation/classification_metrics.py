@@ -1,7 +1,7 @@
-"""Accuracy of predicted classes, overall and class by class.
+"""Accuracy of predicted classes, overall and per class.
 
-As in training, scores with a NaN among them name no class and are wrong. Of equal scores the class of the smaller
-number goes first, so that the metrics do not depend on how a device sorts.
+As in training, scores that contain a NaN predict no class and count as wrong. For equal scores the class with the lower
+index comes first, so that the metrics do not depend on the sorting order of a device.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ class ClassFigures:
 
     images: int
     accuracy: Mapping[str, float]
-    """In percent by name, top1 and the like; NaN without an image."""
+    """In percent by metric name, such as top1; NaN without an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,16 @@ class ClassificationFigures:
 
     overall: ClassFigures
     classes: Mapping[str, ClassFigures]
-    """By name, in the order of the numbers."""
+    """By class name, in the order of the class indices."""
     mean_per_class: Mapping[str, float]
-    """The accuracies as the mean over the classes that have an image."""
+    """Mean accuracies over the classes that have an image."""
     confusion: Sequence[Sequence[int]]
     """Number of images by true class (row) and predicted class (column)."""
     unanswered: int
-    """Images with a NaN among their scores: wrong, and in no column of the confusion counts."""
+    """Number of images with a NaN score: counted as wrong, and in no column of the confusion matrix."""
 
     def as_dict(self) -> dict[str, object]:
-        """Plain data; NaN stays NaN."""
+        """Converts to plain data; NaN stays NaN."""
         return {
             "images": self.overall.images,
             "unanswered": self.unanswered,
@@ -53,7 +53,7 @@ class ClassificationFigures:
         }
 
     def rows(self) -> Iterator[dict[str, str | int | float]]:
-        """A row for all, for the mean over the classes and for each class, see ``tables.Figures``."""
+        """Yields a row for all images, for the mean over the classes and for each class, see ``tables.Figures``."""
         images = self.overall.images
         lines = [("all", images, self.overall.accuracy), ("mean per class", images, self.mean_per_class)]
         lines += [(name, figures.images, figures.accuracy) for name, figures in self.classes.items()]
@@ -62,16 +62,16 @@ class ClassificationFigures:
 
 
 class ClassificationMetrics:
-    """Adds up batches without keeping their scores.
+    """Accumulates batches without storing their scores.
 
-    The metrics are top1 and top5; with fewer than five classes the second is topN over all N of them (which only a NaN
-    misses), and with a single class there is no second one.
+    The metrics are top1 and top5. With fewer than five classes the second is topN over all N of them (which only fails
+    on a NaN); with a single class there is no second metric.
 
     Args:
-        classes: their names, in the order of their numbers.
+        classes: class names, in the order of their indices.
 
     Raises:
-        ValueError: there is no class, or two have one name.
+        ValueError: there is no class, or two share a name.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -87,8 +87,8 @@ class ClassificationMetrics:
         """Adds one batch.
 
         Args:
-            scores: (B, classes), larger is likelier.
-            batch: its labels, on any device.
+            scores: (B, classes), higher is more likely.
+            batch: the labels, on any device.
 
         Raises:
             ValueError: the shapes do not fit, or a label is no class.
@@ -109,7 +109,7 @@ class ClassificationMetrics:
         self._confusion += pairs.bincount(minlength=self._confusion.numel()).reshape(self._confusion.shape)
 
     def figures(self) -> ClassificationFigures:
-        """Metrics of all batches so far."""
+        """Returns the metrics of all batches so far."""
         names = [f"top{top}" for top in self.tops]
         share = 100.0 * self._right.double() / self._images  # 0 / 0 is NaN
         overall = 100.0 * self._right.sum(dim=1).double() / self._images.sum()

@@ -1,4 +1,4 @@
-"""The metrics of a task's ``measure`` over a whole split: enough for a task of one's own."""
+"""Metrics of a task's ``measure`` over a whole split, sufficient for a custom task."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,28 +11,28 @@ from autodisp.tasks.base import Sums, means, pool
 
 @dataclass(frozen=True, slots=True)
 class PooledFigures:
-    """Each metric over everything that was summed, by name."""
+    """Each metric, pooled over all batches, by name."""
 
     images: int
     pooled: Mapping[str, float]
     units: Mapping[str, str]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data; NaN stays NaN."""
+        """Converts to plain data; NaN stays NaN."""
         return {"images": self.images, "pooled": dict(self.pooled)}
 
     def rows(self) -> Iterator[dict[str, str | int | float]]:
-        """A single row, see ``tables.Figures``."""
+        """Yields a single row, see ``tables.Figures``."""
         values = {f"{name}_{self.units.get(name, 'percent')}": value for name, value in self.pooled.items()}
         yield {"region": "all", "images": self.images, **values}
 
 
 class PooledMetrics:
-    """Adds up batches by their sums.
+    """Accumulates the sums of batches.
 
     Args:
-        measure: of a task, called with predictions and batch.
-        units: of the metrics that are not in percent: ``px``.
+        measure: the method of a task, called with predictions and batch.
+        units: units of the metrics that are not in percent, such as ``px``.
     """
 
     def __init__(self, measure: Callable[[Any, Any], Sums], *, units: Mapping[str, str]) -> None:
@@ -46,5 +46,5 @@ class PooledMetrics:
         self._images += len(prediction)
 
     def figures(self) -> PooledFigures:
-        """The metrics of all batches so far."""
+        """Returns the metrics of all batches so far."""
         return PooledFigures(self._images, means(self._sums), self._units)

@@ -1,4 +1,4 @@
-"""Runs a predictor over batches and measures its errors, speed and memory."""
+"""Runs a predictor over batches and measures its errors, speed and peak memory."""
 
 import resource
 import sys
@@ -24,27 +24,27 @@ class Metrics(Protocol[Figures_co]):
         ...
 
     def figures(self) -> Figures_co:
-        """Metrics of all batches so far."""
+        """Returns the metrics of all batches so far."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation(Generic[Figures]):
-    """Metrics and their cost."""
+    """Metrics with the time and memory of the evaluation."""
 
     figures: Figures
     images: int
     seconds: float
-    """In the predictor alone: without reading, moving and measuring, and without the warm-up."""
+    """Seconds in the predictor alone, excluding loading, transfer, metrics and warm-up."""
     peak_memory: int
     """Bytes."""
     memory_of: Literal["device", "process"]
-    """Scope of the memory: the tensors on the GPU since the beginning of this evaluation, weights included; or the
-    whole process since its start, with the program and the data."""
+    """Scope of the peak memory: tensors on the GPU since the start of this evaluation, including weights; or the whole
+    process since its start, including program and data."""
 
     @property
     def images_per_second(self) -> float:
-        """NaN without an image."""
+        """Throughput; NaN without an image."""
         return self.images / self.seconds if self.images and self.seconds > 0 else float("nan")
 
 
@@ -59,12 +59,12 @@ def evaluate(
     """Predicts every batch once and measures it.
 
     Args:
-        predict: from a batch on the device to what the metrics take; is called without gradients. A network must be on
+        predict: maps a batch on the device to the input of the metrics; called without gradients. A network must be on
             the device and in eval mode.
-        batches: named tuples of tensors, the first one with an axis of images.
-        metrics: are updated.
-        device: where the predictor wants the batches.
-        warm_up: how often the first batch is predicted beforehand, for nothing: the first calls allocate memory and
+        batches: named tuples of tensors; the first axis of the first tensor counts images.
+        metrics: updated with every batch.
+        device: device to which the batches are moved.
+        warm_up: number of untimed predictions of the first batch beforehand, since the first calls allocate memory and
             choose algorithms. All batches are timed.
 
     Raises:
@@ -101,5 +101,5 @@ def _peak_memory(device: torch.device) -> tuple[int, Literal["device", "process"
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device), "device"
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # macOS counts in bytes, the others in KiB.
+    # macOS reports bytes, other systems KiB.
     return (largest if sys.platform == "darwin" else 1024 * largest), "process"

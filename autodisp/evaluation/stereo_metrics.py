@@ -1,12 +1,12 @@
-"""Error metrics of predicted disparities, by region and by distance.
+"""Error metrics of predicted disparities, by region and by disparity range.
 
 Follows the benchmarks: bad-n as in Middlebury (error above n pixels), D1 as in KITTI 2015 (error above 3 pixels and
-above 5 % of the ground truth). Departs from kornia.metrics, which counts a NaN as correct and has no mean per image.
-As in training, a negative prediction counts as a disparity of 0, the nearest possible one.
+above 5 % of the ground truth). Unlike kornia.metrics, a NaN does not count as correct, and there is a mean per image.
+As in training, a negative prediction is treated as a disparity of 0, the nearest possible one.
 
-A prediction that is NaN or infinite is wrong in bad-n and D1. It has no distance from the ground truth, and one of
-them would make the mean meaningless, so the EPE is taken over the finite predictions, and `not_finite` counts the
-pixels that it leaves out. (In training the EPE becomes infinite, so that no such step is chosen as the best.)
+A prediction that is NaN or infinite counts as wrong in bad-n and D1. Its distance from the ground truth is undefined
+and would make the mean meaningless, so the EPE is computed over the finite predictions, and `not_finite` counts the
+excluded pixels. (In training the EPE becomes infinite, so that no such step is selected as the best.)
 """
 
 import itertools
@@ -32,16 +32,15 @@ class RegionFigures:
     """Metrics over one region of the images."""
 
     images: int
-    """With at least one pixel in the region."""
+    """Number of images with at least one pixel in the region."""
     pixels: int
     not_finite: int
-    """Pixels without a finite prediction: wrong in bad-n and D1, left out of the EPE."""
+    """Number of pixels without a finite prediction: wrong in bad-n and D1, excluded from the EPE."""
     pooled: Mapping[str, float]
-    """By name of the metric: epe in pixels, the others in percent, over all pixels of the region; NaN where there are
-    none."""
+    """By metric name: epe in pixels, the others in percent, over all pixels of the region; NaN if there are none."""
     per_image: Mapping[str, float]
-    """The same metrics as the mean over images of each image's own; an image without a pixel in the region (for the
-    EPE, without a finite prediction in it) does not count."""
+    """The same metrics, computed per image and averaged over images; an image without a pixel in the region (for the
+    EPE: without a finite prediction in it) does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +48,15 @@ class StereoFigures:
     """The outcome of an evaluation."""
 
     images: int
-    """All of them, also those without a valid pixel."""
+    """Number of all images, including those without a valid pixel."""
     regions: Mapping[str, RegionFigures]
-    """all; with known occlusion non_occluded, occluded and out_of_frame; and the ranges of true disparity, such as
-    0-10, 10-40 and 40-."""
+    """Regions: all; with known occlusion non_occluded, occluded and out_of_frame; and the ranges of the ground-truth
+    disparity, such as 0-10, 10-40 and 40-."""
     largest: float = 0.0
-    """Disparity of the ground truth, pixels; 0 without a valid pixel."""
+    """Largest ground-truth disparity, pixels; 0 without a valid pixel."""
 
     def as_dict(self) -> dict[str, object]:
-        """Plain data; NaN stays NaN."""
+        """Converts to plain data; NaN stays NaN."""
         regions = {
             name: {
                 "images": region.images,
@@ -71,7 +70,7 @@ class StereoFigures:
         return {"images": self.images, "largest": self.largest, "regions": regions}
 
     def rows(self) -> Iterator[dict[str, str | int | float]]:
-        """A row by region and average, see ``tables.Figures``."""
+        """Yields a row per region and average, see ``tables.Figures``."""
         for name, region in self.regions.items():
             for average, values in (("pixels", region.pooled), ("images", region.per_image)):
                 yield {
@@ -85,15 +84,15 @@ class StereoFigures:
 
 
 class StereoMetrics:
-    """Adds up batches without keeping their pixels.
+    """Accumulates batches without storing their pixels.
 
     Args:
-        has_occlusion: whether `occluded` and `out_of_frame` are known; without it there is no region of these.
-        edges: between the ranges of true disparity, in pixels, rising; the last range has no upper end. A value on an
-            edge belongs to the range above it. Empty: no ranges.
+        has_occlusion: True if `occluded` and `out_of_frame` are known; otherwise these regions are omitted.
+        edges: ascending edges between the ranges of ground-truth disparity, in pixels; the last range has no upper end.
+            A value on an edge belongs to the range above it. Empty: no ranges.
 
     Raises:
-        InputError: the edges are not positive, finite and rising.
+        InputError: the edges are not positive, finite and ascending.
     """
 
     def __init__(self, *, has_occlusion: bool, edges: Sequence[float] = RANGE_EDGES) -> None:
@@ -106,9 +105,9 @@ class StereoMetrics:
         self._names = (ALL, *(MASKED if has_occlusion else ()), *self._ranges)
         self._images = 0
         self._largest = 0.0
-        # By region: pixels, finite ones, then the sums of the metrics.
+        # Per region: number of pixels, number of finite ones, sums of the metrics.
         self._pooled = torch.zeros(len(self._names), 2 + len(FIGURES), dtype=torch.float64)
-        # By region: images with a pixel, with a finite one, then the sums of the images' own metrics.
+        # Per region: images with a pixel, images with a finite one, sums of the per-image metrics.
         self._by_image = torch.zeros_like(self._pooled)
 
     def update(self, prediction: Tensor, batch: StereoSample) -> None:
@@ -136,7 +135,7 @@ class StereoMetrics:
         planes = [torch.ones_like(finite), finite, torch.where(finite, error, 0.0), *(100.0 * bad for bad in wrong)]
         values = torch.stack([plane.to(torch.float64).flatten(1) for plane in planes], dim=2)
         regions = torch.stack([region.flatten(1) for region in self._regions(truth, batch)], dim=1)
-        # Selected before summing, since what stands at an invalid pixel may be NaN.
+        # Select before summing, since values at invalid pixels may be NaN.
         sums = torch.stack(
             [torch.where(region.unsqueeze(2), values, 0.0).sum(dim=1) for region in regions.unbind(1)], dim=1
         ).cpu()
@@ -149,7 +148,7 @@ class StereoMetrics:
         self._by_image += torch.where(present, means, 0.0).sum(dim=0)
 
     def figures(self) -> StereoFigures:
-        """Metrics of all batches so far."""
+        """Returns the metrics of all batches so far."""
         regions = {}
         for name, pooled, by_image in zip(self._names, self._pooled, self._by_image, strict=True):
             pixels, finite = (round(count) for count in pooled[:2].tolist())
@@ -168,14 +167,14 @@ class StereoMetrics:
         )
         regions = [valid]
         if self.has_occlusion:
-            # Some data sets mark a pixel as both; out of frame goes first.
+            # Some datasets mark a pixel as both; out of frame takes precedence.
             inside = occluded & ~out_of_frame
             regions += [valid & ~inside & ~out_of_frame, valid & inside, valid & out_of_frame]
         return regions + [valid & (truth >= low) & (truth < high) for low, high in self._ranges.values()]
 
 
 def _counted() -> list[int]:
-    """Place of the count that each metric is divided by."""
+    """Returns the index of the count by which each metric is divided."""
     return [1 if name == "epe" else 0 for name in FIGURES]
 
 

@@ -1,7 +1,7 @@
-"""Shows evaluations: as a table on the terminal, as JSON and as CSV. Several methods on the same data stand together.
+"""Writes evaluations of one or more methods on the same data: as a terminal table, as JSON and as CSV.
 
-EPE is in pixels, everything else in percent. A metric without any sample (NaN) is a dash on the
-terminal, null in JSON and an empty field in CSV.
+EPE is in pixels, all other metrics in percent. A metric without any sample (NaN) is a dash on the terminal, null in
+JSON and an empty field in CSV.
 """
 
 import csv
@@ -24,22 +24,22 @@ Row = dict[str, str | int | float]
 
 
 class Figures(Protocol):
-    """The outcome of an evaluation, of whatever task."""
+    """The metrics of an evaluation of any task."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data; NaN stays NaN."""
+        """Converts to plain data; NaN stays NaN."""
         ...
 
     def rows(self) -> Iterator[Row]:
-        """Rows of a table by column: words, whole numbers, and metrics as ``NAME_px`` and ``NAME_percent``.
+        """Yields table rows by column: text, integers, and metrics as ``NAME_px`` and ``NAME_percent``.
 
-        Those with the same ``average`` stand below one another.
+        Rows with the same ``average`` are adjacent.
         """
         ...
 
 
 Evaluations = Mapping[str, Evaluation[Any]]
-"""By the name of the method, such as sgbm; all of the same data, with metrics as ``Figures``."""
+"""Evaluations on the same data by method name, such as sgbm, with metrics as ``Figures``."""
 
 _MIB = 2**20
 _TITLES = {"epe": "EPE", "d1": "D1"}
@@ -51,8 +51,8 @@ _BY = {"pixels": "pixel", "images": "image"}
 def print_table(evaluations: Evaluations, console: Console, *, title: str = "") -> None:
     """Prints the metrics of each method, with its speed and memory below.
 
-    Fits 80 columns, which is also what rich takes a pipe for; a column for predictions that are not finite is there
-    only when some are not.
+    Fits 80 columns, which is also the width that rich assumes for a pipe. The column for non-finite predictions is only
+    shown if there are any.
     """
     console.print(_table(evaluations, title))
     for method, evaluation in evaluations.items():
@@ -62,7 +62,7 @@ def print_table(evaluations: Evaluations, console: Console, *, title: str = "") 
 def write_json(
     path: str | os.PathLike[str], evaluations: Evaluations, *, about: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes everything that is known, the confusion counts included, as one strict JSON object.
+    """Writes all results, including the confusion matrix, as one strict JSON object.
 
     Args:
         path: a file in a folder that exists.
@@ -86,7 +86,7 @@ def write_json(
 
 
 def write_csv(path: str | os.PathLike[str], evaluations: Evaluations) -> None:
-    """Writes the table's rows, unrounded, with each method's speed and memory at their ends.
+    """Writes the rows of the table, unrounded, with the speed and memory of the method in the last columns.
 
     Args:
         path: a file in a folder that exists.
@@ -135,7 +135,7 @@ def _rows(method: str, figures: Figures) -> Iterator[Row]:
 
 
 def _heading(column: str) -> str:
-    """In two lines: epe_px -> EPE px, bad1_percent -> bad-1 %, not_finite -> not finite."""
+    """Formats a column heading in two lines: epe_px -> EPE px, bad1_percent -> bad-1 %, not_finite -> not finite."""
     metric, _, unit = column.rpartition("_")
     if unit not in ("px", "percent"):
         return column.replace("_", "\n")
@@ -166,7 +166,7 @@ def _is_nan(value: Any) -> bool:
 
 
 def _strict(value: Any) -> Any:
-    """The same with null for numbers that JSON lacks."""
+    """Replaces numbers that JSON does not support by None."""
     if isinstance(value, Mapping):
         return {str(key): _strict(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

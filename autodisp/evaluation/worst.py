@@ -19,21 +19,21 @@ class Case:
     """A sample with its prediction, on the CPU, without a batch axis."""
 
     index: int
-    """Its place among the samples."""
+    """Index of the sample."""
     error: float
-    """Infinite where it is not finite."""
+    """Error of the sample; infinite if it is not finite."""
     sample: Any
-    """Named tuple of the dataset."""
+    """Sample of the dataset, a named tuple."""
     prediction: Tensor
 
 
 class WithWorst(Generic[Figures]):
-    """Metrics that also keep the samples with the largest errors.
+    """Metrics that also store the samples with the largest errors.
 
     Args:
-        metrics: take every batch.
-        errors: from predictions and batch, (B,); NaN for samples without ground truth, which are skipped.
-        count: number of samples to keep.
+        metrics: updated with every batch.
+        errors: maps predictions and batch to (B,); NaN for samples without ground truth, which are skipped.
+        count: number of samples to store.
 
     Raises:
         ValueError: count is negative.
@@ -55,7 +55,7 @@ class WithWorst(Generic[Figures]):
             return
         for place, error in enumerate(self.errors(prediction, batch).tolist()):
             index = next(self._seen)
-            # Of equal ones the earlier stays: the second entry tells them apart, and no case is compared.
+            # Ties keep the earlier sample: the second entry decides, so that cases are never compared.
             entry = (error, -index)
             if math.isnan(error) or (len(self._heap) == self.count and entry <= self._heap[0][:2]):
                 continue
@@ -65,9 +65,9 @@ class WithWorst(Generic[Figures]):
             push(self._heap, (*entry, case))
 
     def figures(self) -> Figures:
-        """Metrics of all batches so far."""
+        """Returns the metrics of all batches so far."""
         return self.metrics.figures()
 
     def worst(self) -> list[Case]:
-        """The worst first."""
+        """Returns the stored samples, worst first."""
         return [case for _, _, case in sorted(self._heap, key=lambda entry: entry[:2], reverse=True)]

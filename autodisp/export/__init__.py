@@ -1,1 +1,1 @@
-"""Hands over what was found: cells as JSON and a drawing, trained networks as ONNX and torch.export files."""
+"""Export: found cells as JSON and drawings, trained networks as ONNX and torch.export files."""

@@ -1,4 +1,4 @@
-"""The cells that a search found: JSON, and one drawing of all of them side by side."""
+"""The cells found by a search: JSON, and one drawing of all of them side by side."""
 
 import json
 import re
@@ -23,20 +23,20 @@ _EPOCH = re.compile(r"epoch_(\d+)\.json")
 
 @dataclass(frozen=True)
 class Found:
-    """Cells and what a reader of them should know."""
+    """Found cells with notes for the user."""
 
     genotype: Genotype
     space: SearchSpace | None
-    """None: one of the named ones."""
+    """Search space of the cells; None for a built-in one."""
     notes: tuple[str, ...] = ()
 
     @property
     def files(self) -> list[str]:
-        """The names of what ``write`` writes."""
+        """Returns the names of the files that ``write`` creates."""
         return [GENOTYPE, *DRAWINGS, *([] if self.space is None else [SPACE])]
 
     def write(self, folder: Path) -> None:
-        """Writes the JSON and the drawings, and the space where it is no named one."""
+        """Writes the JSON and the drawings, and the space unless it is built in."""
         self.genotype.save(folder / GENOTYPE)
         for name in DRAWINGS:
             draw_cells(self.genotype, folder / name)
@@ -46,14 +46,14 @@ class Found:
 
 
 def of_run(run: Path, *, space: SearchSpace | None = None) -> Found:
-    """The cells that a search found, or those of its newest epoch while it is going or where it was stopped.
+    """Loads the cells found by a search, or those of its newest epoch if it is running or was stopped.
 
     Args:
-        run: its folder.
-        space: of its cells; None for a named one, or where the run's config names its file.
+        run: folder of the search.
+        space: search space of the cells; None for a built-in one, or if the run's config names its file.
 
     Raises:
-        InputError: no folder of a search, or none of its genotypes can be read.
+        InputError: the folder is not that of a search, or none of its genotypes can be read.
     """
     if not run.is_dir():
         raise InputError(f"run={run}: no such folder; autodisp-search makes one and names it when it starts")
@@ -76,10 +76,10 @@ def of_run(run: Path, *, space: SearchSpace | None = None) -> Found:
 
 
 def _candidates(run: Path) -> Iterator[Path]:
-    """Files with genotypes, the most final first."""
+    """Yields the files with genotypes, newest first."""
     if (run / GENOTYPE).is_file():
         yield run / GENOTYPE
-    # A search that restarted from an earlier epoch leaves higher numbers behind, which are older.
+    # A search that restarted from an earlier epoch leaves files with higher numbers, which are outdated.
     newest = _last_epoch(run)
     numbered = {int(match[1]): path for path in run.glob(f"{GENOTYPES}/*") if (match := _EPOCH.fullmatch(path.name))}
     yield from (numbered[number] for number in sorted(numbered, key=lambda number: (number != newest, -number)))
@@ -107,10 +107,10 @@ def _what_it_is(run: Path) -> str:
 
 
 def _own_space(run: Path) -> SearchSpace | None:
-    """The space whose file the run's config names."""
+    """Loads the space whose file is named in the run's config."""
     try:
         file = OmegaConf.select(OmegaConf.load(run / CONFIG), "space.file")
-    except Exception:  # of the parser, which is free to raise its own; without a config the space is a named one
+    except Exception:  # the parser may raise any exception; without a config the space is a built-in one
         return None
     if file is None:
         return None

@@ -1,4 +1,4 @@
-"""A checkpoint becomes files that run without this package, each compared with PyTorch before it is kept."""
+"""Exports a checkpoint to files that run without this package, each compared with PyTorch before it is kept."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,28 +11,28 @@ from autodisp.networks.fused import fused
 from autodisp.tasks.registry import KITS
 
 TOLERANCE = 1e-3
-"""Tolerance of the differences: pixels, or the unit of a task's output."""
+"""Largest difference allowed, in pixels or the unit of the task's output."""
 EXACT_UP_TO = 256.0
-"""Outputs above this raise the tolerance in proportion, since float32 is less exact there. No trained network has
-such outputs; an untrained AutoDispNet-c gives 3,500 pixels, and there PyTorch with channels_last is 0.005 pixels from
-PyTorch without."""
+"""Larger outputs raise the tolerance in proportion, since float32 is less exact there. No trained network has such
+outputs; an untrained AutoDispNet-c gives 3,500 pixels, where PyTorch with and without channels_last differs by 0.005
+pixels."""
 
 
 class ExportError(RuntimeError):
-    """A file does not compute what its network computes."""
+    """An exported file does not reproduce the output of its network."""
 
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A file that was written and compared."""
+    """A file that was written and compared with PyTorch."""
 
     path: Path
     task: str
     differences: Mapping[tuple[int, int], Comparison]
-    """By the images' (height, width), see ``programs.differences``."""
+    """Comparisons by image size (height, width), see ``programs.differences``."""
 
     def in_words(self) -> str:
-        """One line."""
+        """Formats the file and its comparison in one line."""
         unit = KITS[self.task].interface.unit
         sizes = ", ".join(f"{height}x{width}" for height, width in self.differences)
         largest = _measured(max(found.difference for found in self.differences.values()), unit)
@@ -40,7 +40,7 @@ class ExportedModel:
         return f"{self.path}: {megabytes:.1f} MB, at most {largest} from PyTorch on random images of {sizes}"
 
     def usage(self) -> str:
-        """Lines of Python that run the file on images, without this package."""
+        """Returns lines of Python that run the file on images, without this package."""
         interface = KITS[self.task].interface
         if self.path.suffix == ".onnx":
             feed = ", ".join(f'"{name}": {name}' for name in interface.inputs)
@@ -66,21 +66,21 @@ def export_model(
     overwrite: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Iterator[ExportedModel]:
-    """Writes the network of a checkpoint in each format, named as the checkpoint.
+    """Writes the network of a checkpoint in each format, named after the checkpoint.
 
     Args:
         checkpoint: a ``.safetensors`` file of autodisp-train.
-        folder: where to, made if need be.
+        folder: output folder, created if necessary.
         formats: keys of WRITERS.
-        overwrite: replaces files of the same name.
-        tell: called with a line once nothing is left to refuse, since the rest takes a while.
+        overwrite: if True, replaces files of the same name.
+        tell: called with a progress line after all checks, since the rest takes a while.
 
     Yields:
-        Each file when it is there.
+        Each file once it is written.
 
     Raises:
-        InputError: the checkpoint or the folder cannot be used, a file is in the way, or a package is missing.
-        ExportError: a file would differ from PyTorch by more than TOLERANCE; it is not kept.
+        InputError: the checkpoint or the folder is unusable, a file already exists, or a package is missing.
+        ExportError: a file differs from PyTorch by more than TOLERANCE; it is not kept.
     """
     names = {form: f"{checkpoint.stem}.{form}" for form in formats}
     for form in formats:

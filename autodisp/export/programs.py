@@ -1,13 +1,13 @@
-"""A trained network as a program of its own: a torch.export file, or ONNX made from the same trace.
+"""Exports a trained network as a standalone program: a torch.export file, or ONNX from the same trace.
 
-Height and width are free in both, padding and cropping inside. A stereo program takes one pair at a time: with a free
-batch as well, the exporter writes the parting of the views as a sequence, which few runtimes take. A classification
-program takes any number of images.
+Height and width are dynamic in both; padding and cropping are part of the program. A stereo program takes one pair at a
+time: with a dynamic batch size, the exporter emits a Sequence op for the left/right split, which few runtimes support.
+A classification program takes any number of images.
 
-An ONNX file opens at once. torch takes a while over a torch.export file, 17 seconds for a thousand operations, since it
+An ONNX file opens quickly. A torch.export file is slow to open, 17 seconds for a thousand operations, since torch
 parses the size of every intermediate tensor as text.
 
-The numbers of a file are not trusted but compared, see ``differences``.
+Every file is compared numerically with its network, see ``differences``.
 """
 
 import copy
@@ -30,25 +30,25 @@ from autodisp.prediction.exported import EXTRA_FILE, open_exported
 from autodisp.tasks.registry import KITS
 
 SHIFT = 5
-"""Disparity of the random pairs, pixels."""
+"""Disparity of the random test pairs, pixels."""
 NOMINAL_STRIDE = 16
-"""Unit of the sizes where a network pads nothing."""
+"""Stride assumed for a network without padding."""
 
 
 def traced(network: nn.Module, task: str) -> ExportedProgram:
-    """The network as a program, in evaluation mode, on the CPU, for any height and width.
+    """Traces the network as a program in evaluation mode, on the CPU, for any height and width.
 
     Args:
-        network: of that task; it is left as it is.
-        task: by name.
+        network: a network of the task; not modified.
+        task: name of the task.
     """
     interface, stride = KITS[task].interface, _stride(network)
     network = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
     plain = interface.plain(network).eval().requires_grad_(False)
-    # The sides differ in whatever may be compared with each other, and are no multiple of the stride.
+    # Sizes that could be compared with each other all differ, and none is a multiple of the stride.
     example = torch.zeros(2 if interface.any_batch else 1, 3, stride + 3, 2 * stride + 5)
     free = dict.fromkeys((0, 2, 3) if interface.any_batch else (2, 3), Dim.DYNAMIC)
-    # As torch's own ONNX exporter does it: without this, sides of one pixel are excluded.
+    # As in torch's own ONNX exporter: otherwise sizes of one pixel are excluded.
     with torch.no_grad(), shape_settings.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         program = torch.export.export(
             plain,
@@ -61,12 +61,12 @@ def traced(network: nn.Module, task: str) -> ExportedProgram:
 
 
 def _admit_any_size(program: ExportedProgram) -> None:
-    """Drops the conditions that tracing put on the sizes.
+    """Removes the guards on sizes added by tracing.
 
-    They say that the bottleneck is more than one pixel high and wide, since a tensor's layout in memory is ambiguous
-    otherwise. Nothing that was recorded depends on it; ``differences`` tries images below one stride.
+    They require a bottleneck of more than one pixel in height and width, since the memory layout of a tensor is
+    ambiguous otherwise. No recorded operation depends on it; ``differences`` tests images smaller than the stride.
     """
-    program.example_inputs = None  # without them, no conditions are written
+    program.example_inputs = None  # without example inputs, no guards are written
     for side in program.range_constraints:
         program.range_constraints[side] = ValueRanges(1, int_oo)
 
@@ -101,16 +101,16 @@ def write_onnx(program: ExportedProgram, card: ModelCard, path: Path) -> None:
 
 
 WRITERS: Mapping[str, Callable[[ExportedProgram, ModelCard, Path], None]] = {"onnx": write_onnx, "pt2": write_pt2}
-"""The formats, each named as its files end."""
+"""Writers by format, named after the file suffix."""
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": ()}
-"""Packages that a format needs beyond the package's own dependencies."""
+"""Optional packages that a format requires."""
 
 
 def need_packages(form: str) -> None:
-    """Makes sure that what the format needs is installed.
+    """Checks that the packages required by the format are installed.
 
     Raises:
-        InputError: names what is not.
+        InputError: a package is missing.
     """
     for package in PACKAGES[form]:
         try:
@@ -123,26 +123,27 @@ def need_packages(form: str) -> None:
 
 
 class Comparison(NamedTuple):
-    """Between a file and its network, in the unit of their output; NaN where either is NaN."""
+    """Comparison of a file with its network, in the unit of their output; NaN if either output is NaN."""
 
     difference: float
-    """The largest absolute one."""
+    """Largest absolute difference."""
     largest: float
-    """Absolute value of the network's output."""
+    """Largest absolute value of the network's output."""
 
 
 def differences(network: nn.Module, task: str, path: Path) -> dict[tuple[int, int], Comparison]:
     """Compares a file with its network on random images of several sizes.
 
-    The file is read as a user reads it. The sizes are a multiple of the stride, an odd one, and one below the stride.
+    The file is opened in the same way as by a user. The sizes are a multiple of the stride, an odd size, and a size
+    below the stride.
 
     Args:
         network: in evaluation mode, on the CPU.
-        task: by name.
-        path: of the file.
+        task: name of the task.
+        path: exported file.
 
     Returns:
-        By (height, width).
+        Comparisons by (height, width).
     """
     interface, stride = KITS[task].interface, _stride(network)
     opened, _ = open_exported(path, device=torch.device("cpu"))

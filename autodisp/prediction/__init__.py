@@ -1,1 +1,1 @@
-"""Predictions for a user's own images: finds pairs, runs a trained network, writes the results."""
+"""Prediction on the user's images: finds pairs, runs a trained network, writes the results."""

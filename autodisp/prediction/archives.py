@@ -1,7 +1,7 @@
-"""Checks a ``.pt2`` archive before torch opens it: its checksums, and that nothing in it is pickled.
+"""Checks a ``.pt2`` archive before torch opens it: its checksums, and that it contains no pickles.
 
-torch.export.load unpickles what an archive declares as pickled. autodisp-export writes none of that. What is left is a
-program, whose sizes torch evaluates as Python: like any program, it is to be taken from people one trusts.
+torch.export.load unpickles the parts that an archive declares as pickled; autodisp-export writes none. The archive is
+still a program, whose size expressions torch evaluates as Python, so only open files from trusted sources.
 """
 
 import json
@@ -16,20 +16,20 @@ _PLAIN = re.compile(
     r"[^/]+/(\w+|\.data/\w+|models/model\.json|extra/[^/]+|data/sample_inputs/model\.pt"
     r"|data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json))"
 )
-"""The entries that hold JSON, plain text or raw numbers."""
+"""Entries that contain JSON, plain text or raw numbers."""
 
 
 def refuse_pickles(path: Path) -> None:
-    """Checks the archive.
+    """Rejects an archive that is damaged or contains pickles.
 
     Raises:
-        InputError: it is damaged, or holds what torch would unpickle.
+        InputError: the archive is damaged or contains parts that torch would unpickle.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
             odd = None if damaged else next(_odd_parts(archive), None)
-    except Exception as error:  # zipfile and json raise whatever the malformed bytes lead them to
+    except Exception as error:  # zipfile and json may raise any exception on malformed bytes
         found = f"{type(error).__name__}: {in_one_line(error)}"
         raise InputError(f"{path}: no readable .pt2 archive ({found}); is it cut off?") from None
     if damaged is not None:

@@ -1,7 +1,7 @@
 """Colours disparities and their errors, and lays them out next to the ground truth, for TensorBoard and PNG files.
 
-Pixels are exact: a tile shows each pixel of the image once, or as a square of equal ones where the image is small.
-Black means unknown: neither colour map contains black.
+Pixels are not resampled: a tile shows each pixel of the image once, or as a square of equal pixels if the image is
+small. Black means unknown; neither colour map contains black.
 """
 
 import math
@@ -21,8 +21,8 @@ Mask = npt.NDArray[np.bool_]
 
 _DISPARITY_MAP, _ERROR_MAP = "turbo", "YlOrRd"
 _FIRST = {_DISPARITY_MAP: 0.08, _ERROR_MAP: 0.0}  # the first colours of turbo are nearly black
-_TILE_WIDTH = 300  # at least, in pixels, so that the words above and below a tile fit
-_UNIT_WIDTH = 1000  # words, bars and gaps double beyond each multiple: large images are viewed from afar
+_TILE_WIDTH = 300  # minimum in pixels, so that the text above and below a tile fits
+_UNIT_WIDTH = 1000  # text, bars and gaps double beyond each multiple, since large images are viewed scaled down
 _GAP, _HEAD, _FOOT, _BAR_MARGIN = 8, 20, 24, 70
 _INK = "#22303C"
 
@@ -34,15 +34,15 @@ def colour_disparity(
 
     Args:
         disparity: (1, H, W) or (H, W), pixels, on any device.
-        valid: the same shape, bool; None: everywhere.
-        low: disparity of the first colour; by default one that nearly all valid pixels exceed.
-        high: disparity of the last colour; by default one that nearly no valid pixel exceeds.
+        valid: bool mask of the same shape; None: all pixels.
+        low: disparity of the first colour; by default a low quantile of the valid pixels.
+        high: disparity of the last colour; by default a high quantile of the valid pixels.
 
     Returns:
         (H, W, 3); black where the disparity is not valid or not finite.
 
     Raises:
-        ValueError: a shape is something else.
+        ValueError: a shape is wrong.
     """
     values, known = _map(disparity, valid)
     usual = _scale(values[known])
@@ -50,13 +50,13 @@ def colour_disparity(
 
 
 def usual_range(disparity: Tensor, valid: Tensor | None = None) -> tuple[float, float]:
-    """Returns the disparities of the first and last colour by default: nearly all valid pixels lie between them."""
+    """Returns the default disparities of the first and last colour, between which nearly all valid pixels lie."""
     values, known = _map(disparity, valid)
     return _scale(values[known])
 
 
 def usual_error(prediction: Tensor, truth: Tensor, valid: Tensor | None = None) -> float:
-    """Returns the error of the last colour by default: nearly no pixel exceeds it."""
+    """Returns the default error of the last colour, which almost no pixel exceeds."""
     error, known = _error(prediction, truth, valid)
     return _error_limit(error[known])
 
@@ -64,20 +64,20 @@ def usual_error(prediction: Tensor, truth: Tensor, valid: Tensor | None = None) 
 def panel(
     left: Tensor, truth: Tensor, prediction: Tensor, valid: Tensor, *, largest_error: float | None = None
 ) -> Image:
-    """Draws left view, ground truth, prediction (on the scale of the ground truth) and absolute error.
+    """Draws the left view, ground truth, prediction (on the scale of the ground truth) and absolute error.
 
     Args:
         left: (3, H, W), RGB in 0..1; values outside are clipped.
-        truth: (1, H, W), pixels.
+        truth: ground truth (1, H, W), pixels.
         prediction: (1, H, W), pixels.
-        valid: (1, H, W), bool, where the ground truth is known.
-        largest_error: of the last colour, pixels, for images that are compared; by default see ``usual_error``.
+        valid: (1, H, W), bool, True where the ground truth is known.
+        largest_error: error of the last colour in pixels, shared by images to be compared; default: ``usual_error``.
 
     Returns:
-        An image of two by two tiles with scale bars, a little larger than twice the height and width.
+        An image of two by two tiles with scale bars, slightly larger than twice the height and width.
 
     Raises:
-        ValueError: a shape is something else.
+        ValueError: a shape is wrong.
     """
     true_values, true_known = _map(truth, valid)
     values, known = _map(prediction, None)
@@ -98,7 +98,7 @@ def panel(
 
 
 class _Sheet:
-    """Two by two tiles of one size, with words above each and a scale bar below."""
+    """Two by two tiles of equal size, with a title above each and a scale bar below."""
 
     def __init__(self, height: int, width: int) -> None:
         self.repeat = max(1, math.ceil(_TILE_WIDTH / width))

@@ -1,4 +1,4 @@
-"""Opens what autodisp-export wrote, a ``.pt2`` or an ``.onnx`` file, as a module to be called on tensors.
+"""Opens a ``.pt2`` or ``.onnx`` file written by autodisp-export as a module that is called on tensors.
 
 A ``.pt2`` file is a program for torch, whose documentation warns against opening files from untrusted sources.
 """
@@ -21,20 +21,20 @@ from autodisp.prediction.archives import refuse_pickles
 from autodisp.tasks.registry import KITS
 
 EXTRA_FILE = "autodisp.json"
-"""Place of the model card in a ``.pt2`` file. In an ``.onnx`` file it is the entry KEY of the metadata."""
+"""Path of the model card in a ``.pt2`` file. In an ``.onnx`` file it is the entry KEY of the metadata."""
 _FATAL = 4
-"""Level of logging of onnxruntime."""
+"""Logging level of onnxruntime."""
 
 
 def open_exported(path: Path, *, device: torch.device) -> tuple[nn.Module, Mapping[str, Any]]:
-    """The network in the file, and its card as plain data, whose "task" is one of ours.
+    """Opens the network in the file and its card as plain data, whose "task" is a known task.
 
     Args:
-        path: ends in one of EXPORTED, in either case.
-        device: where a ``.pt2`` program runs; an ``.onnx`` file runs on the CPU.
+        path: file with a suffix in EXPORTED, in upper or lower case.
+        device: device of a ``.pt2`` program; an ``.onnx`` file runs on the CPU.
 
     Raises:
-        InputError: the file is missing, damaged, not from autodisp-export, or needs what is not installed.
+        InputError: the file is missing, damaged, not from autodisp-export, or requires a package that is not installed.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; autodisp-export checkpoint=... writes one")
@@ -58,7 +58,7 @@ def _card(text: str | None, path: Path) -> Mapping[str, Any]:
 
 
 class OnnxNetwork(nn.Module):
-    """An ONNX file as a module, run by onnxruntime on the CPU, on as many threads as torch uses.
+    """An ONNX file as a module, run by onnxruntime on the CPU with the number of threads of torch.
 
     Attributes:
         description: the model card, as text.
@@ -83,20 +83,20 @@ class OnnxNetwork(nn.Module):
             raise InputError(f"{path}: onnxruntime cannot read it ({_short(error)}); is it cut off?") from None
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The first output."""
+        """Returns the first output."""
         arrays = (entry.detach().cpu().contiguous().numpy() for entry in inputs)
         return torch.from_numpy(self.session.run(None, dict(zip(self.inputs, arrays, strict=True)))[0])
 
 
 class _OneByOne(nn.Module):
-    """Calls a network that takes one sample at a time on any number of them."""
+    """Applies a network with batch size 1 to batches of any size."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """(B, ...), of inputs that are (B, 3, H, W)."""
+        """Maps inputs (B, 3, H, W) to an output (B, ...)."""
         samples = zip(*(images.split(1) for images in inputs), strict=True)
         return torch.cat([self.network(*sample) for sample in samples])
 
@@ -110,12 +110,12 @@ def _open_pt2(path: Path, device: torch.device) -> tuple[nn.Module, str | None]:
     refuse_pickles(path)
     files = {EXTRA_FILE: ""}
     try:
-        with _quietly(), path.open("rb") as file:  # of a path torch would want the suffix in lower case
+        with _quietly(), path.open("rb") as file:  # given a path, torch requires a lower-case suffix
             program = torch.export.load(file, extra_files=files)
-        if device.type != "cpu":  # the program makes tensors of its own, on the device that it was traced on
+        if device.type != "cpu":  # the program creates tensors on the device on which it was traced
             program = move_to_device_pass(program, device)
-        return program.module(check_guards=False), files[EXTRA_FILE]  # the conditions would be run as Python
-    except Exception as error:  # a damaged program may end in any exception
+        return program.module(check_guards=False), files[EXTRA_FILE]  # guards would be run as Python
+    except Exception as error:  # a damaged program may raise any exception
         raise InputError(f"{path}: torch cannot read it ({_short(error)}); export it again with this torch") from None
 
 
@@ -125,7 +125,7 @@ def _short(error: Exception) -> str:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Silences torch, which logs an error before it raises it."""
+    """Silences torch, which logs an error before raising it."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -137,4 +137,4 @@ def _quietly() -> Iterator[None]:
 
 
 EXPORTED = {".onnx": _open_onnx, ".pt2": _open_pt2}
-"""Function that opens a file, by its suffix."""
+"""Functions that open a file, by suffix."""

@@ -14,16 +14,16 @@ from autodisp.tasks.base import channels_last
 Array = npt.NDArray[Any]
 
 _FULL_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
-_OVERSHOOT = 0.01  # of colours, by rounding and resampling; more than that is another scale
+_OVERSHOOT = 0.01  # tolerance of colours due to rounding and resampling; a larger excess means another scale
 
 
 class StereoMatcher:
-    """Calls a network on images in the usual forms: numpy arrays or tensors, of any height and width.
+    """Calls a network on images in the usual formats: numpy arrays or tensors of any height and width.
 
     Args:
         network: called as network(left, right), returns a StereoPrediction or the disparity alone; it is moved to the
-            device and set to evaluation for good. The module of a torch.export.ExportedProgram is one too.
-        device: where it runs.
+            device and permanently set to eval mode. The module of a torch.export.ExportedProgram is accepted as well.
+        device: device on which the network runs.
     """
 
     def __init__(self, network: nn.Module, *, device: str | torch.device = "cpu") -> None:
@@ -37,21 +37,21 @@ class StereoMatcher:
     @overload
     def __call__(self, left: Tensor, right: Tensor) -> Tensor: ...
     def __call__(self, left: Array | Tensor, right: Array | Tensor) -> npt.NDArray[np.float32] | Tensor:
-        """The disparity of the left view; the right view shows at x - disparity what the left view shows at x.
+        """Predicts the disparity of the left view: position x there matches x - disparity in the right view.
 
         Args:
-            left, right: rectified views of one size, RGB (not OpenCV's BGR) or grey. Arrays are (H, W, 3), (H, W) or
-                (B, H, W, 3), tensors (3, H, W) or (B, 3, H, W), or with 1 for 3. Of uint8 or uint16, which count up to
-                255 and 65535, or floating in 0..1.
+            left, right: rectified views of equal size, RGB (not OpenCV's BGR) or grey. Arrays are (H, W, 3), (H, W) or
+                (B, H, W, 3), tensors (3, H, W) or (B, 3, H, W), also with 1 channel instead of 3. Either uint8 or
+                uint16, with a maximum of 255 or 65535, or floating point in 0..1.
 
         Returns:
-            (B, 1, H, W) float32, pixels; an array for arrays, a tensor on the device of `left` for tensors. At least 0
-            and at most W, from where on no pixel has its match in the right view; predictions for images much smaller
-            than those of the training may lie beyond and are cut to it.
+            (B, 1, H, W) float32, pixels; an array for arrays, a tensor on the device of `left` for tensors. Clipped to
+            0..W, since no pixel has a match in the right view beyond W; predictions for images much smaller than those
+            in training may exceed it.
 
         Raises:
-            TypeError: the views are neither arrays nor tensors, or one of each, or of an unfit dtype.
-            ValueError: a shape or a range of values is something else, or the views differ in size.
+            TypeError: the views are neither arrays nor tensors, or one of each, or of an unsupported dtype.
+            ValueError: a shape or a range of values is wrong, or the views differ in size.
         """
         if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
             return self._disparity(_from_array(left, "left"), _from_array(right, "right")).cpu().numpy()
@@ -60,7 +60,7 @@ class StereoMatcher:
             return disparity.to(left.device)
         raise TypeError(
             f"left is a {type(left).__name__} and right a {type(right).__name__}: both must be numpy arrays "
-            "or both tensors, such as np.asarray(picture)"
+            "or both tensors, such as np.asarray(image)"
         )
 
     def _disparity(self, left: Tensor, right: Tensor) -> Tensor:
@@ -76,10 +76,10 @@ class StereoMatcher:
             disparity = disparity.to(torch.float32).clamp(min=0.0)
             limited = disparity.clamp(max=float(left.shape[-1]))
             disparity = torch.where(disparity.isinf(), disparity, limited)  # an overflow stays visible
-        return disparity.clone()  # one made in inference mode could not take part in a user's own training
+        return disparity.clone()  # an inference-mode tensor could not be used in the user's training
 
     def _on_device(self, view: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 in 0..1."""
+        """Converts a view to (B, 3, H, W) float32 in 0..1."""
         scale = _FULL_SCALE.get(view.dtype, 1.0)
         view = view.to(self.device).to(torch.float32) / scale
         return view.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
@@ -136,7 +136,7 @@ def _remedy(shape: tuple[int, ...]) -> str:
         return "drop the alpha channel with [..., :3]"
     if len(shape) in (3, 4) and shape[-3] in (1, 3):
         return "np.moveaxis(view, -3, -1) brings the channels to the end, or pass torch.from_numpy(view)"
-    return "is it a picture?"
+    return "is it an image?"
 
 
 def _other_scale(low: float, high: float) -> str:

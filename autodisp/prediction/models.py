@@ -1,4 +1,4 @@
-"""Opens a trained model, whatever form it is in, as something to be called on images."""
+"""Opens a trained model in any format as a callable on images."""
 
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,25 @@ from autodisp.tasks.registry import KITS
 
 
 def load(model: str | Path | None = None, *, device: str | torch.device = "cpu") -> Any:
-    """A model, ready to be called.
+    """Loads a model that is ready to be called.
 
     Args:
-        model: a ``.safetensors`` file of autodisp-train, or what autodisp-export made of one (``.pt2``, ``.onnx``);
+        model: a ``.safetensors`` file of autodisp-train, or one exported by autodisp-export (``.pt2``, ``.onnx``);
             None or "shipped" for the disparity network that ships with the package.
-        device: where it runs; an ``.onnx`` file runs on the CPU.
+        device: device on which it runs; an ``.onnx`` file runs on the CPU.
 
     Returns:
         For a disparity network a StereoMatcher, called with two images; for a classification network an
         ImageClassifier, called with images.
 
     Raises:
-        InputError: the file is missing, damaged, or no such model.
+        InputError: the file is missing, damaged, or not such a model.
     """
     return open_model(model, device=device)[1]
 
 
 def open_model(model: str | Path | None, *, device: str | torch.device) -> tuple[str, Any]:
-    """The name of a model's task, and the model as ``load`` has it."""
+    """Returns the name of the model's task, and the model as in ``load``."""
     path = model_file.model_path(model)
     where = torch.device(device)
     if path.suffix.lower() in EXPORTED:
@@ -48,7 +48,7 @@ def open_model(model: str | Path | None, *, device: str | torch.device) -> tuple
 
 
 def load_stereo(model: str | Path | None = None, *, device: str | torch.device = "cpu") -> StereoMatcher:
-    """A disparity model; as ``load``, and any other task is refused."""
+    """Loads a disparity model like ``load``; models for other tasks are rejected."""
     task, found = open_model(model, device=device)
     if not isinstance(found, StereoMatcher):
         wanted = " or ".join(name for name, kit in KITS.items() if kit.predicts)
@@ -61,8 +61,8 @@ class ImageClassifier:
 
     Args:
         network: called as network(images), returns ClassScores or the logits alone.
-        device: where it runs.
-        classes: names, None where unknown.
+        device: device on which the network runs.
+        classes: class names; None if unknown.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class ImageClassifier:
         self.classes = classes
 
     def __call__(self, images: Tensor | npt.NDArray[Any]) -> Tensor:
-        """The probabilities of the classes, (B, classes) float32.
+        """Returns the class probabilities, (B, classes) float32.
 
         Args:
             images: (B, 3, H, W) or (3, H, W) RGB in 0..1 or uint8.
 
         Raises:
-            TypeError: the images count in another way.
-            ValueError: the shape is something else.
+            TypeError: the dtype is not supported.
+            ValueError: the shape is wrong.
         """
         batch = torch.as_tensor(np.asarray(images)) if not isinstance(images, Tensor) else images
         batch = batch.unsqueeze(0) if batch.dim() == 3 else batch
@@ -93,4 +93,4 @@ class ImageClassifier:
             scores = self.network(values)
             logits = scores if isinstance(scores, Tensor) else scores.logits
             probabilities = torch.softmax(logits, dim=1)
-        return probabilities.clone()  # one made in inference mode could not take part in a user's own training
+        return probabilities.clone()  # an inference-mode tensor could not be used in the user's training

@@ -1,7 +1,7 @@
-"""Naming rules that tell left and right views in one folder apart, never their sort order.
+"""Naming rules that distinguish left and right views in one folder, independently of their sort order.
 
-Two files belong together if their paths are equal once the left word of a rule in one and the right word in the other
-are blanked out, everywhere or in one place only.
+Two files form a pair if their paths are equal after the left word of a rule in one and the right word in the other are
+blanked out, either everywhere or in one place only.
 """
 
 import re
@@ -10,23 +10,23 @@ from typing import NamedTuple
 
 _BLANK = "\0"
 _BEGINNING = "(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"
-"""Beginning of a word: no letter before it, or a capital after a small letter."""
+"""Beginning of a word: not preceded by a letter, or a capital after a lower-case letter."""
 _FOLDER = "(?![0-9])(?=[^/]*/)"
 
 
 class Rule(NamedTuple):
-    """Words that tell a left from a right view."""
+    """Words that distinguish a left from a right view."""
 
     words: str
-    """For messages."""
+    """Description for messages."""
     left: re.Pattern[str]
-    """Its group is what differs from the right view."""
+    """Pattern whose group is the part that differs from the right view."""
     right: re.Pattern[str]
     only_two: bool = False
-    """Not where the same name exists with a 2, which makes it a sequence."""
+    """If True, the rule does not apply where the same name exists with a 2, which indicates a sequence."""
 
     def keys(self, right: bool, name: str, names: Container[str]) -> set[str]:
-        """Blanked forms of a name, among all those names, as that of a left or a right view."""
+        """Returns the blanked forms of a name, interpreted as that of a left or a right view."""
         spans = [match.span(1) for match in (self.right if right else self.left).finditer(name)]
         if self.only_two and any(_replaced(name, [span], "2") in names for span in spans):
             return set()
@@ -40,7 +40,7 @@ def _replaced(name: str, spans: list[tuple[int, int]], text: str) -> str:
 
 
 def _rule(word: str, left: str, right: str, *, end: str, beginning: str = _BEGINNING, only_two: bool = False) -> Rule:
-    """Words that begin alike, such as im0 and im1 or image_2 and image_3, and differ in their ends."""
+    """Creates a rule for words with the same beginning and different ends, such as im0 and im1."""
     begin = f"{beginning}(?i:{word}){'[-_. ]?' if word else ''}"
     first, second = (re.compile(f"{begin}((?i:{side})){end}") for side in (left, right))
     return Rule(f"{word}{left}/{word}{right}", first, second, only_two)
@@ -61,6 +61,6 @@ RULES = (
     _rule("", "l", "r", end="(?![A-Za-z])"),
     _rule("", "left", "right", beginning="", end=""),  # imgleft, leftcam
 )
-"""Earlier rules win: a file that found its partner is out of the others' reach."""
+"""Earlier rules take precedence: a paired file is not considered by later rules."""
 LAST_RESORT = _rule("", "0", "1", beginning="^(?!.*(?i:left|right)).*(?<![0-9])", end="$", only_two=True)
-"""Tried if no other rule finds a pair: disp0 and disp1 accompany many a pair, and numbers mostly count frames."""
+"""Used only if no other rule finds a pair: many pairs come with disp0 and disp1, and numbers usually count frames."""

@@ -1,7 +1,7 @@
-"""Writes a prediction in the formats that a user asks for, each file whole or not at all.
+"""Writes a prediction in the requested formats; each file is written atomically.
 
-Unknown pixels are stored as is usual in each format: in PFM infinity (Middlebury), in 16-bit PNG zero (KITTI), in the
-colour image black; a point cloud leaves them out.
+Unknown pixels follow the convention of each format: infinity in PFM (Middlebury), zero in 16-bit PNG (KITTI), black in
+the colour image; they are omitted from a point cloud.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,32 +30,32 @@ OUTPUTS = {
     "depth": ("-depth.pfm", _DEPTH_PNG),
     "ply": ("-points.ply",),
 }
-"""The formats, and how the names of their files end."""
+"""Formats with the endings of their file names."""
 
 _MILLIMETRES = 1000
 _LARGEST = np.iinfo(np.uint16).max
 
 
 class Written(NamedTuple):
-    """Files of one pair."""
+    """The files written for one pair."""
 
     files: list[Path]
     notes: list[str]
-    """One line for each file that could not hold all values, and for implausible depths."""
+    """One line for each file that cannot represent all values, and for implausible depths."""
     colours: tuple[float, float] | None = None
-    """The disparities of the first and last colour of the colour image, pixels; None without one."""
+    """Disparities of the first and last colour of the colour image, pixels; None without one."""
 
 
 class PredictionWriter:
     """Writes predictions into one folder, always in the same formats.
 
     Args:
-        folder: is created when the first prediction is written.
+        folder: output folder, created with the first prediction.
         wanted: keys of OUTPUTS.
-        calibration: needed for "depth" and "ply".
-        max_depth: of points in the point cloud, metres; None: no limit.
-        colour_range: disparities of the first and last colour; None: each image's own.
-        overwrite: whether existing files may be replaced.
+        calibration: required for "depth" and "ply".
+        max_depth: largest depth in the point cloud, metres; None: no limit.
+        colour_range: disparities of the first and last colour; None: computed for each image.
+        overwrite: if True, existing files may be replaced.
         inputs: files that are never replaced, such as all views.
     """
 
@@ -79,10 +79,10 @@ class PredictionWriter:
         self._inputs = frozenset(file.resolve() for file in inputs)
 
     def files(self, name: str) -> list[Path]:
-        """Paths of the files of a prediction of that name.
+        """Returns the paths of the files of a prediction with that name.
 
         Raises:
-            InputError: the name leads out of the folder.
+            InputError: the name refers to a path outside of the folder.
         """
         path = self.folder / name
         if not Path(name).name or Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
@@ -92,11 +92,10 @@ class PredictionWriter:
         return [path.with_name(path.name + ending) for output in self.wanted for ending in OUTPUTS[output]]
 
     def check(self, name: str) -> None:
-        """Makes sure that a prediction of that name may be written; to be called before it costs time to make it.
+        """Checks that a prediction with that name may be written; to be called before computing it.
 
         Raises:
-            InputError: a file is an input, lies behind a link out of the folder, or is there already and may not be
-                replaced.
+            InputError: a file is an input, is behind a link that leaves the folder, or exists and may not be replaced.
         """
         for file in self.files(name):
             try:
@@ -112,16 +111,16 @@ class PredictionWriter:
                 raise InputError(f"{file}: is there already; set overwrite=true, or write into another folder")
 
     def write(self, name: str, disparity: npt.NDArray[np.float32], view: Tensor) -> Written:
-        """Writes all wanted files of one prediction.
+        """Writes all requested files of one prediction.
 
         Args:
             name: path below the folder, without suffix; its folders are created.
             disparity: (H, W), pixels.
-            view: (3, H, W), RGB in 0..1, the left one.
+            view: left view (3, H, W), RGB in 0..1.
 
         Raises:
-            InputError: see ``check``, or the file system refuses.
-            ValueError: the disparity is not (H, W) or the view is of another size.
+            InputError: see ``check``, or a file cannot be written.
+            ValueError: the disparity is not (H, W) or the view has another size.
         """
         if disparity.ndim != 2 or view.shape != (3, *disparity.shape):
             raise ValueError(
@@ -148,7 +147,7 @@ class PredictionWriter:
     def _writers(
         self, disparity: npt.NDArray[np.float32], view: Tensor, colours: tuple[float, float]
     ) -> list[Callable[[Path], int | None]]:
-        """A function for each of ``files``; some return how many values their format could not hold."""
+        """Returns a writer for each of ``files``; some return the number of values their format cannot represent."""
         plane = torch.from_numpy(disparity)
         writers: dict[str, list[Callable[[Path], int | None]]] = {
             "pfm": [lambda file: write_pfm(file, disparity)],
@@ -165,34 +164,34 @@ class PredictionWriter:
 
 
 def _beyond(file: Path) -> str:
-    """Values that 16 bits cannot hold, in the unit of the file."""
+    """Describes the values that 16 bits cannot represent, in the unit of the file."""
     if file.name.endswith(_DEPTH_PNG):
         return f"farther than {_LARGEST / _MILLIMETRES:.1f} m"
     return "disparities of 256 px and more"
 
 
 def _implausible_depth(disparity: npt.NDArray[np.float32], calibration: Calibration) -> list[str]:
-    """A line where nearly everything is farther than 65.5 m, as with a baseline in millimetres."""
+    """Returns a warning if nearly all depths exceed 65.5 m, as with a baseline in millimetres."""
     depth = depth_of(disparity, calibration)
     known = depth[np.isfinite(depth)]
     if not known.size or (nearest := float(np.percentile(known, 5))) <= _LARGEST / _MILLIMETRES:
         return []
     return [
         f"95 % of the pixels are farther than {nearest:.0f} m: is baseline={calibration.baseline:g} in metres, and "
-        f"focal={calibration.focal:g} in pixels of these pictures?"
+        f"focal={calibration.focal:g} in pixels of these images?"
     ]
 
 
 def write_depth_png(path: Path, depth: npt.NDArray[np.float32]) -> int:
-    """Writes a depth as 16-bit PNG in whole millimetres.
+    """Writes a depth map as 16-bit PNG in whole millimetres.
 
     Args:
         path: a file in a folder that exists.
         depth: (H, W), metres; unknown where it is not finite or not positive.
 
     Returns:
-        How many known depths were beyond 65.535 m; they are stored as 0, unknown, since the largest number would
-        look like a measurement.
+        Number of known depths beyond 65.535 m; they are stored as 0 (unknown), since a saturated value would look like
+        a measurement.
     """
     known = np.isfinite(depth) & (depth > 0)
     levels = np.rint(np.where(known, depth, 0).astype(np.float64) * _MILLIMETRES)

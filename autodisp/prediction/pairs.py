@@ -1,12 +1,12 @@
-"""Finds the stereo pairs that a user names: two files, two folders, one folder, or two patterns.
+"""Finds stereo pairs in the user's input: two files, two folders, one folder, or two patterns.
 
-- Two folders: files of the same path below their folder, whatever the suffix. If there are none at all, names that
-  differ by one of the words of `naming`, such as a_left and a_right.
+- Two folders: files with the same path below their folder, with any suffix. If there are none, names that differ by one
+  of the words of `naming`, such as a_left and a_right.
 - One folder: paths that differ by one of those words, in a name (a_left.png) or a folder (left/a.png).
-- Patterns such as 'data/*_L.png' and 'data/*_R.png': files for which the wildcards stand for the same text; if there
-  are none at all, files of the same name without suffix.
+- Patterns such as 'data/*_L.png' and 'data/*_R.png': files for which the wildcards match the same text; if there are
+  none, files with the same name without suffix.
 
-Files with no partner or more than one are reported by name and never paired by their place in a sorted list.
+Files with no partner or more than one are reported by name and never paired by their position in a sorted list.
 """
 
 import fnmatch
@@ -27,7 +27,7 @@ from autodisp.prediction.naming import LAST_RESORT, RULES, Rule
 from autodisp.prediction.outputs import OUTPUTS
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm", ".pnm", ".bmp", ".tif", ".tiff")
-"""Suffixes that count in folders and patterns, in either case; a file that is named itself may have any."""
+"""Suffixes recognised in folders and patterns, in upper or lower case; a file given directly may have any suffix."""
 
 _WILDCARD = re.compile(r"(\*\*/|\*+|\?|\[!?+\]?+[^\]]*\])")
 _SHOWN = 3
@@ -35,20 +35,20 @@ _PREDICTIONS = tuple(Path(ending).stem for ending in chain(*OUTPUTS.values()) if
 
 StrPath = str | os.PathLike[str]
 _Keys = Mapping[Path, Collection[Hashable]]
-"""Keys of the views of one side; views of one scene share a key."""
+"""Keys of the views of one side; views of the same scene share a key."""
 
 
 class StereoPair(NamedTuple):
-    """Two files that show one scene."""
+    """Two views of one scene."""
 
     name: str
-    """Unique among the pairs found together: the left view's path below its folder, with / and without suffix."""
+    """Unique name among the pairs found: the left view's path below its folder, with / and without suffix."""
     left: Path
     right: Path
 
 
 class FoundPairs(NamedTuple):
-    """All pairs, by name, and one line for each file that looks like half of one but is not in it."""
+    """All pairs, by name, and one line for each file that looks like a view but is not part of a pair."""
 
     pairs: list[StereoPair]
     problems: list[str]
@@ -58,19 +58,19 @@ class _Joined(NamedTuple):
     pairs: list[tuple[Path, Path]]
     ambiguous: list[str]
     settled: set[Path]
-    """Files that are in a pair or named in a problem."""
+    """Files that are part of a pair or named in a problem."""
 
 
 def find_pairs(left: StrPath, right: StrPath | None = None, *, skip: StrPath | None = None) -> FoundPairs:
-    """Finds the pairs, see the module's docstring.
+    """Finds the pairs, see the module docstring.
 
     Args:
         left: file, folder, or pattern with *, ?, [...] or **.
-        right: the same kind; None, or the same folder, where the folder `left` holds both views.
-        skip: a folder whose files do not count, such as the one that predictions are written to.
+        right: of the same kind; None, or the same folder, if the folder `left` contains both views.
+        skip: a folder whose files are ignored, such as the output folder.
 
     Raises:
-        InputError: there is no such file or folder, the kinds differ, or nothing makes a pair.
+        InputError: a file or folder does not exist, the kinds differ, or no pair is found.
     """
     first, second = _expanded(left), _expanded(left if right is None else right)
     kind = _kind(left, first)
@@ -93,9 +93,9 @@ def find_pairs(left: StrPath, right: StrPath | None = None, *, skip: StrPath | N
 
 
 def read_pair(pair: StereoPair) -> tuple[Tensor, Tensor]:
-    """Reads both views as they are stored: an orientation in a JPEG's EXIF data is not applied.
+    """Reads both views as stored; the orientation in the EXIF data of a JPEG is not applied.
 
-    A camera that writes one knows nothing of the rectification, after which rows have to stay rows.
+    The orientation written by a camera does not take rectification into account, after which rows must stay rows.
 
     Returns:
         left and right, (3, H, W) float32 in 0..1.
@@ -142,7 +142,7 @@ def _one_folder(root: Path, skip: Path | None) -> FoundPairs:
         pairs += joined.pairs
         problems += joined.ambiguous
         rest = {file: name for file, name in rest.items() if file not in joined.settled}
-    for file, name in rest.items():  # files without such a word are no views
+    for file, name in rest.items():  # files without such a word are not views
         known = [rule.words for rule in used or RULES if rule.keys(False, name, names) | rule.keys(True, name, names)]
         if known:
             problems.append(f"{file}: has no partner (looked for a name that differs by {known[0]})")
@@ -167,9 +167,7 @@ def _two_patterns(left: Path, right: Path, skip: Path | None) -> FoundPairs:
     sides = [_matching(str(pattern), skip) for pattern in (left, right)]
     for pattern, files in zip((left, right), sides, strict=True):
         if not files:
-            raise InputError(
-                f"{pattern}: matches no picture ({', '.join(PICTURES)}); is it quoted and relative to here?"
-            )
+            raise InputError(f"{pattern}: matches no image ({', '.join(PICTURES)}); is it quoted and relative to here?")
     if both := set(sides[0]) & set(sides[1]):
         raise InputError(
             f"{left} and {right} both match {min(both)}: a file is either a left or a right view; "
@@ -186,7 +184,7 @@ def _two_patterns(left: Path, right: Path, skip: Path | None) -> FoundPairs:
 def _two_sides(
     left: Path, right: Path, attempts: Mapping[str, list[_Keys]], problems: list[str], root: Path, remedy: str
 ) -> FoundPairs:
-    """Pairs by the first attempt that settles any file; its name is the property that both files share."""
+    """Pairs files by the first attempt that resolves any file; its name is the property that both files share."""
     for same, (lefts, rights) in attempts.items():
         joined, how = _join(lefts, rights), same
         if joined.settled:
@@ -207,11 +205,11 @@ def _result(
     if not pairs:
         shown = "".join(f"; {problem}" for problem in problems[:_SHOWN])
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        found = f"no two of {count} pictures make a pair" if count else f"no picture ({', '.join(PICTURES)}) is there"
+        found = f"no two of {count} images make a pair" if count else f"no image ({', '.join(PICTURES)}) is there"
         raise InputError(f"{where}: {found}{shown}{more}. {remedy}")
     paths = [left.relative_to(root) for left, _ in pairs]
     names = [path.with_suffix("").as_posix() for path in paths]
-    if max(Counter(names).values()) > 1:  # a.png and a.jpg, told apart by a wildcard
+    if max(Counter(names).values()) > 1:  # a.png and a.jpg, distinguished by a wildcard
         names = [path.as_posix() for path in paths]
     return FoundPairs(sorted(StereoPair(name, *pair) for name, pair in zip(names, pairs, strict=True)), problems)
 
@@ -221,7 +219,7 @@ def _words(rule: Rule, right: bool, files: Mapping[Path, str], names: Container[
 
 
 def _join(lefts: _Keys, rights: _Keys) -> _Joined:
-    """Pairs the files that share a key with each other and with nothing else."""
+    """Pairs the files that share a key with exactly one file of the other side."""
     by_key: defaultdict[Hashable, list[Path]] = defaultdict(list)
     for file, keys in rights.items():
         for key in keys:
@@ -244,7 +242,7 @@ def _join(lefts: _Keys, rights: _Keys) -> _Joined:
 
 
 def _pictures_below(root: Path, skip: Iterable[Path | None], problems: list[str]) -> dict[Path, str]:
-    """Visible pictures with their path below the root without suffix; links are followed, but not in circles."""
+    """Returns visible images with their path below the root without suffix; follows links, but not in circles."""
     skipped = {path for path in skip if path is not None and not root.resolve().is_relative_to(path)}
     found: list[Path] = []
 
@@ -263,7 +261,7 @@ def _pictures_below(root: Path, skip: Iterable[Path | None], problems: list[str]
 
 
 def _matching(pattern: str, skip: Path | None) -> dict[Path, tuple[str, ...]]:
-    """Pictures that match a pattern, and the text of its wildcards in each; "" for a ** without a folder."""
+    """Returns the images that match a pattern with the text of its wildcards; "" for a ** without a folder."""
     parts = _WILDCARD.split(pattern)
     expressions = [re.escape(part) if index % 2 == 0 else _group(part) for index, part in enumerate(parts)]
     expression = re.compile("".join(expressions), re.DOTALL)
@@ -275,21 +273,21 @@ def _matching(pattern: str, skip: Path | None) -> dict[Path, tuple[str, ...]]:
 
 
 def _group(wildcard: str) -> str:
-    """The regular expression for what a wildcard of glob stands for."""
+    """Translates a glob wildcard to a regular expression."""
     if wildcard == "**/":
         return "(?:(.*)/)?"
     if wildcard.startswith("*"):
         return "(.*)" if len(wildcard) > 1 else "([^/]*)"
-    return f"({fnmatch.translate(wildcard)[:-2]})"  # without its mark of the end
+    return f"({fnmatch.translate(wildcard)[:-2]})"  # without the end anchor
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The folder before the first part with a wildcard."""
+    """Returns the folder before the first part with a wildcard."""
     return Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
 
 
 def _views(files: list[Path]) -> list[Path]:
-    """Visible pictures, except those that an earlier run wrote next to the view that they belong to."""
+    """Returns visible images, except those that an earlier run wrote next to their view."""
     pictures = [file for file in files if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
     bare = {str(file.with_suffix("")) for file in pictures}
     written = {name + ending for name in bare for ending in _PREDICTIONS}

@@ -1,7 +1,7 @@
-"""From disparity to metres: depth by the cameras' geometry, and a coloured point cloud as a PLY file.
+"""Converts disparity to metric depth by the camera geometry, and to a coloured point cloud as a PLY file.
 
-Points are in the frame of the left camera as OpenCV has it: x to the right, y down, z forward, in metres. Viewers that
-take y for up show the scene upside down; a half turn about x rights it.
+Points are in the frame of the left camera as in OpenCV: x to the right, y down, z forward, in metres. Viewers with y up
+show the scene upside down; rotate it by 180 degrees about x.
 """
 
 import math
@@ -26,19 +26,19 @@ class Calibration:
     """Calibration of two rectified cameras.
 
     Raises:
-        InputError: focal or baseline is not positive, or a number is not finite.
+        InputError: focal or baseline is not positive, or a value is not finite.
     """
 
     focal: float
-    """Focal length in pixels of the images that are matched."""
+    """Focal length in pixels of the input images."""
     baseline: float
-    """Distance of the cameras in metres."""
+    """Distance between the cameras in metres."""
     doffs: float = 0.0
-    """Distance by which the principal point of the right view lies further right than that of the left, pixels
-    (Middlebury's name); a disparity of -doffs is infinitely far."""
+    """x offset of the right view's principal point relative to the left one's, pixels (Middlebury's name); a disparity
+    of -doffs is infinitely far."""
     centre: tuple[float, float] | None = None
-    """Principal point (x, y) of the left view, pixels, (0, 0) in the middle of the first one; None: the middle of the
-    image."""
+    """Principal point (x, y) of the left view in pixels, (0, 0) being the centre of the first pixel; None: the image
+    centre."""
 
     def __post_init__(self) -> None:
         for name, value, unit in (("focal", self.focal, "pixels"), ("baseline", self.baseline, "metres")):
@@ -59,14 +59,14 @@ class PointCloud(NamedTuple):
 
 
 def depth_of(disparity: Floats, calibration: Calibration) -> npt.NDArray[np.float32]:
-    """Depth along z: focal * baseline / (disparity + doffs).
+    """Computes the depth along z: focal * baseline / (disparity + doffs).
 
     Args:
         disparity: (H, W), pixels.
-        calibration: of the cameras.
+        calibration: calibration of the cameras.
 
     Returns:
-        (H, W), metres; infinite where disparity + doffs is not positive or not finite, and so nothing is known.
+        (H, W), metres; infinite (unknown) where disparity + doffs is not positive or not finite.
     """
     shift = np.asarray(disparity, dtype=np.float64) + calibration.doffs
     known = np.isfinite(shift) & (shift > 0)
@@ -78,15 +78,15 @@ def depth_of(disparity: Floats, calibration: Calibration) -> npt.NDArray[np.floa
 def point_cloud(
     disparity: Floats, view: Tensor, calibration: Calibration, *, max_depth: float | None = None
 ) -> PointCloud:
-    """Places the pixels of the left view in space, row by row; those of unknown depth are left out.
+    """Projects the pixels of the left view into space, row by row; those of unknown depth are omitted.
 
     In metres from the left camera: x to the right, y down, z ahead along its optical axis.
 
     Args:
         disparity: (H, W), pixels.
-        view: (3, H, W), RGB in 0..1, the left one.
-        calibration: of the cameras.
-        max_depth: metres; what is farther is left out too.
+        view: left view (3, H, W), RGB in 0..1.
+        calibration: calibration of the cameras.
+        max_depth: metres; farther points are omitted.
 
     Raises:
         ValueError: the view is not of the disparity's size.
@@ -104,7 +104,7 @@ def point_cloud(
 
 
 def write_ply(path: Path, cloud: PointCloud) -> None:
-    """Writes a binary little-endian PLY.
+    """Writes a binary little-endian PLY file.
 
     Args:
         path: a file in a folder that exists.

@@ -1,1 +1,1 @@
-"""Tasks: network, loss and metrics. The engine knows no task."""
+"""Tasks: network, loss and metrics. The search engine does not depend on any particular task."""

@@ -11,19 +11,19 @@ from torch import Tensor, nn
 from autodisp.cells.cell import CellFactory
 
 Sums = dict[str, Tensor]
-"""For each metric (2,): a sum and the number of summands, so that batches pool exactly."""
+"""For each metric a tensor (2,): the sum and the number of its terms, so that batches pool exactly."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """The metric that a task selects by."""
+    """The metric by which a task selects its best model."""
 
     name: str
     direction: Literal["min", "max"]
     unit: str = ""
 
     def better(self, value: float, than: float) -> bool:
-        """True if the first value beats the second; NaN beats nothing and everything beats NaN."""
+        """Returns True if ``value`` is better than ``than``; NaN is worse than any number."""
         if value != value or than != than:
             return value == value
         return value < than if self.direction == "min" else value > than
@@ -32,41 +32,41 @@ class Figure:
 class Task(Protocol):
     """A task over batches of its own type.
 
-    Another task (segmentation, flow, depth) is one more class with these members; nothing in the engine changes.
+    A further task (segmentation, flow, depth) is one more class with these members; the engine needs no change.
     """
 
     name: str
     kinds: tuple[str, ...]
-    """The kinds of cell that its network needs."""
+    """Kinds of cell in its network."""
     figure: Figure
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The constructor arguments that build the same network again, as plain data."""
+        """Constructor arguments that rebuild the same network, as plain data."""
         ...
 
     def build_network(self, cells: CellFactory) -> nn.Module:
-        """The network; called as ``network(*inputs(batch), weights)`` with edge weights or None."""
+        """Builds the network; called as ``network(*inputs(batch), weights)`` with edge weights or None."""
         ...
 
     def coarsest(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the smallest feature map of a training step, for images of that size."""
+        """Returns (height, width) of the smallest feature map in a training step on images of the given size."""
         ...
 
     def inputs(self, batch: Any) -> tuple[Tensor, ...]:
-        """The network's inputs, taken from a batch."""
+        """Extracts the network's inputs from a batch."""
         ...
 
     def loss(self, output: Any, batch: Any) -> Tensor:
-        """A scalar; zero with a gradient of zero where a batch holds nothing to learn from."""
+        """Computes the scalar loss; zero, with zero gradient, if no sample of the batch has ground truth."""
         ...
 
     def measure(self, output: Any, batch: Any) -> Sums:
-        """Sums of the metrics over one batch, without gradient."""
+        """Sums the metrics over one batch, without gradient."""
         ...
 
     def constant(self, batches: Iterable[Any]) -> float:
-        """The task's metric for the best constant prediction, the baseline of any network."""
+        """Returns the task's metric for the best constant prediction, a baseline for any network."""
         ...
 
 
@@ -74,7 +74,7 @@ class LevelledTask(Task, Protocol):
     """A task whose loss is a sum over levels of resolution."""
 
     def loss(self, output: Any, batch: Any, level_weights: Sequence[float] | None = None) -> Tensor:
-        """See ``Task.loss``; the weights of the levels, coarse to fine, are those of the task unless given."""
+        """See ``Task.loss``; ``level_weights``, coarse to fine, replace the task's own if given."""
         ...
 
 
@@ -86,20 +86,20 @@ def pool(into: Sums, more: Sums) -> Sums:
 
 
 def means(sums: Mapping[str, Tensor]) -> dict[str, float]:
-    """The metrics: each sum over its number; NaN where nothing was summed."""
+    """Divides each sum by its count; NaN where nothing was summed."""
     values = {name: pair.tolist() for name, pair in sums.items()}
     return {name: total / count if count else float("nan") for name, (total, count) in values.items()}
 
 
 def sum_of(values: Tensor, among: Tensor | None = None) -> Tensor:
-    """(2,) float64: the sum of the values and their number, among those marked where a mask is given."""
+    """Returns the sum of the values and their count, (2,) float64; with a mask, over the marked values only."""
     if among is None:
         return torch.stack([values.sum(dtype=torch.float64), values.new_tensor(values.numel(), dtype=torch.float64)])
     return torch.stack([torch.where(among, values, 0.0).sum(dtype=torch.float64), among.sum(dtype=torch.float64)])
 
 
 def move(batch: Any, device: torch.device) -> Any:
-    """The batch (a named tuple of tensors) on that device, images in channels_last."""
+    """Moves a batch (a named tuple of tensors) to the device, images in channels_last."""
     moved = []
     for entry in batch:
         if isinstance(entry, Tensor):
@@ -111,14 +111,14 @@ def move(batch: Any, device: torch.device) -> Any:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """The context of a forward pass: autocast to bfloat16 or float16, none for float32."""
+    """Returns the context of a forward pass: autocast to bfloat16 or float16, none for float32."""
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """The same network with its 2-D convolutions in channels_last; ``to`` refuses networks that have 3-D ones too."""
+    """Converts the 2-D convolutions to channels_last; ``Module.to`` fails on networks that contain 3-D ones too."""
     for tensor in [*network.parameters(), *network.buffers()]:
         if tensor.dim() == 4:
             tensor.data = tensor.data.to(memory_format=torch.channels_last)

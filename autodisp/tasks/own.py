@@ -1,4 +1,4 @@
-"""The config sections of a task of the user's own."""
+"""Config sections of a custom task."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ WANTED = "a file and a TaskKit in it, such as depth.py:KIT"
 
 @dataclass(frozen=True)
 class OwnTaskConfig(TaskSection):
-    """task=own; a kit's own section is this one or derived from it."""
+    """task=own; the section of a custom kit is this class or derived from it."""
 
     name: str = OWN
     factory: str | None = None
@@ -23,6 +23,6 @@ class OwnTaskConfig(TaskSection):
 
 @dataclass(frozen=True)
 class OwnNetworkConfig(NetworkSection):
-    """network=own; a kit's own section is this one, or another NetworkSection."""
+    """network=own; the section of a custom kit is this class or another NetworkSection."""
 
     name: str = OWN

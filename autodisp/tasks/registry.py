@@ -1,4 +1,4 @@
-"""The kits of the tasks by name; a kit of the user's own is added when a setting names its file."""
+"""Registry of the task kits by name; a custom kit is added when a setting names its file."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -15,28 +15,28 @@ from autodisp.tasks.sections import TaskSection
 
 KITS: dict[str, TaskKit] = {kit.name: kit for kit in (DISPARITY, CLASSIFICATION)}
 DEFAULT = DISPARITY.name
-"""The task of a program that is given none."""
+"""Default task."""
 _COMES_WITH_IT = frozenset(KITS)
 _OPENED: dict[str, TaskKit] = {}
 
 
 def open_kit(factory: str) -> TaskKit:
-    """The kit that ``task.factory`` names, from then on known by its own name. Its file is run once.
+    """Imports the kit that ``task.factory`` names and registers it under its own name. Its file is run once.
 
-    Only a setting of the user's may lead here: the factory that a model file names is never run.
+    Only call this with a setting of the user: a factory named in a model file must never be run.
 
     Args:
         factory: ``FILE.py:NAME`` or ``MODULE:NAME``.
 
     Raises:
-        WrongSetting: there is no such kit.
+        WrongSetting: the kit does not exist or is invalid.
     """
     if factory in _OPENED:
         return _OPENED[factory]
     where, _, name = factory.rpartition(":")
     try:
         kit = getattr(run_file(where) if where.endswith(".py") else import_module(where), name, None)
-    except (Exception, SystemExit) as error:  # whatever is wrong with the file
+    except (Exception, SystemExit) as error:  # the file may raise anything
         raise WrongSetting(
             f"task.factory={factory}: importing it raised {type(error).__name__}: {in_one_line(error)}; mend the file"
         ) from error
@@ -53,32 +53,32 @@ def open_kit(factory: str) -> TaskKit:
 
 
 def is_open(factory: Any) -> bool:
-    """True if the kit has been opened in this process."""
+    """Returns True if the kit has been opened in this process."""
     return factory in _OPENED
 
 
 def kit_of(task: TaskSection) -> TaskKit:
-    """The kit of a section of the config."""
+    """Returns the kit of a config section."""
     return open_kit(str(task.factory)) if isinstance(task, OwnTaskConfig) else KITS[task.name]
 
 
 def dataset_entries() -> dict[str, DatasetEntry]:
-    """The datasets of all tasks by name."""
+    """Returns the datasets of all tasks by name."""
     return {name: entry for kit in reversed(KITS.values()) for name, entry in kit.datasets.items()}
 
 
 def kit_of_dataset(name: str) -> TaskKit:
-    """The kit of the task that the dataset is for."""
+    """Returns the kit of the task to which the dataset belongs."""
     return next(kit for kit in KITS.values() if name in kit.datasets)
 
 
 def rebuild(name: str, settings: Mapping[str, Any], **unstored: Any) -> Task:
-    """The task with the ``settings`` of a model card, and the arguments that a card does not store.
+    """Rebuilds the task from the ``settings`` of a model card and the arguments that a card does not store.
 
     Raises:
         KeyError: there is no task of that name.
         TypeError: the settings are of another version or task.
-        InputError: such a network is no longer built.
+        InputError: such a network is no longer supported.
     """
     kit = KITS[name]
     return kit.task(**{**kit.missing, **settings, **unstored})

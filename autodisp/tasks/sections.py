@@ -1,4 +1,4 @@
-"""Config sections of tasks, datasets and networks: the settings that the programs read, whatever the task."""
+"""Config sections of tasks, datasets and networks: the settings that the programs read for any task."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -33,7 +33,7 @@ class DatasetSection:
 
 @dataclass(frozen=True)
 class FilesSection(DatasetSection):
-    """The settings that all datasets of files have in common."""
+    """Settings common to all datasets that are read from files."""
 
     root: Annotated[str | None, PathTo("the folder of the data")] = None
     exclude: Annotated[str | None, PathTo("a list of samples to leave out, or null")] = None

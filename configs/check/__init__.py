@@ -1,1 +1,1 @@
-"""What autodisp-check is made of."""
+"""Config groups of autodisp-check."""

@@ -1,1 +1,1 @@
-"""What autodisp-evaluate is made of."""
+"""Config groups of autodisp-evaluate."""

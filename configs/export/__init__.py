@@ -1,1 +1,1 @@
-"""What autodisp-export is made of."""
+"""Config groups of autodisp-export."""

@@ -1,1 +1,1 @@
-"""What autodisp-predict is made of."""
+"""Config groups of autodisp-predict."""

@@ -1,1 +1,1 @@
-"""What autodisp-report is made of."""
+"""Config groups of autodisp-report."""

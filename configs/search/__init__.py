@@ -1,1 +1,1 @@
-"""What autodisp-search is made of."""
+"""Config groups of autodisp-search."""

@@ -1,1 +1,1 @@
-"""What autodisp-train is made of."""
+"""Config groups of autodisp-train."""

@@ -1,4 +1,4 @@
-"""The kit of classification."""
+"""The task kit of image classification."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,7 +12,7 @@ from autodisp.tasks.classification.task import ClassificationTask
 from autodisp.tasks.kit import DatasetEntry, Interface, Split, TaskKit
 
 HEADS = ("classifier.", "auxiliary.")
-"""Prefixes of the names of weights whose shapes depend on the classes."""
+"""Name prefixes of the weights whose shapes depend on the number of classes."""
 _GREY = (0.5, 0.5, 0.5)
 
 
@@ -70,12 +70,12 @@ def _augment(data: ImagesConfig, augmentation: Any, cutout: int, dataset: Any) -
 
 
 def _adapt(settings: Mapping[str, Any], config: Any, facts: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The images stay normalised as the weights know them, by buffers among them."""
+    """Keeps the normalisation of the initial training, which is stored in buffers of the network."""
     return {**settings, "classes": facts["classes"], "auxiliary": config.task.auxiliary_weight > 0}
 
 
 def _start(weights: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
-    """A classifier for other classes starts afresh."""
+    """Drops the weights of the classifier if the classes differ, so that it is trained from scratch."""
     own = network.state_dict()
     other_classes = {
         name

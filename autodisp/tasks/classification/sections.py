@@ -1,4 +1,4 @@
-"""The config sections of classification: task, datasets, network."""
+"""Config sections of classification: task, datasets, network."""
 
 from dataclasses import dataclass
 from typing import Annotated

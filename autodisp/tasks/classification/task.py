@@ -17,11 +17,11 @@ class ClassificationTask:
     """Predicts one of several classes.
 
     Args:
-        channels, layers: of the network.
-        classes: of the dataset.
-        auxiliary: the network has the auxiliary head (found networks only).
-        auxiliary_weight: of its loss; 0.4 in RobustDARTS.
-        mean, std: of the dataset's images, per channel.
+        channels, layers: width and depth of the network.
+        classes: number of classes in the dataset.
+        auxiliary: adds the auxiliary head (discretised networks only).
+        auxiliary_weight: weight of the auxiliary loss; 0.4 in RobustDARTS.
+        mean, std: statistics of the dataset's images, per channel.
     """
 
     name = "classification"
@@ -49,7 +49,7 @@ class ClassificationTask:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Arguments that build the same network again."""
+        """Constructor arguments that rebuild the same network."""
         return {
             "channels": self.channels,
             "layers": self.layers,
@@ -60,7 +60,7 @@ class ClassificationTask:
         }
 
     def build_network(self, cells: CellFactory) -> ClassificationNetwork:
-        """Stem, cells, classifier."""
+        """Builds stem, cells and classifier."""
         return ClassificationNetwork(
             cells,
             channels=self.channels,
@@ -72,18 +72,18 @@ class ClassificationTask:
         )
 
     def coarsest(self, height: int, width: int) -> tuple[int, int]:
-        """Size of the last cell's output, or of the auxiliary head's last layer, one pixel."""
+        """Returns the size of the last cell's output, or of the auxiliary head's last layer, which is one pixel."""
         if self.auxiliary:
             return 1, 1
         stride = 2 ** len({self.layers // 3, 2 * self.layers // 3})
         return -(-height // stride), -(-width // stride)
 
     def inputs(self, batch: LabelledImage) -> tuple[Tensor, ...]:
-        """The images."""
+        """Returns the images."""
         return (batch.image,)
 
     def loss(self, output: ClassScores, batch: LabelledImage) -> Tensor:
-        """Mean cross-entropy, plus the auxiliary head's where it speaks."""
+        """Computes the mean cross-entropy, plus that of the auxiliary head if it is active."""
         loss = functional.cross_entropy(output.logits, torch.as_tensor(batch.label))
         if output.auxiliary is not None:
             loss = loss + self.auxiliary_weight * functional.cross_entropy(
@@ -92,14 +92,14 @@ class ClassificationTask:
         return loss
 
     def constant(self, batches: Iterable[LabelledImage]) -> float:
-        """The accuracy in percent of always naming the most frequent class."""
+        """Returns the accuracy in percent of always predicting the most frequent class."""
         counts = torch.zeros(self.classes, dtype=torch.int64)
         for batch in batches:
             counts += torch.as_tensor(batch.label).flatten().cpu().bincount(minlength=self.classes)
         return 100.0 * float(counts.max()) / float(counts.sum()) if counts.sum() else float("nan")
 
     def measure(self, output: ClassScores, batch: LabelledImage) -> Sums:
-        """Accuracy in percent; scores with a NaN among them are wrong."""
+        """Sums the accuracy in percent; scores that contain a NaN count as wrong."""
         scores = output.logits.detach()
         right = (scores.argmax(dim=1) == batch.label) & ~scores.isnan().any(dim=1)
         return {"accuracy": sum_of(100.0 * right)}

@@ -1,4 +1,4 @@
-"""The kit of disparity estimation."""
+"""The task kit of disparity estimation."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +26,10 @@ from autodisp.tasks.disparity.task import DisparityTask
 from autodisp.tasks.kit import DatasetEntry, Interface, Split, TaskKit, WorstSamples
 
 SHAPES3D_TEST_SEED = 2**31 - 1
-"""Seed of the held-out shapes3d pairs, the same for every run; a run with that seed would train on them."""
+"""Seed of the held-out shapes3d pairs, the same for every run; a run with this seed would train on them."""
 SHAPES3D_TEST_LENGTH = 200
 LARGEST_SGBM = 2032
-"""Pixels: OpenCV counts sixteenths of them in 16 bits."""
+"""Largest disparity range of OpenCV, pixels: it stores sixteenths of a pixel in 16 bits."""
 
 
 def _shapes3d(data: Shapes3DConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
@@ -191,7 +191,7 @@ def _adapt(settings: Mapping[str, Any], config: Any, facts: Mapping[str, Any]) -
 
 
 def _start(weights: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
-    """Completes the weights of a shorter stack, or of a single network, with fresh ones of the stack."""
+    """Completes the weights of a shorter stack, or of a single network, with newly initialised ones."""
     if not isinstance(network, StackedDisparityNetwork):
         return weights
     if not any(name.startswith("stages.") for name in weights):
@@ -208,7 +208,7 @@ def _picture(batch: StereoSample, output: Any) -> Any:
 
 
 def _errors(prediction: Tensor, batch: StereoSample) -> Tensor:
-    """EPE of each sample, (B,) pixels; infinite where a pixel with ground truth has no finite prediction."""
+    """Computes the EPE of each sample, (B,) pixels; infinite if a pixel with ground truth has no finite prediction."""
     error = (prediction.detach() - batch.disparity).abs().double()
     count = batch.valid.flatten(1).sum(1)
     mean = torch.where(batch.valid, error, 0.0).flatten(1).sum(1) / count
@@ -267,7 +267,7 @@ def _check_training(config: Any) -> None:
     if frozen > 0 and config.init is None:
         raise InputError(
             f"network.frozen_stages={frozen}: freezes stages that were trained before: give "
-            "the model that holds them as init=best.safetensors"
+            "the model that contains them as init=best.safetensors"
         )
 
 
@@ -278,7 +278,7 @@ def _check_evaluation(config: Any) -> None:
 
 
 def _notes_on_evaluation(config: Any, results: Mapping[str, Any]) -> list[str]:
-    """A line if the ground truth exceeds the search range of baseline=sgbm."""
+    """Returns a warning if the ground truth exceeds the search range of baseline=sgbm."""
     from autodisp.evaluation.baselines import sgbm_range
 
     if config.baseline != "sgbm":
@@ -290,7 +290,7 @@ def _notes_on_evaluation(config: Any, results: Mapping[str, Any]) -> list[str]:
     remedy = f"take dataset.max_disparity={enough}" if enough <= LARGEST_SGBM else f"it finds {LARGEST_SGBM} at most"
     return [
         f"the ground truth goes up to {largest:.1f} px, but baseline=sgbm finds disparities below {found} px "
-        f"(dataset.max_disparity={config.dataset.max_disparity}): what is nearer counts as an error; {remedy}"
+        f"(dataset.max_disparity={config.dataset.max_disparity}): nearer surfaces count as errors; {remedy}"
     ]
 
 

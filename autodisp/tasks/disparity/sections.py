@@ -1,4 +1,4 @@
-"""The config sections of disparity estimation: task, datasets, network."""
+"""Config sections of disparity estimation: task, datasets, network."""
 
 import os
 from dataclasses import dataclass, field
@@ -67,7 +67,7 @@ class Shapes3DConfig(DatasetSection):
 
 @dataclass(frozen=True)
 class StereoFilesConfig(FilesSection):
-    """dataset=kitti2012, kitti2015, middlebury2014; the settings that all stereo datasets of files have in common."""
+    """dataset=kitti2012, kitti2015, middlebury2014; settings common to all stereo datasets read from files."""
 
     half_resolution: bool = False
     max_disparity: MaxDisparity = 192
@@ -95,7 +95,7 @@ class SintelConfig(StereoFilesConfig):
 
 @dataclass(frozen=True)
 class Middlebury2006Config(StereoFilesConfig):
-    """dataset=middlebury2006, which 2005 looks like."""
+    """dataset=middlebury2006; Middlebury 2005 has the same layout."""
 
     name: str = "middlebury2006"
     size: Literal["full", "half", "third"] = "half"

@@ -21,9 +21,9 @@ SMALLEST_LEVEL_WEIGHT = 1 / 16
 BAD_PIXELS = (1, 2, 3)
 D1_PIXELS, D1_SHARE = 3.0, 0.05
 BINS = 64
-"""A pixel, in which disparities are counted."""
+"""Number of bins per pixel in the histogram of disparities."""
 FARTHEST = 2**16
-"""Pixels: all disparities beyond share a bin."""
+"""Pixels; all larger disparities share one bin."""
 
 
 class DisparityTask:
@@ -31,15 +31,16 @@ class DisparityTask:
 
     Args:
         channels, stem_scale, encoder_cells, decoder_cells, max_displacement, head, max_disparity,
-            aggregation, groups, refinement, siamese_cells: of the network.
-        stages: 1 for a single network, 2 for CS, 3 for CSS; refinements have one encoder cell more, as published.
-        frozen_stages: number of stages, from the first on, that are not trained.
-        to_full_resolution: the last refinement continues from 1/4 to full resolution.
+            aggregation, groups, refinement, siamese_cells: arguments of the network.
+        stages: 1 for a single network, 2 for CS, 3 for CSS; refinement stages have one more encoder cell, as
+            published.
+        frozen_stages: number of leading stages that are not trained.
+        to_full_resolution: if True, the last refinement continues from 1/4 to full resolution.
         volume_weight: weight of the cross-entropy on the matching volume, added to the disparity loss.
-        level_weights: of the levels coarse to fine, the last one of the prediction at full resolution, at least one;
-            a network with fewer levels takes the last ones, one with more repeats the first one. None for those of
-            ``level_weights_at``.
-        support: encoder cells that the upsampling cells read, see ``autodisp.networks.hourglass.Support``.
+        level_weights: weights of the levels, coarse to fine, at least one; the last one belongs to the prediction at
+            full resolution. A network with fewer levels uses the last ones, one with more repeats the first. None
+            selects those of ``level_weights_at``.
+        support: encoder cells read by the upsampling cells, see ``autodisp.networks.hourglass.Support``.
     """
 
     name = "disparity"
@@ -68,7 +69,7 @@ class DisparityTask:
         support: Support = "reduce",
     ) -> None:
         if level_weights is not None and not level_weights:
-            raise ValueError("level_weights is empty: give one weight a level, coarse to fine")
+            raise ValueError("level_weights is empty: give one weight per level, coarse to fine")
         if to_full_resolution and support != "reduce":
             raise InputError(
                 "a last stage at full resolution is no longer built for models of an earlier autodisp "
@@ -94,7 +95,7 @@ class DisparityTask:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Arguments that build the same network again."""
+        """Constructor arguments that rebuild the same network."""
         return {
             "channels": self.channels,
             "stem_scale": self.stem_scale,
@@ -113,7 +114,7 @@ class DisparityTask:
         }
 
     def build_network(self, cells: CellFactory) -> DisparityNetwork | StackedDisparityNetwork:
-        """A disparity network, and the refinements where there are more stages."""
+        """Builds the disparity network, followed by refinement networks if there is more than one stage."""
         first = DisparityNetwork(
             cells,
             channels=self.channels,
@@ -146,21 +147,21 @@ class DisparityTask:
         return StackedDisparityNetwork(first, refinements, frozen_stages=self.frozen_stages)
 
     def coarsest(self, height: int, width: int) -> tuple[int, int]:
-        """Size of the bottleneck, padding included."""
+        """Returns the size of the bottleneck, including padding."""
         stride = 8 * 2 ** (self.encoder_cells // 2)
         return -(-height // stride), -(-width // stride)
 
     def inputs(self, batch: StereoSample) -> tuple[Tensor, ...]:
-        """The two views."""
+        """Returns the two views."""
         return batch.left, batch.right
 
     def loss(
         self, output: StereoPrediction, batch: StereoSample, level_weights: Sequence[float] | None = None
     ) -> Tensor:
-        """Weighted L1 over the levels in full-resolution pixels; with a volume, its cross-entropy too.
+        """Computes the weighted L1 loss over the levels in full-resolution pixels, plus the cross-entropy of a volume.
 
-        Pixels that are not valid add nothing, nor does a batch without a valid one. Of a stack, the sum over its
-        trained stages. Weights of the levels, coarse to fine, take the place of the task's own.
+        Invalid pixels contribute nothing, and the loss of a batch without valid pixels is zero. For a stack, the loss
+        is the sum over its trained stages. ``level_weights``, coarse to fine, replace the task's own.
         """
         weights = level_weights_at(output.strides)
         given = self.level_weights if level_weights is None else tuple(level_weights)
@@ -178,12 +179,12 @@ class DisparityTask:
         return total
 
     def constant(self, batches: Iterable[StereoSample]) -> float:
-        """The EPE in pixels of the best constant, which is the median of the valid disparities; NaN without one.
+        """Returns the EPE in pixels of the best constant, the median of the valid disparities; NaN if there are none.
 
-        The pixels are counted in bins of 1/64 pixel, for whole validation splits do not fit into memory: the error is
-        below the width of a bin times the share of the pixels in the median's.
+        The pixels are counted in bins of 1/64 pixel, since whole validation splits do not fit into memory. The error
+        is below the width of a bin times the share of the pixels in the median's bin.
         """
-        histogram = torch.zeros(2, 1, dtype=torch.float64)  # how many pixels a bin has, and their sum
+        histogram = torch.zeros(2, 1, dtype=torch.float64)  # per bin: number of pixels and sum of disparities
         for batch in batches:
             values = batch.disparity[batch.valid].cpu().double()
             bins = (values * BINS).clamp(0, BINS * FARTHEST).long()
@@ -199,7 +200,7 @@ class DisparityTask:
         return float(apart / count.sum())
 
     def measure(self, output: StereoPrediction, batch: StereoSample) -> Sums:
-        """EPE in pixels; bad-1, bad-2, bad-3 and D1 in percent; over the valid pixels. NaN counts as wrong."""
+        """Sums EPE (pixels), bad-1, bad-2, bad-3 and D1 (percent) over the valid pixels. NaN counts as wrong."""
         error = (output.disparity.detach().clamp(min=0.0) - batch.disparity).abs()
         error = torch.where(error.isnan(), float("inf"), error)
         sums = {"epe": sum_of(error, batch.valid)}
@@ -211,31 +212,34 @@ class DisparityTask:
 
 
 def level_weights_at(strides: Sequence[int]) -> tuple[float, ...]:
-    """The weights of the FlowNet family, keyed by resolution: 1/16 at 1/64, 1/32 and 1/16, then 1/8, 1/4, 1/2 and 1.
+    """Returns the level weights of the FlowNet family: 1/16 at 1/64, 1/32 and 1/16, then 1/8, 1/4, 1/2 and 1.
 
-    Divided by the finest one's, so that the scale of the loss, and with it the meaning of learning rate, clipping and
-    the weight of the volume, does not depend on where a network ends.
+    They are divided by the weight of the finest level, so that the scale of the loss (and with it the effect of
+    learning rate, clipping and volume weight) does not depend on the resolution at which a network ends.
 
     Args:
-        strides: of the levels, coarse to fine.
+        strides: strides of the levels, coarse to fine.
     """
     weights = [max(1 / stride, SMALLEST_LEVEL_WEIGHT) for stride in strides]
     return tuple(weight / weights[-1] for weight in weights)
 
 
 def masked_l1(prediction: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """Mean absolute difference over the valid pixels; 0, with gradient 0, where there are none. All (B, 1, h, w)."""
+    """Computes the mean absolute difference over the valid pixels; 0, with zero gradient, if there are none.
+
+    All tensors are (B, 1, h, w).
+    """
     difference = torch.where(valid, prediction - truth, 0.0).abs()
     return difference.sum() / valid.sum().clamp(min=1)
 
 
 def truth_at_stride(disparity: Tensor, valid: Tensor, stride: int, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The ground truth at a level: the mean of the valid pixels under each of its pixels, values not rescaled.
+    """Downsamples the ground truth to a level: the mean of the valid pixels in each block, values not rescaled.
 
     Args:
         disparity, valid: (B, 1, H, W).
-        stride: of the level.
-        size: (h, w) of the level, which may cover padding beyond H and W.
+        stride: stride of the level.
+        size: (h, w) of the level, which may include padding beyond H and W.
 
     Returns:
         disparity and validity, (B, 1, h, w).
@@ -249,16 +253,16 @@ def truth_at_stride(disparity: Tensor, valid: Tensor, stride: int, size: Sequenc
 
 
 def volume_cross_entropy(matching: Matching, batch: StereoSample) -> Tensor:
-    """Cross-entropy of the volume against the ground truth shared between its two neighbouring bins.
+    """Computes the cross-entropy of the volume against the ground truth, interpolated between its two nearest bins.
 
-    The ground truth at a cell is that of one full-resolution pixel in its middle: a mean would name a bin between two
-    surfaces, where nothing is. Pixels beyond the last bin are left out.
+    The ground truth of a volume cell is that of the full-resolution pixel in its middle: a mean could fall between two
+    surfaces, where there is none. Pixels beyond the last bin are ignored.
     """
     logits = matching.logits
     middle = slice(STRIDE // 2, None, STRIDE)
     bottom = logits.shape[-2] * STRIDE - batch.disparity.shape[-2]
     right = logits.shape[-1] * STRIDE - batch.disparity.shape[-1]
-    known = torch.where(batch.valid, batch.disparity, 0.0)  # a NaN would reach the gradient through its share of zero
+    known = torch.where(batch.valid, batch.disparity, 0.0)  # a NaN would reach the gradient despite weight 0
     truth = functional.pad(known, (0, right, 0, bottom))[:, 0, middle, middle] / STRIDE
     valid = functional.pad(batch.valid, (0, right, 0, bottom))[:, 0, middle, middle]
     last = logits.shape[1] - 1
