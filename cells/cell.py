@@ -19,7 +19,7 @@ from autodisp.cells.mixture import Mixture, Row
 from autodisp.cells.operations import FactorizedReduction, Style, convolution, transposed_convolution
 from autodisp.cells.spaces import EdgeSpace, SearchSpace
 
-Plan = tuple[tuple[EdgeSpace, ...], ...]
+CellEdges = tuple[tuple[EdgeSpace, ...], ...]
 
 
 class BaseCell(nn.Module):
@@ -84,7 +84,7 @@ class GraphCells(ABC):
     """Keeps no activations of the mixed edges: the backward pass evaluates them again."""
 
     @abstractmethod
-    def plan(self, kind: str) -> Plan:
+    def plan(self, kind: str) -> CellEdges:
         """For each node of that kind of cell, its incoming edges."""
 
     @abstractmethod
@@ -145,7 +145,7 @@ class MixedCells(GraphCells):
         self.share = share
         self.auxiliary = auxiliary
 
-    def plan(self, kind: str) -> Plan:
+    def plan(self, kind: str) -> CellEdges:
         """All edges of the space."""
         return self.space.cells[kind].nodes
 
@@ -169,7 +169,7 @@ class FoundCells(GraphCells):
         self.style = style
         self.kinds = genotype.kinds
 
-    def plan(self, kind: str) -> Plan:
+    def plan(self, kind: str) -> CellEdges:
         """The edges that were kept."""
         return self.genotype.plan(kind)
 

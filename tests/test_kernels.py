@@ -17,7 +17,7 @@ from autodisp.cells.operations import OPERATIONS, Style
 from autodisp.cells.spaces import SPACES
 from autodisp.errors import InputError
 from autodisp.kernels import library, native, nodes
-from autodisp.kernels.native import Block, Plan, Term, node_sum, plain_sum
+from autodisp.kernels.native import Block, NodeSum, Term, node_sum, plain_sum
 from autodisp.kernels.nodes import build_node, native_node
 
 CPU = torch.device("cpu")
@@ -64,7 +64,7 @@ class Case:
             Term(4, 2, (), True),
             Term(5, 2, (), False),
         ]
-        self.plan = Plan(tuple(terms), count, normalised)
+        self.plan = NodeSum(tuple(terms), count, normalised)
         self.leaves = [x.requires_grad_() for x in (drawn(6), *self.tensors)]
 
     def sums(self) -> tuple[Tensor, Tensor]:

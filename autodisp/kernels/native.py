@@ -63,7 +63,7 @@ class Term(NamedTuple):
     """Batch normalisation after the last block, or of the input."""
 
 
-class Plan(NamedTuple):
+class NodeSum(NamedTuple):
     """A node: its terms, and how many tensors are inputs; the others are parameters."""
 
     terms: tuple[Term, ...]
@@ -92,7 +92,7 @@ class _Terms(ctypes.Structure):
     ]
 
 
-def node_sum(plan: Plan, weights: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+def node_sum(plan: NodeSum, weights: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     """The weighted sum of a node's terms.
 
     Args:
@@ -109,7 +109,7 @@ def node_sum(plan: Plan, weights: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     return cast(Tensor, _Node.apply(plan, weights, *inputs, *parameters))
 
 
-def plain_sum(plan: Plan, weights: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+def plain_sum(plan: NodeSum, weights: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     """The same by torch's operations, which may be differentiated as often as wanted."""
     total: Tensor | None = None
     for term in plan.terms:
@@ -137,7 +137,7 @@ class _Node(Function):
     """(plan, weights, inputs and parameters) -> the sum."""
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, weights: Tensor, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, plan: NodeSum, weights: Tensor, *tensors: Tensor) -> Tensor:
         kernels = _Kernels(tensors[0])
         # scale and shift of what each block gives, or a term without blocks; 1 and 0 where nothing is normalised
         count = sum(map(_rows, plan.terms))
@@ -165,7 +165,7 @@ class _Node(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         weights, affine, *saved = ctx.saved_tensors
-        plan: Plan = ctx.plan
+        plan: NodeSum = ctx.plan
         count = len(ctx.needs_input_grad) - 2
         tensors, inner = saved[:count], saved[count:]
         if torch.is_grad_enabled():
@@ -174,7 +174,7 @@ class _Node(Function):
 
 
 def _plain_gradients(
-    plan: Plan, weights: Tensor, tensors: Sequence[Tensor], gradient: Tensor, wanted: Sequence[bool]
+    plan: NodeSum, weights: Tensor, tensors: Sequence[Tensor], gradient: Tensor, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """The partial derivatives by the plain path, with their graph."""
     aliases = [x.view_as(x) for x in (weights, *tensors)]  # of an input that depends on another one, no total ones
@@ -185,7 +185,7 @@ def _plain_gradients(
 
 
 def _gradients(
-    plan: Plan,
+    plan: NodeSum,
     weights: Tensor,
     affine: Tensor,
     tensors: Sequence[Tensor],
@@ -264,12 +264,12 @@ def _rows(term: Term) -> int:
     return max(1, len(term.blocks))
 
 
-def _ends(plan: Plan) -> list[int]:
+def _ends(plan: NodeSum) -> list[int]:
     """The last row of each term."""
     return [end - 1 for end in itertools.accumulate(map(_rows, plan.terms))]
 
 
-def _chosen(plan: Plan, weights: Tensor) -> Tensor:
+def _chosen(plan: NodeSum, weights: Tensor) -> Tensor:
     """The terms' weights, (K, 1)."""
     return weights.detach()[[term.weight for term in plan.terms]][:, None]
 

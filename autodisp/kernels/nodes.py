@@ -12,7 +12,7 @@ from autodisp.cells.mixed import IncomingEdge, MixedOperation, Node, Source, pla
 from autodisp.cells.operations import FactorizedReduction, Zero, drop_path, rectified_phases
 from autodisp.errors import InputError
 from autodisp.kernels.library import Unavailable, prepare
-from autodisp.kernels.native import DTYPES, EPS, GEOMETRIES, KERNELS, Block, Plan, Term, node_sum
+from autodisp.kernels.native import DTYPES, EPS, GEOMETRIES, KERNELS, Block, NodeSum, Term, node_sum
 
 
 def build_node(
@@ -120,7 +120,7 @@ def _sum(edges: Sequence[IncomingEdge]) -> Tensor | None:
         for weight, source, candidate in chosen
     ]
     between = any(candidate.normalised for _, _, candidate in chosen if candidate.chain)
-    return node_sum(Plan(tuple(terms), len(inputs), between), torch.cat(weights), tensors)
+    return node_sum(NodeSum(tuple(terms), len(inputs), between), torch.cat(weights), tensors)
 
 
 def _candidates(mixed: MixedOperation) -> list[_Candidate | None]:

@@ -58,8 +58,8 @@ class Projection:
         return Mixture(tables, edges=mixture.edges, active=active, is_discrete=mixture.is_discrete)
 
 
-class Decision(NamedTuple):
-    """The next decision: the operation of an edge, or the edges that a node keeps."""
+class Undecided(NamedTuple):
+    """A place to decide: the operation of an edge, or the edges that a node keeps."""
 
     kind: str
     of: str
@@ -236,9 +236,9 @@ def _untouched(space: SearchSpace) -> dict[str, Any]:
     return {"left": left, "decided": decided}
 
 
-def _rounds(space: SearchSpace, seed: int) -> list[list[Decision]]:
+def _rounds(space: SearchSpace, seed: int) -> list[list[Undecided]]:
     """Returns the rounds: one edge of each kind per round, in random order, then one node of each kind."""
-    rounds: list[list[Decision]] = []
+    rounds: list[list[Undecided]] = []
     for of in ("edge", "node"):
         queues = []
         for kind, cell in space.cells.items():
@@ -247,7 +247,7 @@ def _rounds(space: SearchSpace, seed: int) -> list[list[Decision]]:
             else:
                 open_ones = [index for index, node in enumerate(cell.nodes) if len(node) > cell.keep[index]]
             random.Random(f"{seed}, {kind}, {of}").shuffle(open_ones)
-            queues.append([Decision(kind, of, index) for index in open_ones])
+            queues.append([Undecided(kind, of, index) for index in open_ones])
         for place in range(max(map(len, queues))):
             rounds.append([queue[place] for queue in queues if place < len(queue)])
     return rounds
