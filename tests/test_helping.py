@@ -30,7 +30,7 @@ def test_help_tells_units(call: Callable[..., int], capsys: pytest.CaptureFixtur
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for line in (
         "focal: null # pixels; with baseline= for depth and point clouds", "baseline: null # metres",
-        "device: auto # auto (a GPU where there is one), cpu, cuda",
+        "device: auto # auto (a GPU if available), cpu, cuda",
         "docs/config.md lists all settings with their units and limits.",
     ):  # fmt: skip
         assert line in lines

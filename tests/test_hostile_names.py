@@ -114,7 +114,7 @@ def test_an_export_does_not_follow_a_link_in_a_run_folder(tmp_path: Path) -> Non
     (tmp_path / "run").mkdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run" / "export").symlink_to("../elsewhere")
-    with pytest.raises(InputError, match=r"run/export: is a link to .*elsewhere; say where .* out="):
+    with pytest.raises(InputError, match=r"run/export: is a link to .*elsewhere; name a folder .* out="):
         build_out(settings(run=str(tmp_path / "run")))
     assert build_out(settings(run=str(tmp_path / "run"), out=str(tmp_path / "elsewhere"))) == tmp_path / "elsewhere"
 
