@@ -44,6 +44,7 @@ def test_the_documented_relaxation_sharpens(tmp_path: Path) -> None:
     torch.testing.assert_close(late, torch.softmax(alphas / 0.55, -1))
 
 
+@pytest.mark.slow
 def test_it_searches_and_is_named_as_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example(tmp_path)
     monkeypatch.chdir(tmp_path)
