@@ -11,13 +11,14 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
+from autodisp import torchrun
 from autodisp.errors import InputError, RunFault
 
 Item = TypeVar("Item")
@@ -49,34 +50,32 @@ def is_first() -> bool:
     return _processes.rank == 0
 
 
-def launched() -> int:
-    """Returns the number of processes that torchrun has started; 1 without torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
-
-
-def local_rank() -> int:
-    """Returns the number of this process on its machine, which selects its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0")) if launched() > 1 else 0
-
-
 @contextmanager
 def joined() -> Iterator[None]:
     """Connects the processes that torchrun has started; does nothing for a single one, or inside another such block.
+
+    Only the first process writes to standard output.
 
     Raises:
         RunFault: they cannot reach each other.
     """
     global _processes
-    if launched() == 1 or world() > 1:
+    if torchrun.processes() == 1 or world() > 1:
         yield
         return
     try:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     except (RuntimeError, ValueError) as error:
-        raise RunFault(f"the {launched()} processes cannot reach each other ({_first_line(error)})") from error
+        raise RunFault(
+            f"the {torchrun.processes()} processes cannot reach each other ({_first_line(error)})"
+        ) from error
     before, _processes = _processes, _Processes(distributed.get_rank(), distributed.get_world_size())
     try:
-        yield
+        with ExitStack() as held:
+            if not is_first():
+                nothing = held.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                held.enter_context(redirect_stdout(nothing))
+            yield
     finally:
         _processes = before
         with suppress(RuntimeError):  # if a process is lost

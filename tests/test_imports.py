@@ -10,10 +10,12 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     "cli": {"cli", "assembly", "config", "configs", "checks", "kits", "search", "training", "evaluation", "prediction",
             "export", "report", "tasks", "model_file", "tracking", "records", "checkpoints", "run_state", "run_lock",
-            "run_files", "atomic", "commands", "distributed", "errors"},
+            "run_files", "atomic", "commands", "distributed", "torchrun",
+            "errors"},
     "assembly": {"observers", "config", "checks", "kits", "search", "training", "evaluation", "prediction", "export",
                  "report", "networks", "tasks", "kernels", "cells", "datasets", "model_file", "tracking", "checkpoints",
-                 "run_state", "run_files", "atomic", "commands", "distributed", "errors"},
+                 "run_state", "run_files", "atomic", "commands", "distributed", "torchrun",
+                 "errors"},
     "config": {"configs", "checks", "kits", "tasks", "cells", "errors"},
     "checks": {"errors"},
     "kits": {"checks", "evaluation", "prediction", "networks", "tasks", "cells", "datasets", "errors"},
@@ -43,7 +45,8 @@ LAYERS = {
     "run_files": set(),
     "commands": set(),
     "configs": set(),
-    "distributed": {"errors"},
+    "distributed": {"torchrun", "errors"},
+    "torchrun": set(),
     "errors": set(),
 }  # fmt: skip
 

@@ -232,9 +232,9 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
 def preserved_rng() -> Iterator[None]:
     """Restores the random number generators of torch afterwards, so that measuring does not change a run.
 
-    Covers the CPU generator, and those of all CUDA devices if CUDA is initialized.
+    Covers the CPU generator, and that of the current CUDA device if CUDA is initialized.
     """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         yield
 
