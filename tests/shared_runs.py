@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from autodisp import distributed
 from autodisp.cells.architecture import Architecture
-from autodisp.cells.cell import CellFactory, MixedCells
+from autodisp.cells.cell import CellFactory, FoundCells, MixedCells
+from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
@@ -22,6 +23,8 @@ from autodisp.search.loop import Search, SearchSettings
 from autodisp.search.regularization import Regularization
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Figure, Sums, mean_over, sum_of
+from autodisp.training.average import MovingAverage
+from autodisp.training.loop import Training, TrainSettings
 
 EPOCHS, STEPS, BATCH = 2, 3, 4
 ORDERS: tuple[Order, ...] = ("first", "exact", "finite_difference")
@@ -101,6 +104,9 @@ class Records:
     def epoch(self, record: dict[str, Any], *_: Any) -> None:
         self.records.append(record)
 
+    def interval(self, record: dict[str, Any], *, best: bool) -> None:
+        self.records.append(record)
+
 
 class StopAfter:
     """Asks for a stop after some calls, in the last process only."""
@@ -151,6 +157,31 @@ def state_of(search: Search) -> dict[str, Any]:
     }
 
 
+def trained(folder: Path) -> dict[str, Any]:
+    """Returns what a training with batches of few valid pixels has reached; its average and metrics too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    task, space = MaskedTask(), SPACES["tiny81"]
+    cells = FoundCells(Genotype("tiny81", space.sample(3)), style=Style(flavour="dense", batch_norm=False))
+    network = task.build_network(cells).double()
+    average = MovingAverage(network, 0.9)
+    training = Training(
+        task,
+        network,
+        stream=Stream(Samples(1), batch_size=BATCH // 2, seed=1),
+        validation=[Stream(Samples(3), batch_size=2 * distributed.world(), seed=3).at(0)],
+        optimizer=torch.optim.AdamW(network.parameters(), 0.01, fused=True),
+        settings=TrainSettings(steps=7, validate_every=4, clip=0.01),
+        checkpoints=Checkpoints(folder / "checkpoints", unit="step"),
+        observer=Records(),
+        average=average,
+    )
+    record = training.run()
+    values = [tensor.detach().flatten().double() for tensor in (*network.parameters(), *average.state_dict().values())]
+    metrics = torch.tensor([record[f"train/{name}"] for name in ("loss", "mse")], dtype=torch.float64)
+    return {"weights": torch.cat(values), "metrics": metrics}
+
+
 def whole(folder: Path, order: Order) -> dict[str, Any]:
     search = build(folder, order)
     search.run()
@@ -181,14 +212,13 @@ def share_all(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {order: whole(folder / order, order) for order in ORDERS}
     found["stopped"] = ending(build(folder / "stopped", stop_after=2))
     found["resumed"] = resumed(folder / "stopped")
+    found["trained"] = trained(folder / "trained")
     damaged = build(folder / "damaged")
     # sample of the third batch that the last process reads
     damaged.weight_stream._reader._samples.dataset.unreadable = damaged.weight_stream._sampler.batch(2)[-1].index
-    if not distributed.is_first():
-        found["damaged"] = ending(damaged)
-    else:
+    if distributed.is_first():
         damaged.weight_stream._reader._samples.dataset.unreadable = None
-        found["damaged"] = ending(damaged)
+    found["damaged"] = ending(damaged)
     return found
 
 

@@ -64,6 +64,14 @@ def test_two_processes_find_what_one_finds(shared: tuple[Path, list[Any]], order
 
 
 @pytest.mark.slow
+def test_two_processes_train_what_one_trains(shared: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    one = shared_runs.trained(tmp_path)
+    for found in shared[1]:
+        for name in ("weights", "metrics"):
+            torch.testing.assert_close(found["trained"][name], one[name], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.slow
 def test_processes_stay_equal_bit_by_bit(shared: tuple[Path, list[Any]]) -> None:
     first, second = shared[1]
     for order in shared_runs.ORDERS:
