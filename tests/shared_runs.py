@@ -18,6 +18,7 @@ from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
 from autodisp.datasets.streams import Stream
 from autodisp.errors import InputError, Interrupted, RunFault
+from autodisp.networks.synchronised import synchronise
 from autodisp.search.bilevel import Order
 from autodisp.search.loop import Search, SearchSettings
 from autodisp.search.regularization import Regularization
@@ -121,11 +122,12 @@ class StopAfter:
         return self.left == 0
 
 
-def build(folder: Path, order: Order = "first", *, stop_after: int | None = None) -> Search:
+def build(folder: Path, order: Order = "first", *, stop_after: int | None = None, normalised: bool = False) -> Search:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     space, task = SPACES["tiny81"], MaskedTask()
-    network = task.build_network(MixedCells(space, style=Style(flavour="dense", batch_norm=False))).double()
+    style = Style() if normalised else Style(flavour="dense", batch_norm=False)
+    network = synchronise(task.build_network(MixedCells(space, style=style)).double())
     supernet = Supernet(task, network, Architecture(space, seed=0).double())
     weights = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=3e-4, fused=True)
     return Search(
@@ -182,8 +184,8 @@ def trained(folder: Path) -> dict[str, Any]:
     return {"weights": torch.cat(values), "metrics": metrics}
 
 
-def whole(folder: Path, order: Order) -> dict[str, Any]:
-    search = build(folder, order)
+def whole(folder: Path, order: Order, *, normalised: bool = False) -> dict[str, Any]:
+    search = build(folder, order, normalised=normalised)
     search.run()
     return state_of(search)
 
@@ -210,6 +212,7 @@ def ending(search: Search) -> str:
 def share_all(folder: Path) -> dict[str, Any]:
     """Runs what several processes can do one after another."""
     found: dict[str, Any] = {order: whole(folder / order, order) for order in ORDERS}
+    found["normalised"] = whole(folder / "normalised", "exact", normalised=True)
     found["stopped"] = ending(build(folder / "stopped", stop_after=2))
     found["resumed"] = resumed(folder / "stopped")
     found["trained"] = trained(folder / "trained")

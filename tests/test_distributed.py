@@ -64,6 +64,16 @@ def test_two_processes_find_what_one_finds(shared: tuple[Path, list[Any]], order
 
 
 @pytest.mark.slow
+def test_synchronised_normalisation_makes_two_processes_find_what_one_finds(
+    shared: tuple[Path, list[Any]], tmp_path: Path
+) -> None:
+    one = shared_runs.whole(tmp_path, "exact", normalised=True)
+    for found in shared[1]:
+        for name in ("weights", "alphas", "eigenvalues"):
+            torch.testing.assert_close(found["normalised"][name], one[name], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains(shared: tuple[Path, list[Any]], tmp_path: Path) -> None:
     one = shared_runs.trained(tmp_path)
     for found in shared[1]:

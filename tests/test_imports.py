@@ -31,7 +31,7 @@ LAYERS = {
                "atomic", "commands", "errors"},
     "model_file": {"kits", "tasks", "cells", "atomic", "errors"},
     "tasks": {"distributed", "checks", "networks", "cells", "datasets", "errors"},
-    "networks": {"cells", "errors"},
+    "networks": {"distributed", "cells", "errors"},
     "kernels": {"cells", "errors"},
     "cells": {"errors"},
     "datasets": {"distributed", "commands", "errors"},

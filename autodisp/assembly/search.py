@@ -25,6 +25,7 @@ from autodisp.datasets.splits import Part, deal, subset
 from autodisp.datasets.streams import Scheduled, Stream, Transform, fixed_batches
 from autodisp.errors import InputError
 from autodisp.kernels.nodes import build_node
+from autodisp.networks.synchronised import synchronise
 from autodisp.observers.search_folder import SearchFolder
 from autodisp.run_files import CHECKPOINTS
 from autodisp.search.adaptive import AdaptiveRegularization
@@ -189,10 +190,13 @@ def build_supernet(
     relaxation: Relaxation | None = None,
     alpha_penalty: Callable[[Architecture, float], Tensor] | None = None,
     edges: bool = False,
+    sync_batchnorm: bool = False,
 ) -> Supernet:
     """Builds network and alphas, initialised from the seed."""
     torch.manual_seed(seed)
     network = channels_last(task.build_network(cells).to(device))
+    if sync_batchnorm:
+        synchronise(network)
     architecture = Architecture(space, seed=seed, edges=edges).to(device)
     return Supernet(task, network, architecture, relaxation, alpha_penalty)
 
@@ -288,6 +292,7 @@ def build_search(
         relaxation=build_relaxation(config.relaxation),
         alpha_penalty=build_alpha_penalty(config.alpha_penalty),
         edges=config.relaxation.method == "partial",
+        sync_batchnorm=config.run.sync_batchnorm,
     )
     batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size
     settings = build_settings(config, batches)

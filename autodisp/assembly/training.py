@@ -24,6 +24,7 @@ from autodisp.datasets.streams import Stream
 from autodisp.errors import InputError
 from autodisp.model_file import SUFFIX, ModelCard
 from autodisp.networks.parameter_count import channels_for, count_parameters
+from autodisp.networks.synchronised import synchronise
 from autodisp.observers.train_folder import TrainFolder
 from autodisp.run_files import CHECKPOINTS
 from autodisp.tasks.base import LevelledTask, Task, channels_last
@@ -242,6 +243,8 @@ def build_training(
         torch.set_num_threads(config.run.threads)
     task, network = build_network(config, card, resumed=state is not None)
     network.to(device)
+    if config.run.sync_batchnorm:
+        synchronise(network)
     size = config.training.batch_size
     check_batch(task, card.style, config.dataset, data.train, batch=size, key=f"training.batch_size={size}")
     if prepare is not None:
