@@ -237,7 +237,7 @@ def lose_one(folder: Path) -> dict[str, Any]:
                 os._exit(9)
             step(*arguments)
 
-        search.alpha_step = killed  # type: ignore[method-assign]
+        search.alpha_step = killed  # type: ignore[method-assign,assignment]
     return {"lost": ending(search)}
 
 

@@ -53,7 +53,7 @@ class _Mean(torch.autograd.Function):
 
 
 def _mean(value: Tensor) -> Tensor:
-    result: Tensor = _Mean.apply(value)  # type: ignore[no-untyped-call]
+    result: Tensor = _Mean.apply(value)
     return result
 
 
@@ -70,6 +70,6 @@ def _replacement(norm: nn.BatchNorm2d) -> SynchronisedBatchNorm:
     other = SynchronisedBatchNorm(
         norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats, device="meta"
     )
-    for kept, replaced in ((other._parameters, norm._parameters), (other._buffers, norm._buffers)):
-        kept.update(replaced)
+    other._parameters.update(norm._parameters)
+    other._buffers.update(norm._buffers)
     return other.train(norm.training)
