@@ -9,11 +9,13 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from autodisp import distributed
 from autodisp.atomic import leftovers, replacing
 from autodisp.errors import InputError, RunFault, in_one_line
 from autodisp.run_state import CONTENTS, VERSION
@@ -54,17 +56,22 @@ class Checkpoints:
     def save(self, epoch: int, state: dict[str, Any], *, step: int = 0) -> Path:
         """Writes the state after that epoch, or after that many steps into the next one.
 
+        Among several processes, which have the same state, the first one writes it and the others wait.
+
         Raises:
             RunFault: it cannot be written; an earlier file of that name is untouched.
         """
         path = self.path(epoch, step)
+        distributed.on_first(partial(self._save, state, path))
+        return path
+
+    def _save(self, state: dict[str, Any], path: Path) -> None:
         try:
             self.folder.mkdir(exist_ok=True)
             with replacing(path, lasting=True) as temporary:
                 _write(state, temporary)
         except OSError as error:
             raise RunFault(f"{path}: cannot be written ({error.strerror or error})") from error
-        return path
 
     def load(self, epoch: int, step: int = 0) -> dict[str, Any]:
         """Reads the state after that epoch, or after that many steps into the next one.
@@ -105,8 +112,11 @@ class Checkpoints:
     def keep_only(self, epochs: Iterable[int]) -> None:
         """Deletes all other states, the newest first, and leftovers of interrupted writing.
 
-        In that order, a run killed in between keeps all states that its newest one needs.
+        In that order, a run killed in between keeps all states that its newest one needs. Among several processes,
+        the first one deletes them.
         """
+        if not distributed.is_first():
+            return
         wanted = {Place(epoch + 1) for epoch in epochs}
         for place, path in sorted(self._states(), reverse=True):
             if place not in wanted:

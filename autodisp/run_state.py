@@ -161,10 +161,10 @@ class StepSnapshot:
 
 
 def random_states() -> dict[str, Any]:
-    """Returns the states of torch's generators."""
+    """Returns the states of torch's generators, on a GPU that of the current device."""
     return {
         "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [],
     }
 
 
@@ -172,4 +172,4 @@ def restore_random(states: Mapping[str, Any]) -> None:
     """Restores the states of torch's generators."""
     torch.set_rng_state(states["cpu"])
     if states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
+        torch.cuda.set_rng_state(states["cuda"][0])

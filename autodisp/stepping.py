@@ -15,10 +15,11 @@ from typing import Any, NoReturn, Protocol
 import torch
 from torch import Tensor, nn
 
+from autodisp import distributed
 from autodisp.checkpoints import Checkpoints
 from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
 from autodisp.records import Record
-from autodisp.run_state import Positioned, RunState, Stateful, StepSnapshot
+from autodisp.run_state import BatchStream, Positioned, RunState, Stateful, StepSnapshot
 
 ALPHAS, LOSS, WEIGHTS = "gradient of the alphas", "training loss", "gradient of the weights"
 QUANTITIES = (ALPHAS, LOSS, WEIGHTS)
@@ -174,8 +175,12 @@ class SteppedRun(ABC):
         self.guard = StepGuard(self.state, device, every=1 if self.scaler.is_enabled() else None)
         self.device = device
         self.checkpoints = checkpoints
-        self.stopping = stopping
+        self._stopping = stopping
         self._observer = observer
+
+    def stopping(self) -> bool:
+        """Returns True if the run is to stop, in one of its processes."""
+        return distributed.any_of(self._stopping())
 
     @abstractmethod
     def step(self) -> None:
@@ -192,6 +197,15 @@ class SteppedRun(ABC):
     def captured(self) -> dict[str, Any]:
         """The current state, see ``RunState.capture``."""
         return self.state.capture(records=len(self._observer.records))
+
+    def next_batch(self, stream: BatchStream) -> Any:
+        """Reads the next batch of a stream.
+
+        Raises:
+            InputError, RunFault: it could not be read, in this process or in another one.
+        """
+        with distributed.agreed():
+            return stream.next()
 
     def make_steps(self, count: int) -> None:
         """Makes steps; on a failure or a stop, saves the state before the step that was not made.
@@ -243,8 +257,11 @@ class SteppedRun(ABC):
         clip: float,
         wanted: Tensor | None = None,
         dense: bool = True,
+        statistics: Iterable[Tensor] = (),
     ) -> Tensor:
         """Moves weights once along the clipped gradient of a loss; computes all of their gradients.
+
+        Among several processes, the gradient is the mean of theirs.
 
         Args:
             loss: of the batch.
@@ -253,6 +270,7 @@ class SteppedRun(ABC):
             clip: largest norm of the gradient.
             wanted: see ``StepGuard.step``.
             dense: False if operations with a weight of zero did not run: their parameters have a gradient of zero.
+            statistics: buffers of the network, replaced by their mean over the processes.
 
         Returns:
             See ``StepGuard.step``; a step of float16 gradients that overflowed, which the scaler leaves out, is 1.
@@ -262,9 +280,12 @@ class SteppedRun(ABC):
         for parameter in () if dense else parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        value = loss.detach().clone()
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        distributed.mean_([value, *gradients, *(buffer for buffer in statistics if buffer.is_floating_point())])
         self.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(parameters, clip)
-        self.guard.note(LOSS, [loss])
+        self.guard.note(LOSS, [value])
         if not self.scaler.is_enabled():
             self.guard.note(WEIGHTS, [norm])
             return self.guard.step(optimizer, wanted=wanted)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from autodisp import distributed
 from autodisp.errors import InputError, RunFault, WrongSetting
 
 Sample = TypeVar("Sample")
@@ -69,12 +70,19 @@ class EndlessBatches(Sampler[list[Draw]]):
         seed: not negative; determines the order of each pass together with the number of the pass.
         position: the first batch of the iteration.
 
+    Each process of a run takes its share of every batch, so that the samples of a batch do not depend on their number.
+
     Raises:
-        InputError: batch_size is not positive, or there are fewer samples than one batch takes.
+        InputError: batch_size is not positive or not a multiple of the number of processes, or there are fewer samples
+            than one batch takes.
     """
 
     def __init__(self, n: int, batch_size: int, *, seed: int, position: int = 0) -> None:
         _require_batch_size(batch_size)
+        if batch_size % distributed.world():
+            raise InputError(
+                f"batch_size={batch_size}: is divided among {distributed.world()} processes: take a multiple of that"
+            )
         if n < batch_size:
             raise InputError(
                 f"batch_size={batch_size}: there are only {n} samples, which make no whole batch: "
@@ -84,6 +92,7 @@ class EndlessBatches(Sampler[list[Draw]]):
         self.batch_size = batch_size
         self.seed = seed
         self.position = position
+        self._share = slice(distributed.rank(), None, distributed.world())
         self._order: tuple[int, list[int]] = (-1, [])
 
     @property
@@ -92,12 +101,12 @@ class EndlessBatches(Sampler[list[Draw]]):
         return self.n // self.batch_size
 
     def batch(self, k: int) -> list[Draw]:
-        """Returns the samples of batch k, counted from the beginning of the run."""
+        """Returns this process's samples of batch k, counted from the beginning of the run."""
         epoch, slot = divmod(k, self.batches_per_epoch)
         if self._order[0] != epoch:
             self._order = (epoch, _generator(self.seed, _SHUFFLE, epoch).permutation(self.n).tolist())
         start = slot * self.batch_size
-        return [Draw(index, epoch, k) for index in self._order[1][start : start + self.batch_size]]
+        return [Draw(index, epoch, k) for index in self._order[1][start : start + self.batch_size][self._share]]
 
     def __iter__(self) -> Iterator[list[Draw]]:
         k = self.position

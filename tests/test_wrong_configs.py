@@ -244,7 +244,7 @@ network.head=regression task.volume_weight=1
 task=classification network.layers=2
     network.layers=2: must be at least 3; 8 is usual
 run.device=cdua
-    run.device=cdua: must be one of auto, cpu, cuda; did you mean 'cuda'?
+    run.device=cdua: must be one of auto, cpu, cuda, cuda:N; did you mean 'cuda'?
 run.workers=-1
     run.workers=-1: must be at least 0; 1 is usual
 run.workers=1000
@@ -380,7 +380,7 @@ recipe=finetune init=shipped genotype=autodispnet
 network.stages=2 network.frozen_stages=1
     network.frozen_stages=1: freezes stages that were trained before: [...] contains them as init=best.safetensors
 run.device=gpu
-    run.device=gpu: must be one of auto, cpu, cuda; did you mean 'cpu'?
+    run.device=gpu: must be one of auto, cpu, cuda, cuda:N; did you mean 'cpu'?
 training.drop_path=1
     training.drop_path=1.0: must be at least 0 and below 1; 0 is none
 training.precision=fp16
@@ -448,7 +448,7 @@ baseline=sgbm dataset=cifar10
 baseline=sgbm dataset=sintel dataset.max_disparity=4096
     dataset.max_disparity=4096: must be at most 2032 for baseline=sgbm
 baseline=sgbm run.device=gpu
-    run.device=gpu: must be one of auto, cpu, cuda; did you mean 'cpu'?
+    run.device=gpu: must be one of auto, cpu, cuda, cuda:N; did you mean 'cpu'?
 baseline=sgbm run.threads=0
     run.threads=0: must be at least 1 and at most 1024, or null for all cores
 baseline=sgbm "out=''"
@@ -502,7 +502,7 @@ left=folder colour_range=[5,1]
 left=folder overwrite=si
     overwrite=si: must be true or false
 left=folder run.device=cudaa
-    run.device=cudaa: must be one of auto, cpu, cuda; did you mean 'cuda'?
+    run.device=cudaa: must be one of auto, cpu, cuda, cuda:N; did you mean 'cuda'?
 left=folder
     left=folder: no image (.png, .jpg, .jpeg, .webp, .ppm, .pgm, .pnm, [...] name left and right by two patterns
 left=file right=folder

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from autodisp import distributed, torchrun
 from autodisp.assembly.data import sizes_of
 from autodisp.cells import genotype as genotypes
 from autodisp.cells.genotype import Genotype, zoo_names
@@ -51,17 +52,29 @@ def load_space(path: str | None, *, key: str) -> SearchSpace | None:
 
 
 def build_device(name: str) -> torch.device:
-    """Returns the device of that name.
+    """Returns the device of that name; a GPU becomes the current one.
 
     Args:
-        name: auto, cpu or cuda.
+        name: auto, cpu, cuda, or cuda:N. Among several processes each takes the GPU of its own number, and cuda:N is
+            refused.
 
     Raises:
-        InputError: cuda is requested and not available.
+        InputError: there is no such GPU.
     """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("run.device=cuda: this machine has no usable GPU; take run.device=cpu or auto")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError(f"run.device={name}: this machine has no usable GPU; take run.device=cpu or auto")
+    given, processes, count = name.partition(":")[2], torchrun.processes(), torch.cuda.device_count()
+    if given and processes > 1:
+        raise InputError(f"run.device={name}: {processes} processes need a GPU each; take run.device=cuda")
+    number = int(given) if given else torchrun.local_rank()
+    if number >= count:
+        remedy = "run.device=cpu, or fewer processes" if processes > 1 else f"run.device=cuda:{count - 1}"
+        raise InputError(f"run.device={name}: there is no GPU {number}, the last is {count - 1}; take {remedy}")
+    if number or given:
+        torch.cuda.set_device(number)
+    return torch.device("cuda")
 
 
 def build_style(network: Any, space: SearchSpace, *, affine: bool = False) -> Style:
@@ -83,13 +96,13 @@ def check_batch(task: Task, style: Style, dataset: Any, samples: Part[Any], *, b
         task, style: of the network.
         dataset: the section.
         samples: samples of the batch.
-        batch: number of samples in it.
+        batch: number of samples in it, shared by all processes.
         key: the setting that determines that number, with its value.
 
     Raises:
         InputError: the batch is one sample, with one pixel at the network's coarsest level.
     """
-    if batch > 1 or not style.batch_norm:
+    if batch // distributed.world() > 1 or not style.batch_norm:
         return
     sizes = sizes_of(dataset, samples, task.inputs)
     for height, width in sorted(size for size in sizes if task.coarsest(*size) == (1, 1)):

@@ -1,7 +1,10 @@
 """Builds the parts that searches and trainings have in common."""
 
 import platform
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,10 @@ import torch
 from torch import nn
 
 import autodisp
+from autodisp import distributed
 from autodisp.config.search import SearchConfig
 from autodisp.config.train import TrainConfig
+from autodisp.run_files import METRICS
 from autodisp.search.curvature import preserved_rng
 from autodisp.tasks.base import move
 
@@ -49,6 +54,19 @@ def build_images(
             return {"prediction": picture(batch, predict(batch))}
 
     return draw
+
+
+def written_folder(folder: Path) -> tuple[Path, Callable[[], None]]:
+    """Returns the folder to which a process writes the files of a run except its states, and a function to call last.
+
+    It is the run's folder in the first process, and a temporary one in the others, which begins with the run's records.
+    """
+    if distributed.is_first():
+        return folder, lambda: None
+    temporary = tempfile.TemporaryDirectory()
+    if (folder / METRICS).exists():
+        shutil.copyfile(folder / METRICS, Path(temporary.name) / METRICS)
+    return Path(temporary.name), temporary.cleanup
 
 
 def origin_of(config: SearchConfig | TrainConfig) -> dict[str, Any]:

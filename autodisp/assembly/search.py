@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autodisp import distributed
 from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
 from autodisp.assembly.relaxation import build_alpha_penalty, build_relaxation
-from autodisp.assembly.running import build_images, build_optimizer, origin_of
+from autodisp.assembly.running import build_images, build_optimizer, origin_of, written_folder
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.mixed import plain_node
@@ -24,6 +25,7 @@ from autodisp.datasets.splits import Part, deal, subset
 from autodisp.datasets.streams import Scheduled, Stream, Transform, fixed_batches
 from autodisp.errors import InputError
 from autodisp.kernels.nodes import build_node
+from autodisp.networks.synchronised import synchronise
 from autodisp.observers.search_folder import SearchFolder
 from autodisp.run_files import CHECKPOINTS
 from autodisp.search.adaptive import AdaptiveRegularization
@@ -188,10 +190,13 @@ def build_supernet(
     relaxation: Relaxation | None = None,
     alpha_penalty: Callable[[Architecture, float], Tensor] | None = None,
     edges: bool = False,
+    sync_batchnorm: bool = False,
 ) -> Supernet:
     """Builds network and alphas, initialised from the seed."""
     torch.manual_seed(seed)
     network = channels_last(task.build_network(cells).to(device))
+    if sync_batchnorm:
+        synchronise(network)
     architecture = Architecture(space, seed=seed, edges=edges).to(device)
     return Supernet(task, network, architecture, relaxation, alpha_penalty)
 
@@ -287,21 +292,23 @@ def build_search(
         relaxation=build_relaxation(config.relaxation),
         alpha_penalty=build_alpha_penalty(config.alpha_penalty),
         edges=config.relaxation.method == "partial",
+        sync_batchnorm=config.run.sync_batchnorm,
     )
     batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size
     settings = build_settings(config, batches)
     streams = _streams(config, data, settings, pinned=device.type == "cuda")
     regularization = build_regularization(config)
-    tracker = Tracker(folder, console=console, keep=state["records"] if state else 0)
+    written, forget = written_folder(folder)
+    tracker = Tracker(written, console=console, keep=state["records"] if state else 0)
     tracker.tensorboard.settings(config.as_dict(), metrics=[f"valid/{task.figure.name}", f"found/{task.figure.name}"])
     observer = SearchFolder(
-        folder,
+        written,
         space=space,
         figure=task.figure,
         early_stopping=regularization.early_stopping,
         tracker=tracker,
         provenance=provenance(config, folder),
-        pictures=build_images(config, data.validation, device, supernet.predict),
+        pictures=build_images(config, data.validation, device, supernet.predict) if distributed.is_first() else None,
     )
     weight_optimizer = build_weight_optimizer(config, supernet)
     search = Search(
@@ -326,6 +333,7 @@ def build_search(
         for stream in streams.values():
             stream.close()
         tracker.close()
+        forget()
 
     if state is not None:
         search.state.restore(state)

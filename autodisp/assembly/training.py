@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from autodisp import model_file
+from autodisp import distributed, model_file
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, find_genotype, load_space
-from autodisp.assembly.running import build_images, build_optimizer, origin_of
+from autodisp.assembly.running import build_images, build_optimizer, origin_of, written_folder
 from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
@@ -24,6 +24,7 @@ from autodisp.datasets.streams import Stream
 from autodisp.errors import InputError
 from autodisp.model_file import SUFFIX, ModelCard
 from autodisp.networks.parameter_count import channels_for, count_parameters
+from autodisp.networks.synchronised import synchronise
 from autodisp.observers.train_folder import TrainFolder
 from autodisp.run_files import CHECKPOINTS
 from autodisp.tasks.base import LevelledTask, Task, channels_last
@@ -242,6 +243,8 @@ def build_training(
         torch.set_num_threads(config.run.threads)
     task, network = build_network(config, card, resumed=state is not None)
     network.to(device)
+    if config.run.sync_batchnorm:
+        synchronise(network)
     size = config.training.batch_size
     check_batch(task, card.style, config.dataset, data.train, batch=size, key=f"training.batch_size={size}")
     if prepare is not None:
@@ -264,15 +267,16 @@ def build_training(
             return evaluated(*task.inputs(batch))
 
     records, done = (state["records"], state["progress"]["steps"]) if state else (0, 0)
-    tracker = Tracker(folder, console=console, keep=records, shown_from=done + 1)
+    written, forget = written_folder(folder)
+    tracker = Tracker(written, console=console, keep=records, shown_from=done + 1)
     tracker.tensorboard.settings(config.as_dict(), metrics=[f"valid/{task.figure.name}"])
     observer = TrainFolder(
-        folder,
+        written,
         figure=task.figure,
         tracker=tracker,
         card=card,
         network=evaluated,
-        pictures=build_images(config, data.validation, device, predict),
+        pictures=build_images(config, data.validation, device, predict) if distributed.is_first() else None,
     )
     training = Training(
         task,
@@ -298,6 +302,7 @@ def build_training(
     def close() -> None:
         stream.close()
         tracker.close()
+        forget()
 
     if state is not None:
         training.state.restore(state)

@@ -25,6 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from autodisp import torchrun
 from autodisp.cli.program import GAVE_WAY, INTERRUPTED, WRONG_INPUT, explained, program_name, wrong_input_leaves
 from autodisp.cli.run_folder import holds_run, template_of
 from autodisp.cli.signals import EXIT_CODES
@@ -136,6 +137,8 @@ class Job:
                 exceptions.
             RunFault: likewise.
         """
+        with wrong_input_leaves():
+            _refuse_processes(self.program, tree)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return self._in_sweep(tree)
         with wrong_input_leaves():
@@ -230,6 +233,19 @@ class Job:
         handler = signal.getsignal(exit_code - 128)
         if callable(handler) and handler is not signal.default_int_handler:
             handler(exit_code - 128, None)
+
+
+def _refuse_processes(program: str, tree: DictConfig) -> None:
+    """Refuses several processes where a program cannot share its work among them."""
+    count = torchrun.processes()
+    if count == 1:
+        return
+    if program not in ("search", "train"):
+        raise InputError(f"torchrun: autodisp-{program} works in one process, not {count}; start it by its name")
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError(f"torchrun: its {count} processes share one run; start each job of a sweep (-m) by itself")
+    if tree.get("plan"):
+        raise InputError(f"plan=true: measures one process, not {count}; leave torchrun out")
 
 
 def unresolved(overrides: Any) -> list[str]:

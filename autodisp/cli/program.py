@@ -16,6 +16,7 @@ from hydra.plugins.config_source import ConfigSource
 from omegaconf.errors import OmegaConfBaseException
 
 import autodisp
+from autodisp import torchrun
 from autodisp.cli.helping import print_help
 from autodisp.cli.hydra_errors import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
 from autodisp.cli.malloc import keep_freed_memory
@@ -85,7 +86,8 @@ def wrong_input_leaves() -> Iterator[None]:
         if (ending := explained(error)) is None:
             raise
         code, line = ending
-        print(f"{program_name()}: {line}", file=sys.stderr)  # noqa: T201
+        if code == GAVE_WAY or not torchrun.rank():  # all processes of torchrun meet the same wrong input
+            print(f"{program_name()}: {line}", file=sys.stderr)  # noqa: T201
         sys.exit(code)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from autodisp import distributed
 from autodisp.commands import as_typed, command
 from autodisp.errors import InputError
 from autodisp.run_files import CHECKPOINTS, COMMAND, CONFIG
@@ -23,7 +24,8 @@ def claimed(
     """Claims a new folder for one process until the end of the block.
 
     If the name contains the start time, as the default does, and is taken, the first free one of NAME_2, NAME_3 and so
-    on is claimed and written to the config. A folder that stays empty is removed.
+    on is claimed and written to the config. A folder that stays empty is removed. Among several processes, the first
+    one claims a folder for all.
 
     Args:
         folder: created with its parents.
@@ -35,6 +37,12 @@ def claimed(
         Taken: it is not empty, or another process has claimed it.
         InputError: it cannot be created.
     """
+    with ExitStack() as held:
+        yield distributed.on_first(lambda: held.enter_context(_claimed(folder, tree, key, resumes_with)))
+
+
+@contextmanager
+def _claimed(folder: Path, tree: DictConfig, key: str, resumes_with: str | None) -> Iterator[Path]:
     timed = "${now:" in template_of(tree, key)
     others = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
     with ExitStack() as held:

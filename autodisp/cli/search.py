@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from autodisp import distributed
 from autodisp.assembly.data import notes_on_samples
 from autodisp.assembly.networks import build_device, build_style
 from autodisp.assembly.relaxation import build_relaxation
@@ -44,8 +45,9 @@ NEARLY_EQUAL = 0.999
 
 def run(tree: DictConfig) -> float | None:
     """Runs the program; returns the validation metric at the epoch of the found cells."""
-    folder = search(tree) if tree.get("resume") is None else resume(tree)
-    return None if folder is None else read_run(folder).metric
+    with distributed.joined():
+        folder = search(tree) if tree.get("resume") is None else resume(tree)
+        return None if folder is None or not distributed.is_first() else read_run(folder).metric
 
 
 def search(tree: DictConfig) -> Path | None:
@@ -56,18 +58,23 @@ def search(tree: DictConfig) -> Path | None:
     Raises:
         InputError: a setting, the data or the run folder cannot be used.
     """
-    config = parse(tree)
-    check_parts(config)
-    data = build_data(config)
+    with distributed.agreed():
+        config = parse(tree)
+        check_parts(config)
+        data = build_data(config)
     if config.plan:
         show_plan(config, data)
         return None
     with claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder:
-        keep_command(folder)
-        keep_config(folder, tree, config.dataset, config.task, config.relaxation)
-        (folder / CHECKPOINTS).mkdir()
+        distributed.on_first(lambda: _prepare(config, tree, folder))
         _run(config, data, folder)
         return folder
+
+
+def _prepare(config: SearchConfig, tree: DictConfig, folder: Path) -> None:
+    keep_command(folder)
+    keep_config(folder, tree, config.dataset, config.task, config.relaxation)
+    (folder / CHECKPOINTS).mkdir()
 
 
 def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
@@ -81,9 +88,11 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
         InputError: there is no such run, another process uses it, or the config would change it.
     """
     folder = Path(str(tree.resume))
-    wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
-    check_parts(config)
-    _run(config, build_data(config), folder, resumed=wanted)
+    with distributed.agreed():
+        wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
+        check_parts(config)
+        data = build_data(config)
+    _run(config, data, folder, resumed=wanted)
     return folder
 
 
@@ -104,8 +113,9 @@ def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictC
     memory = [*memory_settings(config, *keys, *second), *recompute]
     with supervised_run(folder, memory=memory) as stopping, run_console(config) as console:
         if resumed is not None:
-            keep_config(folder, resumed, config.dataset, config.task, config.relaxation)
-        parts = build_search(config, data, folder, console, resume=resumed is not None, stopping=stopping)
+            distributed.on_first(lambda: keep_config(folder, resumed, config.dataset, config.task, config.relaxation))
+        with distributed.agreed():
+            parts = build_search(config, data, folder, console, resume=resumed is not None, stopping=stopping)
         try:
             console.note(f"run folder: {folder}")
             if config.regularization.name == "ada" and config.optimizer.weights.name == "adamw":
@@ -131,7 +141,8 @@ def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictC
             parts.folder.finish(outcome.genotype, outcome.record)
         finally:
             parts.close()
-    show_summary(config, parts, outcome)
+    if distributed.is_first():
+        show_summary(config, parts, outcome)
 
 
 def show_plan(config: SearchConfig, data: SearchData) -> None:

@@ -6,6 +6,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from autodisp import torchrun
+
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 """Ctrl-C; a scheduler's before it kills; the usual one of Slurm's ``--signal``; submitit's."""
 EXIT_CODES = tuple(128 + getattr(signal, name) for name in _NAMES if hasattr(signal, name))
@@ -13,6 +15,8 @@ EXIT_CODES = tuple(128 + getattr(signal, name) for name in _NAMES if hasattr(sig
 
 class StopSignals:
     """Context in which the first of these signals only sets ``received``, and the second ends the process.
+
+    Under torchrun, which ends its processes 30 seconds after a signal, the second one has no effect.
 
     Has no effect outside the main thread, where Python permits no signal handlers.
     """
@@ -46,7 +50,11 @@ class StopSignals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
+            if torchrun.processes() > 1:  # torchrun passes a signal on, also to processes that have it already
+                return
             os._exit(128 + number)
         self.received = number
+        if torchrun.processes() > 1:
+            return
         # the signal may have interrupted print(), which is not reentrant
         os.write(2, b"\nstopping after this step, with the state saved; once more to stop at once\n")

@@ -3,7 +3,7 @@
 import errno
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from autodisp import distributed, torchrun
 from autodisp.cli.program import program_name
 from autodisp.cli.signals import StopSignals
 from autodisp.commands import command
@@ -40,14 +41,16 @@ def supervised_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSigna
         RunFault: the disk, the folder or the memory failed.
         SystemExit: it was stopped by a signal.
     """
-    resuming = command(program_name(), ("resume", folder))
-    with locked(folder), StopSignals() as signals:
+    resuming = _resuming(folder)
+    with ExitStack() as held, StopSignals() as signals:
+        distributed.on_first(lambda: held.enter_context(locked(folder)))
         try:
             yield signals
         except (Interrupted, InputError, RunFault) as error:
             # SIGTERM may reach the loaders' workers as well, and end the step that waits for them
             if isinstance(error, Interrupted) or (isinstance(error, RunFault) and signals()):
-                print(f"{program_name()}: stopped; resume with: {resuming}", file=sys.stderr, flush=True)  # noqa: T201
+                if distributed.is_first():
+                    print(f"{program_name()}: stopped; resume with: {resuming}", file=sys.stderr, flush=True)  # noqa: T201
                 sys.exit(signals.exit_code)
             if isinstance(error, WrongSetting):
                 raise WrongSetting(f"{error}; a run keeps its settings: start another one with that") from error
@@ -92,6 +95,15 @@ def _is_lack_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(words in str(error) for words in _NO_MEMORY)
+
+
+def _resuming(folder: Path) -> str:
+    """Returns the command that resumes a run, with as many processes of this machine as now."""
+    resuming = command(program_name(), ("resume", folder))
+    if torchrun.processes() == 1:
+        return resuming
+    words = resuming.removeprefix(program_name()).strip()
+    return f'torchrun --nproc-per-node={torchrun.local_processes()} "$(which {program_name()})" {words}'
 
 
 def _how_to_resume(folder: Path, resuming: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.table import Table
 
+from autodisp import distributed
 from autodisp.assembly.data import notes_on_samples, write_trained_on
 from autodisp.assembly.networks import build_device
 from autodisp.assembly.train_data import TrainData, build_train_data
@@ -41,7 +42,9 @@ MOST_NAMED = 5
 
 def run(tree: DictConfig) -> float | None:
     """Runs the program; returns the best validation metric."""
-    return read_run(train(tree) if tree.get("resume") is None else resume(tree)).metric
+    with distributed.joined():
+        folder = train(tree) if tree.get("resume") is None else resume(tree)
+        return read_run(folder).metric if distributed.is_first() else None
 
 
 def train(tree: DictConfig) -> Path:
@@ -52,17 +55,15 @@ def train(tree: DictConfig) -> Path:
     Raises:
         InputError: a setting, the data or the run folder cannot be used.
     """
-    config = parse(tree)
-    build_device(config.run.device)
-    data = build_train_data(config)
+    with distributed.agreed():
+        config = parse(tree)
+        build_device(config.run.device)
+        data = build_train_data(config)
     with contextlib.ExitStack() as held:
 
         def prepare() -> Path:
             folder = held.enter_context(claimed(Path(config.run.folder), tree, resumes_with=program_name()))
-            keep_command(folder)
-            keep_config(folder, tree, config.dataset, config.task)
-            write_trained_on(folder / TRAINED_ON, config.dataset, data.trained_on, data.held_out)
-            (folder / CHECKPOINTS).mkdir()
+            distributed.on_first(lambda: _prepare(config, data, tree, folder))
             signals.append(held.enter_context(supervised_run(folder, memory=_memory(config))))
             return folder
 
@@ -80,6 +81,13 @@ def train(tree: DictConfig) -> Path:
         return folder
 
 
+def _prepare(config: TrainConfig, data: TrainData, tree: DictConfig, folder: Path) -> None:
+    keep_command(folder)
+    keep_config(folder, tree, config.dataset, config.task)
+    write_trained_on(folder / TRAINED_ON, config.dataset, data.trained_on, data.held_out)
+    (folder / CHECKPOINTS).mkdir()
+
+
 def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
     """Resumes the training of a run folder from its newest state.
 
@@ -91,14 +99,16 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
         InputError: there is no such run, another process uses it, or the config would change it.
     """
     folder = Path(str(tree.resume))
-    wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
-    data = build_train_data(config)
+    with distributed.agreed():
+        wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
+        data = build_train_data(config)
     with (
         supervised_run(folder, memory=_memory(config)) as stopping,
         run_console(config, unit=UNIT) as console,
     ):
-        keep_config(folder, wanted, config.dataset, config.task)
-        parts = build_training(config, data, folder, console, prepare=None, stopping=stopping)
+        distributed.on_first(lambda: keep_config(folder, wanted, config.dataset, config.task))
+        with distributed.agreed():
+            parts = build_training(config, data, folder, console, prepare=None, stopping=stopping)
         steps = parts.training.progress.steps
         end = "; all of its steps are done" if steps >= config.training.steps else ""
         console.note(f"resumed at step {steps} of {config.training.steps}{end}")
@@ -131,7 +141,8 @@ def _run(config: TrainConfig, data: TrainData, parts: TrainParts, console: Conso
         parts.training.run()
     finally:
         parts.close()
-    show_summary(config, data, parts)
+    if distributed.is_first():
+        show_summary(config, data, parts)
 
 
 def notes_on_evaluation(data: TrainData, folder: Path) -> list[str]:

@@ -78,7 +78,21 @@ class PathTo(Must):
 ABOVE_0 = Must("above 0 and finite", lambda value: 0 < value < math.inf)
 Precision = Literal["float32", "bfloat16", "float16"]
 """Precision of a forward pass."""
-Device = Literal["auto", "cpu", "cuda"]
+DEVICES = ("auto", "cpu", "cuda", "cuda:N")
+
+
+class _DeviceName(Must):
+    def __init__(self) -> None:
+        super().__init__(f"one of {', '.join(DEVICES)}", lambda value: True)
+
+    def check(self, key: str, value: Any, usual: str) -> None:
+        """Refuses a name that is not among the devices."""
+        if not re.fullmatch(r"cuda:\d{1,3}", value):
+            need_choice(key, value, DEVICES)
+            need(value != DEVICES[-1], key, value, "the number of a GPU after cuda:, such as cuda:0")
+
+
+Device = Annotated[str, _DeviceName()]
 Seed = Annotated[int, Must("at least 0 and below 2^32; 0 is usual", lambda value: 0 <= value < 2**32)]
 Threads = Annotated[
     int | None, Must("at least 1 and at most 1024, or null for all cores", lambda value: 1 <= value <= 1024)

@@ -66,6 +66,7 @@ class RunConfig:
     device: Device = "auto"
     workers: Annotated[int, at_least(0), at_most(256)] = 1
     threads: Threads = None
+    sync_batchnorm: bool = False
     verbosity: Literal["quiet", "normal", "verbose"] = "normal"
 
     def __post_init__(self) -> None:

@@ -185,4 +185,4 @@ def _is_pointwise(layer: nn.Conv2d) -> bool:
 
 def _is_bare(layer: nn.Module) -> bool:
     """Batch normalisation without parameters and running statistics."""
-    return isinstance(layer, nn.BatchNorm2d) and not layer.affine and not layer.track_running_stats and layer.eps == EPS
+    return type(layer) is nn.BatchNorm2d and not layer.affine and not layer.track_running_stats and layer.eps == EPS

@@ -9,6 +9,9 @@ A loss is a function of a mapping from parameter names to tensors, as for ``torc
 leaves that the function closes over. No ``.grad`` of weights or alphas is changed, and no weight is copied into the
 network.
 
+Among several processes (``autodisp.distributed``), a loss is that of this process's share of the batch, and gradients
+are means over the processes: those of both levels, the direction v, and the derivative along it.
+
 Departs from the published code in three ways: the exact gradient is available; a weight without a gradient is not
 changed, as in SGD; and all evaluations of the training loss within one gradient use the same random numbers, since a
 finite difference between two samples of drop-path or noise would measure the noise.
@@ -25,6 +28,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from autodisp import distributed
 from autodisp.errors import InputError
 from autodisp.search.curvature import preserved_rng
 
@@ -71,7 +75,7 @@ def alpha_gradient(
 
 def first_order(validation_loss: Callable[[], Tensor], alphas: Sequence[Tensor]) -> list[Tensor]:
     """The gradient at the current weights, one tensor per alpha; zeros for alphas that the loss does not use."""
-    return list(torch.autograd.grad(validation_loss(), alphas, materialize_grads=True))
+    return distributed.mean(torch.autograd.grad(validation_loss(), alphas, materialize_grads=True))
 
 
 def second_order_exact(
@@ -122,7 +126,9 @@ def second_order_exact(
     through_step = torch.autograd.grad(
         list(moving.values()), alphas, [slope[name] for name in moving], materialize_grads=True
     )
-    return [first - learning_rate * second for first, second in zip(direct, through_step, strict=True)]
+    return [
+        first - learning_rate * second for first, second in zip(direct, distributed.mean(through_step), strict=True)
+    ]
 
 
 def second_order_finite_difference(
@@ -207,7 +213,8 @@ def unrolled_weights(
 
     Args:
         weights: w by name.
-        gradients: grad_w L_train by name; weights without an entry are unchanged, without decay.
+        gradients: grad_w L_train by name, of this process's share of the batch; weights without an entry are
+            unchanged, without decay.
         learning_rate: eta.
         momentum: mu.
         momentum_buffers: b by name; zero for weights without an entry.
@@ -217,6 +224,7 @@ def unrolled_weights(
         w' by name, detached.
     """
     buffers = momentum_buffers or {}
+    gradients = dict(zip(gradients, distributed.mean(list(gradients.values())), strict=True))
     unrolled = {name: weight.detach() for name, weight in weights.items()}
     for name, gradient in gradients.items():
         update = gradient.detach() + weight_decay * unrolled[name]
@@ -246,8 +254,8 @@ def _gradient_at(
     weights: Mapping[str, Tensor], loss: WeightedLoss, alphas: Sequence[Tensor]
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
     leaves = _leaves(weights)
-    gradients = torch.autograd.grad(loss(leaves), (*alphas, *leaves.values()), materialize_grads=True)
-    return list(gradients[: len(alphas)]), dict(zip(leaves, gradients[len(alphas) :], strict=True))
+    gradients = distributed.mean(torch.autograd.grad(loss(leaves), (*alphas, *leaves.values()), materialize_grads=True))
+    return gradients[: len(alphas)], dict(zip(leaves, gradients[len(alphas) :], strict=True))
 
 
 def _new_seed() -> int:

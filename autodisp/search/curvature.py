@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from autodisp import distributed
+
 logger = logging.getLogger(__name__)
 
 Loss = Tensor | Callable[[], Tensor]
@@ -230,9 +232,9 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
 def preserved_rng() -> Iterator[None]:
     """Restores the random number generators of torch afterwards, so that measuring does not change a run.
 
-    Covers the CPU generator, and those of all CUDA devices if CUDA is initialized.
+    Covers the CPU generator, and that of the current CUDA device if CUDA is initialized.
     """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         yield
 
@@ -275,11 +277,14 @@ def flat_gradient(loss: Loss, parameters: Sequence[Tensor]) -> Tensor:
 
 
 def hessian_product(gradient: Tensor, parameters: Sequence[Tensor], direction: Tensor) -> Tensor:
-    """The product of the Hessian and a direction (n,), given the result of ``flat_gradient``; the graph is kept."""
+    """The product of the Hessian and a direction (n,), given the result of ``flat_gradient``; the graph is kept.
+
+    Among several processes, it is the mean of the products of their losses.
+    """
     if not gradient.requires_grad:
         return torch.zeros_like(gradient)
     images = torch.autograd.grad(gradient, parameters, direction, retain_graph=True, materialize_grads=True)
-    return torch.cat([image.flatten() for image in images])
+    return distributed.mean([torch.cat([image.flatten() for image in images])])[0]
 
 
 def _eigenpairs(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from autodisp import distributed
 from autodisp.cells.architecture import entropy
 from autodisp.cells.cell import set_auxiliary, set_drop_path
 from autodisp.cells.genotype import Genotype
@@ -32,7 +33,7 @@ from autodisp.search.relaxations import Phase
 from autodisp.search.selection import Argmax, Selection
 from autodisp.search.supernet import Supernet
 from autodisp.stepping import ALPHAS, NotFinite, Observer, SteppedRun, advance
-from autodisp.tasks.base import Sums, autocast, means, pool
+from autodisp.tasks.base import Sums, autocast, means, over_processes, pool
 
 
 class SearchObserver(Observer, Protocol):
@@ -246,6 +247,7 @@ class Search(SteppedRun):
         advance(self.schedule)
         genotype = self._candidate()
         progress.genotypes[epoch] = json.dumps(genotype.to_json())
+        distributed.require_same("architectures", progress.genotypes[epoch], *self.supernet.alphas)
         record: dict[str, Any] = {
             "epoch": epoch,
             "restart": progress.restarts,
@@ -295,7 +297,7 @@ class Search(SteppedRun):
         progress = self.progress
         epoch = progress.epochs
         self.guard.begin([*self.supernet.alphas, *self.supernet.network.buffers()], self.alpha_optimizer)
-        batch = self.supernet.to_device(self.weight_stream.next())
+        batch = self.supernet.to_device(self.next_batch(self.weight_stream))
         if self.supernet.relaxation.moves_alphas and epoch >= self.settings.warmup_epochs:
             self.alpha_step(batch, self.settings.order_at(epoch))
         sums = pool(dict(progress.sums), self.weight_step(batch))
@@ -317,7 +319,7 @@ class Search(SteppedRun):
         supernet = self.supernet
         self.guard.begin([*supernet.alphas, *supernet.network.buffers()], self.alpha_optimizer)
         try:
-            batch = supernet.to_device(self.weight_stream.next())
+            batch = supernet.to_device(self.next_batch(self.weight_stream))
             if alphas:
                 self.alpha_step(batch, self.settings.order_at(self.settings.epochs - 1))
             self.weight_step(batch)
@@ -356,7 +358,7 @@ class Search(SteppedRun):
             order: of the gradient.
         """
         supernet = self.supernet
-        batch = supernet.to_device(self.alpha_stream.next())
+        batch = supernet.to_device(self.next_batch(self.alpha_stream))
         with frozen_statistics(supernet.network):
             if order == "first":
                 gradients = first_order(
@@ -411,10 +413,17 @@ class Search(SteppedRun):
         parameters = list(supernet.network.parameters())
         # an operation that did not run had a weight of 0; its parameters decay as if it had run
         dense = mixture.active is None
-        self.descend(loss, self.weight_optimizer, parameters, clip=self.settings.clip, dense=dense)
         with torch.no_grad():
-            detached = loss.detach().to(torch.float64)
-            return {"loss": torch.stack([detached, torch.ones_like(detached)]), **supernet.task.measure(output, batch)}
+            value, sums = over_processes(loss.detach().to(torch.float64), supernet.task.measure(output, batch))
+        self.descend(
+            loss,
+            self.weight_optimizer,
+            parameters,
+            clip=self.settings.clip,
+            dense=dense,
+            statistics=supernet.network.buffers(),
+        )
+        return {"loss": torch.stack([value, torch.ones_like(value)]), **sums}
 
     def measure_curvature(self) -> dict[str, Any]:
         """Measures the dominant eigenvalue on the batch of the last alpha step, as in the published code.
@@ -423,7 +432,8 @@ class Search(SteppedRun):
         measures on the same batch. Before the first alpha step (warm-up) it is the batch of that step.
         """
         supernet, settings, epoch = self.supernet, self.settings, self.progress.epochs
-        batch = supernet.to_device(self.alpha_stream.at(max(self.alpha_stream.position - 1, 0)))
+        with distributed.agreed():
+            batch = supernet.to_device(self.alpha_stream.at(max(self.alpha_stream.position - 1, 0)))
         began = time.perf_counter()
         with preserved_rng(), frozen_statistics(supernet.network):
             found = curvature(

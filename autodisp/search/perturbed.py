@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from autodisp import distributed
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.mixture import Mixture
 from autodisp.search.relaxations import Phase, Relaxation
@@ -86,11 +87,11 @@ class Perturbed:
     ) -> Tables:
         """Returns the tables after the ascent, or those of the mixture if the loss has fallen."""
         with torch.no_grad():
-            before = loss(mixture)
+            before = distributed.mean([loss(mixture)])[0]
         for _ in range(self.steps):
             leaves = {kind: table.requires_grad_() for kind, table in tables.items()}
             value = loss(replace(mixture, operations=leaves))
-            slopes = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
+            slopes = distributed.mean(torch.autograd.grad(value, list(leaves.values()), materialize_grads=True))
             with torch.no_grad():
                 tables = {
                     kind: on_simplex(
@@ -102,7 +103,8 @@ class Perturbed:
                     for (kind, table), slope in zip(leaves.items(), slopes, strict=True)
                 }  # fmt: skip
         with torch.no_grad():
-            fell = loss(replace(mixture, operations=tables)) < before  # compared on the device, without synchronisation
+            after = distributed.mean([loss(replace(mixture, operations=tables))])[0]
+            fell = after < before  # compared on the device, without synchronisation
             return {kind: torch.where(fell, mixture[kind], table) for kind, table in tables.items()}
 
 

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from autodisp import distributed
 from autodisp.cells.architecture import Architecture, EdgeWeights, single_path
 from autodisp.cells.cell import without_drop_path
 from autodisp.cells.genotype import Genotype, derive
 from autodisp.cells.mixture import Mixture
 from autodisp.search.curvature import frozen_statistics
 from autodisp.search.relaxations import Phase, Relaxation, Softmax
-from autodisp.tasks.base import Sums, Task, means, move, pool
+from autodisp.tasks.base import Sums, Task, means, move, pool, pooled_over_processes
 
 
 class Supernet:
@@ -110,12 +111,14 @@ class Supernet:
         cell, so every batch is normalised by its own statistics, as in the search. Running statistics are not changed.
         """
         pooled: list[Sums] = [{} for _ in edge_weights]
-        for batch in map(self.to_device, batches):
-            for sums, weights in zip(pooled, edge_weights, strict=True):
-                output = self.predict(batch, weights)
-                loss = self.task.loss(output, batch).to(torch.float64)
-                pool(sums, {"loss": torch.stack([loss, torch.ones_like(loss)]), **self.task.measure(output, batch)})
-        return [means(sums) for sums in pooled]
+        mine = distributed.share(batches)
+        with distributed.agreed(), distributed.alone():
+            for batch in map(self.to_device, mine):
+                for sums, weights in zip(pooled, edge_weights, strict=True):
+                    output = self.predict(batch, weights)
+                    loss = self.task.loss(output, batch).to(torch.float64)
+                    pool(sums, {"loss": torch.stack([loss, torch.ones_like(loss)]), **self.task.measure(output, batch)})
+        return [means(sums) for sums in pooled_over_processes(pooled)]
 
     @torch.no_grad()
     def predict(self, batch: Any, edge_weights: EdgeWeights | None = None) -> Any:

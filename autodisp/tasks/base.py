@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from autodisp import distributed
 from autodisp.cells.cell import CellFactory
 
 Sums = dict[str, Tensor]
@@ -58,7 +60,10 @@ class Task(Protocol):
         ...
 
     def loss(self, output: Any, batch: Any) -> Tensor:
-        """Computes the scalar loss; zero, with zero gradient, if no sample of the batch has ground truth."""
+        """Computes the scalar loss; zero, with zero gradient, if no sample of the batch has ground truth.
+
+        A mean over the valid pixels is computed by ``mean_over``.
+        """
         ...
 
     def measure(self, output: Any, batch: Any) -> Sums:
@@ -85,6 +90,22 @@ def pool(into: Sums, more: Sums) -> Sums:
     return into
 
 
+def pooled_over_processes(many: Sequence[Sums]) -> list[Sums]:
+    """Adds each of several sums over the processes, of which some may have none."""
+    if distributed.world() == 1:
+        return list(many)
+    everywhere = distributed.gather([{name: pair.cpu() for name, pair in sums.items()} for sums in many])
+    return [reduce(pool, several, {}) for several in zip(*everywhere, strict=True)]
+
+
+def over_processes(loss: Tensor, sums: Sums) -> tuple[Tensor, Sums]:
+    """Returns the mean loss and the summed metrics of a step over the processes, each with its share of the batch."""
+    if distributed.world() == 1:
+        return loss, sums
+    pairs = distributed.total(torch.stack([pair.to(torch.float64) for pair in sums.values()]))
+    return distributed.mean([loss])[0], dict(zip(sums, pairs, strict=True))
+
+
 def means(sums: Mapping[str, Tensor]) -> dict[str, float]:
     """Divides each sum by its count; NaN where nothing was summed."""
     values = {name: pair.tolist() for name, pair in sums.items()}
@@ -96,6 +117,15 @@ def sum_of(values: Tensor, among: Tensor | None = None) -> Tensor:
     if among is None:
         return torch.stack([values.sum(dtype=torch.float64), values.new_tensor(values.numel(), dtype=torch.float64)])
     return torch.stack([torch.where(among, values, 0.0).sum(dtype=torch.float64), among.sum(dtype=torch.float64)])
+
+
+def mean_over(total: Tensor, count: Tensor) -> Tensor:
+    """Returns total / count, 0 if there is nothing to count, for a loss that is a mean over the valid pixels.
+
+    Among several processes, each with its share of the batch, the count is that of the whole batch: the mean of the
+    results over the processes is then the loss of the whole batch, although the shares have different counts.
+    """
+    return total * distributed.world() / distributed.total(count).clamp(min=1)
 
 
 def move(batch: Any, device: torch.device) -> Any:

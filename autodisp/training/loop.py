@@ -20,12 +20,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from autodisp import distributed
 from autodisp.cells.cell import set_drop_path
 from autodisp.checkpoints import Checkpoints
 from autodisp.errors import Interrupted
 from autodisp.run_state import BatchStream, Stateful
 from autodisp.stepping import NotFinite, Observer, SteppedRun
-from autodisp.tasks.base import Sums, Task, autocast, means, move, pool
+from autodisp.tasks.base import Sums, Task, autocast, means, move, over_processes, pool, pooled_over_processes
 from autodisp.training.average import MovingAverage
 from autodisp.training.schedules import Factor, constant
 
@@ -215,13 +216,16 @@ class Training(SteppedRun):
         progress.learning_rate = self._set_rates()
         if settings.drop_path:
             set_drop_path(self.network, settings.drop_path * progress.steps / settings.steps)
-        loss, sums = self._forward(self.network, self.stream.next(), progress.steps)
+        loss, sums = self._forward(self.network, self.next_batch(self.stream), progress.steps)
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        value, sums = over_processes(loss.detach().to(torch.float64), sums)
         wanted = sums[self.task.figure.name][1] > 0
-        made = self.descend(loss, self.optimizer, trained, clip=settings.clip, wanted=wanted)
+        made = self.descend(
+            loss, self.optimizer, trained, clip=settings.clip, wanted=wanted, statistics=self.network.buffers()
+        )
         if average is not None:
             average.update(self.network, made)
-        progress.sums = pool(dict(progress.sums), sums)
+        progress.sums = pool(dict(progress.sums), self._with_loss(value, sums))
         progress.steps += 1
         self.guard.end()
         interval = self._interval()
@@ -236,16 +240,18 @@ class Training(SteppedRun):
         return self._rates[0] * factor
 
     def _forward(self, network: nn.Module, batch: Any, steps: int) -> tuple[Tensor, Sums]:
-        """Returns the loss of a batch after that many steps, and the sums of loss and metrics."""
+        """Returns the loss of a batch after that many steps, and the sums of its metrics."""
         batch = move(batch, self.device)
         with autocast(self.settings.precision, self.device):
             output = network(*self.task.inputs(batch))
             loss = self.task.loss(output, batch) if self._loss is None else self._loss(steps, output, batch)
         with torch.no_grad():
-            sums = self.task.measure(output, batch)
-            counts = (sums[self.task.figure.name][1] > 0).to(torch.float64)
-            counted = torch.where(counts > 0, loss.detach().to(torch.float64), 0.0)
-        return loss, {"loss": torch.stack([counted, counts]), **sums}
+            return loss, self.task.measure(output, batch)
+
+    def _with_loss(self, loss: Tensor, sums: Sums) -> Sums:
+        """Returns the sums with those of the loss, which counts if something was measured."""
+        counts = (sums[self.task.figure.name][1] > 0).to(torch.float64)
+        return {"loss": torch.stack([torch.where(counts > 0, loss, 0.0), counts]), **sums}
 
     def advice(self, found: NotFinite) -> str:
         """Explains where a number was not finite, and the remedy."""
@@ -261,10 +267,12 @@ class Training(SteppedRun):
     def validate(self) -> dict[str, float]:
         """Returns loss and metrics pooled over the validation batches, with running statistics, without drop-path."""
         sums: Sums = {}
-        with evaluating(self.evaluated) as network:
-            for batch in self.validation:
-                pool(sums, self._forward(network, batch, max(self.progress.steps - 1, 0))[1])
-        return means(sums)
+        mine = distributed.share(self.validation)
+        with distributed.agreed(), distributed.alone(), evaluating(self.evaluated) as network:
+            for batch in mine:
+                loss, more = self._forward(network, batch, max(self.progress.steps - 1, 0))
+                pool(sums, self._with_loss(loss.to(torch.float64), more))
+        return means(pooled_over_processes([sums])[0])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from autodisp.networks.hourglass import Support
 from autodisp.networks.matching_head import STRIDE, Matching
 from autodisp.networks.refinement import RefinementNetwork
 from autodisp.networks.stack import StackedDisparityNetwork
-from autodisp.tasks.base import Figure, Sums, sum_of
+from autodisp.tasks.base import Figure, Sums, mean_over, sum_of
 
 SMALLEST_LEVEL_WEIGHT = 1 / 16
 BAD_PIXELS = (1, 2, 3)
@@ -230,7 +230,7 @@ def masked_l1(prediction: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     All tensors are (B, 1, h, w).
     """
     difference = torch.where(valid, prediction - truth, 0.0).abs()
-    return difference.sum() / valid.sum().clamp(min=1)
+    return mean_over(difference.sum(), valid.sum())
 
 
 def truth_at_stride(disparity: Tensor, valid: Tensor, stride: int, size: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -274,4 +274,4 @@ def volume_cross_entropy(matching: Matching, batch: StereoSample) -> Tensor:
     at_lower = log_shares.gather(1, index).squeeze(1)
     at_upper = log_shares.gather(1, index + 1).squeeze(1)
     entropy = -(at_lower * (1 - upper_share) + at_upper * upper_share)
-    return torch.where(valid, entropy, 0.0).sum() / valid.sum().clamp(min=1)
+    return mean_over(torch.where(valid, entropy, 0.0).sum(), valid.sum())
