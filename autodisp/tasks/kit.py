@@ -123,8 +123,10 @@ class TaskKit:
     """Values of settings that are missing from the cards of earlier models."""
     picture: Callable[[Any, Any], Any] | None = None
     """Takes a batch and its output; returns an image of the first prediction."""
-    baselines: Mapping[str, Callable[[Any, Any], Callable[[Any], Tensor]]] = field(default_factory=dict)
-    """Each takes the config and the batches of an evaluation."""
+    baselines: Mapping[str, Callable[[Any, Any, Mapping[str, Any]], Callable[[Any], Tensor]]] = field(
+        default_factory=dict
+    )
+    """Each takes the config and the batches of an evaluation, and the facts."""
     worst: WorstSamples | None = None
     """None if an evaluation draws no samples."""
     check_sections: Callable[[Any, Any], None] = _nothing

@@ -231,13 +231,13 @@ def _metrics(config: Any, dataset: StereoDataset) -> Any:
     return StereoMetrics(has_occlusion=dataset.has_occlusion, edges=config.ranges)
 
 
-def _constant(config: Any, batches: Any) -> Any:
+def _constant(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
     from autodisp.evaluation.baselines import BestConstant
 
     return BestConstant.of(batches)
 
 
-def _sgbm(config: Any, batches: Any) -> Any:
+def _sgbm(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
     from autodisp.evaluation.baselines import SemiGlobalMatching
 
     return SemiGlobalMatching(max_disparity=config.dataset.max_disparity)
