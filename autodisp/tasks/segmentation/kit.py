@@ -11,9 +11,12 @@ from autodisp.errors import WrongSetting
 from autodisp.tasks.disparity.kit import SHAPES3D_TEST_LENGTH, SHAPES3D_TEST_SEED
 from autodisp.tasks.kit import DatasetEntry, Interface, Split, TaskKit, WorstSamples
 from autodisp.tasks.segmentation.sections import (
+    FoldersConfig,
+    SegmentationFilesConfig,
     SegmentationNetworkConfig,
     SegmentationTaskConfig,
     Shapes3DClassesConfig,
+    VocConfig,
 )
 from autodisp.tasks.segmentation.task import SegmentationTask
 
@@ -34,6 +37,26 @@ def _shapes3d_classes(data: Shapes3DClassesConfig, *, seed: int, split: Split, s
     return Shapes3DClasses(pairs)
 
 
+def _folders(data: FoldersConfig, *, seed: int, split: Split, strict: bool) -> Any:
+    from autodisp.datasets.segmentation_files import Folders
+
+    return Folders(data.root, classes=data.classes, exclude=data.exclude, strict=strict)
+
+
+def _voc(data: VocConfig, *, seed: int, split: Split, strict: bool) -> Any:
+    from autodisp.datasets.segmentation_files import Voc2012
+
+    names = data.train_list if split == "train" else "val"
+    return Voc2012(data.root, names=names, masks=data.masks, exclude=data.exclude, strict=strict)
+
+
+def _cityscapes(data: SegmentationFilesConfig, *, seed: int, split: Split, strict: bool) -> Any:
+    from autodisp.datasets.segmentation_files import Cityscapes
+
+    names = "train" if split == "train" else "val"
+    return Cityscapes(data.root, split=names, exclude=data.exclude, strict=strict)
+
+
 DATASETS = {
     "shapes3d_classes": DatasetEntry(
         Shapes3DClassesConfig,
@@ -45,6 +68,18 @@ DATASETS = {
         training_identity=("height", "width"),
         facts={"classes": 11},
     ),
+    "voc": DatasetEntry(
+        VocConfig,
+        _voc,
+        SegmentedImage,
+        splits=("train", "test"),
+        training_identity=("train_list", "masks"),
+        facts={"classes": 21},
+    ),
+    "cityscapes": DatasetEntry(
+        SegmentationFilesConfig, _cityscapes, SegmentedImage, splits=("train", "test"), facts={"classes": 19}
+    ),
+    "folders": DatasetEntry(FoldersConfig, _folders, SegmentedImage, identity=("classes",), facts={"classes": 2}),
 }
 
 

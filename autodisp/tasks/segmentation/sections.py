@@ -5,7 +5,7 @@ from typing import Annotated
 
 from autodisp.config.checks import Must, at_least, at_most, need
 from autodisp.tasks.disparity.sections import LARGEST_SIDE, MOST_OBJECTS, Crop
-from autodisp.tasks.sections import Channels, DatasetSection, NetworkSection, TaskSection
+from autodisp.tasks.sections import Channels, DatasetSection, FilesSection, NetworkSection, TaskSection
 
 _ODD = Must("odd, as cells start and end with a reduction; 5 is usual", lambda cells: cells % 2 == 1)
 _OBJECTS = Must(
@@ -40,6 +40,30 @@ class Shapes3DClassesConfig(DatasetSection):
             self.crop,
             f"no larger than the images, {self.height}x{self.width}",
         )
+
+
+@dataclass(frozen=True)
+class SegmentationFilesConfig(FilesSection):
+    """dataset=cityscapes; settings common to all segmentation datasets read from files."""
+
+    crop: Crop = None
+
+
+@dataclass(frozen=True)
+class FoldersConfig(SegmentationFilesConfig):
+    """dataset=folders."""
+
+    name: str = "folders"
+    classes: Annotated[int | None, at_least(1, null="the largest class of the masks, plus 1"), at_most(255)] = None
+
+
+@dataclass(frozen=True)
+class VocConfig(SegmentationFilesConfig):
+    """dataset=voc."""
+
+    name: str = "voc"
+    train_list: str = "train"
+    masks: str = "SegmentationClass"
 
 
 @dataclass(frozen=True)
