@@ -217,7 +217,7 @@ class Training(SteppedRun):
             set_drop_path(self.network, settings.drop_path * progress.steps / settings.steps)
         loss, sums = self._forward(self.network, self.stream.next(), progress.steps)
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        wanted = sums[self.task.figure.name][1] > 0
+        wanted = sums[self.task.figure.name][1].sum() > 0  # a batch without ground truth makes no step
         made = self.descend(loss, self.optimizer, trained, clip=settings.clip, wanted=wanted)
         if average is not None:
             average.update(self.network, made)

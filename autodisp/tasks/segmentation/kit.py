@@ -9,7 +9,7 @@ from autodisp.datasets.class_maps import class_counts
 from autodisp.datasets.samples import IGNORED, SegmentedImage
 from autodisp.errors import WrongSetting
 from autodisp.tasks.disparity.kit import SHAPES3D_TEST_LENGTH, SHAPES3D_TEST_SEED
-from autodisp.tasks.kit import DatasetEntry, Interface, Split, TaskKit, WorstSamples
+from autodisp.tasks.kit import DatasetEntry, Interface, Prediction, Split, TaskKit, WorstSamples
 from autodisp.tasks.segmentation.sections import (
     FoldersConfig,
     SegmentationFilesConfig,
@@ -165,6 +165,24 @@ def _open_model(network: nn.Module, device: Any, about: Mapping[str, Any]) -> An
     return Segmenter(network, device=device, classes=about.get("classes"))
 
 
+def _find(config: Any) -> Any:
+    from autodisp.prediction import segmentation_program
+
+    return segmentation_program.find(config)
+
+
+def _writer(config: Any, images: Sequence[Any]) -> Any:
+    from autodisp.prediction import segmentation_program
+
+    return segmentation_program.build_writer(config, images)
+
+
+def _predict(image: Any, model: Any, writer: Any) -> str:
+    from autodisp.prediction import segmentation_program
+
+    return segmentation_program.predict(image, model, writer)
+
+
 class _Logits(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -204,4 +222,5 @@ KIT = TaskKit(
         result="(B, classes, H, W), before the softmax",
     ),
     level_weights=True,
+    prediction=Prediction("image", ("left=image.png",), ("colour", "index", "overlay"), _find, _writer, _predict),
 )
