@@ -475,9 +475,9 @@ left=[a,b]
 left=folder "out=''"
     out='': must be a path to a folder for the predictions, such as predictions
 left=folder outputs=[]
-    outputs=[]: must be some of pfm, png16, colour, depth, ply, or null for the usual ones
+    outputs=[]: must be some of pfm, png16, colour, depth, ply, index, overlay, or null for the usual ones
 left=folder outputs=[pgm]
-    outputs=pgm: must be one of pfm, png16, colour, depth, ply; did you mean 'pfm'?
+    outputs=pgm: must be one of pfm, png16, colour, depth, ply, index, overlay; did you mean 'pfm'?
 left=folder outputs=pfm
     outputs=pfm: must be a list of words, such as [a,b], or null
 left=folder outputs=[ply]

@@ -8,7 +8,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from autodisp.datasets.images import read_rgb
 from autodisp.errors import InputError
