@@ -327,7 +327,7 @@ training.level_weights=[1]
 training.level_weights=[[1]] training.level_steps=[5]
     training.level_steps=[5]: must be ascending from 0, such as [0,5000]
 task=classification training.level_weights=[[1]] training.level_steps=[0]
-    training.level_weights=[[1.0]]: are of a disparity network's levels, but task=classification: leave them empty
+    training.level_weights=[[1.0]]: are of a disparity or segmentation network's levels, but task=classification: leave them empty
 optimizer.learning_rate=0
     optimizer.learning_rate=0.0: must be above 0 and finite; 0.001 is usual
 optimizer.schedule=milestones
@@ -597,11 +597,11 @@ search resume=run search.epoch=3
 search regularization.window=3
     regularization.window: the regularization that is chosen has [...] take one of those, or leave it out
 search dataset=SINTEL
-    dataset=SINTEL: no such choice; did you mean dataset=sintel? dataset [...] shapes3d_wide, sintel, svhn
+    dataset=SINTEL: no such choice; did you mean dataset=sintel? dataset [...] shapes3d_wide, sintel, svhn, voc
 search dataset=flyingthing3d
-    dataset=flyingthing3d: no such choice; did you mean [...] shapes3d, shapes3d_real, shapes3d_wide, sintel, svhn
+    dataset=flyingthing3d: no such choice; did you mean [...] shapes3d_wide, sintel, svhn, voc
 search dataset=../../etc
-    dataset=../../etc: no such choice; dataset is one of cifar10, [...] shapes3d_real, shapes3d_wide, sintel, svhn
+    dataset=../../etc: no such choice; dataset is one of cifar10, [...] shapes3d_real, shapes3d_wide, sintel, svhn, voc
 search dataset=3
     dataset=3: a group needs one of its choices; `autodisp-search --help` lists them
 search regularization=null
