@@ -327,7 +327,7 @@ training.level_weights=[1]
 training.level_weights=[[1]] training.level_steps=[5]
     training.level_steps=[5]: must be ascending from 0, such as [0,5000]
 task=classification training.level_weights=[[1]] training.level_steps=[0]
-    training.level_weights=[[1.0]]: are of a disparity or segmentation network's levels, but task=classification: leave them empty
+    training.level_weights=[[1.0]]: are of a disparity [...] levels, but task=classification: leave them empty
 optimizer.learning_rate=0
     optimizer.learning_rate=0.0: must be above 0 and finite; 0.001 is usual
 optimizer.schedule=milestones
