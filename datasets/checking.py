@@ -16,7 +16,7 @@ from torch import Tensor
 from autodisp.datasets.agreement import MOST_BEYOND, disagreement, share_beyond
 from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.layout import DifferentSizes
-from autodisp.datasets.samples import StereoSample
+from autodisp.datasets.samples import SegmentedImage, StereoSample
 from autodisp.datasets.stereo_transforms import enlargement
 from autodisp.errors import InputError
 
@@ -39,6 +39,7 @@ NOTES = frozenset((TWINS, BOTH_SPLITS, ENLARGED, NON_FINITE, NEGATIVE, STRAY))
 """Kinds that the programs can handle; a sample with any other kind must be left out."""
 STEREO_KINDS = (MISSING, UNREADABLE, LOST, SIZES, SMALL, NO_TRUTH, MISMATCH, BOTH_HALVES)
 IMAGE_KINDS = (UNREADABLE, BOTH_HALVES)
+SEGMENTED_KINDS = (MISSING, UNREADABLE, LOST, SIZES, BOTH_HALVES)
 
 SMALLEST = (32, 32)
 """Smallest crop (height, width), and thus the smallest size of a whole image."""
@@ -49,7 +50,9 @@ _IN_DISPARITIES = frozenset({NO_TRUTH, MISMATCH, NON_FINITE, NEGATIVE, STRAY})
 
 def kinds_of(sample: type) -> tuple[str, ...]:
     """Returns the kinds of problem that samples of a type can have."""
-    return STEREO_KINDS if issubclass(sample, StereoSample) else IMAGE_KINDS
+    if issubclass(sample, StereoSample):
+        return STEREO_KINDS
+    return SEGMENTED_KINDS if issubclass(sample, SegmentedImage) else IMAGE_KINDS
 
 
 class Problem(NamedTuple):
@@ -106,7 +109,7 @@ class HasFiles(Protocol):
 
 @dataclass(frozen=True)
 class Inspector:
-    """Inspects single samples of a dataset, which yields `StereoSample` or `LabelledImage`.
+    """Inspects single samples of a dataset, which yields `StereoSample`, `LabelledImage` or `SegmentedImage`.
 
     Args:
         dataset: dataset at full resolution, since halving hides flaws.

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from autodisp.datasets.exclusions import numbered_entries
 from autodisp.datasets.flaws import DisparityFlaws
+from autodisp.datasets.frame_files import REMEDY
 from autodisp.datasets.images import read_mask, read_rgb, write_png
 from autodisp.datasets.layout import PICTURES, Frame, Tree, find_root, folders_in, require_one_size, tree_of
 from autodisp.datasets.pfm import read_disparity_pfm, write_pfm
 from autodisp.datasets.samples import StereoSample
-from autodisp.datasets.stereo_files import REMEDY, Options, StereoFiles
+from autodisp.datasets.stereo_files import Options, StereoFiles
 from autodisp.errors import InputError, WrongSetting
 
 Split = Literal["TRAIN", "TEST"]

@@ -81,6 +81,35 @@ def read_mask(path: str | os.PathLike[str]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels[None, :, :, 0] > np.iinfo(pixels.dtype).max // 2))
 
 
+def read_classes(path: str | os.PathLike[str]) -> Tensor:
+    """Reads a class map: the index of each pixel of a palette image, or the value of an 8-bit grey one.
+
+    Returns:
+        (H, W) uint8, exactly as stored.
+
+    Raises:
+        InputError: the file is missing, truncated or of another kind.
+    """
+    path = Path(path)
+    data = _bytes_of(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                image.verify()
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                mode, pixels = image.mode, np.array(image)
+    except Exception as error:  # Pillow's decoders may raise any exception on malformed bytes
+        reason = in_one_line(error) or type(error).__name__
+        raise InputError(f"{path}: is not a readable image ({reason}); is it truncated, or no PNG?") from error
+    if mode != "P" and (mode != "L" or data[_PNG_DEPTH] != 8):
+        raise InputError(
+            f"{path}: is an image of Pillow's mode {mode}, but a class map needs a palette or 8-bit grey; convert its "
+            "colours into class indices"
+        )
+    return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.uint8))
+
+
 def write_png(path: str | os.PathLike[str], picture: Tensor) -> None:
     """Writes an 8-bit PNG.
 
@@ -93,12 +122,16 @@ def write_png(path: str | os.PathLike[str], picture: Tensor) -> None:
     iio.imwrite(Path(path), levels.squeeze(2).numpy(), plugin="pillow", extension=".png")
 
 
-def _decode(path: Path) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
-    """Decodes (H, W, 3) RGB of 8 or 16 bits; returns it with Pillow's name of the stored mode."""
+def _bytes_of(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
+
+
+def _decode(path: Path) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
+    """Decodes (H, W, 3) RGB of 8 or 16 bits; returns it with Pillow's name of the stored mode."""
+    data = _bytes_of(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata

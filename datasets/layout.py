@@ -60,18 +60,25 @@ class Tree(NamedTuple):
     files: Mapping[Frame, Path]
 
 
-def find_root(root: str | os.PathLike[str] | None, *, looked_for: Sequence[str], origin: str) -> Path:
+def find_root(
+    root: str | os.PathLike[str] | None,
+    *,
+    looked_for: Sequence[str],
+    origin: str,
+    without_data: str = "task=disparity dataset=shapes3d",
+) -> Path:
     """Checks that the dataset exists and returns its folder.
 
     Args:
         root: the user's `dataset.root`.
         looked_for: paths below the root, at least one of which must exist.
         origin: source of the data and its expected layout.
+        without_data: settings that need no data, for the error message.
 
     Raises:
         NotThere: root is not set, is not a folder, or contains none of the paths.
     """
-    advice = f"{origin}; task=disparity dataset=shapes3d needs no data"
+    advice = f"{origin}; {without_data} needs no data"
     wanted = " or ".join(looked_for)
     if root is None or not str(root).strip():
         raise NotThere(f"dataset.root is not set: it must be the folder that holds {wanted}. {advice}")

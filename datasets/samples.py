@@ -35,6 +35,19 @@ class LabelledImage(NamedTuple):
     """0 .. classes - 1 (an int64 tensor of shape (B,) after collation)."""
 
 
+IGNORED = 255
+"""Class of the pixels that neither loss nor metrics count."""
+
+
+class SegmentedImage(NamedTuple):
+    """An image with the class of each pixel; with a leading batch axis after collation."""
+
+    image: Tensor
+    """(3, H, W) float32, RGB in 0..1."""
+    classes: Tensor
+    """(H, W) uint8, 0 .. number of classes - 1, or ``IGNORED``."""
+
+
 class StereoDataset(Protocol):
     """A map-style dataset of stereo samples."""
 

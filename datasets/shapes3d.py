@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from autodisp.commands import command
 from autodisp.datasets.flyingthings3d import write_frame
 from autodisp.datasets.noise import gaussian_noise
-from autodisp.datasets.samples import StereoSample
+from autodisp.datasets.samples import SegmentedImage, StereoSample
 from autodisp.datasets.shapes3d_camera import photographed
 from autodisp.datasets.shapes3d_rendering import Rendering, render
 from autodisp.datasets.shapes3d_scene import draw_scene
@@ -120,6 +120,21 @@ class Shapes3D:
         Raises:
             IndexError: not in 0 .. length - 1.
         """
+        return self._draw(index)[0]
+
+    def segmented(self, index: int) -> SegmentedImage:
+        """Draws the left view of a pair with the kind of shape at each pixel, an index of `shapes3d_shapes.CLASSES`.
+
+        The class is that of the surface whose disparity the pair has there: exact, with the same outline.
+
+        Raises:
+            IndexError: not in 0 .. length - 1.
+        """
+        pair, kinds = self._draw(index)
+        return SegmentedImage(pair.left, torch.from_numpy(kinds))
+
+    def _draw(self, index: int) -> tuple[StereoSample, NDArray[np.uint8]]:
+        """Draws one pair and the class map of its left view."""
         index = operator.index(index)
         if not 0 <= index < len(self):
             raise IndexError(f"shapes3d has {len(self)} samples, there is no number {index}")
@@ -140,7 +155,7 @@ class Shapes3D:
             left, right = map(_tensor, photographed(rng, (scene.left, scene.right), self.camera))
         else:
             left, right = self._slightly_different(rng, scene)
-        return StereoSample(
+        pair = StereoSample(
             left=left,
             right=right,
             disparity=torch.from_numpy(scene.disparity)[None],
@@ -148,6 +163,7 @@ class Shapes3D:
             occluded=torch.from_numpy(scene.occluded)[None],
             out_of_frame=torch.from_numpy(scene.out_of_frame)[None],
         )
+        return pair, scene.kinds
 
     def _reach(self, rng: np.random.Generator) -> float:
         """The largest disparity of one scene."""

@@ -86,17 +86,21 @@ class Layer:
     depths: tuple[float, float]
     face_light: tuple[float, ...] = (1.0,)
     gloss: Gloss | None = None
+    kind: int = 0
+    """Its class in the class map of the left view."""
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """(H, W, 3) float32 views in 0..255; (H, W) float32 disparity in pixels; (H, W) bool masks, never both true."""
+    """(H, W, 3) float32 views in 0..255; (H, W) float32 disparity in pixels; (H, W) bool masks, never both true; (H, W)
+    uint8 kinds of the surfaces in the left view."""
 
     left: Float
     right: Float
     disparity: Float
     occluded: NDArray[np.bool_]
     out_of_frame: NDArray[np.bool_]
+    kinds: NDArray[np.uint8]
 
 
 def render(layers: Sequence[Layer], height: int, width: int) -> Rendering:
@@ -115,7 +119,7 @@ def render(layers: Sequence[Layer], height: int, width: int) -> Rendering:
     occluded = np.zeros((height, width), bool)
     for layer in layers:
         _mark_hidden(occluded, left, layer)
-    return Rendering(left.colour, right.colour, left.nearest, occluded & ~out_of_frame, out_of_frame)
+    return Rendering(left.colour, right.colour, left.nearest, occluded & ~out_of_frame, out_of_frame, left.kinds)
 
 
 class _Canvas:
@@ -125,6 +129,7 @@ class _Canvas:
         self.height, self.width = height, width
         self.colour = np.zeros((height, width, 3), np.float32)
         self.nearest = np.full((height, width), -np.inf, np.float32)
+        self.kinds = np.zeros((height, width), np.uint8)
 
     def window(self, layer: Layer, *, grow_left: float, grow_right: float) -> tuple[slice, slice] | None:
         """Rows and columns of the layer's rectangle, widened and cut to the view; None where nothing is left."""
@@ -155,7 +160,9 @@ def _draw(canvas: _Canvas, layer: Layer, *, shifted: bool) -> None:
     coverage = np.where(front, _coverage(layer, x, y), np.float32(0))
     colour = canvas.colour[window]
     colour[...] = cv2.blendLinear(_shaded_texture(layer, x, y, shifted=shifted), colour, coverage, 1 - coverage)
-    np.copyto(nearest, disparity, where=coverage >= 0.5)
+    drawn = coverage >= 0.5
+    np.copyto(nearest, disparity, where=drawn)
+    np.copyto(canvas.kinds[window], np.uint8(layer.kind), where=drawn)
 
 
 def _coverage(layer: Layer, x: Float, y: Float) -> Float:

@@ -114,7 +114,9 @@ class _Stage:
         corners = [(-8, horizon - skew), (right, horizon + skew), (right, self.height + 8), (-8, self.height + 8)]
         centre = (right / 2, (horizon + self.height) / 2)
         steepest = np.inf  # down to the horizon: as steep as the bounds on disparity allow
-        return self._placed(Shape(filled=(np.array(corners) - centre,), slopes=((0.0, steepest),)), centre, depth)
+        return self._placed(
+            Shape(filled=(np.array(corners) - centre,), slopes=((0.0, steepest),), kind="plane"), centre, depth
+        )
 
     def standing(self) -> Layer:
         """A large thing in the back, mostly in the lower part."""
@@ -195,6 +197,7 @@ class _Stage:
             depths=(depth - swing, depth + swing),
             face_light=tuple(float(k) for k in self.rng.uniform(0.55, 1.1, len(shape.slopes))),
             gloss=gloss,
+            kind=kinds.CLASSES.index(shape.kind),
         )
 
     def _gloss(self, depth: float) -> Gloss:

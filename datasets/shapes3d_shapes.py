@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 Points = NDArray[np.float64]
 Slope = tuple[float, float]
+CLASSES = ("background", "plane", "polygon", "blob", "ball", "cylinder", "box", "ring", "bars", "wire", "truss")
+"""Names of the kinds in a class map, by index; planes are floors and streets."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Shape:
     thickness: int = 1
     slopes: tuple[Slope, ...] = ((0.0, 0.0),)
     bend: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    kind: str = "background"
 
 
 ShapeMaker = Callable[[np.random.Generator, float], Shape]
@@ -39,7 +42,9 @@ def tilt(rng: np.random.Generator) -> Slope:
 def polygon(rng: np.random.Generator, size: float) -> Shape:
     """Three to eight corners, often not convex."""
     angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 9))))
-    return Shape(filled=(_polar(angles, size / 2 * rng.uniform(0.5, 1, len(angles))),), slopes=(tilt(rng),))
+    return Shape(
+        filled=(_polar(angles, size / 2 * rng.uniform(0.5, 1, len(angles))),), slopes=(tilt(rng),), kind="polygon"
+    )
 
 
 def blob(rng: np.random.Generator, size: float) -> Shape:
@@ -47,14 +52,16 @@ def blob(rng: np.random.Generator, size: float) -> Shape:
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     waves = [rng.normal(0, 0.22 / k) * np.cos(k * angles + rng.uniform(0, 2 * np.pi)) for k in range(2, 6)]
     radius = size / 2 * np.clip(1 + sum(waves), 0.2, 1.8)
-    return Shape(filled=(_polar(angles, radius) * _squeeze(rng),), slopes=(tilt(rng),), bend=_bulge(rng, size))
+    return Shape(
+        filled=(_polar(angles, radius) * _squeeze(rng),), slopes=(tilt(rng),), bend=_bulge(rng, size), kind="blob"
+    )
 
 
 def ball(rng: np.random.Generator, size: float) -> Shape:
     """An ellipse that bulges towards the viewer."""
     outline = _polar(np.linspace(0, 2 * np.pi, 48, endpoint=False), size / 2) * _squeeze(rng)
     q = -float(rng.uniform(0.7, 1.5)) / size
-    return Shape(filled=(_turn(outline, rng.uniform(0, np.pi)),), bend=(q, 0.0, q))
+    return Shape(filled=(_turn(outline, rng.uniform(0, np.pi)),), bend=(q, 0.0, q), kind="ball")
 
 
 def cylinder(rng: np.random.Generator, size: float) -> Shape:
@@ -67,7 +74,12 @@ def cylinder(rng: np.random.Generator, size: float) -> Shape:
     along = float(np.tan(np.radians(rng.uniform(-55, 55))))
     c, s = float(np.cos(direction)), float(np.sin(direction))
     q = -float(rng.uniform(0.4, 1.2)) / radius
-    return Shape(filled=(outline,), slopes=((along * c, along * s),), bend=(q * s * s, -2 * q * c * s, q * c * c))
+    return Shape(
+        filled=(outline,),
+        slopes=((along * c, along * s),),
+        bend=(q * s * s, -2 * q * c * s, q * c * c),
+        kind="cylinder",
+    )
 
 
 def corner_box(rng: np.random.Generator, size: float) -> Shape:
@@ -76,7 +88,11 @@ def corner_box(rng: np.random.Generator, size: float) -> Shape:
     e = _polar(angles, size * rng.uniform(0.25, 0.6, 3))
     drops = np.tan(np.radians(rng.uniform(15, 60, 3))) * np.hypot(*e.T)
     outline = np.stack([e[0], e[0] + e[1], e[1], e[1] + e[2], e[2], e[2] + e[0]])
-    return Shape(filled=(outline,), slopes=tuple(_face(e[[i, j]], drops[[i, j]]) for i, j in ((0, 1), (1, 2), (2, 0))))
+    return Shape(
+        filled=(outline,),
+        slopes=tuple(_face(e[[i, j]], drops[[i, j]]) for i, j in ((0, 1), (1, 2), (2, 0))),
+        kind="box",
+    )
 
 
 def edge_box(rng: np.random.Generator, size: float) -> Shape:
@@ -91,7 +107,7 @@ def edge_box(rng: np.random.Generator, size: float) -> Shape:
     half = ridge / 2
     outline = np.stack([half + sides[0], half, half + sides[1], sides[1] - half, -half, sides[0] - half])
     faces = (_face(np.stack([side, ridge]), np.array([drop, along])) for side, drop in zip(sides, drops, strict=True))
-    return Shape(filled=(outline,), slopes=tuple(faces))
+    return Shape(filled=(outline,), slopes=tuple(faces), kind="box")
 
 
 def ring(rng: np.random.Generator, size: float) -> Shape:
@@ -103,7 +119,7 @@ def ring(rng: np.random.Generator, size: float) -> Shape:
         spokes = rng.uniform(0, np.pi) + np.arange(int(rng.integers(2, 7))) * np.pi / rng.integers(2, 7)
         tips = _polar(spokes, size / 2) * squeeze
         strokes += [_turn(np.stack([tip, -tip]), turn) for tip in tips]
-    return Shape(strokes=tuple(strokes), thickness=_thickness(rng, size, 0.15), slopes=(tilt(rng),))
+    return Shape(strokes=tuple(strokes), thickness=_thickness(rng, size, 0.15), slopes=(tilt(rng),), kind="ring")
 
 
 def bars(rng: np.random.Generator, size: float) -> Shape:
@@ -113,14 +129,14 @@ def bars(rng: np.random.Generator, size: float) -> Shape:
     half = size * rng.uniform(0.5, 1.0)
     turn = rng.uniform(0, np.pi)
     strokes = [_turn(np.array([[-half, offset], [half, offset]]), turn) for offset in offsets]
-    return Shape(strokes=tuple(strokes), thickness=_thickness(rng, size, 0.1), slopes=(tilt(rng),))
+    return Shape(strokes=tuple(strokes), thickness=_thickness(rng, size, 0.1), slopes=(tilt(rng),), kind="bars")
 
 
 def wire(rng: np.random.Generator, size: float) -> Shape:
     """A thin curve."""
     t = np.linspace(-1, 1, 40)[:, None]
     curve = size * (rng.normal(0, 0.6, 2) * t + rng.normal(0, 0.4, 2) * t**2 + rng.normal(0, 0.4, 2) * t**3)
-    return Shape(strokes=(curve,), thickness=_thickness(rng, size, 0.03), slopes=(tilt(rng),))
+    return Shape(strokes=(curve,), thickness=_thickness(rng, size, 0.03), slopes=(tilt(rng),), kind="wire")
 
 
 def truss(rng: np.random.Generator, size: float) -> Shape:
@@ -129,7 +145,9 @@ def truss(rng: np.random.Generator, size: float) -> Shape:
     pairs = rng.integers(0, len(corners), (int(rng.integers(4, 11)), 2))
     strokes = tuple(corners[pair] for pair in pairs if pair[0] != pair[1]) or (corners[:2],)
     plates = tuple(corners[rng.permutation(len(corners))[:3]] for _ in range(int(rng.integers(0, 3))))
-    return Shape(filled=plates, strokes=strokes, thickness=_thickness(rng, size, 0.07), slopes=(tilt(rng),))
+    return Shape(
+        filled=plates, strokes=strokes, thickness=_thickness(rng, size, 0.07), slopes=(tilt(rng),), kind="truss"
+    )
 
 
 def _polar(angles: Points, radius: Points | float) -> Points:

@@ -20,9 +20,11 @@ from autodisp.datasets.images import read_rgb
 from autodisp.datasets.pfm import read_pfm
 from autodisp.errors import InputError
 from autodisp.prediction.inference import StereoMatcher
+from autodisp.prediction.segmentation_images import PALETTE
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
+from autodisp.tasks.segmentation import SegmentationTask
 from tests.programs import composed, start
 
 STEREO = DisparityTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=2, max_displacement=3,
@@ -310,3 +312,58 @@ def test_all_is_well(
     assert said.out.splitlines()[-1] == "3 pairs; files: out/"
     assert len(files(tmp_path / "out")) == 9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "rig"]
+
+
+SEGMENTED = SegmentationTask(classes=3, channels=2, stem_scale=2.0, encoder_cells=1, decoder_cells=1)
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("segmenter") / "best.safetensors"
+    return saved(path, SEGMENTED, "autodispnet", Style("dense", affine=True))
+
+
+def test_classes_of_single_images(tmp_path: Path, segmenter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, name in ((1, "a.png"), (2, "b/c.png")):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        iio.imwrite(path, picture(seed))
+    out = tmp_path / "images/out"
+    settings = [f"checkpoint={segmenter}", f"left={tmp_path / 'images'}", f"out={out}"]
+    assert predict(composed("predict", *settings)) == []
+    shown = capsys.readouterr().out
+    assert "a: 38x21, class " in shown
+    assert "2 images" in shown
+    opened = autodisp.load(segmenter)
+    for name in ("a", "b/c"):
+        view = read_rgb(tmp_path / f"images/{name}.png")
+        expected = opened(view)[0].argmax(dim=0).numpy()
+        assert np.array_equal(iio.imread(out / f"{name}-index.png"), expected)
+        colours = PALETTE[expected]
+        assert np.array_equal(iio.imread(out / f"{name}-colour.png"), colours)
+        mean = (255 * view.permute(1, 2, 0).numpy() + colours) / 2
+        assert np.abs(iio.imread(out / f"{name}-overlay.png") - mean).max() <= 0.51
+    problems = predict(composed("predict", *settings))
+    assert len(problems) == 2  # the folder of the predictions is no input
+    assert "overwrite=true" in problems[0]
+
+
+def test_settings_of_pairs_are_refused_for_single_images(tmp_path: Path, segmenter: Path) -> None:
+    iio.imwrite(tmp_path / "a.png", picture(1))
+    one = [f"checkpoint={segmenter}", f"left={tmp_path / 'a.png'}", f"out={tmp_path / 'out'}"]
+    with pytest.raises(InputError, match=r"right=.*is for stereo pairs, but this model takes single images"):
+        predict(composed("predict", *one, f"right={tmp_path / 'a.png'}"))
+    with pytest.raises(InputError, match=r"outputs=\['pfm'\]: pfm is not for a model of segmentation; take some of co"):
+        predict(composed("predict", *one, "outputs=[pfm]"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"left=.*no image"):
+        predict(composed("predict", *one, f"left={tmp_path / 'empty'}"))
+    assert predict(composed("predict", *one, "outputs=[index]")) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a-index.png"]
+
+
+def test_the_palette_is_that_of_pascal_voc() -> None:
+    """Colours of the development kit, as published with the data."""
+    assert PALETTE[:4].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    assert PALETTE[15].tolist() == [192, 128, 128]  # person
+    assert PALETTE[255].tolist() == [224, 224, 192]  # the border

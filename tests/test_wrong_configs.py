@@ -19,7 +19,8 @@ from autodisp.config import evaluate, export, predict, report, search, train
 from autodisp.config.checks import nearest, nearest_setting, printable, shown
 from autodisp.config.parsing import dotted
 from autodisp.errors import InputError
-from autodisp.prediction.outputs import OUTPUTS
+from autodisp.prediction.outputs import CLASS_OUTPUTS, OUTPUTS
+from autodisp.tasks.registry import KITS
 from tests.programs import composed
 
 SEARCH = r"""
@@ -326,7 +327,7 @@ training.level_weights=[1]
 training.level_weights=[[1]] training.level_steps=[5]
     training.level_steps=[5]: must be ascending from 0, such as [0,5000]
 task=classification training.level_weights=[[1]] training.level_steps=[0]
-    training.level_weights=[[1.0]]: are of a disparity network's levels, but task=classification: leave them empty
+    training.level_weights=[[1.0]]: are of a disparity [...] levels, but task=classification: leave them empty
 optimizer.learning_rate=0
     optimizer.learning_rate=0.0: must be above 0 and finite; 0.001 is usual
 optimizer.schedule=milestones
@@ -474,9 +475,9 @@ left=[a,b]
 left=folder "out=''"
     out='': must be a path to a folder for the predictions, such as predictions
 left=folder outputs=[]
-    outputs=[]: must be some of pfm, png16, colour, depth, ply, or null for the usual ones
+    outputs=[]: must be some of pfm, png16, colour, depth, ply, index, overlay, or null for the usual ones
 left=folder outputs=[pgm]
-    outputs=pgm: must be one of pfm, png16, colour, depth, ply; did you mean 'pfm'?
+    outputs=pgm: must be one of pfm, png16, colour, depth, ply, index, overlay; did you mean 'pfm'?
 left=folder outputs=pfm
     outputs=pfm: must be a list of words, such as [a,b], or null
 left=folder outputs=[ply]
@@ -596,11 +597,11 @@ search resume=run search.epoch=3
 search regularization.window=3
     regularization.window: the regularization that is chosen has [...] take one of those, or leave it out
 search dataset=SINTEL
-    dataset=SINTEL: no such choice; did you mean dataset=sintel? dataset [...] shapes3d_wide, sintel, svhn
+    dataset=SINTEL: no such choice; did you mean dataset=sintel? dataset [...] shapes3d_wide, sintel, svhn, voc
 search dataset=flyingthing3d
-    dataset=flyingthing3d: no such choice; did you mean [...] shapes3d, shapes3d_real, shapes3d_wide, sintel, svhn
+    dataset=flyingthing3d: no such choice; did you mean [...] shapes3d_wide, sintel, svhn, voc
 search dataset=../../etc
-    dataset=../../etc: no such choice; dataset is one of cifar10, [...] shapes3d_real, shapes3d_wide, sintel, svhn
+    dataset=../../etc: no such choice; dataset is one of cifar10, [...] shapes3d_real, shapes3d_wide, sintel, svhn, voc
 search dataset=3
     dataset=3: a group needs one of its choices; `autodisp-search --help` lists them
 search regularization=null
@@ -816,7 +817,11 @@ def test_no_number_takes_what_cannot_be_meant(program: str, overrides: list[str]
 
 
 def test_the_outputs_are_those_that_can_be_written() -> None:
-    assert tuple(OUTPUTS) == predict.OUTPUTS
+    assert set(predict.OUTPUTS) == {*OUTPUTS, *CLASS_OUTPUTS}
+    for task, outputs in (("disparity", OUTPUTS), ("segmentation", CLASS_OUTPUTS)):
+        prediction = KITS[task].prediction
+        assert prediction is not None
+        assert prediction.outputs == tuple(outputs)
 
 
 @pytest.mark.parametrize(

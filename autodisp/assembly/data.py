@@ -113,7 +113,7 @@ def sizes_of(data: Any, samples: Part[Any], inputs: Callable[[Any], Sequence[Ten
     if not isinstance(dataset, HasFiles):
         height, width = inputs(samples[0])[0].shape[-2:]
         return {(height, width)}
-    shrunk = 2 if data.half_resolution else 1
+    shrunk = 2 if getattr(data, "half_resolution", False) else 1
     return {(height // shrunk, width // shrunk) for _, (height, width) in _sizes(dataset, samples.indices)}
 
 

@@ -1,7 +1,7 @@
 """Builds and runs an evaluation from its typed config."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class EvaluationData:
     metrics: Callable[[], Metrics[Any]]
     notes: Callable[[], list[str]] = list
     """Notes on the data, from a few samples."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """See ``TaskKit.facts``."""
 
 
 def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
@@ -58,6 +60,7 @@ def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
         [dataset.names[index] for index in chosen],
         lambda: kit.metrics(config, dataset),
         lambda: notes_on_samples(data, entry, Part(dataset, chosen), enlarges=False),
+        kit.facts(dataset),
     )
 
 
@@ -70,7 +73,7 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
     found: dict[str, Predictor] = {}
     kit = config.kit
     if config.baseline is not None:
-        found[config.baseline] = kit.baselines[config.baseline](config, data.batches)
+        found[config.baseline] = kit.baselines[config.baseline](config, data.batches, data.facts)
     if config.checkpoint is not None:
         with naming("checkpoint", config.checkpoint, choices=["shipped"]):
             task, model = open_model(config.checkpoint, device=device)

@@ -55,9 +55,9 @@ def _export_model(config: ExportConfig, console: Console) -> Path:
     with naming("checkpoint", str(checkpoint), choices=["shipped"]):
         for model in models:
             _say(console, model.in_words(), *(f"    {line}" for line in model.usage().splitlines()))
-            if KITS[model.task].predicts:
-                words = ("checkpoint", model.path), "left=left.png", "right=right.png"
-                _say(console, f"    or: {command('autodisp-predict', *words)}")
+            if prediction := KITS[model.task].prediction:
+                words = command("autodisp-predict", ("checkpoint", model.path), *prediction.example)
+                _say(console, f"    or: {words}")
     return folder
 
 

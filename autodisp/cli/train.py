@@ -187,8 +187,8 @@ def show_summary(config: TrainConfig, data: TrainData, parts: TrainParts) -> Non
         table.add_row(f"validation {figure.name}, best", best)
     table.add_row(f"validation {figure.name}, last", _shown(progress.record.get(valid, math.nan), figure.unit))
     commands = [evaluation_command(asdict(config), folder)]
-    if config.kit.predicts:
-        commands.append(prediction_command(folder))
+    if config.kit.prediction:
+        commands.append(prediction_command(folder, config.kit.prediction))
     print_summary(
         table,
         [

@@ -10,8 +10,9 @@ from autodisp.config import sections
 from autodisp.config.checks import ModelFile, Must, PathTo, need, need_choice, shown
 from autodisp.config.sections import MachineConfig, TaskChoiceConfig
 from autodisp.errors import InputError
+from autodisp.tasks.registry import KITS
 
-OUTPUTS = ("pfm", "png16", "colour", "depth", "ply")
+OUTPUTS = tuple(dict.fromkeys(name for kit in KITS.values() if kit.prediction for name in kit.prediction.outputs))
 METRIC = ("depth", "ply")
 EXAMPLES = {"focal": 721.5, "baseline": 0.54}
 _LEFT = "an image, a folder, or a quoted pattern such as 'left/*.png'"
@@ -47,10 +48,10 @@ class PredictConfig:
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
-        if (kit := self.task.kit) is not None and not kit.predicts:
+        if (kit := self.task.kit) is not None and kit.prediction is None:
             raise InputError(
-                f"task.factory={self.task.factory}: task {kit.name} is not for stereo pairs, which autodisp-predict "
-                "takes: call its model from Python, see docs/files.md"
+                f"task.factory={self.task.factory}: task {kit.name} has no prediction of own images, which "
+                "autodisp-predict needs: call its model from Python, see docs/files.md"
             )
         need(self.left is not None, "left", None, _LEFT)
         self._check_calibration()

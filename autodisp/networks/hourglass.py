@@ -1,6 +1,7 @@
 """Base of the disparity networks (Saikia et al. 2019): an encoder and a decoder of cells with multi-scale predictions.
 
-Each decoder level predicts disparity in full-resolution pixels and passes it, without gradient, to the next.
+Each decoder level predicts disparity in full-resolution pixels and passes it, without gradient, to the next. A network
+for another task predicts more channels than one and defines what is fed back.
 
 Departs from the released networks: disparities are positive and left-referenced; the sign is enforced on what is
 fed back and returned but not on the input of the loss, where a clamp would stop the gradient of pixels with the wrong
@@ -78,16 +79,18 @@ class Hourglass(nn.Module):
         predict: the prediction convolutions, the first at the bottleneck.
         stride: stride of the bottleneck.
         support: kind of the encoder cells that the upsampling cells read.
+        outputs: channels of a prediction.
     """
 
     encoder: nn.ModuleList
     decoder: nn.ModuleList
     predict: nn.ModuleList
 
-    def __init__(self, *, stride: int, support: Support) -> None:
+    def __init__(self, *, stride: int, support: Support, outputs: int = 1) -> None:
         super().__init__()
         self.stride = stride
         self.support = support
+        self.outputs = outputs
 
     def _add_encoder(
         self, cells: CellFactory, kinds: Sequence[str], *, inputs: tuple[int, int], width: int
@@ -127,17 +130,17 @@ class Hourglass(nn.Module):
             predictions: number of prediction convolutions, count + 1 or fewer.
         """
         self.decoder = nn.ModuleList()
-        self.predict = nn.ModuleList([nn.Conv2d(self.bottleneck, 1, 3, padding=1)])
+        self.predict = nn.ModuleList([nn.Conv2d(self.bottleneck, self.outputs, 3, padding=1)])
         before = previous = self.bottleneck
         for index in range(count):
             cell = cells.upsampling_cell(
-                inputs=(before, previous, 1, supports[-1 - index]),
+                inputs=(before, previous, self.outputs, supports[-1 - index]),
                 channels=self._decoder_width(index),
                 after_upsampling=index > 0,
             )
             self.decoder.append(cell)
             if len(self.predict) < predictions:
-                self.predict.append(nn.Conv2d(cell.outputs, 1, 3, padding=1))
+                self.predict.append(nn.Conv2d(cell.outputs, self.outputs, 3, padding=1))
             before, previous = previous, cell.outputs
 
     def _encode(
@@ -180,12 +183,16 @@ class Hourglass(nn.Module):
         return predictions, states[1]
 
     def _fed_back(self, prediction: Tensor, support: Tensor) -> Tensor:
-        """The prediction without gradient, clamped, scaled, and resized to the support: (B, 1, h, w)."""
-        fed_back = FED_BACK_SCALE * prediction.detach().clamp(min=0.0)
+        """The prediction without gradient, as ``_feedback``, resized to the support: (B, outputs, h, w)."""
+        fed_back = self._feedback(prediction.detach())
         return functional.interpolate(fed_back, support.shape[-2:], mode="bilinear", align_corners=False)
 
+    def _feedback(self, prediction: Tensor) -> Tensor:
+        """Maps a prediction to what the next level reads: clamped and scaled."""
+        return FED_BACK_SCALE * prediction.clamp(min=0.0)
+
     def _predict(self, index: int, features: Tensor, base: Tensor | None) -> Tensor:
-        """The prediction convolution plus the mean of the base under each pixel: (B, 1, h, w)."""
+        """The prediction convolution plus the mean of the base under each pixel: (B, outputs, h, w)."""
         device = features.device.type
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):

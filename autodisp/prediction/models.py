@@ -13,7 +13,7 @@ from autodisp.errors import InputError
 from autodisp.networks.fused import fused
 from autodisp.prediction.exported import EXPORTED, open_exported
 from autodisp.prediction.inference import StereoMatcher
-from autodisp.tasks.registry import KITS
+from autodisp.tasks.registry import DEFAULT, KITS
 
 
 def load(model: str | Path | None = None, *, device: str | torch.device = "cpu") -> Any:
@@ -51,8 +51,7 @@ def load_stereo(model: str | Path | None = None, *, device: str | torch.device =
     """Loads a disparity model like ``load``; models for other tasks are rejected."""
     task, found = open_model(model, device=device)
     if not isinstance(found, StereoMatcher):
-        wanted = " or ".join(name for name, kit in KITS.items() if kit.predicts)
-        raise InputError(f"{model}: is a model for {task}, but this needs one for {wanted}")
+        raise InputError(f"{model}: is a model for {task}, but this needs one for {DEFAULT}")
     return found
 
 

@@ -4,7 +4,7 @@ Unknown pixels follow the convention of each format: infinity in PFM (Middlebury
 the colour image; they are omitted from a point cloud.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,8 @@ OUTPUTS = {
     "ply": ("-points.ply",),
 }
 """Formats with the endings of their file names."""
+CLASS_OUTPUTS = {"colour": ("-colour.png",), "index": ("-index.png",), "overlay": ("-overlay.png",)}
+"""The same for class maps."""
 
 _MILLIMETRES = 1000
 _LARGEST = np.iinfo(np.uint16).max
@@ -46,7 +48,79 @@ class Written(NamedTuple):
     """Disparities of the first and last colour of the colour image, pixels; None without one."""
 
 
-class PredictionWriter:
+class OutputFolder:
+    """Files of predictions in one folder.
+
+    Args:
+        folder: output folder, created with the first prediction.
+        wanted: keys of the endings.
+        endings: formats with the endings of their file names.
+        overwrite: if True, existing files may be replaced.
+        inputs: files that are never replaced, such as all views.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        wanted: Sequence[str],
+        *,
+        endings: Mapping[str, Sequence[str]],
+        overwrite: bool = False,
+        inputs: Iterable[Path] = (),
+    ) -> None:
+        self.folder = folder
+        self.wanted = tuple(dict.fromkeys(wanted))
+        self.overwrite = overwrite
+        self._endings = endings
+        self._inputs = frozenset(file.resolve() for file in inputs)
+
+    def files(self, name: str) -> list[Path]:
+        """Returns the paths of the files of a prediction with that name.
+
+        Raises:
+            InputError: the name refers to a path outside of the folder.
+        """
+        path = self.folder / name
+        if not Path(name).name or Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+            raise InputError(
+                f"{name!r} is no name for a prediction in {self.folder}: it must be a path below the folder"
+            )
+        return [path.with_name(path.name + ending) for output in self.wanted for ending in self._endings[output]]
+
+    def check(self, name: str) -> None:
+        """Checks that a prediction with that name may be written; to be called before computing it.
+
+        Raises:
+            InputError: a file is an input, is behind a link that leaves the folder, or exists and may not be replaced.
+        """
+        for file in self.files(name):
+            try:
+                exists = file.exists()
+                inside = file.parent.resolve().is_relative_to(self.folder.resolve())
+            except OSError as error:
+                raise _unwritable(file, error) from error
+            if not inside:
+                raise InputError(f"{file}: a link leads out of {self.folder}; write into another folder")
+            if exists and file.resolve() in self._inputs:
+                raise InputError(f"{file}: is one of the views and will not be replaced; write into another folder")
+            if exists and not self.overwrite:
+                raise InputError(f"{file}: is there already; set overwrite=true, or write into another folder")
+
+    def save(self, file: Path, write: Callable[[Path], int | None]) -> int | None:
+        """Writes one file atomically with the given function, and returns its result.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary:
+                return write(temporary)
+        except OSError as error:
+            raise _unwritable(file, error) from error
+
+
+class PredictionWriter(OutputFolder):
     """Writes predictions into one folder, always in the same formats.
 
     Args:
@@ -70,45 +144,10 @@ class PredictionWriter:
         overwrite: bool = False,
         inputs: Iterable[Path] = (),
     ) -> None:
-        self.folder = folder
-        self.wanted = tuple(dict.fromkeys(wanted))
+        super().__init__(folder, wanted, endings=OUTPUTS, overwrite=overwrite, inputs=inputs)
         self.calibration = calibration
         self.max_depth = max_depth
         self.colour_range = colour_range
-        self.overwrite = overwrite
-        self._inputs = frozenset(file.resolve() for file in inputs)
-
-    def files(self, name: str) -> list[Path]:
-        """Returns the paths of the files of a prediction with that name.
-
-        Raises:
-            InputError: the name refers to a path outside of the folder.
-        """
-        path = self.folder / name
-        if not Path(name).name or Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
-            raise InputError(
-                f"{name!r} is no name for a prediction in {self.folder}: it must be a path below the folder"
-            )
-        return [path.with_name(path.name + ending) for output in self.wanted for ending in OUTPUTS[output]]
-
-    def check(self, name: str) -> None:
-        """Checks that a prediction with that name may be written; to be called before computing it.
-
-        Raises:
-            InputError: a file is an input, is behind a link that leaves the folder, or exists and may not be replaced.
-        """
-        for file in self.files(name):
-            try:
-                exists = file.exists()
-                inside = file.parent.resolve().is_relative_to(self.folder.resolve())
-            except OSError as error:
-                raise _unwritable(file, error) from error
-            if not inside:
-                raise InputError(f"{file}: a link leads out of {self.folder}; write into another folder")
-            if exists and file.resolve() in self._inputs:
-                raise InputError(f"{file}: is one of the views and will not be replaced; write into another folder")
-            if exists and not self.overwrite:
-                raise InputError(f"{file}: is there already; set overwrite=true, or write into another folder")
 
     def write(self, name: str, disparity: npt.NDArray[np.float32], view: Tensor) -> Written:
         """Writes all requested files of one prediction.
@@ -132,13 +171,7 @@ class PredictionWriter:
         if "colour" in self.wanted:
             colours = self.colour_range or usual_range(torch.from_numpy(disparity))
         for file, write in zip(files, self._writers(disparity, view, colours or (0.0, 1.0)), strict=True):
-            try:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(file) as temporary:
-                    unknown = write(temporary)
-            except OSError as error:
-                raise _unwritable(file, error) from error
-            if unknown:
+            if unknown := self.save(file, write):
                 notes.append(f"{file}: {_beyond(file)}, stored as unknown: {unknown} of {disparity.size} pixels")
         if self.calibration is not None:
             notes += _implausible_depth(disparity, self.calibration)

@@ -24,14 +24,15 @@ from torch import Tensor
 from autodisp.datasets.images import read_rgb
 from autodisp.errors import InputError
 from autodisp.prediction.naming import LAST_RESORT, RULES, Rule
-from autodisp.prediction.outputs import OUTPUTS
+from autodisp.prediction.outputs import CLASS_OUTPUTS, OUTPUTS
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm", ".pnm", ".bmp", ".tif", ".tiff")
 """Suffixes recognised in folders and patterns, in upper or lower case; a file given directly may have any suffix."""
 
 _WILDCARD = re.compile(r"(\*\*/|\*+|\?|\[!?+\]?+[^\]]*\])")
 _SHOWN = 3
-_PREDICTIONS = tuple(Path(ending).stem for ending in chain(*OUTPUTS.values()) if ending.endswith(PICTURES))
+_ENDINGS = dict.fromkeys(chain(*OUTPUTS.values(), *CLASS_OUTPUTS.values()))
+_PREDICTIONS = tuple(Path(ending).stem for ending in _ENDINGS if ending.endswith(PICTURES))
 
 StrPath = str | os.PathLike[str]
 _Keys = Mapping[Path, Collection[Hashable]]
@@ -45,6 +46,14 @@ class StereoPair(NamedTuple):
     """Unique name among the pairs found: the left view's path below its folder, with / and without suffix."""
     left: Path
     right: Path
+
+
+class SingleImage(NamedTuple):
+    """One image."""
+
+    name: str
+    """Unique name among the images found: the path below their folder, with / and without suffix."""
+    path: Path
 
 
 class FoundPairs(NamedTuple):
@@ -90,6 +99,30 @@ def find_pairs(left: StrPath, right: StrPath | None = None, *, skip: StrPath | N
     if first.samefile(second):
         raise InputError(f"left={left} and right={right} are the same file: name the two views of a stereo camera")
     return FoundPairs([StereoPair(first.stem, first, second)], [])
+
+
+def find_images(place: StrPath, *, skip: StrPath | None = None) -> tuple[list[SingleImage], list[str]]:
+    """Finds single images; returns them by name, and a line for each folder that cannot be read.
+
+    Args:
+        place: file, folder, or pattern with *, ?, [...] or **.
+        skip: a folder whose files are ignored, such as the output folder.
+
+    Raises:
+        InputError: a file or folder does not exist, or no image is found.
+    """
+    path, problems = _expanded(place), list[str]()
+    kind = _kind(place, path)
+    if kind == "file":
+        return [SingleImage(path.stem, path)], problems
+    skipped = None if skip is None else _expanded(skip).resolve()
+    if kind == "folder":
+        root, files = path, list(_pictures_below(path, (skipped,), problems))
+    else:
+        root, files = _fixed_part(path), list(_matching(str(path), skipped))
+    if not files:
+        raise InputError(f"{place}: no image ({', '.join(PICTURES)}) is there")
+    return [SingleImage(name, file) for name, file in sorted(zip(_names(files, root), files, strict=True))], problems
 
 
 def read_pair(pair: StereoPair) -> tuple[Tensor, Tensor]:
@@ -207,11 +240,17 @@ def _result(
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         found = f"no two of {count} images make a pair" if count else f"no image ({', '.join(PICTURES)}) is there"
         raise InputError(f"{where}: {found}{shown}{more}. {remedy}")
-    paths = [left.relative_to(root) for left, _ in pairs]
+    names = _names([left for left, _ in pairs], root)
+    return FoundPairs(sorted(StereoPair(name, *pair) for name, pair in zip(names, pairs, strict=True)), problems)
+
+
+def _names(files: Iterable[Path], root: Path) -> list[str]:
+    """Returns the paths below the root, without suffixes unless two of them would be the same."""
+    paths = [file.relative_to(root) for file in files]
     names = [path.with_suffix("").as_posix() for path in paths]
     if max(Counter(names).values()) > 1:  # a.png and a.jpg, distinguished by a wildcard
         names = [path.as_posix() for path in paths]
-    return FoundPairs(sorted(StereoPair(name, *pair) for name, pair in zip(names, pairs, strict=True)), problems)
+    return names
 
 
 def _words(rule: Rule, right: bool, files: Mapping[Path, str], names: Container[str]) -> _Keys:

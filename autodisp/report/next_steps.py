@@ -8,6 +8,7 @@ from autodisp import configs
 from autodisp.commands import Word, command
 from autodisp.report.reading import Run, setting_of
 from autodisp.run_files import GENOTYPE
+from autodisp.tasks.kit import Prediction
 from autodisp.tasks.own import OWN
 from autodisp.tasks.registry import DEFAULT, KITS, dataset_entries
 
@@ -31,8 +32,10 @@ def next_commands(run: Run) -> list[tuple[str, str]]:
     if not _model(run.folder).is_file():
         return []
     commands = [("Evaluate the trained network:", evaluation_command(run.config, run.folder))]
-    if (kit := KITS.get(str(run.setting("task.name")))) is not None and kit.predicts:
-        commands.append((f"Predict the {kit.interface.output} of your own images:", prediction_command(run.folder)))
+    if (kit := KITS.get(str(run.setting("task.name")))) is not None and kit.prediction:
+        commands.append(
+            (f"Predict the {kit.interface.output} of your own images:", prediction_command(run.folder, kit.prediction))
+        )
     export = command("autodisp-export", *task_words(run.config, DEFAULT), ("checkpoint", _model(run.folder)))
     return [*commands, ("Export it as ONNX and torch.export files:", export)]
 
@@ -71,9 +74,9 @@ def evaluation_command(config: Mapping[str, Any], folder: Path) -> str:
     return command("autodisp-evaluate", *words)
 
 
-def prediction_command(folder: Path) -> str:
-    """Returns the command that predicts the disparity of a pair."""
-    return command("autodisp-predict", ("checkpoint", _model(folder)), "left=left.png", "right=right.png")
+def prediction_command(folder: Path, prediction: Prediction) -> str:
+    """Returns the command that predicts own images."""
+    return command("autodisp-predict", ("checkpoint", _model(folder)), *prediction.example)
 
 
 def task_words(config: Mapping[str, Any], name: str) -> list[Word]:

@@ -13,7 +13,10 @@ from autodisp import distributed
 from autodisp.cells.cell import CellFactory
 
 Sums = dict[str, Tensor]
-"""For each metric a tensor (2,): the sum and the number of its terms, so that batches pool exactly."""
+"""For each metric a tensor (2,): the sum and the number of its terms, so that batches pool exactly.
+
+A metric that is the mean of several ratios, such as one per class, has a tensor (2, K).
+"""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Figure:
 class Task(Protocol):
     """A task over batches of its own type.
 
-    A further task (segmentation, flow, depth) is one more class with these members; the engine needs no change.
+    A further task (flow, depth) is one more class with these members; the engine needs no change.
     """
 
     name: str
@@ -107,9 +110,16 @@ def over_processes(loss: Tensor, sums: Sums) -> tuple[Tensor, Sums]:
 
 
 def means(sums: Mapping[str, Tensor]) -> dict[str, float]:
-    """Divides each sum by its count; NaN where nothing was summed."""
-    values = {name: pair.tolist() for name, pair in sums.items()}
-    return {name: total / count if count else float("nan") for name, (total, count) in values.items()}
+    """Divides sums by counts, and averages the ratios of a metric with several; NaN where nothing was summed.
+
+    A ratio whose count is 0 does not enter the average.
+    """
+    return {name: _mean_ratio(*pair.reshape(2, -1).tolist()) for name, pair in sums.items()}
+
+
+def _mean_ratio(totals: Sequence[float], counts: Sequence[float]) -> float:
+    ratios = [total / count for total, count in zip(totals, counts, strict=True) if count]
+    return sum(ratios) / len(ratios) if ratios else float("nan")
 
 
 def sum_of(values: Tensor, among: Tensor | None = None) -> Tensor:

@@ -75,6 +75,24 @@ class WorstSamples:
     """Takes cases, see ``evaluation.worst.Case``; returns one image per case, all on the same scale."""
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """Functions with which autodisp-predict predicts the user's own images."""
+
+    item: str
+    """Noun for one input, such as ``pair``."""
+    example: tuple[str, ...]
+    """Settings of the inputs in a suggested command."""
+    outputs: tuple[str, ...]
+    """Names of the files that it can write."""
+    find: Callable[[Any], tuple[Sequence[Any], Sequence[str]]]
+    """Takes the config; returns the inputs, and a line for each problem."""
+    writer: Callable[[Any, Sequence[Any]], Any]
+    """Takes the config and the inputs; returns the writer of the wanted outputs."""
+    predict: Callable[[Any, Any, Any], str]
+    """Takes an input, the opened model and the writer; writes the files and returns a line about them."""
+
+
 def _nothing(*_: Any) -> None:
     return None
 
@@ -123,8 +141,10 @@ class TaskKit:
     """Values of settings that are missing from the cards of earlier models."""
     picture: Callable[[Any, Any], Any] | None = None
     """Takes a batch and its output; returns an image of the first prediction."""
-    baselines: Mapping[str, Callable[[Any, Any], Callable[[Any], Tensor]]] = field(default_factory=dict)
-    """Each takes the config and the batches of an evaluation."""
+    baselines: Mapping[str, Callable[[Any, Any, Mapping[str, Any]], Callable[[Any], Tensor]]] = field(
+        default_factory=dict
+    )
+    """Each takes the config and the batches of an evaluation, and the facts."""
     worst: WorstSamples | None = None
     """None if an evaluation draws no samples."""
     check_sections: Callable[[Any, Any], None] = _nothing
@@ -140,8 +160,8 @@ class TaskKit:
     """True if its augmentation includes cutout."""
     level_weights: bool = False
     """True if its loss is a sum over levels, weighted by the argument ``level_weights`` of the task."""
-    predicts: bool = False
-    """True if autodisp-predict supports its models."""
+    prediction: Prediction | None = None
+    """None if autodisp-predict does not support its models."""
     remedy: str = "larger images, or fewer cells"
     """Suggested remedy if a feature map shrinks to a single pixel."""
     metric_place: str = ""

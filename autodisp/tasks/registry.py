@@ -12,8 +12,9 @@ from autodisp.tasks.disparity.kit import KIT as DISPARITY
 from autodisp.tasks.kit import DatasetEntry, TaskKit
 from autodisp.tasks.own import OWN, OwnTaskConfig
 from autodisp.tasks.sections import TaskSection
+from autodisp.tasks.segmentation.kit import KIT as SEGMENTATION
 
-KITS: dict[str, TaskKit] = {kit.name: kit for kit in (DISPARITY, CLASSIFICATION)}
+KITS: dict[str, TaskKit] = {kit.name: kit for kit in (DISPARITY, CLASSIFICATION, SEGMENTATION)}
 DEFAULT = DISPARITY.name
 """Default task."""
 _COMES_WITH_IT = frozenset(KITS)

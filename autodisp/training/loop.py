@@ -219,7 +219,7 @@ class Training(SteppedRun):
         loss, sums = self._forward(self.network, self.next_batch(self.stream), progress.steps)
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         value, sums = over_processes(loss.detach().to(torch.float64), sums)
-        wanted = sums[self.task.figure.name][1] > 0
+        wanted = sums[self.task.figure.name][1].sum() > 0  # a batch without ground truth makes no step
         made = self.descend(
             loss, self.optimizer, trained, clip=settings.clip, wanted=wanted, statistics=self.network.buffers()
         )

@@ -23,7 +23,7 @@ from autodisp.tasks.disparity.sections import (
     StereoFilesConfig,
 )
 from autodisp.tasks.disparity.task import DisparityTask
-from autodisp.tasks.kit import DatasetEntry, Interface, Split, TaskKit, WorstSamples
+from autodisp.tasks.kit import DatasetEntry, Interface, Prediction, Split, TaskKit, WorstSamples
 
 SHAPES3D_TEST_SEED = 2**31 - 1
 """Seed of the held-out shapes3d pairs, the same for every run; a run with this seed would train on them."""
@@ -231,13 +231,13 @@ def _metrics(config: Any, dataset: StereoDataset) -> Any:
     return StereoMetrics(has_occlusion=dataset.has_occlusion, edges=config.ranges)
 
 
-def _constant(config: Any, batches: Any) -> Any:
+def _constant(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
     from autodisp.evaluation.baselines import BestConstant
 
     return BestConstant.of(batches)
 
 
-def _sgbm(config: Any, batches: Any) -> Any:
+def _sgbm(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
     from autodisp.evaluation.baselines import SemiGlobalMatching
 
     return SemiGlobalMatching(max_disparity=config.dataset.max_disparity)
@@ -247,6 +247,24 @@ def _open_model(network: nn.Module, device: Any, about: Mapping[str, Any]) -> An
     from autodisp.prediction.inference import StereoMatcher
 
     return StereoMatcher(network, device=device)
+
+
+def _find(config: Any) -> Any:
+    from autodisp.prediction import stereo_program
+
+    return stereo_program.find(config)
+
+
+def _writer(config: Any, pairs: Sequence[Any]) -> Any:
+    from autodisp.prediction import stereo_program
+
+    return stereo_program.build_writer(config, pairs)
+
+
+def _predict(pair: Any, model: Any, writer: Any) -> str:
+    from autodisp.prediction import stereo_program
+
+    return stereo_program.predict(pair, model, writer)
 
 
 def _check_sections(task: DisparityTaskConfig, network: Any) -> None:
@@ -341,5 +359,12 @@ KIT = TaskKit(
     notes_on_evaluation=_notes_on_evaluation,
     designed=True,
     level_weights=True,
-    predicts=True,
+    prediction=Prediction(
+        "pair",
+        ("left=left.png", "right=right.png"),
+        ("pfm", "png16", "colour", "depth", "ply"),
+        _find,
+        _writer,
+        _predict,
+    ),
 )

@@ -16,8 +16,8 @@ from autodisp.networks.matching_head import STRIDE, Matching
 from autodisp.networks.refinement import RefinementNetwork
 from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.tasks.base import Figure, Sums, mean_over, sum_of
+from autodisp.tasks.levels import fitted_level_weights
 
-SMALLEST_LEVEL_WEIGHT = 1 / 16
 BAD_PIXELS = (1, 2, 3)
 D1_PIXELS, D1_SHARE = 3.0, 0.05
 BINS = 64
@@ -39,7 +39,7 @@ class DisparityTask:
         volume_weight: weight of the cross-entropy on the matching volume, added to the disparity loss.
         level_weights: weights of the levels, coarse to fine, at least one; the last one belongs to the prediction at
             full resolution. A network with fewer levels uses the last ones, one with more repeats the first. None
-            selects those of ``level_weights_at``.
+            selects those of ``autodisp.tasks.levels.level_weights_at``.
         support: encoder cells read by the upsampling cells, see ``autodisp.networks.hourglass.Support``.
     """
 
@@ -163,11 +163,8 @@ class DisparityTask:
         Invalid pixels contribute nothing, and the loss of a batch without valid pixels is zero. For a stack, the loss
         is the sum over its trained stages. ``level_weights``, coarse to fine, replace the task's own.
         """
-        weights = level_weights_at(output.strides)
         given = self.level_weights if level_weights is None else tuple(level_weights)
-        if given is not None:
-            missing = len(output.levels) - len(given)
-            weights = (*given[:1] * missing, *given[-len(output.levels) :])
+        weights = fitted_level_weights(output.strides, given)
         total = weights[-1] * masked_l1(output.disparity, batch.disparity, batch.valid)
         for level, stride, weight in zip(output.levels[:-1], output.strides[:-1], weights[:-1], strict=True):
             truth, valid = truth_at_stride(batch.disparity, batch.valid, stride, level.shape[-2:])
@@ -209,19 +206,6 @@ class DisparityTask:
         wrong = (error > D1_PIXELS) & (error > D1_SHARE * batch.disparity)
         sums["d1"] = sum_of(100.0 * wrong, batch.valid)
         return sums
-
-
-def level_weights_at(strides: Sequence[int]) -> tuple[float, ...]:
-    """Returns the level weights of the FlowNet family: 1/16 at 1/64, 1/32 and 1/16, then 1/8, 1/4, 1/2 and 1.
-
-    They are divided by the weight of the finest level, so that the scale of the loss (and with it the effect of
-    learning rate, clipping and volume weight) does not depend on the resolution at which a network ends.
-
-    Args:
-        strides: strides of the levels, coarse to fine.
-    """
-    weights = [max(1 / stride, SMALLEST_LEVEL_WEIGHT) for stride in strides]
-    return tuple(weight / weights[-1] for weight in weights)
 
 
 def masked_l1(prediction: Tensor, truth: Tensor, valid: Tensor) -> Tensor:

@@ -1,0 +1,133 @@
+"""Semantic segmentation: cross-entropy over levels, mean intersection over union."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from autodisp.cells.cell import CellFactory
+from autodisp.datasets.class_maps import class_counts, confusion
+from autodisp.datasets.samples import IGNORED, SegmentedImage
+from autodisp.networks.segmentation import ClassMaps, SegmentationNetwork
+from autodisp.tasks.base import Figure, Sums, mean_over, sum_of
+from autodisp.tasks.levels import fitted_level_weights
+
+
+class SegmentationTask:
+    """Predicts the class of each pixel.
+
+    Args:
+        classes: number of classes in the dataset.
+        channels, stem_scale, encoder_cells, decoder_cells: arguments of the network.
+        level_weights: weights of the levels, coarse to fine, see ``autodisp.tasks.levels.fitted_level_weights``.
+
+    Raises:
+        ValueError: level_weights is empty.
+    """
+
+    name = "segmentation"
+    kinds: tuple[str, ...] = ("normal", "reduce", "upsample")
+    figure = Figure("miou", "max", "%")
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        channels: int,
+        stem_scale: float = 1.0,
+        encoder_cells: int = 5,
+        decoder_cells: int = 3,
+        level_weights: Sequence[float] | None = None,
+    ) -> None:
+        if level_weights is not None and not level_weights:
+            raise ValueError("level_weights is empty: give one weight per level, coarse to fine")
+        self.classes = classes
+        self.channels = channels
+        self.stem_scale = stem_scale
+        self.encoder_cells = encoder_cells
+        self.decoder_cells = decoder_cells
+        self.level_weights = None if level_weights is None else tuple(level_weights)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Constructor arguments that rebuild the same network."""
+        return {
+            "classes": self.classes,
+            "channels": self.channels,
+            "stem_scale": self.stem_scale,
+            "encoder_cells": self.encoder_cells,
+            "decoder_cells": self.decoder_cells,
+        }
+
+    def build_network(self, cells: CellFactory) -> SegmentationNetwork:
+        """Builds stems, encoder and decoder."""
+        return SegmentationNetwork(cells, **self.settings)
+
+    def coarsest(self, height: int, width: int) -> tuple[int, int]:
+        """Returns the size of the bottleneck, including padding."""
+        stride = 4 * 2 ** ((self.encoder_cells + 1) // 2)
+        return -(-height // stride), -(-width // stride)
+
+    def inputs(self, batch: SegmentedImage) -> tuple[Tensor, ...]:
+        """Returns the images."""
+        return (batch.image,)
+
+    def loss(self, output: ClassMaps, batch: SegmentedImage, level_weights: Sequence[float] | None = None) -> Tensor:
+        """Computes the weighted sum of the levels' cross-entropies; the finest one is taken at full resolution.
+
+        Ignored pixels contribute nothing, and the loss of a batch without ground truth is zero. ``level_weights``,
+        coarse to fine, replace the task's own.
+        """
+        given = self.level_weights if level_weights is None else tuple(level_weights)
+        weights = fitted_level_weights(output.strides, given)
+        total = weights[-1] * _cross_entropy(output.logits, batch.classes)
+        for level, stride, weight in zip(output.levels[:-1], output.strides[:-1], weights[:-1], strict=True):
+            total = total + weight * _cross_entropy(level, classes_at_stride(batch.classes, stride, level.shape[-2:]))
+        return total
+
+    def constant(self, batches: Iterable[SegmentedImage]) -> float:
+        """Returns the mean IoU in percent of always predicting the most frequent class; NaN without ground truth.
+
+        Its IoU is its share of the pixels; that of the other classes with ground truth is 0.
+        """
+        counts = class_counts(batches)
+        present = int((counts > 0).sum())
+        return 100.0 * float(counts.max()) / float(counts.sum()) / present if present else float("nan")
+
+    def measure(self, output: ClassMaps, batch: SegmentedImage) -> Sums:
+        """Sums IoU per class, averaged as ``miou``, and pixel accuracy, both in percent.
+
+        A class that occurs in neither ground truth nor prediction does not count. Pixels with a NaN are of no class.
+        """
+        counts = confusion(output.logits.detach(), batch.classes, self.classes).double()
+        hits, predicted, actual = counts.diagonal()[: self.classes], counts.sum(0)[: self.classes], counts.sum(1)
+        known = batch.classes != IGNORED
+        return {
+            "miou": torch.stack([100.0 * hits, predicted + actual - hits]),
+            "accuracy": torch.stack([100.0 * hits.sum(), sum_of(known)[0]]),
+        }
+
+
+def classes_at_stride(classes: Tensor, stride: int, size: Sequence[int]) -> Tensor:
+    """Downsamples a class map to a level: the class of the pixel in the middle of each block.
+
+    Args:
+        classes: (B, H, W).
+        stride: stride of the level.
+        size: (h, w) of the level, which may include padding beyond H and W; blocks there are ``IGNORED``.
+
+    Returns:
+        (B, h, w).
+    """
+    bottom, right = size[0] * stride - classes.shape[-2], size[1] * stride - classes.shape[-1]
+    middle = slice(stride // 2, None, stride)
+    return functional.pad(classes, (0, right, 0, bottom), value=IGNORED)[:, middle, middle]
+
+
+def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
+    """Computes the mean over the pixels with ground truth; 0, with zero gradient, if there are none."""
+    known = classes != IGNORED
+    total = functional.cross_entropy(logits.float(), classes.long(), ignore_index=IGNORED, reduction="sum")
+    return mean_over(total, known.sum())

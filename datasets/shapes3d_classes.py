@@ -1,0 +1,34 @@
+"""Segmentation data without files: left views of shapes3d, with the kind of shape at each pixel."""
+
+from collections.abc import Sequence
+
+from autodisp.datasets.samples import SegmentedImage
+from autodisp.datasets.shapes3d import Shapes3D
+from autodisp.datasets.shapes3d_shapes import CLASSES
+
+
+class Shapes3DClasses:
+    """Left views of procedural pairs with their class maps; the same (seed, index) gives the same bits.
+
+    Args:
+        pairs: source of the views.
+    """
+
+    classes: Sequence[str] = CLASSES
+
+    def __init__(self, pairs: Shapes3D) -> None:
+        self.pairs = pairs
+        self.names: Sequence[str] = pairs.names
+        self.groups: Sequence[str] = pairs.groups
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> SegmentedImage:
+        """Draws one view.
+
+        Raises:
+            IndexError: not in 0 .. length - 1.
+        """
+        return self.pairs.segmented(index)
