@@ -318,13 +318,29 @@ def test_batch_normalisation_can_be_left_out_of_the_dense_flavour(norm: bool) ->
 )
 def test_devices(name: str, gpu: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(gpu))
     assert build_device(name) == torch.device(expected)
 
 
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match=r"^run\.device=cuda: .*no usable GPU; take run\.device=cpu or auto$"):
-        build_device("cuda")
+@pytest.mark.parametrize(
+    ("name", "gpus", "ranks", "line"),
+    [
+        ("cuda", 0, 1, r"^run\.device=cuda: .*no usable GPU; take run\.device=cpu or auto$"),
+        ("cuda:2", 2, 1, r"^run\.device=cuda:2: there is no GPU 2, the last is 1; take run\.device=cuda:1$"),
+        ("cuda:1", 2, 2, r"^run\.device=cuda:1: 2 processes need a GPU each; take run\.device=cuda$"),
+        ("cuda", 1, 2, r"^run\.device=cuda: there is no GPU 1, .*; take run\.device=cpu, or fewer processes$"),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_refused(
+    name: str, gpus: int, ranks: int, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if ranks > 1:
+        for variable, value in (("TORCHELASTIC_RUN_ID", "test"), ("WORLD_SIZE", ranks), ("LOCAL_RANK", ranks - 1)):
+            monkeypatch.setenv(variable, str(value))
+    with pytest.raises(InputError, match=line):
+        build_device(name)
 
 
 def supernet_of(config: SearchConfig, space: SearchSpace, *, seed: int = 0) -> Supernet:

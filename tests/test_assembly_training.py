@@ -42,6 +42,15 @@ CHOICES = [
     for choice in choices
     if (group, choice) not in (("task", "own"), ("network", "own"))  # test_own_task.py
 ]
+SEGMENTED = (
+    "shapes3d_classes",
+    "voc",
+    "cityscapes",
+    "folders",
+    "segmentation",
+    "segmentation_small",
+    "segmentation_tiny",
+)
 IMAGES = ("cifar10", "cifar100", "svhn", "classification", "classification_tiny", "darts_evaluation")
 FROM_FILE = ("from_checkpoint", "finetune")
 TINY = ("network=disparity_tiny", "dataset.height=40", "dataset.width=72", "dataset.max_disparity=16")
@@ -59,7 +68,7 @@ def data_of(**facts: Any) -> TrainData:
 
 
 def card_of(config: TrainConfig, classes: int = 10) -> model_file.ModelCard:
-    facts = {"classes": classes, "mean": MEAN, "std": STD} if config.task.name == "classification" else {}
+    facts = {"classes": classes, "mean": MEAN, "std": STD} if config.task.name != "disparity" else {}
     return build_card(config, data_of(**facts))
 
 
@@ -100,6 +109,8 @@ def test_every_choice_builds(tmp_path: Path, choice: str) -> None:
     overrides = [choice]
     if group in ("dataset", "network") and name in IMAGES:
         overrides.insert(0, "task=classification")
+    elif name in SEGMENTED:
+        overrides.insert(0, "task=segmentation")
     if name in FROM_FILE:
         overrides += [f"init={model(tmp_path / 'a.safetensors', *TINY)}", "genotype=null"]
     config = config_of(*overrides)

@@ -24,6 +24,7 @@ from autodisp.report.next_steps import (
     training_command,
 )
 from autodisp.report.reading import read_run
+from autodisp.tasks.registry import KITS
 from tests.made_runs import write_search
 
 NAMES = [
@@ -52,7 +53,7 @@ def printed(run: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str
     yield training_command(config, run / "genotype.json"), "genotype", run / "genotype.json"
     yield training_command(config, run / "genotype.json"), "dataset.root", run
     yield evaluation_command(config, run), "checkpoint", best
-    yield prediction_command(run), "checkpoint", best
+    yield prediction_command(run, KITS["disparity"].prediction), "checkpoint", best
     for _, line in next_commands(read_run(run)):
         yield (line, "run", run) if "run" in read_back(line) else (line, "genotype", run / "genotype.json")
     with pytest.raises(SystemExit), supervised_run(run, memory=[]):

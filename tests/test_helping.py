@@ -21,7 +21,7 @@ def test_help_lists_the_groups_that_programs_share(
 ) -> None:
     assert call("check", "--help") == 0
     page = capsys.readouterr().out
-    assert "(group=choice):\n\ndataset: cifar10, cifar100, flyingthings3d," in page
+    assert "(group=choice):\n\ndataset: cifar10, cifar100, cityscapes, flyingthings3d," in page
     assert "sintel, svhn\ntask: own\n\nSettings" in page
 
 
@@ -30,7 +30,7 @@ def test_help_tells_units(call: Callable[..., int], capsys: pytest.CaptureFixtur
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for line in (
         "focal: null # pixels; with baseline= for depth and point clouds", "baseline: null # metres",
-        "device: auto # auto (a GPU if available), cpu, cuda",
+        "device: auto # auto (a GPU if available), cpu, cuda, cuda:1",
         "docs/config.md lists all settings with their units and limits.",
     ):  # fmt: skip
         assert line in lines

@@ -65,7 +65,11 @@ def test_it_goes_through_the_programs(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("run", "words", "line"),
     [
-        (predict.predict, ["predict", *OWN, "left=a.png"], r"task\.factory=.*monocular is not for stereo pairs"),
+        (
+            predict.predict,
+            ["predict", *OWN, "left=a.png"],
+            r"task\.factory=.*monocular has no prediction of own images",
+        ),
         (evaluate.evaluate, ["evaluate", "task=own", "baseline=constant"], r"^task\.factory=null: must be a file and"),
         (search.search, ["search", "task=own", "run.folder=x"], r"^task\.factory=null: must be a file and"),
         (search.search, ["search", *OWN, "run.folder=x"], r"^space=autodispnet does not fit task=own: take space=s"),

@@ -10,7 +10,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from autodisp import distributed
 from autodisp.commands import as_typed, command
 from autodisp.errors import InputError
 from autodisp.run_files import CHECKPOINTS, COMMAND, CONFIG
@@ -37,6 +36,8 @@ def claimed(
         Taken: it is not empty, or another process has claimed it.
         InputError: it cannot be created.
     """
+    from autodisp import distributed  # imports torch, for which --help does not wait
+
     with ExitStack() as held:
         yield distributed.on_first(lambda: held.enter_context(_claimed(folder, tree, key, resumes_with)))
 
