@@ -42,15 +42,7 @@ CHOICES = [
     for choice in choices
     if (group, choice) not in (("task", "own"), ("network", "own"))  # test_own_task.py
 ]
-SEGMENTED = (
-    "shapes3d_classes",
-    "voc",
-    "cityscapes",
-    "folders",
-    "segmentation",
-    "segmentation_small",
-    "segmentation_tiny",
-)
+SEGMENTED = ("shapes3d_classes", "voc", "cityscapes", "folders")
 IMAGES = ("cifar10", "cifar100", "svhn", "classification", "classification_tiny", "darts_evaluation")
 FROM_FILE = ("from_checkpoint", "finetune")
 TINY = ("network=disparity_tiny", "dataset.height=40", "dataset.width=72", "dataset.max_disparity=16")
@@ -68,7 +60,11 @@ def data_of(**facts: Any) -> TrainData:
 
 
 def card_of(config: TrainConfig, classes: int = 10) -> model_file.ModelCard:
-    facts = {"classes": classes, "mean": MEAN, "std": STD} if config.task.name != "disparity" else {}
+    facts = {
+        "classification": {"classes": classes, "mean": MEAN, "std": STD},
+        "segmentation": {"classes": classes},
+        "disparity": {},
+    }[config.task.name]
     return build_card(config, data_of(**facts))
 
 
@@ -109,7 +105,7 @@ def test_every_choice_builds(tmp_path: Path, choice: str) -> None:
     overrides = [choice]
     if group in ("dataset", "network") and name in IMAGES:
         overrides.insert(0, "task=classification")
-    elif name in SEGMENTED:
+    elif name in SEGMENTED or name.startswith("segmentation_") or choice == "network=segmentation":
         overrides.insert(0, "task=segmentation")
     if name in FROM_FILE:
         overrides += [f"init={model(tmp_path / 'a.safetensors', *TINY)}", "genotype=null"]
