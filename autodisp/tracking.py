@@ -30,6 +30,7 @@ Metrics = Mapping[str, float | None] | Callable[[], Mapping[str, float | None]]
 
 _REFRESH_SECONDS = 0.25
 _LINE_SECONDS = 30.0
+_FIRST_LINE_SECONDS = 10.0
 _VERBOSE_LINE_SECONDS = 5.0
 
 Verbosity = Literal["quiet", "normal", "verbose"]
@@ -85,6 +86,7 @@ class ConsoleProgress:
         self._place: int | None = None
         self._steps_done = 0
         self._started = self._line_written = self._clock()
+        self._next_line = self._line_seconds if self._bar else min(_FIRST_LINE_SECONDS, self._line_seconds)
         self._shown = -math.inf
         if self._bar is not None and epochs:
             for task in self._bar.task_ids:
@@ -106,7 +108,7 @@ class ConsoleProgress:
         self._steps_done += 1 if self._place is None else max(1, place - self._place)
         self._place = place
         now = self._clock()
-        line_due = now - self._line_written >= self._line_seconds
+        line_due = now - self._line_written >= self._next_line
         bar_due = self._bar is not None and now - self._shown >= _REFRESH_SECONDS
         if self._quiet or not (line_due or bar_due):
             return
@@ -119,6 +121,7 @@ class ConsoleProgress:
         text = "  ".join([count, f"{timedelta(seconds=round(seconds))} left", *words])
         if line_due:
             self.message(text)
+            self._next_line = self._line_seconds
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=place, description=text, refresh=True)
 

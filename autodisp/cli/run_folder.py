@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from autodisp import torchrun
 from autodisp.commands import as_typed, command
 from autodisp.errors import InputError
 from autodisp.run_files import CHECKPOINTS, COMMAND, CONFIG
@@ -150,5 +151,8 @@ def keep_config(folder: Path, tree: DictConfig, dataset: Any, task: Any = None, 
 
 def keep_command(folder: Path) -> None:
     """Writes the command line of a run into its folder."""
-    typed = as_typed([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+    if torchrun.processes() > 1:
+        words = ["torchrun", f"--nproc-per-node={torchrun.local_processes()}", *words]
+    typed = as_typed(words)
     (folder / COMMAND).write_text(typed + "\n", encoding="utf-8", errors="surrogateescape")
