@@ -108,6 +108,7 @@ IMAGES = ("task=classification", "network.channels=16", "network.layers=5", "sea
 CASES = {
     "darts": Case(("space=darts", *IMAGES)),
     "s2": Case(("space=s2", *IMAGES)),
+    "recompute": Case(("space=darts", "search.recompute=true", *IMAGES), (WEIGHT_STEP, FIRST_ORDER)),
     "gumbel": Case(("space=darts", "relaxation=gumbel", *IMAGES), (WEIGHT_STEP, FIRST_ORDER)),
     "partial": Case(("space=darts", "relaxation=partial", *IMAGES), (WEIGHT_STEP, FIRST_ORDER)),
     "autodispnet": Case(("experiment=demo", "dataset.length=4", *STILL)),
