@@ -82,7 +82,10 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
                 f"checkpoint={config.checkpoint}: is of another task than dataset={config.dataset.name}; take a "
                 "dataset of its own task"
             )
-        found["network"] = lambda batch: model(*kit.inputs(batch))
+        if kit.predictor is not None:
+            found["network"] = kit.predictor(config, model)
+        else:
+            found["network"] = lambda batch: model(*kit.inputs(batch))
     return found
 
 
