@@ -276,7 +276,7 @@ def test_unknown_pixels_are_off_in_the_images_and_on_in_the_point_cloud(
 def test_a_network_without_a_volume_has_no_confidence(rig: Path, tmp_path: Path, setting: str, words: str) -> None:
     task = DisparityTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=2, max_displacement=3)
     model = saved(tmp_path / "plain.safetensors", task, "autodispnet", Style("dense", affine=True))
-    with pytest.raises(InputError, match="without a confidence, which checkpoint=.* lacks; take") as caught:
+    with pytest.raises(InputError, match=r"without a confidence, which checkpoint=.* lacks; take") as caught:
         run(model, tmp_path / "out", *folders(rig), setting)
     assert str(caught.value).startswith(words)
     assert not (tmp_path / "out").exists()

@@ -37,7 +37,8 @@ def test_all_outputs_hold_the_disparity(tmp_path: Path) -> None:
     )
     folder = tmp_path / "new" / "out" / "scene" / "left"
     assert names(folder) == [
-        "7-colour.png", "7-confidence.png", "7-depth.pfm", "7-depth.png", "7-disparity.pfm", "7-disparity.png", "7-points.ply",
+        "7-colour.png", "7-confidence.png", "7-depth.pfm", "7-depth.png", "7-disparity.pfm", "7-disparity.png",
+        "7-points.ply",
     ]  # fmt: skip
     assert sorted(written.files) == sorted(folder.iterdir())
     assert written.notes == []
