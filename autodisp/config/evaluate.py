@@ -18,10 +18,9 @@ from autodisp.config.sections import (
     kit_by_choice,
 )
 from autodisp.errors import InputError
-from autodisp.tasks.disparity.sections import SgbmConfig
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import KITS
-from autodisp.tasks.sections import DatasetSection
+from autodisp.tasks.sections import DatasetSection, SgbmConfig
 
 MOST_PICTURES = 100
 _RANGES = Must(

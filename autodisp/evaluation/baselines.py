@@ -20,7 +20,7 @@ from torch import Tensor
 
 from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
-from autodisp.tasks.disparity.sections import BLOCK_SIZES, LARGEST_PENALTY
+from autodisp.tasks.sections import BLOCK_SIZES, LARGEST_PENALTY
 
 _UNIT = 16
 """OpenCV stores disparities in sixteenths of a pixel, and takes a range that is a multiple of 16."""

@@ -31,6 +31,8 @@ FIGURES = ("epe", *(f"bad{pixels}" for pixels in BAD_PIXELS), "d1")
 ALL = "all"
 MASKED = ("non_occluded", "occluded", "out_of_frame")
 KNOWN = "known"
+_PERCENTS = range(100, 0, -5)
+"""Densities of the sparsification curve in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,13 @@ class StereoFigures:
             }
             for name, region in self.regions.items()
         }
-        return {"images": self.images, "largest": self.largest, "regions": regions}
+        curve = [] if self.by_confidence is None else [(share, self.confident(share / 100)) for share in _PERCENTS]
+        return {
+            "images": self.images,
+            "largest": self.largest,
+            "regions": regions,
+            **({"sparsification": [_point(*entry) for entry in curve]} if curve else {}),
+        }
 
     def rows(self) -> Iterator[dict[str, str | int | float]]:
         """Yields a row per region and average, see ``tables.Figures``."""
@@ -210,6 +218,10 @@ class StereoMetrics:
             inside = occluded & ~out_of_frame
             regions += [valid & ~inside & ~out_of_frame, valid & inside, valid & out_of_frame]
         return regions + [valid & (truth >= low) & (truth < high) for low, high in self._ranges.values()]
+
+
+def _point(density: float, region: RegionFigures) -> dict[str, float | None]:
+    return {"density": density, "confidence": region.confidence, **region.pooled}
 
 
 def _confident(confidences: Sparsification, share: float, images: int) -> RegionFigures:

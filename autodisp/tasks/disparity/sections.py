@@ -22,24 +22,9 @@ _OBJECTS = Must(
 _NEAREST = Must("above 0 and at most 1", lambda share: 0 < share <= 1)
 _CAMERA = Must("at least 0 and at most 4", lambda strength: 0 <= strength <= 4)
 _SHARE = Must("a share, 0 to 1", lambda share: 0 <= share <= 1)
-BLOCK_SIZES = (1, 3, 5, 7)
-"""Sides of the blocks of baseline=sgbm, pixels."""
-LARGEST_PENALTY = 3.0
-"""OpenCV accumulates costs in 16 bits: block size 11 with penalty 8 silently gave wrong disparities."""
-_BLOCK = Must(f"one of {', '.join(map(str, BLOCK_SIZES))}", lambda side: side in BLOCK_SIZES)
-_PENALTY = Must(f"above 0 and at most {LARGEST_PENALTY:g}", lambda penalty: 0 < penalty <= LARGEST_PENALTY)
 Crop = Annotated[list[int] | None, _CROP]
 _EVEN = Must("even, as cells come in pairs; 6 is usual", lambda cells: cells % 2 == 0)
 MaxDisparity = Annotated[int, at_least(4), at_most(LARGEST_SIDE)]
-
-
-@dataclass(frozen=True)
-class SgbmConfig:
-    """Settings of baseline=sgbm, see ``autodisp.evaluation.baselines.SemiGlobalMatching``."""
-
-    mode: Literal["hh", "sgbm", "3way"] = "hh"
-    block_size: Annotated[int, _BLOCK] = 5
-    penalty: Annotated[float, _PENALTY] = 3.0
 
 
 @dataclass(frozen=True)
