@@ -14,8 +14,8 @@ from autodisp.networks.matching_head import STRIDE, Matching
 
 UNKNOWN = 0.5
 """Usual threshold below which a pixel is unknown."""
-NEAR = 1.5
-"""Bins to each side of the disparity whose probability is summed."""
+NEAR = 1
+"""Bins to each side of the one nearest to the disparity whose probability is summed."""
 NEARER = 1.0
 """Pixels of disparity by which another surface must be nearer to occlude one, so that a slanted one does not occlude
 itself."""
@@ -45,10 +45,14 @@ def confidence_of(prediction: StereoPrediction) -> Tensor | None:
 
 
 def mass_near(matching: Matching) -> Tensor:
-    """Returns the probability of the bins within NEAR of the disparity, (B, 1, h, w)."""
-    bins = torch.arange(matching.logits.shape[1], device=matching.logits.device).view(1, -1, 1, 1)
-    near = (bins - matching.disparity / STRIDE).abs() <= NEAR
-    return (torch.softmax(matching.logits, dim=1) * near).sum(dim=1, keepdim=True)
+    """Returns the probability of the bins around the disparity, (B, 1, h, w)."""
+    last = matching.logits.shape[1] - 1
+    around = torch.arange(-NEAR, NEAR + 1, device=matching.logits.device).view(1, -1, 1, 1)
+    bins = (matching.disparity / STRIDE).round().long() + around
+    inside = (bins >= 0) & (bins <= last)
+    near = matching.logits.gather(1, bins.clamp(0, last))
+    shares = torch.exp(near - torch.logsumexp(matching.logits, dim=1, keepdim=True))
+    return torch.where(inside, shares, 0.0).sum(dim=1, keepdim=True)
 
 
 def visible(disparity: Tensor) -> Tensor:
