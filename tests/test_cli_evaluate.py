@@ -130,7 +130,7 @@ def test_errors_at_densities_beside_those_of_sgbm_without_filled_holes(
     assert f"at the density of sgbm without filled holes, {share:.1%}: sgbm EPE {known['pooled']['epe']:.2f} px" in out
     part = falling[: round(share * len(falling))]
     assert float(out.split("network EPE ")[1].split()[0]) == pytest.approx(part.mean(), rel=1e-2, abs=0.006)
-    assert " s per image (" in out
+    assert " ms), peak memory" in out
 
 
 def test_settings_of_sgbm_without_it_are_refused(tmp_path: Path) -> None:

@@ -270,6 +270,16 @@ def test_unknown_pixels_are_off_in_the_images_and_on_in_the_point_cloud(
     assert points(tmp_path / "off") == (disparity > 0).sum()
 
 
+def test_the_precision_is_that_of_the_network(model: Path, rig: Path, tmp_path: Path) -> None:
+    views = [rig / "left" / "2.png", rig / "right" / "2.png"]
+    run(model, tmp_path / "out", f"left={views[0]}", f"right={views[1]}", "outputs=[pfm]", "run.precision=bfloat16")
+    found = read_pfm(tmp_path / "out" / "2-disparity.pfm")
+    difference = np.abs(found - expected(model, *views))
+    assert 0 < np.median(difference) < 0.5
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(found, expected(model, *views))
+
+
 @pytest.mark.parametrize(
     ("setting", "words"), [("unknown=0.5", "unknown=0.5: must be null"), ("outputs=[confidence]", "outputs=")]
 )

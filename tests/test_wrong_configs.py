@@ -422,6 +422,8 @@ run.folder=folder
     run.folder=folder: is not empty, and a run overwrites nothing; take another folder
 """
 EVALUATE = r"""
+checkpoint=a.onnx run.precision=bfloat16
+    run.precision=bfloat16: must be float32 for checkpoint=a.onnx, which has a precision of its own
 baseline=sgbm densities=[0]
     densities=[0.0]: must be percentages above 0 and at most 100, such as [95,80]
 baseline=sgbm sgbm.mode=hh4
@@ -472,6 +474,10 @@ checkpoint=shipped dataset=cifar10 pictures=3
     pictures=3: shows disparities, but dataset=cifar10 has none; leave it at 0
 """
 PREDICT = r"""
+left=a.png checkpoint=a.ONNX run.precision=bfloat16
+    run.precision=bfloat16: must be float32 for checkpoint=a.ONNX, which has a precision of its own
+left=a.png run.precision=half
+    run.precision=half: must be one of float32, bfloat16, float16
 left=a.png unknown=1.5
     unknown=1.5: must be 0 to 1, or null for the point cloud's own
 NOTHING

@@ -76,6 +76,7 @@ class EvaluateConfig:
             raise InputError(
                 f"pictures={self.pictures}: shows disparities, but dataset={self.dataset.name} has none; leave it at 0"
             )
+        self.run.check_model(self.checkpoint)
         self.kit.check_evaluation(self)
 
     @property

@@ -56,6 +56,7 @@ class PredictConfig:
                 "autodisp-predict needs: call its model from Python, see docs/files.md"
             )
         need(self.left is not None, "left", None, _LEFT)
+        self.run.check_model(self.checkpoint)
         self._check_calibration()
         self._check_outputs()
 
