@@ -3,6 +3,7 @@
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from autodisp.datasets.flyingthings3d import FlyingThings3D
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.streams import collate, fixed_batches
 from autodisp.errors import InputError
-from autodisp.evaluation.baselines import BestConstant, SemiGlobalMatching, fill_from_background
+from autodisp.evaluation.baselines import MODES, BestConstant, SemiGlobalMatching, fill_from_background
 from autodisp.evaluation.stereo_metrics import StereoMetrics
 
 SHARED = Path(os.environ.get("AUTODISP_SHARED", Path(__file__).parents[2] / "shared"))
@@ -53,6 +54,27 @@ def test_matching_finds_both_planes_and_fills_from_the_far_one() -> None:
     assert torch.equal(alone[0], found[1])
 
 
+def test_filled_pixels_have_no_confidence() -> None:
+    """Left of the square lies what only the left view shows."""
+    truth = pair(48, 96, near=20, far=6)
+    matching = SemiGlobalMatching(max_disparity=32)
+    found = matching.with_confidence(collate([truth]))
+    assert torch.equal(found[:, :1], matching(collate([truth])))
+    known = found[0, 1]
+    assert set(known.unique().tolist()) == {0.0, 1.0}
+    assert not known[18:30, 20:30].any()
+    assert known.mean() > 0.7
+    assert ((found[0, 0] - truth.disparity[0]).abs()[known > 0] < 0.5).float().mean() > 0.97
+
+
+def test_the_modes_of_opencv() -> None:
+    truth = pair(48, 96, near=20, far=6)
+    found = [SemiGlobalMatching(max_disparity=32, mode=mode)(collate([truth])) for mode in MODES]
+    for matched in found:
+        assert ((matched[0] - truth.disparity).abs() < 0.5).float().mean() > 0.9
+    assert len({matched.numpy().tobytes() for matched in found}) == 3
+
+
 @pytest.mark.parametrize(("asked", "given"), [(1, 16), (16, 16), (17, 32), (192, 192), (193, 208)])
 def test_the_range_is_rounded_up_and_kept(asked: int, given: int) -> None:
     matching = SemiGlobalMatching(max_disparity=asked)
@@ -88,9 +110,9 @@ def test_other_blocks_and_penalties(block_size: int) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"max_disparity": 0}, {"max_disparity": -16}, {"block_size": 4}, {"block_size": 11}, {"block_size": -1},
-     {"penalty": 0.0}, {"penalty": math.nan}, {"penalty": 3.5}],
+     {"mode": "hh4"}, {"penalty": 0.0}, {"penalty": math.nan}, {"penalty": 3.5}],
 )  # fmt: skip
-def test_settings_that_do_not_work_are_refused(wrong: dict[str, int]) -> None:
+def test_settings_that_do_not_work_are_refused(wrong: dict[str, Any]) -> None:
     ((name, value),) = wrong.items()
     with pytest.raises(InputError, match=f"{name}={value}: must be"):
         SemiGlobalMatching(**wrong)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import autodisp
 from autodisp import model_file
 from autodisp.cells.genotype import load
 from autodisp.cells.operations import Style
@@ -76,7 +77,8 @@ def test_a_network_and_a_baseline_stand_side_by_side(
     everywhere = {row["method"]: row for row in rows if row["region"] == "all" and row["average"] == "pixels"}
     assert set(everywhere) == {"sgbm", "network"}
     regions = {row["region"] for row in rows}
-    assert regions == {"all", "non_occluded", "occluded", "out_of_frame", "0-4", "4-12", "12-"}
+    assert regions == {"all", "non_occluded", "occluded", "out_of_frame", "0-4", "4-12", "12-", "known",
+                       "confident_95%", "confident_90%", "confident_80%", "confident_70%"}  # fmt: skip
     assert all(row["images"] == "2" for row in everywhere.values()), "the TEST split has two frames"
     assert all(int(row["pixels"]) == 2 * HEIGHT * WIDTH for row in everywhere.values())
     # the network by hand, over all pixels
@@ -96,6 +98,46 @@ def test_a_network_and_a_baseline_stand_side_by_side(
     assert "flyingthings3d, test split" in out
     assert "sgbm" in out
     assert content["about"]["split"] == "test"
+
+
+def test_errors_at_densities_beside_those_of_sgbm_without_filled_holes(
+    tmp_path: Path, frames: Path, stereo_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = run(tmp_path / "out", f"checkpoint={stereo_model}", "baseline=sgbm", "sgbm.mode=3way",
+                  "dataset=flyingthings3d", f"dataset.root={frames}", "dataset.max_disparity=32",
+                  "densities=[90,50]")  # fmt: skip
+    regions = content["methods"]["network"]["figures"]["regions"]  # type: ignore[index]
+    matcher = autodisp.load(stereo_model)
+    errors, confidences = [], []
+    samples = shapes3d.Shapes3D(length=5, seed=0, height=HEIGHT, width=WIDTH, max_disparity=24)
+    for index in (3, 4):
+        found = matcher.with_confidence(samples[index].left, samples[index].right)[0]
+        errors.append((found[0] - samples[index].disparity[0]).abs().flatten())
+        confidences.append(found[1].flatten())
+    error, confidence = (torch.cat(parts).double().numpy() for parts in (errors, confidences))
+    falling = error[np.argsort(-confidence)]
+    for density in (90, 50):
+        part = falling[: round(density / 100 * len(falling))]
+        region = regions[f"confident_{density}%"]
+        assert region["pixels"] == pytest.approx(len(part), abs=1)
+        assert region["pooled"]["epe"] == pytest.approx(part.mean(), rel=5e-3)
+        assert region["confidence"] == pytest.approx(np.sort(confidence)[-len(part)], abs=5e-3)
+    assert regions["known"]["pixels"] == pytest.approx((confidence >= 0.5).sum(), abs=2)
+    known = content["methods"]["sgbm"]["figures"]["regions"]["known"]  # type: ignore[index]
+    assert not any(name.startswith("confident") for name in content["methods"]["sgbm"]["figures"]["regions"])  # type: ignore[index]
+    share = known["pixels"] / len(error)
+    out = capsys.readouterr().out
+    assert f"at the density of sgbm without filled holes, {share:.1%}: sgbm EPE {known['pooled']['epe']:.2f} px" in out
+    part = falling[: round(share * len(falling))]
+    assert float(out.split("network EPE ")[1].split()[0]) == pytest.approx(part.mean(), rel=1e-2, abs=0.006)
+    assert " ms), peak memory" in out
+
+
+def test_settings_of_sgbm_without_it_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^sgbm.mode=3way: must be hh without baseline=sgbm$"):
+        run(tmp_path / "out", "baseline=constant", "sgbm.mode=3way")
+    with pytest.raises(InputError, match=r"^sgbm.block_size=4: must be one of 1, 3, 5, 7"):
+        run(tmp_path / "out", "baseline=sgbm", "sgbm.block_size=4")
 
 
 def test_ground_truth_beyond_the_range_of_the_baseline_is_told(

@@ -191,7 +191,7 @@ def test_pictures_of_any_size(model: Path, tmp_path: Path, size: tuple[int, int]
 
 
 def test_a_calibration_gives_depth_and_points(model: Path, rig: Path, tmp_path: Path) -> None:
-    calibration = ["focal=100", "baseline=0.25", "doffs=1.5", "centre=[10,8]"]
+    calibration = ["focal=100", "baseline=0.25", "doffs=1.5", "centre=[10,8]", "unknown=0"]
     assert run(model, tmp_path / "out", *folders(rig), *calibration) == []
     assert files(tmp_path / "out") == [f"{number}{ending}" for number in (1, 2, 3) for ending in METRIC]
     disparity = read_pfm(tmp_path / "out" / "1-disparity.pfm")
@@ -209,7 +209,7 @@ def test_a_calibration_gives_depth_and_points(model: Path, rig: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_the_settings_arrive(model: Path, rig: Path, tmp_path: Path) -> None:
-    base = [*folders(rig), "outputs=[ply]", "focal=100", "baseline=0.25", "doffs=0.5"]
+    base = [*folders(rig), "outputs=[ply]", "unknown=0", "focal=100", "baseline=0.25", "doffs=0.5"]
     counts = []
     disparity = expected(model, rig / "left" / "1.png", rig / "right" / "1.png")
     limit = float(np.median(25 / (disparity + 0.5)))
@@ -224,6 +224,75 @@ def test_the_settings_arrive(model: Path, rig: Path, tmp_path: Path) -> None:
         run(model, tmp_path / str(number), *folders(rig), "outputs=[colour]", f"colour_range={limits}")
         colours.append((tmp_path / str(number) / "1-colour.png").read_bytes())
     assert len(set(colours)) == 3
+
+
+CALIBRATION = ("focal=20", "baseline=0.1")
+
+
+def confidence_by(model: Path, left: Path, right: Path) -> npt.NDArray[np.float32]:
+    matcher = autodisp.load(model)
+    both = matcher.with_confidence(read_rgb(left), read_rgb(right))[0].numpy()
+    assert np.array_equal(both[0], expected(model, left, right))
+    return np.asarray(both[1])
+
+
+def points(folder: Path) -> int:
+    return int((folder / "2-points.ply").read_bytes().split(b"element vertex ")[1].split()[0])
+
+
+def test_unknown_pixels_are_off_in_the_images_and_on_in_the_point_cloud(
+    model: Path, rig: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    views = [rig / "left" / "2.png", rig / "right" / "2.png"]
+    pair = [f"left={views[0]}", f"right={views[1]}"]
+    confidence, disparity = confidence_by(model, *views), expected(model, *views)
+    assert 0 <= confidence.min() < confidence.max() <= 1
+    assert not (confidence[np.arange(WIDTH) - disparity < 0] >= 0.5).any(), "the match is outside of the right view"
+    run(model, tmp_path / "usual", *pair, *CALIBRATION)
+    assert np.array_equal(read_pfm(tmp_path / "usual" / "2-disparity.pfm"), disparity)
+    assert points(tmp_path / "usual") == ((confidence >= 0.5) & (disparity > 0)).sum()
+    assert f", {(confidence < 0.5).mean():.1%} unknown, " in capsys.readouterr().out
+    threshold = float(np.median(confidence))
+    run(model, tmp_path / "set", *pair, *CALIBRATION, f"unknown={threshold}",
+        "outputs=[pfm,png16,colour,depth,ply,confidence]")  # fmt: skip
+    doubtful = confidence < np.float32(threshold)
+    assert 0.4 < doubtful.mean() < 0.6
+    assert np.array_equal(read_pfm(tmp_path / "set" / "2-disparity.pfm"), np.where(doubtful, np.inf, disparity))
+    stored = cv2.imread(str(tmp_path / "set" / "2-disparity.png"), cv2.IMREAD_UNCHANGED)
+    assert stored is not None
+    assert np.array_equal(stored == 0, doubtful)
+    assert np.isinf(read_pfm(tmp_path / "set" / "2-depth.pfm"))[doubtful].all()
+    assert not iio.imread(tmp_path / "set" / "2-colour.png")[doubtful].any()
+    assert points(tmp_path / "set") == (~doubtful & (disparity > 0)).sum()
+    drawn = iio.imread(tmp_path / "set" / "2-confidence.png")
+    np.testing.assert_allclose(drawn / 255, confidence, atol=0.51 / 255)
+    run(model, tmp_path / "off", *pair, *CALIBRATION, "unknown=0", "outputs=[ply]")
+    assert points(tmp_path / "off") == (disparity > 0).sum()
+
+
+def test_the_precision_is_that_of_the_network(model: Path, rig: Path, tmp_path: Path) -> None:
+    views = [rig / "left" / "2.png", rig / "right" / "2.png"]
+    run(model, tmp_path / "out", f"left={views[0]}", f"right={views[1]}", "outputs=[pfm]", "run.precision=bfloat16")
+    found = read_pfm(tmp_path / "out" / "2-disparity.pfm")
+    difference = np.abs(found - expected(model, *views))
+    assert 0 < np.median(difference) < 0.5
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(found, expected(model, *views))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"), [("unknown=0.5", "unknown=0.5: must be null"), ("outputs=[confidence]", "outputs=")]
+)
+def test_a_network_without_a_volume_has_no_confidence(rig: Path, tmp_path: Path, setting: str, words: str) -> None:
+    task = DisparityTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=2, max_displacement=3)
+    model = saved(tmp_path / "plain.safetensors", task, "autodispnet", Style("dense", affine=True))
+    with pytest.raises(InputError, match=r"without a confidence, which checkpoint=.* lacks; take") as caught:
+        run(model, tmp_path / "out", *folders(rig), setting)
+    assert str(caught.value).startswith(words)
+    assert not (tmp_path / "out").exists()
+    views = [rig / "left" / "2.png", rig / "right" / "2.png"]
+    run(model, tmp_path / "silent", f"left={views[0]}", f"right={views[1]}", *CALIBRATION)
+    assert points(tmp_path / "silent") == (expected(model, *views) > 0).sum()
 
 
 def test_nothing_is_overwritten_unless_it_may_be(model: Path, rig: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import cv2
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
@@ -33,11 +34,12 @@ def names(folder: Path) -> list[str]:
 def test_all_outputs_hold_the_disparity(tmp_path: Path) -> None:
     disparity, view = prediction()
     written = PredictionWriter(tmp_path / "new" / "out", list(OUTPUTS), calibration=CALIBRATION).write(
-        "scene/left/7", disparity, view
+        "scene/left/7", disparity, view, np.full_like(disparity, 0.7)
     )
     folder = tmp_path / "new" / "out" / "scene" / "left"
     assert names(folder) == [
-        "7-colour.png", "7-depth.pfm", "7-depth.png", "7-disparity.pfm", "7-disparity.png", "7-points.ply",
+        "7-colour.png", "7-confidence.png", "7-depth.pfm", "7-depth.png", "7-disparity.pfm", "7-disparity.png",
+        "7-points.ply",
     ]  # fmt: skip
     assert sorted(written.files) == sorted(folder.iterdir())
     assert written.notes == []
@@ -53,6 +55,7 @@ def test_all_outputs_hold_the_disparity(tmp_path: Path) -> None:
     millimetres = cv2.imread(str(folder / "7-depth.png"), cv2.IMREAD_UNCHANGED)
     assert millimetres.dtype == np.uint16
     np.testing.assert_allclose(millimetres, 1000 * depth, atol=0.51)
+    assert np.unique(iio.imread(folder / "7-confidence.png")).tolist() == [round(0.7 * 255)]
     ply = (folder / "7-points.ply").read_bytes()
     assert b"element vertex 117\n" in ply
 

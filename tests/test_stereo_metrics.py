@@ -253,7 +253,7 @@ def test_one_pass_or_many_is_the_same() -> None:
         assert flat(region) == pytest.approx(flat(apart.regions[name]), rel=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(3, 7, 11), (3, 1, 7, 12), (2, 1, 7, 11), (3, 2, 7, 11)])
+@pytest.mark.parametrize("shape", [(3, 7, 11), (3, 1, 7, 12), (2, 1, 7, 11), (3, 3, 7, 11)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"must be \(B, 1, H, W\)"):
         StereoMetrics(has_occlusion=False).update(torch.zeros(shape), scene()[0])

@@ -65,7 +65,7 @@ def test_the_terminal_shows_every_region_twice() -> None:
     assert [word for word in head if word in ("EPE", "bad-1", "bad-2", "bad-3", "D1", "not", "finite")] == [
         *("not", "EPE", "bad-1", "bad-2", "bad-3", "D1", "finite"),
     ]
-    assert "sgbm: 4 images/s, peak memory 3 MiB of the whole process" in text
+    assert "sgbm: 4 images/s (250 ms), peak memory 3 MiB of the whole process" in text
 
 
 def test_the_widest_figures_fit_a_terminal_and_a_needless_column_is_left_out() -> None:

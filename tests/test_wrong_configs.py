@@ -422,6 +422,18 @@ run.folder=folder
     run.folder=folder: is not empty, and a run overwrites nothing; take another folder
 """
 EVALUATE = r"""
+checkpoint=a.onnx run.precision=bfloat16
+    run.precision=bfloat16: must be float32 for checkpoint=a.onnx, which has a precision of its own
+baseline=sgbm densities=[0]
+    densities=[0.0]: must be percentages above 0 and at most 100, such as [95,80]
+baseline=sgbm sgbm.mode=hh4
+    sgbm.mode=hh4: must be one of hh, sgbm, 3way; did you mean 'hh'?
+baseline=sgbm sgbm.block_size=4
+    sgbm.block_size=4: must be one of 1, 3, 5, 7; 5 is usual
+baseline=sgbm sgbm.penalty=3.5
+    sgbm.penalty=3.5: must be above 0 and at most 3; 3 is usual
+baseline=constant sgbm.penalty=1
+    sgbm.penalty=1.0: must be 3.0 without baseline=sgbm
 NOTHING
     checkpoint=null and baseline=null: give checkpoint=best.safetensors, [...] or a checkpoint and a baseline
 checkpoint=nowhere.safetensors
@@ -462,6 +474,12 @@ checkpoint=shipped dataset=cifar10 pictures=3
     pictures=3: shows disparities, but dataset=cifar10 has none; leave it at 0
 """
 PREDICT = r"""
+left=a.png checkpoint=a.ONNX run.precision=bfloat16
+    run.precision=bfloat16: must be float32 for checkpoint=a.ONNX, which has a precision of its own
+left=a.png run.precision=half
+    run.precision=half: must be one of float32, bfloat16, float16
+left=a.png unknown=1.5
+    unknown=1.5: must be 0 to 1, or null for the point cloud's own
 NOTHING
     left=null: must be an image, a folder, or a quoted pattern such as 'left/*.png'
 left=
@@ -475,9 +493,9 @@ left=[a,b]
 left=folder "out=''"
     out='': must be a path to a folder for the predictions, such as predictions
 left=folder outputs=[]
-    outputs=[]: must be some of pfm, png16, colour, depth, ply, index, overlay, or null for the usual ones
+    outputs=[]: must be some of pfm, png16, colour, depth, ply, confidence, index, overlay, or null for the usual ones
 left=folder outputs=[pgm]
-    outputs=pgm: must be one of pfm, png16, colour, depth, ply, index, overlay; did you mean 'pfm'?
+    outputs=pgm: must be one of pfm, png16, colour, depth, ply, confidence, index, overlay; did you mean 'pfm'?
 left=folder outputs=pfm
     outputs=pfm: must be a list of words, such as [a,b], or null
 left=folder outputs=[ply]

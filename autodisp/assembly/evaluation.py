@@ -18,6 +18,7 @@ from autodisp.errors import InputError
 from autodisp.evaluation.runner import Evaluation, Metrics, evaluate
 from autodisp.evaluation.worst import Case, WithWorst
 from autodisp.prediction.models import open_model
+from autodisp.tasks.base import autocast
 from autodisp.tasks.kit import Split, TaskKit, WorstSamples
 
 SHAPES3D_TRAIN_SEED = 0
@@ -82,7 +83,13 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
                 f"checkpoint={config.checkpoint}: is of another task than dataset={config.dataset.name}; take a "
                 "dataset of its own task"
             )
-        found["network"] = lambda batch: model(*kit.inputs(batch))
+        predict = (lambda batch: model(*kit.inputs(batch))) if kit.predictor is None else kit.predictor(config, model)
+
+        def in_precision(batch: Any) -> Tensor:
+            with autocast(config.run.precision, device):
+                return predict(batch)
+
+        found["network"] = in_precision
     return found
 
 

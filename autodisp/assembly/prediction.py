@@ -29,4 +29,5 @@ def build_model(config: PredictConfig, device: torch.device) -> tuple[Prediction
             f"outputs={config.outputs}: {unfit[0]} is not for a model of {task}; take some of "
             f"{', '.join(prediction.outputs)}, or null for the usual ones"
         )
+    prediction.check(config, model)
     return prediction, model

@@ -13,6 +13,7 @@ from autodisp.cli.program import WRONG_INPUT, program_name
 from autodisp.config.checks import naming, printable
 from autodisp.config.predict import PredictConfig, parse
 from autodisp.errors import InputError
+from autodisp.tasks.base import autocast
 from autodisp.tracking import ConsoleProgress
 
 
@@ -42,7 +43,9 @@ def predict(tree: DictConfig) -> list[str]:
         _complain(problem)
     for item in found:
         try:
-            console.message(printable(prediction.predict(item, model, writer)))
+            with autocast(config.run.precision, device):
+                line = prediction.predict(item, model, writer)
+            console.message(printable(line))
         except InputError as error:
             problems.append(str(error))
             _complain(str(error))

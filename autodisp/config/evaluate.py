@@ -3,13 +3,13 @@
 import itertools
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated
 
 from omegaconf import DictConfig
 
 from autodisp.config import sections
-from autodisp.config.checks import ModelFile, Must, PathTo, at_least, need_choice
+from autodisp.config.checks import ModelFile, Must, PathTo, at_least, need, need_choice
 from autodisp.config.sections import (
     MachineConfig,
     Split,
@@ -20,12 +20,15 @@ from autodisp.config.sections import (
 from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import KITS
-from autodisp.tasks.sections import DatasetSection
+from autodisp.tasks.sections import DatasetSection, SgbmConfig
 
 MOST_PICTURES = 100
 _RANGES = Must(
     "ascending disparities above 0, such as [10,40]",
     lambda edges: all(a < b for a, b in itertools.pairwise([0.0, *edges, math.inf])),
+)
+_DENSITIES = Must(
+    "percentages above 0 and at most 100, such as [95,80]", lambda shares: all(0 < share <= 100 for share in shares)
 )
 _PICTURES = Must(f"0 to {MOST_PICTURES}", lambda pictures: 0 <= pictures <= MOST_PICTURES)
 
@@ -38,7 +41,9 @@ class EvaluateConfig:
     baseline: str | None
     dataset: DatasetSection
     split: Split | None
+    sgbm: SgbmConfig
     ranges: Annotated[list[float], _RANGES]
+    densities: Annotated[list[float], _DENSITIES]
     batch_size: Annotated[int, at_least(1)]
     pictures: Annotated[int, _PICTURES]
     out: Annotated[str, PathTo("a folder that the evaluation makes, such as runs/metrics")]
@@ -55,6 +60,9 @@ class EvaluateConfig:
             )
         if self.baseline is not None:
             need_choice("baseline", self.baseline, known)
+        for key, usual in asdict(SgbmConfig()).items():
+            value = getattr(self.sgbm, key)
+            need(self.baseline == "sgbm" or value == usual, f"sgbm.{key}", value, f"{usual} without baseline=sgbm")
         object.__setattr__(self, "out", os.path.expanduser(self.out))
         check_dataset(self.kit, self.dataset, f"task.factory={self.task.factory}")
         if self.baseline is not None and self.baseline not in self.kit.baselines:
@@ -68,6 +76,7 @@ class EvaluateConfig:
             raise InputError(
                 f"pictures={self.pictures}: shows disparities, but dataset={self.dataset.name} has none; leave it at 0"
             )
+        self.run.check_model(self.checkpoint)
         self.kit.check_evaluation(self)
 
     @property

@@ -25,6 +25,7 @@ _COLOURS = Must(
     "[low, high] in pixels, low below high, or null for each image's own",
     lambda limits: len(limits) == 2 and -math.inf < limits[0] < limits[1] < math.inf,
 )
+_UNKNOWN = Must("0 to 1, or null for the point cloud's own", lambda confidence: 0 <= confidence <= 1)
 _DEPTH = Must("above 0 metres, or null for no limit", lambda depth: 0 < depth < math.inf)
 
 
@@ -43,6 +44,7 @@ class PredictConfig:
     centre: Annotated[list[float] | None, _CENTRE]
     max_depth: Annotated[float | None, _DEPTH]
     colour_range: Annotated[list[float] | None, _COLOURS]
+    unknown: Annotated[float | None, _UNKNOWN]
     overwrite: bool
     run: MachineConfig
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
@@ -54,6 +56,7 @@ class PredictConfig:
                 "autodisp-predict needs: call its model from Python, see docs/files.md"
             )
         need(self.left is not None, "left", None, _LEFT)
+        self.run.check_model(self.checkpoint)
         self._check_calibration()
         self._check_outputs()
 

@@ -12,6 +12,7 @@ from autodisp.config.checks import (
     Device,
     Must,
     PathTo,
+    Precision,
     Seed,
     Threads,
     at_least,
@@ -45,10 +46,21 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """Device and threads of a prediction or an evaluation."""
+    """Device, threads and precision of a prediction or an evaluation."""
 
     device: Device = "auto"
     threads: Threads = None
+    precision: Precision = "float32"
+
+    def check_model(self, checkpoint: str | None) -> None:
+        """Refuses a precision for an ONNX file, whose precision was fixed by the export."""
+        fits = self.precision == "float32" or not str(checkpoint).lower().endswith(".onnx")
+        need(
+            fits,
+            "run.precision",
+            self.precision,
+            f"float32 for checkpoint={checkpoint}, which has a precision of its own",
+        )
 
 
 @dataclass(frozen=True)

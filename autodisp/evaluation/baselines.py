@@ -20,12 +20,12 @@ from torch import Tensor
 
 from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
+from autodisp.tasks.sections import BLOCK_SIZES, LARGEST_PENALTY
 
 _UNIT = 16
 """OpenCV stores disparities in sixteenths of a pixel, and takes a range that is a multiple of 16."""
-_BLOCK_SIZES = (1, 3, 5, 7)
-_LARGEST_PENALTY = 3.0
-"""OpenCV accumulates costs in 16 bits: block size 11 with penalty 8 silently gave wrong disparities."""
+MODES = {"hh": cv2.STEREO_SGBM_MODE_HH, "sgbm": cv2.STEREO_SGBM_MODE_SGBM, "3way": cv2.STEREO_SGBM_MODE_SGBM_3WAY}
+"""OpenCV's variants: eight paths, five, three."""
 _GRID = 256
 _FARTHEST = 2**16
 
@@ -33,12 +33,13 @@ Disparity = npt.NDArray[np.float32]
 
 
 class SemiGlobalMatching:
-    """Semi-global matching (Hirschmueller) by OpenCV, over all eight directions (mode HH), with holes filled.
+    """Semi-global matching (Hirschmueller) by OpenCV, with holes filled.
 
-    Converts the views to 8-bit colours. Runs on the CPU, one image at a time.
+    Converts the views to 8-bit colours. Runs on the CPU, one image at a time, with as many threads as torch.
 
     Args:
         max_disparity: pixels; rounded up to a multiple of 16, an exclusive upper bound of the disparities found.
+        mode: number of paths, a key of MODES.
         block_size: side of the compared blocks in pixels: 1, 3, 5 or 7.
         penalty: penalty of a disparity change: P1 = 8 * penalty * block_size^2, and P2 four times that; up to 3, the
             number of channels, as OpenCV recommends.
@@ -47,13 +48,17 @@ class SemiGlobalMatching:
         InputError: a setting is out of range.
     """
 
-    def __init__(self, *, max_disparity: int = 192, block_size: int = 5, penalty: float = 3.0) -> None:
+    def __init__(
+        self, *, max_disparity: int = 192, mode: str = "hh", block_size: int = 5, penalty: float = 3.0
+    ) -> None:
         if max_disparity < 1:
             raise InputError(f"max_disparity={max_disparity}: must be 1 or more")
-        if block_size not in _BLOCK_SIZES:
-            raise InputError(f"block_size={block_size}: must be one of {', '.join(map(str, _BLOCK_SIZES))}")
-        if not 0 < penalty <= _LARGEST_PENALTY:
-            raise InputError(f"penalty={penalty}: must be above 0 and at most {_LARGEST_PENALTY}")
+        if mode not in MODES:
+            raise InputError(f"mode={mode}: must be one of {', '.join(MODES)}")
+        if block_size not in BLOCK_SIZES:
+            raise InputError(f"block_size={block_size}: must be one of {', '.join(map(str, BLOCK_SIZES))}")
+        if not 0 < penalty <= LARGEST_PENALTY:
+            raise InputError(f"penalty={penalty}: must be above 0 and at most {LARGEST_PENALTY}")
         smooth = max(1, round(8 * penalty * block_size**2))
         self.range = sgbm_range(max_disparity)
         # Pad by a further half block; otherwise OpenCV rejects images narrower than a block.
@@ -69,7 +74,7 @@ class SemiGlobalMatching:
             uniquenessRatio=5,
             speckleWindowSize=100,
             speckleRange=2,
-            mode=cv2.STEREO_SGBM_MODE_HH,
+            mode=MODES[mode],
         )
 
     def __call__(self, batch: StereoSample) -> Tensor:
@@ -78,10 +83,15 @@ class SemiGlobalMatching:
         Returns:
             (B, 1, H, W) float32 on the CPU, pixels, finite everywhere.
         """
+        return self.with_confidence(batch)[:, :1]
+
+    def with_confidence(self, batch: StereoSample) -> Tensor:
+        """Matches a batch like ``__call__``; returns (B, 2, H, W), whose second plane is 0 in filled holes, else 1."""
+        cv2.setNumThreads(torch.get_num_threads())
         found = []
         for left, right in zip(batch.left, batch.right, strict=True):
             matched, known = self._match(left, right)
-            found.append(torch.from_numpy(fill_from_background(matched, known))[None])
+            found.append(torch.from_numpy(np.stack([fill_from_background(matched, known), known.astype(np.float32)])))
         return torch.stack(found)
 
     def _match(self, left: Tensor, right: Tensor) -> tuple[Disparity, npt.NDArray[np.bool_]]:

@@ -156,9 +156,9 @@ def _shown(column: str, value: str | int | float) -> Text:
 
 def _cost(method: str, evaluation: Evaluation[Any]) -> str:
     speed = evaluation.images_per_second
-    words = _NOTHING if math.isnan(speed) else f"{speed:.3g}"
+    words = _NOTHING if math.isnan(speed) else f"{speed:.3g} images/s ({1000 / speed:.0f} ms)"
     where = "on the device" if evaluation.memory_of == "device" else "of the whole process"
-    return f"{method}: {words} images/s, peak memory {evaluation.peak_memory / _MIB:,.0f} MiB {where}"
+    return f"{method}: {words}, peak memory {evaluation.peak_memory / _MIB:,.0f} MiB {where}"
 
 
 def _is_nan(value: Any) -> bool:

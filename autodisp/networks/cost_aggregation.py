@@ -96,9 +96,10 @@ class VolumeBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolutions, normalisation, LeakyReLU."""
-        x = functional.leaky_relu(_within(self.within, x), LEAK)
+        inplace = not torch.is_grad_enabled()
+        x = functional.leaky_relu(_within(self.within, x), LEAK, inplace=inplace)
         height, width = x.shape[-2:]
-        x = functional.leaky_relu(self.norm(self.along(x.flatten(3))), LEAK)
+        x = functional.leaky_relu(self.norm(self.along(x.flatten(3))), LEAK, inplace=inplace)
         y: Tensor = x.unflatten(3, (height, width))
         return y
 

@@ -66,8 +66,14 @@ def padded(images: Tensor, stride: int) -> Tensor:
     """
     height, width = images.shape[-2:]
     bottom, right = (height + stride - 1) // stride * stride - height, (width + stride - 1) // stride * stride - width
-    if torch.compiler.is_exporting() or bottom or right:
+    if torch.compiler.is_exporting():
         return functional.pad(images, (0, right, 0, bottom), mode="replicate")
+    if bottom:  # padding the whole images takes twice the time
+        strip = functional.pad(images[..., -1:, :], (0, 0, 0, bottom - 1), mode="replicate")
+        images = torch.cat([images, strip], dim=2)
+    if right:
+        strip = functional.pad(images[..., -1:], (0, right - 1, 0, 0), mode="replicate")
+        images = torch.cat([images, strip], dim=3)
     return images
 
 

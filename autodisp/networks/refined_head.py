@@ -240,12 +240,19 @@ class Correction(nn.Module):
         self.layer.bias[1 + 4 * 4 : 1 + 5 * 4] = MIDDLE
 
     def forward(self, coarse: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The corrected disparity (B, 1, h, w), and (B, 1, 2 h, 2 w).
+        """Returns the corrected disparity (B, 1, h, w), and (B, 1, 2 h, 2 w), in float32 at least.
 
         Args:
             coarse: (B, 1, h, w).
             features: (B, channels, h, w).
         """
+        device = features.device.type
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):  # casting its many planes takes longer than they save
+                return self._corrected(coarse, precise(features))
+        return self._corrected(coarse, features)
+
+    def _corrected(self, coarse: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         assert self.layer.bias is not None
         # As a product that leaves each channel in one piece of memory.
         weight = self.layer.weight.flatten(1).expand(features.shape[0], -1, -1)

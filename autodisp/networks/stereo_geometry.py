@@ -57,16 +57,18 @@ def one_sided_correlation(left: Tensor, right: Tensor, *, count: int) -> Tensor:
     """
     channels, width = left.shape[1], left.shape[3]
     last = count - 1
-    block = max(last, 1)
+    block = max(last, 2)
     blocks = (width + block - 1) // block
     beyond = blocks * block - width
     rows = functional.pad(left.permute(0, 2, 3, 1) / channels, (0, 0, 0, beyond)).unflatten(2, (blocks, block))
     padded = functional.pad(right.permute(0, 2, 1, 3), (last, beyond))
-    columns = padded.unfold(3, block + last, block).transpose(2, 3)
+    columns = padded.unfold(3, block + last, block).transpose(2, 3).flip(-1)
     products = torch.matmul(rows, columns)
-    # Entry (x, x + k) of a (block, block + last) matrix is entry (x, k) of rows that are one element longer.
-    skewed = functional.pad(products.flatten(3), (0, block)).unflatten(3, (block, block + last + 1))
-    band: Tensor = skewed[..., :count].flip(-1).flatten(2, 3)[:, :, :width]
+    # With the columns in falling order, displacement d of pixel x is entry (x, block - 1 - x + d) of a
+    # (block, block + last) matrix: entry (x, d) of rows that are one element shorter, from entry block - 1 on.
+    length = block + last - 1
+    skewed = products.flatten(3)[..., block - 1 : block - 1 + block * length].unflatten(3, (block, length))
+    band: Tensor = skewed[..., :count].flatten(2, 3)[:, :, :width]
     return band.permute(0, 3, 1, 2)
 
 

@@ -8,7 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from autodisp.networks.disparity import StereoPrediction
+from autodisp.networks.confidence import confidence_of
+from autodisp.networks.disparity import DisparityNetwork, StereoPrediction
 from autodisp.tasks.base import channels_last
 
 Array = npt.NDArray[Any]
@@ -54,16 +55,33 @@ class StereoMatcher:
             ValueError: a shape or a range of values is wrong, or the views differ in size.
         """
         if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
-            return self._disparity(_from_array(left, "left"), _from_array(right, "right")).cpu().numpy()
+            return self._matched(_from_array(left, "left"), _from_array(right, "right")).cpu().numpy()
         if isinstance(left, Tensor) and isinstance(right, Tensor):
-            disparity = self._disparity(_from_tensor(left, "left"), _from_tensor(right, "right"))
-            return disparity.to(left.device)
+            return self._matched(_from_tensor(left, "left"), _from_tensor(right, "right")).to(left.device)
         raise TypeError(
             f"left is a {type(left).__name__} and right a {type(right).__name__}: both must be numpy arrays "
             "or both tensors, such as np.asarray(image)"
         )
 
-    def _disparity(self, left: Tensor, right: Tensor) -> Tensor:
+    @property
+    def has_confidence(self) -> bool:
+        """True for a network whose disparity is read from a matching volume; False for an exported one."""
+        return isinstance(self.network, DisparityNetwork) and self.network.matching is not None
+
+    def with_confidence(self, left: Tensor, right: Tensor) -> Tensor:
+        """Predicts the disparity like ``__call__``, and its confidence where the network has one.
+
+        Args:
+            left, right: tensors as in ``__call__``.
+
+        Returns:
+            (B, 2, H, W) float32: pixels, and 0..1, see ``autodisp.networks.confidence``; (B, 1, H, W) without
+            ``has_confidence``.
+        """
+        matched = self._matched(_from_tensor(left, "left"), _from_tensor(right, "right"), confident=self.has_confidence)
+        return matched.to(left.device)
+
+    def _matched(self, left: Tensor, right: Tensor, *, confident: bool = False) -> Tensor:
         if _size(left) != _size(right):
             raise ValueError(
                 f"left is {_size(left)} and right {_size(right)} (batch x height x width): "
@@ -76,6 +94,9 @@ class StereoMatcher:
             disparity = disparity.to(torch.float32).clamp(min=0.0)
             limited = disparity.clamp(max=float(left.shape[-1]))
             disparity = torch.where(disparity.isinf(), disparity, limited)  # an overflow stays visible
+            if confident and not isinstance(prediction, Tensor):
+                planes = disparity, confidence_of(prediction._replace(disparity=disparity))
+                disparity = torch.cat([plane for plane in planes if plane is not None], dim=1)
         return disparity.clone()  # an inference-mode tensor could not be used in the user's training
 
     def _on_device(self, view: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Writes a prediction in the requested formats; each file is written atomically.
 
 Unknown pixels follow the convention of each format: infinity in PFM (Middlebury), zero in 16-bit PNG (KITTI), black in
-the colour image; they are omitted from a point cloud.
+the colour image; they are omitted from a point cloud. Besides disparities that are not finite, those of a low
+confidence are unknown: in the point cloud unless disabled, elsewhere only at a threshold that was set.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,21 +20,25 @@ from autodisp.atomic import replacing
 from autodisp.datasets.disparity_png import write_disparity_png
 from autodisp.datasets.pfm import write_pfm
 from autodisp.errors import InputError
+from autodisp.networks.confidence import UNKNOWN
 from autodisp.prediction.disparity_images import colour_disparity, usual_range
 from autodisp.prediction.point_cloud import Calibration, depth_of, point_cloud, write_ply
 
 _DEPTH_PNG = "-depth.png"
+CONFIDENCE = "confidence"
 OUTPUTS = {
     "pfm": ("-disparity.pfm",),
     "png16": ("-disparity.png",),
     "colour": ("-colour.png",),
     "depth": ("-depth.pfm", _DEPTH_PNG),
     "ply": ("-points.ply",),
+    CONFIDENCE: ("-confidence.png",),
 }
 """Formats with the endings of their file names."""
 CLASS_OUTPUTS = {"colour": ("-colour.png",), "index": ("-index.png",), "overlay": ("-overlay.png",)}
 """The same for class maps."""
 
+Plane = npt.NDArray[np.float32]
 _MILLIMETRES = 1000
 _LARGEST = np.iinfo(np.uint16).max
 
@@ -46,6 +51,8 @@ class Written(NamedTuple):
     """One line for each file that cannot represent all values, and for implausible depths."""
     colours: tuple[float, float] | None = None
     """Disparities of the first and last colour of the colour image, pixels; None without one."""
+    unknown: float | None = None
+    """Share of the pixels that are unknown due to their confidence; None if it is not used."""
 
 
 class OutputFolder:
@@ -129,6 +136,7 @@ class PredictionWriter(OutputFolder):
         calibration: required for "depth" and "ply".
         max_depth: largest depth in the point cloud, metres; None: no limit.
         colour_range: disparities of the first and last colour; None: computed for each image.
+        unknown: confidence below which a pixel is unknown; None: UNKNOWN in the point cloud, none elsewhere.
         overwrite: if True, existing files may be replaced.
         inputs: files that are never replaced, such as all views.
     """
@@ -141,6 +149,7 @@ class PredictionWriter(OutputFolder):
         calibration: Calibration | None = None,
         max_depth: float | None = None,
         colour_range: tuple[float, float] | None = None,
+        unknown: float | None = None,
         overwrite: bool = False,
         inputs: Iterable[Path] = (),
     ) -> None:
@@ -148,37 +157,54 @@ class PredictionWriter(OutputFolder):
         self.calibration = calibration
         self.max_depth = max_depth
         self.colour_range = colour_range
+        self.unknown = unknown
 
-    def write(self, name: str, disparity: npt.NDArray[np.float32], view: Tensor) -> Written:
+    @property
+    def reads_confidence(self) -> bool:
+        """True if a file depends on the confidence."""
+        return self.unknown is not None or "ply" in self.wanted or CONFIDENCE in self.wanted
+
+    def write(self, name: str, disparity: Plane, view: Tensor, confidence: Plane | None = None) -> Written:
         """Writes all requested files of one prediction.
 
         Args:
             name: path below the folder, without suffix; its folders are created.
             disparity: (H, W), pixels.
             view: left view (3, H, W), RGB in 0..1.
+            confidence: (H, W), 0..1; None if there is none, as for an exported network.
 
         Raises:
             InputError: see ``check``, or a file cannot be written.
-            ValueError: the disparity is not (H, W) or the view has another size.
+            ValueError: the disparity is not (H, W), the view has another size, or there is no confidence to write.
         """
         if disparity.ndim != 2 or view.shape != (3, *disparity.shape):
             raise ValueError(
                 f"the disparity is {disparity.shape} and the view {tuple(view.shape)}: "
                 "they must be (H, W) and (3, H, W)"
             )
+        if confidence is None and (CONFIDENCE in self.wanted or self.unknown is not None):
+            raise ValueError("confidence is None, must be (H, W) for unknown pixels and a confidence image")
         self.check(name)
+        cloud, share = disparity, None
+        if confidence is not None and (self.unknown is not None or "ply" in self.wanted):
+            doubtful = confidence < (UNKNOWN if self.unknown is None else self.unknown)
+            cloud, share = np.where(doubtful, np.float32(np.inf), disparity), float(doubtful.mean())
+            if self.unknown is not None:
+                disparity = cloud
         files, notes, colours = self.files(name), [], None
         if "colour" in self.wanted:
             colours = self.colour_range or usual_range(torch.from_numpy(disparity))
-        for file, write in zip(files, self._writers(disparity, view, colours or (0.0, 1.0)), strict=True):
+        for file, write in zip(
+            files, self._writers(disparity, cloud, view, confidence, colours or (0.0, 1.0)), strict=True
+        ):
             if unknown := self.save(file, write):
                 notes.append(f"{file}: {_beyond(file)}, stored as unknown: {unknown} of {disparity.size} pixels")
         if self.calibration is not None:
             notes += _implausible_depth(disparity, self.calibration)
-        return Written(files, notes, colours)
+        return Written(files, notes, colours, share)
 
     def _writers(
-        self, disparity: npt.NDArray[np.float32], view: Tensor, colours: tuple[float, float]
+        self, disparity: Plane, cloud: Plane, view: Tensor, confidence: Plane | None, colours: tuple[float, float]
     ) -> list[Callable[[Path], int | None]]:
         """Returns a writer for each of ``files``; some return the number of values their format cannot represent."""
         plane = torch.from_numpy(disparity)
@@ -187,11 +213,13 @@ class PredictionWriter(OutputFolder):
             "png16": [lambda file: write_disparity_png(file, plane)],
             "colour": [lambda file: _write_colours(file, plane, colours)],
         }
+        if confidence is not None:
+            writers[CONFIDENCE] = [lambda file: _write_confidence(file, confidence)]
         if (calibration := self.calibration) is not None:
             depth = depth_of(disparity, calibration)
             writers["depth"] = [lambda file: write_pfm(file, depth), lambda file: write_depth_png(file, depth)]
             writers["ply"] = [
-                lambda file: write_ply(file, point_cloud(disparity, view, calibration, max_depth=self.max_depth))
+                lambda file: write_ply(file, point_cloud(cloud, view, calibration, max_depth=self.max_depth))
             ]
         return [write for output in self.wanted for write in writers[output]]
 
@@ -203,7 +231,7 @@ def _beyond(file: Path) -> str:
     return "disparities of 256 px and more"
 
 
-def _implausible_depth(disparity: npt.NDArray[np.float32], calibration: Calibration) -> list[str]:
+def _implausible_depth(disparity: Plane, calibration: Calibration) -> list[str]:
     """Returns a warning if nearly all depths exceed 65.5 m, as with a baseline in millimetres."""
     depth = depth_of(disparity, calibration)
     known = depth[np.isfinite(depth)]
@@ -215,7 +243,7 @@ def _implausible_depth(disparity: npt.NDArray[np.float32], calibration: Calibrat
     ]
 
 
-def write_depth_png(path: Path, depth: npt.NDArray[np.float32]) -> int:
+def write_depth_png(path: Path, depth: Plane) -> int:
     """Writes a depth map as 16-bit PNG in whole millimetres.
 
     Args:
@@ -238,6 +266,10 @@ def write_depth_png(path: Path, depth: npt.NDArray[np.float32]) -> int:
 def _write_colours(path: Path, disparity: Tensor, limits: tuple[float, float]) -> None:
     image = colour_disparity(disparity, low=limits[0], high=limits[1])
     iio.imwrite(path, image, plugin="pillow", extension=".png")
+
+
+def _write_confidence(path: Path, confidence: Plane) -> None:
+    iio.imwrite(path, np.rint(255 * confidence).astype(np.uint8), plugin="pillow", extension=".png")
 
 
 def _unwritable(file: Path, error: OSError) -> InputError:

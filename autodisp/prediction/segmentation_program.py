@@ -16,7 +16,7 @@ from autodisp.prediction.pairs import SingleImage, find_images
 from autodisp.prediction.segmentation_images import Image, colour_classes, overlay, predicted
 from autodisp.prediction.segmenter import Segmenter
 
-_FOR_PAIRS = ("right", "focal", "baseline", "colour_range")
+_FOR_PAIRS = ("right", "focal", "baseline", "colour_range", "unknown")
 _SHOWN = 3
 
 

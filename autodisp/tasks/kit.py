@@ -75,6 +75,10 @@ class WorstSamples:
     """Takes cases, see ``evaluation.worst.Case``; returns one image per case, all on the same scale."""
 
 
+def _nothing(*_: Any) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Functions with which autodisp-predict predicts the user's own images."""
@@ -91,10 +95,8 @@ class Prediction:
     """Takes the config and the inputs; returns the writer of the wanted outputs."""
     predict: Callable[[Any, Any, Any], str]
     """Takes an input, the opened model and the writer; writes the files and returns a line about them."""
-
-
-def _nothing(*_: Any) -> None:
-    return None
+    check: Callable[[Any, Any], None] = _nothing
+    """Takes the config and the opened model; raises if they do not fit each other."""
 
 
 def _unchanged(first: Any, *_: Any) -> Any:
@@ -124,6 +126,9 @@ class TaskKit:
     interface: Interface
     inputs: Callable[[Any], tuple[Tensor, ...]]
     """Extracts the images of a batch, in the form that an opened model takes."""
+    predictor: Callable[[Any, Any], Callable[[Any], Tensor]] | None = None
+    """Takes the config of an evaluation and an opened model; returns a function from a batch to the input of the
+    metrics. None: the model is called with ``inputs``."""
     facts: Callable[[Any], Mapping[str, Any]] = field(default=lambda dataset: _NONE)
     """Takes an opened dataset; returns the arguments of the task that depend on it."""
     fixed: Callable[[Any], Callable[[Any], Any] | None] = _nothing

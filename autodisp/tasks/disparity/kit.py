@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autodisp.config.checks import need
+from autodisp.config.checks import need, shown
 from autodisp.datasets.samples import StereoDataset, StereoSample
 from autodisp.errors import InputError, WrongSetting
 from autodisp.networks.stack import StackedDisparityNetwork
@@ -209,7 +209,7 @@ def _picture(batch: StereoSample, output: Any) -> Any:
 
 def _errors(prediction: Tensor, batch: StereoSample) -> Tensor:
     """Computes the EPE of each sample, (B,) pixels; infinite if a pixel with ground truth has no finite prediction."""
-    error = (prediction.detach() - batch.disparity).abs().double()
+    error = (prediction.detach()[:, :1] - batch.disparity).abs().double()
     count = batch.valid.flatten(1).sum(1)
     mean = torch.where(batch.valid, error, 0.0).flatten(1).sum(1) / count
     return torch.where((count > 0) & ~mean.isfinite(), torch.inf, mean)
@@ -218,7 +218,7 @@ def _errors(prediction: Tensor, batch: StereoSample) -> Tensor:
 def _draw(cases: Sequence[Any]) -> list[Any]:
     from autodisp.prediction.disparity_images import panel, usual_error
 
-    samples = [(case.sample, case.prediction) for case in cases]
+    samples = [(case.sample, case.prediction[:1]) for case in cases]
     largest = max((usual_error(found, sample.disparity, sample.valid) for sample, found in samples), default=None)
     return [
         panel(sample.left, sample.disparity, found, sample.valid, largest_error=largest) for sample, found in samples
@@ -228,7 +228,17 @@ def _draw(cases: Sequence[Any]) -> list[Any]:
 def _metrics(config: Any, dataset: StereoDataset) -> Any:
     from autodisp.evaluation.stereo_metrics import StereoMetrics
 
-    return StereoMetrics(has_occlusion=dataset.has_occlusion, edges=config.ranges)
+    return StereoMetrics(has_occlusion=dataset.has_occlusion, edges=config.ranges, densities=config.densities)
+
+
+def _predictor(config: Any, model: Any) -> Callable[[Any], Tensor]:
+    matched = model.with_confidence if config.densities else model
+
+    def predict(batch: StereoSample) -> Tensor:
+        found: Tensor = matched(batch.left, batch.right)
+        return found
+
+    return predict
 
 
 def _constant(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
@@ -240,7 +250,13 @@ def _constant(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
 def _sgbm(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
     from autodisp.evaluation.baselines import SemiGlobalMatching
 
-    return SemiGlobalMatching(max_disparity=config.dataset.max_disparity)
+    chosen = config.sgbm
+    return SemiGlobalMatching(
+        max_disparity=config.dataset.max_disparity,
+        mode=chosen.mode,
+        block_size=chosen.block_size,
+        penalty=chosen.penalty,
+    ).with_confidence
 
 
 def _open_model(network: nn.Module, device: Any, about: Mapping[str, Any]) -> Any:
@@ -265,6 +281,15 @@ def _predict(pair: Any, model: Any, writer: Any) -> str:
     from autodisp.prediction import stereo_program
 
     return stereo_program.predict(pair, model, writer)
+
+
+def _check_prediction(config: Any, model: Any) -> None:
+    for key, wanted in (("unknown", config.unknown is not None), ("outputs", "confidence" in (config.outputs or ()))):
+        remedy = (
+            f"null without a confidence, which checkpoint={shown(config.checkpoint)} lacks; take a .safetensors model "
+            "whose last stage has network.head=matching or refined"
+        )
+        need(model.has_confidence or not wanted, key, getattr(config, key), remedy)
 
 
 def _check_sections(task: DisparityTaskConfig, network: Any) -> None:
@@ -296,11 +321,28 @@ def _check_evaluation(config: Any) -> None:
 
 
 def _notes_on_evaluation(config: Any, results: Mapping[str, Any]) -> list[str]:
-    """Returns a warning if the ground truth exceeds the search range of baseline=sgbm."""
-    from autodisp.evaluation.baselines import sgbm_range
-
+    """Compares the errors at the density of baseline=sgbm, and warns if the ground truth exceeds its search range."""
     if config.baseline != "sgbm":
         return []
+    return [*_at_equal_density(results), *_beyond_range(config, results)]
+
+
+def _at_equal_density(results: Mapping[str, Any]) -> list[str]:
+    network = results["network"].figures if "network" in results else None
+    known, everywhere = (results["sgbm"].figures.regions[name] for name in ("known", "all"))
+    if network is None or network.by_confidence is None or not known.pixels:
+        return []
+    share = known.pixels / everywhere.pixels
+    words = [
+        f"{method} EPE {pooled['epe']:.2f} px, bad-1 {pooled['bad1']:.2f} %, D1 {pooled['d1']:.2f} %"
+        for method, pooled in (("sgbm", known.pooled), ("network", network.confident(share).pooled))
+    ]
+    return [f"at the density of sgbm without filled holes, {share:.1%}: {', '.join(words)}"]
+
+
+def _beyond_range(config: Any, results: Mapping[str, Any]) -> list[str]:
+    from autodisp.evaluation.baselines import sgbm_range
+
     largest, found = results["sgbm"].figures.largest, sgbm_range(config.dataset.max_disparity)
     if largest < found:
         return []
@@ -343,6 +385,7 @@ KIT = TaskKit(
     worst=WorstSamples("epe", "EPE {:.2f} px", _errors, _draw),
     open_model=_open_model,
     inputs=lambda batch: (batch.left, batch.right),
+    predictor=_predictor,
     interface=Interface(
         ("left", "right"),
         "disparity",
@@ -362,9 +405,10 @@ KIT = TaskKit(
     prediction=Prediction(
         "pair",
         ("left=left.png", "right=right.png"),
-        ("pfm", "png16", "colour", "depth", "ply"),
+        ("pfm", "png16", "colour", "depth", "ply", "confidence"),
         _find,
         _writer,
         _predict,
+        _check_prediction,
     ),
 )
