@@ -98,10 +98,10 @@ def test_a_task_brings_its_own_defaults() -> None:
 def test_configs_of_earlier_versions_are_of_the_softmax() -> None:
     tree = composed("search", "run.folder=unused")
     with open_dict(tree):
-        del tree["relaxation"], tree["selection"], tree["alpha_penalty"], tree["skip"]
+        del tree["relaxation"], tree["selection"], tree["alpha_penalty"], tree["cost_penalty"], tree["skip"]
     config = parse(tree)
     assert (config.relaxation.name, config.selection.name) == ("softmax", "argmax")
-    assert config.alpha_penalty.name == config.skip.name == "none"
+    assert config.alpha_penalty.name == config.cost_penalty.name == config.skip.name == "none"
 
 
 def test_the_published_random_search() -> None:

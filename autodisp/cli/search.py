@@ -191,7 +191,9 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
 def _show_costs(costs: CostTable) -> None:
     """Prints the costs of the operations, over all cells of a kind, and those of networks of the space."""
     heads = sorted({name for cell in costs.space.cells.values() for edge in cell.edges for name in edge.operations})
-    table = Table("operation", *costs.space.kinds, title=f"{costs.quantity} of one operation in all cells of a kind")
+    table = Table(
+        "operation", *costs.space.kinds, title=f"{costs.unit} of one operation, in all cells of a kind together"
+    )
     for name in heads:
         ranges = [_range(costs, kind, name) for kind in costs.space.kinds]
         table.add_row(name, *ranges)
@@ -208,7 +210,7 @@ def _range(costs: CostTable, kind: str, name: str) -> str:
     """Formats the smallest and the largest cost of an operation over the edges of a kind of cell."""
     edges = zip(costs.space.cells[kind].edges, costs.sums[kind], strict=True)
     known = [row[edge.operations.index(name)] for edge, row in edges if name in edge.operations]
-    return f"{costs.in_words(min(known))} to {costs.in_words(max(known))}" if known else ""
+    return f"{costs.number(min(known))} to {costs.number(max(known))}" if known else ""
 
 
 def _measure_cost(config: SearchConfig, data: SearchData, parts: SearchParts, outcome: Outcome) -> None:

@@ -393,7 +393,7 @@ class SearchConfig(LearningConfig):
             )
         if penalty.save is not None and not self.plan:
             raise InputError(
-                f"cost_penalty.save={penalty.save}: needs plan=true; a search writes its table to costs.json in its folder"
+                f"cost_penalty.save={penalty.save}: needs plan=true; a search writes costs.json to its folder"
             )
 
 

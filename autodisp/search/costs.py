@@ -135,12 +135,14 @@ class CostTable:
 
     def in_words(self, cost: float) -> str:
         """Formats a cost with its unit."""
-        if self.quantity == "latency":
-            return f"{cost:.3g} ms" if cost < 100 else f"{cost:.0f} ms"
-        for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        return f"{self.number(cost)} {self.unit}"
+
+    def number(self, cost: float) -> str:
+        """Formats a cost without its unit."""
+        for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
             if abs(cost) >= size:
-                return f"{cost / size:.3g} {letter} {self.unit}"
-        return f"{cost:.0f} {self.unit}"
+                return f"{cost / size:.3g}{letter}"
+        return f"{cost:.3g}"
 
     def to_json(self) -> dict[str, Any]:
         """Converts to plain data."""

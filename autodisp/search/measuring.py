@@ -122,7 +122,7 @@ class DeviceClock:
 
     def between(self, first: torch.cuda.Event, second: torch.cuda.Event) -> float:
         """Milliseconds between two events."""
-        return first.elapsed_time(second)
+        return float(first.elapsed_time(second))
 
     def finish(self) -> None:
         """Waits for the GPU."""
