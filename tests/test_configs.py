@@ -73,7 +73,8 @@ def supernet_of(config: SearchConfig) -> Supernet:
 def test_every_choice_builds(choice: str) -> None:
     task = task_of(*choice.split("="))
     ranked = ["selection=ranking"] if choice in ("relaxation=uniform", "relaxation=frozen") else []
-    config = config_of(*task, *ranked, choice)
+    target = ["cost_penalty.target=1"] if choice.startswith("cost_penalty=") and choice != "cost_penalty=none" else []
+    config = config_of(*task, *ranked, choice, *target)
     supernet = supernet_of(config)
     build_weight_optimizer(config, supernet)
     build_alpha_optimizer(config, supernet)
