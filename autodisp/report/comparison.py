@@ -84,8 +84,10 @@ class Entry:
             if quantity == "latency":
                 return None if self.evaluation is None else self.evaluation.milliseconds
             return self.counts.get(quantity)
+        if self.run.setting("cost_penalty.name") != quantity:
+            return None
         measured = [as_number(event.get("measured")) for event in self.run.events if event["event"] == "cost"]
-        return measured[-1] if measured and self.run.setting("cost_penalty.name") == quantity else None
+        return next((value for value in reversed(measured) if value is not None and math.isfinite(value)), None)
 
     def result(self, name: str) -> float | None:
         """Returns a result of the run.
