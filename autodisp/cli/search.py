@@ -210,7 +210,7 @@ def _range(costs: CostTable, kind: str, name: str) -> str:
     """Formats the smallest and the largest cost of an operation over the edges of a kind of cell."""
     edges = zip(costs.space.cells[kind].edges, costs.sums[kind], strict=True)
     known = [row[edge.operations.index(name)] for edge, row in edges if name in edge.operations]
-    return f"{costs.number(min(known))} to {costs.number(max(known))}" if known else ""
+    return " to ".join(dict.fromkeys(costs.number(limit(known)) for limit in (min, max))) if known else ""
 
 
 def _measure_cost(config: SearchConfig, data: SearchData, parts: SearchParts, outcome: Outcome) -> None:
