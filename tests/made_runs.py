@@ -129,11 +129,18 @@ def write_training(folder: Path, *, intervals: int = 3, genotype: str = "darts_v
 
 
 def write_evaluation(
-    folder: Path, checkpoint: str, *, top1: float | None = 91.5, split: str = "test", dataset: str = "cifar10"
+    folder: Path,
+    checkpoint: str,
+    *,
+    top1: float | None = 91.5,
+    split: str = "test",
+    dataset: str = "cifar10",
+    speed: float | None = None,
 ) -> Path:
     """What autodisp-evaluate leaves of a classification network, in part."""
     config = {"checkpoint": checkpoint, "dataset": {"name": dataset}}
-    methods = {"network": {"figures": {"images": 10, "accuracy": {"top1": top1, "top5": 99.0}}}}
+    figures = {"images": 10, "accuracy": {"top1": top1, "top5": 99.0}}
+    methods = {"network": {"figures": figures, "images_per_second": speed}}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "evaluation.json").write_text(
         json.dumps({"about": {"config": config, "split": split}, "methods": methods})

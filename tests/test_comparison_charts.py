@@ -102,6 +102,35 @@ def test_the_test_split_over_the_curvature(tmp_path: Path) -> None:
     assert chart.note == "Spearman's rank correlation -1.00, over 3 runs."
 
 
+def test_the_test_split_over_the_cost_of_trained_networks(tmp_path: Path) -> None:
+    for number, (genotype, top1, speed) in enumerate((("darts_v2", 90.0, 50.0), ("random:darts", 80.0, 100.0))):
+        write_training(tmp_path / f"t{number}", genotype=genotype)
+        write_evaluation(
+            tmp_path / f"e{number}", str(tmp_path / f"t{number}" / "best.safetensors"), top1=top1, speed=speed
+        )
+    entries = find_runs([str(tmp_path)]).entries
+    for entry, macs in zip(entries, (5e6, 3e6), strict=True):
+        entry.counts = {"macs": macs}
+    drawn = charts(entries)
+    for name, places in (("tested_over_latency", [20.0, 10.0]), ("tested_over_macs", [5e6, 3e6])):
+        lines = drawn[name].figure.axes[0].lines
+        points = [line.get_xydata()[0].tolist() for line in lines]  # type: ignore[index]
+        assert points == [[places[0], 90.0], [places[1], 80.0]]
+        assert [line.get_marker() for line in lines] == ["o", "x"]
+        assert drawn[name].note.endswith("Crosses: random networks.")
+    assert not any(name.endswith("parameters") for name in drawn)
+
+
+def test_the_trained_metric_over_the_cost_of_searched_networks(tmp_path: Path) -> None:
+    for number, (measured, accuracy) in enumerate(((3.0, 70.0), (5.0, 80.0))):
+        event = {"event": "cost", "predicted": 4.0, "measured": measured, "target": 2.0}
+        config = config_of() | {"cost_penalty": {"name": "latency", "target": 2.0}}
+        write_run(tmp_path / str(number), [record_of(0, **{"valid_discrete/accuracy": accuracy}), event], config=config)
+    drawn = charts(find_runs([str(tmp_path)]).entries)
+    lines = drawn["discretised_over_latency"].figure.axes[0].lines
+    assert [line.get_xydata()[0].tolist() for line in lines] == [[3.0, 70.0], [5.0, 80.0]]  # type: ignore[index]
+
+
 def test_runs_without_a_number_are_left_out(tmp_path: Path) -> None:
     odd = [{"values": {"eigenvalue": value}} for value in (float("nan"), None, 1e300)]
     drawn = charts(searches(tmp_path, [*odd, {}, {}]))

@@ -73,7 +73,8 @@ def supernet_of(config: SearchConfig) -> Supernet:
 def test_every_choice_builds(choice: str) -> None:
     task = task_of(*choice.split("="))
     ranked = ["selection=ranking"] if choice in ("relaxation=uniform", "relaxation=frozen") else []
-    config = config_of(*task, *ranked, choice)
+    target = ["cost_penalty.target=1"] if choice.startswith("cost_penalty=") and choice != "cost_penalty=none" else []
+    config = config_of(*task, *ranked, choice, *target)
     supernet = supernet_of(config)
     build_weight_optimizer(config, supernet)
     build_alpha_optimizer(config, supernet)
@@ -98,10 +99,10 @@ def test_a_task_brings_its_own_defaults() -> None:
 def test_configs_of_earlier_versions_are_of_the_softmax() -> None:
     tree = composed("search", "run.folder=unused")
     with open_dict(tree):
-        del tree["relaxation"], tree["selection"], tree["alpha_penalty"], tree["skip"]
+        del tree["relaxation"], tree["selection"], tree["alpha_penalty"], tree["cost_penalty"], tree["skip"]
     config = parse(tree)
     assert (config.relaxation.name, config.selection.name) == ("softmax", "argmax")
-    assert config.alpha_penalty.name == config.skip.name == "none"
+    assert config.alpha_penalty.name == config.cost_penalty.name == config.skip.name == "none"
 
 
 def test_the_published_random_search() -> None:

@@ -18,6 +18,7 @@ from autodisp.errors import Interrupted
 from autodisp.records import read_json_lines
 from autodisp.report.reading import read_run
 from autodisp.search.adaptive import Restart
+from autodisp.search.costs import CostPenalty
 from autodisp.search.early_stopping import Decision
 from autodisp.search.loop import Search
 from autodisp.search.perturbed import Perturbed
@@ -25,6 +26,7 @@ from autodisp.search.regularization import RollBack
 from autodisp.search.relaxations import Dirichlet, Gumbel, Partial, Sigmoid, Softmax
 from tests.made_data import write_cifar10
 from tests.programs import composed
+from tests.test_costs import made_table
 from tests.test_loop import Listener, Scripted, make, same, tensors
 
 Made = tuple[Search, Listener]
@@ -36,6 +38,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "auxiliary": Softmax,
     "perturbed": lambda: Perturbed(Softmax()),
     "adversarial": lambda: Perturbed(Dirichlet(), "adversarial", steps=2),
+    "cost": Softmax,
 }
 """Relaxations, by name."""
 
@@ -44,6 +47,8 @@ def made(name: str, folder: Path, **settings: Any) -> Made:
     """The search of test_loop with another relaxation."""
     search, listener = make(folder, share=2 if name == "partial" else 1, auxiliary=name == "auxiliary", **settings)
     search.supernet.relaxation = METHODS[name]()
+    if name == "cost":
+        search.supernet.cost_penalty = CostPenalty(made_table(SPACES["tiny81"]), target=1.0, weight=1.0)
     return search, listener
 
 
@@ -151,11 +156,13 @@ SHAPES = ["dataset.length=8", "dataset.height=48", "dataset.width=64", "dataset.
 CURVATURE = ["curvature.tolerance=0.3"]
 ONE_EPOCH = ["search.epochs=1", "optimizer.alphas.first_order_epochs=1", "optimizer.alphas.order=first"]
 SMOKE: dict[str, list[str]] = {
-    **{name: [f"relaxation={name}"] for name in METHODS if name not in ("adversarial", "auxiliary")},
+    **{name: [f"relaxation={name}"] for name in METHODS if name not in ("adversarial", "auxiliary", "cost")},
     "partial": ["relaxation=partial", "relaxation.share=2"],
     "auxiliary": ["skip=auxiliary"],
     "adversarial": ["relaxation=perturbed", "relaxation.attack=adversarial", "relaxation.base=dirichlet"],
     "beta": ["alpha_penalty=beta"],
+    "latency": ["cost_penalty=latency", "cost_penalty.target=1", "alpha_penalty=beta"],
+    "macs": ["cost_penalty=macs", "cost_penalty.target=1e6", "relaxation=dirichlet"],
     "perturbation": ["selection=perturbation", "selection.tuning_epochs=1", "search.steps_per_epoch=1", *ONE_EPOCH],
     "frozen": ["relaxation=frozen", "selection=perturbation", "selection.tuning_epochs=0", *ONE_EPOCH],
 }

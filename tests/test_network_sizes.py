@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from autodisp import model_file
-from autodisp.assembly.network_sizes import count_macs, search_sizes, training_sizes
+from autodisp.assembly.network_sizes import count_macs, search_sizes, training_counts, training_sizes
 from autodisp.assembly.networks import build_style, build_task
 from autodisp.assembly.search import build_space
 from autodisp.cells.architecture import Architecture
@@ -101,6 +101,10 @@ def test_a_training(tmp_path: Path) -> None:
     assert rows["network: parameters"] == f"{sum(p.numel() for p in network.parameters()):,}"
     assert "network: MACs at 32x32, one sample" in rows
     assert list(dict(training_sizes({}, tmp_path))) == ["network: parameters"]
+    with FakeTensorMode():
+        macs = count_macs("classification", card.build()[1], (32, 32))
+    counts = {"parameters": sum(p.numel() for p in network.parameters()), "macs": macs}
+    assert training_counts({"dataset": {"name": "cifar10"}}, tmp_path) == counts
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x00" * 100])
@@ -108,3 +112,4 @@ def test_a_training_without_a_model(tmp_path: Path, content: bytes | None) -> No
     if content is not None:
         (tmp_path / "best.safetensors").write_bytes(content)
     assert training_sizes({}, tmp_path) == []
+    assert training_counts({}, tmp_path) == {}

@@ -1,7 +1,7 @@
 """Penalties on the alphas against their formulas, and in the loss of the alphas."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -9,9 +9,12 @@ import torch
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.spaces import SPACES
 from autodisp.config.search import AlphaPenaltyConfig
+from autodisp.search.costs import CostPenalty
 from autodisp.search.curvature import preserved_rng
 from autodisp.search.penalties import PENALTIES, beta
+from tests.test_costs import made_table
 from tests.test_loop import make
+from tests.test_methods import METHODS, made
 
 
 def test_the_config_names_every_penalty() -> None:
@@ -40,6 +43,36 @@ def test_the_gradient_of_beta_is_the_softmax() -> None:
             alphas[5] += step
             values.append(beta(architecture, 0.5, 4.0))
     torch.testing.assert_close((values[0] - values[1]) / 2e-4, slope[5], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("order", ["first", "exact", "finite_difference"])
+def test_a_penalty_on_the_cost_is_a_term_of_the_upper_loss(name: str, order: Any, tmp_path: Path) -> None:
+    search, _ = made(name, tmp_path)
+    penalty = CostPenalty(made_table(SPACES["tiny81"]), target=1.0, weight=3.0)
+    gradients = []
+    for penalised in (False, True):
+        search.supernet.cost_penalty = penalty if penalised else None
+        search.alpha_stream.seek(0)
+        with preserved_rng(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(search.guard, "note", lambda _, found: gradients.append([g.clone() for g in found]))
+            patch.setattr(search.guard, "step", lambda optimizer: None)
+            search.alpha_step(search.weight_stream.at(0), order)
+    term = penalty(search.supernet.mean())
+    slopes = torch.autograd.grad(term, search.supernet.alphas)
+    assert any(slope.abs().max() > 1e-3 for slope in slopes)
+    for without, penalised, slope in zip(*gradients, slopes, strict=True):
+        torch.testing.assert_close(penalised - without, slope, rtol=1e-3, atol=1e-5)
+
+
+def test_the_cost_of_every_epoch_is_recorded(tmp_path: Path) -> None:
+    search, listener = made("cost", tmp_path, epochs=2, steps_per_epoch=2, curvature_every=2)
+    search.run()
+    penalty = search.supernet.cost_penalty
+    assert penalty is not None
+    record = listener.records[-1]
+    assert record["cost/expected"] == pytest.approx(float(penalty.table.expected(search.supernet.mean().detach())))
+    assert record["cost/derived"] == penalty.table.of(search.supernet.genotype())
 
 
 def test_the_penalty_grows_with_the_epochs_of_a_search(tmp_path: Path) -> None:

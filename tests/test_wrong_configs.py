@@ -284,6 +284,20 @@ alpha_penalty=beta relaxation=dirichlet
     alpha_penalty=beta bounds what a softmax is taken of, but [...] or alpha_penalty=none
 alpha_penalty=beta relaxation=perturbed relaxation.base=dirichlet
     alpha_penalty=beta bounds what a softmax is taken of, but [...] or alpha_penalty=none
+cost_penalty=latency
+    cost_penalty.target=null: cost_penalty=latency needs one; plan=true [...] prints the costs of the space
+cost_penalty=macs cost_penalty.target=0
+    cost_penalty.target=0.0: must be above 0 and finite, or null with plan=true
+cost_penalty=macs cost_penalty.target=5e8 cost_penalty.weight=-1
+    cost_penalty.weight=-1.0: must be at least 0 and finite; 1 is usual
+cost_penalty=macs cost_penalty.target=5e8 cost_penalty.size=[64]
+    cost_penalty.size=[64]: must be [height, width], each at least 1, or null for that of a sample
+cost_penalty=macs cost_penalty.target=5e8 cost_penalty.save=costs.json
+    cost_penalty.save=costs.json: needs plan=true; a search writes costs.json to its folder
+cost_penalty=macs cost_penalty.table=a.json cost_penalty.save=costs.json plan=true
+    cost_penalty.save=costs.json: would copy cost_penalty.table=a.json; leave out one
+cost_penalty=macs cost_penalty.target=5e8 relaxation=frozen selection=perturbation
+    cost_penalty=macs is a term of the alphas' loss, but relaxation=frozen moves none: take cost_penalty=none
 relaxation=perturbed relaxation.attack=adversarial search.precision=float16
     search.precision=float16: the ascent of relaxation.attack=adversarial has no [...] bfloat16 or float32
 relaxation=perturbed relaxation.base=gumbel

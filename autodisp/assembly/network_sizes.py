@@ -4,9 +4,10 @@ Networks are built of fake tensors, which take neither memory nor time. Unknown 
 another version, or of a dataset with images of many sizes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from omegaconf import OmegaConf
@@ -27,6 +28,7 @@ from autodisp.tasks.base import Task
 from autodisp.tasks.registry import KITS, dataset_entries, is_open
 
 Rows = list[tuple[str, str]]
+Found = TypeVar("Found")
 
 
 def search_sizes(config: Mapping[str, Any], cells: Mapping[str, Any]) -> Rows:
@@ -60,6 +62,18 @@ def search_sizes(config: Mapping[str, Any], cells: Mapping[str, Any]) -> Rows:
 
 def training_sizes(config: Mapping[str, Any], folder: Path) -> Rows:
     """Sizes of a training's network, by the model file in its folder."""
+    return _of_model(config, folder, partial(_rows, "network")) or []
+
+
+def training_counts(config: Mapping[str, Any], folder: Path) -> dict[str, float]:
+    """``parameters`` and ``macs`` of a training's network, by the model file in its folder, as far as known."""
+    return _of_model(config, folder, _counts) or {}
+
+
+def _of_model(
+    config: Mapping[str, Any], folder: Path, count: Callable[[Task, nn.Module, tuple[int, int] | None], Found]
+) -> Found | None:
+    """What a function finds of the network of fake tensors in a training's folder and its input's size."""
     for name in ("best", "last"):
         path = folder / f"{name}{model_file.SUFFIX}"
         if not path.is_file():
@@ -70,10 +84,15 @@ def training_sizes(config: Mapping[str, Any], folder: Path) -> Rows:
             size = _size_of_plain(dataset) if isinstance(dataset, Mapping) else None
             with FakeTensorMode():
                 task, network = card.build()
-                return _rows("network", task, network, size)
+                return count(task, network, size)
         except (InputError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError):
             continue
-    return []
+    return None
+
+
+def _counts(task: Task, network: nn.Module, size: tuple[int, int] | None) -> dict[str, float]:
+    macs = None if size is None else count_macs(task.name, network, size)
+    return {"parameters": count_parameters(network), **({"macs": macs} if macs else {})}
 
 
 def _typed(config: Mapping[str, Any]) -> SearchConfig:

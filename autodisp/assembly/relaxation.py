@@ -1,14 +1,16 @@
-"""Builds the relaxation of a search and the penalty on its alphas from their config sections."""
+"""Builds the relaxation of a search and the penalties on its alphas from their config sections."""
 
+import math
 from collections.abc import Callable
 from importlib import import_module
 
 from torch import Tensor
 
 from autodisp.cells.architecture import Architecture
-from autodisp.config.search import AlphaPenaltyConfig, RelaxationConfig
+from autodisp.config.search import AlphaPenaltyConfig, CostPenaltyConfig, RelaxationConfig
 from autodisp.datasets.own import run_file
 from autodisp.errors import WrongSetting, in_one_line
+from autodisp.search.costs import CostPenalty, CostTable
 from autodisp.search.penalties import PENALTIES
 from autodisp.search.perturbed import Perturbed
 from autodisp.search.relaxations import Dirichlet, Frozen, Gumbel, Partial, Relaxation, Sigmoid, Softmax, Uniform
@@ -77,6 +79,19 @@ def build_alpha_penalty(config: AlphaPenaltyConfig) -> Callable[[Architecture, f
         return None
     penalty = PENALTIES[config.name]
     return lambda architecture, progress: penalty(architecture, progress, config.weight)
+
+
+def build_cost_penalty(config: CostPenaltyConfig, table: CostTable | None) -> CostPenalty | None:
+    """Builds the penalty on the cost; None for none. Without a target, as in a plan, it is 0.
+
+    Raises:
+        ValueError: there is no table.
+    """
+    if config.name == "none":
+        return None
+    if table is None:
+        raise ValueError(f"cost_penalty={config.name} needs a table of costs: pass that of assembly.costs.build_costs")
+    return CostPenalty(table, math.inf if config.target is None else config.target, config.weight)
 
 
 def _given(value: float | None) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from autodisp.assembly.network_sizes import search_sizes, training_sizes
+from autodisp.assembly.network_sizes import search_sizes, training_counts, training_sizes
 from autodisp.atomic import staged
 from autodisp.config.report import ReportConfig
 from autodisp.errors import InputError
@@ -32,6 +32,9 @@ def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
         if config.run is not None:
             return out, _report_on_run(config, Path(config.run).expanduser(), out)
         found = find_runs(config.patterns, skip=out)
+        for entry in found.entries:
+            if entry.run.kind == "training":
+                entry.counts = training_counts(entry.run.config, entry.run.folder)
         with staged(out) as stage:
             return out, write_comparison(found, stage, key=config.key, seen_from=out)
     except OSError as error:

@@ -13,7 +13,7 @@ from torch import Tensor
 from autodisp import distributed
 from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
-from autodisp.assembly.relaxation import build_alpha_penalty, build_relaxation
+from autodisp.assembly.relaxation import build_alpha_penalty, build_cost_penalty, build_relaxation
 from autodisp.assembly.running import build_images, build_optimizer, origin_of, written_folder
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
@@ -29,6 +29,7 @@ from autodisp.networks.synchronised import synchronise
 from autodisp.observers.search_folder import SearchFolder
 from autodisp.run_files import CHECKPOINTS
 from autodisp.search.adaptive import AdaptiveRegularization
+from autodisp.search.costs import CostPenalty, CostTable
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.search.growth import growth
 from autodisp.search.loop import Search, SearchSettings
@@ -189,6 +190,7 @@ def build_supernet(
     device: torch.device,
     relaxation: Relaxation | None = None,
     alpha_penalty: Callable[[Architecture, float], Tensor] | None = None,
+    cost_penalty: CostPenalty | None = None,
     edges: bool = False,
     sync_batchnorm: bool = False,
 ) -> Supernet:
@@ -198,7 +200,7 @@ def build_supernet(
     if sync_batchnorm:
         synchronise(network)
     architecture = Architecture(space, seed=seed, edges=edges).to(device)
-    return Supernet(task, network, architecture, relaxation, alpha_penalty)
+    return Supernet(task, network, architecture, relaxation, alpha_penalty, cost_penalty)
 
 
 def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
@@ -252,6 +254,7 @@ def build_search(
     folder: Path,
     console: ConsoleProgress,
     *,
+    costs: CostTable | None = None,
     resume: bool = False,
     stopping: Callable[[], bool] = lambda: False,
 ) -> SearchParts:
@@ -261,6 +264,7 @@ def build_search(
         config, data: of the search.
         folder: the run folder.
         console: for the progress.
+        costs: table of the cost penalty, see ``assembly.costs``.
         resume: resume from the newest state in the folder, or start from the beginning if there is none yet.
         stopping: see ``SteppedRun``.
 
@@ -291,6 +295,7 @@ def build_search(
         device=device,
         relaxation=build_relaxation(config.relaxation),
         alpha_penalty=build_alpha_penalty(config.alpha_penalty),
+        cost_penalty=build_cost_penalty(config.cost_penalty, costs),
         edges=config.relaxation.method == "partial",
         sync_batchnorm=config.run.sync_batchnorm,
     )
@@ -394,5 +399,8 @@ def build_settings(config: SearchConfig, batches_per_epoch: int) -> SearchSettin
 
 def provenance(config: SearchConfig, folder: Path) -> Mapping[str, Any]:
     """The origin of a genotype file."""
-    names = {group: getattr(config, group).name for group in ("relaxation", "alpha_penalty", "skip", "selection")}
+    names = {
+        group: getattr(config, group).name
+        for group in ("relaxation", "alpha_penalty", "cost_penalty", "skip", "selection")
+    }
     return {"run": folder.name, "task": config.task.name, **names, **origin_of(config)}

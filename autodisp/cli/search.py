@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autodisp import distributed
+from autodisp.assembly.costs import build_costs, build_deployment, given_costs, save_costs
 from autodisp.assembly.data import notes_on_samples
 from autodisp.assembly.networks import build_device, build_style
 from autodisp.assembly.relaxation import build_relaxation
@@ -35,7 +36,9 @@ from autodisp.records import Record, start_record
 from autodisp.report.next_steps import report_command, training_command
 from autodisp.report.reading import read_run
 from autodisp.run_files import CHECKPOINTS, GENOTYPE
+from autodisp.search.costs import CostTable, random_costs
 from autodisp.search.loop import Outcome
+from autodisp.search.measuring import cost_of
 from autodisp.search.plan import plan_search
 from autodisp.tracking import ConsoleProgress, in_time
 
@@ -62,6 +65,7 @@ def search(tree: DictConfig) -> Path | None:
         config = parse(tree)
         check_parts(config)
         data = build_data(config)
+        given_costs(config, data)
     if config.plan:
         show_plan(config, data)
         return None
@@ -114,8 +118,11 @@ def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictC
     with supervised_run(folder, memory=memory) as stopping, run_console(config) as console:
         if resumed is not None:
             distributed.on_first(lambda: keep_config(folder, resumed, config.dataset, config.task, config.relaxation))
+        costs = distributed.on_first(lambda: build_costs(config, data, folder, resume=resumed is not None))
         with distributed.agreed():
-            parts = build_search(config, data, folder, console, resume=resumed is not None, stopping=stopping)
+            parts = build_search(
+                config, data, folder, console, costs=costs, resume=resumed is not None, stopping=stopping
+            )
         try:
             console.note(f"run folder: {folder}")
             if config.regularization.name == "ada" and config.optimizer.weights.name == "adamw":
@@ -138,6 +145,8 @@ def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictC
                 parts.begin()
             console.start(config.search.epochs, parts.search.settings.steps_per_epoch)
             outcome = parts.search.run()
+            if costs is not None:
+                _measure_cost(config, data, parts, outcome)
             parts.folder.finish(outcome.genotype, outcome.record)
         finally:
             parts.close()
@@ -146,9 +155,12 @@ def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictC
 
 
 def show_plan(config: SearchConfig, data: SearchData) -> None:
-    """Takes a few steps of the search and prints the cost of the whole search; writes no file."""
+    """Takes a few steps of the search and prints the cost of the whole search; writes no file but a cost table."""
     with tempfile.TemporaryDirectory() as folder, run_console(config) as console:
-        parts = build_search(config, data, Path(folder), console)
+        found = build_costs(config, data, Path(folder))
+        if found is not None and config.cost_penalty.save is not None:
+            save_costs(found, Path(config.cost_penalty.save).expanduser())
+        parts = build_search(config, data, Path(folder), console, costs=found)
         try:
             plan = plan_search(parts.search)
         finally:
@@ -172,6 +184,44 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
         table.add_row(f"selection, {plan.evaluations} batches{tuning}, at most", in_time(plan.selection))
     table.add_row(f"all {settings.epochs} epochs", in_time(plan.total))
     Console(highlight=False, emoji=False).print(table)
+    if found is not None:
+        _show_costs(found)
+
+
+def _show_costs(costs: CostTable) -> None:
+    """Prints the costs of the operations, over all cells of a kind, and those of networks of the space."""
+    heads = sorted({name for cell in costs.space.cells.values() for edge in cell.edges for name in edge.operations})
+    table = Table(
+        "operation", *costs.space.kinds, title=f"{costs.unit} of one operation, in all cells of a kind together"
+    )
+    for name in heads:
+        ranges = [_range(costs, kind, name) for kind in costs.space.kinds]
+        table.add_row(name, *ranges)
+    console = Console(highlight=False, emoji=False)
+    console.print(table)
+    lowest, highest = costs.limits()
+    rows = [f"{costs.quantity} of the found network: {costs.in_words(lowest)} to {costs.in_words(highest)}"]
+    rows += [f"{costs.in_words(median(random_costs(costs, range(100))))} for half of its random networks"]
+    rows += [f"{costs.in_words(costs.rest)} without the operations"]
+    console.print(", ".join(rows), soft_wrap=True)
+
+
+def _range(costs: CostTable, kind: str, name: str) -> str:
+    """Formats the smallest and the largest cost of an operation over the edges of a kind of cell."""
+    edges = zip(costs.space.cells[kind].edges, costs.sums[kind], strict=True)
+    known = [row[edge.operations.index(name)] for edge, row in edges if name in edge.operations]
+    return " to ".join(dict.fromkeys(costs.number(limit(known)) for limit in (min, max))) if known else ""
+
+
+def _measure_cost(config: SearchConfig, data: SearchData, parts: SearchParts, outcome: Outcome) -> None:
+    """Records the cost of the found network by the table, and as measured or counted once more."""
+    penalty = parts.search.supernet.cost_penalty
+    assert penalty is not None
+    measured = distributed.on_first(
+        lambda: cost_of(penalty.table.quantity, build_deployment(config, data), outcome.genotype)
+    )
+    predicted = penalty.table.of(outcome.genotype)
+    parts.folder.event("cost", predicted=predicted, measured=measured, target=penalty.target)
 
 
 def check_parts(config: SearchConfig) -> None:
@@ -240,6 +290,13 @@ def show_summary(config: SearchConfig, parts: SearchParts, outcome: Outcome) -> 
         table.add_row("stopped early", f"epoch {decision.decided_epoch}, returns epoch {decision.returned_epoch}")
     if outcome.restarts:
         table.add_row("restarts with more weight decay", str(outcome.restarts))
+    if parts.search.supernet.cost_penalty is not None:
+        costs, event = parts.search.supernet.cost_penalty.table, parts.folder.records[-1]
+        table.add_row(f"{costs.quantity} of the found network, by its table", costs.in_words(event["predicted"]))
+        counted = "measured" if costs.quantity == "latency" else "counted"
+        table.add_row(
+            f"  {counted}, with a target of {costs.in_words(event['target'])}", costs.in_words(event["measured"])
+        )
     for line in outcome.genotype.in_words().splitlines():
         kind, _, words = line.partition(": ")
         table.add_row(f"found {kind} cell", words.replace("; ", "\n"))

@@ -34,12 +34,17 @@ _ODD = Must("odd, since an average belongs to its middle epoch; 3 or 5 are usual
 _RULES_GROWTH = Must("a growth above 1, or null for the rule's own", lambda factor: 1 < factor < math.inf)
 _GROWTH = Must("a growth above 1", _RULES_GROWTH.holds)
 _DECAY = Must("a weight decay above 0", ABOVE_0.holds)
+_TARGET = Must("above 0 and finite, or null with plan=true", ABOVE_0.holds)
 _TOLERANCE = Must("between 0 and 1", lambda tolerance: 0 < tolerance < 1)
 _BETAS = Must(
     "two numbers, each at least 0 and below 1, such as [0.5,0.999]",
     lambda betas: len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
 )
 
+_SIZE = Must(
+    "[height, width], each at least 1, or null for that of a sample",
+    lambda size: len(size) == 2 and all(1 <= side <= 2**16 for side in size),
+)
 _RADIUS = Must("above 0 and at most 1; 0.3 is usual", lambda radius: 0 < radius <= 1)
 WITHOUT_ALPHAS = ("frozen", "uniform")
 """Relaxations that move no alphas."""
@@ -113,6 +118,24 @@ class AlphaPenaltyConfig:
 
     name: Literal["none", "beta"] = "none"
     weight: Annotated[float, at_least(0.0)] = 25.0
+
+
+@dataclass(frozen=True)
+class CostPenaltyConfig:
+    """cost_penalty=none, latency, macs, parameters."""
+
+    name: Literal["none", "latency", "macs", "parameters"] = "none"
+    target: Annotated[float | None, _TARGET] = None
+    weight: Annotated[float, at_least(0.0)] = 1.0
+    size: Annotated[list[int] | None, _SIZE] = None
+    table: Annotated[str | None, PathTo("a cost table such as costs.json, or null to measure one")] = None
+    save: Annotated[str | None, PathTo("the file to write a cost table to, or null for none")] = None
+
+    def __post_init__(self) -> None:
+        if self.table is not None and self.save is not None:
+            raise InputError(
+                f"cost_penalty.save={self.save}: would copy cost_penalty.table={self.table}; leave out one"
+            )
 
 
 @dataclass(frozen=True)
@@ -224,6 +247,7 @@ class SearchConfig(LearningConfig):
     run: SearchRunConfig
     relaxation: RelaxationConfig = field(default_factory=RelaxationConfig)
     alpha_penalty: AlphaPenaltyConfig = field(default_factory=AlphaPenaltyConfig)
+    cost_penalty: CostPenaltyConfig = field(default_factory=CostPenaltyConfig)
     skip: SkipConfig = field(default_factory=SkipConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     plan: bool = False
@@ -236,6 +260,7 @@ class SearchConfig(LearningConfig):
         self._check_regularization()
         self._check_relaxation()
         self._check_alpha_penalty()
+        self._check_cost_penalty()
         need(
             self.search.warmup_epochs < self.search.epochs,
             "search.warmup_epochs",
@@ -349,6 +374,26 @@ class SearchConfig(LearningConfig):
             raise InputError(
                 f"alpha_penalty=beta bounds what a softmax is taken of, but relaxation={self.relaxation.method} takes "
                 f"none: take relaxation={' or relaxation='.join(RELAXATIONS_BY_SOFTMAX)}, or alpha_penalty=none"
+            )
+
+    def _check_cost_penalty(self) -> None:
+        """Checks that a penalty on the cost has alphas to act on and a target."""
+        penalty = self.cost_penalty
+        if penalty.name == "none":
+            return
+        if self.relaxation.name in WITHOUT_ALPHAS:
+            raise InputError(
+                f"cost_penalty={penalty.name} is a term of the alphas' loss, but relaxation={self.relaxation.name} "
+                "moves none: take cost_penalty=none"
+            )
+        if penalty.target is None and not self.plan:
+            raise InputError(
+                f"cost_penalty.target=null: cost_penalty={penalty.name} needs one; plan=true "
+                f"cost_penalty={penalty.name} prints the costs of the space"
+            )
+        if penalty.save is not None and not self.plan:
+            raise InputError(
+                f"cost_penalty.save={penalty.save}: needs plan=true; a search writes costs.json to its folder"
             )
 
 

@@ -33,6 +33,8 @@ class Entry:
     """For a training, the newest evaluation of its network on the test split of its own dataset."""
     numbers: Mapping[str, float] = field(default_factory=dict)
     """The numeric settings, by dotted name."""
+    counts: Mapping[str, float] = field(default_factory=dict)
+    """For a training, ``parameters`` and ``macs`` of its network, as far as they are known."""
 
     @property
     def group(self) -> tuple[str, str, str]:
@@ -65,6 +67,27 @@ class Entry:
         last = -1 if self.chosen is None else self.chosen.epoch
         measured = [e.values["eigenvalue"] for e in self.run.kept if e.epoch <= last and "eigenvalue" in e.values]
         return measured[-1] if measured and math.isfinite(measured[-1]) else None
+
+    @property
+    def is_random(self) -> bool:
+        """True for the training of a random network of a space."""
+        return str(self.run.setting("genotype")).startswith("random:")
+
+    def cost(self, quantity: str) -> float | None:
+        """Returns the cost of the network; None if it is not known.
+
+        Args:
+            quantity: ``latency`` (milliseconds per image: of a training as evaluated on the test split, of a search as
+                measured at its end), ``macs`` or ``parameters``; of a search the one that its penalty is on.
+        """
+        if self.run.kind == "training":
+            if quantity == "latency":
+                return None if self.evaluation is None else self.evaluation.milliseconds
+            return self.counts.get(quantity)
+        if self.run.setting("cost_penalty.name") != quantity:
+            return None
+        measured = [as_number(event.get("measured")) for event in self.run.events if event["event"] == "cost"]
+        return next((value for value in reversed(measured) if value is not None and math.isfinite(value)), None)
 
     def result(self, name: str) -> float | None:
         """Returns a result of the run.

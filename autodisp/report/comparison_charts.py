@@ -1,4 +1,4 @@
-"""The charts of a comparison: overlaid curves, results over a setting, results over the curvature."""
+"""The charts of a comparison: overlaid curves, results over a setting, over the cost, and over the curvature."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +13,12 @@ from autodisp.report.figures import COLOURS, plain, style
 
 STYLES: Mapping[str, Any] = {"none": "solid", "es": (0, (4, 2)), "ada": (0, (1, 1.5))}
 _STYLES_NOTE = " Solid: no early stopping; dashed: ES; dotted: ADA."
+COSTS = {
+    "latency": "latency of the network, ms per image",
+    "macs": "multiplications of the network, one sample",
+    "parameters": "parameters of the network",
+}
+"""Costs of a network, with the label of their axis."""
 _MOST_NAMED = 12
 _MOST_TOLD = 3
 """Largest number of settings in a legend, next to the run's number."""
@@ -56,9 +62,16 @@ def charts_of_group(entries: Sequence[Entry], key: str | None) -> Iterator[Chart
     if key is not None:
         for result, words in results:
             yield from _over_setting(entries, key, result, words, f"{prefix}_{result}_over_setting")
+    for quantity, axis in COSTS.items():
+        costs = [entry.cost(quantity) for entry in entries]
+        for result, words in results:
+            yield from _scatter(entries, costs, axis, result, words, f"{prefix}_{result}_over_{quantity}")
     if kind == "search":
+        eigenvalues = [entry.eigenvalue for entry in entries]
         for result, words in (("drop", f"discretisation drop of {metric}"), *results):
-            yield from _over_eigenvalue(entries, result, words, f"{prefix}_{result}_over_eigenvalue")
+            yield from _scatter(
+                entries, eigenvalues, "dominant eigenvalue", result, words, f"{prefix}_{result}_over_eigenvalue"
+            )
 
 
 def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
@@ -152,18 +165,21 @@ def _scale_setting(axes: Axes, places: Sequence[float]) -> None:
         axes.set_xscale("symlog", linthresh=min(positive))
 
 
-def _over_eigenvalue(entries: Sequence[Entry], result: str, words: str, name: str) -> Iterator[Chart]:
+def _scatter(
+    entries: Sequence[Entry], at: Sequence[float | None], axis: str, result: str, words: str, name: str
+) -> Iterator[Chart]:
+    """Draws a point for each run of which both numbers are known; random networks are crosses."""
     known = [
         (entry, x, y)
-        for entry in entries
-        if (x := entry.eigenvalue) is not None and (y := entry.result(result)) is not None
+        for entry, x in zip(entries, at, strict=True)
+        if x is not None and (y := entry.result(result)) is not None
     ]
     if len(known) < 2:
         return
-    figure, axes = empty_chart(words, "dominant eigenvalue")
+    figure, axes = empty_chart(words, axis)
     with style():
         for entry, x, y in known:
-            axes.plot([x], [y], "o", color=colour_of(entry), markersize=5)
+            axes.plot([x], [y], "x" if entry.is_random else "o", color=colour_of(entry), markersize=5)
             if len(known) <= _MOST_NAMED:
                 axes.annotate(str(entry.number), (x, y), textcoords="offset points", xytext=(5, 3), fontsize=7)
         places = [x for _, x, _ in known]
@@ -173,4 +189,6 @@ def _over_eigenvalue(entries: Sequence[Entry], result: str, words: str, name: st
     note = f"{len(known)} runs: too few, or too much alike, for a rank correlation."
     if correlation is not None:
         note = f"Spearman's rank correlation {correlation:+.2f}, over {len(known)} runs."
+    if any(entry.is_random for entry, _, _ in known):
+        note += " Crosses: random networks."
     yield Chart(name, words, figure, note)

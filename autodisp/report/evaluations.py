@@ -21,6 +21,8 @@ class MeasuredNetwork:
     dataset: str
     metrics: Mapping[str, float]
     """Finite metrics by name: EPE in pixels, accuracy in percent."""
+    milliseconds: float | None = None
+    """Time per image; None if it is not known."""
 
 
 def read_tested(folder: Path) -> MeasuredNetwork | None:
@@ -30,7 +32,9 @@ def read_tested(folder: Path) -> MeasuredNetwork | None:
     if setting_of(content, "about.split") != "test" or not isinstance(checkpoint, str) or not isinstance(dataset, str):
         return None
     metrics = _metrics(content, "network")
-    return MeasuredNetwork(Path(checkpoint), dataset, metrics) if metrics else None
+    speed = as_number(setting_of(content, "methods.network.images_per_second"))
+    milliseconds = 1e3 / speed if speed is not None and 1e-9 < speed < math.inf else None
+    return MeasuredNetwork(Path(checkpoint), dataset, metrics, milliseconds) if metrics else None
 
 
 def main_metric(folder: Path) -> float | None:

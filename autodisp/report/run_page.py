@@ -145,6 +145,11 @@ def told_events(run: Run) -> list[str]:
         elif event["event"] == "restart":
             back = "" if returned is None else f": back to epoch {returned:g}"
             told.append(f"ADA raised the weight decay{'' if decay is None else f' to {decay:.3g}'}{when}{back}")
+        elif event["event"] == "cost" and {"predicted", "measured", "target"} <= event.keys():
+            told.append(
+                f"the found network costs {event['measured']:.4g}, and {event['predicted']:.4g} by the table; "
+                f"the target was {event['target']:.4g}"
+            )
         else:
             told.append(event["event"].replace("_", " ") + when)
     return told

@@ -485,6 +485,8 @@ class Search(SteppedRun):
         if self.supernet.relaxation.moves_alphas:
             record |= self.supernet.architecture.as_record()
             record |= {f"entropy/{kind}": value for kind, value in entropy(self.supernet.mean()).items()}
+        if self.supernet.cost_penalty is not None:
+            record |= self.supernet.cost_penalty.record(self.supernet.mean(), genotype)
         return record
 
     def _candidate(self) -> Genotype:

@@ -12,6 +12,7 @@ from autodisp.cells.architecture import Architecture, EdgeWeights, single_path
 from autodisp.cells.cell import without_drop_path
 from autodisp.cells.genotype import Genotype, derive
 from autodisp.cells.mixture import Mixture
+from autodisp.search.costs import CostPenalty
 from autodisp.search.curvature import frozen_statistics
 from autodisp.search.relaxations import Phase, Relaxation, Softmax
 from autodisp.tasks.base import Sums, Task, means, move, pool, pooled_over_processes
@@ -26,6 +27,7 @@ class Supernet:
         architecture: of the same space, on the same device.
         relaxation: computes edge weights from the architecture's parameters; by default the softmax.
         alpha_penalty: (architecture, progress) -> a term of the alphas' loss in addition to the relaxation's own.
+        cost_penalty: a term of the alphas' loss for the cost of the found network.
 
     Attributes:
         projection: a selection's decisions so far, applied to all edge weights; None while the search runs.
@@ -38,12 +40,14 @@ class Supernet:
         architecture: Architecture,
         relaxation: Relaxation | None = None,
         alpha_penalty: Callable[[Architecture, float], Tensor] | None = None,
+        cost_penalty: CostPenalty | None = None,
     ) -> None:
         self.task = task
         self.network = network
         self.architecture = architecture
         self.relaxation = relaxation or Softmax()
         self.alpha_penalty = alpha_penalty
+        self.cost_penalty = cost_penalty
         self.projection: Callable[[Mixture], Mixture] | None = None
         self.device = next(network.parameters()).device
 
@@ -69,6 +73,8 @@ class Supernet:
         terms = [self.relaxation.penalty(self.architecture, progress)]
         if self.alpha_penalty is not None:
             terms.append(self.alpha_penalty(self.architecture, progress))
+        if self.cost_penalty is not None:
+            terms.append(self.cost_penalty(self.mean()))
         found = [term for term in terms if term is not None]
         return torch.stack(found).sum() if found else None
 
