@@ -161,6 +161,7 @@ def padded(planes: Sequence[Tensor], missing: tuple[int, int]) -> list[Tensor]:
 
 
 def check_crop(crop: tuple[int, int] | None) -> None:
+    """Raises an InputError if the crop is not two positive sides or None."""
     if crop is not None and (len(crop) != 2 or min(crop) < 1):
         raise InputError(f"crop is {tuple(crop)}: must be (height, width), both positive, or null for the whole image")
 

@@ -33,6 +33,8 @@ OUTPUTS = {
 """Formats with the endings of their file names."""
 CLASS_OUTPUTS = {"colour": ("-colour.png",), "index": ("-index.png",), "overlay": ("-overlay.png",)}
 """The same for class maps."""
+FLOW_OUTPUTS = {"flo": ("-flow.flo",), "png16": ("-flow.png",), "colour": ("-colour.png",)}
+"""The same for flow."""
 
 _MILLIMETRES = 1000
 _LARGEST = np.iinfo(np.uint16).max
