@@ -60,7 +60,7 @@ def write_flo(path: Path, flow: Vectors) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    finite = np.isfinite(flow).all(axis=2, keepdims=True)
+    finite = np.asarray(np.isfinite(flow).all(axis=2, keepdims=True))
     if not cv2.writeOpticalFlow(str(path), np.ascontiguousarray(np.where(finite, flow, np.float32(2 * UNKNOWN_FROM)))):
         raise OSError(f"OpenCV could not write {path}")
 
@@ -71,9 +71,9 @@ def write_flow_png(path: Path, flow: Vectors) -> int:
     Returns:
         Number of finite vectors beyond ±512 px, which are stored as unknown.
     """
-    finite = np.isfinite(flow).all(axis=2)
+    finite = np.asarray(np.isfinite(flow).all(axis=2))
     units = np.rint(np.where(finite[..., None], flow, 0).astype(np.float64) * _PNG_UNITS + _PNG_ZERO)
-    known = finite & ((units >= 0) & (units < 2 * _PNG_ZERO)).all(axis=2)
+    known = finite & np.asarray(((units >= 0) & (units < 2 * _PNG_ZERO)).all(axis=2))
     stored = np.where(known[..., None], np.dstack([units, np.ones_like(known)]), 0).astype(np.uint16)
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(stored[..., ::-1]))
     path.write_bytes(encoded.tobytes())

@@ -147,7 +147,7 @@ def render_motion(layers: Sequence[Layer], moves: Sequence[NDArray[np.float64]],
     """
     first, second = _Canvas(height, width), _Canvas(height, width)
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    backward = [_moved(cv2.invertAffineTransform(move), x, y) for move in moves]
+    backward = [_moved_back(move, x, y) for move in moves]
     for number, (layer, (old_x, old_y)) in enumerate(zip(layers, backward, strict=True)):
         _draw(first, replace(layer, kind=number), shifted=False)
         disparity = layer.surface.disparity(old_x, old_y)
@@ -160,14 +160,15 @@ def render_motion(layers: Sequence[Layer], moves: Sequence[NDArray[np.float64]],
     match_x, match_y = match[..., 0], match[..., 1]
     occluded = np.zeros((height, width), bool)
     for layer, whole in zip(layers, moves, strict=True):
-        old_x, old_y = _moved(cv2.invertAffineTransform(whole), match_x, match_y)
+        old_x, old_y = _moved_back(whole, match_x, match_y)
         nearer = layer.surface.disparity(old_x, old_y) > first.nearest + _TIE
         occluded |= nearer & (_coverage(layer, old_x, old_y) >= 0.5)
     return Motion(first.colour, second.colour, np.stack([match_x - x, match_y - y]), occluded)
 
 
-def _moved(move: NDArray[np.float64], x: Float, y: Float) -> tuple[Float, Float]:
-    (a, b, c), (d, e, f) = np.asarray(move, np.float32)
+def _moved_back(move: NDArray[np.float64], x: Float, y: Float) -> tuple[Float, Float]:
+    """Returns the positions that a move takes to (x, y)."""
+    (a, b, c), (d, e, f) = np.asarray(cv2.invertAffineTransform(move), np.float32)
     return a * x + (b * y + c), d * x + (e * y + f)
 
 
