@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -44,8 +45,16 @@ def write_images(folder: Path, *names: str) -> None:
         iio.imwrite(folder / f"{name}.png", pixels)
 
 
+def evaluated(out: Path, checkpoint: Path, *more: str) -> dict[str, Any]:
+    """Figures by method on three scenes of the test split."""
+    words = [*SHAPES, f"checkpoint={checkpoint}", "dataset.limit=3", f"out={out}", *more]
+    folder = evaluate.evaluate(composed("evaluate", *words))
+    methods = json.loads((folder / "evaluation.json").read_text())["methods"]
+    return {name: method["figures"] for name, method in methods.items()}
+
+
 @pytest.mark.slow
-def test_it_goes_through_the_programs(tmp_path: Path) -> None:
+def test_a_search_ends_in_a_trained_network(tmp_path: Path) -> None:
     words = ["task=flow", *SHAPES]
     found = search.search(composed("search", *words, "experiment=smoke", f"run.folder={tmp_path / 'search'}"))
     assert found is not None
@@ -53,23 +62,23 @@ def test_it_goes_through_the_programs(tmp_path: Path) -> None:
     more += ["validation.samples=2", "validation.every=1", "run.workers=0", f"run.folder={tmp_path / 'train'}"]
     best = train.train(composed("train", *words, *more)) / "best.safetensors"
     assert report.report(composed("report", f"run={best.parent}")).is_file()
-    export.export(composed("export", f"checkpoint={best}", "format=[pt2,onnx]", f"out={tmp_path / 'x'}"))
-    epe = []
-    for path in (best, tmp_path / "x/best.pt2", tmp_path / "x/best.onnx"):
-        out = [f"checkpoint={path}", "baseline=constant", f"out={tmp_path / path.suffix[1:]}", "dataset.limit=3"]
-        folder = evaluate.evaluate(composed("evaluate", *SHAPES, "pictures=1", *out))
-        methods = json.loads((folder / "evaluation.json").read_text())["methods"]
-        figures = methods["network"]["figures"]
-        assert figures["regions"].keys() == {"matched", "unmatched"}
-        assert methods["constant"]["figures"]["pooled"]["epe"] > 0
-        assert iio.imread(folder / "worst_network_1.png").shape == (32, 4 * 64, 3)
-        epe.append(figures["pooled"]["epe"])
+    figures = evaluated(tmp_path / "e", best, "baseline=constant", "pictures=1")
+    assert figures["network"]["regions"].keys() == {"matched", "unmatched"}
+    assert figures["constant"]["pooled"]["epe"] > 0
+    assert iio.imread(tmp_path / "e/worst_network_1.png").shape == (32, 4 * 64, 3)
+    assert not check.check(composed("check", *SHAPES, "run.workers=1", f"out={tmp_path / 'c'}"), []).problems
+
+
+@pytest.mark.slow
+@pytest.mark.export
+def test_exported_networks_are_the_same(tmp_path: Path, model: Path) -> None:
+    export.export(composed("export", f"checkpoint={model}", "format=[pt2,onnx]", f"out={tmp_path}"))
+    paths = (model, tmp_path / "best.pt2", tmp_path / "best.onnx")
+    epe = [evaluated(tmp_path / path.suffix[1:], path)["network"]["pooled"]["epe"] for path in paths]
     assert epe == pytest.approx([epe[0]] * 3, rel=1e-3)
     write_images(tmp_path / "frames", "0", "1")
-    words = [f"checkpoint={tmp_path / 'x/best.onnx'}", f"left={tmp_path / 'frames'}", f"out={tmp_path / 'out'}"]
+    words = [f"checkpoint={paths[2]}", f"left={tmp_path / 'frames'}", f"out={tmp_path / 'out'}"]
     assert predict.predict(composed("predict", *words)) == []
-    found_problems = check.check(composed("check", *SHAPES, "run.workers=1", f"out={tmp_path / 'c'}"), []).problems
-    assert found_problems == []
 
 
 def test_a_sequence_is_predicted_pair_by_pair(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
