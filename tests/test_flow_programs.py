@@ -69,7 +69,6 @@ def test_a_search_ends_in_a_trained_network(tmp_path: Path) -> None:
     assert not check.check(composed("check", *SHAPES, "run.workers=1", f"out={tmp_path / 'c'}"), []).problems
 
 
-@pytest.mark.slow
 @pytest.mark.export
 def test_exported_networks_are_the_same(tmp_path: Path, model: Path) -> None:
     export.export(composed("export", f"checkpoint={model}", "format=[pt2,onnx]", f"out={tmp_path}"))

@@ -170,6 +170,18 @@ def test_gradients_reach_every_weight_but_not_through_what_is_fed_back() -> None
     assert network.predict[0].weight.grad is None
 
 
+def test_the_network_starts_as_block_matching() -> None:
+    """A textured image shifted by whole cells of the correlation."""
+    network = task(max_displacement=2).build_network(FoundCells(FOUND, style=Style()))
+    scene = torch.nn.functional.avg_pool2d(torch.rand(1, 3, 66, 98, generator=torch.Generator().manual_seed(0)), 3, 1)
+    first, second = scene[..., 8:, :-4], scene[..., :-8, 4:]  # (x, y) in the first is (x - 4, y + 8) in the second
+    images = torch.cat([first, second])
+    matched = network._matched(network._correlated(images, network.stem(images)))
+    assert matched.shape == (1, 2, 14, 23)
+    inner = matched[0, :, 3:-4, 3:-3]
+    assert (inner - torch.tensor([-4.0, 8.0])[:, None, None]).abs().max() < 1
+
+
 @pytest.mark.parametrize(("cells", "text"), [((3, 1), "take 2, 4, 6"), ((2, 3), "1 to 2"), ((2, 0), "1 to 2")])
 def test_wrong_numbers_of_cells_are_refused(cells: tuple[int, int], text: str) -> None:
     settings = {**NETWORK, "encoder_cells": cells[0], "decoder_cells": cells[1]}

@@ -65,14 +65,8 @@ def _crop(data: Any) -> tuple[int, int] | None:
 
 
 def _make_task(task: FlowTaskConfig, network: FlowNetworkConfig, data: Any, facts: Mapping[str, Any]) -> FlowTask:
-    return FlowTask(
-        channels=network.channels,
-        stem_scale=network.stem_scale,
-        encoder_cells=network.encoder_cells,
-        decoder_cells=network.decoder_cells,
-        max_displacement=network.max_displacement,
-        **facts,
-    )
+    names = ("channels", "stem_scale", "encoder_cells", "decoder_cells", "max_displacement")
+    return FlowTask(**{name: getattr(network, name) for name in names}, **facts)
 
 
 def _augment(data: Any, augmentation: Any, cutout: int, dataset: Any) -> Any:
@@ -104,16 +98,8 @@ def _constant(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
 
 def _errors(prediction: Tensor, batch: FlowSample) -> Tensor:
     """Computes the EPE of each sample, (B,) pixels; infinite if a pixel with ground truth has no prediction."""
-    return torch.stack(
-        [
-            _quotient(flow_sums(flow[None], FlowSample(*(plane[None] for plane in sample)))["epe"])
-            for flow, *sample in zip(prediction, *batch, strict=True)
-        ]
-    )
-
-
-def _quotient(pair: Tensor) -> Tensor:
-    return pair[0] / pair[1]
+    error = torch.linalg.vector_norm(prediction - batch.flow, dim=1, keepdim=True).nan_to_num(torch.inf, torch.inf)
+    return torch.where(batch.valid, error, 0.0).flatten(1).sum(1) / batch.valid.flatten(1).sum(1)
 
 
 def _picture(batch: FlowSample, output: Any) -> Any:

@@ -28,6 +28,9 @@ class FlowTask:
         channels, stem_scale, encoder_cells, decoder_cells, max_displacement: arguments of the network.
         level_weights: weights of the levels, coarse to fine, see ``autodisp.tasks.levels.fitted_level_weights``.
 
+    Attributes:
+        settings: constructor arguments that rebuild the same network.
+
     Raises:
         ValueError: level_weights is empty.
     """
@@ -48,23 +51,14 @@ class FlowTask:
     ) -> None:
         if level_weights is not None and not level_weights:
             raise ValueError("level_weights is empty: give one weight per level, coarse to fine")
-        self.channels = channels
-        self.stem_scale = stem_scale
-        self.encoder_cells = encoder_cells
-        self.decoder_cells = decoder_cells
-        self.max_displacement = max_displacement
-        self.level_weights = None if level_weights is None else tuple(level_weights)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Constructor arguments that rebuild the same network."""
-        return {
-            "channels": self.channels,
-            "stem_scale": self.stem_scale,
-            "encoder_cells": self.encoder_cells,
-            "decoder_cells": self.decoder_cells,
-            "max_displacement": self.max_displacement,
+        self.settings: dict[str, Any] = {
+            "channels": channels,
+            "stem_scale": stem_scale,
+            "encoder_cells": encoder_cells,
+            "decoder_cells": decoder_cells,
+            "max_displacement": max_displacement,
         }
+        self.level_weights = None if level_weights is None else tuple(level_weights)
 
     def build_network(self, cells: CellFactory) -> FlowNetwork:
         """Builds stems, correlation, encoder and decoder."""
@@ -72,7 +66,7 @@ class FlowTask:
 
     def coarsest(self, height: int, width: int) -> tuple[int, int]:
         """Returns the size of the bottleneck, including padding."""
-        stride = 8 * 2 ** (self.encoder_cells // 2)
+        stride = 8 * 2 ** (self.settings["encoder_cells"] // 2)
         return -(-height // stride), -(-width // stride)
 
     def inputs(self, batch: FlowSample) -> tuple[Tensor, ...]:
