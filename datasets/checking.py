@@ -6,7 +6,7 @@ finds them beforehand. Masked pixels and enlarged images are notes. Only a diges
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -16,7 +16,7 @@ from torch import Tensor
 from autodisp.datasets.agreement import MOST_BEYOND, disagreement, share_beyond
 from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.layout import DifferentSizes
-from autodisp.datasets.samples import SegmentedImage, StereoSample
+from autodisp.datasets.samples import LabelledImage, StereoSample
 from autodisp.datasets.stereo_transforms import enlargement
 from autodisp.errors import InputError
 
@@ -39,7 +39,7 @@ NOTES = frozenset((TWINS, BOTH_SPLITS, ENLARGED, NON_FINITE, NEGATIVE, STRAY))
 """Kinds that the programs can handle; a sample with any other kind must be left out."""
 STEREO_KINDS = (MISSING, UNREADABLE, LOST, SIZES, SMALL, NO_TRUTH, MISMATCH, BOTH_HALVES)
 IMAGE_KINDS = (UNREADABLE, BOTH_HALVES)
-SEGMENTED_KINDS = (MISSING, UNREADABLE, LOST, SIZES, BOTH_HALVES)
+FRAME_KINDS = (MISSING, UNREADABLE, LOST, SIZES, BOTH_HALVES)
 
 SMALLEST = (32, 32)
 """Smallest crop (height, width), and thus the smallest size of a whole image."""
@@ -52,7 +52,7 @@ def kinds_of(sample: type) -> tuple[str, ...]:
     """Returns the kinds of problem that samples of a type can have."""
     if issubclass(sample, StereoSample):
         return STEREO_KINDS
-    return SEGMENTED_KINDS if issubclass(sample, SegmentedImage) else IMAGE_KINDS
+    return IMAGE_KINDS if issubclass(sample, LabelledImage) else FRAME_KINDS
 
 
 class Problem(NamedTuple):
@@ -109,17 +109,19 @@ class HasFiles(Protocol):
 
 @dataclass(frozen=True)
 class Inspector:
-    """Inspects single samples of a dataset, which yields `StereoSample`, `LabelledImage` or `SegmentedImage`.
+    """Inspects single samples of a dataset of any task.
 
     Args:
         dataset: dataset at full resolution, since halving hides flaws.
         crop: (height, width) of the crops in a run; None for whole images.
         halved: True if the run halves the images.
+        images: returns the images of a sample that is not of a stereo dataset.
     """
 
     dataset: Any
     crop: tuple[int, int] | None = None
     halved: bool = False
+    images: Callable[[Any], Sequence[Tensor]] = lambda sample: (sample.image,)
 
     def __call__(self, index: int) -> Inspection:
         """Inspects one sample; any exception raised while reading it is reported as a problem of that sample."""
@@ -131,7 +133,7 @@ class Inspector:
             says = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             return self.inspection(index, (kind, says))
         if not isinstance(sample, StereoSample):
-            return self.inspection(index, digest=content(sample.image))
+            return self.inspection(index, digest=content(*self.images(sample)))
         height, width = sample.left.shape[-2:]
         measures = Measures(height, width, float(sample.disparity.max()), float(sample.valid.float().mean()))
         found = sorted(

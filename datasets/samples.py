@@ -48,6 +48,24 @@ class SegmentedImage(NamedTuple):
     """(H, W) uint8, 0 .. number of classes - 1, or ``IGNORED``."""
 
 
+class FlowSample(NamedTuple):
+    """Two images of one camera with the optical flow of the first; with a leading batch axis after collation.
+
+    Position ``(x, y)`` in the first image matches ``(x, y) + flow`` in the second.
+    """
+
+    first: Tensor
+    """(3, H, W) float32, RGB in 0..1."""
+    second: Tensor
+    """(3, H, W) float32, RGB in 0..1."""
+    flow: Tensor
+    """(2, H, W) float32, x and y in pixels; 0 where invalid."""
+    valid: Tensor
+    """(1, H, W) bool, True where the flow is known, visible in the second image or not."""
+    unmatched: Tensor
+    """(1, H, W) bool, True where the match is occluded or outside of the second image; all False if unknown."""
+
+
 class StereoDataset(Protocol):
     """A map-style dataset of stereo samples."""
 

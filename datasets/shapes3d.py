@@ -28,7 +28,7 @@ from autodisp.datasets.flyingthings3d import write_frame
 from autodisp.datasets.noise import gaussian_noise
 from autodisp.datasets.samples import SegmentedImage, StereoSample
 from autodisp.datasets.shapes3d_camera import photographed
-from autodisp.datasets.shapes3d_rendering import Rendering, render
+from autodisp.datasets.shapes3d_rendering import Layer, render
 from autodisp.datasets.shapes3d_scene import draw_scene
 from autodisp.datasets.shapes3d_textures import draw_pattern_bank, read_photographs
 from autodisp.errors import InputError
@@ -135,6 +135,25 @@ class Shapes3D:
 
     def _draw(self, index: int) -> tuple[StereoSample, NDArray[np.uint8]]:
         """Draws one pair and the class map of its left view."""
+        layers, rng = self.scene(index)
+        scene = render(layers, self.height, self.width)
+        left, right = self.exposed(rng, scene.left, scene.right)
+        pair = StereoSample(
+            left=left,
+            right=right,
+            disparity=torch.from_numpy(scene.disparity)[None],
+            valid=torch.ones(1, self.height, self.width, dtype=torch.bool),
+            occluded=torch.from_numpy(scene.occluded)[None],
+            out_of_frame=torch.from_numpy(scene.out_of_frame)[None],
+        )
+        return pair, scene.kinds
+
+    def scene(self, index: int) -> tuple[list[Layer], np.random.Generator]:
+        """Draws the layers of one scene, see `draw_scene`; returns them and the source of its further random numbers.
+
+        Raises:
+            IndexError: not in 0 .. length - 1.
+        """
         index = operator.index(index)
         if not 0 <= index < len(self):
             raise IndexError(f"shapes3d has {len(self)} samples, there is no number {index}")
@@ -150,32 +169,25 @@ class Shapes3D:
             materials=self.materials,
             photographs=self._textures(),
         )
-        scene = render(layers, self.height, self.width)
+        return layers, rng
+
+    def exposed(
+        self, rng: np.random.Generator, left: NDArray[np.float32], right: NDArray[np.float32]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns two rendered views in 0..255 as two cameras record them, (3, H, W) float32, every value k / 255."""
         if self.camera > 0:
-            left, right = map(_tensor, photographed(rng, (scene.left, scene.right), self.camera))
-        else:
-            left, right = self._slightly_different(rng, scene)
-        pair = StereoSample(
-            left=left,
-            right=right,
-            disparity=torch.from_numpy(scene.disparity)[None],
-            valid=torch.ones(1, self.height, self.width, dtype=torch.bool),
-            occluded=torch.from_numpy(scene.occluded)[None],
-            out_of_frame=torch.from_numpy(scene.out_of_frame)[None],
-        )
-        return pair, scene.kinds
+            first, second = map(_tensor, photographed(rng, (left, right), self.camera))
+            return first, second
+        contrast = float(cv2.meanStdDev(left)[1].mean())
+        # In proportion to the contrast: a dull scene would otherwise have more of them than of itself.
+        difference = self.photometric * float(rng.random()) * min(contrast / 40, 1.0)
+        return _expose(rng, left, difference), _expose(rng, right, difference)
 
     def _reach(self, rng: np.random.Generator) -> float:
         """The largest disparity of one scene."""
         if self.nearest == 1:
             return self.max_disparity
         return max(2.0, float(self.max_disparity * self.nearest ** rng.random()))
-
-    def _slightly_different(self, rng: np.random.Generator, scene: Rendering) -> tuple[torch.Tensor, torch.Tensor]:
-        contrast = float(cv2.meanStdDev(scene.left)[1].mean())
-        # In proportion to the contrast, lest a dull scene have more of them than of itself.
-        difference = self.photometric * float(rng.random()) * min(contrast / 40, 1.0)
-        return _expose(rng, scene.left, difference), _expose(rng, scene.right, difference)
 
     def _patterns(self) -> NDArray[np.uint8]:
         """The bank of patterns, drawn at the first sample: a constructor that takes a second would surprise."""

@@ -7,7 +7,7 @@ no splatting, no rounding of disparities. A depth test per pixel lets surfaces p
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import cv2
@@ -120,6 +120,56 @@ def render(layers: Sequence[Layer], height: int, width: int) -> Rendering:
     for layer in layers:
         _mark_hidden(occluded, left, layer)
     return Rendering(left.colour, right.colour, left.nearest, occluded & ~out_of_frame, out_of_frame, left.kinds)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Two moments of a scene: (H, W, 3) float32 images in 0..255; (2, H, W) float32 flow of the first image in pixels,
+    x and y; (H, W) bool mask of its pixels that are occluded in the second image."""
+
+    first: Float
+    second: Float
+    flow: Float
+    occluded: NDArray[np.bool_]
+
+
+def render_motion(layers: Sequence[Layer], moves: Sequence[NDArray[np.float64]], height: int, width: int) -> Motion:
+    """Renders the left view before and after a move of each layer, with the flow.
+
+    A layer moves within the image and keeps its disparities, so its flow is that of its move: exact, and a layer never
+    occludes itself.
+
+    Args:
+        layers: see ``render``.
+        moves: for each layer an affine map (2, 3) that takes (x, y, 1) of the first moment to (x, y) of the second.
+        height: of both images.
+        width: of both images.
+    """
+    first, second = _Canvas(height, width), _Canvas(height, width)
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    backward = [_moved_back(move, x, y) for move in moves]
+    for number, (layer, (old_x, old_y)) in enumerate(zip(layers, backward, strict=True)):
+        _draw(first, replace(layer, kind=number), shifted=False)
+        disparity = layer.surface.disparity(old_x, old_y)
+        coverage = np.where(disparity > second.nearest, _coverage(layer, old_x, old_y), np.float32(0))
+        colours = _shaded_texture(layer, old_x, old_y, shifted=False)
+        second.colour[...] = cv2.blendLinear(colours, second.colour, coverage, 1 - coverage)
+        np.copyto(second.nearest, disparity, where=coverage >= 0.5)
+    move = np.asarray(moves, np.float32)[first.kinds]  # (H, W, 2, 3): that of the visible layer
+    match = move[..., 0] * x[..., None] + move[..., 1] * y[..., None] + move[..., 2]
+    match_x, match_y = match[..., 0], match[..., 1]
+    occluded = np.zeros((height, width), bool)
+    for layer, whole in zip(layers, moves, strict=True):
+        old_x, old_y = _moved_back(whole, match_x, match_y)
+        nearer = layer.surface.disparity(old_x, old_y) > first.nearest + _TIE
+        occluded |= nearer & (_coverage(layer, old_x, old_y) >= 0.5)
+    return Motion(first.colour, second.colour, np.stack([match_x - x, match_y - y]), occluded)
+
+
+def _moved_back(move: NDArray[np.float64], x: Float, y: Float) -> tuple[Float, Float]:
+    """Returns the positions that a move takes to (x, y)."""
+    (a, b, c), (d, e, f) = np.asarray(cv2.invertAffineTransform(move), np.float32)
+    return a * x + (b * y + c), d * x + (e * y + f)
 
 
 class _Canvas:

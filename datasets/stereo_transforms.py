@@ -9,6 +9,7 @@ map of colours, and hue is a rotation about the grey axis instead of a change in
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -55,7 +56,7 @@ class StereoAugmentation:
     def __init__(self, *, scale: float, crop: tuple[int, int] | None) -> None:
         if not 0 <= scale <= _STRONGEST:
             raise InputError(f"augmentation.scale={scale}: must be in 0 .. {_STRONGEST:g}; 0 is none, 1 the default")
-        _check_crop(crop)
+        check_crop(crop)
         self.scale = float(scale)
         self.crop = crop
 
@@ -79,16 +80,32 @@ class StereoAugmentation:
     def _reframe(self, sample: StereoSample, rng: np.random.Generator) -> StereoSample:
         """Crops a window of whole pixels and resizes it, so that both factors are exact ratios."""
         height, width = sample.disparity.shape[-2:]
-        to_height, to_width = self.crop or (height, width)
-        stretch = 2 ** (self.scale * rng.uniform(-_STRETCH, _STRETCH) / 2)
-        least = max(to_width / width / stretch, to_height / height * stretch)
-        zoom = max(2 ** (self.scale * rng.uniform(*_ZOOM)), least)
-        window = (
-            min(max(round(to_height / zoom * stretch), 1), height),
-            min(max(round(to_width / zoom / stretch), 1), width),
-        )
-        y, x = (int(rng.integers(0, whole - part + 1)) for whole, part in zip((height, width), window, strict=True))
-        return reframe(sample, corner=(y, x), window=window, size=(to_height, to_width))
+        size = self.crop or (height, width)
+        corner, window = random_window((height, width), size, self.scale, rng)
+        return reframe(sample, corner=corner, window=window, size=size)
+
+
+def random_window(
+    size: tuple[int, int], to: tuple[int, int], scale: float, rng: np.random.Generator
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Draws a window with the zoom and stretch of ``StereoAugmentation``; returns its corner and its size.
+
+    Args:
+        size: (height, width) of the sample.
+        to: (height, width) to which the window will be resized.
+        scale: the strength.
+        rng: source of all random numbers.
+    """
+    (height, width), (to_height, to_width) = size, to
+    stretch = 2 ** (scale * rng.uniform(-_STRETCH, _STRETCH) / 2)
+    least = max(to_width / width / stretch, to_height / height * stretch)
+    zoom = max(2 ** (scale * rng.uniform(*_ZOOM)), least)
+    window = (
+        min(max(round(to_height / zoom * stretch), 1), height),
+        min(max(round(to_width / zoom / stretch), 1), width),
+    )
+    y, x = (int(rng.integers(0, whole - part + 1)) for whole, part in zip((height, width), window, strict=True))
+    return (y, x), window
 
 
 def enlargement(size: tuple[int, int], crop: tuple[int, int] | None) -> float:
@@ -115,23 +132,36 @@ class CenterCrop:
     """
 
     def __init__(self, *, crop: tuple[int, int] | None) -> None:
-        _check_crop(crop)
+        check_crop(crop)
         self.crop = crop
 
     def __call__(self, sample: StereoSample, rng: np.random.Generator | None = None) -> StereoSample:
         """Crops a sample without a batch axis; ``rng`` is unused and matches the signature of an augmentation."""
         height, width = sample.disparity.shape[-2:]
-        to_height, to_width = self.crop or (height, width)
-        y, x = max((height - to_height) // 2, 0), max((width - to_width) // 2, 0)
-        window = (min(height, to_height), min(width, to_width))
-        sample = reframe(sample, corner=(y, x), window=window, size=window)
-        missing = (0, max(to_width - width, 0), 0, max(to_height - height, 0))
-        views = (functional.pad(view, missing, mode="replicate") for view in (sample.left, sample.right))
-        others = (functional.pad(plane, missing) for plane in sample[2:])
-        return StereoSample(*(plane.contiguous() for plane in (*views, *others)))
+        corner, window, missing = middle_window((height, width), self.crop or (height, width))
+        sample = reframe(sample, corner=corner, window=window, size=window)
+        return StereoSample(*padded(sample, missing))
 
 
-def _check_crop(crop: tuple[int, int] | None) -> None:
+def middle_window(
+    size: tuple[int, int], to: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Returns corner and size of the window in the middle, and the rows and columns that it lacks of ``to``."""
+    (height, width), (to_height, to_width) = size, to
+    corner = (max((height - to_height) // 2, 0), max((width - to_width) // 2, 0))
+    window = (min(height, to_height), min(width, to_width))
+    return corner, window, (to_height - window[0], to_width - window[1])
+
+
+def padded(planes: Sequence[Tensor], missing: tuple[int, int]) -> list[Tensor]:
+    """Pads planes (C, H, W) at the bottom and on the right: the two views with their border, the others with zeros."""
+    sides = (0, missing[1], 0, missing[0])
+    views = (functional.pad(view, sides, mode="replicate") for view in planes[:2])
+    return [plane.contiguous() for plane in (*views, *(functional.pad(plane, sides) for plane in planes[2:]))]
+
+
+def check_crop(crop: tuple[int, int] | None) -> None:
+    """Raises an InputError if the crop is not two positive sides or None."""
     if crop is not None and (len(crop) != 2 or min(crop) < 1):
         raise InputError(f"crop is {tuple(crop)}: must be (height, width), both positive, or null for the whole image")
 
@@ -163,22 +193,42 @@ def reframe(
     """
     if window == size == tuple(sample.disparity.shape[-2:]):
         return sample
-    (y, x), (height, width) = corner, window
-    cut = StereoSample(*(plane[:, y : y + height, x : x + width] for plane in sample))
+    cut = StereoSample(*resampled(sample, corner, window, size))
     if window != size:
-        smooth = cv2.INTER_AREA if size[0] <= height and size[1] <= width else cv2.INTER_LINEAR
-        views = (_resize_plane(view, size, smooth) for view in (cut.left, cut.right))
-        disparity = _resize_plane(cut.disparity, size, cv2.INTER_NEAREST_EXACT) * (size[1] / width)
-        masks = (_resize_plane(mask.to(torch.uint8), size, cv2.INTER_NEAREST_EXACT).bool() for mask in cut[3:])
-        cut = StereoSample(*(*views, disparity, *masks))
+        cut = cut._replace(disparity=cut.disparity * (size[1] / window[1]))
     columns = torch.arange(size[1])
     gone = cut.out_of_frame | (cut.valid & (columns - cut.disparity < 0))
     return cut._replace(out_of_frame=gone, occluded=cut.occluded & ~gone)
 
 
+def resampled(
+    planes: Sequence[Tensor], corner: tuple[int, int], window: tuple[int, int], size: tuple[int, int]
+) -> list[Tensor]:
+    """Crops a window from planes (C, H, W) and resizes it: the two views smoothly, the others to the nearest pixel.
+
+    The values of the others are not rescaled; see ``reframe`` for the arguments.
+    """
+    (y, x), (height, width) = corner, window
+    cut = [plane[:, y : y + height, x : x + width] for plane in planes]
+    if window == size:
+        return cut
+    smooth = cv2.INTER_AREA if size[0] <= height and size[1] <= width else cv2.INTER_LINEAR
+    views = [_resize_plane(view, size, smooth) for view in cut[:2]]
+    return [*views, *(_resize_plane(plane, size, cv2.INTER_NEAREST_EXACT) for plane in cut[2:])]
+
+
 def _resize_plane(plane: Tensor, size: tuple[int, int], interpolation: int) -> Tensor:
-    resized = cv2.resize(_pixels(plane), (size[1], size[0]), interpolation=interpolation)
-    return _tensor(resized.reshape(*size, -1))
+    stored = plane.to(torch.uint8) if plane.dtype == torch.bool else plane
+    resized = cv2.resize(_pixels(stored), (size[1], size[0]), interpolation=interpolation)
+    return _tensor(resized.reshape(*size, -1)).to(plane.dtype)
+
+
+def varied(first: Tensor, second: Tensor, scale: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Returns two views with the changes of colour and the noise of ``StereoAugmentation``."""
+    views = _recolour(_pixels(first), _pixels(second), scale, rng)
+    sigma = 0.02 * scale * rng.random()
+    one, other = (_tensor(_add_noise(view, sigma, rng)).contiguous() for view in views)
+    return one, other
 
 
 def _recolour(left: Pixels, right: Pixels, scale: float, rng: np.random.Generator) -> tuple[Pixels, Pixels]:

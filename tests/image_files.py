@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+import cv2
 import imageio.v3 as iio
 import numpy as np
 import torch
@@ -21,6 +22,13 @@ def put_pfm(path: Path, pixels: np.ndarray, *, end: str = "\n") -> Path:
     body = b"".join(struct.pack("<f", value) for row in pixels[::-1] for value in row)
     path.write_bytes(f"Pf{end}{pixels.shape[1]} {pixels.shape[0]}{end}-1.0\n".encode() + body)
     return path
+
+
+def read_kitti_flow(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
+    """KITTI's 16-bit PNG as (2, H, W) in pixels and (H, W) known: red and green are 64 u + 2^15, 64 v + 2^15."""
+    assert Path(path).read_bytes()[24:26] == bytes([16, 2])  # bits, RGB
+    blue, green, red = np.moveaxis(cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float64), -1, 0)
+    return (np.stack([red, green]) - 2**15) / 64, blue == 1
 
 
 def rgb(pixels: np.ndarray) -> torch.Tensor:

@@ -19,7 +19,7 @@ from autodisp.config import evaluate, export, predict, report, search, train
 from autodisp.config.checks import nearest, nearest_setting, printable, shown
 from autodisp.config.parsing import dotted
 from autodisp.errors import InputError
-from autodisp.prediction.outputs import CLASS_OUTPUTS, OUTPUTS
+from autodisp.prediction.outputs import CLASS_OUTPUTS, FLOW_OUTPUTS, OUTPUTS
 from autodisp.tasks.registry import KITS
 from tests.programs import composed
 
@@ -849,8 +849,8 @@ def test_no_number_takes_what_cannot_be_meant(program: str, overrides: list[str]
 
 
 def test_the_outputs_are_those_that_can_be_written() -> None:
-    assert set(predict.OUTPUTS) == {*OUTPUTS, *CLASS_OUTPUTS}
-    for task, outputs in (("disparity", OUTPUTS), ("segmentation", CLASS_OUTPUTS)):
+    assert set(predict.OUTPUTS) == {*OUTPUTS, *CLASS_OUTPUTS, *FLOW_OUTPUTS}
+    for task, outputs in (("disparity", OUTPUTS), ("segmentation", CLASS_OUTPUTS), ("flow", FLOW_OUTPUTS)):
         prediction = KITS[task].prediction
         assert prediction is not None
         assert prediction.outputs == tuple(outputs)

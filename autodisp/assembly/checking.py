@@ -160,7 +160,8 @@ class Check:
 
     def _inspect(self, dataset: Any) -> Generator[tuple[int, Inspection], None, None]:
         """Inspects one split; yields the samples in any order."""
-        inspector = Inspector(dataset, crop=tuple(self._crop) if self._crop else None, halved=self._halved)
+        crop = tuple(self._crop) if self._crop else None
+        inspector = Inspector(dataset, crop=crop, halved=self._halved, images=self.config.kit.inputs)
         if self.config.entry.in_few_files:  # in memory already
             yield from ((index, inspector(index)) for index in range(len(dataset)))
             return

@@ -42,7 +42,7 @@ Evaluations = Mapping[str, Evaluation[Any]]
 """Evaluations on the same data by method name, such as sgbm, with metrics as ``Figures``."""
 
 _MIB = 2**20
-_TITLES = {"epe": "EPE", "d1": "D1"}
+_TITLES = {"epe": "EPE", "d1": "D1", "fl": "Fl"}
 _NOTHING = "–"
 _WORDS = ("region", "class")
 _BY = {"pixels": "pixel", "images": "image"}

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from autodisp.errors import InputError
 from autodisp.networks.fused import fused
 from autodisp.prediction.exported import EXPORTED, open_exported
 from autodisp.prediction.inference import StereoMatcher
+from autodisp.prediction.segmenter import images_in
 from autodisp.tasks.registry import DEFAULT, KITS
 
 
@@ -81,13 +81,7 @@ class ImageClassifier:
             TypeError: the dtype is not supported.
             ValueError: the shape is wrong.
         """
-        batch = torch.as_tensor(np.asarray(images)) if not isinstance(images, Tensor) else images
-        batch = batch.unsqueeze(0) if batch.dim() == 3 else batch
-        if batch.dim() != 4 or batch.shape[1] != 3:
-            raise ValueError(f"images are {tuple(batch.shape)} but must be (B, 3, H, W) or (3, H, W)")
-        if batch.dtype != torch.uint8 and not batch.dtype.is_floating_point:
-            raise TypeError(f"images are of {batch.dtype} but must be uint8, or floating in 0..1")
-        values = batch.to(self.device).to(torch.float32) / (255.0 if batch.dtype == torch.uint8 else 1.0)
+        values = images_in(images, self.device)
         with torch.inference_mode():
             scores = self.network(values)
             logits = scores if isinstance(scores, Tensor) else scores.logits

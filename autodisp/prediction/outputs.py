@@ -37,6 +37,8 @@ OUTPUTS = {
 """Formats with the endings of their file names."""
 CLASS_OUTPUTS = {"colour": ("-colour.png",), "index": ("-index.png",), "overlay": ("-overlay.png",)}
 """The same for class maps."""
+FLOW_OUTPUTS = {"flo": ("-flow.flo",), "png16": ("-flow.png",), "colour": ("-colour.png",)}
+"""The same for flow."""
 
 Plane = npt.NDArray[np.float32]
 _MILLIMETRES = 1000

@@ -24,14 +24,14 @@ from torch import Tensor
 from autodisp.datasets.images import read_rgb
 from autodisp.errors import InputError
 from autodisp.prediction.naming import LAST_RESORT, RULES, Rule
-from autodisp.prediction.outputs import CLASS_OUTPUTS, OUTPUTS
+from autodisp.prediction.outputs import CLASS_OUTPUTS, FLOW_OUTPUTS, OUTPUTS
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm", ".pnm", ".bmp", ".tif", ".tiff")
 """Suffixes recognised in folders and patterns, in upper or lower case; a file given directly may have any suffix."""
 
 _WILDCARD = re.compile(r"(\*\*/|\*+|\?|\[!?+\]?+[^\]]*\])")
 _SHOWN = 3
-_ENDINGS = dict.fromkeys(chain(*OUTPUTS.values(), *CLASS_OUTPUTS.values()))
+_ENDINGS = dict.fromkeys(chain(*OUTPUTS.values(), *CLASS_OUTPUTS.values(), *FLOW_OUTPUTS.values()))
 _PREDICTIONS = tuple(Path(ending).stem for ending in _ENDINGS if ending.endswith(PICTURES))
 
 StrPath = str | os.PathLike[str]

@@ -40,15 +40,25 @@ class Segmenter:
             TypeError: the dtype is not supported.
             ValueError: the shape is wrong.
         """
-        batch = torch.as_tensor(np.asarray(images)) if not isinstance(images, Tensor) else images
-        batch = batch.unsqueeze(0) if batch.dim() == 3 else batch
-        if batch.dim() != 4 or batch.shape[1] != 3:
-            raise ValueError(f"images are {tuple(batch.shape)} but must be (B, 3, H, W) or (3, H, W)")
-        if batch.dtype != torch.uint8 and not batch.dtype.is_floating_point:
-            raise TypeError(f"images are of {batch.dtype} but must be uint8, or floating in 0..1")
-        values = batch.to(self.device).to(torch.float32) / (255.0 if batch.dtype == torch.uint8 else 1.0)
+        values = images_in(images, self.device)
         with torch.inference_mode():
             output = self.network(values)
             logits = output if isinstance(output, Tensor) else output.logits
             probabilities = torch.softmax(logits.float(), dim=1)
         return probabilities.clone()  # an inference-mode tensor could not be used in the user's training
+
+
+def images_in(images: Tensor | npt.NDArray[Any], device: torch.device) -> Tensor:
+    """Converts images (B, 3, H, W) or (3, H, W), RGB in 0..1 or uint8, to (B, 3, H, W) float32 in 0..1 on a device.
+
+    Raises:
+        TypeError: the dtype is not supported.
+        ValueError: the shape is wrong.
+    """
+    batch = torch.as_tensor(np.asarray(images)) if not isinstance(images, Tensor) else images
+    batch = batch.unsqueeze(0) if batch.dim() == 3 else batch
+    if batch.dim() != 4 or batch.shape[1] != 3:
+        raise ValueError(f"images are {tuple(batch.shape)} but must be (B, 3, H, W) or (3, H, W)")
+    if batch.dtype != torch.uint8 and not batch.dtype.is_floating_point:
+        raise TypeError(f"images are of {batch.dtype} but must be uint8, or floating in 0..1")
+    return batch.to(device).to(torch.float32) / (255.0 if batch.dtype == torch.uint8 else 1.0)

@@ -9,12 +9,13 @@ from autodisp.errors import WrongSetting, in_one_line
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification.kit import KIT as CLASSIFICATION
 from autodisp.tasks.disparity.kit import KIT as DISPARITY
+from autodisp.tasks.flow.kit import KIT as FLOW
 from autodisp.tasks.kit import DatasetEntry, TaskKit
 from autodisp.tasks.own import OWN, OwnTaskConfig
 from autodisp.tasks.sections import TaskSection
 from autodisp.tasks.segmentation.kit import KIT as SEGMENTATION
 
-KITS: dict[str, TaskKit] = {kit.name: kit for kit in (DISPARITY, CLASSIFICATION, SEGMENTATION)}
+KITS: dict[str, TaskKit] = {kit.name: kit for kit in (DISPARITY, CLASSIFICATION, SEGMENTATION, FLOW)}
 DEFAULT = DISPARITY.name
 """Default task."""
 _COMES_WITH_IT = frozenset(KITS)
