@@ -242,6 +242,8 @@ def build_training(
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     task, network = build_network(config, card, resumed=state is not None)
+    taught = config.kit.self_taught(config.task, task)
+    task = task if taught is None else taught
     network.to(device)
     if config.run.sync_batchnorm:
         synchronise(network)
@@ -296,6 +298,7 @@ def build_training(
         schedule=build_schedule(config),
         average=average,
         loss=_level_loss(config, task),
+        labels=None if taught is None else taught.labelled,
         stopping=stopping,
     )
 

@@ -95,6 +95,8 @@ class Training(SteppedRun):
         schedule: factor of the learning rates by the number of steps done.
         average: of the network's weights, None for none.
         loss: of an output and a batch, by the number of steps done; by default the task's.
+        labels: replaces the ground truth of a batch for the loss by predictions of the given network, which is the
+            evaluated one, see ``SelfTaughtTask.labelled``; None keeps the ground truth.
         stopping: see ``SteppedRun``.
     """
 
@@ -112,6 +114,7 @@ class Training(SteppedRun):
         schedule: Factor | None = None,
         average: MovingAverage | None = None,
         loss: Callable[[int, Any, Any], Tensor] | None = None,
+        labels: Callable[[nn.Module, Any], Any] | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.task = task
@@ -125,6 +128,7 @@ class Training(SteppedRun):
         self.average = average
         self.progress = TrainProgress()
         self._loss = loss
+        self._labels = labels
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
         parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer}
         if average is not None:
@@ -244,9 +248,16 @@ class Training(SteppedRun):
         batch = move(batch, self.device)
         with autocast(self.settings.precision, self.device):
             output = network(*self.task.inputs(batch))
-            loss = self.task.loss(output, batch) if self._loss is None else self._loss(steps, output, batch)
+            target = self._labelled(batch)
+            loss = self.task.loss(output, target) if self._loss is None else self._loss(steps, output, target)
         with torch.no_grad():
             return loss, self.task.measure(output, batch)
+
+    def _labelled(self, batch: Any) -> Any:
+        if self._labels is None:
+            return batch
+        with evaluating(self.evaluated) as teacher:
+            return self._labels(teacher, batch)
 
     def _with_loss(self, loss: Tensor, sums: Sums) -> Sums:
         """Returns the sums with those of the loss, which counts if something was measured."""
