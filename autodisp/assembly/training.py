@@ -242,8 +242,9 @@ def build_training(
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     task, network = build_network(config, card, resumed=state is not None)
-    taught = config.kit.self_taught(config.task, task)
-    task = task if taught is None else taught
+    taught = None
+    if (wrap := config.kit.self_taught(config.task)) is not None:
+        task = taught = wrap(task)
     network.to(device)
     if config.run.sync_batchnorm:
         synchronise(network)

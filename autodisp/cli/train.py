@@ -186,7 +186,9 @@ def show_summary(config: TrainConfig, data: TrainData, parts: TrainParts) -> Non
         best = f"{_shown(progress.best, figure.unit)} (step {progress.best_step})"
         table.add_row(f"validation {figure.name}, best", best)
     table.add_row(f"validation {figure.name}, last", _shown(progress.record.get(valid, math.nan), figure.unit))
-    commands = [evaluation_command(asdict(config), folder)]
+    commands = []
+    if config.kit.datasets[config.dataset.name].ground_truth:
+        commands.append(evaluation_command(asdict(config), folder))
     if config.kit.prediction:
         commands.append(prediction_command(folder, config.kit.prediction))
     print_summary(

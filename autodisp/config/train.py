@@ -24,6 +24,7 @@ from autodisp.config.sections import (
     PUBLISHED_CUTOUT,
     FromCheckpointConfig,
     LearningConfig,
+    need_ground_truth,
 )
 from autodisp.errors import InputError
 from autodisp.tasks.registry import KITS
@@ -149,6 +150,8 @@ class TrainConfig(LearningConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.kit.self_taught(self.task) is None:
+            need_ground_truth(self.kit, self.dataset, "this training")
         self.kit.check_training(self)
         self._check_origin()
         if self.training.level_weights and not self.kit.level_weights:

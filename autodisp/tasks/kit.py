@@ -137,9 +137,9 @@ class TaskKit:
     fine-tuning."""
     start: Callable[[Mapping[str, Tensor], nn.Module], Mapping[str, Tensor]] = _unchanged
     """Takes weights of another training and a network; returns weights that the network can be initialised with."""
-    self_taught: Callable[[Any, Task], SelfTaughtTask | None] = _nothing
-    """Takes the section of the task and the task; returns the task that learns without ground truth if the section
-    selects it."""
+    self_taught: Callable[[Any], Callable[[Any], SelfTaughtTask] | None] = _nothing
+    """Takes the section of the task; if it selects training without ground truth, returns a function that wraps the
+    task so that it learns in this way."""
     figure: Callable[[Mapping[str, Any]], Figure] | None = None
     """Takes the section of the task as plain data; returns the metric of a training. None: always the task's own."""
     inherited: tuple[str, ...] = ()

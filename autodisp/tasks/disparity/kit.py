@@ -14,7 +14,7 @@ from autodisp.config.checks import need
 from autodisp.datasets.samples import StereoDataset, StereoSample
 from autodisp.errors import InputError, WrongSetting
 from autodisp.networks.stack import StackedDisparityNetwork
-from autodisp.tasks.base import Figure, SelfTaughtTask, Task
+from autodisp.tasks.base import Figure, SelfTaughtTask
 from autodisp.tasks.disparity.sections import (
     DisparityNetworkConfig,
     DisparityTaskConfig,
@@ -99,7 +99,7 @@ def _middlebury2006(data: Middlebury2006Config, *, seed: int, split: Split, stri
 
 
 def _pairs(data: PairsConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
-    from autodisp.datasets.pairs import Pairs
+    from autodisp.datasets.unlabelled import UnlabelledPairs
     from autodisp.prediction.pairs import find_pairs
 
     place = data.root if data.left is None else data.left
@@ -114,7 +114,7 @@ def _pairs(data: PairsConfig, *, seed: int, split: Split, strict: bool) -> Stere
         raise WrongSetting(f"dataset={data.name}: {error}") from None
     pairs = {pair.name: (pair.left, pair.right) for pair in found.pairs}
     place = os.path.commonpath([left.parent for left, _ in pairs.values()])
-    return Pairs(pairs, place=Path(place), problems=found.problems, **_shared(data, strict))
+    return UnlabelledPairs(pairs, place=Path(place), problems=found.problems, **_shared(data, strict))
 
 
 def _own(data: OwnConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
@@ -301,14 +301,13 @@ def _check_sections(task: DisparityTaskConfig, network: Any) -> None:
         )
 
 
-def _self_taught(section: DisparityTaskConfig, task: Task) -> SelfTaughtTask | None:
+def _self_taught(section: DisparityTaskConfig) -> Callable[[Any], SelfTaughtTask] | None:
     if section.loss == "ground_truth":
         return None
     from autodisp.tasks.disparity.photometric import SMOOTHNESS_WEIGHT, TEACHER_WEIGHT, PhotometricDisparity
 
-    assert isinstance(task, DisparityTask)
-    return PhotometricDisparity(
-        task,
+    return partial(
+        PhotometricDisparity,
         smoothness_weight=SMOOTHNESS_WEIGHT if section.smoothness_weight is None else section.smoothness_weight,
         teacher_weight=TEACHER_WEIGHT if section.teacher_weight is None else section.teacher_weight,
     )
@@ -320,16 +319,7 @@ def _figure(section: Mapping[str, Any]) -> Figure:
     return PhotometricDisparity.figure if section.get("loss") == "photometric" else DisparityTask.figure
 
 
-def _need_ground_truth(config: Any, program: str) -> None:
-    if not DATASETS[config.dataset.name].ground_truth:
-        raise InputError(
-            f"dataset={config.dataset.name}: has no ground truth, which {program} needs; take a dataset with ground "
-            "truth, or autodisp-train recipe=adapt"
-        )
-
-
 def _check_search(config: Any) -> None:
-    _need_ground_truth(config, "a search")
     loss = config.task.loss
     need(loss == "ground_truth", "task.loss", loss, "ground_truth in a search; photometric is for autodisp-train")
     frozen = config.network.frozen_stages
@@ -337,8 +327,6 @@ def _check_search(config: Any) -> None:
 
 
 def _check_training(config: Any) -> None:
-    if config.task.loss == "ground_truth":
-        _need_ground_truth(config, "task.loss=ground_truth")
     frozen = getattr(config.network, "frozen_stages", 0)
     if frozen > 0 and config.init is None:
         raise InputError(
@@ -348,7 +336,6 @@ def _check_training(config: Any) -> None:
 
 
 def _check_evaluation(config: Any) -> None:
-    _need_ground_truth(config, "an evaluation")
     if config.baseline == "sgbm":
         most = config.dataset.max_disparity
         need(most <= LARGEST_SGBM, "dataset.max_disparity", most, f"at most {LARGEST_SGBM} for baseline=sgbm")

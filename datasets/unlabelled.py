@@ -14,7 +14,7 @@ from autodisp.datasets.stereo_files import Options, StereoFiles
 from autodisp.errors import InputError
 
 
-class Pairs(StereoFiles):
+class UnlabelledPairs(StereoFiles):
     """Pairs of files, sorted by name; no pixel is valid, and each pair is a separate group.
 
     Args:
