@@ -390,6 +390,28 @@ def test_the_loss_may_vary_with_the_steps(tmp_path: Path) -> None:
     assert listener.records[1]["train/loss"] == pytest.approx(3 * values[2])
 
 
+def test_frozen_normalisation_uses_and_keeps_the_running_statistics(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = DenseNetwork()
+    for batch in range(3):
+        network(Batches(5).at(batch).image)  # statistics other than the initial ones
+    training, _ = make(tmp_path, optimizer="sgd", network=copy.deepcopy(network), labels=by_teacher, freeze_norm=True)
+    training.run()
+    assert same(training.network.buffers(), network.buffers())
+    chosen = optimizer_of("sgd", network)
+    network.eval()
+    for step in range(6):
+        batch = Batches(1).at(step)
+        image = batch.image.to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            target = by_teacher(network, batch._replace(image=image))
+        loss = masked_mse(network(image), target)
+        chosen.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        chosen.step()
+    assert same(training.network.parameters(), network.parameters())
+
+
 def by_teacher(teacher: nn.Module, batch: Batch) -> Batch:
     """Replace the target by what the averaged weights predict, where that is large."""
     assert not teacher.training

@@ -292,6 +292,7 @@ def build_training(
             validate_every=config.validation.every,
             clip=config.optimizer.clip,
             drop_path=config.training.drop_path,
+            freeze_norm=config.training.freeze_norm,
             precision=config.training.precision,
         ),
         checkpoints=Checkpoints(folder / CHECKPOINTS, unit="step"),

@@ -111,6 +111,7 @@ class TrainingConfig:
     batch_size: Annotated[int, at_least(1)] = 4
     drop_path: Probability = 0.0
     average: Annotated[float | None, _share("such as 0.999, or null for none")] = None
+    freeze_norm: bool = False
     precision: Precision = "float32"
     level_weights: Annotated[list[list[Any]], _LEVEL_WEIGHTS] = field(default_factory=list)  # OmegaConf takes no 1
     level_steps: Annotated[list[int], _LEVEL_STEPS] = field(default_factory=list)

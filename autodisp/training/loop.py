@@ -47,6 +47,7 @@ class TrainSettings:
     validate_every: int
     clip: float = math.inf
     drop_path: float = 0.0
+    freeze_norm: bool = False
     precision: str = "float32"
     """Precision of the forward pass and the loss: float32, bfloat16 or float16."""
 
@@ -191,7 +192,7 @@ class Training(SteppedRun):
         began, waited = time.perf_counter(), self.stream.waited
         first, interval = self.progress.steps, self._interval()
         until = min((interval + 1) * self.settings.validate_every, self.settings.steps)
-        self.network.train()
+        self._set_training_mode()
         self.make_steps(until - first)
         train, trained = means(self.progress.sums), time.perf_counter() - began
         with self.step_saved():
@@ -207,6 +208,12 @@ class Training(SteppedRun):
             "seconds_training": trained,
             "steps_per_second": (until - first) / trained,
         }
+
+    def _set_training_mode(self) -> None:
+        self.network.train()
+        for module in self.network.modules():
+            if self.settings.freeze_norm and isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
     def _interval(self) -> int:
         """Number of the current interval. One with sums has begun, and may only lack its validation."""
@@ -288,11 +295,12 @@ class Training(SteppedRun):
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """Sets evaluation mode, without gradients, inside the block."""
-    was_training = network.training
+    """Sets evaluation mode, without gradients, inside the block; each module has its own mode again afterwards."""
+    modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         with torch.no_grad():
             yield network
     finally:
-        network.train(was_training)
+        for module, training in modes:
+            module.training = training
