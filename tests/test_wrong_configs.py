@@ -330,6 +330,8 @@ recipe=adapt dataset=shapes3d task.teacher_weight=-1
     task.teacher_weight=-1.0: must be at least 0 and finite, or null for 0.1
 task.smoothness_weight=0.1
     task.smoothness_weight=0.1: must be null without task.loss=photometric
+training.freeze_norm=true
+    training.freeze_norm=true: must be false without init, whose running statistics it keeps
 task.loss=photo
     task.loss=photo: must be one of ground_truth, photometric; did you mean 'photometric'?
 training.steps=0

@@ -155,6 +155,9 @@ class TrainConfig(LearningConfig):
             need_ground_truth(self.kit, self.dataset, "this training")
         self.kit.check_training(self)
         self._check_origin()
+        frozen = self.training.freeze_norm
+        fits = not frozen or self.init is not None
+        need(fits, "training.freeze_norm", frozen, "false without init, whose running statistics it keeps")
         if self.training.level_weights and not self.kit.level_weights:
             having = " or ".join(name for name, kit in KITS.items() if kit.level_weights)
             raise InputError(
