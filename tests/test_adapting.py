@@ -132,6 +132,6 @@ def test_the_recipe(model: Path, rig: Path, tmp_path: Path) -> None:
     parts = build_training(config, data, tmp_path, ConsoleProgress("interval"), prepare=lambda: tmp_path)
     task = parts.training.task
     assert isinstance(task, PhotometricDisparity)
-    assert (task.smoothness_weight, task.teacher_weight) == (0.01, 0.1)
+    assert (task.smoothness_weight, task.teacher_weight) == (0.01, 0.3)
     assert parts.folder.figure.name == "photometric"
     parts.close()

@@ -15,7 +15,7 @@ from autodisp.tasks.disparity.photometric import (
     SSIM_SHARE,
     WINDOW,
     PhotometricDisparity,
-    masks,
+    consistent,
     photometric_error,
 )
 
@@ -87,15 +87,15 @@ def test_the_photometric_error_against_loops(masked: bool) -> None:
     height, width = 7, 9
     left, right = random(1, 3, height, width), random(1, 3, height, width, seed=1)
     disparity = 4 * random(1, 1, height, width, seed=2)
-    visible = random(1, 1, height, width, seed=4) < 0.7
+    valid = random(1, 1, height, width, seed=4) < 0.7
     warped = torch.zeros_like(left)
     for y in range(height):
         for x in range(width):
-            seen = visible[0, 0, y, x] or not masked
+            seen = valid[0, 0, y, x] or not masked
             warped[0, :, y, x] = (
                 torch.tensor(warped_by_loop(right, disparity, y, x)).double() if seen else left[0, :, y, x]
             )
-    found = photometric_error(left, right, disparity, visible if masked else None)
+    found = photometric_error(left, right, disparity, valid if masked else None)
     assert found.shape == (1, 1, height, width)
     for y, x in ((0, 0), (3, 4), (6, 8), (0, 5), (5, 0), (2, 7)):
         dissimilarity = [(1 - ssim_by_loop(left[0, c], warped[0, c], y, x)) / 2 for c in range(3)]
@@ -126,24 +126,18 @@ def scene() -> tuple[Tensor, Tensor]:
     return left, right
 
 
-def test_the_masks_of_a_square_before_a_wall() -> None:
-    found = masks(*scene())
-    out_of_frame = torch.zeros(3, 24, dtype=torch.bool)
-    out_of_frame[:, :2] = True  # x - 2 < 0
-    occluded = torch.zeros(3, 24, dtype=torch.bool)
-    occluded[1, 6:10] = True  # the wall at x meets column x - 2 of the right view, where the square is at 4 .. 9
-    assert torch.equal(found.out_of_frame[0, 0], out_of_frame)
-    assert torch.equal(found.occluded[0, 0, [0, 2]], occluded[[0, 2]])
-    assert torch.equal(found.occluded[0, 0, 1], occluded[1])
-    assert torch.equal(found.valid[0, 0], ~(out_of_frame | occluded))
+def test_a_square_before_a_wall_occludes_it() -> None:
+    expected = torch.ones(3, 24, dtype=torch.bool)
+    expected[:, :2] = False  # x - 2 < 0
+    expected[1, 6:10] = False  # the wall at x meets column x - 2 of the right view, where the square is at 4 .. 9
+    assert torch.equal(consistent(*scene())[0, 0], expected)
 
 
-def test_disparities_that_disagree_are_neither_valid_nor_occluded() -> None:
+@pytest.mark.parametrize(("other", "agree"), [(3.0, False), (4.0, True), (4.5, True), (6.0, True), (6.5, False)])
+def test_disparities_that_differ_by_a_pixel_agree(other: float, agree: bool) -> None:
     left = torch.full((1, 1, 2, 12), 5.0)
-    found = masks(left, torch.full_like(left, 3.0))  # the right view has something farther there: one of them is wrong
-    assert not found.valid.any()
-    assert not found.occluded.any()
-    assert masks(left, torch.full_like(left, 4.5)).valid[..., 5:].all()
+    found = consistent(left, torch.full_like(left, other))
+    assert torch.equal(found[0, 0, 0], (torch.arange(12) >= 5) & agree)
 
 
 class Teacher(nn.Module):
@@ -163,8 +157,8 @@ def test_the_teacher_labels_the_left_view_and_checks_it_by_the_right_one() -> No
     mirrored = columns.flip(0)
     of_right = (right.mean(1, keepdim=True) + 2 * left.mean(1, keepdim=True) + mirrored / 100 - 0.1).clamp(min=0)
     torch.testing.assert_close(found.disparity, of_left.float())
-    expected = masks(of_left.float(), of_right.float())
-    assert all(torch.equal(getattr(found, name), getattr(expected, name)) for name in expected._fields)
+    assert torch.equal(found.valid, consistent(of_left.float(), of_right.float()))
+    assert 0 < found.valid.float().mean() < 1
     assert found.left is left
     assert not found.disparity.requires_grad
 
@@ -186,37 +180,33 @@ def smoothness_by_loop(disparity: Tensor, left: Tensor) -> float:
 def labelled() -> StereoSample:
     left, right = (view.float() for view in shifted(8, 16))
     near = 3 + random(1, 1, 8, 16, seed=8).float()
-    occluded = random(1, 1, 8, 16, seed=5) < 0.2
-    out_of_frame = (torch.arange(16) < SHIFT).expand(1, 1, 8, 16) & ~occluded
-    return StereoSample(left, right, near, ~(occluded | out_of_frame), occluded, out_of_frame)
+    valid = (random(1, 1, 8, 16, seed=5) > 0.2) & (torch.arange(16) >= SHIFT)
+    return unlabelled(left, right)._replace(disparity=near, valid=valid)
 
 
 @pytest.mark.parametrize(("smoothness", "teacher"), [(0.0, 0.0), (0.5, 0.0), (0.0, 2.0), (0.25, 0.5)])
 def test_the_loss_is_the_sum_of_its_parts(smoothness: float, teacher: float) -> None:
     batch, disparity = labelled(), 5 * random(1, 1, 8, 16, seed=6).float()
-    visible = ~(batch.occluded | batch.out_of_frame)
-    error = photometric_error(batch.left, batch.right, disparity, visible)
-    expected = float(error[visible].double().mean())
+    error = photometric_error(batch.left, batch.right, disparity, batch.valid)
+    expected = float(error[batch.valid].double().mean())
     expected += smoothness * smoothness_by_loop(disparity, batch.left)
     expected += teacher * float((disparity - batch.disparity).abs()[batch.valid].double().mean())
     found = task(smoothness_weight=smoothness, teacher_weight=teacher).loss(prediction(disparity), batch)
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_pixels_that_one_view_does_not_see_have_no_photometric_gradient() -> None:
+def test_inconsistent_pixels_have_no_photometric_gradient() -> None:
     batch = labelled()
     disparity = (5 * random(1, 1, 8, 16, seed=6).float()).requires_grad_()
     task(smoothness_weight=0.0, teacher_weight=0.0).loss(prediction(disparity), batch).backward()
     assert disparity.grad is not None
-    unseen = batch.occluded | batch.out_of_frame
-    assert (disparity.grad[unseen] == 0).all()
-    assert (disparity.grad[~unseen] != 0).float().mean() > 0.5
+    assert (disparity.grad[~batch.valid] == 0).all()
+    assert (disparity.grad[batch.valid] != 0).float().mean() > 0.5
 
 
-def test_a_batch_that_no_pixel_is_visible_in_has_no_loss() -> None:
+def test_a_batch_without_a_consistent_pixel_has_no_loss() -> None:
     batch = labelled()
-    nowhere = torch.zeros_like(batch.valid)
-    batch = batch._replace(valid=nowhere, occluded=~nowhere)
+    batch = batch._replace(valid=torch.zeros_like(batch.valid))
     disparity = random(1, 1, 8, 16).float().requires_grad_()
     loss = task(smoothness_weight=0.0).loss(prediction(disparity), batch)
     loss.backward()
@@ -231,9 +221,8 @@ def test_descending_finds_the_shift() -> None:
     smooth = nn.AvgPool2d(3, 1, 1)
     left, right = smooth(left), smooth(right)  # the linear range of a gradient is that of the texture
     disparity = torch.full((1, 1, 12, 24), SHIFT + 0.5, requires_grad=True)
-    nowhere = torch.zeros(1, 1, 12, 24, dtype=torch.bool)
-    out_of_frame = (torch.arange(24) < SHIFT + 1).expand_as(nowhere)
-    batch = StereoSample(left, right, disparity.detach(), nowhere, nowhere, out_of_frame)
+    batch = unlabelled(left, right)
+    batch = batch._replace(valid=(torch.arange(24) > SHIFT).expand_as(batch.valid))
     optimizer = torch.optim.Adam([disparity], 0.02)
     for _ in range(60):
         optimizer.zero_grad()

@@ -327,7 +327,7 @@ recipe=adapt dataset.root=a dataset.left=b
 recipe=adapt dataset.right=b
     dataset.left=null: must be given along with the other views
 recipe=adapt dataset=shapes3d task.teacher_weight=-1
-    task.teacher_weight=-1.0: must be at least 0 and finite, or null for 0.1
+    task.teacher_weight=-1.0: must be at least 0 and finite, or null for 0.3
 task.smoothness_weight=0.1
     task.smoothness_weight=0.1: must be null without task.loss=photometric
 training.freeze_norm=true

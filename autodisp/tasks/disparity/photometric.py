@@ -3,17 +3,18 @@
 The loss of a batch is the mean of
 
 - the photometric error between the left view and the right view warped by the student's disparity, over the pixels
-  that are visible in both views according to the teacher;
+  where the teacher's disparities of both views are consistent;
 - the edge-aware smoothness of the student's disparity (``kornia.losses.inverse_depth_smoothness_loss``);
-- the task's own loss against the teacher's disparity where it is consistent between the views (a mean teacher:
-  Tarvainen and Valpola 2017).
+- the task's own loss against the teacher's disparity, over the same pixels.
+
+The teacher is the network with averaged weights.
 
 The photometric error and the share of structural similarity in it are those of monodepth (Godard et al. 2017;
 github.com/mrharicot/monodepth, ``monodepth_model.py``); SSIM has kornia's Gaussian window instead of a mean of 3x3.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from kornia.losses import inverse_depth_smoothness_loss, ssim_loss
@@ -35,15 +36,7 @@ EDGES = 10.0
 """Factor on the views in the smoothness: a step of 0.1 in 0..1 reduces its weight to 1 / e."""
 CONSISTENT = 1.0
 """Largest difference between the disparities of both views at a match, pixels, as SGBM's ``disp12MaxDiff``."""
-SMOOTHNESS_WEIGHT, TEACHER_WEIGHT = 0.01, 0.1
-
-
-class Masks(NamedTuple):
-    """Masks of a left view, (B, 1, H, W) bool each, see ``StereoSample``."""
-
-    valid: Tensor
-    occluded: Tensor
-    out_of_frame: Tensor
+SMOOTHNESS_WEIGHT, TEACHER_WEIGHT = 0.01, 0.3
 
 
 class PhotometricDisparity:
@@ -91,10 +84,9 @@ class PhotometricDisparity:
         return self.task.inputs(batch)
 
     def labelled(self, teacher: nn.Module, batch: StereoSample) -> StereoSample:
-        """Returns the batch with the teacher's disparity and its masks in place of the ground truth.
+        """Returns the batch with the teacher's disparity in place of the ground truth, valid where it is consistent.
 
-        A pixel is valid if its match is in the frame and the disparities of both views agree there, and occluded if
-        the right view has a nearer surface at its match.
+        The teacher predicts the disparity of the right view from the mirrored, swapped views.
 
         Args:
             teacher: a network in evaluation mode.
@@ -103,7 +95,7 @@ class PhotometricDisparity:
         with torch.no_grad():
             left = _predicted(teacher, batch.left, batch.right)
             right = _predicted(teacher, batch.right.flip(-1), batch.left.flip(-1)).flip(-1)
-        return batch._replace(disparity=left, **masks(left, right)._asdict())
+        return batch._replace(disparity=left, valid=consistent(left, right))
 
     def loss(
         self, output: StereoPrediction, batch: StereoSample, level_weights: Sequence[float] | None = None
@@ -115,11 +107,10 @@ class PhotometricDisparity:
             batch: see ``labelled``.
             level_weights: see ``DisparityTask.loss``.
         """
-        visible = ~(batch.occluded | batch.out_of_frame)
         with torch.autocast(batch.left.device.type, enabled=False):  # SSIM is a difference of nearly equal numbers
             disparity = output.disparity.float()
-            error = photometric_error(batch.left, batch.right, disparity, visible)
-            total = mean_over(torch.where(visible, error, 0.0).sum(), visible.sum())
+            error = photometric_error(batch.left, batch.right, disparity, batch.valid)
+            total = mean_over(torch.where(batch.valid, error, 0.0).sum(), batch.valid.sum())
             if self.smoothness_weight > 0:
                 smoothness = inverse_depth_smoothness_loss(disparity, EDGES * batch.left)
                 total = total + self.smoothness_weight * smoothness
@@ -148,17 +139,20 @@ def _predicted(network: nn.Module, left: Tensor, right: Tensor) -> Tensor:
     return disparity.float().clamp(min=0.0)
 
 
-def masks(left: Tensor, right: Tensor) -> Masks:
-    """Derives masks of the left view from the disparities of both views.
+def consistent(left: Tensor, right: Tensor) -> Tensor:
+    """Finds the pixels of the left view whose match has the same disparity, up to ``CONSISTENT``, in the right view.
+
+    Occluded pixels and those without a match in the frame are not consistent.
 
     Args:
         left: disparity of the left view, (B, 1, H, W) pixels: x in it matches x - d in the right view.
         right: disparity of the right view, (B, 1, H, W) pixels: x in it matches x + d in the left view.
+
+    Returns:
+        (B, 1, H, W) bool.
     """
-    out_of_frame = torch.arange(left.shape[-1], device=left.device) - left < 0
-    nearer = warp_right_to_left(right, left) - left
-    occluded = (nearer > CONSISTENT) & ~out_of_frame
-    return Masks((nearer.abs() <= CONSISTENT) & ~out_of_frame, occluded, out_of_frame)
+    inside = torch.arange(left.shape[-1], device=left.device) - left >= 0
+    return inside & ((warp_right_to_left(right, left) - left).abs() <= CONSISTENT)
 
 
 def photometric_error(left: Tensor, right: Tensor, disparity: Tensor, visible: Tensor | None = None) -> Tensor:

@@ -35,7 +35,7 @@ class DisparityTaskConfig(TaskSection):
     volume_weight: Annotated[float | None, at_least(0.0, null="1")] = None
     loss: Literal["ground_truth", "photometric"] = "ground_truth"
     smoothness_weight: Annotated[float | None, at_least(0.0, null="0.01")] = None
-    teacher_weight: Annotated[float | None, at_least(0.0, null="0.1")] = None
+    teacher_weight: Annotated[float | None, at_least(0.0, null="0.3")] = None
 
     def __post_init__(self) -> None:
         for key in ("smoothness_weight", "teacher_weight"):
