@@ -422,7 +422,7 @@ def by_teacher(teacher: nn.Module, batch: Batch) -> Batch:
 
 @pytest.mark.parametrize("decay", [0.5, None])
 def test_a_teacher_of_averaged_weights_against_a_plain_loop(tmp_path: Path, decay: float | None) -> None:
-    training, listener = make(tmp_path, optimizer="sgd", average=decay, labels=by_teacher, steps=4, validate_every=4)
+    training, _ = make(tmp_path, optimizer="sgd", average=decay, labels=by_teacher, steps=4, validate_every=4)
     training.run()
     torch.manual_seed(0)
     network = DenseNetwork()
