@@ -20,7 +20,7 @@ from autodisp.report.reading import read_run
 from autodisp.tasks.disparity.photometric import PhotometricDisparity
 from autodisp.tracking import ConsoleProgress
 from autodisp.training.loop import Training
-from tests.programs import composed, untimed
+from tests.programs import composed, differences, untimed
 
 TINY = ("network=disparity_tiny", "dataset.height=40", "dataset.width=72", "dataset.max_disparity=16",
         "training.steps=1", "training.batch_size=2", "validation.every=1", "validation.samples=1", "run.workers=0",
@@ -70,6 +70,11 @@ def killed(folder: Path, *overrides: str) -> Path:
     return folder
 
 
+def told(folder: Path) -> list[str]:
+    """The records as text, in which NaN equals NaN, without times."""
+    return [str({key: value for key, value in record.items() if "second" not in key}) for record in untimed(folder)]
+
+
 @pytest.mark.slow
 def test_the_users_pairs(model: Path, rig: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = (f"init={model}", f"dataset.root={rig}", "validation.fraction=0.4")
@@ -94,7 +99,7 @@ def test_the_users_pairs(model: Path, rig: Path, tmp_path: Path, capsys: pytest.
     other = killed(tmp_path / "killed", *overrides)
     words = [f"resume={other}"]
     resume(composed("train", "run.folder=unused", *words), words)
-    assert untimed(other) == untimed(folder)
+    assert told(other) == told(folder)
     assert all((folder / name).read_bytes() == (other / name).read_bytes() for name in MODELS)
 
 
@@ -119,7 +124,8 @@ def test_ground_truth_is_measured_but_not_learnt_from(
     monkeypatch.setattr(Shapes3D, "__getitem__", other)
     again = run(tmp_path / "again", *generated)
     assert [record["valid/epe"] for record in untimed(again)] != [record["valid/epe"] for record in untimed(folder)]
-    assert all((folder / name).read_bytes() == (again / name).read_bytes() for name in MODELS), "only metrics differ"
+    weights = [model_file.load(place / "last.safetensors")[1] for place in (folder, again)]
+    assert differences(*weights) == [], "only metrics differ"
 
 
 def test_the_recipe(model: Path, rig: Path, tmp_path: Path) -> None:
@@ -129,7 +135,7 @@ def test_the_recipe(model: Path, rig: Path, tmp_path: Path) -> None:
     data = build_train_data(config)
     assert (len(data.trained_on), len(data.held_out)) == (4, 1)
     assert not set(data.trained_on) & set(data.held_out)
-    parts = build_training(config, data, tmp_path, ConsoleProgress("interval"), prepare=lambda: tmp_path)
+    parts = build_training(config, data, tmp_path, ConsoleProgress(), prepare=lambda: tmp_path)
     task = parts.training.task
     assert isinstance(task, PhotometricDisparity)
     assert (task.smoothness_weight, task.teacher_weight) == (0.01, 0.3)

@@ -446,7 +446,7 @@ run.folder=folder
     run.folder=folder: is not empty, and a run overwrites nothing; take another folder
 """
 EVALUATE = r"""
-dataset=pairs dataset.root=.
+baseline=sgbm dataset=pairs dataset.root=.
     dataset=pairs: has no ground truth, which an evaluation needs; [...] or autodisp-train recipe=adapt
 NOTHING
     checkpoint=null and baseline=null: give checkpoint=best.safetensors, [...] or a checkpoint and a baseline
