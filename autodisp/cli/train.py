@@ -187,7 +187,8 @@ def show_summary(config: TrainConfig, data: TrainData, parts: TrainParts) -> Non
         table.add_row(f"validation {figure.name}, best", best)
     table.add_row(f"validation {figure.name}, last", _shown(progress.record.get(valid, math.nan), figure.unit))
     commands = []
-    if config.kit.datasets[config.dataset.name].ground_truth:
+    labelled = config.kit.datasets[config.dataset.name].ground_truth
+    if labelled:
         commands.append(evaluation_command(asdict(config), folder))
     if config.kit.prediction:
         commands.append(prediction_command(folder, config.kit.prediction))
@@ -199,7 +200,7 @@ def show_summary(config: TrainConfig, data: TrainData, parts: TrainParts) -> Non
             f"look:  {report_command(folder)}",
             f"       {as_typed(['tensorboard', '--logdir', f'{folder}/tensorboard'])}",
             *(f"next:  {command}" for command in commands),
-            *notes_on_evaluation(data, folder),
+            *(notes_on_evaluation(data, folder) if labelled else []),
         ],
     )
 
