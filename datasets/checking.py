@@ -116,12 +116,14 @@ class Inspector:
         crop: (height, width) of the crops in a run; None for whole images.
         halved: True if the run halves the images.
         images: returns the images of a sample that is not of a stereo dataset.
+        ground_truth: False if the dataset has none by design.
     """
 
     dataset: Any
     crop: tuple[int, int] | None = None
     halved: bool = False
     images: Callable[[Any], Sequence[Tensor]] = lambda sample: (sample.image,)
+    ground_truth: bool = True
 
     def __call__(self, index: int) -> Inspection:
         """Inspects one sample; any exception raised while reading it is reported as a problem of that sample."""
@@ -136,9 +138,8 @@ class Inspector:
             return self.inspection(index, digest=content(*self.images(sample)))
         height, width = sample.left.shape[-2:]
         measures = Measures(height, width, float(sample.disparity.max()), float(sample.valid.float().mean()))
-        found = sorted(
-            (*self._on_size(height, width), *_on_disparities(sample, measures, flaws)), key=lambda one: one[0] in NOTES
-        )
+        on_disparities = _on_disparities(sample, measures, flaws) if self.ground_truth else ()
+        found = sorted((*self._on_size(height, width), *on_disparities), key=lambda one: one[0] in NOTES)
         return self.inspection(index, *found, digest=content(sample.left, sample.right), measures=measures)
 
     def inspection(self, index: int, *found: tuple[str, str], **more: Any) -> Inspection:

@@ -40,11 +40,11 @@ CHOICES = [
     f"{group}={choice}"
     for group, choices in configs.groups("train").items()
     for choice in choices
-    if (group, choice) not in (("task", "own"), ("network", "own"))  # test_own_task.py
+    if (group, choice) not in (("task", "own"), ("network", "own"), ("dataset", "pairs"))  # tests of their own
 ]
 SEGMENTED = ("shapes3d_classes", "voc", "cityscapes", "folders")
 IMAGES = ("cifar10", "cifar100", "svhn", "classification", "classification_tiny", "darts_evaluation")
-FROM_FILE = ("from_checkpoint", "finetune")
+FROM_FILE = ("from_checkpoint", "finetune", "adapt")
 TINY = ("network=disparity_tiny", "dataset.height=40", "dataset.width=72", "dataset.max_disparity=16")
 TINY_IMAGES = ("task=classification", "network=classification_tiny", "task.auxiliary_weight=0", "training.batch_size=4")
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)

@@ -33,7 +33,7 @@ CHOICES = [
     f"{group}={choice}"
     for group, choices in configs.groups("search").items()
     for choice in choices
-    if (group, choice) not in (("task", "own"), ("network", "own"), ("relaxation", "own"))  # tests of their own
+    if (group, choice) not in (("task", "own"), ("network", "own"), ("relaxation", "own"), ("dataset", "pairs"))
 ]
 
 

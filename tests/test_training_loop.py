@@ -160,6 +160,7 @@ def make(
     network: nn.Module | None = None,
     average: float | None = None,
     loss: Callable[[int, Any, Any], Tensor] | None = None,
+    labels: Callable[[nn.Module, Any], Any] | None = None,
     **settings: Any,
 ) -> tuple[Training, Listener]:
     folder.mkdir(parents=True, exist_ok=True)
@@ -179,6 +180,7 @@ def make(
         observer=listener,
         average=None if average is None else MovingAverage(network, average),
         loss=loss,
+        labels=labels,
     )
     listener.training = training
     return training, listener
@@ -386,6 +388,96 @@ def test_the_loss_may_vary_with_the_steps(tmp_path: Path) -> None:
     values = [masked_mse(training.network(Batches(1).at(k).image), Batches(1).at(k)).item() for k in range(3)]
     assert listener.records[0]["train/loss"] == pytest.approx((values[0] + 2 * values[1]) / 2)
     assert listener.records[1]["train/loss"] == pytest.approx(3 * values[2])
+
+
+def test_frozen_normalisation_uses_and_keeps_the_running_statistics(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = DenseNetwork()
+    for batch in range(3):
+        network(Batches(5).at(batch).image)  # statistics other than the initial ones
+    training, _ = make(tmp_path, optimizer="sgd", network=copy.deepcopy(network), labels=by_teacher, freeze_norm=True)
+    training.run()
+    assert same(training.network.buffers(), network.buffers())
+    chosen = optimizer_of("sgd", network)
+    network.eval()
+    for step in range(6):
+        batch = Batches(1).at(step)
+        image = batch.image.to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            target = by_teacher(network, batch._replace(image=image))
+        loss = masked_mse(network(image), target)
+        chosen.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        chosen.step()
+    assert same(training.network.parameters(), network.parameters())
+
+
+def by_teacher(teacher: nn.Module, batch: Batch) -> Batch:
+    """Replace the target by what the averaged weights predict, where that is large."""
+    assert not teacher.training
+    assert not torch.is_grad_enabled()
+    target = teacher(batch.image)
+    return batch._replace(target=target + 0.5, valid=target > target.median())
+
+
+@pytest.mark.parametrize("decay", [0.5, None])
+def test_a_teacher_of_averaged_weights_against_a_plain_loop(tmp_path: Path, decay: float | None) -> None:
+    training, _ = make(tmp_path, optimizer="sgd", average=decay, labels=by_teacher, steps=4, validate_every=4)
+    training.run()
+    torch.manual_seed(0)
+    network = DenseNetwork()
+    teacher = copy.deepcopy(network) if decay else network
+    chosen = optimizer_of("sgd", network)
+    for step in range(4):
+        batch = Batches(1).at(step)
+        image = batch.image.to(memory_format=torch.channels_last)
+        output = network.train()(image)
+        with torch.no_grad():
+            target = by_teacher(teacher.eval(), batch._replace(image=image))
+        network.train()
+        loss = masked_mse(output, target)
+        chosen.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        chosen.step()
+        if decay:
+            for mean, value in zip(teacher.parameters(), network.parameters(), strict=True):
+                share = 1.0 if step == 0 else 1 - decay
+                mean.data.copy_((1 - share) * mean.data + share * value.data)
+            teacher.load_state_dict(dict(network.named_buffers()), strict=False)
+    assert same(training.network.parameters(), network.parameters())
+    assert all(map(torch.allclose, training.evaluated.parameters(), teacher.parameters()))
+
+
+def test_labels_do_not_reach_the_metrics(tmp_path: Path) -> None:
+    """Measured is the ground truth, even if the loss is of something else."""
+    plain, _ = make(tmp_path / "plain", steps=1, validate_every=1)
+    labelled, _ = make(tmp_path / "labelled", labels=by_teacher, steps=1, validate_every=1)
+    first, second = plain.validate(), labelled.validate()
+    assert first["mse"] == second["mse"]
+    assert first["loss"] != second["loss"]
+
+
+def test_a_training_without_ground_truth_resumes_as_if_uninterrupted(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"average": 0.8, "labels": by_teacher, "factor": schedules.cosine(6)}
+    straight, expected = make(tmp_path / "straight", **options)
+    straight.run()
+
+    class Cut(Batches):
+        def at(self, position: int) -> Batch:
+            if position == 4:
+                raise InputError("cannot be read")
+            return super().at(position)
+
+    stopped, first = make(tmp_path / "stopped", stream=Cut(1), **options)
+    with pytest.raises(InputError):
+        stopped.run()
+    resumed, second = make(tmp_path / "stopped", **options)
+    assert resume(resumed) == 4
+    resumed.run()
+    assert_equal(everything(straight), everything(resumed))
+    assert [untimed(record) for record in [*first.records, *second.records]] == [
+        untimed(record) for record in expected.records
+    ]
 
 
 def test_bfloat16_is_of_forward_and_loss(tmp_path: Path) -> None:

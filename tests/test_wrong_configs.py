@@ -24,6 +24,10 @@ from autodisp.tasks.registry import KITS
 from tests.programs import composed
 
 SEARCH = r"""
+dataset=pairs dataset.root=.
+    dataset=pairs: has no ground truth, which a search needs; take another dataset, or autodisp-train recipe=adapt
+task.loss=photometric
+    task.loss=photometric: must be ground_truth in a search; photometric is for autodisp-train
 search.epochs=0
     search.epochs=0: must be at least 1; 50 is usual
 search.epochs=many
@@ -324,6 +328,26 @@ run.verbosity=loud
     run.verbosity=loud: must be one of quiet, normal, verbose
 """
 TRAIN = r"""
+dataset=pairs dataset.root=.
+    dataset=pairs: has no ground truth, which this training needs; take another dataset, or autodisp-train recipe=adapt
+recipe=adapt
+    dataset.root is not set: it must be a folder with both views [...] two folders or quoted patterns
+recipe=adapt dataset.root=nowhere
+    dataset=pairs: nowhere: there is no such file or folder; a pattern has a *, ? or [...] and stands in quotes
+recipe=adapt dataset.root=folder
+    dataset=pairs: folder: no image [...] or name left and right by two patterns
+recipe=adapt dataset.root=a dataset.left=b
+    dataset.left=b: must be null with dataset.root=a
+recipe=adapt dataset.right=b
+    dataset.left=null: must be given along with the other views
+recipe=adapt dataset=shapes3d task.teacher_weight=-1
+    task.teacher_weight=-1.0: must be at least 0 and finite, or null for 0.3
+task.smoothness_weight=0.1
+    task.smoothness_weight=0.1: must be null without task.loss=photometric
+training.freeze_norm=true
+    training.freeze_norm=true: must be false without init, whose running statistics it keeps
+task.loss=photo
+    task.loss=photo: must be one of ground_truth, photometric; did you mean 'photometric'?
 training.steps=0
     training.steps=0: must be at least 1; 10000 is usual
 training.batch_size=401
@@ -448,6 +472,8 @@ baseline=sgbm sgbm.penalty=3.5
     sgbm.penalty=3.5: must be above 0 and at most 3; 3 is usual
 baseline=constant sgbm.penalty=1
     sgbm.penalty=1.0: must be 3.0 without baseline=sgbm
+baseline=sgbm dataset=pairs dataset.root=.
+    dataset=pairs: has no ground truth, which an evaluation needs; [...] or autodisp-train recipe=adapt
 NOTHING
     checkpoint=null and baseline=null: give checkpoint=best.safetensors, [...] or a checkpoint and a baseline
 checkpoint=nowhere.safetensors

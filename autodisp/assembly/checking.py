@@ -160,8 +160,13 @@ class Check:
 
     def _inspect(self, dataset: Any) -> Generator[tuple[int, Inspection], None, None]:
         """Inspects one split; yields the samples in any order."""
-        crop = tuple(self._crop) if self._crop else None
-        inspector = Inspector(dataset, crop=crop, halved=self._halved, images=self.config.kit.inputs)
+        inspector = Inspector(
+            dataset,
+            crop=tuple(self._crop) if self._crop else None,
+            halved=self._halved,
+            images=self.config.kit.inputs,
+            ground_truth=self.config.entry.ground_truth,
+        )
         if self.config.entry.in_few_files:  # in memory already
             yield from ((index, inspector(index)) for index in range(len(dataset)))
             return
@@ -177,6 +182,9 @@ class Check:
             return
         sizes = sorted({(one.width, one.height) for one in found})
         shown = " to ".join(f"{width}x{height}" for width, height in dict.fromkeys((sizes[0], sizes[-1])))
+        if not self.config.entry.ground_truth:
+            self.report.data.append(f"{split}: images of {shown}, without ground truth")
+            return
         largest, known = max(one.largest for one in found), 100 * sum(one.known for one in found) / len(found)
         self.report.data.append(
             f"{split}: images of {shown}, disparities up to {largest:.1f} px, ground truth on {known:.0f} % of the "

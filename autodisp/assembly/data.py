@@ -35,7 +35,8 @@ def groups_of(dataset: Any) -> Sequence[str] | int:
 def need_truth(data: Any, entry: DatasetEntry, samples: MapDataset[Any]) -> None:
     """Checks that samples have ground truth; reads only the first one in most cases.
 
-    Samples without a mask of valid pixels are not read.
+    Samples without a mask of valid pixels are not read, nor those of a dataset without ground truth, which the settings
+    of a program permit or refuse.
 
     Args:
         data: the dataset's section.
@@ -45,7 +46,7 @@ def need_truth(data: Any, entry: DatasetEntry, samples: MapDataset[Any]) -> None
     Raises:
         InputError: none of the samples read has a pixel with valid ground truth.
     """
-    if "valid" not in entry.sample._fields:  # type: ignore[attr-defined]
+    if not entry.ground_truth or "valid" not in entry.sample._fields:  # type: ignore[attr-defined]
         return
     places = range(0, len(samples), max(1, math.ceil(len(samples) / MOST_LOOKED_AT)))
     if not any(bool(samples[place].valid.any()) for place in places):

@@ -242,6 +242,9 @@ def build_training(
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     task, network = build_network(config, card, resumed=state is not None)
+    taught = None
+    if (wrap := config.kit.self_taught(config.task)) is not None:
+        task = taught = wrap(task)
     network.to(device)
     if config.run.sync_batchnorm:
         synchronise(network)
@@ -289,6 +292,7 @@ def build_training(
             validate_every=config.validation.every,
             clip=config.optimizer.clip,
             drop_path=config.training.drop_path,
+            freeze_norm=config.training.freeze_norm,
             precision=config.training.precision,
         ),
         checkpoints=Checkpoints(folder / CHECKPOINTS, unit="step"),
@@ -296,6 +300,7 @@ def build_training(
         schedule=build_schedule(config),
         average=average,
         loss=_level_loss(config, task),
+        labels=None if taught is None else taught.labelled,
         stopping=stopping,
     )
 

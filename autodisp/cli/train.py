@@ -186,7 +186,10 @@ def show_summary(config: TrainConfig, data: TrainData, parts: TrainParts) -> Non
         best = f"{_shown(progress.best, figure.unit)} (step {progress.best_step})"
         table.add_row(f"validation {figure.name}, best", best)
     table.add_row(f"validation {figure.name}, last", _shown(progress.record.get(valid, math.nan), figure.unit))
-    commands = [evaluation_command(asdict(config), folder)]
+    commands = []
+    labelled = config.kit.datasets[config.dataset.name].ground_truth
+    if labelled:
+        commands.append(evaluation_command(asdict(config), folder))
     if config.kit.prediction:
         commands.append(prediction_command(folder, config.kit.prediction))
     print_summary(
@@ -197,7 +200,7 @@ def show_summary(config: TrainConfig, data: TrainData, parts: TrainParts) -> Non
             f"look:  {report_command(folder)}",
             f"       {as_typed(['tensorboard', '--logdir', f'{folder}/tensorboard'])}",
             *(f"next:  {command}" for command in commands),
-            *notes_on_evaluation(data, folder),
+            *(notes_on_evaluation(data, folder) if labelled else []),
         ],
     )
 

@@ -16,6 +16,7 @@ from autodisp.config.sections import (
     TaskChoiceConfig,
     check_dataset,
     kit_by_choice,
+    need_ground_truth,
 )
 from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
@@ -65,6 +66,7 @@ class EvaluateConfig:
             need(self.baseline == "sgbm" or value == usual, f"sgbm.{key}", value, f"{usual} without baseline=sgbm")
         object.__setattr__(self, "out", os.path.expanduser(self.out))
         check_dataset(self.kit, self.dataset, f"task.factory={self.task.factory}")
+        need_ground_truth(self.kit, self.dataset, "an evaluation")
         if self.baseline is not None and self.baseline not in self.kit.baselines:
             having = [kit for kit in KITS.values() if self.baseline in kit.baselines]
             fitting = [name for kit in having for name in kit.datasets]

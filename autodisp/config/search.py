@@ -26,6 +26,7 @@ from autodisp.config.sections import (
     PUBLISHED_CUTOUT,
     LearningConfig,
     RunConfig,
+    need_ground_truth,
 )
 from autodisp.errors import InputError
 from autodisp.tasks.sections import NetworkSection
@@ -255,6 +256,7 @@ class SearchConfig(LearningConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        need_ground_truth(self.kit, self.dataset, "a search")
         self.kit.check_search(self)
         self._check_space(self.task.name)
         self._check_regularization()

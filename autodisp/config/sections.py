@@ -207,3 +207,16 @@ def check_dataset(kit: TaskKit, dataset: DatasetSection, task: str) -> None:
     if dataset.name not in kit.datasets:
         fitting = " or dataset=".join(kit.datasets)
         raise InputError(f"dataset={dataset.name} does not fit {task}: take dataset={fitting}")
+
+
+def need_ground_truth(kit: TaskKit, dataset: DatasetSection, what: str) -> None:
+    """Checks that the dataset has ground truth, which ``what`` needs.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not kit.datasets[dataset.name].ground_truth:
+        raise InputError(
+            f"dataset={dataset.name}: has no ground truth, which {what} needs; take another dataset, or "
+            "autodisp-train recipe=adapt"
+        )

@@ -24,6 +24,7 @@ from autodisp.config.sections import (
     PUBLISHED_CUTOUT,
     FromCheckpointConfig,
     LearningConfig,
+    need_ground_truth,
 )
 from autodisp.errors import InputError
 from autodisp.tasks.registry import KITS
@@ -110,6 +111,7 @@ class TrainingConfig:
     batch_size: Annotated[int, at_least(1)] = 4
     drop_path: Probability = 0.0
     average: Annotated[float | None, _share("such as 0.999, or null for none")] = None
+    freeze_norm: bool = False
     precision: Precision = "float32"
     level_weights: Annotated[list[list[Any]], _LEVEL_WEIGHTS] = field(default_factory=list)  # OmegaConf takes no 1
     level_steps: Annotated[list[int], _LEVEL_STEPS] = field(default_factory=list)
@@ -149,8 +151,13 @@ class TrainConfig(LearningConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.kit.self_taught(self.task) is None:
+            need_ground_truth(self.kit, self.dataset, "this training")
         self.kit.check_training(self)
         self._check_origin()
+        frozen = self.training.freeze_norm
+        fits = not frozen or self.init is not None
+        need(fits, "training.freeze_norm", frozen, "false without init, whose running statistics it keeps")
         if self.training.level_weights and not self.kit.level_weights:
             having = " or ".join(name for name, kit in KITS.items() if kit.level_weights)
             raise InputError(

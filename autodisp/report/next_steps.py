@@ -31,7 +31,10 @@ def next_commands(run: Run) -> list[tuple[str, str]]:
         return commands
     if not _model(run.folder).is_file():
         return []
-    commands = [("Evaluate the trained network:", evaluation_command(run.config, run.folder))]
+    entry = dataset_entries().get(str(run.setting("dataset.name")))
+    commands = []
+    if entry is None or entry.ground_truth:
+        commands.append(("Evaluate the trained network:", evaluation_command(run.config, run.folder)))
     if (kit := KITS.get(str(run.setting("task.name")))) is not None and kit.prediction:
         commands.append(
             (f"Predict the {kit.interface.output} of your own images:", prediction_command(run.folder, kit.prediction))

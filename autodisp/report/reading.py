@@ -329,7 +329,10 @@ def _kind(
 def _metric(config: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> Figure:
     """Returns the task's metric or, for an unknown task, the recorded one."""
     if (name := setting_of(config, "task.name")) in list(KITS):
-        figure: Figure = KITS[name].task.figure
+        kit, section = KITS[name], setting_of(config, "task")
+        if kit.figure is not None and isinstance(section, Mapping):
+            return kit.figure(section)
+        figure: Figure = kit.task.figure
         return figure
     metric = first_metric(epochs) or "metric"
     for kit in KITS.values():

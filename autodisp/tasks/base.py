@@ -86,6 +86,14 @@ class LevelledTask(Task, Protocol):
         ...
 
 
+class SelfTaughtTask(Task, Protocol):
+    """A task that learns from its own predictions instead of ground truth."""
+
+    def labelled(self, teacher: nn.Module, batch: Any) -> Any:
+        """Returns the batch for the loss, with predictions of the teacher in place of the ground truth."""
+        ...
+
+
 def pool(into: Sums, more: Sums) -> Sums:
     """Adds the sums of one more batch."""
     for name, pair in more.items():

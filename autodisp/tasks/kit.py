@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from autodisp.tasks.base import Task
+from autodisp.tasks.base import Figure, SelfTaughtTask, Task
 from autodisp.tasks.sections import DatasetSection, NetworkSection, TaskSection
 
 Split = Literal["train", "test"]
@@ -31,6 +31,8 @@ class DatasetEntry:
     """Splits with ground truth."""
     generated: bool = False
     """True if samples are generated on the fly, so that there are no files to check."""
+    ground_truth: bool = True
+    """False if no sample has ground truth; only a ``SelfTaughtTask`` can learn from them."""
     in_few_files: bool = False
     """True if all samples are loaded when the dataset is opened."""
     identity: tuple[str, ...] = ()
@@ -140,6 +142,11 @@ class TaskKit:
     fine-tuning."""
     start: Callable[[Mapping[str, Tensor], nn.Module], Mapping[str, Tensor]] = _unchanged
     """Takes weights of another training and a network; returns weights that the network can be initialised with."""
+    self_taught: Callable[[Any], Callable[[Any], SelfTaughtTask] | None] = _nothing
+    """Takes the section of the task; if it selects training without ground truth, returns a function that wraps the
+    task so that it learns in this way."""
+    figure: Callable[[Mapping[str, Any]], Figure] | None = None
+    """Takes the section of the task as plain data; returns the metric of a training. None: always the task's own."""
     inherited: tuple[str, ...] = ()
     """Settings on which the weights of ``init`` depend without it being visible in their shapes."""
     missing: Mapping[str, Any] = field(default_factory=dict)

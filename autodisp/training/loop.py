@@ -47,6 +47,7 @@ class TrainSettings:
     validate_every: int
     clip: float = math.inf
     drop_path: float = 0.0
+    freeze_norm: bool = False
     precision: str = "float32"
     """Precision of the forward pass and the loss: float32, bfloat16 or float16."""
 
@@ -95,6 +96,8 @@ class Training(SteppedRun):
         schedule: factor of the learning rates by the number of steps done.
         average: of the network's weights, None for none.
         loss: of an output and a batch, by the number of steps done; by default the task's.
+        labels: replaces the ground truth of a batch for the loss by predictions of the given network, which is the
+            evaluated one, see ``SelfTaughtTask.labelled``; None keeps the ground truth.
         stopping: see ``SteppedRun``.
     """
 
@@ -112,6 +115,7 @@ class Training(SteppedRun):
         schedule: Factor | None = None,
         average: MovingAverage | None = None,
         loss: Callable[[int, Any, Any], Tensor] | None = None,
+        labels: Callable[[nn.Module, Any], Any] | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.task = task
@@ -125,6 +129,7 @@ class Training(SteppedRun):
         self.average = average
         self.progress = TrainProgress()
         self._loss = loss
+        self._labels = labels
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
         parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer}
         if average is not None:
@@ -187,7 +192,7 @@ class Training(SteppedRun):
         began, waited = time.perf_counter(), self.stream.waited
         first, interval = self.progress.steps, self._interval()
         until = min((interval + 1) * self.settings.validate_every, self.settings.steps)
-        self.network.train()
+        self._set_training_mode()
         self.make_steps(until - first)
         train, trained = means(self.progress.sums), time.perf_counter() - began
         with self.step_saved():
@@ -203,6 +208,12 @@ class Training(SteppedRun):
             "seconds_training": trained,
             "steps_per_second": (until - first) / trained,
         }
+
+    def _set_training_mode(self) -> None:
+        self.network.train()
+        for module in self.network.modules():
+            if self.settings.freeze_norm and isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
     def _interval(self) -> int:
         """Number of the current interval. One with sums has begun, and may only lack its validation."""
@@ -244,9 +255,16 @@ class Training(SteppedRun):
         batch = move(batch, self.device)
         with autocast(self.settings.precision, self.device):
             output = network(*self.task.inputs(batch))
-            loss = self.task.loss(output, batch) if self._loss is None else self._loss(steps, output, batch)
+            target = self._labelled(batch)
+            loss = self.task.loss(output, target) if self._loss is None else self._loss(steps, output, target)
         with torch.no_grad():
             return loss, self.task.measure(output, batch)
+
+    def _labelled(self, batch: Any) -> Any:
+        if self._labels is None:
+            return batch
+        with evaluating(self.evaluated) as teacher:
+            return self._labels(teacher, batch)
 
     def _with_loss(self, loss: Tensor, sums: Sums) -> Sums:
         """Returns the sums with those of the loss, which counts if something was measured."""
@@ -277,11 +295,12 @@ class Training(SteppedRun):
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """Sets evaluation mode, without gradients, inside the block."""
-    was_training = network.training
+    """Sets evaluation mode, without gradients, inside the block; each module has its own mode again afterwards."""
+    modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         with torch.no_grad():
             yield network
     finally:
-        network.train(was_training)
+        for module, training in modes:
+            module.training = training

@@ -1,8 +1,10 @@
 """The task kit of disparity estimation."""
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,12 +14,14 @@ from autodisp.config.checks import need, shown
 from autodisp.datasets.samples import StereoDataset, StereoSample
 from autodisp.errors import InputError, WrongSetting
 from autodisp.networks.stack import StackedDisparityNetwork
+from autodisp.tasks.base import Figure, SelfTaughtTask
 from autodisp.tasks.disparity.sections import (
     DisparityNetworkConfig,
     DisparityTaskConfig,
     FlyingThings3DConfig,
     Middlebury2006Config,
     OwnConfig,
+    PairsConfig,
     Shapes3DConfig,
     SintelConfig,
     StereoFilesConfig,
@@ -94,6 +98,25 @@ def _middlebury2006(data: Middlebury2006Config, *, seed: int, split: Split, stri
     return Middlebury2006(data.root, size=data.size, **_shared(data, strict))
 
 
+def _pairs(data: PairsConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
+    from autodisp.datasets.unlabelled import UnlabelledPairs
+    from autodisp.prediction.pairs import find_pairs
+
+    place = data.root if data.left is None else data.left
+    if place is None:
+        raise WrongSetting(
+            "dataset.root is not set: it must be a folder with both views of each pair; or give dataset.left and "
+            "dataset.right, two folders or quoted patterns"
+        )
+    try:
+        found = find_pairs(place, data.right)
+    except InputError as error:
+        raise WrongSetting(f"dataset={data.name}: {error}") from None
+    pairs = {pair.name: (pair.left, pair.right) for pair in found.pairs}
+    place = os.path.commonpath([left.parent for left, _ in pairs.values()])
+    return UnlabelledPairs(pairs, place=Path(place), problems=found.problems, **_shared(data, strict))
+
+
 def _own(data: OwnConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
     from autodisp.datasets.own import Own
 
@@ -107,6 +130,7 @@ def _entry(
     training: Sequence[str] = (),
     splits: tuple[Split, ...] = ("train",),
     generated: bool = False,
+    ground_truth: bool = True,
 ) -> DatasetEntry:
     return DatasetEntry(
         section,
@@ -114,6 +138,7 @@ def _entry(
         StereoSample,
         splits=splits,
         generated=generated,
+        ground_truth=ground_truth,
         identity=identity if generated else ("half_resolution", *identity),
         training_identity=(*training, "max_disparity"),
     )
@@ -133,6 +158,7 @@ DATASETS = {
     "kitti2015": _entry(StereoFilesConfig, partial(_kitti, year=2015)),
     "middlebury2014": _entry(StereoFilesConfig, _middlebury2014),
     "middlebury2006": _entry(Middlebury2006Config, _middlebury2006, "size"),
+    "pairs": _entry(PairsConfig, _pairs, "left", "right", training=("crop",), ground_truth=False),
     "own": _entry(OwnConfig, _own, "max_disparity", training=("crop",)),
 }  # fmt: skip
 
@@ -300,7 +326,27 @@ def _check_sections(task: DisparityTaskConfig, network: Any) -> None:
         )
 
 
+def _self_taught(section: DisparityTaskConfig) -> Callable[[Any], SelfTaughtTask] | None:
+    if section.loss == "ground_truth":
+        return None
+    from autodisp.tasks.disparity.photometric import SMOOTHNESS_WEIGHT, TEACHER_WEIGHT, PhotometricDisparity
+
+    return partial(
+        PhotometricDisparity,
+        smoothness_weight=SMOOTHNESS_WEIGHT if section.smoothness_weight is None else section.smoothness_weight,
+        teacher_weight=TEACHER_WEIGHT if section.teacher_weight is None else section.teacher_weight,
+    )
+
+
+def _figure(section: Mapping[str, Any]) -> Figure:
+    from autodisp.tasks.disparity.photometric import PhotometricDisparity
+
+    return PhotometricDisparity.figure if section.get("loss") == "photometric" else DisparityTask.figure
+
+
 def _check_search(config: Any) -> None:
+    loss = config.task.loss
+    need(loss == "ground_truth", "task.loss", loss, "ground_truth in a search; photometric is for autodisp-train")
     frozen = config.network.frozen_stages
     need(frozen == 0, "network.frozen_stages", frozen, "0: a search has no trained stages to freeze")
 
@@ -376,6 +422,8 @@ KIT = TaskKit(
     unstored=_unstored,
     adapt=_adapt,
     start=_start,
+    self_taught=_self_taught,
+    figure=_figure,
     inherited=("support",),
     missing={"support": "normal"},
     picture=_picture,

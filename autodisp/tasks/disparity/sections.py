@@ -33,6 +33,15 @@ class DisparityTaskConfig(TaskSection):
 
     name: str = "disparity"
     volume_weight: Annotated[float | None, at_least(0.0, null="1")] = None
+    loss: Literal["ground_truth", "photometric"] = "ground_truth"
+    smoothness_weight: Annotated[float | None, at_least(0.0, null="0.01")] = None
+    teacher_weight: Annotated[float | None, at_least(0.0, null="0.3")] = None
+
+    def __post_init__(self) -> None:
+        for key in ("smoothness_weight", "teacher_weight"):
+            value = getattr(self, key)
+            fits = value is None or self.loss == "photometric"
+            need(fits, f"task.{key}", value, "null without task.loss=photometric")
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,22 @@ class OwnConfig(StereoFilesConfig):
         object.__setattr__(self, "factory", checked_factory("dataset.factory", self.factory, what=what))
         if self.root is not None and self.root.strip():
             object.__setattr__(self, "root", os.path.abspath(os.path.expanduser(self.root)))
+
+
+@dataclass(frozen=True)
+class PairsConfig(StereoFilesConfig):
+    """dataset=pairs."""
+
+    name: str = "pairs"
+    left: Annotated[str | None, PathTo("the left views")] = None
+    right: Annotated[str | None, PathTo("the right views")] = None
+
+    def __post_init__(self) -> None:
+        one_folder = self.root is not None
+        for key, other in (("left", self.right), ("right", self.left)):
+            value = getattr(self, key)
+            need(value is None or not one_folder, f"dataset.{key}", value, f"null with dataset.root={self.root}")
+            need(value is not None or other is None, f"dataset.{key}", value, "given along with the other views")
 
 
 @dataclass(frozen=True)
