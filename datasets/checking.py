@@ -16,7 +16,7 @@ from torch import Tensor
 from autodisp.datasets.agreement import MOST_BEYOND, disagreement, share_beyond
 from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.layout import DifferentSizes
-from autodisp.datasets.samples import SegmentedImage, StereoSample
+from autodisp.datasets.samples import IGNORED, SegmentedImage, StereoSample
 from autodisp.datasets.stereo_transforms import enlargement
 from autodisp.errors import InputError
 
@@ -26,6 +26,7 @@ LOST = "reader died or hung"
 SIZES = "sizes differ"
 SMALL = "smaller than needed"
 NO_TRUTH = "hardly any valid disparity"
+NO_CLASS = "hardly any pixel with a class"
 MISMATCH = "views and disparities disagree"
 BOTH_HALVES = "same picture in both halves"
 TWINS = "same picture twice"
@@ -39,7 +40,7 @@ NOTES = frozenset((TWINS, BOTH_SPLITS, ENLARGED, NON_FINITE, NEGATIVE, STRAY))
 """Kinds that the programs can handle; a sample with any other kind must be left out."""
 STEREO_KINDS = (MISSING, UNREADABLE, LOST, SIZES, SMALL, NO_TRUTH, MISMATCH, BOTH_HALVES)
 IMAGE_KINDS = (UNREADABLE, BOTH_HALVES)
-SEGMENTED_KINDS = (MISSING, UNREADABLE, LOST, SIZES, BOTH_HALVES)
+SEGMENTED_KINDS = (MISSING, UNREADABLE, LOST, SIZES, NO_CLASS, BOTH_HALVES)
 
 SMALLEST = (32, 32)
 """Smallest crop (height, width), and thus the smallest size of a whole image."""
@@ -72,7 +73,7 @@ class Problem(NamedTuple):
 
 
 class Measures(NamedTuple):
-    """Measures of a stereo sample."""
+    """Measures of a stereo sample or a segmented image."""
 
     height: int
     width: int
@@ -80,6 +81,8 @@ class Measures(NamedTuple):
     """Largest ground-truth disparity, pixels; 0 if there is none."""
     known: float
     """Share of pixels with ground truth."""
+    classes: frozenset[int] = frozenset()
+    """Classes that occur."""
 
 
 class Inspection(NamedTuple):
@@ -130,6 +133,8 @@ class Inspector:
             kind = SIZES if isinstance(error, DifferentSizes) else UNREADABLE
             says = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             return self.inspection(index, (kind, says))
+        if isinstance(sample, SegmentedImage):
+            return self._segmented(index, sample)
         if not isinstance(sample, StereoSample):
             return self.inspection(index, digest=content(sample.image))
         height, width = sample.left.shape[-2:]
@@ -138,6 +143,15 @@ class Inspector:
             (*self._on_size(height, width), *_on_disparities(sample, measures, flaws)), key=lambda one: one[0] in NOTES
         )
         return self.inspection(index, *found, digest=content(sample.left, sample.right), measures=measures)
+
+    def _segmented(self, index: int, sample: SegmentedImage) -> Inspection:
+        height, width = sample.classes.shape
+        known = sample.classes != IGNORED
+        share = float(known.float().mean())
+        measures = Measures(height, width, 0.0, share, frozenset(sample.classes[known].unique().tolist()))
+        needed = f"at least {LEAST_VALID:.1%} must; {IGNORED} is ignored: leave it out"
+        found = [(NO_CLASS, f"{share:.2%} of the pixels have a class, {needed}")] if share < LEAST_VALID else []
+        return self.inspection(index, *found, digest=content(sample.image), measures=measures)
 
     def inspection(self, index: int, *found: tuple[str, str], **more: Any) -> Inspection:
         """Creates the result for a sample.
@@ -152,7 +166,7 @@ class Inspector:
         problems = []
         for kind, says in found:
             named = [path for path in paths if says.startswith(f"{path}:")]
-            usual = paths[2:3] if kind in _IN_DISPARITIES else paths[:1]
+            usual = paths[2:3] if kind in _IN_DISPARITIES else paths[1:2] if kind == NO_CLASS else paths[:1]
             problems.append(Problem(kind, name, str(next(iter([*named, *usual]), name)), " ".join(says.split())))
         return Inspection(name, groups[index], str(next(iter(paths), name)), tuple(problems), **more)
 

@@ -54,7 +54,7 @@ class FoldersConfig(SegmentationFilesConfig):
     """dataset=folders."""
 
     name: str = "folders"
-    classes: Annotated[int | None, at_least(1, null="the largest class of the masks, plus 1"), at_most(255)] = None
+    classes: Annotated[int | None, at_least(2, null="the largest class of the masks, plus 1"), at_most(255)] = None
 
 
 @dataclass(frozen=True)
