@@ -95,6 +95,7 @@ def _make_task(
         stem_scale=network.stem_scale,
         encoder_cells=network.encoder_cells,
         decoder_cells=network.decoder_cells,
+        class_weights=task.class_weights,
         **facts,
     )
 
@@ -203,6 +204,7 @@ KIT = TaskKit(
     facts=_facts,
     augment=_augment,
     fixed=_fixed,
+    unstored=lambda task, network: {"class_weights": task.class_weights},
     adapt=_adapt,
     start=_start,
     metrics=_metrics,

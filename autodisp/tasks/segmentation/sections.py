@@ -19,6 +19,7 @@ class SegmentationTaskConfig(TaskSection):
     """task=segmentation."""
 
     name: str = "segmentation"
+    class_weights: bool = True
 
 
 @dataclass(frozen=True)
