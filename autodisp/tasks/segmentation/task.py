@@ -1,8 +1,8 @@
 """Semantic segmentation: cross-entropy over levels, mean intersection over union.
 
-``class_weights`` weights the cross-entropy by 1 / ln(1.02 + p) for a class with the share p of the pixels, as ENet does
-(Paszke et al. 2016): a mean over classes selects the network, and a frequent class would otherwise drown rare ones.
-Departs from ENet: p is the share in the batch, which needs no pass over the data.
+With ``class_weights``, a pixel counts 1 / ln(1.02 + p) for the share p of its class: the scheme of ENet (Paszke et al.
+2016) with the shares of the batch, as in Apple's CVNets (``loss_fn.utils.class_weighting``), so that no pass over the
+data is needed. The metric is a mean over classes; without weights, a frequent class outweighs the rare ones.
 """
 
 from collections.abc import Iterable, Sequence
