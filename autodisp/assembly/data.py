@@ -45,19 +45,20 @@ def need_truth(data: Any, entry: DatasetEntry, samples: MapDataset[Any]) -> None
     Raises:
         InputError: none of the samples read has a pixel with valid ground truth.
     """
-    known: Callable[[Any], Tensor]
-    if issubclass(entry.sample, SegmentedImage):
-        known = lambda sample: sample.classes != IGNORED  # noqa: E731
-    elif "valid" in entry.sample._fields:  # type: ignore[attr-defined]
-        known = lambda sample: sample.valid  # noqa: E731
-    else:
+    if not issubclass(entry.sample, SegmentedImage) and "valid" not in entry.sample._fields:  # type: ignore[attr-defined]
         return
     places = range(0, len(samples), max(1, math.ceil(len(samples) / MOST_LOOKED_AT)))
-    if not any(bool(known(samples[place]).any()) for place in places):
+    if not any(bool(_known(samples[place]).any()) for place in places):
         raise InputError(
             f"dataset={data.name}: no pixel with valid ground truth in the {len(places)} sample(s) that were read: "
             "check dataset.root and its layout; autodisp-check with the same dataset settings finds the cause"
         )
+
+
+def _known(sample: Any) -> Tensor:
+    """Returns True for the pixels with ground truth."""
+    known: Tensor = sample.classes != IGNORED if isinstance(sample, SegmentedImage) else sample.valid
+    return known
 
 
 def write_trained_on(path: Path, data: Any, names: Sequence[str], held_out: Sequence[str]) -> None:

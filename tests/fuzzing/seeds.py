@@ -37,7 +37,7 @@ CLASSES = SegmentationTask(classes=3, channels=1, encoder_cells=1, decoder_cells
 
 
 def written(name: str, write: Callable[[Path], Any]) -> bytes:
-    """What a function writes to a file of that name."""
+    """Returns the bytes that a function writes to a file of that name."""
     with TemporaryDirectory() as folder:
         path = Path(folder, name)
         write(path)
@@ -76,7 +76,7 @@ def class_map() -> list[bytes]:
 
 
 def cifar_records(label_limits: tuple[int, ...], count: int = 2) -> bytes:
-    """Of the binary layout."""
+    """Draws records of the binary layout."""
     records = np.random.default_rng(3).integers(0, 256, (count, len(label_limits) + 3072), dtype=np.uint8)
     records[:, : len(label_limits)] %= np.array(label_limits, np.uint8)
     return records.tobytes()

@@ -64,8 +64,7 @@ DATASETS = {
         SegmentedImage,
         splits=("train", "test"),
         generated=True,
-        identity=("objects",),
-        training_identity=("height", "width"),
+        identity=("height", "width", "objects"),
         facts={"classes": 11},
     ),
     "voc": DatasetEntry(
