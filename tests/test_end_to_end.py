@@ -150,7 +150,7 @@ def test_segmentation_through_all_programs(
         return capsys.readouterr().out
 
     assert "train: images of 64x48, 5 of 5 classes" in output("check", *data, "out=check", "run.workers=1")
-    output("search", "task=segmentation", "experiment=smoke", *data, *QUICK, "run.folder=search")
+    output("search", "experiment=smoke", *SEGMENTED, *data[:2], "run.folder=search")
     output("train", "task=segmentation", "network=segmentation_tiny", "genotype=search/genotype.json", *data,
            "optimizer.warmup_steps=1", "training.steps=4", "training.batch_size=2", "validation.every=2",
            "run.workers=0", "run.threads=1", "run.folder=training")  # fmt: skip
