@@ -16,7 +16,7 @@ from torch import Tensor
 from autodisp.datasets.agreement import MOST_BEYOND, disagreement, share_beyond
 from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.layout import DifferentSizes
-from autodisp.datasets.samples import LabelledImage, StereoSample
+from autodisp.datasets.samples import IGNORED, LabelledImage, SegmentedImage, StereoSample
 from autodisp.datasets.stereo_transforms import enlargement
 from autodisp.errors import InputError
 
@@ -26,6 +26,7 @@ LOST = "reader died or hung"
 SIZES = "sizes differ"
 SMALL = "smaller than needed"
 NO_TRUTH = "hardly any valid disparity"
+NO_CLASS = "hardly any pixel with a class"
 MISMATCH = "views and disparities disagree"
 BOTH_HALVES = "same picture in both halves"
 TWINS = "same picture twice"
@@ -40,6 +41,7 @@ NOTES = frozenset((TWINS, BOTH_SPLITS, ENLARGED, NON_FINITE, NEGATIVE, STRAY))
 STEREO_KINDS = (MISSING, UNREADABLE, LOST, SIZES, SMALL, NO_TRUTH, MISMATCH, BOTH_HALVES)
 IMAGE_KINDS = (UNREADABLE, BOTH_HALVES)
 FRAME_KINDS = (MISSING, UNREADABLE, LOST, SIZES, BOTH_HALVES)
+SEGMENTED_KINDS = (MISSING, UNREADABLE, LOST, SIZES, NO_CLASS, BOTH_HALVES)
 
 SMALLEST = (32, 32)
 """Smallest crop (height, width), and thus the smallest size of a whole image."""
@@ -52,6 +54,8 @@ def kinds_of(sample: type) -> tuple[str, ...]:
     """Returns the kinds of problem that samples of a type can have."""
     if issubclass(sample, StereoSample):
         return STEREO_KINDS
+    if issubclass(sample, SegmentedImage):
+        return SEGMENTED_KINDS
     return IMAGE_KINDS if issubclass(sample, LabelledImage) else FRAME_KINDS
 
 
@@ -72,7 +76,7 @@ class Problem(NamedTuple):
 
 
 class Measures(NamedTuple):
-    """Measures of a stereo sample."""
+    """Measures of a stereo sample or a segmented image."""
 
     height: int
     width: int
@@ -80,6 +84,8 @@ class Measures(NamedTuple):
     """Largest ground-truth disparity, pixels; 0 if there is none."""
     known: float
     """Share of pixels with ground truth."""
+    classes: frozenset[int] = frozenset()
+    """Classes that occur."""
 
 
 class Inspection(NamedTuple):
@@ -134,6 +140,8 @@ class Inspector:
             kind = SIZES if isinstance(error, DifferentSizes) else UNREADABLE
             says = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             return self.inspection(index, (kind, says))
+        if isinstance(sample, SegmentedImage):
+            return self._segmented(index, sample)
         if not isinstance(sample, StereoSample):
             return self.inspection(index, digest=content(*self.images(sample)))
         height, width = sample.left.shape[-2:]
@@ -141,6 +149,15 @@ class Inspector:
         on_disparities = _on_disparities(sample, measures, flaws) if self.ground_truth else ()
         found = sorted((*self._on_size(height, width), *on_disparities), key=lambda one: one[0] in NOTES)
         return self.inspection(index, *found, digest=content(sample.left, sample.right), measures=measures)
+
+    def _segmented(self, index: int, sample: SegmentedImage) -> Inspection:
+        height, width = sample.classes.shape
+        known = sample.classes != IGNORED
+        share = float(known.float().mean())
+        measures = Measures(height, width, 0.0, share, frozenset(sample.classes[known].unique().tolist()))
+        needed = f"at least {LEAST_VALID:.1%} must; {IGNORED} is ignored: leave it out"
+        found = [(NO_CLASS, f"{share:.2%} of the pixels have a class, {needed}")] if share < LEAST_VALID else []
+        return self.inspection(index, *found, digest=content(sample.image), measures=measures)
 
     def inspection(self, index: int, *found: tuple[str, str], **more: Any) -> Inspection:
         """Creates the result for a sample.
@@ -155,7 +172,7 @@ class Inspector:
         problems = []
         for kind, says in found:
             named = [path for path in paths if says.startswith(f"{path}:")]
-            usual = paths[2:3] if kind in _IN_DISPARITIES else paths[:1]
+            usual = paths[2:3] if kind in _IN_DISPARITIES else paths[1:2] if kind == NO_CLASS else paths[:1]
             problems.append(Problem(kind, name, str(next(iter([*named, *usual]), name)), " ".join(says.split())))
         return Inspection(name, groups[index], str(next(iter(paths), name)), tuple(problems), **more)
 

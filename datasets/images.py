@@ -82,7 +82,7 @@ def read_mask(path: str | os.PathLike[str]) -> Tensor:
 
 
 def read_classes(path: str | os.PathLike[str]) -> Tensor:
-    """Reads a class map: the index of each pixel of a palette image, or the value of an 8-bit grey one.
+    """Reads a class map from a PNG: the index of each pixel if it has a palette, the value if it is 8-bit grey.
 
     Returns:
         (H, W) uint8, exactly as stored.
@@ -95,9 +95,9 @@ def read_classes(path: str | os.PathLike[str]) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
                 image.verify()
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
                 mode, pixels = image.mode, np.array(image)
     except Exception as error:  # Pillow's decoders may raise any exception on malformed bytes
         reason = in_one_line(error) or type(error).__name__

@@ -5,6 +5,7 @@ Masks are PNGs with a palette or in 8-bit grey whose pixels are class indices; 2
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -86,11 +87,12 @@ class Folders(SegmentationFiles):
 
     Args:
         root: the folder that contains both.
-        classes: number of classes; None counts them, which reads every mask.
+        classes: number of classes, at least two; None counts them, which reads every mask.
         exclude, strict: see `FrameFiles`.
 
     Raises:
-        InputError: see `SegmentationFiles`.
+        InputError: see `SegmentationFiles`; or the classes are to be counted, and a mask cannot be read (unless
+            strict is False) or there is none above class 0.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Folders(SegmentationFiles):
     ) -> None:
         origin = "each sample is an image in images/ and a PNG of the same stem in masks/"
         folder = find_root(root, looked_for=["images"], origin=origin, without_data=_WITHOUT_DATA)
+        self._folder = folder
         images = tree_of(folder, "images/{stem}.png", [""], _SUFFIXES)
         masks = tree_of(folder, "masks/{stem}.png", [""])
         super().__init__(
@@ -113,17 +116,27 @@ class Folders(SegmentationFiles):
             exclude=exclude,
             strict=strict,
         )
-        count = self._counted() if classes is None else classes
+        count = self._counted(strict) if classes is None else classes
         self.classes = tuple(f"class {index}" for index in range(count))
 
-    def _counted(self) -> int:
-        """Reads the largest class of all masks; at least one class."""
+    def _counted(self, strict: bool) -> int:
+        """Returns the largest class of all masks, plus 1."""
         largest = 0
         for _, mask in self._files:
-            stored = read_classes(mask)
+            try:
+                stored = read_classes(mask)
+            except InputError:
+                if strict:
+                    raise
+                continue  # reported when the sample is read
             known = stored[stored != IGNORED]
             largest = max(largest, int(known.max()) if known.numel() else 0)
-        return largest + 1
+        if largest == 0 and strict:
+            raise InputError(
+                f"{self._folder / 'masks'}: no mask has a class above 0, besides {IGNORED}, which is ignored; number "
+                "the classes from 0 (1, not 255, for the foreground of a binary mask), or set dataset.classes"
+            )
+        return max(largest + 1, 2)
 
 
 class Voc2012(SegmentationFiles):
@@ -132,7 +145,7 @@ class Voc2012(SegmentationFiles):
     Args:
         root: the folder that contains VOCdevkit/VOC2012, VOC2012, or its JPEGImages.
         names: list in ImageSets/Segmentation without suffix, such as train, val, trainval, or train_aug of the
-            extended annotations (SBD).
+            extended annotations (SBD). A line is a name, or paths of image and mask.
         masks: folder of the masks; SegmentationClassAug for those of SBD.
         exclude, strict: see `FrameFiles`.
 
@@ -170,9 +183,12 @@ class Voc2012(SegmentationFiles):
         empty = f"ImageSets/Segmentation/{names}.txt names no image. {origin}"
         super().__init__(folder, (trees[0], trees[1]), classes=VOC_CLASSES, empty=empty, exclude=exclude, strict=strict)
 
+    @cached_property
+    def _all_names(self) -> set[str]:
+        return {name for path in files_in(self._lists, (".txt",)).values() for name in _listed(path, "")}
+
     def _elsewhere(self, name: str) -> bool:
-        lists = files_in(self._lists, (".txt",)).values()
-        return any(name in path.read_text(encoding="utf-8").split() for path in lists)
+        return name in self._all_names
 
 
 class Cityscapes(SegmentationFiles):
@@ -245,9 +261,10 @@ def _only(tree: Tree, wanted: set[Frame]) -> Tree:
 
 
 def _listed(path: Path, origin: str) -> list[str]:
-    """Reads the names of a list, one per line."""
+    """Reads the names of a list; a line that begins with the path of an image names the image."""
     try:
-        return path.read_text(encoding="utf-8").split()
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [os.path.basename(line.split()[0]).removesuffix(".jpg") for line in lines if line.strip()]
     except FileNotFoundError:
         lists = ", ".join(sorted(files_in(path.parent, (".txt",)))) or "no list"
         raise NotThere(f"{path}: there is no such list; its folder holds {lists}. {origin}") from None

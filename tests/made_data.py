@@ -1,14 +1,17 @@
 """Small datasets of noise in the official formats."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from scipy.io import savemat
 
 from autodisp.datasets.flyingthings3d import write_frame
-from autodisp.datasets.samples import StereoSample
+from autodisp.datasets.samples import IGNORED, StereoSample
+from tests.image_files import put
 
 HEIGHT, WIDTH = 40, 72
 SCENES = (1, 3, 2, 4, 2)
@@ -68,3 +71,68 @@ def write_svhn(root: Path, count: int = 40) -> None:
     for name in ("train_32x32.mat", "test_32x32.mat"):
         digits = np.where(labels == 0, 10, labels)[:, None]
         savemat(root / name, {"X": images.transpose(2, 3, 1, 0), "y": digits})
+
+
+Size = tuple[int, int]
+SEGMENTED: Size = (6, 9)
+"""(height, width) of the segmented images."""
+
+
+def colours(key: str, size: Size = SEGMENTED) -> npt.NDArray[np.uint8]:
+    """Draw an image, (H, W, 3), by its key."""
+    return np.random.default_rng(list(key.encode())).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def class_map(key: str, values: int, size: Size = SEGMENTED) -> npt.NDArray[np.uint8]:
+    """Draw a class map, (H, W), by its key; the largest class and an ignored pixel occur."""
+    pixels = np.random.default_rng(list(key.encode())).integers(0, values, size).astype(np.uint8)
+    pixels[0, :2] = values - 1, IGNORED
+    return pixels
+
+
+def put_mask(path: Path, pixels: npt.NDArray[np.uint8], *, palette: bool = False) -> None:
+    """Write a class map as PNG, in grey or with a palette."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(pixels)
+    if palette:
+        image.putpalette([7 * index % 256 for index in range(768)])
+    image.save(path)
+
+
+def write_folders(root: Path, stems: Sequence[str] = ("a", "b", "c"), size: Size = SEGMENTED) -> Path:
+    """Write images/ and masks/ of five classes."""
+    for stem in stems:
+        put(root / "images" / f"{stem}.png", colours(stem, size))
+        put_mask(root / "masks" / f"{stem}.png", class_map(stem, 5, size), palette=stem == "b")
+    return root
+
+
+def write_voc(root: Path, size: Size = SEGMENTED) -> Path:
+    """Write PASCAL VOC 2012 with two training images, one to validate, and one of the annotations of SBD."""
+    base = root / "VOCdevkit/VOC2012"
+    for stem in ("2007_000032", "2007_000039", "2007_000063", "2008_000001"):
+        (base / "JPEGImages").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colours(stem, size)).save(base / "JPEGImages" / f"{stem}.jpg")
+    for stem in ("2007_000032", "2007_000039", "2007_000063"):
+        put_mask(base / "SegmentationClass" / f"{stem}.png", class_map(stem, 21, size), palette=True)
+        put_mask(base / "SegmentationClassAug" / f"{stem}.png", class_map(f"aug{stem}", 21, size))
+    put_mask(base / "SegmentationClassAug/2008_000001.png", class_map("2008", 21, size))
+    lists = base / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("2007_000032\n2007_000039\n")
+    (lists / "val.txt").write_text("2007_000063\n")
+    (lists / "train_aug.txt").write_text("2007_000032\n2007_000039\n2008_000001\n")
+    return root
+
+
+def write_cityscapes(root: Path, size: Size = SEGMENTED) -> Path:
+    """Write Cityscapes: two cities to train on, one to validate, two frames each."""
+    for split, cities in (("train", ("aachen", "ulm")), ("val", ("lindau",))):
+        for city in cities:
+            for frame in ("000000_000019", "000001_000019"):
+                stem = f"{city}_{frame}"
+                put(root / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png", colours(stem, size))
+                put_mask(root / "gtFine" / split / city / f"{stem}_gtFine_labelIds.png", class_map(stem, 34, size))
+                put(root / "gtFine" / split / city / f"{stem}_gtFine_color.png", colours("colours", size))
+                (root / "gtFine" / split / city / f"{stem}_gtFine_polygons.json").write_text("{}")
+    return root

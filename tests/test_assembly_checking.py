@@ -31,6 +31,7 @@ from autodisp.datasets.checking import (
     LOST,
     MISMATCH,
     MISSING,
+    NO_CLASS,
     NO_TRUTH,
     NON_FINITE,
     SIZES,
@@ -44,6 +45,8 @@ from autodisp.datasets.pfm import read_pfm, write_pfm
 from autodisp.datasets.shapes3d import Shapes3D, write
 from autodisp.errors import InputError, WrongSetting
 from autodisp.tasks.disparity.kit import DATASETS
+from tests.image_files import put
+from tests.made_data import class_map, colours, put_mask, write_folders
 from tests.programs import composed
 
 HEIGHT, WIDTH = 48, 64
@@ -358,6 +361,36 @@ def test_images(tmp_path: Path) -> None:
     assert checked(*settings, left_out).problems == []
     data = build_data(search_config.parse(composed("search", *task, *settings, left_out)))
     assert len(data.weight_half) + len(data.alpha_half) == 39
+
+
+def test_segmented_images(tmp_path: Path) -> None:
+    write_folders(tmp_path, tuple("abcdef"))
+    put(tmp_path / "images/b.png", colours("a"))  # the image of a
+    put_mask(tmp_path / "masks/c.png", np.full((6, 9), 255, np.uint8))
+    put_mask(tmp_path / "masks/d.png", class_map("d", 5, (7, 9)))
+    (tmp_path / "masks/e.png").write_bytes(b"\x89PNG")
+    (tmp_path / "masks/f.png").unlink()
+    report = checked("dataset=folders", f"dataset.root={tmp_path}")
+    found = {problem.sample: (problem.kind, Path(problem.file).name) for problem in report.problems}
+    twins = {name: place for name, place in found.items() if place[0] == BOTH_HALVES}
+    assert {name: found[name] for name in "cdef"} == {
+        "c": (NO_CLASS, "c.png"), "d": (SIZES, "d.png"), "e": (UNREADABLE, "e.png"), "f": (MISSING, "f.png")
+    }  # fmt: skip
+    assert set(twins) <= {"a", "b"}
+    assert report.data == ["train: images of 9x6, 5 of 5 classes, ground truth on 65 % of the pixels"]
+    [note] = [one for one in [*report.problems, *report.notes] if one.kind in (TWINS, BOTH_HALVES)]
+    assert note.sample in "ab"
+
+
+def test_classes_that_do_not_occur_are_a_remark(tmp_path: Path) -> None:
+    report = checked("dataset=folders", f"dataset.root={write_folders(tmp_path)}", "dataset.classes=12")
+    assert report.problems == []
+    absent = ", ".join(f"class {index}" for index in range(5, 10))
+    assert report.remarks == [f"train: no pixel of 7 of the 12 classes: {absent}, ..."]
+    put(tmp_path / "images/a.png", colours("a", (8, 10)))
+    put_mask(tmp_path / "masks/a.png", class_map("a", 5, (8, 10)))
+    report = checked("dataset=folders", f"dataset.root={tmp_path}", "dataset.crop=null")
+    assert report.crop == [32, 32]
 
 
 def test_a_file_of_many_images_that_cannot_be_read(tmp_path: Path) -> None:

@@ -22,16 +22,17 @@ from autodisp.prediction.disparity_images import panel
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
-from tests.made_data import write_cifar10
+from autodisp.tasks.segmentation import SegmentationTask
+from tests.made_data import write_cifar10, write_folders
 from tests.programs import composed
 
 HEIGHT, WIDTH = 48, 96
 
 
-def model(path: Path, task: Task, genotype: str, style: Style) -> Path:
+def model(path: Path, task: Task, genotype: str, style: Style, **about: object) -> Path:
     torch.manual_seed(0)
     found = load(genotype)
-    card = model_file.card_of(task, style, found, SPACES[found.space], {})
+    card = model_file.card_of(task, style, found, SPACES[found.space], about)
     model_file.save(path, card, card.build()[1].state_dict())
     return path
 
@@ -240,3 +241,20 @@ def test_every_dataset_composes(dataset: str) -> None:
     assert config.dataset.name == dataset
     assert getattr(config.dataset, "crop", None) is None
     assert getattr(config.dataset, "half_resolution", False) is False
+
+
+def test_other_classes_than_those_of_the_data(tmp_path: Path) -> None:
+    task = SegmentationTask(classes=3, channels=2, stem_scale=2.0, encoder_cells=1, decoder_cells=1)
+    path = model(
+        tmp_path / "best.safetensors", task, "autodispnet", Style("dense", affine=True), classes=["a", "b", "c"]
+    )
+    data = ("dataset=folders", f"dataset.root={write_folders(tmp_path / 'data')}")
+    says = r"predicts 3 classes, but dataset=folders has 5; take dataset\.classes=3, or data with the classes of its tr"
+    with pytest.raises(InputError, match=says):
+        run(tmp_path / "out", f"checkpoint={path}", *data)
+    assert not (tmp_path / "out").exists()
+    write_cifar10(tmp_path / "data")
+    images = ClassificationTask(channels=2, layers=3, classes=2, mean=(0.5,) * 3, std=(0.25,) * 3)
+    path = model(tmp_path / "two.safetensors", images, "darts_v2", Style("darts", affine=True), classes=["a", "b"])
+    with pytest.raises(InputError, match="predicts 2 classes, but dataset=cifar10 has 10; take data with the classes"):
+        run(tmp_path / "out", f"checkpoint={path}", "dataset=cifar10", f"dataset.root={tmp_path / 'data'}")

@@ -3,12 +3,15 @@
 import json
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
 
+import autodisp
 from autodisp.assembly.train_data import build_train_data
 from autodisp.assembly.training import build_genotype
 from autodisp.cells.genotype import load
@@ -18,13 +21,14 @@ from autodisp.config.train import parse as parse_train
 from autodisp.datasets import shapes3d
 from autodisp.datasets.images import write_png
 from autodisp.records import read_json_lines
-from tests.made_data import write_cifar10, write_cifar100, write_svhn
+from tests.made_data import write_cifar10, write_cifar100, write_cityscapes, write_folders, write_svhn, write_voc
 from tests.programs import composed
 
 pytestmark = pytest.mark.slow
 
 HEIGHT, WIDTH = 48, 64
 QUICK = ["curvature.tolerance=0.3"]
+SEGMENTED = ["task=segmentation", "dataset.crop=[32,48]", "optimizer.alphas.order=first", *QUICK]
 STEREO = ["dataset.crop=[32,48]", "dataset.max_disparity=16", *QUICK]
 
 
@@ -70,13 +74,16 @@ def write_sintel(root: Path) -> None:
         ),
         ("cifar10", write_cifar10, ["task=classification", "space=s2", "optimizer.alphas.order=finite_difference"]),
         ("cifar100", write_cifar100, ["task=classification", "space=s3", "search.drop_path=0.2", *QUICK]),
+        ("folders", partial(write_folders, stems="abcdef", size=(HEIGHT, WIDTH)), SEGMENTED),
+        ("voc", partial(write_voc, size=(HEIGHT, WIDTH)), [*SEGMENTED, "search.batch_size=1"]),
+        ("cityscapes", partial(write_cityscapes, size=(HEIGHT, WIDTH)), SEGMENTED),
         ("svhn", write_svhn, ["task=classification", "space=tiny81", "curvature.method=hessian", "regularization=ada"]),
     ],
 )
 def test_every_dataset_ends_in_a_genotype(
     tmp_path: Path,
     dataset: str,
-    write: Callable[[Path], None],
+    write: Callable[[Path], object],
     overrides: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -129,3 +136,41 @@ def test_the_next_command_trains_what_was_found(tmp_path: Path, capsys: pytest.C
     assert genotype == load(tmp_path / "run" / "genotype.json")
     assert space == SPACES["tiny81"]
     assert len(build_train_data(config).train) == 36, "nine tenths of 40 images"
+
+
+def test_segmentation_through_all_programs(
+    tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folders(tmp_path / "data", "abcdefghijkl", (HEIGHT, WIDTH))
+    data = ["dataset=folders", "dataset.root=data", "dataset.crop=[32,48]"]
+    model = "checkpoint=training/best.safetensors"
+
+    def output(program: str, *words: str) -> str:
+        assert call(program, *words) == 0
+        return capsys.readouterr().out
+
+    assert "train: images of 64x48, 5 of 5 classes" in output("check", *data, "out=check", "run.workers=1")
+    output("search", "experiment=smoke", *SEGMENTED, *data[:2], "run.folder=search")
+    output("train", "task=segmentation", "network=segmentation_tiny", "genotype=search/genotype.json", *data,
+           "optimizer.warmup_steps=1", "training.steps=4", "training.batch_size=2", "validation.every=2",
+           "run.workers=0", "run.threads=1", "run.folder=training")  # fmt: skip
+    table = output("evaluate", model, "baseline=constant", "pictures=1", *data[:2], "out=evaluation")
+    assert "network: worst on " in table
+    results = json.loads((tmp_path / "evaluation/evaluation.json").read_text())["methods"]
+    constant, network = (results[name]["figures"] for name in ("constant", "network"))
+    assert constant["miou"] == pytest.approx(sum(constant["iou"].values()) / 5)
+    assert network["pixels"] == constant["pixels"] == sum(map(sum, network["confusion"]))
+    assert "64x48, class " in output("predict", model, "left=data/images", "out=predicted")
+    index = iio.imread(tmp_path / "predicted/a-index.png")
+    pixels = torch.from_numpy(iio.imread(tmp_path / "data/images/a.png")).permute(2, 0, 1)
+    assert np.array_equal(index, autodisp.load(tmp_path / "training/best.safetensors")(pixels)[0].argmax(0))
+    assert "best.pt2: " in output("export", model, "format=pt2", "out=exported")
+    output("export", "run=search", "out=drawn")
+    assert {f"cell_{kind}.svg" for kind in ("normal", "reduce", "upsample")} <= {
+        path.name for path in (tmp_path / "drawn").iterdir()
+    }
+    for name in ("search", "training"):
+        output("report", f"run={name}", f"out=pages/{name}")
+        assert "miou" in (tmp_path / "pages" / name / "index.html").read_text()
+    output("report", "runs=[search,training]", "out=pages/both")
+    assert "miou" in (tmp_path / "pages/both/index.html").read_text()

@@ -25,9 +25,11 @@ from autodisp.export.programs import Comparison, traced
 from autodisp.model_file import ModelCard, card_of
 from autodisp.networks.refinement import RefinementNetwork
 from autodisp.prediction.models import ImageClassifier
+from autodisp.prediction.segmenter import Segmenter
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
+from autodisp.tasks.segmentation import SegmentationTask
 
 pytestmark = pytest.mark.export
 
@@ -38,11 +40,12 @@ REGRESSION = DisparityTask(**SMALL)  # type: ignore[arg-type]
 STACK = DisparityTask(**SMALL, stages=2, to_full_resolution=True)  # type: ignore[arg-type]
 """Stride 16; few operations, since tracing and above all reading a ``.pt2`` take seconds for a hundred of them."""
 IMAGES = ClassificationTask(channels=2, layers=3, classes=4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), auxiliary=True)
+CLASSES = SegmentationTask(classes=4, channels=2, stem_scale=2.0, encoder_cells=3, decoder_cells=2)
 STEREO_SIZES = [(32, 48), (33, 47), (5, 90), (16, 16), (3, 27), (1, 1)]
 
 
 def card(task: Task) -> ModelCard:
-    """Published cells for images, skips for regression, designed cells (no genotype) for the others."""
+    """Published cells for images, skips for regression and segmentation, else designed cells (no genotype)."""
     about = {"dataset": "shapes3d", "classes": ["a", "b", "c", "d"]}
     if task is IMAGES:
         return card_of(task, Style("darts", affine=True), load("darts_v2"), SPACES["darts"], about)
@@ -54,7 +57,7 @@ def card(task: Task) -> ModelCard:
         )
         for kind, cell in space.cells.items()
     }
-    genotype = Genotype(space.name, skips) if task is REGRESSION else None
+    genotype = Genotype(space.name, skips) if task in (REGRESSION, CLASSES) else None
     return card_of(task, Style("dense", affine=True), genotype, space if genotype else None, about)
 
 
@@ -87,6 +90,11 @@ def stereo(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> list[ExportedModel]:
     return exported(tmp_path_factory.mktemp("images"), IMAGES)
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory: pytest.TempPathFactory) -> list[ExportedModel]:
+    return exported(tmp_path_factory.mktemp("segmented"), CLASSES)
 
 
 def beside(model: ExportedModel) -> Path:
@@ -124,6 +132,20 @@ def test_classification_files_are_the_network_at_any_size_and_batch(images: list
             torch.testing.assert_close(opened(views), network(views), atol=1e-5, rtol=0)
 
 
+def test_segmentation_files_are_the_network_at_any_size_and_batch(segmented: list[ExportedModel]) -> None:
+    network = autodisp.load(beside(segmented[0]))
+    assert isinstance(network, Segmenter)
+    for model in segmented:
+        opened = autodisp.load(model.path)
+        assert isinstance(opened, Segmenter)
+        assert opened.classes == ["a", "b", "c", "d"]
+        for size, batch in itertools.product(STEREO_SIZES, (1, 3)):
+            views = pair(size, batch)[0]
+            expected = network(views)
+            assert expected.shape == (batch, 4, *size)
+            torch.testing.assert_close(opened(views), expected, atol=1e-5, rtol=0)
+
+
 def test_the_figures_are_those_of_the_files(stereo: list[ExportedModel]) -> None:
     """The differences were taken at a multiple of the stride, an odd size and one below the stride."""
     for model in stereo:
@@ -137,7 +159,11 @@ def test_the_figures_are_those_of_the_files(stereo: list[ExportedModel]) -> None
 
 
 def test_the_printed_lines_run_on_pictures(
-    stereo: list[ExportedModel], images: list[ExportedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stereo: list[ExportedModel],
+    images: list[ExportedModel],
+    segmented: list[ExportedModel],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)
@@ -146,7 +172,7 @@ def test_the_printed_lines_run_on_pictures(
         imwrite(tmp_path / f"{name}.png", picture)
     views = {name: torch.from_numpy(picture).permute(2, 0, 1)[None] / 255 for name, picture in pictures.items()}
     onnx_of_stereo = stereo[0]  # reading its .pt2 once more would take longer than all else here
-    for model in (onnx_of_stereo, *images):
+    for model in (onnx_of_stereo, *images, *segmented):
         names: dict[str, Any] = {}
         exec(model.usage(), names)
         _, task, network = model_file.load_network(beside(model))
@@ -157,11 +183,14 @@ def test_the_printed_lines_run_on_pictures(
         torch.testing.assert_close(result, expected, atol=1e-4, rtol=0)
 
 
-def test_the_onnx_file_says_what_it_is(stereo: list[ExportedModel], images: list[ExportedModel]) -> None:
+def test_the_onnx_file_says_what_it_is(
+    stereo: list[ExportedModel], images: list[ExportedModel], segmented: list[ExportedModel]
+) -> None:
     onnx = pytest.importorskip("onnx", reason="ONNX needs the extra [export]")
     for model, inputs, output in (
         (stereo[0], {name: [1, 3, "height", "width"] for name in ("left", "right")}, [1, 1, "height", "width"]),
         (images[0], {"images": ["batch", 3, "height", "width"]}, ["batch", 4]),
+        (segmented[0], {"images": ["batch", 3, "height", "width"]}, ["batch", 4, "height", "width"]),
     ):
         proto = onnx.load(model.path)
         onnx.checker.check_model(proto)

@@ -155,7 +155,7 @@ def test_after_a_crash_the_others_go_on(tmp_path: Path) -> None:
 
 def model_of(**changes: Any) -> bytes:
     """A model file whose description says something else of the network."""
-    data = seeds.model()[1 if "layers" in changes else 0]
+    data = seeds.model()[1 if "layers" in changes else 2 if "classes" in changes else 0]
     (length,) = struct.unpack_from("<Q", data)
     table = json.loads(data[8 : 8 + length])
     card = json.loads(table["__metadata__"]["autodisp"])
@@ -191,6 +191,8 @@ def bombs() -> dict[str, tuple[str, bytes]]:
         "model of 50,000 encoder cells": ("model", model_of(encoder_cells=50_000)),
         "model of 40,000 stages": ("model", model_of(stages=40_000)),
         "model of 10^15 bins": ("model", model_of(max_disparity=10**15)),
+        "model of 10^12 classes": ("model", model_of(classes=10**12)),
+        "model of 50,000 cells for classes": ("model", model_of(classes=3, encoder_cells=50_001)),
         "genotypes that never close": ("genotype text", b"Genotype(" * 100_000),
         "genotypes in genotypes": ("genotype text", b"Genotype(" * 20_000 + b")" * 20_000),
         "genotype of ranges": ("genotype text", b"Genotype(normal=[" + b"range(999)," * 100_000 + b"])"),

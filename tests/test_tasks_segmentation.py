@@ -21,7 +21,7 @@ from autodisp.errors import InputError
 from autodisp.evaluation.segmentation_metrics import MostFrequentClass, SegmentationMetrics
 from autodisp.networks.segmentation import ClassMaps, SegmentationNetwork
 from autodisp.tasks.base import Sums, means, pool
-from autodisp.tasks.segmentation import SegmentationTask, classes_at_stride
+from autodisp.tasks.segmentation import SegmentationTask, class_weights, classes_at_stride
 
 COUNT = 4
 NAMES = ("a", "b", "c", "d")
@@ -125,6 +125,27 @@ def test_the_loss_is_the_weighted_sum_of_the_levels() -> None:
         float(torch.nn.functional.cross_entropy(output.logits, sample.classes.long(), ignore_index=IGNORED))
     )
     assert float(task(level_weights=(0.0, 1.0)).loss(output, sample)) == finest
+
+
+def test_class_weights_are_those_of_enet_in_the_batch() -> None:
+    sample = batch(16, 24, without=3)
+    output = ClassMaps(torch.randn(2, COUNT, 16, 24), (torch.randn(2, COUNT, 4, 6),), (4,))
+    known = [int(value) for value in sample.classes.flatten() if value != IGNORED]
+    weights = [1 / math.log(1.02 + known.count(index) / len(known)) for index in range(COUNT)]
+    assert class_weights(sample.classes, COUNT).tolist() == pytest.approx(weights, rel=1e-5)
+    total, weight = 0.0, 0.0
+    for place in np.ndindex(*sample.classes.shape):
+        actual = int(sample.classes[place])
+        if actual != IGNORED:
+            scores = output.logits[place[0], :, place[1], place[2]].double()
+            total += weights[actual] * float(scores.exp().sum().log() - scores[actual])
+            weight += weights[actual]
+    assert float(task(class_weights=True).loss(output, sample)) == pytest.approx(total / weight, rel=1e-5)
+    rare = sample.classes.where(sample.classes == IGNORED, 0)
+    rare[0, 0, 0] = 1
+    assert class_weights(rare, COUNT)[1] > 5 * class_weights(rare, COUNT)[0]
+    without = sample._replace(classes=torch.full_like(sample.classes, IGNORED))
+    assert float(task(class_weights=True).loss(output, without)) == 0
 
 
 def test_blocks_beyond_the_image_are_ignored() -> None:

@@ -326,6 +326,34 @@ network.stages=2 network.frozen_stages=1
     network.frozen_stages=1: must be 0: a search has no trained stages to freeze
 run.verbosity=loud
     run.verbosity=loud: must be one of quiet, normal, verbose
+task=segmentation dataset=shapes3d
+    dataset=shapes3d does not fit task=segmentation: take [...] dataset=voc or dataset=cityscapes or dataset=folders
+task=segmentation dataset=folders
+    dataset.root is not set: it must be the folder that holds images. [...] dataset=shapes3d_classes needs no data
+task=segmentation dataset=voc
+    dataset.root is not set: it must be the folder that holds VOC [...] dataset=shapes3d_classes needs no data
+task=segmentation dataset=cityscapes dataset.root=nowhere
+    dataset.root=nowhere: there is no such folder; looked for [...] dataset=shapes3d_classes needs no data
+task=segmentation dataset=folders dataset.classes=1
+    dataset.classes=1: must be at least 2, or null for the largest class of the masks, plus 1
+task=segmentation dataset=folders dataset.classes=256
+    dataset.classes=256: must be at most 255, or null
+task=segmentation network.encoder_cells=2
+    network.encoder_cells=2: must be odd, as cells start and end with a reduction; 5 is usual
+task=segmentation network.decoder_cells=3
+    network.decoder_cells=3: must be at most 2, the last of which is at 1/4
+task=segmentation network.stem_scale=0.01
+    network.stem_scale=0.01: must be at least 1 / channels; 1 is usual
+task=segmentation dataset.objects=[5,2]
+    dataset.objects=[5, 2]: must be [least, largest], 0 <= least <= largest <= 200
+task=segmentation dataset.crop=[200,300]
+    dataset.crop=[200, 300]: must be no larger than the images, 96x192
+task=segmentation space=s1
+    space=s1 does not fit task=segmentation: take space=autodispnet
+task=segmentation network=disparity_small
+    network=disparity does not fit task=segmentation: take network=segmentation
+task=segmentation augmentation.cutout=8
+    augmentation.cutout=8: must be 0 or null for task=segmentation, which has no cut-out
 """
 TRAIN = r"""
 dataset=pairs dataset.root=.
@@ -458,6 +486,12 @@ dataset=flyingthings3d dataset.root=/nowhere
     dataset.root=/nowhere: there is no such folder; looked for [...] dataset=shapes3d needs no data
 run.folder=folder
     run.folder=folder: is not empty, and a run overwrites nothing; take another folder
+task=segmentation genotype=designed
+    genotype=designed: is for task=disparity; take a genotype for segmentation
+task=segmentation genotype=darts_v2
+    genotype=darts_v2: has the cells normal, reduce, but [...] take cells of such a search, or the other task
+task=segmentation network=disparity_found
+    network=disparity does not fit task=segmentation: take network=segmentation
 """
 EVALUATE = r"""
 checkpoint=a.onnx run.precision=bfloat16
@@ -512,6 +546,12 @@ baseline=sgbm pictures=101
     pictures=101: must be 0 to 100
 checkpoint=shipped dataset=cifar10 pictures=3
     pictures=3: shows disparities, but dataset=cifar10 has none; leave it at 0
+dataset=voc baseline=sgbm
+    baseline=sgbm: is for disparity, but dataset=voc is not; [...] dataset=own
+dataset=folders baseline=constant split=test
+    split=test: dataset=folders has ground truth for training only; take split=train
+dataset=shapes3d_classes checkpoint=shipped
+    checkpoint=shipped: is of another task than dataset=shapes3d_classes; take a dataset of its own task
 """
 PREDICT = r"""
 left=a.png checkpoint=a.ONNX run.precision=bfloat16
@@ -831,6 +871,7 @@ VARIANTS = [
     *((program, ENOUGH.get(program, [])) for program in TABLES),
     ("search", ["dataset=flyingthings3d", "regularization=ada", "optimizer=sgd"]),
     ("search", ["dataset=kitti2015"]),
+    ("search", ["task=segmentation", "dataset=voc"]),
     ("train", ["task=classification"]),
     ("evaluate", ["baseline=sgbm", "dataset=middlebury2006"]),
 ]

@@ -25,11 +25,14 @@ from autodisp.datasets.checking import (
 from autodisp.datasets.exclusions import can_be_listed, read_entries, write_exclusions
 from autodisp.datasets.layout import DamagedFiles, NotThere
 from autodisp.datasets.processes import Lost, apply_to_all, cores
+from autodisp.datasets.samples import SegmentedImage
 from autodisp.datasets.splits import deal
 from autodisp.errors import InputError, WrongSetting
 
 USUAL_CROP = (192, 384)
 """(height, width) of the default crop of the datasets of files."""
+MOST_ABSENT = 5
+"""Number of absent classes that a remark names."""
 
 
 @dataclass
@@ -42,7 +45,7 @@ class CheckReport:
     found: list[Problem] = field(default_factory=list)
     """Problems, which spoil a run, and notes."""
     data: list[str] = field(default_factory=list)
-    """Sizes and disparities of each split, in words."""
+    """Sizes, disparities and classes of each split, in words."""
     remarks: list[str] = field(default_factory=list)
     """Warnings about the dataset as a whole."""
     excluded: dict[str, str] = field(default_factory=dict)
@@ -176,7 +179,7 @@ class Check:
                 yield index, inspector.inspection(index, (LOST, result[0])) if isinstance(result, Lost) else result
 
     def _describe(self, split: str, part: Sequence[Inspection]) -> None:
-        """Adds sizes and disparities, and plausible disparities that exceed the setting, to the report."""
+        """Adds sizes, disparities and classes to the report, and plausible disparities that exceed the setting."""
         found = [one.measures for one in part if one.measures is not None]
         if not found:
             return
@@ -185,17 +188,27 @@ class Check:
         if not self.config.entry.ground_truth:
             self.report.data.append(f"{split}: images of {shown}, without ground truth")
             return
-        largest, known = max(one.largest for one in found), 100 * sum(one.known for one in found) / len(found)
-        self.report.data.append(
-            f"{split}: images of {shown}, disparities up to {largest:.1f} px, ground truth on {known:.0f} % of the "
-            "pixels"
-        )
+        known = f"ground truth on {100 * sum(one.known for one in found) / len(found):.0f} % of the pixels"
+        if issubclass(self.config.entry.sample, SegmentedImage):
+            classes = frozenset[int]().union(*(one.classes for one in found))
+            self.report.data.append(f"{split}: images of {shown}, {self._of_classes(split, classes)}, {known}")
+            return
+        largest = max(one.largest for one in found)
+        self.report.data.append(f"{split}: images of {shown}, disparities up to {largest:.1f} px, {known}")
         plausible = max((one.largest for one in found if one.largest <= one.width), default=0.0)
         data: Any = self.config.dataset
         used, most = plausible / 2 if self._halved else plausible, data.max_disparity
         if most < used:
             says = f"is below {used:.1f} px, which a matching head then cannot express"
             self.report.remarks.append(f"{split}: dataset.max_disparity={most} {says}")
+
+    def _of_classes(self, split: str, found: frozenset[int]) -> str:
+        """Describes how many classes occur, and remarks on those that do not."""
+        names = self._datasets[split].classes
+        if absent := [name for index, name in enumerate(names) if index not in found]:
+            shown = ", ".join(absent[:MOST_ABSENT]) + (", ..." if len(absent) > MOST_ABSENT else "")
+            self.report.remarks.append(f"{split}: no pixel of {len(absent)} of the {len(names)} classes: {shown}")
+        return f"{len(found)} of {len(names)} classes"
 
     def _require_crop(self, train: Sequence[Inspection]) -> None:
         """Suggests a crop where images of several sizes would have to go into one batch."""

@@ -13,7 +13,7 @@ from autodisp.datasets.cache import Cached, Stored
 from autodisp.datasets.checking import HasFiles
 from autodisp.datasets.exclusions import can_be_listed, read_entries, write_exclusions
 from autodisp.datasets.images import read_size
-from autodisp.datasets.samples import StereoSample
+from autodisp.datasets.samples import IGNORED, SegmentedImage, StereoSample
 from autodisp.datasets.splits import Part
 from autodisp.datasets.stereo_transforms import enlargement
 from autodisp.datasets.streams import MapDataset
@@ -46,14 +46,22 @@ def need_truth(data: Any, entry: DatasetEntry, samples: MapDataset[Any]) -> None
     Raises:
         InputError: none of the samples read has a pixel with valid ground truth.
     """
-    if not entry.ground_truth or "valid" not in entry.sample._fields:  # type: ignore[attr-defined]
+    if not entry.ground_truth:
+        return
+    if not issubclass(entry.sample, SegmentedImage) and "valid" not in entry.sample._fields:  # type: ignore[attr-defined]
         return
     places = range(0, len(samples), max(1, math.ceil(len(samples) / MOST_LOOKED_AT)))
-    if not any(bool(samples[place].valid.any()) for place in places):
+    if not any(bool(_known(samples[place]).any()) for place in places):
         raise InputError(
             f"dataset={data.name}: no pixel with valid ground truth in the {len(places)} sample(s) that were read: "
             "check dataset.root and its layout; autodisp-check with the same dataset settings finds the cause"
         )
+
+
+def _known(sample: Any) -> Tensor:
+    """Returns True for the pixels with ground truth."""
+    known: Tensor = sample.classes != IGNORED if isinstance(sample, SegmentedImage) else sample.valid
+    return known
 
 
 def write_trained_on(path: Path, data: Any, names: Sequence[str], held_out: Sequence[str]) -> None:
@@ -134,10 +142,10 @@ def kept(data: Any, dataset: Any) -> MapDataset[Any]:
 
 
 def notes_on_samples(data: Any, entry: DatasetEntry, samples: MapDataset[Any], *, enlarges: bool) -> list[str]:
-    """Notes on a few samples of a stereo dataset: enlarged images, ground truth that contradicts the views.
+    """Notes on a few samples: enlarged images, ground truth that contradicts the views, class maps of one class.
 
-    Returns none for generated samples, whose crop may not exceed the images, and for other tasks. Samples that cannot
-    be read are skipped here: the run reports them.
+    Returns none for generated samples, whose crop may not exceed the images, and for labelled images. Samples that
+    cannot be read are skipped here: the run reports them.
 
     Args:
         data: the dataset's section.
@@ -145,7 +153,11 @@ def notes_on_samples(data: Any, entry: DatasetEntry, samples: MapDataset[Any], *
         samples: as they are before any crop.
         enlarges: True if images smaller than the crop are enlarged to it, as in a search and a training.
     """
-    if entry.generated or not issubclass(entry.sample, StereoSample):
+    if entry.generated:
+        return []
+    if issubclass(entry.sample, SegmentedImage):
+        return _notes_on_classes(samples)
+    if not issubclass(entry.sample, StereoSample):
         return []
     crop = (data.crop[0], data.crop[1]) if enlarges and data.crop else None
     sizes, contradictions, looked_at = [], [], 0
@@ -170,3 +182,21 @@ def notes_on_samples(data: Any, entry: DatasetEntry, samples: MapDataset[Any], *
             f"{contradictions[0]} autodisp-check checks all of them"
         )
     return notes
+
+
+def _notes_on_classes(samples: MapDataset[SegmentedImage]) -> list[str]:
+    found: set[int] = set()
+    looked_at = 0
+    for index in range(0, len(samples), -(-len(samples) // LOOKED_AT)):
+        with suppress(InputError):
+            found.update(samples[index].classes.unique().tolist())
+            looked_at += 1
+            if len(found - {IGNORED}) > 1:
+                return []
+    if IGNORED not in found:
+        return []
+    held = f"only class {min(found - {IGNORED})}" if found - {IGNORED} else "no class"
+    return [
+        f"the {looked_at} checked class maps have {held} besides {IGNORED}, which is ignored; in a binary mask, the "
+        "foreground must be 1"
+    ]

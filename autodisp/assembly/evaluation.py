@@ -69,7 +69,7 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
     """Builds the predictors to evaluate, by their names in the table.
 
     Raises:
-        InputError: the model cannot be used, or is of another task than the dataset.
+        InputError: the model cannot be used, or has another task or other classes than the dataset.
     """
     found: dict[str, Predictor] = {}
     kit = config.kit
@@ -83,6 +83,7 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
                 f"checkpoint={config.checkpoint}: is of another task than dataset={config.dataset.name}; take a "
                 "dataset of its own task"
             )
+        _need_as_many_classes(config, model, data.facts)
         predict = (lambda batch: model(*kit.inputs(batch))) if kit.predictor is None else kit.predictor(config, model)
 
         def in_precision(batch: Any) -> Tensor:
@@ -91,6 +92,19 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
 
         found["network"] = in_precision
     return found
+
+
+def _need_as_many_classes(config: EvaluateConfig, model: Any, facts: Mapping[str, Any]) -> None:
+    """Checks the number of classes of a model that names them against that of the data."""
+    names, count = getattr(model, "classes", None), facts.get("classes")
+    if not isinstance(names, list) or count is None or len(names) == count:
+        return
+    counted = hasattr(config.dataset, "classes")
+    remedy = f"take dataset.classes={len(names)}, or" if counted else "take"
+    raise InputError(
+        f"checkpoint={config.checkpoint}: predicts {len(names)} classes, but dataset={config.dataset.name} has "
+        f"{count}; {remedy} data with the classes of its training"
+    )
 
 
 def run_evaluation(

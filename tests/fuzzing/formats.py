@@ -16,6 +16,7 @@ from autodisp.checkpoints import Checkpoints
 from autodisp.datasets.cifar import CIFAR10, CIFAR100
 from autodisp.datasets.disparity_png import read_disparity_png
 from autodisp.datasets.exclusions import read_exclusions
+from autodisp.datasets.images import read_classes
 from autodisp.datasets.pfm import read_pfm
 from autodisp.records import read_json_lines
 from tests.fuzzing import seeds, wrapping
@@ -57,6 +58,7 @@ FORMATS: dict[str, Format] = {
     for entry in (
         Format("pfm", "a.pfm", seeds.pfm, read_pfm, 8),
         Format("disparity png", "a.png", seeds.disparity_png, read_disparity_png, 6, inside=wrapping.in_png),
+        Format("class map", "a.png", seeds.class_map, read_classes, 6, inside=wrapping.in_png),
         Format("cifar-10 binary", "cifar-10-batches-bin/test_batch.bin", lambda: [seeds.cifar_records((10,))],
                lambda path: CIFAR10(path.parents[1], split="test"), 3),
         Format("cifar-100 binary", "cifar-100-binary/test.bin", lambda: [seeds.cifar_records((20, 100))],

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from autodisp import model_file
@@ -25,15 +26,18 @@ from autodisp.records import JsonLines
 from autodisp.run_state import CONTENTS, VERSION
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
+from autodisp.tasks.segmentation import SegmentationTask
 
 DEEP = np.random.default_rng(1).integers(0, 65536, (13, 17)).astype(np.uint16)
 DISPARITY = DisparityTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=2, max_displacement=3,
                           head="matching", max_disparity=16)  # fmt: skip
 IMAGES = ClassificationTask(channels=1, layers=3, classes=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 
+CLASSES = SegmentationTask(classes=3, channels=1, encoder_cells=1, decoder_cells=1)
+
 
 def written(name: str, write: Callable[[Path], Any]) -> bytes:
-    """What a function writes to a file of that name."""
+    """Returns the bytes that a function writes to a file of that name."""
     with TemporaryDirectory() as folder:
         path = Path(folder, name)
         write(path)
@@ -59,8 +63,20 @@ def disparity_png() -> list[bytes]:
     return [written("a.png", write), cv2.imencode(".png", DEEP)[1].tobytes()]
 
 
+def class_map() -> list[bytes]:
+    """With a palette, with one of few colours and alpha values, and in grey."""
+    grey = Image.fromarray((DEEP % 256).astype(np.uint8))
+    palette = Image.fromarray((DEEP % 5).astype(np.uint8))
+    palette.putpalette([7 * index % 256 for index in range(15)])
+    return [
+        written("a.png", grey.save),
+        written("a.png", palette.save),
+        written("a.png", lambda path: palette.save(path, bits=4, transparency=bytes(5))),
+    ]
+
+
 def cifar_records(label_limits: tuple[int, ...], count: int = 2) -> bytes:
-    """Of the binary layout."""
+    """Draws records of the binary layout."""
     records = np.random.default_rng(3).integers(0, 256, (count, len(label_limits) + 3072), dtype=np.uint8)
     records[:, : len(label_limits)] %= np.array(label_limits, np.uint8)
     return records.tobytes()
@@ -106,9 +122,15 @@ def model() -> list[bytes]:
     about = {"dataset": "shapes3d", "steps": 3}
     cell = ((("sep_conv_3x3", 0), ("skip_connect", 1)),)
     small = genotypes.Genotype("tiny81", {"normal": cell, "reduce": cell})
+    skips = genotypes.Genotype("autodispnet", {
+        kind: tuple(tuple(("skip_connect", edge.source) for edge in node[:keep])
+                    for node, keep in zip(searched.nodes, searched.keep, strict=True))
+        for kind, searched in SPACES["autodispnet"].cells.items()
+    })  # fmt: skip
     cards = [
         card_of(DISPARITY, Style("dense", affine=True), None, None, about),
         card_of(IMAGES, Style("darts", affine=True), small, SPACES["tiny81"], about),
+        card_of(CLASSES, Style("dense", affine=True), skips, SPACES["autodispnet"], about),
     ]
     for card in cards:
         weights = card.build()[1].state_dict()

@@ -64,8 +64,7 @@ DATASETS = {
         SegmentedImage,
         splits=("train", "test"),
         generated=True,
-        identity=("objects",),
-        training_identity=("height", "width"),
+        identity=("height", "width", "objects"),
         facts={"classes": 11},
     ),
     "voc": DatasetEntry(
@@ -95,6 +94,7 @@ def _make_task(
         stem_scale=network.stem_scale,
         encoder_cells=network.encoder_cells,
         decoder_cells=network.decoder_cells,
+        class_weights=task.class_weights,
         **facts,
     )
 
@@ -203,6 +203,7 @@ KIT = TaskKit(
     facts=_facts,
     augment=_augment,
     fixed=_fixed,
+    unstored=lambda task, network: {"class_weights": task.class_weights},
     adapt=_adapt,
     start=_start,
     metrics=_metrics,

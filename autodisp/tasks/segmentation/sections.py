@@ -19,6 +19,7 @@ class SegmentationTaskConfig(TaskSection):
     """task=segmentation."""
 
     name: str = "segmentation"
+    class_weights: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class FoldersConfig(SegmentationFilesConfig):
     """dataset=folders."""
 
     name: str = "folders"
-    classes: Annotated[int | None, at_least(1, null="the largest class of the masks, plus 1"), at_most(255)] = None
+    classes: Annotated[int | None, at_least(2, null="the largest class of the masks, plus 1"), at_most(255)] = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,9 @@
-"""Semantic segmentation: cross-entropy over levels, mean intersection over union."""
+"""Semantic segmentation: cross-entropy over levels, mean intersection over union.
+
+With ``class_weights``, a pixel counts 1 / ln(1.02 + p) for the share p of its class: the scheme of ENet (Paszke et al.
+2016) with the shares of the batch, as in Apple's CVNets (``loss_fn.utils.class_weighting``), so that no pass over the
+data is needed. The metric is a mean over classes; without weights, a frequent class outweighs the rare ones.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,12 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from autodisp import distributed
 from autodisp.cells.cell import CellFactory
 from autodisp.datasets.class_maps import class_counts, confusion
 from autodisp.datasets.samples import IGNORED, SegmentedImage
 from autodisp.networks.segmentation import ClassMaps, SegmentationNetwork
 from autodisp.tasks.base import Figure, Sums, mean_over, sum_of
 from autodisp.tasks.levels import fitted_level_weights
+
+ENET_OFFSET = 1.02
+"""Bounds the weight of a class by 50."""
 
 
 class SegmentationTask:
@@ -21,6 +30,7 @@ class SegmentationTask:
     Args:
         classes: number of classes in the dataset.
         channels, stem_scale, encoder_cells, decoder_cells: arguments of the network.
+        class_weights: weights pixels by the frequency of their class.
         level_weights: weights of the levels, coarse to fine, see ``autodisp.tasks.levels.fitted_level_weights``.
 
     Raises:
@@ -39,6 +49,7 @@ class SegmentationTask:
         stem_scale: float = 1.0,
         encoder_cells: int = 5,
         decoder_cells: int = 3,
+        class_weights: bool = False,
         level_weights: Sequence[float] | None = None,
     ) -> None:
         if level_weights is not None and not level_weights:
@@ -48,6 +59,7 @@ class SegmentationTask:
         self.stem_scale = stem_scale
         self.encoder_cells = encoder_cells
         self.decoder_cells = decoder_cells
+        self.class_weights = class_weights
         self.level_weights = None if level_weights is None else tuple(level_weights)
 
     @property
@@ -82,9 +94,11 @@ class SegmentationTask:
         """
         given = self.level_weights if level_weights is None else tuple(level_weights)
         weights = fitted_level_weights(output.strides, given)
-        total = weights[-1] * _cross_entropy(output.logits, batch.classes)
+        of_classes = class_weights(batch.classes, self.classes) if self.class_weights else None
+        total = weights[-1] * _cross_entropy(output.logits, batch.classes, of_classes)
         for level, stride, weight in zip(output.levels[:-1], output.strides[:-1], weights[:-1], strict=True):
-            total = total + weight * _cross_entropy(level, classes_at_stride(batch.classes, stride, level.shape[-2:]))
+            coarse = classes_at_stride(batch.classes, stride, level.shape[-2:])
+            total = total + weight * _cross_entropy(level, coarse, of_classes)
         return total
 
     def constant(self, batches: Iterable[SegmentedImage]) -> float:
@@ -126,8 +140,29 @@ def classes_at_stride(classes: Tensor, stride: int, size: Sequence[int]) -> Tens
     return functional.pad(classes, (0, right, 0, bottom), value=IGNORED)[:, middle, middle]
 
 
-def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """Computes the mean over the pixels with ground truth; 0, with zero gradient, if there are none."""
-    known = classes != IGNORED
-    total = functional.cross_entropy(logits.float(), classes.long(), ignore_index=IGNORED, reduction="sum")
-    return mean_over(total, known.sum())
+def class_weights(classes: Tensor, count: int) -> Tensor:
+    """Computes the weight of each class from its share of the batch, of all processes, see the module.
+
+    Args:
+        classes: (B, H, W), 0 .. count - 1 or ``IGNORED``.
+        count: number of classes.
+
+    Returns:
+        (count,), between 1 / ln 2.02 and 1 / ln 1.02.
+    """
+    pixels = distributed.total(classes.flatten().long().bincount(minlength=IGNORED + 1)[:count].float())
+    return 1 / torch.log(ENET_OFFSET + pixels / pixels.sum().clamp(min=1))
+
+
+def _cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor | None) -> Tensor:
+    """Computes the mean over the pixels with ground truth; 0, with zero gradient, if there are none.
+
+    Args:
+        logits: (B, classes, h, w).
+        classes: (B, h, w).
+        weights: (classes,), None for equal ones.
+    """
+    known, indices = classes != IGNORED, classes.long()
+    total = functional.cross_entropy(logits.float(), indices, weight=weights, ignore_index=IGNORED, reduction="sum")
+    counted = known if weights is None else weights[indices.where(known, 0)] * known
+    return mean_over(total, counted.sum())
