@@ -410,6 +410,8 @@ validation.batch_size=0
     validation.batch_size=0: must be at least 1; 1 is usual
 recipe=finetune init=a parameters=5
     parameters=5: must be null with network=from_checkpoint, whose model determines it
+task=classification genotype=tiny81:81
+    genotype=tiny81:81: space 'tiny81' has the genotypes 0 to 80
 genotype=random:s2
     genotype=random:s2: has the cells normal, reduce, but [...] cells of such a search, or the other task
 network.stages=2 network.frozen_stages=2
