@@ -367,7 +367,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(
-        InputError, match=r"'s5' is unknown: take one of s1, s2, .*tiny81, autodispnet, tiny81_disparity, or space.file"
+        InputError, match=r"'s5' is unknown: take one of s1, .*autodispnet, tiny81_disparity, or space.file"
     ):
         find_space("s5")
 

@@ -191,7 +191,7 @@ task=classification dataset=sintel
 dataset=svhn
     dataset=svhn does not fit task=disparity: take dataset=shapes3d or [...] or dataset=own
 space=s2
-    space=s2 does not fit task=disparity: take space=autodispnet
+    space=s2 does not fit task=disparity: take space=autodispnet or space=tiny81_disparity
 task=classification space=autodispnet
     space=autodispnet does not fit task=classification: take space=s1 or [...] or space=darts or space=tiny81
 network=classification
