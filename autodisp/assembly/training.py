@@ -214,12 +214,16 @@ class TrainParts:
     """True if it starts from trained weights."""
 
     def begin(self) -> dict[str, float]:
-        """Records the metrics of the best constant baseline and of trained initial weights, before the first step."""
+        """Records the number of parameters, and the metrics before the first step.
+
+        Returns:
+            The metrics of the best constant baseline and of trained initial weights.
+        """
         training = self.training
         start = {"constant": training.task.constant(training.validation)}
         if self.fine_tunes:
             start |= {f"valid/{name}": value for name, value in training.validate().items()}
-        self.folder.tracker.event("start", **start)
+        self.folder.tracker.event("start", parameters=self.parameters, **start)
         return start
 
 
