@@ -567,7 +567,7 @@ run=a threads=0
 """
 REPORT = r"""
 NOTHING
-    nothing to report on: give run= (the folder of a run) or runs= (a pattern, as 'runs/**')
+    nothing to report on: give run= (the folder of a run), runs= (a pattern [...] or study= (the folder of a study)
 run=a runs=b
     run=a: excludes runs=; give one of them
 run=

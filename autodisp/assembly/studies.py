@@ -15,7 +15,7 @@ import autodisp
 from autodisp.cells.spaces import find_space
 from autodisp.config.study import DropConfig, RegretConfig, SpacesConfig, StudyConfig, TableConfig, parse
 from autodisp.errors import InputError, RunFault
-from autodisp.report.study_page import ResultTable, write_study_page
+from autodisp.report.study_page import ResultTable, Value, write_study_page
 from autodisp.run_files import COMMAND
 from autodisp.studies.drop import DropStudy
 from autodisp.studies.graph import in_order
@@ -146,6 +146,8 @@ def _cost(results: Results) -> ResultTable:
     for run in in_order(results.runs):
         if results.endings[run.name].is_done:
             by_program.setdefault(run.program, []).append(results.endings[run.name].seconds)
-    rows = [[name, float(len(all_)), sum(all_) / len(all_), sum(all_) / 3600] for name, all_ in by_program.items()]
+    rows: list[list[Value]] = [
+        [name, float(len(times)), sum(times) / len(times), sum(times) / 3600] for name, times in by_program.items()
+    ]
     heads = ["program", "runs", "seconds a run, mean", "hours in all"]
     return ResultTable("cost", "Cost", heads, rows, "Of complete runs, on the worker's clock.")

@@ -74,7 +74,9 @@ class StudyProgress:
         words = f"{counts['done']} done, {counts['running']} running, {counts['failed']} failed"
         words += f", {in_time(left)} left" if left else ""
         self._bar.update(self._task, completed=counts["done"] + counts["failed"] + counts["not run"], description=words)
-        states = {name: ending.state for name, ending in endings.items() if ending.state in ("done", "failed")}
+        states: dict[str, str] = {
+            name: ending.state for name, ending in endings.items() if ending.state in ("done", "failed")
+        }
         for name in states.keys() - (states if self._told is None else self._told).keys():
             ending = endings[name]
             metric = "" if ending.metric is None else f", {ending.metric:.5g}"

@@ -40,7 +40,7 @@ class ResultTable:
         kinds = [
             "r" if any(isinstance(row[place], float) for row in self.rows) else "l" for place in range(len(self.heads))
         ]
-        lines = [" & ".join(map(_latex, row)) + r" \\" for row in [[*self.heads], *map(list, self.rows)]]
+        lines = [" & ".join(map(_latex, row)) + r" \\" for row in ([*self.heads], *self.rows)]
         begin = rf"\begin{{tabular}}{{{''.join(kinds)}}}"
         return "\n".join([begin, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}", ""])
 

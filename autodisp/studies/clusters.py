@@ -63,7 +63,7 @@ def slurm(workers: int, cores: int, options: Mapping[str, Any]) -> Iterator[Clie
         InputError: an option is wrong.
         RunFault: Slurm refuses the jobs.
     """
-    from dask_jobqueue import SLURMCluster
+    from dask_jobqueue.slurm import SLURMCluster
 
     try:
         cluster = SLURMCluster(cores=cores, processes=1, **{"memory": "16GB", **options})

@@ -1,7 +1,7 @@
 """study=regret: searches of a space whose architectures are in a table.
 
-In each epoch the cells that the alphas prefer are looked up: by how much they are worse than the best of the table, next
-to the validation metric of the supernet and the dominant eigenvalue, as in RobustDARTS.
+In each epoch the cells that the alphas prefer are looked up: by how much they are worse than the best of the table,
+next to the validation metric of the supernet and the dominant eigenvalue, as in RobustDARTS.
 """
 
 import math
@@ -37,7 +37,7 @@ class RegretStudy:
 
     def runs(self, protocol: Protocol) -> list[Run]:
         """Returns a search for each policy, method and seed."""
-        named = {policy: (f"regularization={policy}",) for policy in self.policies}
+        named: dict[str, tuple[str, ...]] = {policy: (f"regularization={policy}",) for policy in self.policies}
         named |= {method: tuple(method.split()) for method in self.methods}
         return [
             protocol.searches(self.dataset, self.space, seed, *words, policy=name)

@@ -1,19 +1,22 @@
 """The results of the runs of a study, read from their folders."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from autodisp.cells.genotype import Genotype, from_json
 from autodisp.errors import InputError
+from autodisp.records import read_json_lines, start_record
 from autodisp.report.cells import cells_figure
 from autodisp.report.curves import Chart
 from autodisp.report.evaluations import main_metric
 from autodisp.report.reading import Run as Read
 from autodisp.report.reading import read_run
-from autodisp.run_files import GENOTYPE
+from autodisp.run_files import GENOTYPE, METRICS
 from autodisp.studies.endings import Ending
 from autodisp.studies.graph import RUNS, Run, endings_of, in_order
 from autodisp.studies.protocol import Protocol
@@ -54,6 +57,17 @@ class Results:
         if run.name not in self._read:
             self._read[run.name] = read_run(self.folder_of(run))
         return self._read[run.name]
+
+    def curve(self, training: Run) -> list[tuple[int, float]]:
+        """Returns (step, validation metric) of a training, without what is not finite."""
+        key = f"valid/{self.protocol.figure.name}"
+        records = read_json_lines(self.folder_of(training) / METRICS)
+        points = [(record["step"], record[key]) for record in records if "event" not in record and key in record]
+        return [(int(step), float(value)) for step, value in points if math.isfinite(value)]
+
+    def start(self, training: Run) -> Mapping[str, Any]:
+        """Returns what a training recorded before its first step."""
+        return start_record(read_json_lines(self.folder_of(training) / METRICS))
 
     def tested(self, evaluation: Run) -> float | None:
         """Returns the metric of a complete evaluation."""

@@ -11,7 +11,7 @@ from autodisp.report.cells import cells_figure
 from autodisp.report.curves import Chart, empty_chart
 from autodisp.report.evaluations import speed
 from autodisp.report.figures import COLOURS, style
-from autodisp.report.study_page import Findings, ResultTable
+from autodisp.report.study_page import Findings, ResultTable, Value
 from autodisp.studies.graph import Run
 from autodisp.studies.protocol import Protocol
 from autodisp.studies.results import Results
@@ -58,12 +58,7 @@ class TableStudy:
         )
         evaluations = {run.needs[0].name: run for run in results.done("evaluate")}
         for run in results.done("train"):
-            read, index = results.read(run), int(run.labels["index"])
-            curve = [
-                (int(epoch.values.get("step", 0)), value)
-                for epoch in read.kept
-                if (value := epoch.values.get(f"valid/{figure.name}")) is not None and math.isfinite(value)
-            ]
+            index, curve = int(run.labels["index"]), results.curve(run)
             if not curve:
                 results.notes.append(f"{run.name}: left out: no finite validation metric")
                 continue
@@ -71,7 +66,7 @@ class TableStudy:
             test = None if evaluation is None else results.tested(evaluation)
             trained.setdefault(index, []).append(Trained(int(run.labels["trained with"]), curve[-1][1], curve, test))
             latency = None if evaluation is None else speed(results.folder_of(evaluation))
-            facts[index] = (int(read.start.get("parameters", 0)), latency or facts.get(index, (0, None))[1])
+            facts[index] = (int(results.start(run).get("parameters", 0)), latency or facts.get(index, (0, None))[1])
         entries = [
             Entry(index, *facts[index], sorted(runs, key=lambda run: run.seed)) for index, runs in trained.items()
         ]
@@ -93,7 +88,7 @@ class TableStudy:
             return Findings(f"table of {self.space.name} on {self.dataset}", notes=["no training is complete yet"])
         figure = table.figure
         unit = f"{figure.name}, {figure.unit}".rstrip(", ")
-        rows = [
+        rows: list[list[Value]] = [
             [float(place), f"{self.space.name}:{entry.index}", entry.metric, entry.deviation,
              next((run.test for run in entry.runs if run.test is not None), None), float(entry.parameters),
              entry.latency, float(len(entry.runs))]
@@ -115,7 +110,7 @@ class TableStudy:
 
 def _spread(table: Table) -> ResultTable:
     spread = table.spread()
-    rows = [
+    rows: list[list[Value]] = [
         ["standard deviation between architectures", spread.architectures],
         ["standard deviation between seeds, pooled", spread.seeds],
         ["rank correlation between two seeds, mean", table.agreement_of_seeds()],

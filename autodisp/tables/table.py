@@ -124,7 +124,7 @@ class Table:
         return rank_correlation([(one.metric, theirs[one.index]) for one in self.entries if one.index in theirs])
 
     def agreement_of_seeds(self) -> float | None:
-        """Returns the mean rank correlation between two seeds of the architectures that have both; None if undefined."""
+        """Returns the mean rank correlation between two seeds, of the architectures that have both."""
         seeds = sorted({run.seed for entry in self.entries for run in entry.runs})
         by_seed = [{e.index: r.metric for e in self.entries for r in e.runs if r.seed == seed} for seed in seeds]
         pairs = [(one, two) for place, one in enumerate(by_seed) for two in by_seed[:place]]
@@ -171,6 +171,6 @@ def load(name: str | Path) -> Table:
         return Table(space, Figure(**data["metric"]), entries, data["about"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"table {in_one_line(name)}: cannot be read ({type(error).__name__}: {in_one_line(error, at_most=80)}); take a "
-            f"table.json of autodisp-study study=table{', or ' if known else ''}{', '.join(known)}"
+            f"table {in_one_line(name)}: cannot be read ({type(error).__name__}: {in_one_line(error, at_most=80)}); "
+            f"take a table.json of autodisp-study study=table{', or ' if known else ''}{', '.join(known)}"
         ) from None
