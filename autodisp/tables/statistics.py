@@ -1,13 +1,12 @@
 """Means, deviations and rank correlations of the results of several runs."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import numpy as np
-from scipy.stats import bootstrap, spearmanr
+from scipy.stats import rankdata, spearmanr
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -46,14 +45,12 @@ def rank_correlation(pairs: Sequence[tuple[float, float]], *, resamples: int = 2
     """
     if len(pairs) < 3 or any(len({pair[side] for pair in pairs}) < 2 for side in (0, 1)):
         return None
-    first, second = np.array(pairs, dtype=float).T
-    value = float(spearmanr(first, second).statistic)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a resample with a constant side has no correlation
-        drawn = bootstrap(
-            (first, second), lambda x, y: spearmanr(x, y).statistic, paired=True, vectorized=False,
-            n_resamples=resamples, method="percentile", rng=np.random.default_rng(0),
-        ).bootstrap_distribution  # fmt: skip
-    known = drawn[np.isfinite(drawn)]
+    values = np.array(pairs, dtype=float).T
+    drawn = np.random.default_rng(0).integers(len(pairs), size=(resamples, len(pairs)))
+    first, second = (rankdata(side[drawn], axis=1) - (len(pairs) + 1) / 2 for side in values)
+    with np.errstate(invalid="ignore"):  # a resample with a constant side has no correlation
+        found = (first * second).sum(1) / np.sqrt((first**2).sum(1) * (second**2).sum(1))
+    known = found[np.isfinite(found)]
     low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (math.nan, math.nan)
+    value = float(spearmanr(*values).statistic)
     return Correlation(value, float(low), float(high), len(pairs))
