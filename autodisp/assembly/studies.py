@@ -5,7 +5,7 @@ import platform
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import yaml
@@ -13,13 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 
 import autodisp
 from autodisp.cells.spaces import find_space
-from autodisp.config.study import DropConfig, RegretConfig, SpacesConfig, StudyConfig, TableConfig, parse
+from autodisp.config.study import StudyConfig, parse
 from autodisp.errors import InputError, RunFault
 from autodisp.report.study_page import ResultTable, Value, write_study_page
 from autodisp.run_files import COMMAND
 from autodisp.studies.drop import DropStudy
+from autodisp.studies.factors import FactorStudy
 from autodisp.studies.graph import in_order
+from autodisp.studies.hyperparameters import LEARNING_RATE, WEIGHT_DECAY, HyperparametersStudy
 from autodisp.studies.protocol import Protocol
+from autodisp.studies.rdarts import RdartsStudy
 from autodisp.studies.regret import RegretStudy
 from autodisp.studies.results import Results
 from autodisp.studies.spaces import SpacesStudy
@@ -34,17 +37,34 @@ STUDY = "study.yaml"
 """The composed config in the folder of a study."""
 
 
-def _regret(section: RegretConfig) -> RegretStudy:
-    table = load(str(section.table))
+def _regret(config: StudyConfig) -> RegretStudy:
+    section, table = config.study, load(str(config.study.table))
     dataset = section.dataset or str(table.about.get("dataset", ""))
     return RegretStudy(table, dataset, table.space.name, section.policies, section.methods)
 
 
-_STUDIES: Mapping[type, Callable[[Any], Study]] = {
-    TableConfig: lambda section: TableStudy(section.dataset, find_space(section.space), section.samples),
-    SpacesConfig: lambda section: SpacesStudy(section.datasets, section.spaces, section.policies),
-    RegretConfig: _regret,
-    DropConfig: lambda section: DropStudy(section.patterns),
+def _factor(config: StudyConfig) -> FactorStudy:
+    section = config.study
+    return FactorStudy(section.name, section.datasets, section.spaces, section.policies, section.key, section.values)
+
+
+def _hyperparameters(config: StudyConfig) -> HyperparametersStudy:
+    section = config.study
+    ranges = {LEARNING_RATE: section.learning_rate, WEIGHT_DECAY: section.weight_decay}
+    return HyperparametersStudy(section.dataset, section.genotype, section.trials, config.budget.steps, ranges)
+
+
+_STUDIES: Mapping[str, Callable[[StudyConfig], Study]] = {
+    "table": lambda config: TableStudy(config.study.dataset, find_space(config.study.space), config.study.samples),
+    "spaces": lambda config: SpacesStudy(config.study.datasets, config.study.spaces, config.study.policies),
+    "regret": _regret,
+    "drop": lambda config: DropStudy(config.study.patterns),
+    "rdarts": lambda config: RdartsStudy(
+        config.study.datasets, config.study.spaces, config.study.key, config.study.values, config.study.policy
+    ),
+    "regularization": _factor,
+    "augmentation": _factor,
+    "hyperparameters": _hyperparameters,
 }
 
 
@@ -54,7 +74,7 @@ def build_study(config: StudyConfig) -> Study:
     Raises:
         InputError: the table cannot be read.
     """
-    return _STUDIES[type(config.study)](config.study)
+    return _STUDIES[config.study.name](config)
 
 
 def build_protocol(config: StudyConfig) -> Protocol:

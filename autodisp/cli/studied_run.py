@@ -22,7 +22,10 @@ from autodisp.errors import in_one_line
 from autodisp.report.reading import read_run
 from autodisp.run_lock import at_work
 from autodisp.studies.endings import Ending
+from autodisp.studies.trials import Tuning, carry_out
 
+PROGRAM_OF = {"tune": "train"}
+"""The program that a run without one of its own consists of."""
 _ALONE = threading.Lock()
 """One run at a time in a process: it has one command line, one standard output and one random generator of torch."""
 
@@ -37,10 +40,10 @@ def perform(program: str, words: Sequence[str], folder: Path) -> Ending:
         words: of its command line, without the folder.
         folder: of the run, or of the results.
     """
-    key = FOLDERS[program]
+    key = FOLDERS[PROGRAM_OF.get(program, program)]
     arguments = sys.argv
     with _ALONE, folder.with_name(f"{folder.name}.log").open("a", encoding="utf-8") as log:
-        sys.argv = [f"autodisp-{program}", *words, setting(key, folder)]
+        sys.argv = [f"autodisp-{PROGRAM_OF.get(program, program)}", *words, setting(key, folder)]
         try:
             with redirect_stdout(log), redirect_stderr(log):
                 return _ending(program, words, folder)
@@ -50,7 +53,10 @@ def perform(program: str, words: Sequence[str], folder: Path) -> Ending:
 
 def _ending(program: str, words: Sequence[str], folder: Path) -> Ending:
     try:
-        metric = _metric(program, words, folder)
+        if program == "tune":
+            metric = carry_out(Tuning.read(words), folder, lambda words, folder: _metric("train", words, folder))
+        else:
+            metric = _metric(program, words, folder)
     except SystemExit as left:
         return Ending("failed", message=f"left with exit code {left.code}", exit_code=GAVE_WAY)
     except Exception as error:

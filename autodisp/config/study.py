@@ -2,7 +2,8 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal
 
 from omegaconf import DictConfig
 
@@ -24,6 +25,9 @@ _POLICIES = Must(
 _SPACES = Must(f"one or more of {', '.join(SPACES)}", lambda spaces: bool(spaces) and set(spaces) <= set(SPACES))
 _SPACE = Must(f"one of {', '.join(SPACES)}", lambda space: space in SPACES)
 _WORDS = Must("words such as training.steps=500", lambda words: all("=" in word for word in words))
+_VALUES = Must("two or more different numbers", lambda values: len(values) > 1 and len(set(values)) == len(values))
+_RANGE = Must("the lowest and the highest value, above 0", lambda ends: len(ends) == 2 and 0 < ends[0] < ends[1])
+_STEPS = Must("ascending numbers of steps above 0", lambda steps: all(a < b for a, b in pairwise([0, *steps])))
 _OPTIONS = Must("KEY=VALUE, such as [walltime=24:00:00]", lambda words: all("=" in word for word in words))
 _TABLE = PathTo("a table.json of study=table, or the name of a table in the package")
 _Workers = Annotated[int | None, at_least(1, null="as many as the cores allow"), at_most(1024)]
@@ -42,13 +46,14 @@ class StudyTaskConfig:
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """Words of the programs, which determine what a run costs."""
+    """Words of the programs, which determine what a run costs, and training steps of hyperparameters."""
 
     name: str = "two_cores"
     search: Annotated[list[str], _WORDS] = field(default_factory=list)
     train: Annotated[list[str], _WORDS] = field(default_factory=list)
     short: Annotated[list[str], _WORDS] = field(default_factory=list)
     evaluate: Annotated[list[str], _WORDS] = field(default_factory=list)
+    steps: Annotated[list[int], _STEPS] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,45 @@ class DropConfig:
         return tuple(self.runs) if isinstance(self.runs, list) else (self.runs,)
 
 
+@dataclass(frozen=True)
+class RdartsConfig:
+    """study=rdarts."""
+
+    name: str = "rdarts"
+    datasets: list[str] = field(default_factory=list)
+    spaces: Annotated[list[str], _SPACES] = field(default_factory=list)
+    key: str = "optimizer.weights.weight_decay"
+    values: Annotated[list[float], _VALUES] = field(default_factory=list)
+    policy: Literal["none", "es", "ada"] = "none"
+
+
+@dataclass(frozen=True)
+class FactorConfig:
+    """study=regularization and study=augmentation."""
+
+    name: str = "regularization"
+    datasets: list[str] = field(default_factory=list)
+    spaces: Annotated[list[str], _SPACES] = field(default_factory=list)
+    policies: Annotated[list[str], _POLICIES] = field(default_factory=lambda: ["none", "es"])
+    key: str = "optimizer.weights.weight_decay"
+    values: Annotated[list[float], _VALUES] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class HyperparametersConfig:
+    """study=hyperparameters."""
+
+    name: str = "hyperparameters"
+    dataset: str = ""
+    genotype: Annotated[str, PathTo("a genotype.json, or a name of the zoo, or SPACE:INDEX")] = "autodispnet"
+    trials: Annotated[int, at_least(1), at_most(100_000)] = 30
+    learning_rate: Annotated[list[float], _RANGE] = field(default_factory=lambda: [1e-4, 1e-2])
+    weight_decay: Annotated[list[float], _RANGE] = field(default_factory=lambda: [1e-6, 1e-2])
+
+
 STUDIES: dict[str, type] = {
-    "table": TableConfig, "spaces": SpacesConfig, "regret": RegretConfig, "drop": DropConfig,
+    "table": TableConfig, "spaces": SpacesConfig, "regret": RegretConfig, "drop": DropConfig, "rdarts": RdartsConfig,
+    "regularization": FactorConfig, "augmentation": FactorConfig, "hyperparameters": HyperparametersConfig,
 }  # fmt: skip
 CLUSTERS: dict[str, type] = {"local": LocalConfig, "address": AddressConfig, "slurm": SlurmConfig}
 
