@@ -15,7 +15,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from autodisp.config import evaluate, export, predict, report, search, train
+from autodisp.config import evaluate, export, predict, report, search, study, train
 from autodisp.config.checks import nearest, nearest_setting, printable, shown
 from autodisp.config.parsing import dotted
 from autodisp.errors import InputError
@@ -565,11 +565,59 @@ run=a format=onnx
 run=a threads=0
     threads=0: must be at least 1 and at most 1024, or null for all cores
 """
+STUDY = r"""
+study=table study.space=tiny
+    study.space=tiny: must be one of s1, s2, s3, s4, darts, tiny81, autodispnet, tiny81_disparity
+study=table study.space=s2
+    space s2 does not fit task=disparity: take one of autodispnet, tiny81_disparity
+study=table study.dataset=cifar10
+    dataset cifar10 does not fit task=disparity: take one of [...]
+study=table study.samples=0
+    study.samples=0: must be at least 1, or null for all
+study=spaces study.policies=[none,esa]
+    study.policies=[none, esa]: must be one or more of none, es, ada
+study=regret
+    study.table=null: must be a path to a table.json of study=table, or the name of a table in the package
+study=regret study.table=none.json
+    table none.json: cannot be read (FileNotFoundError: [...] take a table.json of autodisp-study study=table
+study=rdarts study.values=[1]
+    study.values=[1.0]: must be two or more different numbers
+study=hyperparameters study.learning_rate=[1,0.1]
+    study.learning_rate=[1.0, 0.1]: must be the lowest and the highest value, above 0
+study=drop study.runs=[]
+    study.runs=[]: must be a folder or a pattern of folders, or a list of them
+seeds=[]
+    seeds=[]: must be one or more different whole numbers of at least 0, such as [0,1,2]
+seeds=[1,1]
+    seeds=[1, 1]: must be one or more different whole numbers of at least 0, such as [0,1,2]
+budget.train=[steps]
+    budget.train=[steps]: must be words such as training.steps=500
+task.name=stereo
+    task=stereo: must be one of disparity, classification, segmentation
+task.name=segmentation study=spaces
+    space autodispnet does not fit task=segmentation: take one of [...]
+cluster=address
+    cluster.address=null: must be that of a Dask scheduler, tcp://HOST:8786
+cluster.workers=0
+    cluster.workers=0: must be at least 1, or null for as many as the cores allow
+cluster=slurm cluster.options=[gpu]
+    cluster.options=[gpu]: must be KEY=VALUE, such as [walltime=24:00:00]
+folder=file
+    folder=file: cannot be used (File exists); take another one
+folder=folder
+    folder=folder: is not empty, and has no study; take another folder
+study.trials=3
+    study.trials: no such setting; study has name, dataset, space, samples
+"""
 REPORT = r"""
 NOTHING
     nothing to report on: give run= (the folder of a run), runs= (a pattern [...] or study= (the folder of a study)
 run=a runs=b
     run=a: excludes runs=; give one of them
+run=a study=b
+    run=a: excludes study=; give one of them
+study=none
+    study=none: its study.yaml cannot be read (FileNotFoundError); name the folder of autodisp-study
 run=
     run='': must be the folder of a run
 runs=[]
@@ -670,6 +718,7 @@ TABLES = {
     "predict": PREDICT,
     "export": EXPORT,
     "report": REPORT,
+    "study": STUDY,
 }
 PARSE: dict[str, Callable[[DictConfig], Any]] = {
     "search": search.parse,
@@ -678,6 +727,7 @@ PARSE: dict[str, Callable[[DictConfig], Any]] = {
     "predict": predict.parse,
     "export": export.parse,
     "report": report.parse,
+    "study": study.parse,
 }
 ENOUGH: dict[str, list[str]] = {
     "evaluate": ["baseline=sgbm"],

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autodisp.assembly.network_sizes import search_sizes, training_sizes
-from autodisp.assembly.studies import report_on_study
+from autodisp.assembly.studies import read_study
 from autodisp.atomic import staged
 from autodisp.config.report import ReportConfig
 from autodisp.errors import InputError
@@ -33,8 +33,9 @@ def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
         if config.run is not None:
             return out, _report_on_run(config, Path(config.run).expanduser(), out)
         if config.study is not None:
+            write = read_study(Path(config.study).expanduser())
             with staged(out) as stage:
-                return out, report_on_study(Path(config.study).expanduser(), stage)
+                return out, write(stage)
         found = find_runs(config.patterns, skip=out)
         with staged(out) as stage:
             return out, write_comparison(found, stage, key=config.key, seen_from=out)

@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,8 +132,11 @@ def write_files(study: Study, results: Results) -> list[str]:
     return list(files)
 
 
-def report_on_study(folder: Path, stage: Path) -> list[str]:
-    """Writes the page of a study into a folder; returns the names of its files, the page first.
+def read_study(folder: Path) -> Callable[[Path], list[str]]:
+    """Reads the folder of a study.
+
+    Returns:
+        A function that writes its page into a folder and returns the names of the files, the page first.
 
     Raises:
         InputError: the folder is not that of a study.
@@ -158,7 +162,7 @@ def report_on_study(folder: Path, stage: Path) -> list[str]:
     except OSError as error:
         raise RunFault(f"{folder / COMMAND}: cannot be read ({error.strerror})") from None
     versions = f"autodisp {autodisp.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
-    return write_study_page(findings, stage, how=[*command, versions], cost=_cost(results))
+    return partial(write_study_page, findings, how=[*command, versions], cost=_cost(results))
 
 
 def _cost(results: Results) -> ResultTable:

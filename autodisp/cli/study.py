@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +18,7 @@ from autodisp.cli.study_progress import StudyProgress, time_left
 from autodisp.commands import command
 from autodisp.config.study import StudyConfig, parse
 from autodisp.errors import InputError, RunFault
-from autodisp.run_lock import locked
+from autodisp.run_lock import LOCK, locked
 from autodisp.studies.endings import Ending
 from autodisp.studies.graph import RUNS, Run, endings_of, in_order
 from autodisp.tracking import in_time
@@ -46,10 +47,7 @@ def study(tree: DictConfig) -> int:
     if config.plan:
         _show_plan(config, runs, endings_of(runs, folder), console)
         return 0
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"folder={folder}: cannot be used ({error.strerror}); take another one") from None
+    _check_folder(config, folder)
     with locked(folder):
         _keep(config, tree, folder)
         endings = _execute(config, runs, folder, console) if runs else {}
@@ -72,23 +70,32 @@ def _execute(config: StudyConfig, runs: Sequence[Run], folder: Path, console: Co
         return execute(runs, folder, client, perform, watch=lambda endings: progress.show(endings, workers or 1))
 
 
-def _keep(config: StudyConfig, tree: DictConfig, folder: Path) -> None:
-    """Writes the config and the command of the study.
+def _check_folder(config: StudyConfig, folder: Path) -> None:
+    """Creates the folder of a study, or checks that it has the same one.
 
     Raises:
-        InputError: the folder has another study.
+        InputError: it has another study or other files, or cannot be used.
     """
-    path = folder / STUDY
-    if path.is_file():
-        before = OmegaConf.select(OmegaConf.load(path), "study.name")
-        if before != config.study.name:
-            raise InputError(f"folder={folder}: has the study {before}, not {config.study.name}; take another folder")
-    elif any(entry.name != ".lock" for entry in folder.iterdir()):
-        raise InputError(f"folder={folder}: is not empty, and has no study; take another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / STUDY).is_file():
+            if any(entry.name != LOCK for entry in folder.iterdir()):
+                raise InputError(f"folder={folder}: is not empty, and has no study; take another folder")
+            return
+        before = OmegaConf.select(OmegaConf.load(folder / STUDY), "study.name")
+    except (OSError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{STUDY} is damaged"
+        raise InputError(f"folder={folder}: cannot be used ({reason}); take another one") from None
+    if before != config.study.name:
+        raise InputError(f"folder={folder}: has the study {before}, not {config.study.name}; take another folder")
+
+
+def _keep(config: StudyConfig, tree: DictConfig, folder: Path) -> None:
+    """Writes the config and the command of the study."""
     kept = tree.copy()
     kept.root = config.root
     try:
-        OmegaConf.save(kept, path, resolve=True)
+        OmegaConf.save(kept, folder / STUDY, resolve=True)
         keep_command(folder)
     except OSError as error:
         raise RunFault(f"{folder}: cannot be written ({error.strerror})") from None
