@@ -8,11 +8,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    "cli": {"cli", "assembly", "studies", "config", "configs", "checks", "kits", "search", "training", "evaluation", "prediction",
+    "cli": {"cli", "assembly", "config", "configs", "checks", "kits", "search", "training", "evaluation", "prediction",
+            "studies",
             "export", "report", "tasks", "model_file", "tracking", "records", "checkpoints", "run_state", "run_lock",
             "run_files", "atomic", "commands", "distributed", "torchrun",
             "errors"},
-    "assembly": {"studies", "tables", "observers", "config", "checks", "kits", "search", "training", "evaluation", "prediction", "export",
+    "assembly": {"observers", "config", "checks", "kits", "search", "training", "evaluation", "prediction", "export",
+                 "studies", "tables",
                  "report", "networks", "tasks", "kernels", "cells", "datasets", "model_file", "tracking", "checkpoints",
                  "run_state", "run_files", "atomic", "commands", "distributed", "torchrun",
                  "errors"},

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -68,8 +68,12 @@ def begun(folder: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def client() -> distributed.Client:
-    with clusters.local(1) as client:
+def client() -> Iterator[distributed.Client]:
+    """A worker in this process, which starts at once."""
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
         yield client
 
 

@@ -44,7 +44,7 @@ def execute(
     """
     (study / RUNS).mkdir(parents=True, exist_ok=True)
     endings, session = endings_of(runs, study), uuid4().hex[:8]
-    futures: dict[str, Future] = {}
+    futures: dict[str, Future[Ending]] = {}
     for place, run in enumerate(runs):
         if endings[run.name].is_done:
             continue
@@ -89,7 +89,7 @@ def _step(run: Run, study: Path, perform: Perform, needed: Mapping[str, Ending])
     return ending
 
 
-def _ending(future: Future) -> Ending:
+def _ending(future: Future[Ending]) -> Ending:
     if future.status == "finished":
         ending: Ending = future.result()
         return ending
