@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autodisp.assembly.network_sizes import search_sizes, training_sizes
-from autodisp.assembly.studies import read_study
+from autodisp.assembly.study_reporting import read_study
 from autodisp.atomic import staged
 from autodisp.config.report import ReportConfig
 from autodisp.errors import InputError

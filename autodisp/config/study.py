@@ -3,33 +3,24 @@
 import os
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from omegaconf import DictConfig
 
 from autodisp.cells.spaces import SPACES
 from autodisp.config.checks import Must, PathTo, at_least, at_most, need, need_choice
 from autodisp.config.parsing import read
+from autodisp.config.study_sections import STUDIES, WORDS, StudySection
 from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import KITS
 
-POLICIES = ("none", "es", "ada")
 _SEEDS = Must(
     "one or more different whole numbers of at least 0, such as [0,1,2]",
     lambda seeds: bool(seeds) and min(seeds) >= 0 and len(set(seeds)) == len(seeds),
 )
-_POLICIES = Must(
-    f"one or more of {', '.join(POLICIES)}", lambda policies: bool(policies) and set(policies) <= set(POLICIES)
-)
-_SPACES = Must(f"one or more of {', '.join(SPACES)}", lambda spaces: bool(spaces) and set(spaces) <= set(SPACES))
-_SPACE = Must(f"one of {', '.join(SPACES)}", lambda space: space in SPACES)
-_WORDS = Must("words such as training.steps=500", lambda words: all("=" in word for word in words))
-_VALUES = Must("two or more different numbers", lambda values: len(values) > 1 and len(set(values)) == len(values))
-_RANGE = Must("the lowest and the highest value, above 0", lambda ends: len(ends) == 2 and 0 < ends[0] < ends[1])
 _STEPS = Must("ascending numbers of steps above 0", lambda steps: all(a < b for a, b in pairwise([0, *steps])))
 _OPTIONS = Must("KEY=VALUE, such as [walltime=24:00:00]", lambda words: all("=" in word for word in words))
-_TABLE = PathTo("a table.json of study=table, or the name of a table in the package")
 _Workers = Annotated[int | None, at_least(1, null="as many as the cores allow"), at_most(1024)]
 _Threads = Annotated[int, at_least(1), at_most(1024)]
 
@@ -49,15 +40,22 @@ class BudgetConfig:
     """Words of the programs, which determine what a run costs, and training steps of hyperparameters."""
 
     name: str = "two_cores"
-    search: Annotated[list[str], _WORDS] = field(default_factory=list)
-    train: Annotated[list[str], _WORDS] = field(default_factory=list)
-    short: Annotated[list[str], _WORDS] = field(default_factory=list)
-    evaluate: Annotated[list[str], _WORDS] = field(default_factory=list)
+    search: Annotated[list[str], WORDS] = field(default_factory=list)
+    train: Annotated[list[str], WORDS] = field(default_factory=list)
+    short: Annotated[list[str], WORDS] = field(default_factory=list)
+    evaluate: Annotated[list[str], WORDS] = field(default_factory=list)
     steps: Annotated[list[int], _STEPS] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class LocalConfig:
+class ClusterSection:
+    """What all clusters have."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class LocalConfig(ClusterSection):
     """cluster=local."""
 
     name: str = "local"
@@ -66,7 +64,7 @@ class LocalConfig:
 
 
 @dataclass(frozen=True)
-class AddressConfig:
+class AddressConfig(ClusterSection):
     """cluster=address."""
 
     name: str = "address"
@@ -78,7 +76,7 @@ class AddressConfig:
 
 
 @dataclass(frozen=True)
-class SlurmConfig:
+class SlurmConfig(ClusterSection):
     """cluster=slurm."""
 
     name: str = "slurm"
@@ -87,97 +85,6 @@ class SlurmConfig:
     options: Annotated[list[str], _OPTIONS] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class TableConfig:
-    """study=table."""
-
-    name: str = "table"
-    dataset: str = ""
-    space: Annotated[str, _SPACE] = "tiny81"
-    samples: Annotated[int | None, at_least(1, null="all")] = None
-
-
-@dataclass(frozen=True)
-class SpacesConfig:
-    """study=spaces."""
-
-    name: str = "spaces"
-    datasets: list[str] = field(default_factory=list)
-    spaces: Annotated[list[str], _SPACES] = field(default_factory=list)
-    policies: Annotated[list[str], _POLICIES] = field(default_factory=lambda: list(POLICIES))
-
-
-@dataclass(frozen=True)
-class RegretConfig:
-    """study=regret."""
-
-    name: str = "regret"
-    table: Annotated[str | None, _TABLE] = None
-    dataset: str | None = None
-    policies: Annotated[list[str], _POLICIES] = field(default_factory=lambda: list(POLICIES))
-    methods: Annotated[list[str], _WORDS] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        need(self.table is not None, "study.table", self.table, _TABLE.words)
-
-
-@dataclass(frozen=True)
-class DropConfig:
-    """study=drop."""
-
-    name: str = "drop"
-    runs: Any = "runs"
-
-    def __post_init__(self) -> None:
-        fits = bool(self.runs) and all(isinstance(pattern, str) and pattern for pattern in self.patterns)
-        need(fits, "study.runs", self.runs, "a folder or a pattern of folders, or a list of them")
-
-    @property
-    def patterns(self) -> tuple[Any, ...]:
-        """The folders or patterns."""
-        return tuple(self.runs) if isinstance(self.runs, list) else (self.runs,)
-
-
-@dataclass(frozen=True)
-class RdartsConfig:
-    """study=rdarts."""
-
-    name: str = "rdarts"
-    datasets: list[str] = field(default_factory=list)
-    spaces: Annotated[list[str], _SPACES] = field(default_factory=list)
-    key: str = "optimizer.weights.weight_decay"
-    values: Annotated[list[float], _VALUES] = field(default_factory=list)
-    policy: Literal["none", "es", "ada"] = "none"
-
-
-@dataclass(frozen=True)
-class FactorConfig:
-    """study=regularization and study=augmentation."""
-
-    name: str = "regularization"
-    datasets: list[str] = field(default_factory=list)
-    spaces: Annotated[list[str], _SPACES] = field(default_factory=list)
-    policies: Annotated[list[str], _POLICIES] = field(default_factory=lambda: ["none", "es"])
-    key: str = "optimizer.weights.weight_decay"
-    values: Annotated[list[float], _VALUES] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class HyperparametersConfig:
-    """study=hyperparameters."""
-
-    name: str = "hyperparameters"
-    dataset: str = ""
-    genotype: Annotated[str, PathTo("a genotype.json, or a name of the zoo, or SPACE:INDEX")] = "autodispnet"
-    trials: Annotated[int, at_least(1), at_most(100_000)] = 30
-    learning_rate: Annotated[list[float], _RANGE] = field(default_factory=lambda: [1e-4, 1e-2])
-    weight_decay: Annotated[list[float], _RANGE] = field(default_factory=lambda: [1e-6, 1e-2])
-
-
-STUDIES: dict[str, type] = {
-    "table": TableConfig, "spaces": SpacesConfig, "regret": RegretConfig, "drop": DropConfig, "rdarts": RdartsConfig,
-    "regularization": FactorConfig, "augmentation": FactorConfig, "hyperparameters": HyperparametersConfig,
-}  # fmt: skip
 CLUSTERS: dict[str, type] = {"local": LocalConfig, "address": AddressConfig, "slurm": SlurmConfig}
 
 
@@ -185,10 +92,10 @@ CLUSTERS: dict[str, type] = {"local": LocalConfig, "address": AddressConfig, "sl
 class StudyConfig:
     """All settings of autodisp-study."""
 
-    study: Any
+    study: StudySection
     task: StudyTaskConfig
     budget: BudgetConfig
-    cluster: Any
+    cluster: ClusterSection
     folder: Annotated[str, PathTo("the folder of the study, such as runs/studies/first")]
     root: Annotated[str | None, PathTo("the folder of the data, or null")]
     seeds: Annotated[list[int], _SEEDS]
