@@ -78,7 +78,7 @@ def client() -> Iterator[distributed.Client]:
 
 
 def test_a_run_is_named_by_its_settings_in_any_order() -> None:
-    run = Run("train", ("seed=1", "genotype=a", "run.threads=1"))
+    run = Run("train", ("seed=1", "genotype=a", "run.threads=1", "dataset.root=/data"))
     assert run.name == Run("train", ("genotype=a", "seed=2", "run.threads=4", "seed=1"), {"space": "s1"}).name
     others = [Run("search", run.settings), Run("train", ("seed=2", "genotype=a")), Run("train", ("seed=1",))]
     assert len({run.name, *(other.name for other in others)}) == 4
