@@ -62,7 +62,7 @@ class FactorStudy:
             values = tested.get(key, [])
             found = [metric for run in searches if (metric := results.endings[run.name].metric) is not None]
             free = [count for run in searches if (count := parameter_free(results, run)) is not None]
-            known = published("disparity", dataset, f"{last} {factor}") or published("searched", dataset, space, factor)
+            known = published("factors", dataset, f"{last} {factor}") or published("searched", dataset, space, factor)
             results_of = (mean(values), deviation(values), float(len(values)), mean(found), mean(free))
             rows.append([dataset, space, policy, float(factor), *results_of, known])
         unit = f"test {figure.name}, {figure.unit}".rstrip(", ")

@@ -63,8 +63,12 @@ def carry_out(tuning: Tuning, folder: Path, train: Callable[[Sequence[str], Path
     path = folder / TRIAL
     if path.exists():
         content = json.loads(path.read_text(encoding="utf-8"))
-        trial = optuna.trial.Trial(study, study.trials[content["number"]]._trial_id)
+        known = study.trials[content["number"]]
+        if known.state.is_finished():
+            return None if known.value is None else float(known.value)
+        trial, reported = optuna.trial.Trial(study, known._trial_id), set(known.intermediate_values)
     else:
+        reported = set()
         trial = study.ask()
         params = {key: trial.suggest_float(key, *ends, log=True) for key, ends in tuning.ranges.items()}
         content = {"number": trial.number, "params": params, "values": {}}
@@ -82,11 +86,12 @@ def carry_out(tuning: Tuning, folder: Path, train: Callable[[Sequence[str], Path
         if value is None or value != value:
             value, state = None, optuna.trial.TrialState.FAIL
             break
-        trial.report(value, steps)
+        if steps not in reported:
+            trial.report(value, steps)
         if steps != tuning.steps[-1] and trial.should_prune():
             value, state = None, optuna.trial.TrialState.PRUNED
             break
-    study.tell(trial, value, state=state, skip_if_finished=True)
+    study.tell(trial, value, state=state)
     return value
 
 
