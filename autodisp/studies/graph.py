@@ -15,7 +15,7 @@ from autodisp.studies.endings import Ending, read_ending
 
 RUNS = "runs"
 """Folder of the runs inside that of a study."""
-_MACHINE = ("run.", "dataset.root")
+_MACHINE = ("run.", "dataset.root", "dataset.store")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Run:
     def name(self) -> str:
         """The name of its folder: the program and a hash of the settings in any order.
 
-        Those of the machine, and the folder of the data, do not count.
+        Those of the machine, and the folders of the data, do not count.
         """
         told = sorted(json.dumps(_told(one)) for one in self.settings if not _key(one).startswith(_MACHINE))
         return f"{self.program}-{hashlib.sha256(' '.join(told).encode()).hexdigest()[:12]}"
