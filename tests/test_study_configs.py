@@ -19,7 +19,10 @@ TASKS = ("disparity", "classification")
 
 
 def config_of(*words: str) -> StudyConfig:
-    return parse(composed("study", "root=/data/{dataset}", *words))
+    config = composed("study", *words)
+    if config.task.name == "classification" or "budget=published" in words:
+        config.root = "/data/{dataset}"
+    return parse(config)
 
 
 def runs_of(*words: str) -> list[Run]:

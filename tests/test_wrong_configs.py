@@ -571,7 +571,7 @@ study=table study.space=tiny
 study=table study.space=s2
     space s2 does not fit task=disparity: take one of autodispnet, tiny81_disparity
 study=table study.dataset=cifar10
-    dataset cifar10 does not fit task=disparity: take one of [...]
+    dataset cifar10 does not fit task=disparity: take one of [...] own
 study=table study.samples=0
     study.samples=0: must be at least 1, or null for all
 study=spaces study.policies=[none,esa]
@@ -594,8 +594,8 @@ budget.train=[steps]
     budget.train=[steps]: must be words such as training.steps=500
 task.name=stereo
     task=stereo: must be one of disparity, classification, segmentation
-task.name=segmentation study=spaces
-    space autodispnet does not fit task=segmentation: take one of [...]
+root=/data
+    root=/data: dataset shapes3d is generated and has no folder; leave root null
 cluster=address
     cluster.address=null: must be that of a Dask scheduler, tcp://HOST:8786
 cluster.workers=0
@@ -606,7 +606,7 @@ folder=file
     folder=file: cannot be used (File exists); take another one
 folder=folder
     folder=folder: is not empty, and has no study; take another folder
-study.trials=3
++study.trials=3
     study.trials: no such setting; study has name, dataset, space, samples
 """
 REPORT = r"""

@@ -113,6 +113,8 @@ class StudyConfig:
             if dataset not in self.kit.datasets:
                 fitting = ", ".join(self.kit.datasets)
                 raise InputError(f"dataset {dataset} does not fit task={self.task.name}: take one of {fitting}")
+            if self.root is not None and self.kit.datasets[dataset].generated:
+                raise InputError(f"root={self.root}: dataset {dataset} is generated and has no folder; leave root null")
         for space in self.spaces:
             if set(SPACES[space].kinds) != self.kit.kinds:
                 fitting = ", ".join(name for name, one in SPACES.items() if set(one.kinds) == self.kit.kinds)

@@ -34,13 +34,13 @@ class Protocol:
     seeds: Sequence[int]
     machine: Sequence[str] = ()
 
-    def searches(self, dataset: str, space: str, seed: int, *words: str, **labels: str) -> Run:
+    def searches(self, dataset: str, space: str, seed: int, /, *words: str, **labels: str) -> Run:
         """Returns a search; the labels are added to dataset, space and seed."""
         settings = [*self._data(dataset), f"space={space}", *self.search, f"seed={seed}", *words, *self.machine]
         return Run("search", tuple(settings), {"dataset": dataset, "space": space, "seed": str(seed), **labels})
 
     def trains(
-        self, dataset: str, cells: str | Run | Link, seed: int, *words: str, short: bool = False, **labels: str
+        self, dataset: str, cells: str | Run | Link, seed: int, /, *words: str, short: bool = False, **labels: str
     ) -> Run:
         """Returns a training; the labels are added to the dataset, the seed, and those of the search.
 
