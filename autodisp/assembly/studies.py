@@ -1,7 +1,6 @@
 """Builds a study from its typed config."""
 
 import os
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +8,16 @@ from typing import TYPE_CHECKING
 import yaml
 
 from autodisp.cells.spaces import find_space
-from autodisp.config.study import StudyConfig
+from autodisp.config.study import AddressConfig, LocalConfig, SlurmConfig, StudyConfig
+from autodisp.config.study_sections import (
+    DropConfig,
+    FactorConfig,
+    HyperparametersConfig,
+    RdartsConfig,
+    RegretConfig,
+    SpacesConfig,
+    TableConfig,
+)
 from autodisp.errors import InputError
 from autodisp.studies.drop import DropStudy
 from autodisp.studies.factors import FactorStudy
@@ -30,44 +38,31 @@ STUDY = "study.yaml"
 """The composed config in the folder of a study."""
 
 
-def _regret(config: StudyConfig) -> RegretStudy:
-    section, table = config.study, load(str(config.study.table))
-    dataset = section.dataset or str(table.about.get("dataset", ""))
-    return RegretStudy(table, dataset, table.space.name, section.policies, section.methods)
-
-
-def _factor(config: StudyConfig) -> FactorStudy:
-    section = config.study
-    return FactorStudy(section.name, section.datasets, section.spaces, section.policies, section.key, section.values)
-
-
-def _hyperparameters(config: StudyConfig) -> HyperparametersStudy:
-    section = config.study
-    ranges = {LEARNING_RATE: section.learning_rate, WEIGHT_DECAY: section.weight_decay}
-    return HyperparametersStudy(section.dataset, section.genotype, section.trials, config.budget.steps, ranges)
-
-
-_STUDIES: Mapping[str, Callable[[StudyConfig], Study]] = {
-    "table": lambda config: TableStudy(config.study.dataset, find_space(config.study.space), config.study.samples),
-    "spaces": lambda config: SpacesStudy(config.study.datasets, config.study.spaces, config.study.policies),
-    "regret": _regret,
-    "drop": lambda config: DropStudy(config.study.patterns),
-    "rdarts": lambda config: RdartsStudy(
-        config.study.datasets, config.study.spaces, config.study.key, config.study.values, config.study.policy
-    ),
-    "regularization": _factor,
-    "augmentation": _factor,
-    "hyperparameters": _hyperparameters,
-}
-
-
 def build_study(config: StudyConfig) -> Study:
     """Builds the study.
 
     Raises:
         InputError: the table cannot be read.
     """
-    return _STUDIES[config.study.name](config)
+    match config.study:
+        case TableConfig() as own:
+            return TableStudy(own.dataset, find_space(own.space), own.samples)
+        case SpacesConfig() as own:
+            return SpacesStudy(own.datasets, own.spaces, own.policies)
+        case RegretConfig() as own:
+            table = load(str(own.table))
+            dataset = own.dataset or str(table.about.get("dataset", ""))
+            return RegretStudy(table, dataset, table.space.name, own.policies, own.methods)
+        case DropConfig() as own:
+            return DropStudy(own.patterns)
+        case RdartsConfig() as own:
+            return RdartsStudy(own.datasets, own.spaces, own.key, own.values, own.policy)
+        case FactorConfig() as own:
+            return FactorStudy(own.name, own.datasets, own.spaces, own.policies, own.key, own.values)
+        case HyperparametersConfig() as own:
+            ranges = {LEARNING_RATE: own.learning_rate, WEIGHT_DECAY: own.weight_decay}
+            return HyperparametersStudy(own.dataset, own.genotype, own.trials, config.budget.steps, ranges)
+    raise NotImplementedError(config.study.name)
 
 
 def build_protocol(config: StudyConfig) -> Protocol:
@@ -107,13 +102,15 @@ def cluster_of(config: StudyConfig) -> AbstractContextManager["Client"]:
         from autodisp.studies import clusters
     except ImportError as error:
         raise InputError(f"autodisp-study needs {error.name}: pip install 'autodisp[studies]'") from None
-    section = config.cluster
-    if section.name == "address":
-        return clusters.at_address(section.address)
-    if section.name == "slurm":
-        options = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in section.options)}
-        return clusters.slurm(section.workers, section.threads, options)
-    return clusters.local(section.workers or max(1, (os.cpu_count() or 1) // section.threads))
+    match config.cluster:
+        case AddressConfig(address=address):
+            return clusters.at_address(str(address))
+        case SlurmConfig() as own:
+            options = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in own.options)}
+            return clusters.slurm(own.workers, own.threads, options)
+        case LocalConfig() as own:
+            return clusters.local(own.workers or max(1, (os.cpu_count() or 1) // own.threads))
+    raise NotImplementedError(config.cluster.name)
 
 
 def write_files(study: Study, results: Results) -> list[str]:

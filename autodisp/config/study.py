@@ -52,6 +52,7 @@ class ClusterSection:
     """What all clusters have."""
 
     name: str
+    threads: _Threads = 1
 
 
 @dataclass(frozen=True)

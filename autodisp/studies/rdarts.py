@@ -33,7 +33,6 @@ class RdartsStudy:
                 for run in self._chosen(protocol, dataset, space, seed)]  # fmt: skip
 
     def _chosen(self, protocol: Protocol, dataset: str, space: str, seed: int) -> list[Run]:
-        labels = {"space": space, "policy": self.policy, "seed": str(seed)}
         searches = [
             protocol.searches(
                 dataset, space, seed, f"regularization={self.policy}", f"{self.key}={value:g}",
@@ -42,7 +41,8 @@ class RdartsStudy:
             for value in self.values
         ]  # fmt: skip
         short = [protocol.trains(dataset, search, seed, short=True, length="short") for search in searches]
-        best = protocol.trains(dataset, protocol.cells_of_best(short, searches), seed, **labels)
+        cells = protocol.cells_of_best(short, searches)
+        best = protocol.trains(dataset, cells, seed, space=space, policy=self.policy, seed=str(seed))
         return [*searches, *short, best, protocol.evaluates(dataset, best)]
 
     def files(self, results: Results) -> Mapping[str, str]:
