@@ -1,7 +1,8 @@
 """Search spaces as data: for each kind of cell its nodes, its edges, the operations allowed on each edge.
 
 S1 to S4 are those of RobustDARTS (Zela et al. 2020), ``darts`` is the space of Liu et al. 2019,
-``tiny81`` the exhaustively evaluated one of RobustDARTS ("S5"), ``autodispnet`` that of Saikia et al. 2019.
+``tiny81`` the exhaustively evaluated one of RobustDARTS ("S5"), ``autodispnet`` that of Saikia et al. 2019,
+``tiny81_disparity`` one of the same size for stereo.
 The authors of AutoDispNet did not release their search: the candidates are the operations used by their released
 cells; reduction cells have no dilated convolutions, as in those networks.
 """
@@ -188,6 +189,22 @@ class SearchSpace:
                 found[kind] += (choice,)
             yield found
 
+    def at(self, index: int) -> dict[str, tuple[NodeChoice, ...]]:
+        """Returns the choice of cells that ``enumerate`` yields at that place, without a limit on the size.
+
+        Raises:
+            InputError: there is no such place.
+        """
+        if not 0 <= index < self.size:
+            raise InputError(f"{self.name}:{index}: space '{self.name}' has the genotypes 0 to {self.size - 1}")
+        found: dict[str, tuple[NodeChoice, ...]] = dict.fromkeys(self.kinds, ())
+        for kind in reversed(self.kinds):
+            cell = self.cells[kind]
+            for node in reversed(range(len(cell.nodes))):
+                index, place = divmod(index, cell.count_node(node))
+                found[kind] = (next(itertools.islice(cell.node_choices(node), place, None)), *found[kind])
+        return found
+
     def sample(self, seed: int) -> dict[str, tuple[NodeChoice, ...]]:
         """A uniform sample of the space, determined by the seed."""
         draw = random.Random(seed)
@@ -340,6 +357,19 @@ def _autodispnet() -> SearchSpace:
     return SearchSpace(name="autodispnet", flavour="dense", cells=cells)
 
 
+def _tiny81_disparity() -> SearchSpace:
+    """Returns a space as small as ``tiny81``, in which the upsampling cell is the published one of AutoDispNet."""
+    upsample = (
+        (("skip_connect", 0), ("sep_conv_3x3", 1), ("dil_conv_3x3", 2), ("sep_conv_3x3", 3)),
+        (("sep_conv_3x3", 3), ("sep_conv_3x3", 4)),
+        (("sep_conv_3x3", 2), ("dil_conv_5x5", 4)),
+    )
+    fixed = tuple(tuple(EdgeSpace(source, (name,)) for name, source in node) for node in upsample)
+    cells = {kind: dense_cell(kind, nodes=1, operations=DISPARITY_OPERATIONS[:3]) for kind in ("normal", "reduce")}
+    cells["upsample"] = CellSpace("upsample", nodes=fixed, keep=tuple(map(len, fixed)))
+    return SearchSpace(name="tiny81_disparity", flavour="dense", cells=cells)
+
+
 def _s1() -> SearchSpace:
     normal = edgewise_cell("normal", "S3 S5 S5 SP S3 MS SP SP S3 SP MS S3 35 35")
     reduce = edgewise_cell("reduce", "MA M3 MA MA S5 MA MP S3 S5 MA MA S5 S5 S5")
@@ -356,6 +386,7 @@ SPACES: dict[str, SearchSpace] = {
         uniform_space("darts", DARTS_OPERATIONS),
         uniform_space("tiny81", ("max_pool_3x3", "skip_connect", "sep_conv_3x3"), nodes=1),
         _autodispnet(),
+        _tiny81_disparity(),
     )
 }
 

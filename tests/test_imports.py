@@ -9,16 +9,20 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     "cli": {"cli", "assembly", "config", "configs", "checks", "kits", "search", "training", "evaluation", "prediction",
+            "studies",
             "export", "report", "tasks", "model_file", "tracking", "records", "checkpoints", "run_state", "run_lock",
             "run_files", "atomic", "commands", "distributed", "torchrun",
             "errors"},
     "assembly": {"observers", "config", "checks", "kits", "search", "training", "evaluation", "prediction", "export",
+                 "studies", "tables",
                  "report", "networks", "tasks", "kernels", "cells", "datasets", "model_file", "tracking", "checkpoints",
                  "run_state", "run_files", "atomic", "commands", "distributed", "torchrun",
                  "errors"},
     "config": {"configs", "checks", "kits", "tasks", "cells", "errors"},
     "checks": {"errors"},
     "kits": {"checks", "evaluation", "prediction", "networks", "tasks", "cells", "datasets", "errors"},
+    "studies": {"report", "search", "tables", "tasks", "cells", "records", "run_files", "atomic", "commands", "errors"},
+    "tables": {"tasks", "cells", "errors"},
     "observers": {"report", "search", "tasks", "cells", "model_file", "tracking", "records", "run_files", "atomic",
                   "errors"},
     "report": {"configs", "search", "kits", "tasks", "cells", "model_file", "tracking", "records", "run_files",
@@ -50,6 +54,9 @@ LAYERS = {
     "torchrun": set(),
     "errors": set(),
 }  # fmt: skip
+
+
+EXTRA = {"dask", "dask_jobqueue", "distributed", "optuna"}
 
 
 def layer_of(name: str) -> str:
@@ -103,6 +110,31 @@ def test_policies_need_the_standard_library_only(name: str) -> None:
         and not target.startswith(("autodisp.search.", "autodisp.errors"))
     }
     assert not foreign
+
+
+def test_dask_and_optuna_are_imported_where_they_are_used() -> None:
+    """They are an extra, which no other program needs."""
+    importing = {name for name, path in modules() if any(target.split(".")[0] in EXTRA for target in imported(path))}
+    assert importing == {"autodisp.studies.execute", "autodisp.studies.clusters", "autodisp.studies.trials",
+                         "autodisp.assembly.studies"}  # fmt: skip
+    for name in importing - {"autodisp.studies.execute", "autodisp.studies.clusters"}:
+        (path,) = [path for known, path in modules() if known == name]
+        top = {alias.name.split(".")[0] for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import)
+               for alias in node.names}  # fmt: skip
+        assert not top & EXTRA
+    lazy = {
+        name for name, path in modules() if {"autodisp.studies.execute", "autodisp.studies.clusters"} & at_top(path)
+    }
+    assert not lazy
+
+
+def at_top(path: Path) -> set[str]:
+    """The modules that a module imports when it is imported itself."""
+    body = ast.parse(path.read_text()).body
+    froms = [node for node in body if isinstance(node, ast.ImportFrom)]
+    return {node.module or "" for node in froms} | {
+        f"{node.module}.{alias.name}" for node in froms for alias in node.names
+    }
 
 
 def test_every_module_is_known_to_the_rules() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from autodisp.cells.genotype import Genotype, check, load
 from autodisp.cells.operations import OPERATIONS
 from autodisp.cells.spaces import (
     INPUTS,
@@ -133,6 +134,29 @@ def test_uniform_spaces_have_the_same_operations_on_every_edge(name: str, operat
     for cell in SPACES[name].cells.values():
         assert {frozenset(edge.operations) for edge in cell.edges} == {frozenset(operations)}
         assert cell.width == len(operations)
+
+
+@pytest.mark.parametrize("space", [SPACES["tiny81"], SPACES["tiny81_disparity"]], ids=lambda space: space.name)
+def test_a_place_is_that_of_the_enumeration(space: SearchSpace) -> None:
+    assert [space.at(index) for index in range(space.size)] == list(space.enumerate())
+    for index in (-1, space.size):
+        with pytest.raises(InputError, match=rf"^{space.name}:{index}: space '{space.name}' has the genotypes 0 to 80"):
+            space.at(index)
+
+
+def test_places_of_a_large_space_are_distinct_genotypes_of_it() -> None:
+    space = SPACES["autodispnet"]
+    found = [space.at(index) for index in (0, 1, space.size // 3, space.size - 1)]
+    assert all(one != other for one, other in itertools.combinations(found, 2))
+    for cells in found:
+        check(Genotype(space.name, cells), space, origin="here")
+
+
+def test_tiny81_disparity_has_the_upsampling_cell_that_is_published() -> None:
+    space, published = SPACES["tiny81_disparity"], [sorted(node) for node in load("autodispnet").cells["upsample"]]
+    found = list(space.enumerate())
+    assert len({tuple(sorted(cells.items())) for cells in found}) == space.size == 81
+    assert all([sorted(node) for node in cells["upsample"]] == published for cells in found)
 
 
 def test_tiny81_holds_81_architectures() -> None:
@@ -342,7 +366,9 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"'s5' is unknown: take one of s1, s2, .*tiny81, autodispnet, or space.file"):
+    with pytest.raises(
+        InputError, match=r"'s5' is unknown: take one of s1, .*autodispnet, tiny81_disparity, or space.file"
+    ):
         find_space("s5")
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from autodisp.config import evaluate, export, predict, report, search, train
+from autodisp.config import evaluate, export, predict, report, search, study, train
 from autodisp.config.checks import nearest, nearest_setting, printable, shown
 from autodisp.config.parsing import dotted
 from autodisp.errors import InputError
@@ -195,7 +195,7 @@ task=classification dataset=sintel
 dataset=svhn
     dataset=svhn does not fit task=disparity: take dataset=shapes3d or [...] or dataset=own
 space=s2
-    space=s2 does not fit task=disparity: take space=autodispnet
+    space=s2 does not fit task=disparity: take space=autodispnet or space=tiny81_disparity
 task=classification space=autodispnet
     space=autodispnet does not fit task=classification: take space=s1 or [...] or space=darts or space=tiny81
 network=classification
@@ -476,6 +476,8 @@ validation.batch_size=0
     validation.batch_size=0: must be at least 1; 1 is usual
 recipe=finetune init=a parameters=5
     parameters=5: must be null with network=from_checkpoint, whose model determines it
+task=classification genotype=tiny81:81
+    genotype=tiny81:81: space 'tiny81' has the genotypes 0 to 80
 genotype=random:s2
     genotype=random:s2: has the cells normal, reduce, but [...] cells of such a search, or the other task
 network.stages=2 network.frozen_stages=2
@@ -661,11 +663,59 @@ run=a format=onnx
 run=a threads=0
     threads=0: must be at least 1 and at most 1024, or null for all cores
 """
+STUDY = r"""
+study=table study.space=tiny
+    study.space=tiny: must be one of s1, s2, s3, s4, darts, tiny81, autodispnet, tiny81_disparity
+study=table study.space=s2
+    space s2 does not fit task=disparity: take one of autodispnet, tiny81_disparity
+study=table study.dataset=cifar10
+    dataset cifar10 does not fit task=disparity: take one of [...] own
+study=table study.samples=0
+    study.samples=0: must be at least 1, or null for all
+study=spaces study.policies=[none,esa]
+    study.policies=[none, esa]: must be one or more of none, es, ada
+study=regret
+    study.table=null: must be a path to a table.json of study=table, or the name of a table in the package
+study=regret study.table=none.json
+    table none.json: cannot be read (FileNotFoundError: [...] take a table.json of autodisp-study study=table
+study=rdarts study.values=[1]
+    study.values=[1.0]: must be two or more different numbers
+study=hyperparameters study.learning_rate=[1,0.1]
+    study.learning_rate=[1.0, 0.1]: must be the lowest and the highest value, above 0
+study=drop study.runs=[]
+    study.runs=[]: must be a folder or a pattern of folders, or a list of them
+seeds=[]
+    seeds=[]: must be one or more different whole numbers of at least 0, such as [0,1,2]
+seeds=[1,1]
+    seeds=[1, 1]: must be one or more different whole numbers of at least 0, such as [0,1,2]
+budget.train=[steps]
+    budget.train=[steps]: must be words such as training.steps=500
+task.name=stereo
+    task=stereo: must be one of disparity, classification, segmentation
+root=/data
+    root=/data: dataset shapes3d is generated and has no folder; leave root null
+cluster=address
+    cluster.address=null: must be that of a Dask scheduler, tcp://HOST:8786
+cluster.workers=0
+    cluster.workers=0: must be at least 1, or null for as many as the cores allow
+cluster=slurm cluster.options=[gpu]
+    cluster.options=[gpu]: must be KEY=VALUE, such as [walltime=24:00:00]
+folder=file
+    folder=file: cannot be used (File exists); take another one
+folder=folder
+    folder=folder: is not empty, and has no study; take another folder
++study.trials=3
+    study.trials: no such setting; study has name, dataset, space, samples
+"""
 REPORT = r"""
 NOTHING
-    nothing to report on: give run= (the folder of a run) or runs= (a pattern, as 'runs/**')
+    nothing to report on: give run= (the folder of a run), runs= (a pattern [...] or study= (the folder of a study)
 run=a runs=b
     run=a: excludes runs=; give one of them
+run=a study=b
+    run=a: excludes study=; give one of them
+study=none
+    study=none: its study.yaml cannot be read (FileNotFoundError); name the folder of autodisp-study
 run=
     run='': must be the folder of a run
 runs=[]
@@ -766,6 +816,7 @@ TABLES = {
     "predict": PREDICT,
     "export": EXPORT,
     "report": REPORT,
+    "study": STUDY,
 }
 PARSE: dict[str, Callable[[DictConfig], Any]] = {
     "search": search.parse,
@@ -774,6 +825,7 @@ PARSE: dict[str, Callable[[DictConfig], Any]] = {
     "predict": predict.parse,
     "export": export.parse,
     "report": report.parse,
+    "study": study.parse,
 }
 ENOUGH: dict[str, list[str]] = {
     "evaluate": ["baseline=sgbm"],

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autodisp.assembly.network_sizes import search_sizes, training_counts, training_sizes
+from autodisp.assembly.study_reporting import read_study
 from autodisp.atomic import staged
 from autodisp.config.report import ReportConfig
 from autodisp.errors import InputError
@@ -31,6 +32,10 @@ def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
     try:
         if config.run is not None:
             return out, _report_on_run(config, Path(config.run).expanduser(), out)
+        if config.study is not None:
+            write = read_study(Path(config.study).expanduser())
+            with staged(out) as stage:
+                return out, write(stage)
         found = find_runs(config.patterns, skip=out)
         for entry in found.entries:
             if entry.run.kind == "training":
@@ -50,8 +55,8 @@ def report_folder(config: ReportConfig) -> Path:
     """
     if config.out is not None:
         out = Path(config.out).expanduser()
-    elif config.run is not None:
-        out = Path(config.run).expanduser() / REPORT
+    elif (folder_of_one := config.run or config.study) is not None:
+        out = Path(folder_of_one).expanduser() / REPORT
     else:
         folder = common_folder(config.patterns)
         out = folder / (COMPARISON if is_run(folder) else REPORT)

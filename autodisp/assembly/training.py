@@ -1,6 +1,7 @@
 """Builds a training from its typed config."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ DESIGNED = "designed"
 """Value of ``genotype`` for hand-designed cells."""
 RANDOM = "random:"
 """Prefix of ``genotype`` for cells drawn from a search space."""
+INDEXED = re.compile(r"(?P<space>\w+):(?P<index>\d{1,18})", re.ASCII)
+"""``genotype`` of the cells at a place of a search space, as in ``SearchSpace.enumerate``."""
 FARTHEST_COUNT = 0.25
 """Largest relative difference between a network's number of parameters and the one in the config."""
 
@@ -56,10 +59,14 @@ def build_genotype(config: TrainConfig) -> tuple[Genotype | None, SearchSpace | 
             having = " or ".join(f"task={name}" for name, other in KITS.items() if other.designed)
             raise InputError(f"genotype={DESIGNED}: is for {having}; take a genotype for {config.task.name}")
         return None, None
+    indexed = INDEXED.fullmatch(name)
     if name.startswith(RANDOM):
-        wanted = name.removeprefix(RANDOM)
-        space = own if own is not None and own.name == wanted else _named_space(wanted)
+        space = _named_space(name.removeprefix(RANDOM), own, prefix=RANDOM)
         genotype = Genotype(space.name, space.sample(config.seed), {"origin": f"sampled with seed {config.seed}"})
+    elif indexed is not None:
+        space = _named_space(indexed["space"], own)
+        with naming("genotype", name):
+            genotype = Genotype(space.name, space.at(int(indexed["index"])), {"origin": name})
     else:
         genotype = find_genotype(name, space=own)
         space = own or find_space(genotype.space)
@@ -71,11 +78,13 @@ def build_genotype(config: TrainConfig) -> tuple[Genotype | None, SearchSpace | 
     return genotype, space
 
 
-def _named_space(name: str) -> SearchSpace:
+def _named_space(name: str, own: SearchSpace | None, *, prefix: str = "") -> SearchSpace:
+    if own is not None and own.name == name:
+        return own
     if name not in SPACES:
         near = nearest(name, SPACES, cutoff=0.5)
-        hint = f"; did you mean '{RANDOM}{near}'?" if near else ""
-        raise InputError(f"genotype={RANDOM}{name}: no such space; there are {', '.join(SPACES)}{hint}")
+        hint = f"; did you mean '{prefix}{near}'?" if near else ""
+        raise InputError(f"genotype={prefix}{name}: no such space; there are {', '.join(SPACES)}{hint}")
     return SPACES[name]
 
 
@@ -205,12 +214,16 @@ class TrainParts:
     """True if it starts from trained weights."""
 
     def begin(self) -> dict[str, float]:
-        """Records the metrics of the best constant baseline and of trained initial weights, before the first step."""
+        """Records the number of parameters, and the metrics before the first step.
+
+        Returns:
+            The metrics of the best constant baseline and of trained initial weights.
+        """
         training = self.training
         start = {"constant": training.task.constant(training.validation)}
         if self.fine_tunes:
             start |= {f"valid/{name}": value for name, value in training.validate().items()}
-        self.folder.tracker.event("start", **start)
+        self.folder.tracker.event("start", parameters=self.parameters, **start)
         return start
 
 

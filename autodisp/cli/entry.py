@@ -54,6 +54,11 @@ def report() -> None:
     _run("report")
 
 
+def study() -> None:
+    """autodisp-study."""
+    _run("study")
+
+
 def _run(name: str, module: str = "") -> None:
     """Runs a program; tests pass another module instead."""
     sys.argv[1:] = existing_paths_quoted(sys.argv[1:])

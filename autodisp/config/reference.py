@@ -15,7 +15,7 @@ import yaml
 from omegaconf import DictConfig
 
 from autodisp import configs
-from autodisp.config import check, evaluate, export, predict, report, search, train
+from autodisp.config import check, evaluate, export, predict, report, search, study, train
 from autodisp.config.checks import shown
 from autodisp.config.notes import head_of, meanings_of_choices, read_notes
 from autodisp.config.parsing import Setting, settings_of
@@ -41,11 +41,13 @@ PROGRAMS = (
     Program("export", export.ExportConfig, export.parse, ("checkpoint=shipped",)),
     Program("report", report.ReportConfig, report.parse, ("run=RUN",)),
     Program("check", check.CheckConfig, check.parse),
+    Program("study", study.StudyConfig, study.parse),
 )
 _BY_NAME: Mapping[str, Mapping[str, type]] = {
     "task": TASKS,
     "dataset": DATASETS,
     "network": {**NETWORKS, "from_checkpoint": FromCheckpointConfig},
+    **study.StudyConfig.SECTIONS,
 }
 """Groups whose choices have different settings, with the schema of each ``name``."""
 _TYPES: dict[Any, str] = {
@@ -137,7 +139,7 @@ def _name(program: str, group: str, choice: str) -> str:
 def _flat(settings: Mapping[str, Setting], prefix: str = "") -> Iterator[tuple[str, Setting]]:
     """Yields all settings by dotted name, without those of sections by name."""
     for name, setting in settings.items():
-        if f"{prefix}{name}" in _BY_NAME and setting.default is MISSING:
+        if f"{prefix}{name}" in _BY_NAME and setting.default is MISSING and setting.section is not None:
             continue
         if setting.section is None:
             yield f"{prefix}{name}", setting

@@ -17,6 +17,7 @@ class ReportConfig:
 
     run: str | None
     runs: Any
+    study: str | None
     key: str | None
     out: str | None
     animation: bool
@@ -25,13 +26,18 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         _ = self.task.kit  # imports it, so that its models are known
-        if self.run is None and self.runs is None:
-            raise InputError("nothing to report on: give run= (the folder of a run) or runs= (a pattern, as 'runs/**')")
-        if self.run is not None and self.runs is not None:
-            raise InputError(f"run={self.run}: excludes runs=; give one of them")
-        if self.run is not None:
-            need(self.run != "", "run", self.run, "the folder of a run")
-            need(self.key is None, "key", self.key, "null with run=: it is what several runs are compared by")
+        given = [name for name in ("run", "runs", "study") if getattr(self, name) is not None]
+        if not given:
+            raise InputError(
+                "nothing to report on: give run= (the folder of a run), runs= (a pattern, as 'runs/**') or study= "
+                "(the folder of a study)"
+            )
+        if len(given) > 1:
+            raise InputError(f"{given[0]}={getattr(self, given[0])}: excludes {given[1]}=; give one of them")
+        if self.runs is None:
+            folder = getattr(self, given[0])
+            need(folder != "", given[0], folder, f"the folder of a {given[0]}")
+            need(self.key is None, "key", self.key, f"null with {given[0]}=: it is what several runs are compared by")
         else:
             fits = bool(self.runs) and all(isinstance(pattern, str) and pattern for pattern in self.patterns)
             need(fits, "runs", self.runs, "a folder or a pattern of folders, or a list of them")

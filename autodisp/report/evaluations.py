@@ -57,3 +57,10 @@ def _metrics(content: Mapping[str, Any], method: str) -> dict[str, float]:
     places = {kit.task.figure.name: kit.metric_place for kit in KITS.values()}
     found = {name: as_number(setting_of(content, f"methods.{method}.figures.{at}")) for name, at in places.items()}
     return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def speed(folder: Path) -> float | None:
+    """Returns the milliseconds of an image in the evaluation in a folder, in the predictor alone; None if unknown."""
+    method = setting_of(_read(folder), "methods.network", {})
+    seconds, images = (as_number(setting_of(method, key)) for key in ("seconds", "images"))
+    return 1000 * seconds / images if seconds and images else None

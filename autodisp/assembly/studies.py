@@ -1,0 +1,121 @@
+"""Builds a study from its typed config."""
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from autodisp.cells.spaces import find_space
+from autodisp.config.study import AddressConfig, LocalConfig, SlurmConfig, StudyConfig
+from autodisp.config.study_sections import (
+    DropConfig,
+    FactorConfig,
+    HyperparametersConfig,
+    RdartsConfig,
+    RegretConfig,
+    SpacesConfig,
+    TableConfig,
+)
+from autodisp.errors import InputError
+from autodisp.studies.drop import DropStudy
+from autodisp.studies.factors import FactorStudy
+from autodisp.studies.hyperparameters import LEARNING_RATE, WEIGHT_DECAY, HyperparametersStudy
+from autodisp.studies.protocol import Protocol
+from autodisp.studies.rdarts import RdartsStudy
+from autodisp.studies.regret import RegretStudy
+from autodisp.studies.results import Results
+from autodisp.studies.spaces import SpacesStudy
+from autodisp.studies.study import Study
+from autodisp.studies.table import TableStudy
+from autodisp.tables import load
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+STUDY = "study.yaml"
+"""The composed config in the folder of a study."""
+
+
+def build_study(config: StudyConfig) -> Study:
+    """Builds the study.
+
+    Raises:
+        InputError: the table cannot be read.
+    """
+    match config.study:
+        case TableConfig() as own:
+            return TableStudy(own.dataset, find_space(own.space), own.samples)
+        case SpacesConfig() as own:
+            return SpacesStudy(own.datasets, own.spaces, own.policies)
+        case RegretConfig() as own:
+            table = load(str(own.table))
+            dataset = own.dataset or str(table.about.get("dataset", ""))
+            return RegretStudy(table, dataset, table.space.name, own.policies, own.methods)
+        case DropConfig() as own:
+            return DropStudy(own.patterns)
+        case RdartsConfig() as own:
+            return RdartsStudy(own.datasets, own.spaces, own.key, own.values, own.policy)
+        case FactorConfig() as own:
+            return FactorStudy(own.name, own.datasets, own.spaces, own.policies, own.key, own.values)
+        case HyperparametersConfig() as own:
+            ranges = {LEARNING_RATE: own.learning_rate, WEIGHT_DECAY: own.weight_decay}
+            return HyperparametersStudy(own.dataset, own.genotype, own.trials, config.budget.steps, ranges)
+    raise NotImplementedError(config.study.name)
+
+
+def build_protocol(config: StudyConfig) -> Protocol:
+    """Builds the words of the programs."""
+    budget = config.budget
+    return Protocol(
+        task=config.task.name,
+        figure=config.kit.task.figure,
+        search=budget.search,
+        train=budget.train,
+        short=budget.short,
+        evaluate=budget.evaluate,
+        root=config.root,
+        seeds=config.seeds,
+        machine=[f"run.threads={config.cluster.threads}", *([] if _loads(config) else ["run.workers=0"])],
+    )
+
+
+def _loads(config: StudyConfig) -> bool:
+    """Returns True if the budget gives runs loading processes of their own."""
+    return any(word.startswith("run.workers=") for word in (*config.budget.search, *config.budget.train))
+
+
+def build_results(config: StudyConfig, folder: Path) -> tuple[Study, Results]:
+    """Builds the study with the results of its runs in a folder."""
+    study, protocol = build_study(config), build_protocol(config)
+    return study, Results(folder, study.runs(protocol), protocol)
+
+
+def cluster_of(config: StudyConfig) -> AbstractContextManager["Client"]:
+    """Builds the cluster.
+
+    Raises:
+        InputError: Dask is not installed.
+    """
+    try:
+        from autodisp.studies import clusters
+    except ImportError as error:
+        raise InputError(f"autodisp-study needs {error.name}: pip install 'autodisp[studies]'") from None
+    match config.cluster:
+        case AddressConfig(address=address):
+            return clusters.at_address(str(address))
+        case SlurmConfig() as own:
+            options = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in own.options)}
+            return clusters.slurm(own.workers, own.threads, options)
+        case LocalConfig() as own:
+            return clusters.local(own.workers or max(1, (os.cpu_count() or 1) // own.threads))
+    raise NotImplementedError(config.cluster.name)
+
+
+def write_files(study: Study, results: Results) -> list[str]:
+    """Writes the files that a study leaves in its folder; returns their names."""
+    files = study.files(results)
+    for name, text in files.items():
+        (results.folder / name).write_text(text, encoding="utf-8")
+    return list(files)

@@ -1,0 +1,136 @@
+"""autodisp-study: many searches, trainings and evaluations that belong together, on one machine or many."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from autodisp.assembly.studies import STUDY, build_results, cluster_of, write_files
+from autodisp.cli.program import GAVE_WAY, WRONG_INPUT
+from autodisp.cli.run_folder import keep_command
+from autodisp.cli.studied_run import perform
+from autodisp.cli.study_progress import StudyProgress, time_left
+from autodisp.commands import command
+from autodisp.config.study import StudyConfig, parse
+from autodisp.errors import InputError, RunFault
+from autodisp.run_lock import LOCK, locked
+from autodisp.studies.endings import Ending
+from autodisp.studies.graph import RUNS, Run, endings_of, in_order
+from autodisp.tracking import in_time
+
+
+def run(tree: DictConfig) -> None:
+    """Runs the program with its composed config.
+
+    Raises:
+        SystemExit: a run failed.
+    """
+    if code := study(tree):
+        sys.exit(code)
+
+
+def study(tree: DictConfig) -> int:
+    """Runs what is missing of the study of a composed config; returns the exit code: 0, or that of a failed run.
+
+    Raises:
+        InputError: a setting or the folder cannot be used, or another study is in the folder.
+    """
+    config = parse(tree)
+    folder = Path(config.folder)
+    built, results = build_results(config, folder)
+    runs, console = list(in_order(results.runs)), Console(highlight=False, emoji=False)
+    if config.plan:
+        _show_plan(config, runs, endings_of(runs, folder), console)
+        return 0
+    _check_folder(config, folder)
+    with locked(folder):
+        _keep(config, tree, folder)
+        endings = _execute(config, runs, folder, console) if runs else {}
+        files = write_files(built, results)
+    _show_summary(runs, endings, folder, files, console)
+    failed = {ending.exit_code for ending in endings.values() if ending.state == "failed"}
+    return GAVE_WAY if GAVE_WAY in failed else WRONG_INPUT if failed else 0
+
+
+def _execute(config: StudyConfig, runs: Sequence[Run], folder: Path, console: Console) -> Mapping[str, Ending]:
+    endings = endings_of(runs, folder)
+    if all(ending.is_done for ending in endings.values()):
+        return endings
+    with cluster_of(config) as client, StudyProgress(console, runs) as progress:
+        from autodisp.studies.execute import execute
+
+        if client.dashboard_link:
+            progress.note(f"dashboard of Dask: {client.dashboard_link}")
+        workers = config.cluster.name == "local" and len(client.scheduler_info()["workers"])
+        return execute(runs, folder, client, perform, watch=lambda endings: progress.show(endings, workers or 1))
+
+
+def _check_folder(config: StudyConfig, folder: Path) -> None:
+    """Creates the folder of a study, or checks that it has the same one.
+
+    Raises:
+        InputError: it has another study or other files, or cannot be used.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / STUDY).is_file():
+            if any(entry.name != LOCK for entry in folder.iterdir()):
+                raise InputError(f"folder={folder}: is not empty, and has no study; take another folder")
+            return
+        before = OmegaConf.select(OmegaConf.load(folder / STUDY), "study.name")
+    except (OSError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{STUDY} is damaged"
+        raise InputError(f"folder={folder}: cannot be used ({reason}); take another one") from None
+    if before != config.study.name:
+        raise InputError(f"folder={folder}: has the study {before}, not {config.study.name}; take another folder")
+
+
+def _keep(config: StudyConfig, tree: DictConfig, folder: Path) -> None:
+    """Writes the config and the command of the study."""
+    kept = tree.copy()
+    kept.root = config.root
+    try:
+        OmegaConf.save(kept, folder / STUDY, resolve=True)
+        keep_command(folder)
+    except OSError as error:
+        raise RunFault(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def _show_plan(config: StudyConfig, runs: Sequence[Run], endings: Mapping[str, Ending], console: Console) -> None:
+    if not console.is_terminal:
+        console = Console(highlight=False, emoji=False, width=160)
+    table = Table(title=f"plan of study={config.study.name}, budget={config.budget.name}")
+    for head in ("run", "of", "state"):
+        table.add_column(head)
+    for run in runs:
+        words = ", ".join(f"{key} {value}" for key, value in run.labels.items())
+        table.add_row(run.name, words, endings[run.name].state)
+    console.print(table)
+    counts = Counter(run.program for run in runs if not endings[run.name].is_done)
+    console.print(f"to run: {', '.join(f'{count} x {program}' for program, count in counts.items()) or 'nothing'}")
+    left = time_left(runs, endings, 1)
+    words = "unknown until a run of each program is done here" if left is None else f"{in_time(left)} of one worker"
+    console.print(f"time:   {words}")
+
+
+def _show_summary(
+    runs: Sequence[Run], endings: Mapping[str, Ending], folder: Path, files: Sequence[str], console: Console
+) -> None:
+    states = Counter(ending.state for ending in endings.values())
+    told = [f"study: {states['done']} of {len(runs)} runs done"]
+    for run in runs:
+        ending = endings[run.name]
+        if not ending.is_done:
+            words = " ".join(f"{key}={value}" for key, value in run.labels.items())
+            told.append(f"  {run.name} ({words}): {ending.state}: {ending.message}")
+            if ending.state == "failed":
+                told.append(f"    log: {folder / RUNS / run.name}.log")
+    told.append(f"files: {folder}/ ({', '.join([*files, 'runs/'])})")
+    told.append(f"look:  {command('autodisp-report', ('study', folder))}")
+    for line in told:
+        console.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,88 @@
+"""Progress of a study on the console: runs done, running and failed, and the time left."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from autodisp.studies.endings import Ending
+from autodisp.studies.graph import Run
+from autodisp.tracking import in_time
+
+_LINE_SECONDS = 60.0
+
+
+def time_left(runs: Sequence[Run], endings: Mapping[str, Ending], workers: int) -> float | None:
+    """Estimates the seconds until all runs are done.
+
+    A run takes as long as the mean of those of its program that are done.
+
+    Returns:
+        The estimate; None if no run of a program that is needed is done yet.
+    """
+    known: dict[str, list[float]] = {}
+    for run in runs:
+        if endings[run.name].is_done:
+            known.setdefault(run.program, []).append(endings[run.name].seconds)
+    rest = [run.program for run in runs if endings[run.name].state in ("waiting", "running")]
+    if not set(rest) <= known.keys():
+        return None
+    return sum(sum(known[program]) / len(known[program]) for program in rest) / workers
+
+
+class StudyProgress:
+    """A bar on a terminal; elsewhere a line when a run ends, and every minute.
+
+    Args:
+        console: to write to.
+        runs: of the study.
+    """
+
+    def __init__(self, console: Console, runs: Sequence[Run]) -> None:
+        self._console = console
+        self._runs = {run.name: run for run in runs}
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._bar.add_task("runs", total=len(runs))
+        self._told: dict[str, str] | None = None
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Prints a line."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def show(self, endings: Mapping[str, Ending], workers: int) -> None:
+        """Shows the state of all runs.
+
+        Args:
+            endings: by name.
+            workers: number of runs at once.
+        """
+        counts = Counter(ending.state for ending in endings.values())
+        left = time_left(list(self._runs.values()), endings, workers)
+        words = f"{counts['done']} done, {counts['running']} running, {counts['failed']} failed"
+        words += f", {in_time(left)} left" if left else ""
+        self._bar.update(self._task, completed=counts["done"] + counts["failed"] + counts["not run"], description=words)
+        states: dict[str, str] = {
+            name: ending.state for name, ending in endings.items() if ending.state in ("done", "failed")
+        }
+        for name in states.keys() - (states if self._told is None else self._told).keys():
+            ending = endings[name]
+            metric = "" if ending.metric is None else f", {ending.metric:.5g}"
+            self.note(f"{name}: {ending.message or ending.state}{metric}, {in_time(ending.seconds)}  ({words})")
+            self._last = time.monotonic()
+        if not self._console.is_terminal and time.monotonic() - self._last > _LINE_SECONDS:
+            self.note(words)
+            self._last = time.monotonic()
+        self._told = states

@@ -1,0 +1,118 @@
+"""The section of each study in the config of autodisp-study."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from autodisp.cells.spaces import SPACES
+from autodisp.config.checks import Must, PathTo, at_least, at_most, need
+
+POLICIES = ("none", "es", "ada")
+_POLICIES = Must(
+    f"one or more of {', '.join(POLICIES)}", lambda policies: bool(policies) and set(policies) <= set(POLICIES)
+)
+_SPACES = Must(f"one or more of {', '.join(SPACES)}", lambda spaces: bool(spaces) and set(spaces) <= set(SPACES))
+_SPACE = Must(f"one of {', '.join(SPACES)}", lambda space: space in SPACES)
+_VALUES = Must("two or more different numbers", lambda values: len(values) > 1 and len(set(values)) == len(values))
+_RANGE = Must("the lowest and the highest value, above 0", lambda ends: len(ends) == 2 and 0 < ends[0] < ends[1])
+_TABLE = PathTo("a table.json of study=table, or the name of a table in the package")
+WORDS = Must("words such as training.steps=500", lambda words: all("=" in word for word in words))
+
+
+@dataclass(frozen=True)
+class StudySection:
+    """What all have."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class TableConfig(StudySection):
+    """study=table."""
+
+    name: str = "table"
+    dataset: str = ""
+    space: Annotated[str, _SPACE] = "tiny81"
+    samples: Annotated[int | None, at_least(1, null="all")] = None
+
+
+@dataclass(frozen=True)
+class SpacesConfig(StudySection):
+    """study=spaces."""
+
+    name: str = "spaces"
+    datasets: list[str] = field(default_factory=list)
+    spaces: Annotated[list[str], _SPACES] = field(default_factory=list)
+    policies: Annotated[list[str], _POLICIES] = field(default_factory=lambda: list(POLICIES))
+
+
+@dataclass(frozen=True)
+class RegretConfig(StudySection):
+    """study=regret."""
+
+    name: str = "regret"
+    table: Annotated[str | None, _TABLE] = None
+    dataset: str | None = None
+    policies: Annotated[list[str], _POLICIES] = field(default_factory=lambda: list(POLICIES))
+    methods: Annotated[list[str], WORDS] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        need(self.table is not None, "study.table", self.table, _TABLE.words)
+
+
+@dataclass(frozen=True)
+class DropConfig(StudySection):
+    """study=drop."""
+
+    name: str = "drop"
+    runs: Any = "runs"
+
+    def __post_init__(self) -> None:
+        fits = bool(self.runs) and all(isinstance(pattern, str) and pattern for pattern in self.patterns)
+        need(fits, "study.runs", self.runs, "a folder or a pattern of folders, or a list of them")
+
+    @property
+    def patterns(self) -> tuple[Any, ...]:
+        """The folders or patterns."""
+        return tuple(self.runs) if isinstance(self.runs, list) else (self.runs,)
+
+
+@dataclass(frozen=True)
+class RdartsConfig(StudySection):
+    """study=rdarts."""
+
+    name: str = "rdarts"
+    datasets: list[str] = field(default_factory=list)
+    spaces: Annotated[list[str], _SPACES] = field(default_factory=list)
+    key: str = "optimizer.weights.weight_decay"
+    values: Annotated[list[float], _VALUES] = field(default_factory=list)
+    policy: Literal["none", "es", "ada"] = "none"
+
+
+@dataclass(frozen=True)
+class FactorConfig(StudySection):
+    """study=regularization and study=augmentation."""
+
+    name: str = "regularization"
+    datasets: list[str] = field(default_factory=list)
+    spaces: Annotated[list[str], _SPACES] = field(default_factory=list)
+    policies: Annotated[list[str], _POLICIES] = field(default_factory=lambda: ["none", "es"])
+    key: str = "optimizer.weights.weight_decay"
+    values: Annotated[list[float], _VALUES] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class HyperparametersConfig(StudySection):
+    """study=hyperparameters."""
+
+    name: str = "hyperparameters"
+    dataset: str = ""
+    genotype: Annotated[str, PathTo("a genotype.json, or a name of the zoo, or SPACE:INDEX")] = "autodispnet"
+    trials: Annotated[int, at_least(1), at_most(100_000)] = 30
+    learning_rate: Annotated[list[float], _RANGE] = field(default_factory=lambda: [1e-4, 1e-2])
+    weight_decay: Annotated[list[float], _RANGE] = field(default_factory=lambda: [1e-6, 1e-2])
+
+
+STUDIES: dict[str, type] = {
+    "table": TableConfig, "spaces": SpacesConfig, "regret": RegretConfig, "drop": DropConfig, "rdarts": RdartsConfig,
+    "regularization": FactorConfig, "augmentation": FactorConfig, "hyperparameters": HyperparametersConfig,
+}  # fmt: skip

@@ -1,0 +1,79 @@
+"""The Dask cluster that executes a study: processes of this machine, of Slurm, or those at an address."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster
+
+from autodisp.errors import InputError, RunFault, in_one_line
+
+_TIMEOUT = 30
+"""Seconds to wait for the scheduler at an address."""
+
+
+@contextmanager
+def local(workers: int) -> Iterator[Client]:
+    """Starts processes of this machine, each of which has one run at a time.
+
+    They may start loading processes of their own, and have no limit of memory: a run would be killed at one that is
+    a share of the machine's.
+    """
+    with (
+        dask.config.set({"distributed.worker.daemon": False}),
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):  # fmt: skip
+        yield client
+
+
+@contextmanager
+def at_address(address: str) -> Iterator[Client]:
+    """Connects to the scheduler at an address, such as tcp://10.0.0.1:8786.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        client = Client(address, timeout=_TIMEOUT)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cluster.address={address}: no scheduler of Dask answers ({in_one_line(error)}); start one by "
+            "`dask scheduler`, and workers by `dask worker ADDRESS --nthreads 1`"
+        ) from None
+    with client:
+        yield client
+
+
+@contextmanager
+def slurm(workers: int, cores: int, options: Mapping[str, Any]) -> Iterator[Client]:
+    """Starts a Slurm job for each worker.
+
+    Args:
+        workers: number of jobs.
+        cores: of a job.
+        options: arguments of ``dask_jobqueue.SLURMCluster``, such as queue and walltime.
+
+    Raises:
+        InputError: an option is wrong.
+        RunFault: Slurm refuses the jobs.
+    """
+    from dask_jobqueue.slurm import SLURMCluster
+
+    try:
+        cluster = SLURMCluster(cores=cores, processes=1, **{"memory": "16GB", **options})
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"cluster.options: {in_one_line(error)}; the options are those of dask_jobqueue.SLURMCluster"
+        ) from None
+    with cluster, Client(cluster) as client:
+        try:
+            cluster.scale(jobs=workers)
+        except (OSError, RuntimeError) as error:
+            raise RunFault(f"cluster=slurm: the jobs cannot be submitted ({in_one_line(error)})") from None
+        yield client

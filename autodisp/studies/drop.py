@@ -1,0 +1,84 @@
+"""study=drop: the cost of discretising over the curvature, over the searches of other studies and any others.
+
+It has no runs of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autodisp.report.comparison import Entry, find_runs
+from autodisp.report.curves import Chart, empty_chart
+from autodisp.report.figures import COLOURS, style
+from autodisp.report.study_page import Findings, ResultTable, Value
+from autodisp.studies.graph import Run
+from autodisp.studies.protocol import Protocol
+from autodisp.studies.results import Results
+from autodisp.tables import rank_correlation
+
+_MEASURES = (("drop", "discretisation drop"), ("trained", "after training"), ("tested", "on the test split"))
+
+
+@dataclass(frozen=True)
+class DropStudy:
+    """Correlates results with the eigenvalue; see the module."""
+
+    folders: Sequence[str]
+    """Folders, or patterns of folders, with the runs."""
+
+    def runs(self, protocol: Protocol) -> list[Run]:
+        """Returns none."""
+        return []
+
+    def files(self, results: Results) -> Mapping[str, str]:
+        """Returns nothing: the runs have all."""
+        return {}
+
+    def findings(self, results: Results) -> Findings:
+        """Returns the rank correlations with their intervals, for each kind of search."""
+        found = find_runs(self.folders, skip=results.folder)
+        groups: dict[tuple[str, ...], list[Entry]] = {}
+        for entry in found.entries:
+            if entry.run.kind == "search":
+                space = str(entry.run.setting("space.name", ""))
+                groups.setdefault((*entry.group[1:], ""), []).append(entry)
+                groups.setdefault((*entry.group[1:], space), []).append(entry)
+        rows, charts = list[list[Value]](), list[Chart]()
+        for (metric, dataset, space), entries in groups.items():
+            for measure, words in _MEASURES:
+                pairs = [
+                    (entry.eigenvalue, value)
+                    for entry in entries
+                    if entry.eigenvalue is not None and (value := entry.result(measure)) is not None
+                ]
+                row: list[Value] = [dataset, space or "all", f"{metric}, {words}", float(len(pairs))]
+                known = rank_correlation(pairs)
+                rows.append([*row, *((known.value, known.low, known.high) if known else (None, None, None))])
+                if measure == "drop" and not space and pairs:
+                    charts.append(_chart(metric, dataset, entries))
+        heads = ["dataset", "space", "metric", "searches", "rank correlation", "low", "high"]
+        note = "Spearman's correlation with the dominant eigenvalue; interval of 95 %, bootstrap over the searches."
+        return Findings(
+            "discretisation drop over the eigenvalue",
+            f"{sum(entry.run.kind == 'search' for entry in found.entries)} searches",
+            [ResultTable("drop", "Correlation with the eigenvalue", heads, rows, note)],
+            charts,
+            notes=[*found.notes],
+        )
+
+
+def _chart(metric: str, dataset: str, entries: Sequence[Entry]) -> Chart:
+    title = f"discretisation drop of {metric} on {dataset}"
+    figure, axes = empty_chart(title, "dominant eigenvalue")
+    spaces = sorted({str(entry.run.setting("space.name", "")) for entry in entries})
+    with style():
+        for place, space in enumerate(spaces):
+            points = [
+                (entry.eigenvalue, drop)
+                for entry in entries
+                if str(entry.run.setting("space.name", "")) == space
+                and entry.eigenvalue is not None and (drop := entry.result("drop")) is not None
+            ]  # fmt: skip
+            if points:
+                axes.plot(*zip(*points, strict=True), "o", color=COLOURS[place % len(COLOURS)], label=space)
+        figure.legend(loc="outside lower center", ncols=4)
+    return Chart(f"drop_{dataset}".replace(" ", "_"), title, figure, "A point per search.")

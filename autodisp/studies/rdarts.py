@@ -1,0 +1,76 @@
+"""study=rdarts: R-DARTS (Zela et al. 2020): the best of several searches that are regularised differently.
+
+The cells of each search are trained shortly; those with the best validation metric are trained in full and evaluated.
+The paper varies the weight decay (L2) or drop-path (DP); the baselines vary the seed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autodisp.report.study_page import Findings, ResultTable, Value
+from autodisp.studies.graph import Run
+from autodisp.studies.protocol import Protocol
+from autodisp.studies.published import published
+from autodisp.studies.results import Results
+from autodisp.studies.spaces import parameter_free, tested_by
+from autodisp.tables import deviation, mean
+
+
+@dataclass(frozen=True)
+class RdartsStudy:
+    """Chooses the best of several searches; see the module."""
+
+    datasets: Sequence[str]
+    spaces: Sequence[str]
+    key: str
+    """The setting that differs between the searches; seed for the baselines."""
+    values: Sequence[float]
+    policy: str
+
+    def runs(self, protocol: Protocol) -> list[Run]:
+        """Returns searches, short trainings, the training in full of the best cells and its evaluation."""
+        return [run for dataset in self.datasets for space in self.spaces for seed in protocol.seeds
+                for run in self._chosen(protocol, dataset, space, seed)]  # fmt: skip
+
+    def _chosen(self, protocol: Protocol, dataset: str, space: str, seed: int) -> list[Run]:
+        searches = [
+            protocol.searches(
+                dataset, space, seed, f"regularization={self.policy}", f"{self.key}={value:g}",
+                policy=self.policy, value=f"{value:g}",
+            )
+            for value in self.values
+        ]  # fmt: skip
+        short = [protocol.trains(dataset, search, seed, short=True, length="short") for search in searches]
+        cells = protocol.cells_of_best(short, searches)
+        best = protocol.trains(dataset, cells, seed, space=space, policy=self.policy, seed=str(seed))
+        return [*searches, *short, best, protocol.evaluates(dataset, best)]
+
+    def files(self, results: Results) -> Mapping[str, str]:
+        """Returns nothing: the runs have all."""
+        return {}
+
+    def findings(self, results: Results) -> Findings:
+        """Returns the short trainings, and the test results of the cells that were chosen."""
+        figure, last = results.protocol.figure, self.key.rpartition(".")[2]
+        unit = f"{figure.name}, {figure.unit}".rstrip(", ")
+        short: list[list[Value]] = []
+        for run in results.done("train"):
+            if run.labels.get("length") == "short":
+                (search,) = run.needs
+                words = (run.labels["dataset"], run.labels["space"], run.labels["seed"], run.labels["value"])
+                short.append([*words, results.endings[run.name].metric, parameter_free(results, search)])
+        rows: list[list[Value]] = []
+        for (dataset, space), values in tested_by(results, "dataset", "space").items():
+            known = published("rdarts", dataset, self.policy if last == "seed" else last, space)
+            rows.append([dataset, space, mean(values), deviation(values), float(len(values)), known])
+        heads = ["dataset", "space", "seed", last, f"validation {unit}", "parameter-free operations"]
+        tested = ["dataset", "space", f"test {unit}, mean", "deviation", "seeds", "published error"]
+        return Findings(
+            f"R-DARTS over {self.key}",
+            f"{len(results.done('search'))} searches, {len(results.done('train'))} trainings",
+            [ResultTable("rdarts", "The chosen cells, trained in full", tested, rows),
+             ResultTable("choice", "Short trainings", heads, short)],
+            [],
+            results.drawings(results.done("search")),
+            results.notes,
+        )  # fmt: skip

@@ -1,0 +1,90 @@
+"""The results of the runs of a study, read from their folders."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from autodisp.cells.genotype import Genotype, from_json
+from autodisp.errors import InputError
+from autodisp.records import read_json_lines, start_record
+from autodisp.report.cells import cells_figure
+from autodisp.report.curves import Chart
+from autodisp.report.evaluations import main_metric
+from autodisp.report.reading import Run as Read
+from autodisp.report.reading import read_run
+from autodisp.run_files import GENOTYPE, METRICS
+from autodisp.studies.endings import Ending
+from autodisp.studies.graph import RUNS, Run, endings_of, in_order
+from autodisp.studies.protocol import Protocol
+
+
+@dataclass
+class Results:
+    """What the runs of a study have left.
+
+    Args:
+        folder: of the study.
+        runs: of the study.
+        protocol: of its runs.
+    """
+
+    folder: Path
+    runs: Sequence[Run]
+    protocol: Protocol
+    notes: list[str] = field(default_factory=list)
+    """What could not be read or drawn."""
+    _read: dict[str, Read] = field(default_factory=dict)
+
+    @cached_property
+    def endings(self) -> Mapping[str, Ending]:
+        """The endings of all runs, also those that others need, by name."""
+        return endings_of(in_order(self.runs), self.folder)
+
+    def done(self, program: str) -> list[Run]:
+        """Returns the runs of a program that are complete."""
+        return [run for run in in_order(self.runs) if run.program == program and self.endings[run.name].is_done]
+
+    def folder_of(self, run: Run) -> Path:
+        """Returns the folder of a run."""
+        return self.folder / RUNS / run.name
+
+    def read(self, run: Run) -> Read:
+        """Reads the folder of a complete search or training."""
+        if run.name not in self._read:
+            self._read[run.name] = read_run(self.folder_of(run))
+        return self._read[run.name]
+
+    def curve(self, training: Run) -> list[tuple[int, float]]:
+        """Returns (step, validation metric) of a training, without what is not finite."""
+        key = f"valid/{self.protocol.figure.name}"
+        records = read_json_lines(self.folder_of(training) / METRICS)
+        points = [(record["step"], record[key]) for record in records if "event" not in record and key in record]
+        return [(int(step), float(value)) for step, value in points if math.isfinite(value)]
+
+    def start(self, training: Run) -> Mapping[str, Any]:
+        """Returns what a training recorded before its first step."""
+        return start_record(read_json_lines(self.folder_of(training) / METRICS))
+
+    def tested(self, evaluation: Run) -> float | None:
+        """Returns the metric of a complete evaluation."""
+        return main_metric(self.folder_of(evaluation))
+
+    def genotype(self, search: Run) -> Genotype:
+        """Returns the cells that a complete search found."""
+        path = self.folder_of(search) / GENOTYPE
+        return from_json(json.loads(path.read_text(encoding="utf-8")), origin=str(path), space=self.read(search).space)
+
+    def drawings(self, searches: Sequence[Run]) -> list[Chart]:
+        """Draws the found cells."""
+        charts = []
+        for run in searches:
+            words = ", ".join(f"{key} {value}" for key, value in run.labels.items())
+            try:
+                charts.append(Chart(f"cells_{run.name}", words, cells_figure(self.genotype(run)), words))
+            except (InputError, OSError, ValueError) as error:
+                self.notes.append(f"{run.name}: its cells cannot be drawn ({error})")
+        return charts

@@ -1,0 +1,125 @@
+"""study=spaces: searches of several spaces with each policy; their cells are trained and evaluated (RobustDARTS)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autodisp.report.comparison_charts import STYLES
+from autodisp.report.curves import Chart, empty_chart, whole_numbers
+from autodisp.report.figures import COLOURS, style
+from autodisp.report.study_page import Findings, ResultTable, Value
+from autodisp.studies.graph import Run
+from autodisp.studies.protocol import Protocol
+from autodisp.studies.published import published
+from autodisp.studies.results import Results
+from autodisp.tables import deviation, mean
+
+HEADS = ("dataset", "space", "policy")
+
+
+@dataclass(frozen=True)
+class SpacesStudy:
+    """Compares policies over spaces and datasets; see the module."""
+
+    datasets: Sequence[str]
+    spaces: Sequence[str]
+    policies: Sequence[str]
+
+    def runs(self, protocol: Protocol) -> list[Run]:
+        """Returns search, training and evaluation of each setting and seed."""
+        return [
+            run
+            for dataset in self.datasets
+            for space in self.spaces
+            for policy in self.policies
+            for seed in protocol.seeds
+            for run in chain_of(protocol, dataset, space, seed, f"regularization={policy}", policy=policy)
+        ]
+
+    def files(self, results: Results) -> Mapping[str, str]:
+        """Returns nothing: the runs have all."""
+        return {}
+
+    def findings(self, results: Results) -> Findings:
+        """Returns the test results, with the published ones, and the found cells."""
+        figure = results.protocol.figure
+        grouped = tested_by(results, *HEADS)
+        rows: list[list[Value]] = []
+        for dataset in self.datasets:
+            for space in self.spaces:
+                for policy in self.policies:
+                    key = (dataset, space, policy)
+                    values, searches = grouped.get(key, []), searches_by(results, *HEADS).get(key, [])
+                    skips = [value for run in searches if (value := parameter_free(results, run)) is not None]
+                    rows.append(
+                        [*key, mean(values), deviation(values), float(len(values)), mean(skips),
+                         published("spaces", *key)]
+                    )  # fmt: skip
+        unit = f"test {figure.name}, {figure.unit}".rstrip(", ")
+        heads = [*HEADS, f"{unit}, mean", "deviation", "seeds", "parameter-free operations", "published error"]
+        note = "Published: test error in percent, mean and deviation over searches."
+        searches = results.done("search")
+        return Findings(
+            "policies over search spaces",
+            f"{len(searches)} searches, {len(results.done('train'))} trainings",
+            [ResultTable("spaces", "Test results", heads, rows, note)],
+            [chart for key in ("eigenvalue", f"valid/{figure.name}") if (chart := courses(results, searches, key))],
+            results.drawings(searches),
+            results.notes,
+        )
+
+
+def chain_of(
+    protocol: Protocol, dataset: str, space: str, seed: int, *words: str, short: bool = False, **labels: str
+) -> tuple[Run, Run, Run]:
+    """Returns a search, the training of its cells and the evaluation."""
+    search = protocol.searches(dataset, space, seed, *words, **labels)
+    training = protocol.trains(dataset, search, seed, short=short)
+    return search, training, protocol.evaluates(dataset, training)
+
+
+def tested_by(results: Results, *labels: str) -> dict[tuple[str, ...], list[float]]:
+    """Returns the metrics of the complete evaluations by these labels."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for run in results.done("evaluate"):
+        if (value := results.tested(run)) is not None:
+            found.setdefault(tuple(run.labels.get(label, "") for label in labels), []).append(value)
+    return found
+
+
+def searches_by(results: Results, *labels: str) -> dict[tuple[str, ...], list[Run]]:
+    """Returns the complete searches by these labels."""
+    found: dict[tuple[str, ...], list[Run]] = {}
+    for run in results.done("search"):
+        found.setdefault(tuple(run.labels.get(label, "") for label in labels), []).append(run)
+    return found
+
+
+def parameter_free(results: Results, search: Run) -> float | None:
+    """Returns the number of operations without parameters in the found cells."""
+    chosen = results.read(search).chosen
+    return None if chosen is None else chosen.values.get("parameter_free")
+
+
+def courses(results: Results, searches: Sequence[Run], key: str) -> Chart | None:
+    """Draws a number of the records of searches over the epochs; None if none has it."""
+    title = {"eigenvalue": "dominant eigenvalue"}.get(key, key.replace("valid/", "validation "))
+    figure, axes = empty_chart(title, "epoch")
+    groups = sorted({(run.labels["dataset"], run.labels["space"]) for run in searches})
+    drawn = set[str]()
+    with style():
+        for run in searches:
+            points = [
+                (e.epoch, e.values[key]) for e in results.read(run).kept if math.isfinite(e.values.get(key, math.nan))
+            ]
+            if points:
+                group, policy = (run.labels["dataset"], run.labels["space"]), run.labels.get("policy", "")
+                label = " ".join((*group, policy))
+                look = {"color": COLOURS[groups.index(group) % len(COLOURS)], "linestyle": STYLES.get(policy, "solid")}
+                axes.plot(*zip(*points, strict=True), label=None if label in drawn else label, **look)
+                drawn.add(label)
+        whole_numbers(axes)
+        if 1 < len(drawn) <= 12:
+            figure.legend(loc="outside lower center", ncols=2)
+    note = "A line per search. Solid: no early stopping; dashed: ES; dotted: ADA."
+    return Chart(key.replace("/", "_"), title, figure, note) if drawn else None

@@ -1,0 +1,147 @@
+"""study=table: every architecture of a small space, or some of a large one, trained alike with several seeds."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autodisp.cells.genotype import Genotype
+from autodisp.cells.spaces import SearchSpace
+from autodisp.report.cells import cells_figure
+from autodisp.report.curves import Chart, empty_chart
+from autodisp.report.evaluations import speed
+from autodisp.report.figures import COLOURS, style
+from autodisp.report.study_page import Findings, ResultTable, Value
+from autodisp.studies.graph import Run
+from autodisp.studies.protocol import Protocol
+from autodisp.studies.results import Results
+from autodisp.tables import Entry, Table, Trained
+
+FILE = "table.json"
+_SHOWN = 3
+"""Number of the best architectures that are drawn, and of the worst."""
+
+
+@dataclass(frozen=True)
+class TableStudy:
+    """Trains architectures of a space; see the module."""
+
+    dataset: str
+    space: SearchSpace
+    samples: int | None
+    """Number of architectures, spread over the space; None: all."""
+
+    def indices(self) -> list[int]:
+        """Returns the places of the architectures; the first n of more samples are those of n samples."""
+        size = self.space.size
+        step = round(size * (math.sqrt(5) - 1) / 2)  # the golden section spreads any number of them
+        while math.gcd(step, size) > 1:
+            step += 1
+        return [place * step % size for place in range(min(size, self.samples or size))]
+
+    def runs(self, protocol: Protocol) -> list[Run]:
+        """Returns a training for each architecture and seed, and an evaluation of that with the first seed."""
+        found: list[Run] = []
+        for index in self.indices():
+            for seed in protocol.seeds:
+                cells = f"{self.space.name}:{index}"
+                run = protocol.trains(self.dataset, cells, seed, short=True, space=self.space.name, index=str(index))
+                found += [run, *([protocol.evaluates(self.dataset, run)] if seed == protocol.seeds[0] else [])]
+        return found
+
+    def table(self, results: Results) -> Table | None:
+        """Returns the table of the trainings that are complete; None if none is."""
+        figure, trained, facts = (
+            results.protocol.figure,
+            dict[int, list[Trained]](),
+            dict[int, tuple[int, float | None]](),
+        )
+        evaluations = {run.needs[0].name: run for run in results.done("evaluate")}
+        for run in results.done("train"):
+            index, curve = int(run.labels["index"]), results.curve(run)
+            if not curve:
+                results.notes.append(f"{run.name}: left out: no finite validation metric")
+                continue
+            evaluation = evaluations.get(run.name)
+            test = None if evaluation is None else results.tested(evaluation)
+            trained.setdefault(index, []).append(Trained(int(run.labels["trained with"]), curve[-1][1], curve, test))
+            latency = None if evaluation is None else speed(results.folder_of(evaluation))
+            facts[index] = (int(results.start(run).get("parameters", 0)), latency or facts.get(index, (0, None))[1])
+        entries = [
+            Entry(index, *facts[index], sorted(runs, key=lambda run: run.seed)) for index, runs in trained.items()
+        ]
+        return Table(self.space, figure, entries, self._about(results)) if entries else None
+
+    def _about(self, results: Results) -> Mapping[str, object]:
+        words = list(results.protocol.short)
+        return {"task": results.protocol.task, "dataset": self.dataset, "training": words}
+
+    def files(self, results: Results) -> Mapping[str, str]:
+        """Returns the table as ``autodisp.tables.load`` reads it."""
+        table = self.table(results)
+        return {} if table is None else {FILE: json.dumps(table.to_json(), separators=(",", ":")) + "\n"}
+
+    def findings(self, results: Results) -> Findings:
+        """Returns the ranked architectures, and their spread against that of the seeds."""
+        table = self.table(results)
+        if table is None:
+            return Findings(f"table of {self.space.name} on {self.dataset}", notes=["no training is complete yet"])
+        figure = table.figure
+        unit = f"{figure.name}, {figure.unit}".rstrip(", ")
+        rows: list[list[Value]] = [
+            [float(place), f"{self.space.name}:{entry.index}", entry.metric, entry.deviation,
+             next((run.test for run in entry.runs if run.test is not None), None), float(entry.parameters),
+             entry.latency, float(len(entry.runs))]
+            for place, entry in enumerate(map(table.best, range(1, len(table.entries) + 1)), 1)
+        ]  # fmt: skip
+        heads = ["rank", "architecture", unit, "deviation", "test", "parameters", "ms an image", "seeds"]
+        return Findings(
+            f"table of {self.space.name} on {self.dataset}",
+            f"{len(table.entries)} of {self.space.size} architectures, {len(results.done('train'))} trainings",
+            [ResultTable("architectures", "Architectures, the best first", heads, rows), _spread(table)],
+            [_ranks(table, unit), _sizes(table, unit)],
+            [_cells(table, place) for place in self._drawn(len(table.entries))],
+        )
+
+    def _drawn(self, count: int) -> Sequence[int]:
+        places = range(1, count + 1)
+        return sorted({*places[:_SHOWN], *places[-_SHOWN:]})
+
+
+def _spread(table: Table) -> ResultTable:
+    spread = table.spread()
+    rows: list[list[Value]] = [
+        ["standard deviation between architectures", spread.architectures],
+        ["standard deviation between seeds, pooled", spread.seeds],
+        ["rank correlation between two seeds, mean", table.agreement_of_seeds()],
+        ["best", table.best().metric],
+        ["worst", table.best(len(table.entries)).metric],
+    ]
+    note = "If seeds differ as much as architectures, the cells do not matter at this budget."
+    return ResultTable("spread", "Architectures against seeds", ["", table.figure.unit], rows, note)
+
+
+def _ranks(table: Table, unit: str) -> Chart:
+    figure, axes = empty_chart("architectures by rank", "rank")
+    with style():
+        for place in range(1, len(table.entries) + 1):
+            runs = table.best(place).runs
+            axes.plot([place] * len(runs), [run.metric for run in runs], "o", color=COLOURS[0], alpha=0.5, markersize=3)
+        means = [table.best(place).metric for place in range(1, len(table.entries) + 1)]
+        axes.plot(range(1, len(means) + 1), means, color=COLOURS[1])
+        axes.set_ylabel(unit)
+    return Chart("ranks", "architectures by rank", figure, "A point per training; the line joins the means.")
+
+
+def _sizes(table: Table, unit: str) -> Chart:
+    figure, axes = empty_chart("metric over parameters", "parameters")
+    with style():
+        axes.plot([e.parameters for e in table.entries], [e.metric for e in table.entries], "o", color=COLOURS[0])
+        axes.set_ylabel(unit)
+    return Chart("sizes", "metric over parameters", figure, "A point per architecture.")
+
+
+def _cells(table: Table, place: int) -> Chart:
+    entry = table.best(place)
+    words = f"rank {place}: {table.space.name}:{entry.index}, {entry.metric:.4g} {table.figure.unit}"
+    return Chart(f"cells_{place}", words, cells_figure(Genotype(table.space.name, table.space.at(entry.index))), words)

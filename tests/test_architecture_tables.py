@@ -1,0 +1,121 @@
+"""Tables of a space: questions to them, and the statistics of studies, against independent computations."""
+
+import json
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from autodisp.cells.genotype import Genotype
+from autodisp.cells.spaces import SPACES
+from autodisp.errors import InputError
+from autodisp.studies.table import TableStudy
+from autodisp.tables import Entry, Table, Trained, deviation, load, mean, rank_correlation
+from autodisp.tasks.base import Figure
+
+SPACE = SPACES["tiny81"]
+METRICS = np.random.default_rng(1).normal(10, 2, (81, 3)).round(6)
+
+
+def table_of(direction: str = "min", metrics: np.ndarray = METRICS) -> Table:
+    entries = [
+        Entry(index, 100 + index, None, [Trained(seed, value, [(10, value)]) for seed, value in enumerate(row)])
+        for index, row in enumerate(metrics.tolist())
+    ]  # fmt: skip
+    figure = Figure("epe", direction, "px")  # type: ignore[arg-type]
+    return Table(SPACE, figure, random.Random(0).sample(entries, len(entries)), {"task": "any"})
+
+
+def cells_of(index: int) -> Genotype:
+    """The cells with the edges of each node the other way round, as a search may order them."""
+    return Genotype(SPACE.name, {kind: tuple(node[::-1] for node in nodes) for kind, nodes in SPACE.at(index).items()})
+
+
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_rank_and_regret(direction: str) -> None:
+    table, means = table_of(direction), METRICS.mean(axis=1)
+    ranks = stats.rankdata(means if direction == "min" else -means)
+    best = means.min() if direction == "min" else means.max()
+    assert [table.rank(cells_of(index)) for index in range(81)] == ranks.tolist()
+    regrets = [table.regret(cells_of(index)) for index in range(81)]
+    assert regrets == pytest.approx(np.abs(means - best))
+    assert table.best().index == int(np.argmin(ranks))
+    assert table.best(81).index == int(np.argmax(ranks))
+    assert table.find(cells_of(7)).deviation == pytest.approx(METRICS[7].std(ddof=1))
+
+
+def test_spread_of_architectures_and_seeds() -> None:
+    spread = table_of().spread()
+    assert spread.architectures == pytest.approx(METRICS.mean(axis=1).std(ddof=1))
+    assert spread.seeds == pytest.approx(math.sqrt(METRICS.var(axis=1, ddof=1).mean()))
+    assert table_of(metrics=METRICS[:, :1]).spread().seeds is None
+
+
+def test_agreement_of_seeds_and_of_two_tables() -> None:
+    pairs = [stats.spearmanr(METRICS[:, one], METRICS[:, two]).statistic for one, two in ((1, 0), (2, 0), (2, 1))]
+    assert table_of().agreement_of_seeds() == pytest.approx(np.mean(pairs))
+    assert table_of(metrics=METRICS[:, :1]).agreement_of_seeds() is None
+    found = table_of(metrics=METRICS[:, :1]).agreement(table_of(metrics=METRICS[:40, 1:2]))
+    assert found is not None
+    assert found.pairs == 40
+    assert found.value == pytest.approx(stats.spearmanr(METRICS[:40, 0], METRICS[:40, 1]).statistic)
+
+
+def test_a_table_survives_its_file(tmp_path: Path) -> None:
+    table, path = table_of(), tmp_path / "table.json"
+    path.write_text(json.dumps(table.to_json()))
+    assert load(path).to_json() == load(str(path)).to_json() == table.to_json()
+    assert load(path).best() == table.best()
+
+
+def test_cells_that_a_table_lacks() -> None:
+    with pytest.raises(InputError, match=r"are not among the 5 architectures of the table of space 'tiny81'"):
+        table_of(metrics=METRICS[:5]).regret(cells_of(50))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "autodisp/table", "version": 2}', "null"])
+def test_what_is_no_table(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "table.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"table\.json: cannot be read \(.*; take a table.json of autodisp-study"):
+        load(path)
+
+
+def test_rank_correlation_and_its_interval() -> None:
+    """The interval is near that of Fisher's transformation with the variance of Bonett and Wright (2000)."""
+    draw = np.random.default_rng(0)
+    first = draw.normal(size=200)
+    second = first + draw.normal(size=200)
+    found = rank_correlation(list(zip(first.tolist(), second.tolist(), strict=True)))
+    assert found is not None
+    value = stats.spearmanr(first, second).statistic
+    assert found.value == pytest.approx(value)
+    width = 1.96 * math.sqrt((1 + value**2 / 2) / (200 - 3))
+    expected = np.tanh([np.arctanh(value) - width, np.arctanh(value) + width])
+    assert [found.low, found.high] == pytest.approx(expected, abs=0.03)
+    assert str(found).endswith("over 200 pairs")
+
+
+@pytest.mark.parametrize("pairs", [[], [(1.0, 2.0), (2.0, 3.0)], [(1.0, 2.0), (1.0, 3.0), (1.0, 4.0)]])
+def test_rank_correlation_that_is_undefined(pairs: list[tuple[float, float]]) -> None:
+    assert rank_correlation(pairs) is None
+
+
+def test_mean_and_deviation_of_few() -> None:
+    assert (mean([]), deviation([]), deviation([1.0])) == (None, None, None)
+    assert (mean([1.0, 2.0]), deviation([1.0, 3.0])) == (1.5, pytest.approx(math.sqrt(2)))
+
+
+def test_samples_of_a_table_are_distinct_and_spread() -> None:
+    assert sorted(TableStudy("", SPACE, None).indices()) == list(range(81))
+    ten = TableStudy("", SPACE, 10).indices()
+    assert TableStudy("", SPACE, 20).indices()[:10] == ten
+    normal, reduce = ({index // 9 for index in ten}, {index % 9 for index in ten})
+    assert len(ten) == 10
+    assert min(len(normal), len(reduce)) >= 6
+    large = TableStudy("", SPACES["autodispnet"], 50).indices()
+    assert len(set(large)) == 50
+    assert max(large) > SPACES["autodispnet"].size // 2

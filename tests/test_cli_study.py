@@ -1,0 +1,44 @@
+"""autodisp-study as it is called, on a local cluster."""
+
+from pathlib import Path
+
+import pytest
+
+from autodisp.tables import load
+from tests.programs import start
+
+pytest.importorskip("distributed")
+WORDS = ["study=table", "budget=smoke", "study.samples=1", "seeds=[0]", "folder=made", "cluster.workers=1"]
+
+
+@pytest.mark.slow
+def test_a_table_is_made_planned_and_reported(tmp_path: Path) -> None:
+    planned = start(tmp_path, "study", *WORDS, "plan=true")
+    assert "to run: 1 x train, 1 x evaluate" in planned.stdout
+    assert not (tmp_path / "made").exists()
+    done = start(tmp_path, "study", *WORDS)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "study: 2 of 2 runs done\nfiles: made/ (table.json, runs/)\nlook:  autodisp-report study=made" in done.stdout
+    (entry,) = load(tmp_path / "made" / "table.json").entries
+    assert (entry.index, len(entry.runs[0].curve), entry.runs[0].test is not None) == (0, 2, True)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "made" / "runs").rglob("*")}
+    again = start(tmp_path, "study", *WORDS)
+    assert "study: 2 of 2 runs done" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "made" / "runs").rglob("*")} == before
+    reported = start(tmp_path, "report", "study=made")
+    assert reported.returncode == 0, reported.stderr
+    assert (tmp_path / "made" / "report" / "architectures.tex").is_file()
+    other = start(tmp_path, "study", "study=spaces", *WORDS[1:2], "folder=made")
+    assert other.returncode == 2
+    assert "folder=made: has the study table, not spaces; take another folder" in other.stderr
+
+
+@pytest.mark.slow
+def test_a_failed_run_has_its_line_and_its_log(tmp_path: Path) -> None:
+    done = start(tmp_path, "study", *WORDS, "budget.short=[network=disparity_tiny,training.steps=0]")
+    assert done.returncode == 2
+    assert "failed: training.steps=0: must be at least 1" in done.stdout
+    assert "not run: needs train-" in done.stdout
+    (log,) = (tmp_path / "made" / "runs").glob("train-*.log")
+    assert log.read_text().startswith("autodisp-train: training.steps=0: must be at least 1")

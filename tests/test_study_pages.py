@@ -1,0 +1,150 @@
+"""What studies show, from run folders made up for it, and the page, CSV and LaTeX of it."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from autodisp.cells.genotype import Genotype
+from autodisp.cells.spaces import SPACES
+from autodisp.report.curves import Chart, empty_chart
+from autodisp.report.reading import read_run
+from autodisp.report.study_page import Findings, ResultTable, write_study_page
+from autodisp.studies.drop import DropStudy
+from autodisp.studies.endings import Ending, write_ending
+from autodisp.studies.graph import RUNS, in_order
+from autodisp.studies.protocol import Protocol
+from autodisp.studies.published import published
+from autodisp.studies.regret import RegretStudy, would_stop
+from autodisp.studies.results import Results
+from autodisp.studies.spaces import SpacesStudy
+from autodisp.studies.study import Study
+from autodisp.studies.table import FILE, TableStudy
+from autodisp.tables import Entry, Table, Trained, load
+from autodisp.tasks.base import Figure
+from tests.made_runs import record_of, write_evaluation, write_run, write_search
+
+ACCURACY = Figure("accuracy", "max", "%")
+PROTOCOL = Protocol("classification", ACCURACY, ["a=1"], ["b=1"], ["c=1"], [], None, [0, 1])
+SPACE = SPACES["tiny81"]
+
+
+def made(study: Study, folder: Path, metric_of: Mapping[str, float]) -> Results:
+    """Run folders as the programs leave them; the metric depends on index or seed."""
+    results = Results(folder, study.runs(PROTOCOL), PROTOCOL)
+    (folder / RUNS).mkdir()
+    for run in in_order(results.runs):
+        place, value = folder / RUNS / run.name, metric_of[run.labels.get("index") or run.labels["seed"]]
+        value += 0.5 * int(run.labels.get("trained with", 0))
+        if run.program == "search":
+            write_search(place, space=run.labels["space"], policy=run.labels.get("policy", "none"))
+        elif run.program == "train":
+            start = {"event": "start", "parameters": 1234, "constant": 10.0}
+            write_run(place, [start, *({"epoch": e, "step": 5 * e, "valid/accuracy": value - 1 + e} for e in (0, 1))])
+        else:
+            write_evaluation(place, str(folder / RUNS / run.needs[0].name / "best.safetensors"), top1=value)
+        write_ending(place, Ending("done", metric=value, seconds=60.0))
+    return results
+
+
+def rows_of(table: ResultTable) -> list[list[str]]:
+    return list(csv.reader(table.csv().splitlines()))
+
+
+def test_a_table_of_architectures(tmp_path: Path) -> None:
+    study = TableStudy("cifar10", SPACE, 3)
+    indices = study.indices()
+    results = made(study, tmp_path, {str(index): 10.0 * place for place, index in enumerate(indices, 1)})
+    (tmp_path / FILE).write_text(study.files(results)[FILE])
+    table = load(tmp_path / FILE)
+    assert [entry.index for entry in map(table.best, (1, 2, 3))] == indices[::-1]
+    best = table.best()
+    assert (best.parameters, [run.metric for run in best.runs]) == (1234, [30.0, 30.5])
+    assert ([run.test for run in best.runs], best.runs[0].curve) == ([30.0, None], [(0, 29.0), (5, 30.0)])
+    findings = study.findings(results)
+    assert rows_of(findings.tables[0])[1][:4] == ["1.0", f"tiny81:{indices[2]}", "30.25", str(best.deviation)]
+    assert rows_of(findings.tables[1])[3][1] == "1.0", "the seeds agree on the ranks"
+    assert len(findings.cells) == 3
+
+
+def test_policies_over_spaces(tmp_path: Path) -> None:
+    study = SpacesStudy(["cifar10"], ["s2"], ["none", "es"])
+    findings = study.findings(made(study, tmp_path, {"0": 90.0, "1": 94.0}))
+    head, none, es = rows_of(findings.tables[0])
+    assert head[:3] == ["dataset", "space", "policy"]
+    assert none[:6] == ["cifar10", "s2", "none", "92.25", str(4.5 / 2**0.5), "2.0"]
+    assert (none[-1], es[-1]) == ("4.42 ± 0.40", "3.41 ± 0.14")
+    assert {chart.name for chart in findings.charts} == {"eigenvalue", "valid_accuracy"}
+    assert len(findings.cells) == 4
+
+
+def table_of_space() -> Table:
+    entries = [Entry(index, 1, None, [Trained(0, float(index), [(1, 0.0)])]) for index in range(SPACE.size)]
+    return Table(SPACE, ACCURACY, entries, {"dataset": "cifar10"})
+
+
+def test_regret_of_searches(tmp_path: Path) -> None:
+    study = RegretStudy(table_of_space(), "cifar10", "tiny81", ["none"], ["relaxation=dirichlet"])
+    assert len(study.runs(PROTOCOL)) == 4
+    findings = study.findings(made(study, tmp_path, {"0": 90.0, "1": 90.0}))
+    found = SPACE.sample(1)  # of write_search after four epochs
+    expected = 80.0 - study.table.find(found).index
+    row = rows_of(findings.tables[0])[1]
+    assert (row[0], float(row[1]), float(row[2]), float(row[4])) == ("none", expected, 0.0, 2.0)
+    assert float(row[3]) == study.table.rank(Genotype("tiny81", found))
+    assert [chart.name for chart in findings.charts] == ["regret", "validated", "eigenvalue"]
+
+
+def test_where_es_would_stop(tmp_path: Path) -> None:
+    rising = [record_of(epoch, eigenvalue=0.2 if epoch < 20 else 2.0) for epoch in range(40)]
+    folder = write_run(tmp_path / "rising", rising, config={"curvature": {"every": 1}, "search": {"epochs": 40}})
+    stop = would_stop(read_run(folder))
+    assert stop is not None
+    assert stop[1] < 20 <= stop[0] < 30
+    flat = write_run(
+        tmp_path / "flat", [record_of(epoch, eigenvalue=0.2) for epoch in range(40)],
+        config={"curvature": {"every": 1}, "search": {"epochs": 40}},
+    )  # fmt: skip
+    assert would_stop(read_run(flat)) is None
+
+
+def test_drop_over_the_eigenvalue(tmp_path: Path) -> None:
+    for number in range(4):
+        records = [record_of(0, eigenvalue=float(number), discretisation_drop=float(number))]
+        write_search(tmp_path / "runs" / str(number))
+        (tmp_path / "runs" / str(number) / "metrics.jsonl").write_text(json.dumps(records[0]) + "\n")
+    findings = DropStudy([str(tmp_path / "runs")]).findings(Results(tmp_path / "study", [], PROTOCOL))
+    rows = {row[1]: row for row in rows_of(findings.tables[0])[1:] if "drop" in row[2]}
+    assert [float(value) for value in rows["all"][3:5]] == [4.0, 1.0]
+    assert rows["s2"][3:] == rows["all"][3:]
+
+
+def test_published_results() -> None:
+    assert published("spaces", "cifar10", "s1", "ada") == "3.03 ± 0.08"
+    assert published("spaces", "cifar10", "mine", "ada") is None
+    assert published("factors", "sintel", "scale 2") == "3.76"
+
+
+def test_page_and_files(tmp_path: Path) -> None:
+    table = ResultTable(
+        "results", "Results", ["name", "loss & co", "n"], [["a_b", 1.23456789, None], ["ä ± 1", 2.0, 3.0]]
+    )
+    chart = Chart("one", "a chart", empty_chart("a chart")[0])
+    files = write_study_page(Findings("<study>", "lead", [table], [chart]), tmp_path, how=["autodisp-study"])
+    assert set(files) == {"index.html", "one.svg", "one.png", "results.csv", "results.tex"}
+    assert (tmp_path / "results.csv").read_text() == "name,loss & co,n\na_b,1.23456789,\nä ± 1,2.0,3.0\n"
+    latex = (tmp_path / "results.tex").read_text()
+    assert r"\begin{tabular}{lrr}" in latex
+    assert "name & loss \\& co & n \\\\\n\\midrule\na\\_b & 1.235 &  \\\\\nä $\\pm$ 1 & 2 & 3 \\\\" in latex
+    page = (tmp_path / "index.html").read_text()
+    assert "&lt;study&gt;" in page
+    assert "1.235" in page
+
+
+@pytest.mark.parametrize("study", [TableStudy("cifar10", SPACE, 2), SpacesStudy(["cifar10"], ["s2"], ["none"])])
+def test_a_study_without_a_complete_run(tmp_path: Path, study: Study) -> None:
+    results = Results(tmp_path, study.runs(PROTOCOL), PROTOCOL)
+    assert study.files(results) == {}
+    write_study_page(study.findings(results), tmp_path, how=[])

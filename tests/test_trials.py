@@ -1,0 +1,72 @@
+"""Trials of Optuna on a function with a known optimum, resumed and pruned."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from autodisp.studies.trials import JOURNAL, TRIAL, Tuning, carry_out, importances
+
+optuna = pytest.importorskip("optuna")
+RANGES = {"optimizer.learning_rate": (1e-4, 1e-1), "optimizer.weight_decay": (1e-6, 1e-2)}
+
+
+def tuning(trial: int, steps: Sequence[int] = (1, 3, 9)) -> Tuning:
+    return Tuning(["genotype=x"], steps, RANGES, "min", trial)
+
+
+class Bowl:
+    """A loss with its best learning rate at 3e-3, whatever the weight decay."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+
+    def __call__(self, words: Sequence[str], folder: Path) -> float:
+        given = dict(word.split("=") for word in words)
+        self.calls.append((folder.parent.name, int(given["training.steps"])))
+        assert given["validation.every"] == given["training.steps"]
+        assert folder.name == f"steps_{given['training.steps']}"
+        return (math.log10(float(given["optimizer.learning_rate"])) - math.log10(3e-3)) ** 2
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    (tmp_path / "runs").mkdir()
+    return tmp_path / "runs"
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_trials_find_the_optimum_and_poor_ones_are_pruned(runs: Path) -> None:
+    bowl = Bowl()
+    found = [carry_out(tuning(trial), runs / str(trial), bowl) for trial in range(25)]
+    complete = [value for value in found if value is not None]
+    assert min(complete) < 0.05
+    assert 0 < len(complete) < 25
+    assert 25 < len(bowl.calls) < 75
+    shares = importances(runs.parent / JOURNAL)
+    assert set(shares) == set(RANGES)
+    assert sum(shares.values()) == pytest.approx(1.0)
+    first = json.loads((runs / "0" / TRIAL).read_text())
+    assert first["number"] == 0
+    assert set(first["params"]) == set(RANGES)
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_killed_trial_is_resumed_with_its_values(runs: Path) -> None:
+    bowl = Bowl()
+
+    def killed(words: Sequence[str], folder: Path) -> float:
+        if "training.steps=9" in words:
+            raise KeyboardInterrupt
+        return bowl(words, folder)
+
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(tuning(0), runs / "a", killed)
+    before = json.loads((runs / "a" / TRIAL).read_text())
+    value = carry_out(tuning(0), runs / "a", bowl)
+    assert json.loads((runs / "a" / TRIAL).read_text())["params"] == before["params"]
+    assert bowl.calls == [("a", 1), ("a", 3), ("a", 9)]
+    assert carry_out(tuning(0), runs / "a", bowl) == value
+    assert len(bowl.calls) == 3
