@@ -50,10 +50,12 @@ EXACT = ("task=classification", "network.layers=3", "run.workers=0")
 def reproducible() -> Iterator[None]:
     """The same numbers in each run, as far as torch can; and no TF32."""
     torch.use_deterministic_algorithms(True, warn_only=True)
+    allowed, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
     torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def samples_of(task: str, count: int) -> list[Any]:
