@@ -75,7 +75,14 @@ def samples_of(task: str, count: int) -> list[Any]:
 
 
 def search_on(device: str, folder: Path, *overrides: str, **more: Any) -> Search:
-    words = ("run.folder=unused", "experiment=smoke", "run.kernels=plain", f"run.device={device}", *overrides)
+    words = (
+        "run.folder=unused",
+        "experiment=smoke",
+        "run.kernels=plain",
+        "augmentation.cutout=0",
+        f"run.device={device}",
+        *overrides,
+    )
     config: SearchConfig = parse(composed("search", *words))
     samples = samples_of(config.task.name, 4)
     data = SearchData(
