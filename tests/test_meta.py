@@ -250,9 +250,8 @@ def test_every_operation(tmp_path: Path, card: Card) -> None:
 
 @each(TASKS)
 def test_a_training(tmp_path: Path, card: Card, task: tuple[str, ...]) -> None:
-    config = parse_train(
-        composed("train", "run.folder=unused", *task, *(["task.auxiliary_weight=0"] if task == SHORT else []))
-    )
+    more = ["task.auxiliary_weight=0"] if task == SHORT else []
+    config = parse_train(composed("train", "run.folder=unused", *task, *more))
     batch = batch_of(config.task.name)
     model = build_card(config, TrainData([], lambda sample, _: sample, [batch], facts=FACTS[config.task.name]))
     kind, network = build_network(config, model)
