@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from autodisp import distributed
 from autodisp.checkpoints import Checkpoints
 from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
+from autodisp.graphs import Graphs
 from autodisp.records import Record
 from autodisp.run_state import BatchStream, Positioned, RunState, Stateful, StepSnapshot
 
@@ -155,6 +156,7 @@ class SteppedRun(ABC):
         checkpoints: where the states are saved.
         observer: follows the run.
         stopping: returns True to save the state and stop; called after each step.
+        graphs: the recorded computations; by default everything is run.
     """
 
     def __init__(
@@ -168,12 +170,14 @@ class SteppedRun(ABC):
         checkpoints: Checkpoints,
         observer: Observer,
         stopping: Callable[[], bool],
+        graphs: Graphs | None = None,
     ) -> None:
         # Scales only float16, whose small gradients would vanish.
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self.state = RunState(parts={**parts, "scaler": self.scaler}, streams=dict(streams), progress=progress)
         self.guard = StepGuard(self.state, device, every=1 if self.scaler.is_enabled() else None)
         self.device = device
+        self.graphs = graphs or Graphs()
         self.checkpoints = checkpoints
         self._stopping = stopping
         self._observer = observer
@@ -259,12 +263,12 @@ class SteppedRun(ABC):
         dense: bool = True,
         statistics: Iterable[Tensor] = (),
     ) -> Tensor:
-        """Moves weights once along the clipped gradient of a loss; computes all of their gradients.
+        """Moves weights once along their clipped gradients, which the scaled loss has left in them.
 
         Among several processes, the gradient is the mean of theirs.
 
         Args:
-            loss: of the batch.
+            loss: of the batch, without graph.
             optimizer: of the weights.
             parameters: those whose gradients are clipped together.
             clip: largest norm of the gradient.
@@ -275,12 +279,10 @@ class SteppedRun(ABC):
         Returns:
             See ``StepGuard.step``; a step of float16 gradients that overflowed, which the scaler leaves out, is 1.
         """
-        optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
         for parameter in () if dense else parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        value = loss.detach().clone()
+        value = loss.clone()
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         distributed.mean_([value, *gradients, *(buffer for buffer in statistics if buffer.is_floating_point())])
         self.scaler.unscale_(optimizer)

@@ -183,7 +183,7 @@ class Cell(BaseCell):
 
     Attributes:
         channels: width of each node; the output has ``outputs`` = nodes x channels.
-        drop_probability: drop-path while training, set from outside as the schedule goes.
+        drop_probability: drop-path while training, set by ``set_drop_path``.
         auxiliary_factor: of the second skips, if the edges have any; set likewise.
     """
 
@@ -191,7 +191,7 @@ class Cell(BaseCell):
         super().__init__()
         self.kind = kind
         self.channels = channels
-        self.drop_probability = 0.0
+        self.drop_probability: float | Tensor = 0.0
         self.auxiliary_factor = 1.0
         self.prepare = nn.ModuleList(prepare)
         self.sources: list[list[int]] = []
@@ -230,7 +230,7 @@ class Cell(BaseCell):
                 nodes = self._mixed(*arguments)
         return torch.cat(nodes, dim=1)
 
-    def _single(self, states: list[Tensor], drop: float) -> list[Tensor]:
+    def _single(self, states: list[Tensor], drop: float | Tensor) -> list[Tensor]:
         """The nodes where an edge is one operation."""
         edges = iter(self.edges)
         for sources in self.sources:
@@ -238,7 +238,7 @@ class Cell(BaseCell):
             states = [*states, sum(incoming[1:], start=incoming[0])]
         return states[len(self.prepare) :]
 
-    def _mixed(self, states: list[Tensor], rows: Sequence[Row], drop: float) -> list[Tensor]:
+    def _mixed(self, states: list[Tensor], rows: Sequence[Row], drop: float | Tensor) -> list[Tensor]:
         """The nodes where an edge is its operations, weighted by its row.
 
         Raises:
@@ -271,14 +271,27 @@ def _pointwise(inputs: int, outputs: int, style: Style) -> nn.Module:
 def set_drop_path(network: nn.Module, probability: float) -> None:
     """Sets the drop-path probability of every cell of the network.
 
+    Off the CPU, a probability above 0 is a tensor that all cells share, and is changed in place.
+
     Raises:
         ValueError: not in [0, 1).
     """
     if not 0.0 <= probability < 1.0:
         raise ValueError(f"drop-path probability is {probability} but must be at least 0 and below 1")
-    for module in network.modules():
-        if isinstance(module, Cell):
-            module.drop_probability = probability
+    cells = [module for module in network.modules() if isinstance(module, Cell)]
+    value: float | Tensor = probability
+    if probability > 0.0 and cells and (device := next(network.parameters()).device).type != "cpu":
+        known = cells[0].drop_probability
+        value = known.fill_(probability) if isinstance(known, Tensor) else torch.full((), probability, device=device)
+    for cell in cells:
+        cell.drop_probability = value
+
+
+def drop_path_memory(network: nn.Module) -> int:
+    """Returns the address of the drop-path probability on a GPU; 0 without one, such as for a probability of 0."""
+    cells = (module for module in network.modules() if isinstance(module, Cell))
+    known = next((cell.drop_probability for cell in cells), 0.0)
+    return known.data_ptr() if isinstance(known, Tensor) else 0
 
 
 def set_auxiliary(network: nn.Module, factor: float) -> None:
@@ -286,6 +299,11 @@ def set_auxiliary(network: nn.Module, factor: float) -> None:
     for module in network.modules():
         if isinstance(module, Cell):
             module.auxiliary_factor = factor
+
+
+def auxiliary_factor(network: nn.Module) -> float:
+    """Returns the factor of the second skips; 1 for a network without cells."""
+    return next((module.auxiliary_factor for module in network.modules() if isinstance(module, Cell)), 1.0)
 
 
 @contextmanager

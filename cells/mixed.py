@@ -21,12 +21,10 @@ class Edge(nn.Module):
         super().__init__()
         self.operation = build_operation(operation, channels=channels, stride=stride, style=style)
 
-    def forward(self, x: Tensor, weights: Tensor | None, drop_probability: float) -> Tensor:
+    def forward(self, x: Tensor, weights: Tensor | None, drop_probability: float | Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, ceil(H/stride), ceil(W/stride)); an identity is never dropped."""
         y: Tensor = self.operation(x)
-        if drop_probability > 0.0 and not isinstance(self.operation, nn.Identity):
-            y = drop_path(y, drop_probability)
-        return y
+        return y if isinstance(self.operation, nn.Identity) else drop_path(y, drop_probability)
 
 
 class MixedOperation(nn.Module):
@@ -66,7 +64,7 @@ class MixedOperation(nn.Module):
             return nn.Sequential(operation, *replace(style, affine=False).norms(channels))
         return operation
 
-    def forward(self, x: Tensor, weights: Tensor | None, drop_probability: float) -> Tensor:
+    def forward(self, x: Tensor, weights: Tensor | None, drop_probability: float | Tensor) -> Tensor:
         """The weighted sum of all candidates.
 
         Args:
@@ -86,7 +84,7 @@ class MixedOperation(nn.Module):
         """True if the edge is a weighted sum of its operations and nothing else, as the native kernels need it."""
         return self.share == 1 and self.auxiliary is None
 
-    def active_sum(self, x: Tensor, row: Row, drop_probability: float) -> Tensor | None:
+    def active_sum(self, x: Tensor, row: Row, drop_probability: float | Tensor) -> Tensor | None:
         """The factor times sum_o w_o o(x), one operation after another, over the active operations only.
 
         With a share of k, the operations take the first C/k channels, the others pass by them (through a 2x2 maximum
@@ -107,7 +105,7 @@ class MixedOperation(nn.Module):
             y = row.factor * y
         if self.auxiliary is not None and row.auxiliary > 0.0:
             y = y + row.auxiliary * self.auxiliary(x)
-        return drop_path(y, drop_probability) if drop_probability > 0.0 else y
+        return drop_path(y, drop_probability)
 
     def active(self, row: Row) -> Sequence[int]:
         """Places of the operations that run."""
@@ -156,11 +154,11 @@ class IncomingEdge(NamedTuple):
     row: Row
 
 
-Node = Callable[[Sequence[IncomingEdge], float], Tensor | None]
+Node = Callable[[Sequence[IncomingEdge], float | Tensor], Tensor | None]
 """A way to evaluate a node: (incoming edges, drop-path probability) -> their sum, None where nothing is active."""
 
 
-def plain_node(edges: Sequence[IncomingEdge], drop_probability: float) -> Tensor | None:
+def plain_node(edges: Sequence[IncomingEdge], drop_probability: float | Tensor) -> Tensor | None:
     """The sum of the edges, one operation after another: the reference for other ways to evaluate a node."""
     sums = [edge.mixed.active_sum(edge.source.x, edge.row, drop_probability) for edge in edges]
     return total([y for y in sums if y is not None])

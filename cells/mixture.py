@@ -3,11 +3,14 @@
 A plain mapping of tables is a mixture without factors in which every operation runs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from torch import Tensor
+
+Tables = Mapping[str, Tensor]
+"""A table for each kind of cell."""
 
 
 class Row(NamedTuple):
@@ -63,8 +66,28 @@ class Mixture(Mapping[str, Tensor]):
         active = [None] * len(weights) if self.active is None else self.active[kind]
         return [Row(*row) for row in zip(weights, factors, active, strict=True)]
 
+    @property
+    def tables(self) -> tuple[Tables, Tables | None]:
+        """The weights of the operations and the factors of the edges."""
+        return self.operations, self.edges
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors of both tables."""
+        return [*self.operations.values(), *(self.edges or {}).values()]
+
+    def with_tables(self, operations: Tables, edges: Tables | None) -> "Mixture":
+        """The same mixture with other numbers."""
+        return replace(self, operations=operations, edges=edges)
+
     def detach(self) -> "Mixture":
         """The same numbers as constants."""
-        edges = None if self.edges is None else {kind: factors.detach() for kind, factors in self.edges.items()}
-        operations = {kind: table.detach() for kind, table in self.operations.items()}
-        return replace(self, operations=operations, edges=edges)
+        return self._each(Tensor.detach)
+
+    def leaves(self) -> "Mixture":
+        """The same numbers as leaves that require a gradient."""
+        return self._each(lambda table: table.detach().requires_grad_())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Mixture":
+        edges = None if self.edges is None else {kind: change(factors) for kind, factors in self.edges.items()}
+        return self.with_tables({kind: change(table) for kind, table in self.operations.items()}, edges)

@@ -213,13 +213,18 @@ def dilated(channels: int, kernel: int, stride: int, style: Style) -> nn.Sequent
     return nn.Sequential(*depthwise_pointwise(channels, kernel, stride, 2, style))
 
 
-def drop_path(x: Tensor, probability: float) -> Tensor:
+def drop_path(x: Tensor, probability: float | Tensor) -> Tensor:
     """Zeroes whole samples with the given probability and rescales the others (Larsson et al. 2017).
 
     Args:
         x: (B, C, H, W).
-        probability: probability 0 <= p < 1 of dropping a sample.
+        probability: probability 0 <= p < 1 of dropping a sample; one on a GPU, shape (), may change in a CUDA graph.
     """
+    if isinstance(probability, Tensor):
+        kept = torch.rand((x.shape[0], 1, 1, 1), device=x.device) >= probability
+        return x * (kept / (1.0 - probability)).to(x.dtype)
+    if probability == 0.0:
+        return x
     keep = 1.0 - probability
     kept = torch.empty((x.shape[0], 1, 1, 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
     return x * (kept / keep)

@@ -28,6 +28,8 @@ def confusion(logits: Tensor, classes: Tensor, count: int) -> Tensor:
         (count, count + 1) int64: ground truth by prediction, the last column for pixels of no class.
     """
     found = torch.where(logits.isnan().any(dim=1), count, logits.argmax(dim=1))
-    known = classes != IGNORED
-    pairs = classes[known].long() * (count + 1) + found[known]
-    return pairs.bincount(minlength=count * (count + 1)).reshape(count, count + 1)
+    # a mask or bincount would wait for the device; ignored pixels get a place of their own
+    size = count * (count + 1)
+    places = torch.where(classes == IGNORED, size, classes.long() * (count + 1) + found).flatten()
+    counts = torch.zeros(size + 1, dtype=torch.int64, device=places.device)
+    return counts.scatter_add_(0, places, torch.ones_like(places))[:size].reshape(count, count + 1)

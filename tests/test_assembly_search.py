@@ -15,6 +15,7 @@ from torch import nn
 
 import autodisp
 from autodisp.assembly.networks import build_device, build_style
+from autodisp.assembly.running import build_graphs
 from autodisp.assembly.search import (
     SearchData,
     SearchParts,
@@ -623,3 +624,15 @@ def test_what_a_whole_search_is_made_of(tmp_path: Path, frames: Path) -> None:
     last = search.weight_optimizer.param_groups[0]["lr"]
     # 0.001 + 0.004 (1 + cos(pi k / 3)) / 2
     assert [*rates, last] == pytest.approx([0.005, 0.004, 0.002, 0.001])
+
+
+def test_graphs_are_for_a_gpu() -> None:
+    lines: list[str] = []
+    assert build_graphs(smoke(), torch.device("cpu"), lines.append)._recorder is None
+    with pytest.raises(InputError, match=r"run\.graphs=true: must be auto or false with run\.device=cpu"):
+        build_graphs(smoke("run.graphs=true"), torch.device("cpu"), lines.append)
+    half = smoke("search.precision=float16")
+    assert build_graphs(half, torch.device("cuda"), lines.append)._recorder is None
+    assert lines == ["steps run without CUDA graphs: float16 scales the loss on the host"]
+    assert build_graphs(smoke("run.graphs=false"), torch.device("cuda"), lines.append)._recorder is None
+    assert len(lines) == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from rich.console import Console
 
 ROOT = Path(__file__).parents[1]
@@ -177,6 +178,34 @@ def test_a_failure_is_told_and_the_exit_code_says_so(
     captured = capsys.readouterr()
     assert "s2, weight step, autodisp failed:\nTraceback: no memory" in captured.err
     assert json.loads((tmp_path / "b.json").read_text())["results"][0]["median"] is None
+
+
+@pytest.mark.slow
+def test_all_for_a_gpu_runs_dry(measure: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import card
+
+    monkeypatch.chdir(ROOT)
+    assert card.main(["--dry", "--seconds", "1000", "--out", str(tmp_path)]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "card.jsonl").read_text().splitlines()]
+    assert [line for line in lines if "error" in line] == []
+    tests, ceiling, *bench, training = lines
+    assert tests["exit_code"] == training["exit_code"] == 0
+    assert ceiling["gb_per_second"] > 0
+    assert {line["case"] for line in bench} == set(card.CASES)
+    assert len(bench) == 4 * len(card.CASES)
+    assert all(line["weight_ms"] > 0 for line in bench)
+    assert {"best.safetensors", "last.safetensors"} <= set(training["copied"])
+    assert (tmp_path / "best.safetensors").exists()
+
+
+def test_traffic_counts_what_is_read_and_written(measure: ModuleType) -> None:
+    from benchmarks import card
+
+    x, y = torch.ones(2, 8)
+    with card.Traffic() as traffic:
+        (x[:4] + y.view(8)[4:]).sum()
+    assert traffic.operations == 2
+    assert traffic.bytes == 3 * 16 + 16 + 4
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from autodisp.cells.cell import (
     Cell,
     FoundCells,
     MixedCells,
+    drop_path_memory,
     set_drop_path,
     without_drop_path,
 )
@@ -276,6 +277,20 @@ def test_drop_path_in_a_supernet_pushes_away_from_the_skip_connection() -> None:
 def test_drop_path_probabilities_that_make_no_sense(probability: float) -> None:
     with pytest.raises(ValueError, match="must be at least 0 and below 1"):
         set_drop_path(nn.Identity(), probability)
+
+
+def test_off_the_cpu_all_cells_share_one_probability() -> None:
+    network = classifier(MixedCells(SPACES["s2"], style=Style())).to("meta")
+    cells = [module for module in network.modules() if isinstance(module, Cell)]
+    assert drop_path_memory(network) == 0
+    set_drop_path(network, 0.2)
+    (held,) = {id(cell.drop_probability) for cell in cells}
+    with without_drop_path(network):
+        assert {cell.drop_probability for cell in cells} == {0.0}
+    set_drop_path(network, 0.3)
+    assert {id(cell.drop_probability) for cell in cells} == {held}, "changed in place"
+    set_drop_path(network, 0.0)
+    assert {cell.drop_probability for cell in cells} == {0.0}
 
 
 def test_a_cell_refuses_the_wrong_number_of_inputs() -> None:

@@ -18,6 +18,7 @@ from autodisp.cells.operations import (
     Style,
     build_operation,
     convolution,
+    drop_path,
     initialise_he,
     pooling,
     transposed_convolution,
@@ -332,3 +333,15 @@ def test_unknown_operations_and_strides_are_refused(arguments: dict[str, object]
 def test_styles_that_do_not_exist_are_refused(flavour: Flavour, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Style(flavour, batch_norm=False)
+
+
+def test_a_drop_path_probability_on_a_gpu_is_a_tensor_that_may_change() -> None:
+    x, probability = torch.ones(4000, 1, 1, 1), torch.tensor(0.2)
+    y = drop_path(x, probability)
+    assert set(y.flatten().tolist()) == {0.0, 1.25}
+    assert (y == 0).float().mean().item() == pytest.approx(0.2, abs=0.03)
+    probability.fill_(0.5)
+    y = drop_path(x.to(torch.bfloat16), probability)
+    assert y.dtype is torch.bfloat16
+    assert (y == 0).float().mean().item() == pytest.approx(0.5, abs=0.04)
+    assert drop_path(x, 0.0) is x

@@ -250,6 +250,10 @@ task=classification network.layers=2
     network.layers=2: must be at least 3; 8 is usual
 run.device=cdua
     run.device=cdua: must be one of auto, cpu, cuda, cuda:N; did you mean 'cuda'?
+run.graphs=yes
+    run.graphs=yes: must be one of auto, true, false
+run.graphs=1
+    run.graphs=1: must be one of auto, true, false
 run.workers=-1
     run.workers=-1: must be at least 0; 1 is usual
 run.workers=1000

@@ -14,8 +14,10 @@ from torch import nn
 
 import autodisp
 from autodisp import distributed
+from autodisp.config.checks import need
 from autodisp.config.search import SearchConfig
 from autodisp.config.train import TrainConfig
+from autodisp.graphs import CudaRecorder, Graphs
 from autodisp.run_files import METRICS
 from autodisp.search.curvature import preserved_rng
 from autodisp.tasks.base import move
@@ -31,6 +33,35 @@ def build_optimizer(
         return torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay, fused=True)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
     return kind(parameters, learning_rate, (momentum, 0.999), weight_decay=weight_decay, fused=True)
+
+
+def build_graphs(config: SearchConfig | TrainConfig, device: torch.device, say: Callable[[str], object]) -> Graphs:
+    """Builds the CUDA graphs of a run; without any on other devices, and where none could be recorded.
+
+    Args:
+        config: of the run.
+        device: of the network.
+        say: shows a line to the user.
+
+    Raises:
+        InputError: ``run.graphs=true`` on another device.
+    """
+    wanted = config.run.graphs
+    if device.type != "cuda":
+        need(wanted != "true", "run.graphs", wanted, f"auto or false with run.device={device}, which is not a GPU")
+        return Graphs()
+    section = config.search if isinstance(config, SearchConfig) else config.training
+    obstacles = {
+        "several processes exchange numbers within a step": distributed.world() > 1,
+        "float16 scales the loss on the host": section.precision == "float16",
+        "search.recompute restores random generators on the host": getattr(section, "recompute", False),
+    }
+    why = next((reason for reason, met in obstacles.items() if met), None)
+    if wanted == "false" or why is not None:
+        if wanted != "false":
+            say(f"steps run without CUDA graphs: {why}")
+        return Graphs()
+    return Graphs(CudaRecorder(), say)
 
 
 def build_images(

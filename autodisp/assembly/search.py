@@ -14,7 +14,7 @@ from autodisp import distributed
 from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
 from autodisp.assembly.relaxation import build_alpha_penalty, build_cost_penalty, build_relaxation
-from autodisp.assembly.running import build_images, build_optimizer, origin_of, written_folder
+from autodisp.assembly.running import build_graphs, build_images, build_optimizer, origin_of, written_folder
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.mixed import plain_node
@@ -332,6 +332,7 @@ def build_search(
         observer=observer,
         selection=build_selection(config, data),
         stopping=stopping,
+        graphs=build_graphs(config, device, console.message),
     )
 
     def close() -> None:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from autodisp import distributed, model_file
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, find_genotype, load_space
-from autodisp.assembly.running import build_images, build_optimizer, origin_of, written_folder
+from autodisp.assembly.running import build_graphs, build_images, build_optimizer, origin_of, written_folder
 from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
@@ -315,6 +316,8 @@ def build_training(
         loss=_level_loss(config, task),
         labels=None if taught is None else taught.labelled,
         stopping=stopping,
+        graphs=build_graphs(config, device, console.message),
+        stage=_stage(config),
     )
 
     def close() -> None:
@@ -337,9 +340,20 @@ def _card(config: TrainConfig, data: TrainData, folder: Path | None) -> ModelCar
     return build_card(config, data)
 
 
+def _stage(config: TrainConfig) -> Callable[[int], Hashable]:
+    """Returns the level weights in force after a number of steps, None if the config has no level weights."""
+    plan = _level_plan(config)
+    return partial(schedules.levels_at, plan) if plan else lambda steps: None
+
+
+def _level_plan(config: TrainConfig) -> list[tuple[int, Sequence[float]]]:
+    """Returns the level weights by the number of steps from which they hold."""
+    return list(zip(config.training.level_steps, config.training.level_weights, strict=True))
+
+
 def _level_loss(config: TrainConfig, task: Task) -> Callable[[int, Any, Any], Tensor] | None:
     """Returns the loss under the level weights of the step, None if the config has no level weights."""
-    plan = list(zip(config.training.level_steps, config.training.level_weights, strict=True))
+    plan = _level_plan(config)
     if not plan:
         return None
     levelled = cast(LevelledTask, task)  # see TaskKit.level_weights

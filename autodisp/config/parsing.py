@@ -1,7 +1,7 @@
 """Turns a composed config into typed sections, with one-line errors for unknown keys, wrong types and values."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, make_dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -147,7 +147,7 @@ def _section(node: DictConfig, path: str, schema: type) -> Any:
 
 def _value(node: DictConfig, name: str, key: str, setting: Setting) -> Any:
     """Returns the value of one setting, converted to its type and checked."""
-    value = _typed(node, name, key, setting.kinds)
+    value = _typed(node, name, key, setting)
     if value is None:
         return None
     if setting.choices:
@@ -158,7 +158,8 @@ def _value(node: DictConfig, name: str, key: str, setting: Setting) -> Any:
     return value
 
 
-def _typed(node: DictConfig, name: str, key: str, kinds: Sequence[Any]) -> Any:
+def _typed(node: DictConfig, name: str, key: str, setting: Setting) -> Any:
+    kinds = setting.kinds
     try:
         value = node.get(name)
     except InterpolationResolutionError as error:
@@ -168,6 +169,8 @@ def _typed(node: DictConfig, name: str, key: str, kinds: Sequence[Any]) -> Any:
             "there is"
         ) from None
     plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    if isinstance(plain, bool) and str(plain).lower() in setting.choices:
+        return str(plain).lower()
     if type(plain) in kinds:
         return plain
     words = ", or ".join(_WORDS[kind] for kind in kinds)

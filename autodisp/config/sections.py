@@ -79,6 +79,7 @@ class RunConfig:
     workers: Annotated[int, at_least(0), at_most(256)] = 1
     threads: Threads = None
     sync_batchnorm: bool = False
+    graphs: Literal["auto", "true", "false"] = "auto"
     verbosity: Literal["quiet", "normal", "verbose"] = "normal"
 
     def __post_init__(self) -> None:

@@ -74,7 +74,7 @@ class _Candidate(NamedTuple):
 _KNOWN: WeakKeyDictionary[nn.Module, list[_Candidate | None]] = WeakKeyDictionary()
 
 
-def native_node(edges: Sequence[IncomingEdge], drop_probability: float) -> Tensor | None:
+def native_node(edges: Sequence[IncomingEdge], drop_probability: float | Tensor) -> Tensor | None:
     """The sum of a node's incoming edges, as ``autodisp.cells.mixed.plain_node`` gives it.
 
     Half precision, other devices, partial channels and auxiliary skips take the plain path.

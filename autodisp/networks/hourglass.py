@@ -200,7 +200,7 @@ class Hourglass(nn.Module):
     def _predict(self, index: int, features: Tensor, base: Tensor | None) -> Tensor:
         """The prediction convolution plus the mean of the base under each pixel: (B, outputs, h, w)."""
         device = features.device.type
-        if torch.is_autocast_enabled(device):
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
                 predicted: Tensor = self.predict[index](features.float())
         else:

@@ -28,7 +28,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from autodisp import distributed
+from autodisp import distributed, graphs
 from autodisp.errors import InputError
 from autodisp.search.curvature import preserved_rng
 
@@ -47,6 +47,7 @@ def alpha_gradient(
     momentum: float = 0.0,
     momentum_buffers: Mapping[str, Tensor] | None = None,
     weight_decay: float = 0.0,
+    seed: int | None = None,
 ) -> list[Tensor]:
     """Gradient of the validation loss with respect to the alphas, of the given order.
 
@@ -70,6 +71,7 @@ def alpha_gradient(
         momentum=momentum,
         momentum_buffers=momentum_buffers,
         weight_decay=weight_decay,
+        seed=seed,
     )
 
 
@@ -88,6 +90,7 @@ def second_order_exact(
     momentum: float = 0.0,
     momentum_buffers: Mapping[str, Tensor] | None = None,
     weight_decay: float = 0.0,
+    seed: int | None = None,
 ) -> list[Tensor]:
     """The gradient through the unrolled step by double backward.
 
@@ -104,12 +107,13 @@ def second_order_exact(
         momentum: mu.
         momentum_buffers: b by name, if present; see ``momentum_buffers_of``.
         weight_decay: the current one, used in the step only.
+        seed: of the random numbers of the training loss; None draws one.
 
     Returns:
         One tensor per alpha; zeros for alphas that neither loss uses.
     """
     leaves = _leaves(weights)
-    with _same_draws(_new_seed()):
+    with _same_draws(new_seed() if seed is None else seed):
         gradients = _used_gradients(train_loss(leaves), leaves, create_graph=True)
     unrolled = unrolled_weights(
         weights,
@@ -141,6 +145,7 @@ def second_order_finite_difference(
     momentum: float = 0.0,
     momentum_buffers: Mapping[str, Tensor] | None = None,
     weight_decay: float = 0.0,
+    seed: int | None = None,
     radius: float = 0.01,
 ) -> list[Tensor]:
     """The gradient through the unrolled step with the second derivative by a central difference (DARTS).
@@ -162,6 +167,7 @@ def second_order_finite_difference(
         momentum: mu.
         momentum_buffers: b by name, if present; see ``momentum_buffers_of``.
         weight_decay: the current one, used in the step only.
+        seed: of the random numbers of the training loss; None draws one.
         radius: norm of the step in either direction, over all weights.
 
     Returns:
@@ -172,7 +178,7 @@ def second_order_finite_difference(
     """
     if not radius > 0:
         raise ValueError(f"radius is {radius}, must be above 0: use 0.01")
-    seed = _new_seed()
+    seed = new_seed() if seed is None else seed
     leaves = _leaves(weights)
     with _same_draws(seed):
         gradients = _used_gradients(train_loss(leaves), leaves, create_graph=False)
@@ -258,12 +264,16 @@ def _gradient_at(
     return gradients[: len(alphas)], dict(zip(leaves, gradients[len(alphas) :], strict=True))
 
 
-def _new_seed() -> int:
+def new_seed() -> int:
+    """Draws a seed from torch's CPU generator."""
     return int(torch.randint(2**62, ()).item())
 
 
 @contextmanager
 def _same_draws(seed: int) -> Iterator[None]:
+    if graphs.recording():  # of a computation without random numbers; a generator cannot be seeded there
+        yield
+        return
     with preserved_rng():
         torch.manual_seed(seed)
         yield

@@ -17,15 +17,16 @@ from torch import Tensor
 
 from autodisp import distributed
 from autodisp.cells.architecture import entropy
-from autodisp.cells.cell import set_auxiliary, set_drop_path
+from autodisp.cells.cell import auxiliary_factor, drop_path_memory, set_auxiliary, set_drop_path
 from autodisp.cells.genotype import Genotype
-from autodisp.cells.mixture import Mixture
+from autodisp.cells.mixture import Mixture, Tables
 from autodisp.cells.operations import PARAMETER_FREE
 from autodisp.checkpoints import Checkpoints
 from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
+from autodisp.graphs import Graphs
 from autodisp.records import Record
 from autodisp.run_state import BatchStream
-from autodisp.search.bilevel import Order, alpha_gradient, first_order, momentum_buffers_of
+from autodisp.search.bilevel import Order, alpha_gradient, momentum_buffers_of, new_seed
 from autodisp.search.curvature import Curvature, curvature, frozen_statistics, preserved_rng
 from autodisp.search.growth import growth
 from autodisp.search.regularization import Regularization, RollBack, Stop
@@ -34,6 +35,8 @@ from autodisp.search.selection import Argmax, Selection
 from autodisp.search.supernet import Supernet
 from autodisp.stepping import ALPHAS, NotFinite, Observer, SteppedRun, advance
 from autodisp.tasks.base import Sums, autocast, means, over_processes, pool
+
+_CHOSEN = "the relaxation chooses the operations on the host"
 
 
 class SearchObserver(Observer, Protocol):
@@ -145,7 +148,7 @@ class Search(SteppedRun):
         checkpoints: where the states are saved.
         observer: follows the search.
         selection: chooses the genotype of the finished search; by default the argmax.
-        stopping: see ``SteppedRun``; called after each epoch too.
+        stopping, graphs: see ``SteppedRun``; ``stopping`` is called after each epoch too.
     """
 
     def __init__(
@@ -164,6 +167,7 @@ class Search(SteppedRun):
         observer: SearchObserver,
         selection: Selection | None = None,
         stopping: Callable[[], bool] = lambda: False,
+        graphs: Graphs | None = None,
     ) -> None:
         self.supernet = supernet
         self.weight_stream = weight_stream
@@ -192,6 +196,7 @@ class Search(SteppedRun):
             checkpoints=checkpoints,
             observer=observer,
             stopping=stopping,
+            graphs=graphs,
         )
 
     def run(self) -> Outcome:
@@ -360,29 +365,74 @@ class Search(SteppedRun):
         supernet = self.supernet
         batch = supernet.to_device(self.next_batch(self.alpha_stream))
         with frozen_statistics(supernet.network):
-            if order == "first":
-                gradients = first_order(
-                    lambda: self._penalised(supernet.alpha_loss(batch, self._mixture("alphas"))), supernet.alphas
-                )
-            else:
-                weights = dict(supernet.network.named_parameters())
-                group = self.weight_optimizer.param_groups[0]
-                gradients = alpha_gradient(
-                    order,
-                    lambda parameters: supernet.loss(train_batch, parameters, self._mixture("alphas")),
-                    lambda parameters: self._penalised(supernet.loss(batch, parameters, self._mixture("alphas"))),
-                    weights,
-                    supernet.alphas,
-                    learning_rate=group["lr"],
-                    momentum=group["momentum"],
-                    momentum_buffers=momentum_buffers_of(self.weight_optimizer, weights),
-                    weight_decay=group["weight_decay"],
-                )
+            gradients = self._first_order(batch) if order == "first" else self._second_order(train_batch, batch, order)
         self.guard.note(ALPHAS, gradients)
         for alpha, gradient in zip(supernet.alphas, gradients, strict=True):
             alpha.grad = gradient
         self.guard.step(self.alpha_optimizer)
         self.alpha_optimizer.zero_grad()
+
+    def _first_order(self, batch: Any) -> list[Tensor]:
+        """The first-order gradient; only the part through the network is recorded, as relaxations draw on the host."""
+        supernet, mixture = self.supernet, self._mixture("alphas")
+
+        def slopes(batch: Any, operations: Tables, edges: Tables | None) -> list[Tensor]:
+            leaves = mixture.with_tables(operations, edges).leaves()
+            loss = supernet.alpha_loss(batch, leaves)
+            return list(torch.autograd.grad(loss, leaves.tensors, materialize_grads=True))
+
+        found = self.graphs.run(
+            "first-order alpha steps",
+            slopes,
+            batch,
+            *mixture.detach().tables,
+            constants=self._host_numbers(),
+            obstacle=None if mixture.active is None else _CHOSEN,
+        )
+        penalty = supernet.penalty(self.share)
+        paths = [(table, slope) for table, slope in zip(mixture.tensors, found, strict=True) if table.requires_grad]
+        if penalty is not None and penalty.requires_grad:
+            paths.append((penalty, torch.ones_like(penalty)))
+        outputs, slopes_of = zip(*paths, strict=True)
+        gradients = torch.autograd.grad(outputs, supernet.alphas, slopes_of, materialize_grads=True)
+        return distributed.mean(gradients)
+
+    def _second_order(self, train_batch: Any, batch: Any, order: Order) -> list[Tensor]:
+        """The second-order gradient; see ``alpha_gradient``."""
+        supernet = self.supernet
+        weights = dict(supernet.network.named_parameters())
+        group = self.weight_optimizer.param_groups[0]
+        buffers = momentum_buffers_of(self.weight_optimizer, weights)
+        seed, numbers = new_seed(), (group["lr"], group["momentum"], group["weight_decay"])
+
+        def gradients(train_batch: Any, batch: Any) -> list[Tensor]:
+            return alpha_gradient(
+                order,
+                lambda parameters: supernet.loss(train_batch, parameters, self._mixture("alphas")),
+                lambda parameters: self._penalised(supernet.loss(batch, parameters, self._mixture("alphas"))),
+                weights,
+                supernet.alphas,
+                learning_rate=numbers[0],
+                momentum=numbers[1],
+                momentum_buffers=buffers,
+                weight_decay=numbers[2],
+                seed=seed,
+            )
+
+        return self.graphs.run(
+            "second-order alpha steps",
+            gradients,
+            train_batch,
+            batch,
+            constants=(*self._host_numbers(), *numbers, self.share, *(b.data_ptr() for b in buffers.values())),
+            draws=False,
+            obstacle="they differentiate twice" if order == "exact" else None,
+        )
+
+    def _host_numbers(self) -> tuple[Any, ...]:
+        """Numbers of the host in a forward pass of the network."""
+        network = self.supernet.network
+        return drop_path_memory(network), auxiliary_factor(network)
 
     @property
     def share(self) -> float:
@@ -407,14 +457,29 @@ class Search(SteppedRun):
                 return supernet.loss(batch, edge_weights=mixture)
 
         mixture = self._mixture("weights", loss_under).detach()
-        with autocast(self.settings.precision, supernet.device):
-            output = supernet.output(batch, mixture)
-            loss = supernet.task.loss(output, batch)
+
+        def compute(batch: Any, operations: Tables, edges: Tables | None) -> tuple[Tensor, Sums]:
+            with autocast(self.settings.precision, supernet.device):
+                output = supernet.output(batch, mixture.with_tables(operations, edges))
+                loss = supernet.task.loss(output, batch)
+            with torch.no_grad():
+                sums = supernet.task.measure(output, batch)
+            self.scaler.scale(loss).backward()
+            return loss.detach(), sums
+
         parameters = list(supernet.network.parameters())
         # an operation that did not run had a weight of 0; its parameters decay as if it had run
         dense = mixture.active is None
-        with torch.no_grad():
-            value, sums = over_processes(loss.detach().to(torch.float64), supernet.task.measure(output, batch))
+        loss, sums = self.graphs.run(
+            "weight steps",
+            compute,
+            batch,
+            *mixture.tables,
+            parameters=parameters,
+            constants=self._host_numbers(),
+            obstacle=None if dense else _CHOSEN,
+        )
+        value, sums = over_processes(loss.to(torch.float64), sums)
         self.descend(
             loss,
             self.weight_optimizer,

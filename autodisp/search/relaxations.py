@@ -134,7 +134,7 @@ class Dirichlet:
         if self.scale == 0:
             return None
         terms = [
-            kl_divergence(found, DirichletDistribution(torch.ones_like(found.concentration)))
+            kl_divergence(found, DirichletDistribution(torch.ones_like(found.concentration), validate_args=False))
             for kind, alphas in architecture.alphas.items()
             for found in self._distributions(architecture, kind, alphas)
         ]
@@ -144,7 +144,8 @@ class Dirichlet:
     def _distributions(architecture: Architecture, kind: str, alphas: Tensor) -> list[DirichletDistribution]:
         """Returns one distribution per edge."""
         sizes = [len(edge.operations) for edge in architecture.space.cells[kind].edges]
-        return [DirichletDistribution(part) for part in _concentrations(alphas).split(sizes)]
+        # the check of arguments would wait for the device
+        return [DirichletDistribution(part, validate_args=False) for part in _concentrations(alphas).split(sizes)]
 
 
 def _concentrations(alphas: Tensor) -> Tensor:
@@ -287,7 +288,7 @@ class Uniform:
                 for edge in node
                 for _ in edge.operations
             ]
-            tables[kind] = architecture.table(kind, architecture.alphas[kind].new_tensor(shares), 0.0)
+            tables[kind] = architecture.table(kind, torch.tensor(shares).to(architecture.alphas[kind]), 0.0)
         return Mixture(tables)
 
     def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:

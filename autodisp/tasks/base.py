@@ -133,7 +133,7 @@ def _mean_ratio(totals: Sequence[float], counts: Sequence[float]) -> float:
 def sum_of(values: Tensor, among: Tensor | None = None) -> Tensor:
     """Returns the sum of the values and their count, (2,) float64; with a mask, over the marked values only."""
     if among is None:
-        return torch.stack([values.sum(dtype=torch.float64), values.new_tensor(values.numel(), dtype=torch.float64)])
+        return torch.stack([values.sum(dtype=torch.float64), values.new_full((), values.numel(), dtype=torch.float64)])
     return torch.stack([torch.where(among, values, 0.0).sum(dtype=torch.float64), among.sum(dtype=torch.float64)])
 
 

@@ -11,7 +11,7 @@ running statistics of batch normalisation are updated, since they depend on the 
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from autodisp import distributed
-from autodisp.cells.cell import set_drop_path
+from autodisp.cells.cell import drop_path_memory, set_drop_path
 from autodisp.checkpoints import Checkpoints
 from autodisp.errors import Interrupted
+from autodisp.graphs import Graphs
 from autodisp.run_state import BatchStream, Stateful
 from autodisp.stepping import NotFinite, Observer, SteppedRun
 from autodisp.tasks.base import Sums, Task, autocast, means, move, over_processes, pool, pooled_over_processes
@@ -98,7 +99,8 @@ class Training(SteppedRun):
         loss: of an output and a batch, by the number of steps done; by default the task's.
         labels: replaces the ground truth of a batch for the loss by predictions of the given network, which is the
             evaluated one, see ``SelfTaughtTask.labelled``; None keeps the ground truth.
-        stopping: see ``SteppedRun``.
+        stopping, graphs: see ``SteppedRun``.
+        stage: a number of steps -> whatever ``loss`` depends on by them.
     """
 
     def __init__(
@@ -117,6 +119,8 @@ class Training(SteppedRun):
         loss: Callable[[int, Any, Any], Tensor] | None = None,
         labels: Callable[[nn.Module, Any], Any] | None = None,
         stopping: Callable[[], bool] = lambda: False,
+        graphs: Graphs | None = None,
+        stage: Callable[[int], Hashable] = lambda steps: None,
     ) -> None:
         self.task = task
         self.network = network
@@ -130,6 +134,7 @@ class Training(SteppedRun):
         self.progress = TrainProgress()
         self._loss = loss
         self._labels = labels
+        self._stage = stage
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
         parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer}
         if average is not None:
@@ -143,6 +148,7 @@ class Training(SteppedRun):
             checkpoints=checkpoints,
             observer=observer,
             stopping=stopping,
+            graphs=graphs,
         )
 
     @property
@@ -227,9 +233,23 @@ class Training(SteppedRun):
         progress.learning_rate = self._set_rates()
         if settings.drop_path:
             set_drop_path(self.network, settings.drop_path * progress.steps / settings.steps)
-        loss, sums = self._forward(self.network, self.next_batch(self.stream), progress.steps)
+        steps = progress.steps
+
+        def compute(batch: Any) -> tuple[Tensor, Sums]:
+            loss, sums = self._forward(self.network, batch, steps)
+            self.scaler.scale(loss).backward()
+            return loss.detach(), sums
+
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        value, sums = over_processes(loss.detach().to(torch.float64), sums)
+        loss, sums = self.graphs.run(
+            "training steps",
+            compute,
+            move(self.next_batch(self.stream), self.device),
+            parameters=trained,
+            constants=(self._stage(steps), drop_path_memory(self.network)),
+            obstacle=None if self._labels is None else "a teacher labels their batches",
+        )
+        value, sums = over_processes(loss.to(torch.float64), sums)
         wanted = sums[self.task.figure.name][1].sum() > 0  # a batch without ground truth makes no step
         made = self.descend(
             loss, self.optimizer, trained, clip=settings.clip, wanted=wanted, statistics=self.network.buffers()

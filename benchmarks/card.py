@@ -1,0 +1,324 @@
+"""Everything that a machine with a GPU is wanted for, by one command within the given time.
+
+    python -m benchmarks.card --seconds 520 --out DIR [--dry] [--more KEY=VALUE ...]
+
+In this order: the tests marked ``cuda``; the steps of a search at published sizes, with and without CUDA graphs and as
+the textbook takes them; a training with what time is left, whose models are copied to DIR. Each result is a line of
+DIR/card.jsonl as soon as it is there. ``--dry`` does all of it on the CPU at toy size. Not run on a GPU so far.
+"""
+
+import argparse
+import io
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from autodisp.assembly.networks import build_style
+from autodisp.assembly.search import (
+    SearchData,
+    build_data,
+    build_search,
+    build_search_task,
+    build_space,
+    build_supernet,
+    build_weight_optimizer,
+)
+from autodisp.config.search import SearchConfig
+from autodisp.datasets.samples import LabelledImage
+from autodisp.graphs import WARM_UPS
+from autodisp.tracking import ConsoleProgress
+from benchmarks import measure, textbook
+
+IMAGES = ("task=classification", "network.channels=16", "network.layers=8", "search.batch_size=64")
+STEREO = ("dataset.width=480", "dataset.max_disparity=96", "dataset.length=8", "search.batch_size=4")
+CASES: dict[str, tuple[str, ...]] = {
+    "s2": ("space=s2", *IMAGES),
+    "darts": ("space=darts", *IMAGES),
+    "autodispnet": ("network=disparity", "network.channels=16", "dataset.height=270", *STEREO),
+}
+STILL = tuple(word for word in measure.STILL if not word.startswith("run.device"))
+TRAINING = (
+    "genotype=designed", "network=disparity_refined", "dataset=shapes3d_real", "dataset.length=4000",
+    "training.steps=60000", "training.batch_size=2", "training.average=0.999", "optimizer.learning_rate=1.2e-3",
+    "optimizer.warmup_steps=300", "optimizer.schedule=constant", "validation.every=500", "validation.samples=20",
+    "seed=0", "-v",
+)  # fmt: skip
+"""The recipe of the shipped network's training."""
+TOY = ("network.channels=2", "search.batch_size=2")
+TOY_IMAGES = (*TOY, "network.layers=3")
+TOY_STEREO = (*TOY, "network=disparity_tiny", "dataset.height=32", "dataset.width=64", "dataset.max_disparity=16")
+TOY_TRAINING = (
+    "network.channels=4", "network.aggregation=2", "network.groups=1", "dataset.length=6", "dataset.height=64",
+    "dataset.width=96", "dataset.crop=[32,64]", "dataset.max_disparity=16", "validation.every=2",
+    "validation.samples=2", "run.threads=1",
+)  # fmt: skip
+FOR_TESTS, FOR_BENCH, FOR_COPYING = 0.3, 0.6, 25.0
+"""Shares of the time until which tests and bench may run, and seconds that the training leaves."""
+LARGEST = 16 * 2**20
+"""Bytes of a file that comes back from such a machine."""
+MODELS = ("best.safetensors", "last.safetensors", "metrics.jsonl")
+
+
+class Traffic(TorchDispatchMode):
+    """Counts operations, and bytes of their inputs and results as if nothing stayed in a cache."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if not function.is_view:
+            self.operations += 1
+            used = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor)]
+            self.bytes += sum(x.numel() * x.element_size() for x in used)
+        return result
+
+
+class Held:
+    """A stream of one batch, which is on the device."""
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+        self.position = 0
+        self.waited = 0.0
+
+    def next(self) -> Any:
+        """The batch."""
+        return self.batch
+
+    def at(self, position: int) -> Any:
+        """The batch."""
+        return self.batch
+
+    def seek(self, position: int) -> None:
+        """Does nothing."""
+
+
+class Card:
+    """The device, the clock, and the file of results."""
+
+    def __init__(self, out: Path, seconds: float, *, dry: bool) -> None:
+        self.began = time.monotonic()
+        self.seconds = seconds
+        self.dry = dry
+        self.device = torch.device("cpu" if dry else "cuda")
+        self.out = out
+        out.mkdir(parents=True, exist_ok=True)
+        self.name = "cpu" if dry else torch.cuda.get_device_name()
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self.began
+
+    def write(self, **line: Any) -> None:
+        """Writes a result."""
+        line = {"card": self.name, "torch": torch.__version__, "at": round(self.spent, 1), **line}
+        text = json.dumps(line)
+        print(text, flush=True)
+        with (self.out / "card.jsonl").open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def tried(self, what: Callable[[], None], **about: Any) -> None:
+        """Does something; a failure is a line, and the rest follows."""
+        try:
+            what()
+        except Exception as error:
+            self.write(**about, error=f"{type(error).__name__}: {error}"[:500])
+
+    def synchronise(self) -> None:
+        """Waits for the device."""
+        if not self.dry:
+            torch.cuda.synchronize()
+
+
+def run_tests(card: Card) -> None:
+    """Runs the tests marked ``cuda``; on the CPU, two of them."""
+    words = ["-m", "cuda", "-p", "no:cacheprovider", "-W", "default", "--tb=short", "-rf", "tests/test_cuda.py"]
+    words += ["-k", "resumes or (tiny81 and float64)"] if card.dry else []
+    environment = {**os.environ, "AUTODISP_TEST_DEVICE": card.device.type, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    log = card.out / "tests.txt"
+    with log.open("w", encoding="utf-8") as file:
+        limit = max(FOR_TESTS * card.seconds - card.spent, 10.0)
+        command = [sys.executable, "-m", "pytest", *words]
+        try:
+            code: int | str = subprocess.run(
+                command, stdout=file, stderr=subprocess.STDOUT, timeout=limit, env=environment, check=False
+            ).returncode
+        except subprocess.TimeoutExpired:
+            code = "out of time"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    failed = [line[:300] for line in lines if line.startswith("FAILED")]
+    card.write(stage="tests", exit_code=code, failed=failed, last=lines[-1] if lines else "")
+
+
+def measure_ceiling(card: Card) -> float:
+    """Measures the bytes per second of copies on the device, read and written."""
+    values = torch.empty((2**20 if card.dry else 2**29) // 4, device=card.device)
+    into = torch.empty_like(values)
+    seconds = timed(card, lambda: into.copy_(values), 3)
+    ceiling = 2 * values.numel() * values.element_size() / seconds
+    card.write(stage="ceiling", gb_per_second=ceiling / 1e9)
+    return ceiling
+
+
+def timed(card: Card, run: Callable[[], object], runs: int) -> float:
+    """Returns the median of the seconds of a run, after the warm-up of the graphs."""
+    for _ in range(WARM_UPS + 1):
+        run()
+    seconds = []
+    for _ in range(runs):
+        card.synchronise()
+        began = time.perf_counter()
+        run()
+        card.synchronise()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def count_launches(card: Card, run: Callable[[], object]) -> int:
+    """Counts the kernels that the host launches, and the graphs."""
+    if card.dry:
+        return 0
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        run()
+        card.synchronise()
+    return sum(event.count for event in profiler.key_averages() if "Launch" in event.key)
+
+
+def data_of(config: SearchConfig) -> SearchData:
+    """Returns noise in place of CIFAR-10, and drawn pairs."""
+    return build_data(config) if config.task.name == "disparity" else measure._random_images(config)
+
+
+def measure_case(card: Card, name: str, ceiling: float) -> None:
+    """Measures the steps of one search: the product with and without graphs, the textbook in both layouts."""
+    toy = (TOY_IMAGES if name != "autodispnet" else TOY_STEREO) if card.dry else ()
+    words = (*CASES[name], *toy, *STILL, f"run.device={card.device.type}")
+    runs = 2 if card.dry else 20
+    for graphs in ("auto", "false"):
+        about = {"stage": "bench", "case": name, "by": "autodisp", "graphs": graphs}
+        card.tried(lambda: _measure_product(card, (*words, f"run.graphs={graphs}"), runs, ceiling, about), **about)  # noqa: B023
+    for layout in (torch.channels_last, torch.contiguous_format):
+        about = {"stage": "bench", "case": name, "by": "textbook", "layout": str(layout).removeprefix("torch.")}
+        card.tried(lambda: _measure_textbook(card, words, runs, layout, about), **about)  # noqa: B023
+
+
+def _measure_product(card: Card, words: tuple[str, ...], runs: int, ceiling: float, about: dict[str, Any]) -> None:
+    config = measure.config_of(measure.Case(words))
+    if not card.dry:
+        torch.cuda.reset_peak_memory_stats()
+    said = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder:
+        search = build_search(config, data_of(config), Path(folder), ConsoleProgress(said)).search
+        batch = search.supernet.to_device(search.weight_stream.next())
+        search.alpha_stream = Held(batch)
+        weight_step = lambda: search.weight_step(batch)  # noqa: E731
+        numbers: dict[str, Any] = {"weight_ms": 1e3 * timed(card, weight_step, runs)}
+        numbers["launches"] = count_launches(card, weight_step)
+        for order, key in (("first", "alpha_first_ms"), ("finite_difference", "alpha_differences_ms")):
+            numbers[key] = 1e3 * timed(card, lambda: search.alpha_step(batch, order), runs)  # type: ignore[arg-type]  # noqa: B023
+        if not card.dry:
+            numbers["memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
+        if config.run.graphs == "false":
+            with Traffic() as traffic:
+                weight_step()
+            numbers |= {"operations": traffic.operations, "gigabytes": traffic.bytes / 1e9}
+            numbers["ceiling_ms"] = 1e3 * traffic.bytes / ceiling
+        card.write(**about, **numbers, said=said.getvalue().strip()[:500])
+
+
+def _measure_textbook(
+    card: Card, words: tuple[str, ...], runs: int, layout: torch.memory_format, about: dict[str, Any]
+) -> None:
+    config = measure.config_of(measure.Case(words))
+    data, space = data_of(config), build_space(config)
+    task, style = build_search_task(config, data), build_style(config.network, space)
+    cells = textbook.TextbookCells(space, style=style)
+    supernet = build_supernet(task, cells, space, seed=0, device=card.device)
+    supernet.network.to(memory_format=layout)
+    samples = [data.weight_half[index] for index in range(config.search.batch_size)]
+    batch = supernet.to_device(torch.utils.data.default_collate(samples))
+    if isinstance(batch, LabelledImage):
+        batch = batch._replace(image=batch.image.contiguous(memory_format=layout))
+    optimizer = build_weight_optimizer(config, supernet)
+    clip = config.optimizer.weights.clip
+    step = lambda: textbook.weight_step(supernet, batch, optimizer, clip)  # noqa: E731
+    numbers: dict[str, Any] = {"weight_ms": 1e3 * timed(card, step, runs), "launches": count_launches(card, step)}
+    numbers["alpha_first_ms"] = 1e3 * timed(card, lambda: textbook.first_order_gradient(supernet, batch), runs)
+    card.write(**about, **numbers)
+
+
+def train(card: Card, more: Sequence[str]) -> None:
+    """Trains as long as the time allows, and copies the models, the metrics and a state that is not too large."""
+    folder = card.out / "training" if card.dry else Path(tempfile.mkdtemp()) / "training"
+    words = [*TRAINING, *(TOY_TRAINING if card.dry else ()), f"run.device={card.device.type}", f"run.folder={folder}"]
+    words += ["training.steps=4", "run.workers=0"] if card.dry else ["run.workers=14", "run.threads=1"]
+    code = "import sys; sys.argv[0] = 'autodisp-train'; from autodisp.cli.entry import train; train()"
+    with (card.out / "training.txt").open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *words, *more], stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            process.wait(max(card.seconds - card.spent - FOR_COPYING, 5.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)  # it saves its state
+            try:
+                process.wait(FOR_COPYING / 2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    states = sorted((folder / "checkpoints").glob("*.pt"))
+    copied = []
+    for path in (*(folder / name for name in MODELS), *states[-1:]):
+        if path.exists() and path.stat().st_size < LARGEST:
+            shutil.copyfile(path, card.out / path.name)
+            copied.append(path.name)
+    metrics = folder / "metrics.jsonl"
+    last = metrics.read_text(encoding="utf-8").splitlines()[-1] if metrics.exists() else "null"
+    card.write(stage="training", exit_code=process.returncode, copied=copied, last=json.loads(last))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; failures are lines of the results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.card", description="What to do with a GPU.")
+    parser.add_argument("--seconds", type=float, default=520.0, help="time for all (%(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--dry", action="store_true", help="on the CPU at toy size")
+    parser.add_argument("--more", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the training")
+    options = parser.parse_args(arguments)
+    if not options.dry and not torch.cuda.is_available():
+        parser.error("this machine has no usable GPU; take --dry")
+    card = Card(options.out, options.seconds, dry=options.dry)
+    card.tried(lambda: run_tests(card), stage="tests")
+    ceiling = measure_ceiling(card)
+    for name in CASES:
+        if card.spent < FOR_BENCH * card.seconds:
+            measure_case(card, name, ceiling)
+        else:
+            card.write(stage="bench", case=name, error="out of time")
+    if not card.dry:
+        torch.cuda.empty_cache()
+    card.tried(lambda: train(card, options.more), stage="training")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
