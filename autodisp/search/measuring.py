@@ -187,7 +187,7 @@ class Candidates:
         self.spent: list[tuple[nn.Module, Any, Any]] = []
         self.outputs: dict[nn.Module, tuple[int, ...]] = {}
 
-        def node(edges: Sequence[IncomingEdge], drop_probability: float) -> Tensor | None:
+        def node(edges: Sequence[IncomingEdge], drop_probability: float | Tensor) -> Tensor | None:
             return total([self._timed(edge, place) for edge in edges for place in edge.row.active or ()])
 
         # a function, which a copy of the network shares; a bound method would be copied with its object
