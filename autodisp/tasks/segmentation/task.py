@@ -150,7 +150,9 @@ def class_weights(classes: Tensor, count: int) -> Tensor:
     Returns:
         (count,), between 1 / ln 2.02 and 1 / ln 1.02.
     """
-    pixels = distributed.total(classes.flatten().long().bincount(minlength=IGNORED + 1)[:count].float())
+    places = classes.flatten().long()
+    pixels = torch.zeros(IGNORED + 1, device=places.device)
+    pixels = distributed.total(pixels.scatter_add_(0, places, torch.ones_like(places, dtype=pixels.dtype))[:count])
     return 1 / torch.log(ENET_OFFSET + pixels / pixels.sum().clamp(min=1))
 
 
