@@ -108,7 +108,7 @@ def test_one_hot_weights_prefer_their_genotype(name: str, seed: int) -> None:
     found = derive(space, weights)
     for kind in space.kinds:
         assert weights[kind].sum() == sum(space.cells[kind].keep)
-        assert set(weights[kind].unique().tolist()) == {0.0, 1.0}
+        assert set(weights[kind].unique().tolist()) <= {0.0, 1.0}
         assert [set(node) for node in found.cells[kind]] == [set(node) for node in genotype.cells[kind]]
 
 

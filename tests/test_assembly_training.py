@@ -64,6 +64,7 @@ def card_of(config: TrainConfig, classes: int = 10) -> model_file.ModelCard:
         "classification": {"classes": classes, "mean": MEAN, "std": STD},
         "segmentation": {"classes": classes},
         "disparity": {},
+        "flow": {},
     }[config.task.name]
     return build_card(config, data_of(**facts))
 
@@ -107,6 +108,8 @@ def test_every_choice_builds(tmp_path: Path, choice: str) -> None:
         overrides.insert(0, "task=classification")
     elif name in SEGMENTED or name.startswith("segmentation_") or choice == "network=segmentation":
         overrides.insert(0, "task=segmentation")
+    elif name.startswith("flow_") or name.endswith("_flow") or choice == "network=flow":
+        overrides.insert(0, "task=flow")
     if name in FROM_FILE:
         overrides += [f"init={model(tmp_path / 'a.safetensors', *TINY)}", "genotype=null"]
     config = config_of(*overrides)

@@ -36,7 +36,7 @@ def test_a_table_is_made_planned_and_reported(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_failed_run_has_its_line_and_its_log(tmp_path: Path) -> None:
-    done = start(tmp_path, "study", *WORDS, "budget.short=[network=disparity_tiny,training.steps=0]")
+    done = start(tmp_path, "study", *WORDS, 'budget.short=["network=disparity_tiny","training.steps=0"]')
     assert done.returncode == 2
     assert "failed: training.steps=0: must be at least 1" in done.stdout
     assert "not run: needs train-" in done.stdout

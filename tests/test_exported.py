@@ -104,7 +104,7 @@ def test_without_a_description_a_file_is_refused(tmp_path: Path, suffix: str) ->
     assert "has no model card" in refusal(None)
     assert "its description is damaged (KeyError)" in refusal({"schema": "autodisp/model"})
     assert "its description is damaged (TypeError)" in refusal([1])
-    assert "a task that this program does not know" in refusal(DESCRIPTION | {"task": "flow"})
+    assert "a task that this program does not know" in refusal(DESCRIPTION | {"task": "depth"})
     assert "a task that this program does not know" in refusal(DESCRIPTION | {"schema": "autodisp/other"})
 
 

@@ -21,8 +21,8 @@ def test_help_lists_the_groups_that_programs_share(
 ) -> None:
     assert call("check", "--help") == 0
     page = capsys.readouterr().out
-    assert "(group=choice):\n\ndataset: cifar10, cifar100, cityscapes, flyingthings3d," in page
-    assert "sintel, svhn, voc\ntask: own\n\nSettings" in page
+    assert "(group=choice):\n\ndataset: cifar10, cifar100, cityscapes, flyingthings3d, flyingthings3d_flow," in page
+    assert "sintel, sintel_flow, svhn, voc\ntask: own\n\nSettings" in page
 
 
 def test_help_tells_units(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,7 +118,7 @@ def change(path: Path, edit: Any) -> None:
     ("edit", "says"),
     [
         (lambda data: data.update(version=2), "version 2, but this program reads version 1; update autodisp"),
-        (lambda data: data.update(task="flow"), "is for task 'flow', but there are classification, disparity"),
+        (lambda data: data.update(task="depth"), "is for task 'depth', but there are classification, disparity"),
         (lambda data: data.pop("settings"), "its description is damaged (KeyError: 'settings')"),
         (lambda data: data["settings"].update(colour=3), "its description is damaged (TypeError"),
         (lambda data: data["settings"].update(encoder_cells=3), "its description is damaged (ValueError"),

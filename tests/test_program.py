@@ -33,7 +33,7 @@ def test_a_config_file_of_the_users_own_may_begin_with_a_byte_order_mark(tmp_pat
     ("program", "words"),
     [
         ("search", ["autodisp-search", "dataset: cifar10", "regularization: ada, es, none", "experiment: "]),
-        ("train", ["recipe: classification_published, ", "network: autodispnet_large", "resume=runs/MY_TRAINING"]),
+        ("train", ["recipe: adapt, classification_", "network: autodispnet_large", "resume=runs/MY_TRAINING"]),
         ("predict", ["checkpoint: null", "colour_range: null", "left=rig/left right=rig/right"]),
     ],
 )

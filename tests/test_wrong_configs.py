@@ -207,7 +207,7 @@ space.file=folder
 space.file=
     space.file='': must be a path to the JSON of a search space, or null for a named one
 space.name=s9
-    space.name=s9: must be one of s1, s2, s3, s4, darts, tiny81, autodispnet; did you mean 's4'?
+    space.name=s9: must be one of s1, s2, s3, s4, darts, tiny81, autodispnet, tiny81_disparity; did you mean 's4'?
 network.channels=0
     network.channels=0: must be at least 1; 24 is usual
 network.channels=100000
@@ -353,7 +353,7 @@ task=segmentation dataset.objects=[5,2]
 task=segmentation dataset.crop=[200,300]
     dataset.crop=[200, 300]: must be no larger than the images, 96x192
 task=segmentation space=s1
-    space=s1 does not fit task=segmentation: take space=autodispnet
+    space=s1 does not fit task=segmentation: take space=autodispnet or space=tiny81_disparity
 task=segmentation network=disparity_small
     network=disparity does not fit task=segmentation: take network=segmentation
 task=segmentation augmentation.cutout=8
@@ -480,8 +480,8 @@ validation.batch_size=0
     validation.batch_size=0: must be at least 1; 1 is usual
 recipe=finetune init=a parameters=5
     parameters=5: must be null with network=from_checkpoint, whose model determines it
-task=classification genotype=tiny81:81
-    genotype=tiny81:81: space 'tiny81' has the genotypes 0 to 80
+genotype=tiny81_disparity:81
+    genotype=tiny81_disparity:81: space 'tiny81_disparity' has the genotypes 0 to 80
 genotype=random:s2
     genotype=random:s2: has the cells normal, reduce, but [...] cells of such a search, or the other task
 network.stages=2 network.frozen_stages=2
@@ -579,9 +579,9 @@ left=[a,b]
 left=folder "out=''"
     out='': must be a path to a folder for the predictions, such as predictions
 left=folder outputs=[]
-    outputs=[]: must be some of pfm, png16, colour, depth, ply, confidence, index, overlay, or null for the usual ones
+    outputs=[]: must be some of pfm, png16, colour, [...] index, overlay, flo, or null for the usual ones
 left=folder outputs=[pgm]
-    outputs=pgm: must be one of pfm, png16, colour, depth, ply, confidence, index, overlay; did you mean 'pfm'?
+    outputs=pgm: must be one of pfm, png16, colour, depth, ply, confidence, index, overlay, flo; did you mean 'pfm'?
 left=folder outputs=pfm
     outputs=pfm: must be a list of words, such as [a,b], or null
 left=folder outputs=[ply]
@@ -694,8 +694,8 @@ seeds=[1,1]
     seeds=[1, 1]: must be one or more different whole numbers of at least 0, such as [0,1,2]
 budget.train=[steps]
     budget.train=[steps]: must be words such as training.steps=500
-task.name=stereo
-    task=stereo: must be one of disparity, classification, segmentation
+task.name=flows
+    task=flows: must be one of disparity, classification, [...] did you mean 'flow'?
 root=/data
     root=/data: dataset shapes3d is generated and has no folder; leave root null
 cluster=address
@@ -749,11 +749,11 @@ search resume=run search.epoch=3
 search regularization.window=3
     regularization.window: the regularization that is chosen has [...] take one of those, or leave it out
 search dataset=SINTEL
-    dataset=SINTEL: no such choice; did you mean dataset=sintel? dataset [...] shapes3d_wide, sintel, svhn, voc
+    dataset=SINTEL: no such choice; did you mean dataset=sintel? [...] sintel, sintel_flow, svhn, voc
 search dataset=flyingthing3d
-    dataset=flyingthing3d: no such choice; did you mean [...] shapes3d_wide, sintel, svhn, voc
+    dataset=flyingthing3d: no such choice; did you mean [...] shapes3d_wide, sintel, sintel_flow, svhn, voc
 search dataset=../../etc
-    dataset=../../etc: no such choice; dataset is one of cifar10, [...] shapes3d_real, shapes3d_wide, sintel, svhn, voc
+    dataset=../../etc: no such choice; dataset is one of cifar10, [...] sintel, sintel_flow, svhn, voc
 search dataset=3
     dataset=3: a group needs one of its choices; `autodisp-search --help` lists them
 search regularization=null

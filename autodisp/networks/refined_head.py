@@ -247,7 +247,7 @@ class Correction(nn.Module):
             features: (B, channels, h, w).
         """
         device = features.device.type
-        if torch.is_autocast_enabled(device):
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):  # casting its many planes takes longer than they save
                 return self._corrected(coarse, precise(features))
         return self._corrected(coarse, features)

@@ -54,9 +54,9 @@ def _read(folder: Path) -> Mapping[str, Any]:
 
 
 def _metrics(content: Mapping[str, Any], method: str) -> dict[str, float]:
-    places = {kit.task.figure.name: kit.metric_place for kit in KITS.values()}
-    found = {name: as_number(setting_of(content, f"methods.{method}.figures.{at}")) for name, at in places.items()}
-    return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
+    places = {(kit.task.figure.name, kit.metric_place): None for kit in KITS.values()}
+    found = [(name, as_number(setting_of(content, f"methods.{method}.figures.{at}"))) for name, at in places]
+    return {name: value for name, value in found if value is not None and math.isfinite(value)}
 
 
 def speed(folder: Path) -> float | None:
