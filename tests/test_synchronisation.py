@@ -20,7 +20,7 @@ from autodisp.checkpoints import Checkpoints
 from autodisp.config.search import parse
 from autodisp.datasets.samples import LabelledImage, StereoSample
 from autodisp.datasets.streams import collate, fixed_batches
-from autodisp.search import bilevel
+from autodisp.search import loop
 from autodisp.search.bilevel import Order
 from autodisp.search.loop import Search
 from autodisp.tasks.disparity import DisparityTask
@@ -91,7 +91,7 @@ def test_a_step_fetches_nothing(task: str, tmp_path: Path, monkeypatch: pytest.M
     search = made(task, tmp_path)
     batch = search.supernet.to_device(search.weight_stream.next())
     monkeypatch.setattr(search.alpha_stream, "next", lambda: batch)  # reading and augmenting are the CPU's anyway
-    monkeypatch.setattr(bilevel, "_new_seed", lambda: 7)  # drawn on the CPU whatever the device
+    monkeypatch.setattr(loop, "new_seed", lambda: 7)  # drawn on the CPU whatever the device
     search.guard.every = 10**6  # as on a GPU, but for its look now and then
     search.alpha_step(batch, "first")  # a first step sets up the optimizers' memory
     search.weight_step(batch)
