@@ -144,9 +144,10 @@ class RefinedHead(nn.Module):
         """
         if features.shape[-2:] != volume.shape[-2:]:
             features = functional.interpolate(features, volume.shape[-2:], mode="bilinear", align_corners=False)
-        cost = self.log_temperature.exp() * volume + _pointwise(self.refine_cost, features)
+        cost = self.log_temperature.exp() * volume
+        cost += _pointwise(self.refine_cost, features)
         if self.aggregation is not None:
-            cost = cost + self.aggregation(volume, features, self._grouped(eighth))
+            cost += self.aggregation(volume, features, self._grouped(eighth))
         logits = precise(cost)
         cells, shares = around_best(logits, reach=REACH)
         read = torch.cat([features, shares, cells.detach() / self.bins], dim=1)
@@ -212,10 +213,9 @@ class Refinement(nn.Module):
         # Relief is what the neighbourhood shows; the absolute disparity would tie the correction to the range.
         mean = functional.interpolate(functional.avg_pool2d(known, 8), size, mode="bilinear", align_corners=False)
         relief = ((known - mean) / 8).clamp(-4, 4)
-        above = functional.interpolate(_pointwise(self.above, evidence), size, mode="bilinear", align_corners=False)
-        seen = (
-            above + _pointwise(self.own, half.chunk(2)[0]) + _pointwise(self.around, torch.cat([costs, relief], dim=1))
-        )
+        seen = functional.interpolate(_pointwise(self.above, evidence), size, mode="bilinear", align_corners=False)
+        seen += _pointwise(self.own, half.chunk(2)[0])
+        seen += _pointwise(self.around, torch.cat([costs, relief], dim=1))
         refined, full = self.correct(coarse, self.look(seen))
         return refined, full
 
@@ -254,9 +254,8 @@ class Correction(nn.Module):
 
     def _corrected(self, coarse: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         assert self.layer.bias is not None
-        # As a product that leaves each channel in one piece of memory.
-        weight = self.layer.weight.flatten(1).expand(features.shape[0], -1, -1)
-        planes = torch.baddbmm(self.layer.bias.view(1, -1, 1), weight, features.flatten(2))
+        # As a product that leaves each channel in one piece of memory; baddbmm would copy the bias to every pixel first.
+        planes = torch.matmul(self.layer.weight.flatten(1), features.flatten(2)).add_(self.layer.bias.view(1, -1, 1))
         planes = precise(planes.unflatten(2, features.shape[-2:]))
         corrected = coarse + planes[:, :1]
         return corrected, convex_upsampling(corrected, planes[:, 1:])
