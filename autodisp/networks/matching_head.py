@@ -139,7 +139,20 @@ class MatchingHead(nn.Module):
         evidence = self.evidence(torch.cat([features, left, warped, agreement, cells.detach() / self.bins], dim=1))
         matched = STRIDE * cells
         disparity = matched + self.residual(evidence)
-        return Matching(logits, matched, disparity, convex_upsampling(disparity, precise(self.upsampling(evidence))))
+        scores = precise(planes(self.upsampling, evidence))
+        return Matching(logits, matched, disparity, convex_upsampling(disparity, scores))
+
+
+def planes(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Computes a 1x1 convolution with bias as a product that leaves each channel contiguous in memory.
+
+    Args:
+        x: (B, C, h, w) in any memory format.
+    """
+    assert layer.bias is not None
+    # baddbmm would copy the bias to every pixel first.
+    product = torch.matmul(layer.weight.flatten(1), x.flatten(2)).add_(layer.bias.view(1, -1, 1))
+    return product.unflatten(2, x.shape[-2:])
 
 
 def precise(x: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from autodisp.networks.matching_head import (
     Matching,
     convex_upsampling,
     patch_filters,
+    planes,
     precise,
     stretched,
 )
@@ -253,12 +254,9 @@ class Correction(nn.Module):
         return self._corrected(coarse, features)
 
     def _corrected(self, coarse: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.layer.bias is not None
-        # As a product that leaves each channel in one piece of memory; baddbmm would copy the bias to every pixel first.
-        planes = torch.matmul(self.layer.weight.flatten(1), features.flatten(2)).add_(self.layer.bias.view(1, -1, 1))
-        planes = precise(planes.unflatten(2, features.shape[-2:]))
-        corrected = coarse + planes[:, :1]
-        return corrected, convex_upsampling(corrected, planes[:, 1:])
+        scores = precise(planes(self.layer, features))
+        corrected = coarse + scores[:, :1]
+        return corrected, convex_upsampling(corrected, scores[:, 1:])
 
 
 def _pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
