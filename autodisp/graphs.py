@@ -122,6 +122,39 @@ class _Graph:
     result: Any = None
     gradients: list[Tensor | None] = field(default_factory=list)
 
+    def record(
+        self,
+        recorder: Recorder,
+        compute: Callable[..., Any],
+        leaves: Sequence[Tensor],
+        form: Hashable,
+        parameters: Sequence[nn.Parameter],
+    ) -> None:
+        """Records the computation for inputs of its own, see ``flatten``.
+
+        Raises:
+            RuntimeError: it cannot be recorded.
+        """
+        self.inputs = [x.detach().clone() for x in leaves]
+        held = unflatten(form, iter(self.inputs))
+
+        def whole() -> tuple[Any, list[Tensor | None]]:
+            result = compute(*held)
+            return result, [parameter.grad for parameter in parameters]
+
+        self.replay, (self.result, self.gradients) = recorder.record(whole)
+
+    def replayed(self, leaves: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> Any:
+        """Replays the computation for other inputs; returns a copy of its result."""
+        assert self.replay is not None
+        for into, value in zip(self.inputs, leaves, strict=True):
+            into.copy_(value, non_blocking=True)
+        self.replay()
+        for parameter, gradient in zip(parameters, self.gradients, strict=True):
+            parameter.grad = gradient
+        tensors, form = flatten(self.result)
+        return unflatten(form, iter([tensor.clone() for tensor in tensors]))
+
 
 class Graphs:
     """The recorded computations of a run.
@@ -178,26 +211,13 @@ class Graphs:
                 self._refuse(name, why)
             return result
         if graph.replay is None:
-            graph.inputs = [x.detach().clone() for x in leaves]
-            held = unflatten(form, iter(graph.inputs))
-
-            def whole() -> tuple[T, list[Tensor | None]]:
-                result = compute(*held)
-                return result, [parameter.grad for parameter in parameters]
-
             try:
-                graph.replay, (graph.result, graph.gradients) = self._recorder.record(whole)
+                graph.record(self._recorder, compute, leaves, form, parameters)
             except RuntimeError as error:
                 self._refuse(name, str(error).strip().partition("\n")[0])
                 return self.run(name, compute, *inputs, parameters=parameters)
-        for into, value in zip(graph.inputs, leaves, strict=True):
-            into.copy_(value, non_blocking=True)
-        graph.replay()
-        for parameter, gradient in zip(parameters, graph.gradients, strict=True):
-            parameter.grad = gradient
-        tensors, form = flatten(graph.result)
-        result_now: T = unflatten(form, iter([tensor.clone() for tensor in tensors]))
-        return result_now
+        replayed: T = graph.replayed(leaves, parameters)
+        return replayed
 
     def _graph(self, name: str, constants: Hashable, shapes: Hashable) -> _Graph:
         if name not in self._known or self._known[name][0] != constants:

@@ -17,7 +17,7 @@ from autodisp.datasets.agreement import MOST_BEYOND, disagreement, share_beyond
 from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.layout import DifferentSizes
 from autodisp.datasets.samples import IGNORED, LabelledImage, SegmentedImage, StereoSample
-from autodisp.datasets.stereo_transforms import enlargement
+from autodisp.datasets.windows import enlargement
 from autodisp.errors import InputError
 
 MISSING = "missing partner"

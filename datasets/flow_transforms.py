@@ -5,15 +5,14 @@ import torch
 
 from autodisp.datasets.flow_files import outside
 from autodisp.datasets.samples import FlowSample
-from autodisp.datasets.stereo_transforms import check_crop, middle_window, padded, random_window, resampled, varied
-from autodisp.errors import InputError
+from autodisp.datasets.stereo_transforms import varied
+from autodisp.datasets.windows import Size, WindowAugmentation, WindowCrop, resampled
 
-_STRONGEST = 4.0
 _MIRRORED, _UPSIDE_DOWN = 0.5, 0.1
 """Probabilities of a flip at strength 1 and above."""
 
 
-class FlowAugmentation:
+class FlowAugmentation(WindowAugmentation[FlowSample]):
     """Randomly changes window and scale, mirrors, and changes colours and adds noise, in this order.
 
     Window, scale, colours and noise are those of ``stereo_transforms.StereoAugmentation``, nearly the same in both
@@ -29,55 +28,28 @@ class FlowAugmentation:
         InputError: a value is out of range.
     """
 
-    def __init__(self, *, scale: float, crop: tuple[int, int] | None) -> None:
-        if not 0 <= scale <= _STRONGEST:
-            raise InputError(f"augmentation.scale={scale}: must be in 0 .. {_STRONGEST:g}; 0 is none, 1 the default")
-        check_crop(crop)
-        self.scale = float(scale)
-        self.crop = crop
+    def _reframed(self, sample: FlowSample, corner: Size, window: Size, size: Size) -> FlowSample:
+        return reframe(sample, corner, window, size)
 
-    def __call__(self, sample: FlowSample, rng: np.random.Generator) -> FlowSample:
-        """Returns a new sample; the input is not modified.
-
-        Args:
-            sample: without a batch axis.
-            rng: source of all random numbers.
-        """
-        height, width = sample.flow.shape[-2:]
-        size = self.crop or (height, width)
-        sample = reframe(sample, *random_window((height, width), size, self.scale, rng), size)
+    def _varied(self, sample: FlowSample, rng: np.random.Generator) -> FlowSample:
         share = min(self.scale, 1.0)
         for axis, probability in ((2, _MIRRORED), (1, _UPSIDE_DOWN)):
             if rng.random() < share * probability:
                 sample = flipped(sample, axis)
-        if self.scale > 0:
-            first, second = varied(sample.first, sample.second, self.scale, rng)
-            sample = sample._replace(first=first, second=second)
-        return FlowSample(*(plane.contiguous() for plane in sample))
+        if self.scale == 0:
+            return sample
+        first, second = varied(sample.first, sample.second, self.scale, rng)
+        return sample._replace(first=first, second=second)
 
 
-class CenterCrop:
-    """Deterministic centre crop; a smaller sample is padded at the bottom and on the right with invalid pixels.
+class CenterCrop(WindowCrop[FlowSample]):
+    """Deterministic centre crop, see ``WindowCrop``."""
 
-    Args:
-        crop: (height, width); None leaves samples unchanged.
-
-    Raises:
-        InputError: a side is not positive.
-    """
-
-    def __init__(self, *, crop: tuple[int, int] | None) -> None:
-        check_crop(crop)
-        self.crop = crop
-
-    def __call__(self, sample: FlowSample, rng: np.random.Generator | None = None) -> FlowSample:
-        """Crops a sample without a batch axis; ``rng`` is unused and matches the signature of an augmentation."""
-        height, width = sample.flow.shape[-2:]
-        corner, window, missing = middle_window((height, width), self.crop or (height, width))
-        return FlowSample(*padded(reframe(sample, corner, window, window), missing))
+    def _cut(self, sample: FlowSample, corner: Size, window: Size) -> FlowSample:
+        return reframe(sample, corner, window, window)
 
 
-def reframe(sample: FlowSample, corner: tuple[int, int], window: tuple[int, int], size: tuple[int, int]) -> FlowSample:
+def reframe(sample: FlowSample, corner: Size, window: Size, size: Size) -> FlowSample:
     """Crops the same window from all planes and resizes it; a window that is the whole sample changes nothing.
 
     A position x becomes (x + 1/2) f - 1/2 - offset with f the ratio of widths, y alike, and a vector is multiplied by

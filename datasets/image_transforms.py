@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from autodisp.datasets.samples import LabelledImage
+from autodisp.datasets.windows import check_strength
 from autodisp.errors import InputError
 
 
@@ -48,8 +49,7 @@ class ImageAugmentation:
         flip: bool = True,
         fill: tuple[float, float, float] = (0.5, 0.5, 0.5),
     ) -> None:
-        if not 0 <= scale <= 4:
-            raise InputError(f"augmentation.scale={scale}: must be in 0 .. 4; 0 is none, 1 the default")
+        check_strength(scale)
         if padding < 0:
             raise InputError(f"augmentation.padding={padding}: must not be negative; 0 is none, 4 the default")
         if cutout < 0:

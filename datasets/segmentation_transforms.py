@@ -4,21 +4,19 @@ Scale, crop, flip and colour, by kornia.augmentation; geometric changes are the 
 are our choice, proportional to the strength.
 """
 
-import kornia.augmentation as kornia
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from autodisp.datasets.samples import IGNORED, SegmentedImage
-from autodisp.errors import InputError
+from autodisp.datasets.windows import Augmentation, Size, WindowCrop
 
-_STRONGEST = 4.0
 _ZOOM = (-0.5, 1.0)
 """Range of the zoom as a power of two, at strength 1."""
 
 
-class SegmentationAugmentation:
+class SegmentationAugmentation(Augmentation):
     """Randomly changes scale and window, mirrors, and changes colours, in this order.
 
     At strength s: scaling by 2^(s (-0.5..1)), a random window, a flip with probability min(s, 1) / 2; brightness,
@@ -33,11 +31,10 @@ class SegmentationAugmentation:
         InputError: a value is out of range.
     """
 
-    def __init__(self, *, scale: float, crop: tuple[int, int] | None) -> None:
-        if not 0 <= scale <= _STRONGEST:
-            raise InputError(f"augmentation.scale={scale}: must be in 0 .. {_STRONGEST:g}; 0 is none, 1 the default")
-        self.scale = float(scale)
-        self.crop = crop
+    def __init__(self, *, scale: float, crop: Size | None) -> None:
+        import kornia.augmentation as kornia  # takes seconds to load
+
+        super().__init__(scale=scale, crop=crop)
         strength = min(0.3 * self.scale, 0.9)
         self._flip = kornia.RandomHorizontalFlip(p=min(self.scale, 1.0) / 2)
         self._colour = kornia.ColorJiggle(strength, strength, strength, min(0.05 * self.scale, 0.5), p=1.0)
@@ -64,15 +61,15 @@ class SegmentationAugmentation:
         return _sample(planes)
 
 
-class CenterCrop:
+class CenterCrop(WindowCrop[SegmentedImage]):
     """Deterministic centre crop; a smaller sample is padded at the bottom and on the right with ``IGNORED``.
 
     Args:
         crop: (height, width); None leaves samples unchanged.
-    """
 
-    def __init__(self, *, crop: tuple[int, int] | None) -> None:
-        self.crop = crop
+    Raises:
+        InputError: a side is not positive.
+    """
 
     def __call__(self, sample: SegmentedImage, rng: np.random.Generator | None = None) -> SegmentedImage:
         """Crops a sample without a batch axis; ``rng`` is unused and matches the signature of an augmentation."""

@@ -9,31 +9,24 @@ map of colours, and hue is a rotation about the grey axis instead of a change in
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from autodisp.datasets.noise import gaussian_noise
 from autodisp.datasets.samples import StereoSample
-from autodisp.errors import InputError
+from autodisp.datasets.windows import Size, WindowAugmentation, WindowCrop, pixels_of, resampled, tensor_of
 
 Pixels = NDArray[np.float32]
 
-_STRONGEST = 4.0
 _ASYMMETRY = 0.15
 """Fraction of every colour range by which the two views may differ."""
-_ZOOM = (-0.2, 0.4)
-_STRETCH = 0.1
-"""Ranges of zoom and x/y stretch as powers of two."""
 
 
-class StereoAugmentation:
+class StereoAugmentation(WindowAugmentation[StereoSample]):
     """Randomly changes window and scale, colour, occlusion patches and noise, in this order.
 
     At strength 1: scaling by 2^(-0.2..0.4), limited by the size of the sample, and of x relative to y by 2^(-0.1..0.1);
@@ -53,132 +46,28 @@ class StereoAugmentation:
         InputError: a value is out of range.
     """
 
-    def __init__(self, *, scale: float, crop: tuple[int, int] | None) -> None:
-        if not 0 <= scale <= _STRONGEST:
-            raise InputError(f"augmentation.scale={scale}: must be in 0 .. {_STRONGEST:g}; 0 is none, 1 the default")
-        check_crop(crop)
-        self.scale = float(scale)
-        self.crop = crop
-
-    def __call__(self, sample: StereoSample, rng: np.random.Generator) -> StereoSample:
-        """Returns a new sample; the input is not modified.
-
-        Args:
-            sample: without a batch axis.
-            rng: source of all random numbers.
-        """
-        sample = self._reframe(sample, rng)
-        if self.scale > 0:
-            left, right = _pixels(sample.left), _pixels(sample.right)
-            left, right = _recolour(left, right, self.scale, rng)
-            occluded = _patch(right, sample, self.scale, rng)
-            sigma = 0.02 * self.scale * rng.random()
-            left, right = _add_noise(left, sigma, rng), _add_noise(right, sigma, rng)
-            sample = sample._replace(left=_tensor(left), right=_tensor(right), occluded=occluded)
-        return StereoSample(*(plane.contiguous() for plane in sample))
-
-    def _reframe(self, sample: StereoSample, rng: np.random.Generator) -> StereoSample:
-        """Crops a window of whole pixels and resizes it, so that both factors are exact ratios."""
-        height, width = sample.disparity.shape[-2:]
-        size = self.crop or (height, width)
-        corner, window = random_window((height, width), size, self.scale, rng)
+    def _reframed(self, sample: StereoSample, corner: Size, window: Size, size: Size) -> StereoSample:
         return reframe(sample, corner=corner, window=window, size=size)
 
-
-def random_window(
-    size: tuple[int, int], to: tuple[int, int], scale: float, rng: np.random.Generator
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Draws a window with the zoom and stretch of ``StereoAugmentation``; returns its corner and its size.
-
-    Args:
-        size: (height, width) of the sample.
-        to: (height, width) to which the window will be resized.
-        scale: the strength.
-        rng: source of all random numbers.
-    """
-    (height, width), (to_height, to_width) = size, to
-    stretch = 2 ** (scale * rng.uniform(-_STRETCH, _STRETCH) / 2)
-    least = max(to_width / width / stretch, to_height / height * stretch)
-    zoom = max(2 ** (scale * rng.uniform(*_ZOOM)), least)
-    window = (
-        min(max(round(to_height / zoom * stretch), 1), height),
-        min(max(round(to_width / zoom / stretch), 1), width),
-    )
-    y, x = (int(rng.integers(0, whole - part + 1)) for whole, part in zip((height, width), window, strict=True))
-    return (y, x), window
+    def _varied(self, sample: StereoSample, rng: np.random.Generator) -> StereoSample:
+        if self.scale == 0:
+            return sample
+        left, right = pixels_of(sample.left), pixels_of(sample.right)
+        left, right = _recolour(left, right, self.scale, rng)
+        occluded = _patch(right, sample, self.scale, rng)
+        sigma = 0.02 * self.scale * rng.random()
+        left, right = _add_noise(left, sigma, rng), _add_noise(right, sigma, rng)
+        return sample._replace(left=tensor_of(left), right=tensor_of(right), occluded=occluded)
 
 
-def enlargement(size: tuple[int, int], crop: tuple[int, int] | None) -> float:
-    """Returns the minimum enlargement of an image before cropping, without stretch; 1 if it is large enough.
+class CenterCrop(WindowCrop[StereoSample]):
+    """Deterministic centre crop, see ``WindowCrop``."""
 
-    Args:
-        size: (height, width) of the image.
-        crop: (height, width) of the crop; None for whole images.
-    """
-    return 1.0 if crop is None else max(1.0, crop[0] / size[0], crop[1] / size[1])
+    def _cut(self, sample: StereoSample, corner: Size, window: Size) -> StereoSample:
+        return reframe(sample, corner=corner, window=window, size=window)
 
 
-class CenterCrop:
-    """Deterministic centre crop; a smaller sample is padded at the bottom and on the right.
-
-    Padding repeats the border of the views and is invalid. Samples are not resized, so that a validation metric is in
-    pixels of the data.
-
-    Args:
-        crop: (height, width); None leaves samples unchanged.
-
-    Raises:
-        InputError: a side is not positive.
-    """
-
-    def __init__(self, *, crop: tuple[int, int] | None) -> None:
-        check_crop(crop)
-        self.crop = crop
-
-    def __call__(self, sample: StereoSample, rng: np.random.Generator | None = None) -> StereoSample:
-        """Crops a sample without a batch axis; ``rng`` is unused and matches the signature of an augmentation."""
-        height, width = sample.disparity.shape[-2:]
-        corner, window, missing = middle_window((height, width), self.crop or (height, width))
-        sample = reframe(sample, corner=corner, window=window, size=window)
-        return StereoSample(*padded(sample, missing))
-
-
-def middle_window(
-    size: tuple[int, int], to: tuple[int, int]
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Returns corner and size of the window in the middle, and the rows and columns that it lacks of ``to``."""
-    (height, width), (to_height, to_width) = size, to
-    corner = (max((height - to_height) // 2, 0), max((width - to_width) // 2, 0))
-    window = (min(height, to_height), min(width, to_width))
-    return corner, window, (to_height - window[0], to_width - window[1])
-
-
-def padded(planes: Sequence[Tensor], missing: tuple[int, int]) -> list[Tensor]:
-    """Pads planes (C, H, W) at the bottom and on the right: the two views with their border, the others with zeros."""
-    sides = (0, missing[1], 0, missing[0])
-    views = (functional.pad(view, sides, mode="replicate") for view in planes[:2])
-    return [plane.contiguous() for plane in (*views, *(functional.pad(plane, sides) for plane in planes[2:]))]
-
-
-def check_crop(crop: tuple[int, int] | None) -> None:
-    """Raises an InputError if the crop is not two positive sides or None."""
-    if crop is not None and (len(crop) != 2 or min(crop) < 1):
-        raise InputError(f"crop is {tuple(crop)}: must be (height, width), both positive, or null for the whole image")
-
-
-def _pixels(plane: Tensor) -> NDArray[Any]:
-    """Converts (C, H, W) to contiguous (H, W, C)."""
-    return np.ascontiguousarray(plane.permute(1, 2, 0).numpy())
-
-
-def _tensor(pixels: NDArray[Any]) -> Tensor:
-    """Converts (H, W, C) to (C, H, W) without copying."""
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def reframe(
-    sample: StereoSample, *, corner: tuple[int, int], window: tuple[int, int], size: tuple[int, int]
-) -> StereoSample:
+def reframe(sample: StereoSample, *, corner: Size, window: Size, size: Size) -> StereoSample:
     """Crops the same window from all planes and resizes it; a window that is the whole sample changes nothing.
 
     A source position x becomes (x + 1/2) f - 1/2 - offset with f the ratio of widths in both views, and d becomes f d,
@@ -201,33 +90,11 @@ def reframe(
     return cut._replace(out_of_frame=gone, occluded=cut.occluded & ~gone)
 
 
-def resampled(
-    planes: Sequence[Tensor], corner: tuple[int, int], window: tuple[int, int], size: tuple[int, int]
-) -> list[Tensor]:
-    """Crops a window from planes (C, H, W) and resizes it: the two views smoothly, the others to the nearest pixel.
-
-    The values of the others are not rescaled; see ``reframe`` for the arguments.
-    """
-    (y, x), (height, width) = corner, window
-    cut = [plane[:, y : y + height, x : x + width] for plane in planes]
-    if window == size:
-        return cut
-    smooth = cv2.INTER_AREA if size[0] <= height and size[1] <= width else cv2.INTER_LINEAR
-    views = [_resize_plane(view, size, smooth) for view in cut[:2]]
-    return [*views, *(_resize_plane(plane, size, cv2.INTER_NEAREST_EXACT) for plane in cut[2:])]
-
-
-def _resize_plane(plane: Tensor, size: tuple[int, int], interpolation: int) -> Tensor:
-    stored = plane.to(torch.uint8) if plane.dtype == torch.bool else plane
-    resized = cv2.resize(_pixels(stored), (size[1], size[0]), interpolation=interpolation)
-    return _tensor(resized.reshape(*size, -1)).to(plane.dtype)
-
-
 def varied(first: Tensor, second: Tensor, scale: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Returns two views with the changes of colour and the noise of ``StereoAugmentation``."""
-    views = _recolour(_pixels(first), _pixels(second), scale, rng)
+    views = _recolour(pixels_of(first), pixels_of(second), scale, rng)
     sigma = 0.02 * scale * rng.random()
-    one, other = (_tensor(_add_noise(view, sigma, rng)).contiguous() for view in views)
+    one, other = (tensor_of(_add_noise(view, sigma, rng)).contiguous() for view in views)
     return one, other
 
 

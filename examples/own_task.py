@@ -8,7 +8,7 @@ The task is monocular disparity estimation from the left view. The programs take
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,9 @@ from autodisp.cells.cell import CellFactory
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.stereo_transforms import StereoAugmentation
 from autodisp.evaluation.pooled_metrics import PooledMetrics
-from autodisp.tasks.base import Figure, Sums, sum_of
+from autodisp.tasks.base import Figure, StoredTask, Sums, sum_of
 from autodisp.tasks.disparity.kit import DATASETS
-from autodisp.tasks.kit import Interface, TaskKit
+from autodisp.tasks.kit import Interface, TaskKit, augmented
 from autodisp.tasks.own import OwnNetworkConfig, OwnTaskConfig
 
 
@@ -43,19 +43,15 @@ class GuessNetwork(nn.Module):
         return functional.interpolate(x, left.shape[-2:], mode="bilinear", align_corners=False)
 
 
-class Monocular:
-    """Disparity of the left view without the right one."""
+@dataclass(kw_only=True, eq=False)
+class Monocular(StoredTask):
+    """Disparity of the left view without the right one; its fields are settings of the network."""
+
+    channels: int = 4
 
     name = "monocular"
-    kinds: tuple[str, ...] = ("normal", "reduce")  # kinds of cell
+    kinds = ("normal", "reduce")  # kinds of cell
     figure = Figure("mae", "min", "px")  # metric for the selection
-
-    def __init__(self, *, channels: int = 4) -> None:
-        self.channels = channels
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"channels": self.channels}
 
     def build_network(self, cells: CellFactory) -> nn.Module:
         return GuessNetwork(cells, channels=self.channels)  # a supernet or a discretised network, depending on cells
@@ -82,15 +78,11 @@ KIT = TaskKit(
     name=Monocular.name,
     task=Monocular,
     section=OwnTaskConfig,  # settings of task=own
-    networks={"own": OwnNetworkConfig},  # settings of network=own: channels
+    networks={"own": OwnNetworkConfig},  # settings of network=own: channels, an argument of the task
     datasets=DATASETS,  # all stereo datasets: shapes3d, flyingthings3d, ..., own
-    make_task=lambda task, network, dataset, facts: Monocular(channels=network.channels),
-    augment=lambda dataset, augmentation, cutout, samples: StereoAugmentation(
-        scale=augmentation.scale, crop=dataset.crop and tuple(dataset.crop)
-    ),
+    augment=augmented(StereoAugmentation),
     metrics=lambda config, samples: PooledMetrics(Monocular().measure, units={"mae": "px"}),
     metric_place="pooled.mae",  # path in evaluation.json
-    open_model=lambda network, device, about: network.to(device),
     inputs=lambda batch: (batch.left,),
     interface=Interface(  # inputs and output of the exported network
         inputs=("left",),
@@ -98,7 +90,6 @@ KIT = TaskKit(
         output_shape=("batch", 1, "height", "width"),
         unit="px",
         any_batch=True,
-        plain=lambda network: network,
         result="(B, 1, H, W), pixels",
     ),
 )

@@ -23,8 +23,8 @@ from autodisp.config.train import parse
 from autodisp.datasets.flyingthings3d import write_frame
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.errors import InputError
+from autodisp.prediction.image_models import ImageClassifier
 from autodisp.prediction.inference import StereoMatcher
-from autodisp.prediction.models import ImageClassifier
 from autodisp.records import read_json_lines
 from autodisp.tasks.base import Figure
 from autodisp.training.loop import Training

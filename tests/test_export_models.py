@@ -24,8 +24,7 @@ from autodisp.export.models import ExportedModel, ExportError, export_model
 from autodisp.export.programs import Comparison, traced
 from autodisp.model_file import ModelCard, card_of
 from autodisp.networks.refinement import RefinementNetwork
-from autodisp.prediction.models import ImageClassifier
-from autodisp.prediction.segmenter import Segmenter
+from autodisp.prediction.image_models import ImageClassifier
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
@@ -134,10 +133,10 @@ def test_classification_files_are_the_network_at_any_size_and_batch(images: list
 
 def test_segmentation_files_are_the_network_at_any_size_and_batch(segmented: list[ExportedModel]) -> None:
     network = autodisp.load(beside(segmented[0]))
-    assert isinstance(network, Segmenter)
+    assert isinstance(network, ImageClassifier)
     for model in segmented:
         opened = autodisp.load(model.path)
-        assert isinstance(opened, Segmenter)
+        assert isinstance(opened, ImageClassifier)
         assert opened.classes == ["a", "b", "c", "d"]
         for size, batch in itertools.product(STEREO_SIZES, (1, 3)):
             views = pair(size, batch)[0]

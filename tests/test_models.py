@@ -15,12 +15,13 @@ from autodisp.cells.spaces import SPACES
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.errors import InputError
 from autodisp.model_file import card_of
+from autodisp.prediction.image_models import ImageClassifier
 from autodisp.prediction.inference import StereoMatcher
-from autodisp.prediction.models import ImageClassifier, load_stereo
+from autodisp.prediction.models import load_stereo
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
-from autodisp.tasks.disparity.kit import SHAPES3D_TEST_SEED
+from autodisp.tasks.sections import SCENES_TEST_SEED
 
 DISPARITY = DisparityTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=2, max_displacement=3)
 IMAGES = ClassificationTask(channels=2, layers=3, classes=4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -107,7 +108,7 @@ def test_the_shipped_network_is_small_free_of_foreign_data_and_matches() -> None
     card, _ = model_file.load(model_file.SHIPPED)
     assert (card.task, card.about["dataset"], card.about["init"]) == ("disparity", "shapes3d", None)
     matcher = autodisp.load()
-    held_out = Shapes3D(length=2, seed=SHAPES3D_TEST_SEED, height=192, width=384, max_disparity=96)
+    held_out = Shapes3D(length=2, seed=SCENES_TEST_SEED, height=192, width=384, max_disparity=96)
     errors, constant = [], []
     for sample in (held_out[0], held_out[1]):
         disparity = matcher(sample.left, sample.right)

@@ -15,7 +15,8 @@ from autodisp.datasets.samples import StereoSample
 from autodisp.networks.disparity import StereoPrediction
 from autodisp.networks.matching_head import Matching
 from autodisp.tasks.base import Sums, means, pool
-from autodisp.tasks.disparity import BINS, DisparityTask, masked_l1, truth_at_stride, volume_cross_entropy
+from autodisp.tasks.dense import truth_at_stride
+from autodisp.tasks.disparity import BINS, DisparityTask, masked_l1, volume_cross_entropy
 
 NAN, INF = math.nan, math.inf
 

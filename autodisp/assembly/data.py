@@ -15,8 +15,8 @@ from autodisp.datasets.exclusions import can_be_listed, read_entries, write_excl
 from autodisp.datasets.images import read_size
 from autodisp.datasets.samples import IGNORED, SegmentedImage, StereoSample
 from autodisp.datasets.splits import Part
-from autodisp.datasets.stereo_transforms import enlargement
 from autodisp.datasets.streams import MapDataset
+from autodisp.datasets.windows import enlargement
 from autodisp.errors import InputError, WrongSetting
 from autodisp.tasks.kit import DatasetEntry
 

@@ -121,4 +121,4 @@ def build_task(
         task, network, dataset: the sections.
         facts: see ``TaskKit.facts``.
     """
-    return kit_of(task).make_task(task, network, dataset, facts)
+    return kit_of(task).build_task(task, network, dataset, facts)

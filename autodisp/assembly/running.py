@@ -3,7 +3,8 @@
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from autodisp import distributed
 from autodisp.config.checks import need
 from autodisp.config.search import SearchConfig
 from autodisp.config.train import TrainConfig
+from autodisp.evaluation.worst import Case
 from autodisp.graphs import CudaRecorder, Graphs
 from autodisp.run_files import METRICS
 from autodisp.search.curvature import preserved_rng
-from autodisp.tasks.base import move
+from autodisp.tasks.base import main_output, move
+from autodisp.tracking import ConsoleProgress, Tracker
 
 Images = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
 
@@ -67,7 +70,9 @@ def build_graphs(config: SearchConfig | TrainConfig, device: torch.device, say: 
 def build_images(
     config: SearchConfig | TrainConfig, batches: Iterable[Any], device: torch.device, predict: Callable[[Any], Any]
 ) -> Images | None:
-    """Returns a function that draws the first prediction of the first batch; None if the task draws no image.
+    """Returns a function that draws the first prediction of the first batch.
+
+    None if the task draws no image, and in all processes but the first.
 
     Args:
         config: of the run.
@@ -75,29 +80,52 @@ def build_images(
         device: of the network.
         predict: maps a batch on the device to the network's output.
     """
-    picture = config.kit.picture
-    if picture is None:
+    worst = config.kit.worst
+    if worst is None or not distributed.is_first():
         return None
 
     def draw() -> Mapping[str, npt.NDArray[np.uint8]]:
         batch = move(next(iter(batches)), device)
         with preserved_rng():  # images are drawn by the clock, and noise operations must not make the run depend on it
-            return {"prediction": picture(batch, predict(batch))}
+            prediction = main_output(predict(batch))[0]
+        sample = type(batch)(*(entry[0] for entry in batch))
+        return {"prediction": worst.draw([Case(0, float("nan"), sample, prediction)])[0]}
 
     return draw
 
 
-def written_folder(folder: Path) -> tuple[Path, Callable[[], None]]:
-    """Returns the folder to which a process writes the files of a run except its states, and a function to call last.
+def build_tracker(
+    config: SearchConfig | TrainConfig,
+    folder: Path,
+    console: ConsoleProgress,
+    closing: ExitStack,
+    *,
+    state: Mapping[str, Any] | None,
+    metrics: Sequence[str],
+    shown_from: int | None = None,
+) -> tuple[Path, Tracker]:
+    """Builds the tracker of a run; returns also the folder to which this process writes all files except states.
 
     It is the run's folder in the first process, and a temporary one in the others, which begins with the run's records.
+
+    Args:
+        config: of the run.
+        folder: the run folder.
+        console: for the progress.
+        closing: closes the tracker and removes the temporary folder.
+        state: from which the run resumes, if it does.
+        metrics: names of the metrics that TensorBoard compares between runs.
+        shown_from: see ``Tracker``.
     """
-    if distributed.is_first():
-        return folder, lambda: None
-    temporary = tempfile.TemporaryDirectory()
-    if (folder / METRICS).exists():
-        shutil.copyfile(folder / METRICS, Path(temporary.name) / METRICS)
-    return Path(temporary.name), temporary.cleanup
+    if not distributed.is_first():
+        temporary = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+        if (folder / METRICS).exists():
+            shutil.copyfile(folder / METRICS, temporary / METRICS)
+        folder = temporary
+    tracker = Tracker(folder, console=console, keep=state["records"] if state else 0, shown_from=shown_from)
+    closing.callback(tracker.close)
+    tracker.tensorboard.settings(config.as_dict(), metrics=metrics)
+    return folder, tracker
 
 
 def origin_of(config: SearchConfig | TrainConfig) -> dict[str, Any]:

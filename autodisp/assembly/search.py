@@ -1,6 +1,7 @@
 """Builds a search from its typed config."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autodisp import distributed
 from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
 from autodisp.assembly.relaxation import build_alpha_penalty, build_cost_penalty, build_relaxation
-from autodisp.assembly.running import build_graphs, build_images, build_optimizer, origin_of, written_folder
+from autodisp.assembly.running import build_graphs, build_images, build_optimizer, build_tracker, origin_of
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.mixed import plain_node
@@ -39,7 +39,7 @@ from autodisp.search.relaxations import Relaxation
 from autodisp.search.selection import Argmax, Ranking, Selection
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Task, channels_last
-from autodisp.tracking import ConsoleProgress, Tracker
+from autodisp.tracking import ConsoleProgress
 
 WEIGHT_STREAM, ALPHA_STREAM = 1, 2
 """Offsets of the run's seed, so that both splits draw and augment independently."""
@@ -273,48 +273,38 @@ def build_search(
     """
     space = build_space(config)
     task = build_search_task(config, data)
-    style = build_style(config.network, space)
     device = build_device(config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     node = build_node(config.run.kernels, device, console.message, console.note)
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     state = checkpoints.newest(console.message) if resume else None
-    supernet = build_supernet(
-        task,
-        MixedCells(
-            space,
-            style=style,
-            share=config.relaxation.divisor,
-            auxiliary=config.skip.name == "auxiliary",
-            node=node,
-            recompute=config.search.recompute,
-        ),
+    cells = MixedCells(
         space,
-        seed=config.seed,
-        device=device,
-        relaxation=build_relaxation(config.relaxation),
-        alpha_penalty=build_alpha_penalty(config.alpha_penalty),
-        cost_penalty=build_cost_penalty(config.cost_penalty, costs),
-        edges=config.relaxation.method == "partial",
-        sync_batchnorm=config.run.sync_batchnorm,
+        style=build_style(config.network, space),
+        share=config.relaxation.divisor,
+        auxiliary=config.skip.name == "auxiliary",
+        node=node,
+        recompute=config.search.recompute,
     )
+    supernet = _build_supernet(config, task, cells, space, costs, device=device)
     batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size
     settings = build_settings(config, batches)
-    streams = _streams(config, data, settings, pinned=device.type == "cuda")
     regularization = build_regularization(config)
-    written, forget = written_folder(folder)
-    tracker = Tracker(written, console=console, keep=state["records"] if state else 0)
-    tracker.tensorboard.settings(config.as_dict(), metrics=[f"valid/{task.figure.name}", f"found/{task.figure.name}"])
+    closing = ExitStack()
+    figure = task.figure
+    metrics = [f"valid/{figure.name}", f"found/{figure.name}"]
+    written, tracker = build_tracker(config, folder, console, closing, state=state, metrics=metrics)
     observer = SearchFolder(
         written,
         space=space,
-        figure=task.figure,
+        figure=figure,
         early_stopping=regularization.early_stopping,
         tracker=tracker,
         provenance=provenance(config, folder),
-        pictures=build_images(config, data.validation, device, supernet.predict) if distributed.is_first() else None,
+        pictures=build_images(config, data.validation, device, supernet.predict),
     )
+    streams = _streams(config, data, settings, closing, pinned=device.type == "cuda")
     weight_optimizer = build_weight_optimizer(config, supernet)
     search = Search(
         supernet,
@@ -334,24 +324,40 @@ def build_search(
         stopping=stopping,
         graphs=build_graphs(config, device, console.message),
     )
-
-    def close() -> None:
-        for stream in streams.values():
-            stream.close()
-        tracker.close()
-        forget()
-
     if state is not None:
         search.state.restore(state)
     arithmetic = {"kernels": "plain" if node is plain_node else "native", "threads": torch.get_num_threads()}
-    return SearchParts(search, observer, close, arithmetic, resumed=state is not None)
+    return SearchParts(search, observer, closing.close, arithmetic, resumed=state is not None)
+
+
+def _build_supernet(
+    config: SearchConfig,
+    task: Task,
+    cells: CellFactory,
+    space: SearchSpace,
+    costs: CostTable | None,
+    *,
+    device: torch.device,
+) -> Supernet:
+    return build_supernet(
+        task,
+        cells,
+        space,
+        seed=config.seed,
+        device=device,
+        relaxation=build_relaxation(config.relaxation),
+        alpha_penalty=build_alpha_penalty(config.alpha_penalty),
+        cost_penalty=build_cost_penalty(config.cost_penalty, costs),
+        edges=config.relaxation.method == "partial",
+        sync_batchnorm=config.run.sync_batchnorm,
+    )
 
 
 def _streams(
-    config: SearchConfig, data: SearchData, settings: SearchSettings, *, pinned: bool
+    config: SearchConfig, data: SearchData, settings: SearchSettings, closing: ExitStack, *, pinned: bool
 ) -> dict[str, Stream[Any]]:
     """Builds the training batches of both splits; those of the alphas begin after the warm-up."""
-    return {
+    streams = {
         name: Stream(
             half,
             batch_size=config.search.batch_size,
@@ -365,6 +371,9 @@ def _streams(
             ("alphas", data.alpha_half, ALPHA_STREAM, settings.warmup_epochs),
         )
     }
+    for stream in streams.values():
+        closing.callback(stream.close)
+    return streams
 
 
 def _transform(

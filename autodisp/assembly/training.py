@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from autodisp import distributed, model_file
+from autodisp import model_file
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, find_genotype, load_space
-from autodisp.assembly.running import build_graphs, build_images, build_optimizer, origin_of, written_folder
+from autodisp.assembly.running import build_graphs, build_images, build_optimizer, build_tracker, origin_of
 from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
@@ -32,7 +33,7 @@ from autodisp.run_files import CHECKPOINTS
 from autodisp.tasks.base import LevelledTask, Task, channels_last
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import KITS, rebuild
-from autodisp.tracking import ConsoleProgress, Tracker
+from autodisp.tracking import ConsoleProgress
 from autodisp.training import schedules
 from autodisp.training.average import MovingAverage
 from autodisp.training.loop import Training, TrainSettings, evaluating
@@ -256,9 +257,9 @@ def build_training(
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     task, network = build_network(config, card, resumed=state is not None)
-    taught = None
-    if (wrap := config.kit.self_taught(config.task)) is not None:
-        task = taught = wrap(task)
+    wrap = config.kit.self_taught(config.task)
+    taught = None if wrap is None else wrap(task)
+    task = task if taught is None else taught
     network.to(device)
     if config.run.sync_batchnorm:
         synchronise(network)
@@ -268,47 +269,33 @@ def build_training(
         folder = prepare()
         for note in card.genotype.notes if card.genotype else []:
             console.note(note)
-    stream = Stream(
-        data.train,
-        batch_size=config.training.batch_size,
-        seed=config.seed,
-        transform=data.transform,
-        workers=config.run.workers,
-        pinned=device.type == "cuda",
-    )
     average = None if config.training.average is None else MovingAverage(network, config.training.average)
+    closing = ExitStack()
     evaluated = network if average is None else average.module
-
-    def predict(batch: Any) -> Any:
-        with evaluating(evaluated):
-            return evaluated(*task.inputs(batch))
-
-    records, done = (state["records"], state["progress"]["steps"]) if state else (0, 0)
-    written, forget = written_folder(folder)
-    tracker = Tracker(written, console=console, keep=records, shown_from=done + 1)
-    tracker.tensorboard.settings(config.as_dict(), metrics=[f"valid/{task.figure.name}"])
+    written, tracker = build_tracker(
+        config,
+        folder,
+        console,
+        closing,
+        state=state,
+        metrics=[f"valid/{task.figure.name}"],
+        shown_from=state["progress"]["steps"] + 1 if state else 1,
+    )
     observer = TrainFolder(
         written,
         figure=task.figure,
         tracker=tracker,
         card=card,
         network=evaluated,
-        pictures=build_images(config, data.validation, device, predict) if distributed.is_first() else None,
+        pictures=build_images(config, data.validation, device, _predicting(task, evaluated)),
     )
     training = Training(
         task,
         network,
-        stream=stream,
+        stream=_build_stream(config, data, closing, pinned=device.type == "cuda"),
         validation=data.validation,
         optimizer=build_train_optimizer(config, network),
-        settings=TrainSettings(
-            steps=config.training.steps,
-            validate_every=config.validation.every,
-            clip=config.optimizer.clip,
-            drop_path=config.training.drop_path,
-            freeze_norm=config.training.freeze_norm,
-            precision=config.training.precision,
-        ),
+        settings=_build_settings(config),
         checkpoints=Checkpoints(folder / CHECKPOINTS, unit="step"),
         observer=observer,
         schedule=build_schedule(config),
@@ -319,15 +306,44 @@ def build_training(
         graphs=build_graphs(config, device, console.message),
         stage=_stage(config),
     )
-
-    def close() -> None:
-        stream.close()
-        tracker.close()
-        forget()
-
     if state is not None:
         training.state.restore(state)
-    return TrainParts(training, observer, count_parameters(network), close, fine_tunes=config.init is not None)
+    return TrainParts(training, observer, count_parameters(network), closing.close, fine_tunes=config.init is not None)
+
+
+def _predicting(task: Task, network: nn.Module) -> Callable[[Any], Any]:
+    """Returns a function from a batch to the network's output in evaluation mode."""
+
+    def predict(batch: Any) -> Any:
+        with evaluating(network):
+            return network(*task.inputs(batch))
+
+    return predict
+
+
+def _build_stream(config: TrainConfig, data: TrainData, closing: ExitStack, *, pinned: bool) -> Stream[Any]:
+    """Builds the training batches, which ``closing`` closes."""
+    stream = Stream(
+        data.train,
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+        transform=data.transform,
+        workers=config.run.workers,
+        pinned=pinned,
+    )
+    closing.callback(stream.close)
+    return stream
+
+
+def _build_settings(config: TrainConfig) -> TrainSettings:
+    return TrainSettings(
+        steps=config.training.steps,
+        validate_every=config.validation.every,
+        clip=config.optimizer.clip,
+        drop_path=config.training.drop_path,
+        freeze_norm=config.training.freeze_norm,
+        precision=config.training.precision,
+    )
 
 
 def _card(config: TrainConfig, data: TrainData, folder: Path | None) -> ModelCard:

@@ -27,6 +27,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from autodisp.errors import InputError
 from autodisp.model_file import KEY, ModelCard
 from autodisp.prediction.exported import EXTRA_FILE, open_exported
+from autodisp.tasks.base import MainOutput, main_output
 from autodisp.tasks.registry import KITS
 
 SHIFT = 5
@@ -44,7 +45,7 @@ def traced(network: nn.Module, task: str) -> ExportedProgram:
     """
     interface, stride = KITS[task].interface, _stride(network)
     network = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
-    plain = interface.plain(network).eval().requires_grad_(False)
+    plain = MainOutput(network).eval().requires_grad_(False)
     # Sizes that could be compared with each other all differ, and none is a multiple of the stride.
     example = torch.zeros(2 if interface.any_batch else 1, 3, stride + 3, 2 * stride + 5)
     free = dict.fromkeys((0, 2, 3) if interface.any_batch else (2, 3), Dim.DYNAMIC)
@@ -53,7 +54,7 @@ def traced(network: nn.Module, task: str) -> ExportedProgram:
         program = torch.export.export(
             plain,
             tuple(example.clone() for _ in interface.inputs),
-            dynamic_shapes=tuple(free for _ in interface.inputs),
+            dynamic_shapes=(tuple(free for _ in interface.inputs),),
             strict=False,
         )
     _admit_any_size(program)
@@ -155,7 +156,7 @@ def differences(network: nn.Module, task: str, path: Path) -> dict[tuple[int, in
         scene = torch.rand(batch, 3, height, width + SHIFT, generator=generator)
         views = (scene[..., :width], scene[..., SHIFT:])[: len(interface.inputs)]
         with torch.inference_mode():
-            expected = interface.plain(network)(*views)
+            expected = main_output(network(*views))
             difference = (opened(*views) - expected).abs().max()
         found[height, width] = Comparison(float(difference), float(expected.abs().max()))
     return found

@@ -79,11 +79,7 @@ class DisparityNetwork(Hourglass):
         siamese_cells: int = 1,
         support: Support = "reduce",
     ) -> None:
-        if encoder_cells < 2 or encoder_cells % 2:
-            raise ValueError(f"encoder_cells is {encoder_cells} but cells come in pairs: take 2, 4, 6, ...")
-        if not 1 <= decoder_cells <= encoder_cells // 2 + 1:
-            raise ValueError(f"decoder_cells is {decoder_cells} but must be 1 to {encoder_cells // 2 + 1}")
-        super().__init__(stride=8 * 2 ** (encoder_cells // 2), support=support)
+        super().__init__(encoder_cells, decoder_cells, first="normal", support=support)
         self.max_displacement = max_displacement
         self.matching: MatchingHead | RefinedHead | None = None
         kernels = (3, 3) if head == "refined" else (7, 5)
@@ -99,9 +95,8 @@ class DisparityNetwork(Hourglass):
             self.siamese_more.append(cell)
         displacements = max_displacement + 1 if head == "refined" else 2 * max_displacement + 1
         inputs = (2 * self.siamese.outputs, displacements)
-        supports = self._add_encoder(cells, ("normal", "reduce") * (encoder_cells // 2), inputs=inputs, width=width)
+        supports = self._add_encoder(cells, inputs=inputs, width=width)
         supports = [quarter, *([self.siamese.outputs] if support == "reduce" else []), *supports]
-        predictions = decoder_cells + 1
         if head == "matching":
             self.matching = MatchingHead(
                 quarter=quarter,
@@ -123,8 +118,7 @@ class DisparityNetwork(Hourglass):
             )
         if self.matching is not None:
             supports[0] += self.matching.bins
-            predictions = decoder_cells
-        self._add_decoder(cells, supports=supports, count=decoder_cells, predictions=predictions)
+        self._add_decoder(cells, supports=supports, predicts=self.matching is None)
         if cells.style.flavour == "dense":
             initialise_he(self)
         if self.matching is not None:

@@ -71,11 +71,7 @@ class FlowNetwork(Hourglass):
         decoder_cells: int,
         max_displacement: int,
     ) -> None:
-        if encoder_cells < 2 or encoder_cells % 2:
-            raise ValueError(f"encoder_cells is {encoder_cells} but cells come in pairs: take 2, 4, 6, ...")
-        if not 1 <= decoder_cells <= encoder_cells // 2 + 1:
-            raise ValueError(f"decoder_cells is {decoder_cells} but must be 1 to {encoder_cells // 2 + 1}")
-        super().__init__(stride=8 * 2 ** (encoder_cells // 2), support="reduce", outputs=2)
+        super().__init__(encoder_cells, decoder_cells, first="normal", outputs=2)
         self.max_displacement = max_displacement
         self.stem, half = stems(3, channels=channels, stem_scale=stem_scale, style=cells.style)
         quarter, width = 2 * half, 2 * channels
@@ -85,9 +81,8 @@ class FlowNetwork(Hourglass):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(_FIRST_TEMPERATURE)))
         displacements = (2 * max_displacement + 1) ** 2
         inputs = (2 * self.siamese.outputs, displacements)
-        supports = self._add_encoder(cells, ("normal", "reduce") * (encoder_cells // 2), inputs=inputs, width=width)
-        supports = [quarter + displacements, self.siamese.outputs, *supports]
-        self._add_decoder(cells, supports=supports, count=decoder_cells, predictions=decoder_cells + 1)
+        coarse = self._add_encoder(cells, inputs=inputs, width=width)
+        self._add_decoder(cells, supports=[quarter + displacements, self.siamese.outputs, *coarse])
         if cells.style.flavour == "dense":
             initialise_he(self)
         with torch.no_grad():
@@ -101,7 +96,6 @@ class FlowNetwork(Hourglass):
             first, second: (B, 3, H, W), RGB in 0..1, any H and W.
             weights: edge weights of the supernet, None for a found network.
         """
-        height, width = first.shape[-2:]
         images = padded(torch.cat([first, second]) - MEAN_BRIGHTNESS, self.stride)
         quarter = self.stem(images)
         eighth = self.siamese((quarter, quarter), weights)
@@ -112,8 +106,7 @@ class FlowNetwork(Hourglass):
         fine = torch.cat([quarter.chunk(2)[0], volume], dim=1)
         matched = functional.interpolate(self._matched(volume), images.shape[-2:], mode="bilinear", align_corners=False)
         levels, _ = self._decode(bottleneck, [fine, ours, *supports], weights, matched)
-        finest = functional.interpolate(levels[-1], images.shape[-2:], mode="bilinear", align_corners=False)
-        return FlowPrediction(finest[..., :height, :width], tuple(levels), tuple(self._strides(levels)))
+        return FlowPrediction(*self._output(levels, images, first.shape[-2:]))
 
     def _correlated(self, images: Tensor, quarter: Tensor) -> Tensor:
         """Correlates the descriptors of both images and averages over a window: (B, (2 d + 1)^2, h, w) at 1/4."""

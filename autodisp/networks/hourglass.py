@@ -80,38 +80,61 @@ def padded(images: Tensor, stride: int) -> Tensor:
 class Hourglass(nn.Module):
     """An encoder and a decoder of cells; subclasses define the input and the use of the predictions.
 
+    Args:
+        encoder_cells: normal and reduction cells in turn, of which the last one reduces.
+        decoder_cells: upsampling cells, at most encoder_cells // 2 + 1, which reach 1/4.
+        first: "normal" for an encoder that begins at 1/8, "reduce" for one at 1/4.
+        support: kind of the encoder cells that the upsampling cells read.
+        outputs: channels of a prediction.
+
+    Raises:
+        ValueError: a number of cells is out of range.
+
     Attributes:
         encoder, decoder: the cells.
         predict: the prediction convolutions, the first at the bottleneck.
         stride: stride of the bottleneck.
-        support: kind of the encoder cells that the upsampling cells read.
-        outputs: channels of a prediction.
     """
 
     encoder: nn.ModuleList
     decoder: nn.ModuleList
     predict: nn.ModuleList
 
-    def __init__(self, *, stride: int, support: Support, outputs: int = 1) -> None:
+    def __init__(
+        self,
+        encoder_cells: int,
+        decoder_cells: int,
+        *,
+        first: Literal["normal", "reduce"],
+        support: Support = "reduce",
+        outputs: int = 1,
+    ) -> None:
+        odd = int(first == "reduce")
+        if encoder_cells < 1 or encoder_cells % 2 != odd:
+            even = "cells come in pairs: take 2, 4, 6, ..."
+            remedy = "must start and end with a reduction: take 1, 3, 5, ..." if odd else even
+            raise ValueError(f"encoder_cells is {encoder_cells} but {remedy}")
+        pairs = encoder_cells // 2
+        if not 1 <= decoder_cells <= pairs + 1:
+            raise ValueError(f"decoder_cells is {decoder_cells} but must be 1 to {pairs + 1}")
         super().__init__()
-        self.stride = stride
+        self.stride = 8 * 2**pairs
         self.support = support
         self.outputs = outputs
+        self._kinds = ("reduce",) * odd + ("normal", "reduce") * pairs
+        self._decoder_cells = decoder_cells
 
-    def _add_encoder(
-        self, cells: CellFactory, kinds: Sequence[str], *, inputs: tuple[int, int], width: int
-    ) -> list[int]:
+    def _add_encoder(self, cells: CellFactory, *, inputs: tuple[int, int], width: int) -> list[int]:
         """Appends the encoder cells; returns the channels of the outputs of ``_encode``, fine to coarse.
 
         Args:
             cells: the cell factory.
-            kinds: "normal" and "reduce", in order.
             inputs: channels of the two inputs of the first cell, which have the same resolution.
             width: width of the cells before the first reduction; doubles at each reduction.
         """
         self.encoder = nn.ModuleList()
         (before, previous), reduced, supports = inputs, False, []
-        for kind in kinds:
+        for kind in self._kinds:
             reduces = kind == "reduce"
             width *= 2 if reduces else 1
             cell = cells.encoder_cell(kind, inputs=(before, previous), channels=width, after_reduction=reduced)
@@ -126,15 +149,15 @@ class Hourglass(nn.Module):
         """Width of a decoder cell; halves at each."""
         return max(1, self.bottleneck_width >> (index + 1))
 
-    def _add_decoder(self, cells: CellFactory, *, supports: Sequence[int], count: int, predictions: int) -> None:
-        """Appends the upsampling cells and a prediction convolution for the bottleneck and the first of them.
+    def _add_decoder(self, cells: CellFactory, *, supports: Sequence[int], predicts: bool = True) -> None:
+        """Appends the upsampling cells and a prediction convolution for the bottleneck and each of them.
 
         Args:
             cells: the cell factory.
-            supports: channels of the support features, fine to coarse; the last ``count`` are used.
-            count: number of upsampling cells.
-            predictions: number of prediction convolutions, count + 1 or fewer.
+            supports: channels of the support features, fine to coarse; the last ones are used, one per cell.
+            predicts: False if the last cell has no prediction convolution.
         """
+        count = self._decoder_cells
         self.decoder = nn.ModuleList()
         self.predict = nn.ModuleList([nn.Conv2d(self.bottleneck, self.outputs, 3, padding=1)])
         before = previous = self.bottleneck
@@ -145,7 +168,7 @@ class Hourglass(nn.Module):
                 after_upsampling=index > 0,
             )
             self.decoder.append(cell)
-            if len(self.predict) < predictions:
+            if predicts or index + 1 < count:
                 self.predict.append(nn.Conv2d(cell.outputs, self.outputs, 3, padding=1))
             before, previous = previous, cell.outputs
 
@@ -209,6 +232,13 @@ class Hourglass(nn.Module):
 
     def _strides(self, levels: Sequence[Tensor]) -> list[int]:
         return [self.stride // 2**index for index in range(len(levels))]
+
+    def _output(
+        self, levels: Sequence[Tensor], images: Tensor, size: Sequence[int]
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[int, ...]]:
+        """Returns the finest prediction at full resolution without the padding, all predictions, and their strides."""
+        finest = functional.interpolate(levels[-1], images.shape[-2:], mode="bilinear", align_corners=False)
+        return finest[..., : size[0], : size[1]], tuple(levels), tuple(self._strides(levels))
 
     def _returned(self, finest: Tensor, size: Sequence[int]) -> Tensor:
         """The disparity at full resolution without the padding, clamped unless training."""

@@ -50,24 +50,17 @@ class RefinementNetwork(Hourglass):
         to_full_resolution: bool = False,
         support: Support = "reduce",
     ) -> None:
-        if encoder_cells < 1 or encoder_cells % 2 == 0:
-            raise ValueError(
-                f"encoder_cells is {encoder_cells} but must start and end with a reduction: take 1, 3, 5, ..."
-            )
+        super().__init__(encoder_cells, decoder_cells, first="reduce", support=support)
         reductions = (encoder_cells + 1) // 2
-        if not 1 <= decoder_cells <= reductions:
-            raise ValueError(f"decoder_cells is {decoder_cells} but must be 1 to {reductions}")
         if to_full_resolution and decoder_cells < reductions:
             raise ValueError(
                 f"to_full_resolution goes on from 1/4 but {decoder_cells} decoder cells end at "
                 f"1/{4 * 2 ** (reductions - decoder_cells)}: take decoder_cells={reductions}"
             )
-        super().__init__(stride=4 * 2**reductions, support=support)
         self.stem, half = stems(INPUTS, channels=channels, stem_scale=stem_scale, style=cells.style)
         quarter = 2 * half
-        kinds = ("reduce", *("normal", "reduce") * (reductions - 1))
-        supports = [quarter, *self._add_encoder(cells, kinds, inputs=(quarter, quarter), width=channels)]
-        self._add_decoder(cells, supports=supports, count=decoder_cells, predictions=decoder_cells + 1)
+        supports = [quarter, *self._add_encoder(cells, inputs=(quarter, quarter), width=channels)]
+        self._add_decoder(cells, supports=supports)
         self.finish: nn.ModuleList | None = None
         if to_full_resolution:
             self._add_finish(cells, half=half)

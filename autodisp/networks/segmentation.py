@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from autodisp.cells.cell import CellFactory
 from autodisp.cells.operations import initialise_he
@@ -55,19 +54,11 @@ class SegmentationNetwork(Hourglass):
         encoder_cells: int = 5,
         decoder_cells: int = 3,
     ) -> None:
-        if encoder_cells < 1 or encoder_cells % 2 == 0:
-            raise ValueError(
-                f"encoder_cells is {encoder_cells} but must start and end with a reduction: take 1, 3, 5, ..."
-            )
-        reductions = (encoder_cells + 1) // 2
-        if not 1 <= decoder_cells <= reductions:
-            raise ValueError(f"decoder_cells is {decoder_cells} but must be 1 to {reductions}")
-        super().__init__(stride=4 * 2**reductions, support="reduce", outputs=classes)
+        super().__init__(encoder_cells, decoder_cells, first="reduce", outputs=classes)
         self.stem, half = stems(3, channels=channels, stem_scale=stem_scale, style=cells.style)
         quarter = 2 * half
-        kinds = ("reduce", *("normal", "reduce") * (reductions - 1))
-        supports = [quarter, *self._add_encoder(cells, kinds, inputs=(quarter, quarter), width=channels)]
-        self._add_decoder(cells, supports=supports, count=decoder_cells, predictions=decoder_cells + 1)
+        supports = [quarter, *self._add_encoder(cells, inputs=(quarter, quarter), width=channels)]
+        self._add_decoder(cells, supports=supports)
         if cells.style.flavour == "dense":
             initialise_he(self)
 
@@ -78,13 +69,11 @@ class SegmentationNetwork(Hourglass):
             image: (B, 3, H, W), RGB in 0..1, any H and W.
             weights: edge weights of the supernet, None for a found network.
         """
-        height, width = image.shape[-2:]
         seen = padded(image - MEAN_BRIGHTNESS, self.stride)
         quarter = self.stem(seen)
         supports, bottleneck = self._encode((quarter, quarter), weights)
         levels, _ = self._decode(bottleneck, [quarter, *supports], weights)
-        finest = functional.interpolate(levels[-1], seen.shape[-2:], mode="bilinear", align_corners=False)
-        return ClassMaps(finest[..., :height, :width], tuple(levels), tuple(self._strides(levels)))
+        return ClassMaps(*self._output(levels, seen, image.shape[-2:]))
 
     def _feedback(self, prediction: Tensor) -> Tensor:
         """Maps logits to class probabilities."""

@@ -7,12 +7,9 @@ small. Black means unknown; neither colour map contains black.
 import math
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
 Image = npt.NDArray[np.uint8]
@@ -106,6 +103,8 @@ class _Sheet:
         self.unit = max(1, math.ceil(self.tile[1] / _UNIT_WIDTH))
         self.pitch = (self.tile[0] + self.unit * (_HEAD + _FOOT), self.tile[1] + self.unit * _GAP)
         self.size = (2 * self.pitch[0], 2 * self.pitch[1] + self.unit * _GAP)
+        from matplotlib.figure import Figure  # takes a second to load
+
         # at 72 dots per inch a point is a pixel
         self.figure = Figure(figsize=((self.size[1] + 0.01) / 72, (self.size[0] + 0.01) / 72), dpi=72)
 
@@ -125,6 +124,8 @@ class _Sheet:
             self._write(right, bottom + 17 * self.unit, f"{scale[2]:.1f} px", "right")
 
     def rendered(self) -> Image:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
         canvas: Any = FigureCanvasAgg(self.figure)
         canvas.draw()
         pixels: Image = np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -191,6 +192,8 @@ def _colour(values: Values, known: Mask, name: str, low: float, high: float) -> 
 
 
 def _paint(share: npt.NDArray[np.float64], name: str) -> Image:
+    from matplotlib import colormaps
+
     first = _FIRST[name]
-    image: Image = mpl.colormaps[name](first + (1 - first) * share, bytes=True)[..., :3].copy()
+    image: Image = colormaps[name](first + (1 - first) * share, bytes=True)[..., :3].copy()
     return image

@@ -1,12 +1,10 @@
 """Images of flow in Middlebury's colours: the hue is the direction, the saturation the length."""
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.utils import flow_to_image
 
-Image = npt.NDArray[np.uint8]
+from autodisp.prediction.segmentation_images import Image, side_by_side
+
 _SMALLEST_LIMIT = 1.0
 """Pixels; the error of the last grey value is not below."""
 
@@ -17,6 +15,8 @@ def colour_flow(flows: Tensor) -> Image:
     Returns:
         (B, H, W, 3); black where a vector is not finite.
     """
+    from torchvision.utils import flow_to_image  # takes a second to load
+
     known = flows.isfinite().all(dim=1, keepdim=True)
     colours = flow_to_image(torch.where(known, flows, 0.0).float().cpu())
     return torch.where(known.cpu(), colours, 0).permute(0, 2, 3, 1).numpy()
@@ -41,6 +41,4 @@ def panel(first: Tensor, truth: Tensor, prediction: Tensor, valid: Tensor) -> Im
     colours = colour_flow(torch.stack([torch.where(valid, truth, torch.nan), shown]))
     error = torch.where(valid[0], (found - truth).norm(dim=0), 0.0).nan_to_num(torch.inf)
     limit = torch.where(error.isfinite(), error, 0.0).max().clamp(min=_SMALLEST_LIMIT)
-    grey = (255 * (error / limit).clamp(max=1)).byte().numpy()
-    image = (255 * first.detach().float().clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy()
-    return np.concatenate([image, *colours, np.stack([grey] * 3, axis=-1)], axis=1)
+    return side_by_side(first, colours[0], colours[1], (255 * (error / limit).clamp(max=1)).numpy())

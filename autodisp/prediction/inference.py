@@ -1,6 +1,5 @@
 """A trained disparity network as a function from two images to a disparity map."""
 
-from contextlib import suppress
 from typing import Any, overload
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from autodisp.networks.confidence import confidence_of
 from autodisp.networks.disparity import DisparityNetwork, StereoPrediction
-from autodisp.tasks.base import channels_last
+from autodisp.prediction.image_models import ready
 
 Array = npt.NDArray[Any]
 
@@ -29,9 +28,7 @@ class StereoMatcher:
 
     def __init__(self, network: nn.Module, *, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
-        self.network = channels_last(network.to(self.device))
-        with suppress(NotImplementedError):  # an exported network cannot change its mode
-            self.network.eval()
+        self.network = ready(network, self.device)
 
     @overload
     def __call__(self, left: Array, right: Array) -> npt.NDArray[np.float32]: ...

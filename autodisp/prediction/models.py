@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
 
 from autodisp import model_file
 from autodisp.errors import InputError
 from autodisp.networks.fused import fused
 from autodisp.prediction.exported import EXPORTED, open_exported
+from autodisp.prediction.image_models import ImageModel
 from autodisp.prediction.inference import StereoMatcher
-from autodisp.prediction.segmenter import images_in
 from autodisp.tasks.registry import DEFAULT, KITS
 
 
@@ -25,8 +23,8 @@ def load(model: str | Path | None = None, *, device: str | torch.device = "cpu")
         device: device on which it runs; an ``.onnx`` file runs on the CPU.
 
     Returns:
-        For a disparity network a StereoMatcher, called with two images; for a classification network an
-        ImageClassifier, called with images.
+        For a disparity network a StereoMatcher, called with two images; for a network that classifies images or pixels
+        an ImageClassifier, called with images; for others an ImageModel.
 
     Raises:
         InputError: the file is missing, damaged, or not such a model.
@@ -44,7 +42,8 @@ def open_model(model: str | Path | None, *, device: str | torch.device) -> tuple
     else:
         card, _, network = model_file.load_network(path)
         network, task, about = fused(network), card.task, card.about
-    return task, KITS[task].open_model(network, where, about)
+    opened = KITS[task].open_model
+    return task, ImageModel(network, device=where) if opened is None else opened(network, where, about)
 
 
 def load_stereo(model: str | Path | None = None, *, device: str | torch.device = "cpu") -> StereoMatcher:
@@ -53,37 +52,3 @@ def load_stereo(model: str | Path | None = None, *, device: str | torch.device =
     if not isinstance(found, StereoMatcher):
         raise InputError(f"{model}: is a model for {task}, but this needs one for {DEFAULT}")
     return found
-
-
-class ImageClassifier:
-    """Calls a classification network on images.
-
-    Args:
-        network: called as network(images), returns ClassScores or the logits alone.
-        device: device on which the network runs.
-        classes: class names; None if unknown.
-    """
-
-    def __init__(
-        self, network: nn.Module, *, device: str | torch.device = "cpu", classes: list[str] | None = None
-    ) -> None:
-        self.device = torch.device(device)
-        self.network = network.to(self.device)
-        self.classes = classes
-
-    def __call__(self, images: Tensor | npt.NDArray[Any]) -> Tensor:
-        """Returns the class probabilities, (B, classes) float32.
-
-        Args:
-            images: (B, 3, H, W) or (3, H, W) RGB in 0..1 or uint8.
-
-        Raises:
-            TypeError: the dtype is not supported.
-            ValueError: the shape is wrong.
-        """
-        values = images_in(images, self.device)
-        with torch.inference_mode():
-            scores = self.network(values)
-            logits = scores if isinstance(scores, Tensor) else scores.logits
-            probabilities = torch.softmax(logits, dim=1)
-        return probabilities.clone()  # an inference-mode tensor could not be used in the user's training

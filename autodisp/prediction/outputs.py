@@ -37,10 +37,13 @@ OUTPUTS = {
 """Formats with the endings of their file names."""
 CLASS_OUTPUTS = {"colour": ("-colour.png",), "index": ("-index.png",), "overlay": ("-overlay.png",)}
 """The same for class maps."""
-FLOW_OUTPUTS = {"flo": ("-flow.flo",), "png16": ("-flow.png",), "colour": ("-colour.png",)}
+_FLOW_PNG = "-flow.png"
+FLOW_OUTPUTS = {"flo": ("-flow.flo",), "png16": (_FLOW_PNG,), "colour": ("-colour.png",)}
 """The same for flow."""
 
 Plane = npt.NDArray[np.float32]
+Write = Callable[[Path], int | None]
+"""Writes a file; may return the number of values that its format cannot represent."""
 _MILLIMETRES = 1000
 _LARGEST = np.iinfo(np.uint16).max
 
@@ -115,12 +118,26 @@ class OutputFolder:
             if exists and not self.overwrite:
                 raise InputError(f"{file}: is there already; set overwrite=true, or write into another folder")
 
-    def save(self, file: Path, write: Callable[[Path], int | None]) -> int | None:
-        """Writes one file atomically with the given function, and returns its result.
+    def save_all(self, name: str, writers: Mapping[str, Sequence[Write]], *, pixels: int) -> list[str]:
+        """Writes the wanted files of a prediction atomically; returns a line for each that cannot hold all values.
+
+        Args:
+            name: of the prediction.
+            writers: by output, a function for each ending.
+            pixels: number of pixels of the prediction.
 
         Raises:
-            InputError: the file cannot be written.
+            InputError: a file cannot be written.
         """
+        writes = [write for output in self.wanted for write in writers[output]]
+        lost = {file: self._save(file, write) for file, write in zip(self.files(name), writes, strict=True)}
+        return [
+            f"{file}: {_beyond(file)}, stored as unknown: {count} of {pixels} pixels"
+            for file, count in lost.items()
+            if count
+        ]
+
+    def _save(self, file: Path, write: Write) -> int | None:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as temporary:
@@ -193,43 +210,42 @@ class PredictionWriter(OutputFolder):
             cloud, share = np.where(doubtful, np.float32(np.inf), disparity), float(doubtful.mean())
             if self.unknown is not None:
                 disparity = cloud
-        files, notes, colours = self.files(name), [], None
+        colours = None
         if "colour" in self.wanted:
             colours = self.colour_range or usual_range(torch.from_numpy(disparity))
-        for file, write in zip(
-            files, self._writers(disparity, cloud, view, confidence, colours or (0.0, 1.0)), strict=True
-        ):
-            if unknown := self.save(file, write):
-                notes.append(f"{file}: {_beyond(file)}, stored as unknown: {unknown} of {disparity.size} pixels")
+        writers = self._writers(disparity, cloud, view, confidence, colours or (0.0, 1.0))
+        notes = self.save_all(name, writers, pixels=disparity.size)
         if self.calibration is not None:
             notes += _implausible_depth(disparity, self.calibration)
-        return Written(files, notes, colours, share)
+        return Written(self.files(name), notes, colours, share)
 
     def _writers(
         self, disparity: Plane, cloud: Plane, view: Tensor, confidence: Plane | None, colours: tuple[float, float]
-    ) -> list[Callable[[Path], int | None]]:
-        """Returns a writer for each of ``files``; some return the number of values their format cannot represent."""
+    ) -> Mapping[str, Sequence[Write]]:
+        """Returns the writers of each output that can be written."""
         plane = torch.from_numpy(disparity)
-        writers: dict[str, list[Callable[[Path], int | None]]] = {
+        writers: dict[str, list[Write]] = {
             "pfm": [lambda file: write_pfm(file, disparity)],
             "png16": [lambda file: write_disparity_png(file, plane)],
-            "colour": [lambda file: _write_colours(file, plane, colours)],
+            "colour": [lambda file: write_png(file, colour_disparity(plane, low=colours[0], high=colours[1]))],
         }
         if confidence is not None:
-            writers[CONFIDENCE] = [lambda file: _write_confidence(file, confidence)]
+            writers[CONFIDENCE] = [lambda file: write_png(file, np.rint(255 * confidence).astype(np.uint8))]
         if (calibration := self.calibration) is not None:
             depth = depth_of(disparity, calibration)
             writers["depth"] = [lambda file: write_pfm(file, depth), lambda file: write_depth_png(file, depth)]
             writers["ply"] = [
                 lambda file: write_ply(file, point_cloud(cloud, view, calibration, max_depth=self.max_depth))
             ]
-        return [write for output in self.wanted for write in writers[output]]
+        return writers
 
 
 def _beyond(file: Path) -> str:
     """Describes the values that 16 bits cannot represent, in the unit of the file."""
     if file.name.endswith(_DEPTH_PNG):
         return f"farther than {_LARGEST / _MILLIMETRES:.1f} m"
+    if file.name.endswith(_FLOW_PNG):
+        return "vectors beyond 512 px"
     return "disparities of 256 px and more"
 
 
@@ -265,13 +281,9 @@ def write_depth_png(path: Path, depth: Plane) -> int:
     return int(beyond.sum())
 
 
-def _write_colours(path: Path, disparity: Tensor, limits: tuple[float, float]) -> None:
-    image = colour_disparity(disparity, low=limits[0], high=limits[1])
+def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
+    """Writes an image (H, W, 3) or (H, W), RGB or grey; the path may have any suffix."""
     iio.imwrite(path, image, plugin="pillow", extension=".png")
-
-
-def _write_confidence(path: Path, confidence: Plane) -> None:
-    iio.imwrite(path, np.rint(255 * confidence).astype(np.uint8), plugin="pillow", extension=".png")
 
 
 def _unwritable(file: Path, error: OSError) -> InputError:

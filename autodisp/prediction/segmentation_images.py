@@ -1,5 +1,7 @@
 """Images of class maps: colours, overlay, and the panel of an evaluation."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
@@ -41,7 +43,7 @@ def overlay(image: Tensor, classes: npt.NDArray[np.uint8], *, share: float = 0.5
     Returns:
         (H, W, 3).
     """
-    blended = (1 - share) * _pixels(image) + share * colour_classes(classes)
+    blended = (1 - share) * pixels_of(image) + share * colour_classes(classes)
     return np.asarray(np.rint(blended), np.uint8)
 
 
@@ -59,9 +61,8 @@ def panel(image: Tensor, truth: Tensor, logits: Tensor) -> Image:
         (H, 4 W, 3).
     """
     actual, found = truth.cpu().numpy(), predicted(logits)
-    error = np.where(actual == IGNORED, 128, np.where(actual == found, 0, 255)).astype(np.uint8)
-    views = (np.rint(_pixels(image)), colour_classes(actual), colour_classes(found), np.stack([error] * 3, axis=-1))
-    return np.asarray(np.concatenate(views, axis=1), np.uint8)
+    error = np.where(actual == IGNORED, 128, np.where(actual == found, 0, 255))
+    return side_by_side(image, colour_classes(actual), colour_classes(found), error)
 
 
 def predicted(logits: Tensor) -> npt.NDArray[np.uint8]:
@@ -69,5 +70,12 @@ def predicted(logits: Tensor) -> npt.NDArray[np.uint8]:
     return np.asarray(logits.detach().argmax(dim=0).cpu().numpy(), np.uint8)
 
 
-def _pixels(image: Tensor) -> npt.NDArray[np.float32]:
+def side_by_side(image: Tensor, truth: Image, prediction: Image, error: npt.NDArray[Any]) -> Image:
+    """Lays out an image (3, H, W) in 0..1, two coloured ones (H, W, 3) and grey values (H, W): (H, 4 W, 3)."""
+    views = (np.rint(pixels_of(image)), truth, prediction, np.stack([error] * 3, axis=-1))
+    return np.asarray(np.concatenate(views, axis=1), np.uint8)
+
+
+def pixels_of(image: Tensor) -> npt.NDArray[np.float32]:
+    """Converts an image (3, H, W) in 0..1 to (H, W, 3) in 0..255."""
     return np.asarray(255 * image.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy(), np.float32)

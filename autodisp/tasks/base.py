@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import reduce
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +37,11 @@ class Figure:
 class Task(Protocol):
     """A task over batches of its own type.
 
-    A further task (flow, depth) is one more class with these members; the engine needs no change.
+    A further task is one more class with these members; the engine needs no change.
     """
 
     name: str
-    kinds: tuple[str, ...]
+    kinds: ClassVar[tuple[str, ...]]
     """Kinds of cell in its network."""
     figure: Figure
 
@@ -51,7 +51,10 @@ class Task(Protocol):
         ...
 
     def build_network(self, cells: CellFactory) -> nn.Module:
-        """Builds the network; called as ``network(*inputs(batch), weights)`` with edge weights or None."""
+        """Builds the network; called as ``network(*inputs(batch), weights)`` with edge weights or None.
+
+        Its output is a tensor, or a named tuple that begins with one: the prediction.
+        """
         ...
 
     def coarsest(self, height: int, width: int) -> tuple[int, int]:
@@ -92,6 +95,36 @@ class SelfTaughtTask(Task, Protocol):
     def labelled(self, teacher: nn.Module, batch: Any) -> Any:
         """Returns the batch for the loss, with predictions of the teacher in place of the ground truth."""
         ...
+
+
+class StoredTask:
+    """Base of tasks that are dataclasses; ``settings`` are their fields except the ``unstored`` ones."""
+
+    unstored: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Constructor arguments that rebuild the same network."""
+        names = [field.name for field in fields(self) if field.name not in self.unstored]  # type: ignore[arg-type]
+        return {name: getattr(self, name) for name in names}
+
+
+def main_output(output: Any) -> Tensor:
+    """Returns the prediction of a network: its output, or the first entry of it."""
+    prediction: Tensor = output if isinstance(output, Tensor) else output[0]
+    return prediction
+
+
+class MainOutput(nn.Module):
+    """A network that returns its prediction alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *images: Tensor) -> Tensor:
+        """Returns ``main_output`` for the images."""
+        return main_output(self.network(*images))
 
 
 def pool(into: Sums, more: Sums) -> Sums:

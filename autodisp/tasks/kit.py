@@ -1,12 +1,8 @@
-"""The contract between the programs and a task: one frozen dataclass with everything that a program needs.
-
-The functions of a kit import their dependencies when called, since evaluation, prediction and drawing import the
-registry.
-"""
+"""The contract between the programs and a task: one frozen dataclass with everything that a program needs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
@@ -14,6 +10,7 @@ from autodisp.tasks.base import Figure, SelfTaughtTask, Task
 from autodisp.tasks.sections import DatasetSection, NetworkSection, TaskSection
 
 Split = Literal["train", "test"]
+T = TypeVar("T")
 _NONE: Mapping[str, Any] = {}
 
 
@@ -23,8 +20,7 @@ class DatasetEntry:
 
     section: type[DatasetSection]
     build: Callable[..., Any]
-    """Called with the section and ``seed``, ``split``, ``strict`` (rejects incomplete samples). Imports the reader
-    itself, so that a program only imports the one that it uses."""
+    """Called with the section and ``seed``, ``split``, ``strict`` (rejects incomplete samples)."""
     sample: type
     """Named tuple type of a sample."""
     splits: tuple[Split, ...] = ("train",)
@@ -57,15 +53,13 @@ class Interface:
     """Name of each dynamic dimension; None for a dimension fixed by the trace."""
     unit: str
     any_batch: bool
-    plain: Callable[[nn.Module], nn.Module]
-    """Wraps a network so that it returns its main output only."""
     result: str
     """Shape and unit of the output tensor, as text."""
 
 
 @dataclass(frozen=True)
 class WorstSamples:
-    """Functions that find and draw the samples with the largest errors in an evaluation."""
+    """Functions that find the samples with the largest errors in an evaluation, and draw samples."""
 
     metric: str
     """Name of the error in evaluation.json."""
@@ -74,7 +68,8 @@ class WorstSamples:
     errors: Callable[[Tensor, Any], Tensor]
     """Takes predictions and batch; returns (B,), NaN for samples without ground truth."""
     draw: Callable[[Sequence[Any]], list[Any]]
-    """Takes cases, see ``evaluation.worst.Case``; returns one image per case, all on the same scale."""
+    """Takes cases, see ``evaluation.worst.Case``; returns one image per case, all on the same scale. Draws the first
+    validation sample of a run too."""
 
 
 def _nothing(*_: Any) -> None:
@@ -89,8 +84,8 @@ class Prediction:
     """Noun for one input, such as ``pair``."""
     example: tuple[str, ...]
     """Settings of the inputs in a suggested command."""
-    outputs: tuple[str, ...]
-    """Names of the files that it can write."""
+    outputs: Mapping[str, Sequence[str]]
+    """Formats that it can write, with the endings of their file names."""
     find: Callable[[Any], tuple[Sequence[Any], Sequence[str]]]
     """Takes the config; returns the inputs, and a line for each problem."""
     writer: Callable[[Any, Sequence[Any]], Any]
@@ -116,23 +111,24 @@ class TaskKit:
     networks: Mapping[str, type[NetworkSection]]
     """Sections of ``network=`` by name."""
     datasets: Mapping[str, DatasetEntry]
-    make_task: Callable[[Any, Any, Any, Mapping[str, Any]], Task]
-    """Takes the sections of task, network and dataset, and the facts; returns the task."""
     augment: Callable[[Any, Any, int, Any], Any]
     """Takes the sections of dataset and augmentation, the size of cutout and the dataset; returns the training
     transform."""
     metrics: Callable[[Any, Any], Any]
     """Takes the config of an evaluation and the dataset; returns the metrics."""
-    open_model: Callable[[nn.Module, Any, Mapping[str, Any]], Any]
-    """Takes a network, a device and the model card; returns a callable on the user's images."""
     interface: Interface
     inputs: Callable[[Any], tuple[Tensor, ...]]
     """Extracts the images of a batch, in the form that an opened model takes."""
+    open_model: Callable[[nn.Module, Any, Mapping[str, Any]], Any] | None = None
+    """Takes a network, a device and the model card; returns a callable on the user's images. None: see
+    ``prediction.image_models.ImageModel``."""
     predictor: Callable[[Any, Any], Callable[[Any], Tensor]] | None = None
     """Takes the config of an evaluation and an opened model; returns a function from a batch to the input of the
     metrics. None: the model is called with ``inputs``."""
     facts: Callable[[Any], Mapping[str, Any]] = field(default=lambda dataset: _NONE)
     """Takes an opened dataset; returns the arguments of the task that depend on it."""
+    arguments: Callable[[Any, Any], Mapping[str, Any]] = field(default=lambda task, data: _NONE)
+    """Takes the sections of task and dataset; returns further arguments of the task."""
     fixed: Callable[[Any], Callable[[Any], Any] | None] = _nothing
     """Takes the section of a dataset; returns the transform for validation and evaluation."""
     unstored: Callable[[Any, Any], Mapping[str, Any]] = field(default=lambda task, network: _NONE)
@@ -151,14 +147,12 @@ class TaskKit:
     """Settings on which the weights of ``init`` depend without it being visible in their shapes."""
     missing: Mapping[str, Any] = field(default_factory=dict)
     """Values of settings that are missing from the cards of earlier models."""
-    picture: Callable[[Any, Any], Any] | None = None
-    """Takes a batch and its output; returns an image of the first prediction."""
     baselines: Mapping[str, Callable[[Any, Any, Mapping[str, Any]], Callable[[Any], Tensor]]] = field(
         default_factory=dict
     )
     """Each takes the config and the batches of an evaluation, and the facts."""
     worst: WorstSamples | None = None
-    """None if an evaluation draws no samples."""
+    """None if no samples are drawn."""
     check_sections: Callable[[Any, Any], None] = _nothing
     """Takes the sections of task and network; raises if they do not fit each other."""
     check_search: Callable[[Any], None] = _nothing
@@ -183,3 +177,24 @@ class TaskKit:
     def kinds(self) -> frozenset[str]:
         """Kinds of cell in its network."""
         return frozenset(self.task.kinds)
+
+    def build_task(
+        self, task: TaskSection, network: NetworkSection, data: DatasetSection, facts: Mapping[str, Any] = _NONE
+    ) -> Task:
+        """Builds the task of the given sections; ``facts`` as of the field of that name, which precede the others."""
+        own = {**network.arguments, **self.unstored(task, network), **self.arguments(task, data)}
+        return self.task(**{**own, **facts})
+
+
+def augmented(kind: Callable[..., T]) -> Callable[[Any, Any, int, Any], T]:
+    """Returns the function ``TaskKit.augment`` for a transform with the arguments ``scale`` and ``crop``."""
+    return lambda data, augmentation, cutout, samples: kind(scale=augmentation.scale, crop=_crop(data))
+
+
+def cropped(kind: Callable[..., T]) -> Callable[[Any], T]:
+    """Returns the function ``TaskKit.fixed`` for a transform with the argument ``crop``."""
+    return lambda data: kind(crop=_crop(data))
+
+
+def _crop(data: Any) -> tuple[int, int] | None:
+    return (data.crop[0], data.crop[1]) if data.crop else None

@@ -6,7 +6,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from autodisp.datasets.cifar import CIFAR10, CIFAR100
+from autodisp.datasets.image_transforms import ImageAugmentation
 from autodisp.datasets.samples import LabelledImage
+from autodisp.datasets.svhn import SVHN
+from autodisp.evaluation.classification_metrics import ClassificationMetrics
+from autodisp.prediction.image_models import open_classifier
 from autodisp.tasks.classification.sections import ClassificationNetworkConfig, ClassificationTaskConfig, ImagesConfig
 from autodisp.tasks.classification.task import ClassificationTask
 from autodisp.tasks.kit import DatasetEntry, Interface, Split, TaskKit
@@ -16,22 +21,14 @@ HEADS = ("classifier.", "auxiliary.")
 _GREY = (0.5, 0.5, 0.5)
 
 
-def _cifar(data: ImagesConfig, *, reader: str, seed: int, split: Split, strict: bool) -> Any:
-    from autodisp.datasets import cifar
-
-    return getattr(cifar, reader)(data.root, split=split, exclude=data.exclude)
+def _opened(data: ImagesConfig, *, reader: Callable[..., Any], seed: int, split: Split, strict: bool) -> Any:
+    return reader(data.root, split=split, exclude=data.exclude)
 
 
-def _svhn(data: ImagesConfig, *, seed: int, split: Split, strict: bool) -> Any:
-    from autodisp.datasets.svhn import SVHN
-
-    return SVHN(data.root, split=split, exclude=data.exclude)
-
-
-def _entry(build: Callable[..., Any], classes: int) -> DatasetEntry:
+def _entry(reader: Callable[..., Any], classes: int) -> DatasetEntry:
     return DatasetEntry(
         ImagesConfig,
-        build,
+        partial(_opened, reader=reader),
         LabelledImage,
         splits=("train", "test"),
         in_few_files=True,
@@ -41,31 +38,17 @@ def _entry(build: Callable[..., Any], classes: int) -> DatasetEntry:
 
 
 DATASETS = {
-    "cifar10": _entry(partial(_cifar, reader="CIFAR10"), 10),
-    "cifar100": _entry(partial(_cifar, reader="CIFAR100"), 100),
-    "svhn": _entry(_svhn, 10),
+    "cifar10": _entry(CIFAR10, 10),
+    "cifar100": _entry(CIFAR100, 100),
+    "svhn": _entry(SVHN, 10),
 }
-
-
-def _make_task(
-    task: ClassificationTaskConfig, network: ClassificationNetworkConfig, data: Any, facts: Mapping[str, Any]
-) -> ClassificationTask:
-    return ClassificationTask(
-        channels=network.channels,
-        layers=network.layers,
-        auxiliary=task.auxiliary_weight > 0,
-        auxiliary_weight=task.auxiliary_weight,
-        **facts,
-    )
 
 
 def _facts(dataset: Any) -> Mapping[str, Any]:
     return {"classes": len(dataset.classes), "mean": dataset.mean, "std": dataset.std}
 
 
-def _augment(data: ImagesConfig, augmentation: Any, cutout: int, dataset: Any) -> Any:
-    from autodisp.datasets.image_transforms import ImageAugmentation
-
+def _augment(data: ImagesConfig, augmentation: Any, cutout: int, dataset: Any) -> ImageAugmentation:
     return ImageAugmentation(scale=augmentation.scale, cutout=cutout, flip=data.flip, fill=dataset.mean)
 
 
@@ -87,26 +70,8 @@ def _start(weights: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Te
     return start | {name: own[name] for name in other_classes}
 
 
-def _metrics(config: Any, dataset: Any) -> Any:
-    from autodisp.evaluation.classification_metrics import ClassificationMetrics
-
+def _metrics(config: Any, dataset: Any) -> ClassificationMetrics:
     return ClassificationMetrics([str(name) for name in dataset.classes])
-
-
-def _open_model(network: nn.Module, device: Any, about: Mapping[str, Any]) -> Any:
-    from autodisp.prediction.models import ImageClassifier
-
-    return ImageClassifier(network, device=device, classes=about.get("classes"))
-
-
-class _Logits(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images).logits
-        return logits
 
 
 KIT = TaskKit(
@@ -115,15 +80,15 @@ KIT = TaskKit(
     section=ClassificationTaskConfig,
     networks={"classification": ClassificationNetworkConfig},
     datasets=DATASETS,
-    make_task=_make_task,
     facts=_facts,
+    arguments=lambda task, data: {"auxiliary": task.auxiliary_weight > 0},
     augment=_augment,
     unstored=lambda task, network: {"auxiliary_weight": task.auxiliary_weight},
     adapt=_adapt,
     start=_start,
     metrics=_metrics,
     metric_place="accuracy.top1",
-    open_model=_open_model,
+    open_model=open_classifier,
     inputs=lambda batch: (batch.image,),
     interface=Interface(
         ("images",),
@@ -131,7 +96,6 @@ KIT = TaskKit(
         ("batch", None),
         "",
         any_batch=True,
-        plain=_Logits,
         result="(B, classes), before the softmax",
     ),
     cutout=True,

@@ -1,7 +1,8 @@
 """Image classification: cross-entropy, top-1 accuracy."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,66 +11,40 @@ from torch.nn import functional
 from autodisp.cells.cell import CellFactory
 from autodisp.datasets.samples import LabelledImage
 from autodisp.networks.classification import ClassificationNetwork, ClassScores
-from autodisp.tasks.base import Figure, Sums, sum_of
+from autodisp.tasks.base import Figure, StoredTask, Sums, sum_of
 
 
-class ClassificationTask:
+@dataclass(kw_only=True, eq=False)
+class ClassificationTask(StoredTask):
     """Predicts one of several classes.
 
     Args:
         channels, layers: width and depth of the network.
         classes: number of classes in the dataset.
+        mean, std: statistics of the dataset's images, per channel.
         auxiliary: adds the auxiliary head (discretised networks only).
         auxiliary_weight: weight of the auxiliary loss; 0.4 in RobustDARTS.
-        mean, std: statistics of the dataset's images, per channel.
     """
 
+    channels: int
+    layers: int
+    classes: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    auxiliary: bool = False
+    auxiliary_weight: float = 0.4
+
     name = "classification"
-    kinds: tuple[str, ...] = ("normal", "reduce")
+    kinds: ClassVar[tuple[str, ...]] = ("normal", "reduce")
     figure = Figure("accuracy", "max", "%")
+    unstored = frozenset({"auxiliary_weight"})
 
-    def __init__(
-        self,
-        *,
-        channels: int,
-        layers: int,
-        classes: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        auxiliary: bool = False,
-        auxiliary_weight: float = 0.4,
-    ) -> None:
-        self.channels = channels
-        self.layers = layers
-        self.classes = classes
-        self.mean = mean
-        self.std = std
-        self.auxiliary = auxiliary
-        self.auxiliary_weight = auxiliary_weight
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Constructor arguments that rebuild the same network."""
-        return {
-            "channels": self.channels,
-            "layers": self.layers,
-            "classes": self.classes,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "auxiliary": self.auxiliary,
-        }
+    def __post_init__(self) -> None:
+        self.mean, self.std = list(self.mean), list(self.std)
 
     def build_network(self, cells: CellFactory) -> ClassificationNetwork:
         """Builds stem, cells and classifier."""
-        return ClassificationNetwork(
-            cells,
-            channels=self.channels,
-            layers=self.layers,
-            classes=self.classes,
-            auxiliary=self.auxiliary,
-            mean=self.mean,
-            std=self.std,
-        )
+        return ClassificationNetwork(cells, **self.settings)
 
     def coarsest(self, height: int, width: int) -> tuple[int, int]:
         """Returns the size of the last cell's output, or of the auxiliary head's last layer, which is one pixel."""

@@ -7,7 +7,6 @@ from autodisp.tasks.disparity.task import (
     D1_SHARE,
     DisparityTask,
     masked_l1,
-    truth_at_stride,
     volume_cross_entropy,
 )
 
@@ -18,6 +17,5 @@ __all__ = [
     "D1_SHARE",
     "DisparityTask",
     "masked_l1",
-    "truth_at_stride",
     "volume_cross_entropy",
 ]

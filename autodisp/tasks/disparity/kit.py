@@ -7,14 +7,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from autodisp.config.checks import need, shown
+from autodisp.datasets.flyingthings3d import FlyingThings3D
+from autodisp.datasets.kitti import Kitti
+from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
+from autodisp.datasets.own import Own
 from autodisp.datasets.samples import StereoDataset, StereoSample
+from autodisp.datasets.shapes3d import Shapes3D
+from autodisp.datasets.sintel import Sintel
+from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation
+from autodisp.datasets.unlabelled import UnlabelledPairs
 from autodisp.errors import InputError, WrongSetting
+from autodisp.evaluation.baselines import BestConstant, SemiGlobalMatching, sgbm_range
+from autodisp.evaluation.stereo_metrics import StereoMetrics
 from autodisp.networks.stack import StackedDisparityNetwork
+from autodisp.prediction import stereo_program
+from autodisp.prediction.disparity_images import panel, usual_error
+from autodisp.prediction.inference import StereoMatcher
+from autodisp.prediction.outputs import OUTPUTS
+from autodisp.prediction.pairs import find_pairs
 from autodisp.tasks.base import Figure, SelfTaughtTask
+from autodisp.tasks.dense import mean_by_sample
 from autodisp.tasks.disparity.sections import (
     DisparityNetworkConfig,
     DisparityTaskConfig,
@@ -27,32 +42,21 @@ from autodisp.tasks.disparity.sections import (
     StereoFilesConfig,
 )
 from autodisp.tasks.disparity.task import DisparityTask
-from autodisp.tasks.kit import DatasetEntry, Interface, Prediction, Split, TaskKit, WorstSamples
+from autodisp.tasks.kit import DatasetEntry, Interface, Prediction, Split, TaskKit, WorstSamples, augmented, cropped
 
-SHAPES3D_TEST_SEED = 2**31 - 1
-"""Seed of the held-out shapes3d pairs, the same for every run; a run with this seed would train on them."""
-SHAPES3D_TEST_LENGTH = 200
 LARGEST_SGBM = 2032
 """Largest disparity range of OpenCV, pixels: it stores sixteenths of a pixel in 16 bits."""
 
 
 def _shapes3d(data: Shapes3DConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
-    from autodisp.datasets.shapes3d import Shapes3D
-
-    if split == "test" and seed == SHAPES3D_TEST_SEED:
-        raise WrongSetting(f"seed={seed}: is that of the held-out pairs of shapes3d; take another one")
     return Shapes3D(
-        length=data.length if split == "train" else SHAPES3D_TEST_LENGTH,
-        seed=seed if split == "train" else SHAPES3D_TEST_SEED,
-        height=data.height,
-        width=data.width,
         max_disparity=data.max_disparity,
-        objects=(data.objects[0], data.objects[1]),
         nearest=data.nearest,
         ground=data.ground,
         materials=data.materials,
         camera=data.camera,
         textures=data.textures,
+        **data.arguments(seed=seed, split=split, samples="pairs"),
     )
 
 
@@ -61,8 +65,6 @@ def _shared(data: StereoFilesConfig, strict: bool) -> dict[str, Any]:
 
 
 def _flyingthings3d(data: FlyingThings3DConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
-    from autodisp.datasets.flyingthings3d import FlyingThings3D
-
     return FlyingThings3D(
         data.root,
         split="TRAIN" if split == "train" else "TEST",
@@ -75,33 +77,22 @@ def _flyingthings3d(data: FlyingThings3DConfig, *, seed: int, split: Split, stri
 
 
 def _sintel(data: SintelConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
-    from autodisp.datasets.sintel import Sintel
-
     return Sintel(data.root, render_pass=data.render_pass, **_shared(data, strict))
 
 
 def _kitti(data: StereoFilesConfig, *, year: Any, seed: int, split: Split, strict: bool) -> StereoDataset:
-    from autodisp.datasets.kitti import Kitti
-
     return Kitti(data.root, year=year, **_shared(data, strict))
 
 
 def _middlebury2014(data: StereoFilesConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
-    from autodisp.datasets.middlebury import Middlebury2014
-
     return Middlebury2014(data.root, **_shared(data, strict))
 
 
 def _middlebury2006(data: Middlebury2006Config, *, seed: int, split: Split, strict: bool) -> StereoDataset:
-    from autodisp.datasets.middlebury import Middlebury2006
-
     return Middlebury2006(data.root, size=data.size, **_shared(data, strict))
 
 
 def _pairs(data: PairsConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
-    from autodisp.datasets.unlabelled import UnlabelledPairs
-    from autodisp.prediction.pairs import find_pairs
-
     place = data.root if data.left is None else data.left
     if place is None:
         raise WrongSetting(
@@ -118,8 +109,6 @@ def _pairs(data: PairsConfig, *, seed: int, split: Split, strict: bool) -> Stere
 
 
 def _own(data: OwnConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
-    from autodisp.datasets.own import Own
-
     return Own(data.factory, data.root, exclude=data.exclude, half_resolution=data.half_resolution)
 
 
@@ -163,45 +152,6 @@ DATASETS = {
 }  # fmt: skip
 
 
-def _crop(data: Any) -> tuple[int, int] | None:
-    return (data.crop[0], data.crop[1]) if data.crop else None
-
-
-def _make_task(
-    task: DisparityTaskConfig, network: DisparityNetworkConfig, data: Any, facts: Mapping[str, Any]
-) -> DisparityTask:
-    return DisparityTask(
-        channels=network.channels,
-        stem_scale=network.stem_scale,
-        encoder_cells=network.encoder_cells,
-        decoder_cells=network.decoder_cells,
-        max_displacement=network.max_displacement,
-        head=network.head,
-        max_disparity=data.max_disparity,
-        aggregation=network.aggregation,
-        groups=network.groups,
-        refinement=network.refinement,
-        siamese_cells=network.siamese_cells,
-        stages=network.stages,
-        frozen_stages=network.frozen_stages,
-        to_full_resolution=network.to_full_resolution,
-        volume_weight=1.0 if task.volume_weight is None else task.volume_weight,
-        **facts,
-    )
-
-
-def _augment(data: Any, augmentation: Any, cutout: int, dataset: StereoDataset) -> Any:
-    from autodisp.datasets.stereo_transforms import StereoAugmentation
-
-    return StereoAugmentation(scale=augmentation.scale, crop=_crop(data))
-
-
-def _fixed(data: Any) -> Any:
-    from autodisp.datasets.stereo_transforms import CenterCrop
-
-    return CenterCrop(crop=_crop(data))
-
-
 def _unstored(task: DisparityTaskConfig, network: Any) -> Mapping[str, Any]:
     weight = {} if task.volume_weight is None else {"volume_weight": task.volume_weight}
     return {"frozen_stages": getattr(network, "frozen_stages", 0), **weight}
@@ -227,24 +177,13 @@ def _start(weights: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Te
     return {**weights, **rest}
 
 
-def _picture(batch: StereoSample, output: Any) -> Any:
-    from autodisp.prediction.disparity_images import panel
-
-    return panel(batch.left[0], batch.disparity[0], output.disparity[0].clamp(min=0.0), batch.valid[0])
-
-
 def _errors(prediction: Tensor, batch: StereoSample) -> Tensor:
     """Computes the EPE of each sample, (B,) pixels; infinite if a pixel with ground truth has no finite prediction."""
-    error = (prediction.detach()[:, :1] - batch.disparity).abs().double()
-    count = batch.valid.flatten(1).sum(1)
-    mean = torch.where(batch.valid, error, 0.0).flatten(1).sum(1) / count
-    return torch.where((count > 0) & ~mean.isfinite(), torch.inf, mean)
+    return mean_by_sample((prediction[:, :1] - batch.disparity).abs(), batch.valid)
 
 
 def _draw(cases: Sequence[Any]) -> list[Any]:
-    from autodisp.prediction.disparity_images import panel, usual_error
-
-    samples = [(case.sample, case.prediction[:1]) for case in cases]
+    samples = [(case.sample, case.prediction[:1].clamp(min=0.0)) for case in cases]
     largest = max((usual_error(found, sample.disparity, sample.valid) for sample, found in samples), default=None)
     return [
         panel(sample.left, sample.disparity, found, sample.valid, largest_error=largest) for sample, found in samples
@@ -252,8 +191,6 @@ def _draw(cases: Sequence[Any]) -> list[Any]:
 
 
 def _metrics(config: Any, dataset: StereoDataset) -> Any:
-    from autodisp.evaluation.stereo_metrics import StereoMetrics
-
     return StereoMetrics(has_occlusion=dataset.has_occlusion, edges=config.ranges, densities=config.densities)
 
 
@@ -268,14 +205,10 @@ def _predictor(config: Any, model: Any) -> Callable[[Any], Tensor]:
 
 
 def _constant(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
-    from autodisp.evaluation.baselines import BestConstant
-
     return BestConstant.of(batches)
 
 
 def _sgbm(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
-    from autodisp.evaluation.baselines import SemiGlobalMatching
-
     chosen = config.sgbm
     return SemiGlobalMatching(
         max_disparity=config.dataset.max_disparity,
@@ -283,30 +216,6 @@ def _sgbm(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
         block_size=chosen.block_size,
         penalty=chosen.penalty,
     ).with_confidence
-
-
-def _open_model(network: nn.Module, device: Any, about: Mapping[str, Any]) -> Any:
-    from autodisp.prediction.inference import StereoMatcher
-
-    return StereoMatcher(network, device=device)
-
-
-def _find(config: Any) -> Any:
-    from autodisp.prediction import stereo_program
-
-    return stereo_program.find(config)
-
-
-def _writer(config: Any, pairs: Sequence[Any]) -> Any:
-    from autodisp.prediction import stereo_program
-
-    return stereo_program.build_writer(config, pairs)
-
-
-def _predict(pair: Any, model: Any, writer: Any) -> str:
-    from autodisp.prediction import stereo_program
-
-    return stereo_program.predict(pair, model, writer)
 
 
 def _check_prediction(config: Any, model: Any) -> None:
@@ -387,8 +296,6 @@ def _at_equal_density(results: Mapping[str, Any]) -> list[str]:
 
 
 def _beyond_range(config: Any, results: Mapping[str, Any]) -> list[str]:
-    from autodisp.evaluation.baselines import sgbm_range
-
     largest, found = results["sgbm"].figures.largest, sgbm_range(config.dataset.max_disparity)
     if largest < found:
         return []
@@ -400,25 +307,15 @@ def _beyond_range(config: Any, results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-class _Disparity(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        disparity: Tensor = self.network(left, right).disparity
-        return disparity
-
-
 KIT = TaskKit(
     name=DisparityTask.name,
     task=DisparityTask,
     section=DisparityTaskConfig,
     networks={"disparity": DisparityNetworkConfig},
     datasets=DATASETS,
-    make_task=_make_task,
-    augment=_augment,
-    fixed=_fixed,
+    augment=augmented(StereoAugmentation),
+    fixed=cropped(CenterCrop),
+    arguments=lambda task, data: {"max_disparity": data.max_disparity},
     unstored=_unstored,
     adapt=_adapt,
     start=_start,
@@ -426,12 +323,11 @@ KIT = TaskKit(
     figure=_figure,
     inherited=("support",),
     missing={"support": "normal"},
-    picture=_picture,
     metrics=_metrics,
     metric_place="regions.all.pooled.epe",
     baselines={"sgbm": _sgbm, "constant": _constant},
     worst=WorstSamples("epe", "EPE {:.2f} px", _errors, _draw),
-    open_model=_open_model,
+    open_model=lambda network, device, about: StereoMatcher(network, device=device),
     inputs=lambda batch: (batch.left, batch.right),
     predictor=_predictor,
     interface=Interface(
@@ -440,7 +336,6 @@ KIT = TaskKit(
         (1, 1, "height", "width"),
         "px",
         any_batch=False,
-        plain=_Disparity,
         result="(1, 1, H, W), pixels",
     ),
     check_sections=_check_sections,
@@ -453,10 +348,10 @@ KIT = TaskKit(
     prediction=Prediction(
         "pair",
         ("left=left.png", "right=right.png"),
-        ("pfm", "png16", "colour", "depth", "ply", "confidence"),
-        _find,
-        _writer,
-        _predict,
+        OUTPUTS,
+        stereo_program.find,
+        stereo_program.build_writer,
+        stereo_program.predict,
         _check_prediction,
     ),
 )

@@ -14,7 +14,7 @@ github.com/mrharicot/monodepth, ``monodepth_model.py``); SSIM has kornia's Gauss
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from kornia.losses import inverse_depth_smoothness_loss, ssim_loss
@@ -52,7 +52,7 @@ class PhotometricDisparity:
     """
 
     name = DisparityTask.name
-    kinds = DisparityTask.kinds
+    kinds: ClassVar[tuple[str, ...]] = DisparityTask.kinds
     figure = Figure("photometric", "min", "%")
 
     def __init__(

@@ -5,24 +5,22 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from autodisp.config.checks import Must, PathTo, at_least, at_most, checked_factory, need
-from autodisp.tasks.sections import Channels, DatasetSection, FilesSection, NetworkSection, TaskSection
+from autodisp.tasks.sections import (
+    LARGEST_SIDE,
+    Channels,
+    CroppedFilesSection,
+    DenseNetworkSection,
+    ScenesSection,
+    TaskSection,
+)
 
-MOST_OBJECTS = 200
-LARGEST_SIDE = 8192
-"""Largest side of an image, pixels."""
-_CROP = Must("[height, width], each at least 32, or null", lambda crop: len(crop) == 2 and min(crop) >= 32)
 _SUBSETS = Must(
     "a list of A, B, C, each at most once",
     lambda letters: 0 < len(letters) == len(set(letters)) and set(letters) <= set("ABC"),
 )
-_OBJECTS = Must(
-    f"[least, largest], 0 <= least <= largest <= {MOST_OBJECTS}",
-    lambda counts: len(counts) == 2 and 0 <= counts[0] <= counts[1] <= MOST_OBJECTS,
-)
 _NEAREST = Must("above 0 and at most 1", lambda share: 0 < share <= 1)
 _CAMERA = Must("at least 0 and at most 4", lambda strength: 0 <= strength <= 4)
 _SHARE = Must("a share, 0 to 1", lambda share: 0 <= share <= 1)
-Crop = Annotated[list[int] | None, _CROP]
 _EVEN = Must("even, as cells come in pairs; 6 is usual", lambda cells: cells % 2 == 0)
 MaxDisparity = Annotated[int, at_least(4), at_most(LARGEST_SIDE)]
 
@@ -45,18 +43,14 @@ class DisparityTaskConfig(TaskSection):
 
 
 @dataclass(frozen=True)
-class Shapes3DConfig(DatasetSection):
+class Shapes3DConfig(ScenesSection):
     """dataset=shapes3d."""
 
     name: str = "shapes3d"
-    length: Annotated[int, at_least(1), at_most(1_000_000)] = 400
     height: Annotated[int, at_least(16), at_most(LARGEST_SIDE)] = 192
     width: Annotated[int, at_least(16), at_most(LARGEST_SIDE)] = 384
     max_disparity: MaxDisparity = 96
-    crop: Crop = None
-    cache: bool = True
     store: Annotated[str | None, PathTo("a folder to keep the pairs in")] = None
-    objects: Annotated[list[int], _OBJECTS] = field(default_factory=lambda: [8, 21])
     nearest: Annotated[float, _NEAREST] = 1.0
     ground: Annotated[float, _SHARE] = 0.0
     materials: Annotated[float, _SHARE] = 0.0
@@ -64,23 +58,17 @@ class Shapes3DConfig(DatasetSection):
     textures: Annotated[str | None, PathTo("a folder of photographs")] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         below = f"below dataset.width={self.width}"
         need(self.max_disparity < self.width, "dataset.max_disparity", self.max_disparity, below)
-        need(
-            self.crop is None or (self.crop[0] <= self.height and self.crop[1] <= self.width),
-            "dataset.crop",
-            self.crop,
-            f"no larger than the images, {self.height}x{self.width}",
-        )
 
 
 @dataclass(frozen=True)
-class StereoFilesConfig(FilesSection):
+class StereoFilesConfig(CroppedFilesSection):
     """dataset=kitti2012, kitti2015, middlebury2014; settings common to all stereo datasets read from files."""
 
     half_resolution: bool = False
     max_disparity: MaxDisparity = 192
-    crop: Crop = None
 
 
 @dataclass(frozen=True)
@@ -141,18 +129,15 @@ class PairsConfig(StereoFilesConfig):
 
 
 @dataclass(frozen=True)
-class DisparityNetworkConfig(NetworkSection):
+class DisparityNetworkConfig(DenseNetworkSection):
     """network=disparity."""
 
     name: str = "disparity"
     channels: Channels = 24
     stem_scale: Annotated[float, at_least(0.0), at_most(64)] = 2.0
     encoder_cells: Annotated[int, at_least(2), at_most(12), _EVEN] = 6
-    decoder_cells: Annotated[int, at_least(1)] = 3
     max_displacement: Annotated[int, at_least(1), at_most(512)] = 40
     head: Literal["regression", "matching", "refined"] = "regression"
-    batch_norm: bool = True
-    norm_first: bool = False
     aggregation: Annotated[int, at_least(0), at_most(256)] = 0
     groups: Annotated[int, at_least(0), at_most(64)] = 0
     refinement: Annotated[int, at_least(2), at_most(256)] = 16
@@ -162,13 +147,7 @@ class DisparityNetworkConfig(NetworkSection):
     to_full_resolution: bool = False
 
     def __post_init__(self) -> None:
-        most = self.encoder_cells // 2 + 1
-        need(
-            self.decoder_cells <= most,
-            "network.decoder_cells",
-            self.decoder_cells,
-            f"at most {most}, the last of which is at 1/4",
-        )
+        super().__post_init__()
         need(
             self.groups == 0 or (self.head == "refined" and self.aggregation > 0),
             "network.groups",
@@ -193,11 +172,10 @@ class DisparityNetworkConfig(NetworkSection):
             self.to_full_resolution,
             "false for a network without refinement stages (network.stages=1)",
         )
+        most = self.encoder_cells // 2 + 1
         need(
             self.decoder_cells == most or not self.to_full_resolution,
             "network.to_full_resolution",
             self.to_full_resolution,
             f"false for network.decoder_cells={self.decoder_cells}, which do not reach 1/4; take {most} of them",
         )
-        whole = int(self.stem_scale * self.channels) >= 1
-        need(whole, "network.stem_scale", self.stem_scale, "at least 1 / channels; 2 is usual")

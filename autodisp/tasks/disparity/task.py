@@ -1,7 +1,7 @@
 """Disparity estimation: multi-scale L1, cross-entropy on the matching volume, end-point error."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from autodisp.networks.matching_head import STRIDE, Matching
 from autodisp.networks.refinement import RefinementNetwork
 from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.tasks.base import Figure, Sums, mean_over, sum_of
-from autodisp.tasks.levels import fitted_level_weights
+from autodisp.tasks.dense import DenseTask, truth_at_stride
 
 BAD_PIXELS = (1, 2, 3)
 D1_PIXELS, D1_SHARE = 3.0, 0.05
@@ -26,111 +26,57 @@ FARTHEST = 2**16
 """Pixels; all larger disparities share one bin."""
 
 
-class DisparityTask:
-    """Predicts the disparity of the left view.
+@dataclass(kw_only=True, eq=False)
+class DisparityTask(DenseTask[StereoSample]):
+    """Predicts the disparity of the left view; the loss of a level is the mean L1 in full-resolution pixels.
 
     Args:
-        channels, stem_scale, encoder_cells, decoder_cells, max_displacement, head, max_disparity,
-            aggregation, groups, refinement, siamese_cells: arguments of the network.
+        max_displacement, head, max_disparity, aggregation, groups, refinement, siamese_cells: arguments of the network.
         stages: 1 for a single network, 2 for CS, 3 for CSS; refinement stages have one more encoder cell, as
             published.
         frozen_stages: number of leading stages that are not trained.
         to_full_resolution: if True, the last refinement continues from 1/4 to full resolution.
         volume_weight: weight of the cross-entropy on the matching volume, added to the disparity loss.
-        level_weights: weights of the levels, coarse to fine, at least one; the last one belongs to the prediction at
-            full resolution. A network with fewer levels uses the last ones, one with more repeats the first. None
-            selects those of ``autodisp.tasks.levels.level_weights_at``.
-        support: encoder cells read by the upsampling cells, see ``autodisp.networks.hourglass.Support``.
+        support: encoder cells read by the upsampling cells, see ``autodisp.networks.hourglass.Support``; for the others
+            see ``DenseTask``.
+
+    Raises:
+        InputError: such a network is no longer supported.
     """
 
-    name = "disparity"
-    kinds: tuple[str, ...] = ("normal", "reduce", "upsample")
-    figure = Figure("epe", "min", "px")
+    encoder_cells: int = 6
+    decoder_cells: int = 4
+    max_displacement: int = 40
+    head: Head = "regression"
+    max_disparity: int = 192
+    aggregation: int = 0
+    groups: int = 0
+    refinement: int = 16
+    siamese_cells: int = 1
+    stages: int = 1
+    frozen_stages: int = 0
+    to_full_resolution: bool = False
+    volume_weight: float = 1.0
+    support: Support = "reduce"
 
-    def __init__(
-        self,
-        *,
-        channels: int,
-        stem_scale: float,
-        encoder_cells: int = 6,
-        decoder_cells: int = 4,
-        max_displacement: int = 40,
-        head: Head = "regression",
-        max_disparity: int = 192,
-        aggregation: int = 0,
-        groups: int = 0,
-        refinement: int = 16,
-        siamese_cells: int = 1,
-        stages: int = 1,
-        frozen_stages: int = 0,
-        to_full_resolution: bool = False,
-        volume_weight: float = 1.0,
-        level_weights: Sequence[float] | None = None,
-        support: Support = "reduce",
-    ) -> None:
-        if level_weights is not None and not level_weights:
-            raise ValueError("level_weights is empty: give one weight per level, coarse to fine")
-        if to_full_resolution and support != "reduce":
+    name = "disparity"
+    figure = Figure("epe", "min", "px")
+    unstored = DenseTask.unstored | {"frozen_stages", "volume_weight"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.to_full_resolution and self.support != "reduce":
             raise InputError(
                 "a last stage at full resolution is no longer built for models of an earlier autodisp "
                 "(support='normal'), which had another one: train all stages again, or use that version"
             )
-        self.channels = channels
-        self.stem_scale = stem_scale
-        self.encoder_cells = encoder_cells
-        self.decoder_cells = decoder_cells
-        self.max_displacement = max_displacement
-        self.head: Head = head
-        self.max_disparity = max_disparity
-        self.aggregation = aggregation
-        self.groups = groups
-        self.refinement = refinement
-        self.siamese_cells = siamese_cells
-        self.stages = stages
-        self.frozen_stages = frozen_stages
-        self.to_full_resolution = to_full_resolution
-        self.volume_weight = volume_weight
-        self.level_weights = None if level_weights is None else tuple(level_weights)
-        self.support: Support = support
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Constructor arguments that rebuild the same network."""
-        return {
-            "channels": self.channels,
-            "stem_scale": self.stem_scale,
-            "encoder_cells": self.encoder_cells,
-            "decoder_cells": self.decoder_cells,
-            "max_displacement": self.max_displacement,
-            "head": self.head,
-            "max_disparity": self.max_disparity,
-            "aggregation": self.aggregation,
-            "groups": self.groups,
-            "refinement": self.refinement,
-            "siamese_cells": self.siamese_cells,
-            "stages": self.stages,
-            "to_full_resolution": self.to_full_resolution,
-            "support": self.support,
-        }
 
     def build_network(self, cells: CellFactory) -> DisparityNetwork | StackedDisparityNetwork:
         """Builds the disparity network, followed by refinement networks if there is more than one stage."""
-        first = DisparityNetwork(
-            cells,
-            channels=self.channels,
-            stem_scale=self.stem_scale,
-            encoder_cells=self.encoder_cells,
-            decoder_cells=self.decoder_cells,
-            max_displacement=self.max_displacement,
-            head=self.head,
-            max_disparity=self.max_disparity,
-            aggregation=self.aggregation,
-            groups=self.groups,
-            refinement=self.refinement,
-            siamese_cells=self.siamese_cells,
-            support=self.support,
-        )
-        if self.stages == 1:
+        settings = self.settings
+        stages, to_full_resolution = settings.pop("stages"), settings.pop("to_full_resolution")
+        first = DisparityNetwork(cells, **settings)
+        if stages == 1:
             return first
         refinements = [
             RefinementNetwork(
@@ -139,17 +85,12 @@ class DisparityTask:
                 stem_scale=self.stem_scale,
                 encoder_cells=self.encoder_cells + 1,
                 decoder_cells=self.decoder_cells,
-                to_full_resolution=self.to_full_resolution and stage == self.stages - 1,
+                to_full_resolution=to_full_resolution and stage == stages - 1,
                 support=self.support,
             )
-            for stage in range(1, self.stages)
+            for stage in range(1, stages)
         ]
         return StackedDisparityNetwork(first, refinements, frozen_stages=self.frozen_stages)
-
-    def coarsest(self, height: int, width: int) -> tuple[int, int]:
-        """Returns the size of the bottleneck, including padding."""
-        stride = 8 * 2 ** (self.encoder_cells // 2)
-        return -(-height // stride), -(-width // stride)
 
     def inputs(self, batch: StereoSample) -> tuple[Tensor, ...]:
         """Returns the two views."""
@@ -158,22 +99,19 @@ class DisparityTask:
     def loss(
         self, output: StereoPrediction, batch: StereoSample, level_weights: Sequence[float] | None = None
     ) -> Tensor:
-        """Computes the weighted L1 loss over the levels in full-resolution pixels, plus the cross-entropy of a volume.
-
-        Invalid pixels contribute nothing, and the loss of a batch without valid pixels is zero. For a stack, the loss
-        is the sum over its trained stages. ``level_weights``, coarse to fine, replace the task's own.
-        """
-        given = self.level_weights if level_weights is None else tuple(level_weights)
-        weights = fitted_level_weights(output.strides, given)
-        total = weights[-1] * masked_l1(output.disparity, batch.disparity, batch.valid)
-        for level, stride, weight in zip(output.levels[:-1], output.strides[:-1], weights[:-1], strict=True):
-            truth, valid = truth_at_stride(batch.disparity, batch.valid, stride, level.shape[-2:])
-            total = total + weight * masked_l1(level, truth, valid)
+        """Adds the cross-entropy of a volume to ``DenseTask.loss``; for a stack, sums over its trained stages."""
+        total = super().loss(output, batch, level_weights)
         if output.matching is not None and self.volume_weight > 0:
             total = total + self.volume_weight * volume_cross_entropy(output.matching, batch)
         for stage in output.earlier:
             total = total + self.loss(stage, batch, level_weights)
         return total
+
+    def level_loss(self, batch: StereoSample) -> Callable[[Tensor, int], Tensor]:
+        """Returns the mean L1 of a level."""
+        return lambda found, stride: masked_l1(
+            found, *truth_at_stride(batch.disparity, batch.valid, stride, found.shape[-2:])
+        )
 
     def constant(self, batches: Iterable[StereoSample]) -> float:
         """Returns the EPE in pixels of the best constant, the median of the valid disparities; NaN if there are none.
@@ -215,25 +153,6 @@ def masked_l1(prediction: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     """
     difference = torch.where(valid, prediction - truth, 0.0).abs()
     return mean_over(difference.sum(), valid.sum())
-
-
-def truth_at_stride(disparity: Tensor, valid: Tensor, stride: int, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Downsamples the ground truth to a level: the mean of the valid pixels in each block, values not rescaled.
-
-    Args:
-        disparity, valid: (B, 1, H, W).
-        stride: stride of the level.
-        size: (h, w) of the level, which may include padding beyond H and W.
-
-    Returns:
-        disparity and validity, (B, 1, h, w).
-    """
-    bottom, right = size[0] * stride - disparity.shape[-2], size[1] * stride - disparity.shape[-1]
-    known = functional.pad(valid.to(disparity.dtype), (0, right, 0, bottom))
-    values = functional.pad(torch.where(valid, disparity, 0.0), (0, right, 0, bottom))
-    share = functional.avg_pool2d(known, stride)
-    mean = functional.avg_pool2d(values, stride) / share.clamp(min=0.5 / stride**2)
-    return mean, share > 0
 
 
 def volume_cross_entropy(matching: Matching, batch: StereoSample) -> Tensor:

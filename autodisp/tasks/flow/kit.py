@@ -1,14 +1,21 @@
 """The task kit of optical flow."""
 
-from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from autodisp.datasets.flow_files import FlyingThings3DFlow, SintelFlow
+from autodisp.datasets.flow_transforms import CenterCrop, FlowAugmentation
 from autodisp.datasets.samples import FlowSample
-from autodisp.errors import WrongSetting
-from autodisp.tasks.disparity.kit import SHAPES3D_TEST_LENGTH, SHAPES3D_TEST_SEED
+from autodisp.datasets.shapes3d_flow import Shapes3DFlow
+from autodisp.evaluation.pooled_metrics import PooledMetrics
+from autodisp.prediction import flow_program
+from autodisp.prediction.flow_images import panel
+from autodisp.prediction.outputs import FLOW_OUTPUTS
+from autodisp.prediction.programs import build_writer, predict
+from autodisp.tasks.dense import mean_by_sample
 from autodisp.tasks.flow.sections import (
     FlowNetworkConfig,
     FlowTaskConfig,
@@ -17,34 +24,21 @@ from autodisp.tasks.flow.sections import (
     SintelFlowConfig,
 )
 from autodisp.tasks.flow.task import FlowTask, best_constant, flow_sums
-from autodisp.tasks.kit import DatasetEntry, Interface, Prediction, Split, TaskKit, WorstSamples
+from autodisp.tasks.kit import DatasetEntry, Interface, Prediction, Split, TaskKit, WorstSamples, augmented, cropped
 
 
-def _shapes3d_flow(data: Shapes3DFlowConfig, *, seed: int, split: Split, strict: bool) -> Any:
-    from autodisp.datasets.shapes3d_flow import Shapes3DFlow
-
-    if split == "test" and seed == SHAPES3D_TEST_SEED:
-        raise WrongSetting(f"seed={seed}: is that of the held-out scenes of shapes3d_flow; take another one")
-    return Shapes3DFlow(
-        length=data.length if split == "train" else SHAPES3D_TEST_LENGTH,
-        seed=seed if split == "train" else SHAPES3D_TEST_SEED,
-        height=data.height,
-        width=data.width,
-        max_flow=data.max_flow,
-        objects=(data.objects[0], data.objects[1]),
-    )
+def _shapes3d_flow(data: Shapes3DFlowConfig, *, seed: int, split: Split, strict: bool) -> Shapes3DFlow:
+    return Shapes3DFlow(max_flow=data.max_flow, **data.arguments(seed=seed, split=split, samples="scenes"))
 
 
-def _flyingthings3d_flow(data: FlyingThings3DFlowConfig, *, seed: int, split: Split, strict: bool) -> Any:
-    from autodisp.datasets.flow_files import FlyingThings3DFlow
-
+def _flyingthings3d_flow(
+    data: FlyingThings3DFlowConfig, *, seed: int, split: Split, strict: bool
+) -> FlyingThings3DFlow:
     part = "TRAIN" if split == "train" else "TEST"
     return FlyingThings3DFlow(data.root, split=part, render_pass=data.render_pass, exclude=data.exclude, strict=strict)
 
 
-def _sintel_flow(data: SintelFlowConfig, *, seed: int, split: Split, strict: bool) -> Any:
-    from autodisp.datasets.flow_files import SintelFlow
-
+def _sintel_flow(data: SintelFlowConfig, *, seed: int, split: Split, strict: bool) -> SintelFlow:
     return SintelFlow(data.root, render_pass=data.render_pass, exclude=data.exclude, strict=strict)
 
 
@@ -60,30 +54,7 @@ DATASETS = {
 }  # fmt: skip
 
 
-def _crop(data: Any) -> tuple[int, int] | None:
-    return (data.crop[0], data.crop[1]) if data.crop else None
-
-
-def _make_task(task: FlowTaskConfig, network: FlowNetworkConfig, data: Any, facts: Mapping[str, Any]) -> FlowTask:
-    names = ("channels", "stem_scale", "encoder_cells", "decoder_cells", "max_displacement")
-    return FlowTask(**{name: getattr(network, name) for name in names}, **facts)
-
-
-def _augment(data: Any, augmentation: Any, cutout: int, dataset: Any) -> Any:
-    from autodisp.datasets.flow_transforms import FlowAugmentation
-
-    return FlowAugmentation(scale=augmentation.scale, crop=_crop(data))
-
-
-def _fixed(data: Any) -> Any:
-    from autodisp.datasets.flow_transforms import CenterCrop
-
-    return CenterCrop(crop=_crop(data))
-
-
-def _metrics(config: Any, dataset: Any) -> Any:
-    from autodisp.evaluation.pooled_metrics import PooledMetrics
-
+def _metrics(config: Any, dataset: Any) -> PooledMetrics:
     regions = {
         "matched": lambda batch: batch._replace(valid=batch.valid & ~batch.unmatched),
         "unmatched": lambda batch: batch._replace(valid=batch.valid & batch.unmatched),
@@ -91,61 +62,14 @@ def _metrics(config: Any, dataset: Any) -> Any:
     return PooledMetrics(flow_sums, units={"epe": "px"}, regions=regions if dataset.has_occlusion else {})
 
 
-def _constant(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
+def _constant(config: Any, batches: Any, facts: Any) -> Any:
     constant = best_constant(batches)
     return lambda batch: constant.to(batch.flow).expand_as(batch.flow)
 
 
 def _errors(prediction: Tensor, batch: FlowSample) -> Tensor:
     """Computes the EPE of each sample, (B,) pixels; infinite if a pixel with ground truth has no prediction."""
-    error = torch.linalg.vector_norm(prediction - batch.flow, dim=1, keepdim=True).nan_to_num(torch.inf, torch.inf)
-    return torch.where(batch.valid, error, 0.0).flatten(1).sum(1) / batch.valid.flatten(1).sum(1)
-
-
-def _picture(batch: FlowSample, output: Any) -> Any:
-    from autodisp.prediction.flow_images import panel
-
-    return panel(batch.first[0], batch.flow[0], output.flow[0], batch.valid[0])
-
-
-def _draw(cases: Sequence[Any]) -> list[Any]:
-    from autodisp.prediction.flow_images import panel
-
-    return [panel(case.sample.first, case.sample.flow, case.prediction, case.sample.valid) for case in cases]
-
-
-def _open_model(network: nn.Module, device: Any, about: Mapping[str, Any]) -> Any:
-    from autodisp.prediction.flow_program import FlowEstimator
-
-    return FlowEstimator(network, device=device)
-
-
-def _find(config: Any) -> Any:
-    from autodisp.prediction import flow_program
-
-    return flow_program.find(config)
-
-
-def _writer(config: Any, pairs: Sequence[Any]) -> Any:
-    from autodisp.prediction import flow_program
-
-    return flow_program.build_writer(config, pairs)
-
-
-def _predict(pair: Any, model: Any, writer: Any) -> str:
-    from autodisp.prediction import flow_program
-
-    return flow_program.predict(pair, model, writer)
-
-
-class _Flow(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        flow: Tensor = self.network(first, second).flow
-        return flow
+    return mean_by_sample(torch.linalg.vector_norm(prediction - batch.flow, dim=1, keepdim=True), batch.valid)
 
 
 KIT = TaskKit(
@@ -154,15 +78,17 @@ KIT = TaskKit(
     section=FlowTaskConfig,
     networks={"flow": FlowNetworkConfig},
     datasets=DATASETS,
-    make_task=_make_task,
-    augment=_augment,
-    fixed=_fixed,
+    augment=augmented(FlowAugmentation),
+    fixed=cropped(CenterCrop),
     metrics=_metrics,
     metric_place="pooled.epe",
-    picture=_picture,
     baselines={"constant": _constant},
-    worst=WorstSamples("epe", "EPE {:.2f} px", _errors, _draw),
-    open_model=_open_model,
+    worst=WorstSamples(
+        "epe",
+        "EPE {:.2f} px",
+        _errors,
+        lambda cases: [panel(one.sample.first, one.sample.flow, one.prediction, one.sample.valid) for one in cases],
+    ),
     inputs=lambda batch: (batch.first, batch.second),
     interface=Interface(
         ("first", "second"),
@@ -170,11 +96,15 @@ KIT = TaskKit(
         (1, 2, "height", "width"),
         "px",
         any_batch=False,
-        plain=_Flow,
         result="(1, 2, H, W), pixels to the right and down",
     ),
     level_weights=True,
     prediction=Prediction(
-        "pair", ("left=first.png", "right=second.png"), ("flo", "png16", "colour"), _find, _writer, _predict
+        "pair",
+        ("left=first.png", "right=second.png"),
+        FLOW_OUTPUTS,
+        flow_program.find,
+        partial(build_writer, FLOW_OUTPUTS),
+        partial(predict, flow_program.files_of),
     ),
 )

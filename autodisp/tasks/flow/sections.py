@@ -4,9 +4,13 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from autodisp.config.checks import Must, at_least, at_most, need
-from autodisp.tasks.disparity.sections import LARGEST_SIDE
-from autodisp.tasks.sections import Channels, NetworkSection, TaskSection
-from autodisp.tasks.segmentation.sections import SegmentationFilesConfig, Shapes3DClassesConfig
+from autodisp.tasks.sections import (
+    LARGEST_SIDE,
+    CroppedFilesSection,
+    DenseNetworkSection,
+    ScenesSection,
+    TaskSection,
+)
 
 _EVEN = Must("even, as cells come in pairs; 4 is usual", lambda cells: cells % 2 == 0)
 
@@ -19,7 +23,7 @@ class FlowTaskConfig(TaskSection):
 
 
 @dataclass(frozen=True)
-class Shapes3DFlowConfig(Shapes3DClassesConfig):
+class Shapes3DFlowConfig(ScenesSection):
     """dataset=shapes3d_flow."""
 
     name: str = "shapes3d_flow"
@@ -31,7 +35,7 @@ class Shapes3DFlowConfig(Shapes3DClassesConfig):
 
 
 @dataclass(frozen=True)
-class FlyingThings3DFlowConfig(SegmentationFilesConfig):
+class FlyingThings3DFlowConfig(CroppedFilesSection):
     """dataset=flyingthings3d_flow."""
 
     name: str = "flyingthings3d_flow"
@@ -39,7 +43,7 @@ class FlyingThings3DFlowConfig(SegmentationFilesConfig):
 
 
 @dataclass(frozen=True)
-class SintelFlowConfig(SegmentationFilesConfig):
+class SintelFlowConfig(CroppedFilesSection):
     """dataset=sintel_flow."""
 
     name: str = "sintel_flow"
@@ -47,25 +51,9 @@ class SintelFlowConfig(SegmentationFilesConfig):
 
 
 @dataclass(frozen=True)
-class FlowNetworkConfig(NetworkSection):
+class FlowNetworkConfig(DenseNetworkSection):
     """network=flow."""
 
     name: str = "flow"
-    channels: Channels = 16
-    stem_scale: Annotated[float, at_least(0.0), at_most(64)] = 1.0
     encoder_cells: Annotated[int, at_least(2), at_most(12), _EVEN] = 4
-    decoder_cells: Annotated[int, at_least(1)] = 3
     max_displacement: Annotated[int, at_least(1), at_most(32)] = 4
-    batch_norm: bool = True
-    norm_first: bool = False
-
-    def __post_init__(self) -> None:
-        most = self.encoder_cells // 2 + 1
-        need(
-            self.decoder_cells <= most,
-            "network.decoder_cells",
-            self.decoder_cells,
-            f"at most {most}, the last of which is at 1/4",
-        )
-        whole = int(self.stem_scale * self.channels) >= 1
-        need(whole, "network.stem_scale", self.stem_scale, "at least 1 / channels; 1 is usual")

@@ -1,7 +1,7 @@
 """Optical flow: multi-scale end-point error, and the outliers of KITTI."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,8 +10,7 @@ from autodisp.cells.cell import CellFactory
 from autodisp.datasets.samples import FlowSample
 from autodisp.networks.flow import FlowNetwork, FlowPrediction
 from autodisp.tasks.base import Figure, Sums, mean_over, means, pool, sum_of
-from autodisp.tasks.disparity import truth_at_stride
-from autodisp.tasks.levels import fitted_level_weights
+from autodisp.tasks.dense import DenseTask, truth_at_stride
 
 BAD_PIXELS = (1, 3)
 FL_PIXELS, FL_SHARE = 3.0, 0.05
@@ -21,73 +20,43 @@ SMOOTH = 1e-3
 _GRID, _FARTHEST = 16, 2048
 
 
-class FlowTask:
+@dataclass(kw_only=True, eq=False)
+class FlowTask(DenseTask[FlowSample]):
     """Predicts the optical flow of the first of two images.
 
+    The loss of a level is the mean end-point error in pixels. That of a vector is the Euclidean norm of its difference
+    from the ground truth, as in the multi-scale loss of NVIDIA's flownet2-pytorch with the norm L2, which averages the
+    ground truth over the blocks of a level too. Occluded pixels count.
+
     Args:
-        channels, stem_scale, encoder_cells, decoder_cells, max_displacement: arguments of the network.
-        level_weights: weights of the levels, coarse to fine, see ``autodisp.tasks.levels.fitted_level_weights``.
-
-    Attributes:
-        settings: constructor arguments that rebuild the same network.
-
-    Raises:
-        ValueError: level_weights is empty.
+        max_displacement: argument of the network; for the others see ``DenseTask``.
     """
 
-    name = "flow"
-    kinds: tuple[str, ...] = ("normal", "reduce", "upsample")
-    figure = Figure("epe", "min", "px")
+    encoder_cells: int = 4
+    decoder_cells: int = 3
+    max_displacement: int = 4
 
-    def __init__(
-        self,
-        *,
-        channels: int,
-        stem_scale: float = 1.0,
-        encoder_cells: int = 4,
-        decoder_cells: int = 3,
-        max_displacement: int = 4,
-        level_weights: Sequence[float] | None = None,
-    ) -> None:
-        if level_weights is not None and not level_weights:
-            raise ValueError("level_weights is empty: give one weight per level, coarse to fine")
-        self.settings: dict[str, Any] = {
-            "channels": channels,
-            "stem_scale": stem_scale,
-            "encoder_cells": encoder_cells,
-            "decoder_cells": decoder_cells,
-            "max_displacement": max_displacement,
-        }
-        self.level_weights = None if level_weights is None else tuple(level_weights)
+    name = "flow"
+    figure = Figure("epe", "min", "px")
 
     def build_network(self, cells: CellFactory) -> FlowNetwork:
         """Builds stems, correlation, encoder and decoder."""
         return FlowNetwork(cells, **self.settings)
 
-    def coarsest(self, height: int, width: int) -> tuple[int, int]:
-        """Returns the size of the bottleneck, including padding."""
-        stride = 8 * 2 ** (self.settings["encoder_cells"] // 2)
-        return -(-height // stride), -(-width // stride)
-
     def inputs(self, batch: FlowSample) -> tuple[Tensor, ...]:
         """Returns the two images."""
         return batch.first, batch.second
 
-    def loss(self, output: FlowPrediction, batch: FlowSample, level_weights: Sequence[float] | None = None) -> Tensor:
-        """Computes the weighted sum of the levels' end-point errors in pixels; the finest is at full resolution.
+    def level_loss(self, batch: FlowSample) -> Callable[[Tensor, int], Tensor]:
+        """Returns the mean end-point error of a level."""
 
-        The end-point error of a vector is the Euclidean norm of its difference from the ground truth, as in the
-        multi-scale loss of NVIDIA's flownet2-pytorch with the norm L2, which averages the ground truth over the blocks
-        of a level too. Invalid pixels contribute nothing; occluded ones do. ``level_weights``, coarse to fine, replace
-        the task's own.
-        """
-        given = self.level_weights if level_weights is None else tuple(level_weights)
-        weights = fitted_level_weights(output.strides, given)
-        total = weights[-1] * _end_point(output.flow, batch.flow, batch.valid)
-        for level, stride, weight in zip(output.levels[:-1], output.strides[:-1], weights[:-1], strict=True):
-            truth, valid = truth_at_stride(batch.flow, batch.valid, stride, level.shape[-2:])
-            total = total + weight * _end_point(level, truth, valid)
-        return total
+        def end_point(flow: Tensor, stride: int) -> Tensor:
+            truth, valid = truth_at_stride(batch.flow, batch.valid, stride, flow.shape[-2:])
+            squared = torch.where(valid, flow - truth, 0.0).square().sum(dim=1, keepdim=True)
+            error = torch.where(valid, (squared + SMOOTH**2).sqrt(), 0.0)
+            return mean_over(error.sum(), valid.sum())
+
+        return end_point
 
     def constant(self, batches: Iterable[FlowSample]) -> float:
         """Returns the EPE in pixels of ``best_constant``; NaN without ground truth. Iterates twice."""
@@ -127,10 +96,3 @@ def best_constant(batches: Iterable[FlowSample]) -> Tensor:
     half = counts.sum(1, keepdim=True) / 2
     found = (counts.cumsum(1) < half).sum(1, dtype=torch.float64) / _GRID - _FARTHEST
     return torch.where(half[:, 0] > 0, found, torch.nan)[:, None, None]
-
-
-def _end_point(flow: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """Computes the mean norm over the valid pixels; 0, with zero gradient, if there are none."""
-    squared = torch.where(valid, flow - truth, 0.0).square().sum(dim=1, keepdim=True)
-    error = torch.where(valid, (squared + SMOOTH**2).sqrt(), 0.0)
-    return mean_over(error.sum(), valid.sum())

@@ -5,8 +5,8 @@ With ``class_weights``, a pixel counts 1 / ln(1.02 + p) for the share p of its c
 data is needed. The metric is a mean over classes; without weights, a frequent class outweighs the rare ones.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,88 +18,47 @@ from autodisp.datasets.class_maps import class_counts, confusion
 from autodisp.datasets.samples import IGNORED, SegmentedImage
 from autodisp.networks.segmentation import ClassMaps, SegmentationNetwork
 from autodisp.tasks.base import Figure, Sums, mean_over, sum_of
-from autodisp.tasks.levels import fitted_level_weights
+from autodisp.tasks.dense import DenseTask
 
 ENET_OFFSET = 1.02
 """Bounds the weight of a class by 50."""
 
 
-class SegmentationTask:
-    """Predicts the class of each pixel.
+@dataclass(kw_only=True, eq=False)
+class SegmentationTask(DenseTask[SegmentedImage]):
+    """Predicts the class of each pixel; the loss of a level is the mean cross-entropy.
 
     Args:
         classes: number of classes in the dataset.
-        channels, stem_scale, encoder_cells, decoder_cells: arguments of the network.
-        class_weights: weights pixels by the frequency of their class.
-        level_weights: weights of the levels, coarse to fine, see ``autodisp.tasks.levels.fitted_level_weights``.
-
-    Raises:
-        ValueError: level_weights is empty.
+        class_weights: weights pixels by the frequency of their class; for the others see ``DenseTask``.
     """
 
+    encoder_cells: int = 5
+    decoder_cells: int = 3
+    classes: int
+    class_weights: bool = False
+
     name = "segmentation"
-    kinds: tuple[str, ...] = ("normal", "reduce", "upsample")
     figure = Figure("miou", "max", "%")
-
-    def __init__(
-        self,
-        *,
-        classes: int,
-        channels: int,
-        stem_scale: float = 1.0,
-        encoder_cells: int = 5,
-        decoder_cells: int = 3,
-        class_weights: bool = False,
-        level_weights: Sequence[float] | None = None,
-    ) -> None:
-        if level_weights is not None and not level_weights:
-            raise ValueError("level_weights is empty: give one weight per level, coarse to fine")
-        self.classes = classes
-        self.channels = channels
-        self.stem_scale = stem_scale
-        self.encoder_cells = encoder_cells
-        self.decoder_cells = decoder_cells
-        self.class_weights = class_weights
-        self.level_weights = None if level_weights is None else tuple(level_weights)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Constructor arguments that rebuild the same network."""
-        return {
-            "classes": self.classes,
-            "channels": self.channels,
-            "stem_scale": self.stem_scale,
-            "encoder_cells": self.encoder_cells,
-            "decoder_cells": self.decoder_cells,
-        }
+    unstored = DenseTask.unstored | {"class_weights"}
 
     def build_network(self, cells: CellFactory) -> SegmentationNetwork:
         """Builds stems, encoder and decoder."""
         return SegmentationNetwork(cells, **self.settings)
 
-    def coarsest(self, height: int, width: int) -> tuple[int, int]:
-        """Returns the size of the bottleneck, including padding."""
-        stride = 4 * 2 ** ((self.encoder_cells + 1) // 2)
-        return -(-height // stride), -(-width // stride)
-
     def inputs(self, batch: SegmentedImage) -> tuple[Tensor, ...]:
         """Returns the images."""
         return (batch.image,)
 
-    def loss(self, output: ClassMaps, batch: SegmentedImage, level_weights: Sequence[float] | None = None) -> Tensor:
-        """Computes the weighted sum of the levels' cross-entropies; the finest one is taken at full resolution.
+    def level_loss(self, batch: SegmentedImage) -> Callable[[Tensor, int], Tensor]:
+        """Returns the mean cross-entropy of a level."""
+        weights = class_weights(batch.classes, self.classes) if self.class_weights else None
 
-        Ignored pixels contribute nothing, and the loss of a batch without ground truth is zero. ``level_weights``,
-        coarse to fine, replace the task's own.
-        """
-        given = self.level_weights if level_weights is None else tuple(level_weights)
-        weights = fitted_level_weights(output.strides, given)
-        of_classes = class_weights(batch.classes, self.classes) if self.class_weights else None
-        total = weights[-1] * _cross_entropy(output.logits, batch.classes, of_classes)
-        for level, stride, weight in zip(output.levels[:-1], output.strides[:-1], weights[:-1], strict=True):
-            coarse = classes_at_stride(batch.classes, stride, level.shape[-2:])
-            total = total + weight * _cross_entropy(level, coarse, of_classes)
-        return total
+        def cross_entropy(logits: Tensor, stride: int) -> Tensor:
+            classes = batch.classes if stride == 1 else classes_at_stride(batch.classes, stride, logits.shape[-2:])
+            return _cross_entropy(logits, classes, weights)
+
+        return cross_entropy
 
     def constant(self, batches: Iterable[SegmentedImage]) -> float:
         """Returns the mean IoU in percent of always predicting the most frequent class; NaN without ground truth.
