@@ -13,6 +13,7 @@ from autodisp.networks.hourglass import stems
 from autodisp.networks.parameter_count import count_parameters
 from autodisp.networks.refinement import RefinementNetwork
 from autodisp.networks.stereo_geometry import warp_right_to_left
+from autodisp.networks.unbuilt import unbuilt
 from autodisp.tasks.disparity import DisparityTask
 
 PLAIN = Style("dense", batch_norm=False)
@@ -46,13 +47,13 @@ def batch(height: int, width: int, size: int = 1) -> tuple[Tensor, Tensor, Tenso
 def test_published_cells_give_the_published_number_of_parameters(
     channels: int, stem_scale: float, expected: int
 ) -> None:
-    with torch.device("meta"):
+    with unbuilt():
         network = RefinementNetwork(found_cells(), channels=channels, stem_scale=stem_scale)
     assert count_parameters(network) == expected
 
 
 def test_topology_is_the_published_one() -> None:
-    with torch.device("meta"):
+    with unbuilt():
         network = RefinementNetwork(found_cells(), channels=42, stem_scale=64 / 42)
     convolutions = [layer for layer in network.stem.modules() if isinstance(layer, nn.Conv2d)]
     assert [(c.in_channels, c.out_channels, c.kernel_size, c.stride) for c in convolutions] == [
@@ -67,7 +68,7 @@ def test_topology_is_the_published_one() -> None:
 
 
 def test_the_stage_at_full_resolution_has_the_published_size() -> None:
-    with torch.device("meta"):
+    with unbuilt():
         network = RefinementNetwork(found_cells(), channels=42, stem_scale=64 / 42, to_full_resolution=True)
     assert count_parameters(network) == 37_109_249 + 57_372
 
