@@ -148,8 +148,10 @@ def test_shorter_networks(head: Head, encoder_cells: int, decoder_cells: int) ->
     assert output.disparity.shape == (1, 1, 32, 64)
 
 
-@pytest.mark.parametrize("style", [PLAIN, Style("dense"), Style(), Style(affine=True)])
-@pytest.mark.parametrize("head", ["regression", "matching"])
+@pytest.mark.parametrize(
+    ("head", "style"),
+    [("regression", PLAIN), ("matching", Style("dense")), ("regression", Style()), ("matching", Style(affine=True))],
+)
 def test_every_flavour_and_the_supernet(head: Head, style: Style) -> None:
     space = SPACES["autodispnet"]
     network = build(MixedCells(space, style=style), head=head, encoder_cells=2, decoder_cells=2)

@@ -154,8 +154,10 @@ def test_shorter_networks(encoder_cells: int, decoder_cells: int) -> None:
     assert [level.shape[-1] for level in output.levels] == [64 // stride for stride in output.strides]
 
 
-@pytest.mark.parametrize("to_full_resolution", [False, True])
-@pytest.mark.parametrize("style", [PLAIN, Style("dense"), Style(), Style(affine=True)])
+@pytest.mark.parametrize(
+    ("style", "to_full_resolution"),
+    [(PLAIN, False), (Style("dense"), True), (Style(), False), (Style(affine=True), True)],
+)
 def test_every_flavour_and_the_supernet(style: Style, to_full_resolution: bool) -> None:
     space = SPACES["autodispnet"]
     network = build(MixedCells(space, style=style), to_full_resolution=to_full_resolution)

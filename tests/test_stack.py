@@ -86,9 +86,11 @@ def test_published_cells_give_the_published_number_of_parameters(
     assert stack.stride == 64
 
 
-@pytest.mark.parametrize("head", ["regression", "matching"])
-@pytest.mark.parametrize("to_full_resolution", [False, True])
-@pytest.mark.parametrize("size", [(1, 1), (17, 50), (32, 48)])
+@pytest.mark.parametrize(
+    ("head", "to_full_resolution", "size"),
+    [("regression", False, (1, 1)), ("regression", True, (17, 50)), ("matching", False, (32, 48)),
+     ("matching", True, (1, 1))],
+)  # fmt: skip
 def test_the_stack_is_its_stages_one_after_the_other(
     head: Head, to_full_resolution: bool, size: tuple[int, int]
 ) -> None:
@@ -159,8 +161,7 @@ def test_no_gradient_passes_between_the_stages() -> None:
         disparity = (alone.disparity.detach(),)
 
 
-@pytest.mark.parametrize("frozen", [1, 2])
-@pytest.mark.parametrize("head", ["regression", "matching"])
+@pytest.mark.parametrize(("frozen", "head"), [(1, "matching"), (2, "regression")])
 def test_training_leaves_frozen_stages_bit_for_bit(frozen: int, head: Head) -> None:
     stack, batch = build(found_cells(NORMALISED), head=head, frozen_stages=frozen), pairs(32, 48, 2)
     set_drop_path(stack, 0.3)
