@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
@@ -27,6 +26,7 @@ from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.errors import InputError, in_one_line
+from autodisp.networks.unbuilt import unbuilt
 from autodisp.tasks.base import Task, channels_last
 from autodisp.tasks.registry import KITS, rebuild
 
@@ -212,7 +212,7 @@ def _compare_unbuilt(card: ModelCard, weights: Mapping[str, Tensor], path: Path)
         for name, value in card.settings.items():
             if isinstance(value, int) and abs(value) > _LARGEST:
                 raise ValueError(f"{name} is beyond {_LARGEST}")
-        with _at_most(len(weights)), warnings.catch_warnings(), torch.device("meta"):
+        with _at_most(len(weights)), warnings.catch_warnings(), unbuilt():
             warnings.simplefilter("error")  # such as the one about a layer without elements
             _, network = card.build()
     except InputError as error:

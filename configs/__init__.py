@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 
+@cache
 def _contents(file: Traversable) -> Mapping[str, Any]:
     return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
 

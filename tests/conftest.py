@@ -11,6 +11,13 @@ from autodisp.cli import entry
 
 
 @pytest.fixture
+def empty_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the files of a page's figures empty, since drawing them takes most of the time; test_page draws them."""
+    monkeypatch.setattr("autodisp.report.page.settle", lambda figure: None)
+    monkeypatch.setattr("autodisp.report.page.save", lambda figure, path: path.touch())
+
+
+@pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Call a program in this process, in the test's folder, and return its exit code."""
     monkeypatch.setattr("autodisp.cli.program.keep_freed_memory", lambda: None)

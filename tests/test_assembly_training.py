@@ -29,6 +29,7 @@ from autodisp.config.train import TrainConfig, parse
 from autodisp.datasets.images import write_png
 from autodisp.errors import InputError
 from autodisp.networks.parameter_count import count_parameters
+from autodisp.networks.unbuilt import unbuilt
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
 from autodisp.tasks.disparity.kit import DATASETS
@@ -95,7 +96,7 @@ def built(card: model_file.ModelCard) -> Any:
     """Build the task and network of a card, without memory; the same ones for choices that do not change them."""
     key = json.dumps({**card.to_json(), "about": {}})
     if key not in BUILT:
-        with torch.device("meta"):
+        with unbuilt():
             BUILT[key] = card.build()
     return BUILT[key]
 

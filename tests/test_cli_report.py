@@ -11,6 +11,8 @@ from autodisp.errors import InputError
 from tests.made_runs import write_search, write_training
 from tests.programs import composed, contents
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 QUICK = "animation=false"
 
 

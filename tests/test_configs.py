@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from omegaconf import open_dict
 
 from autodisp import configs
@@ -24,6 +23,7 @@ from autodisp.cells.cell import MixedCells
 from autodisp.cells.spaces import SPACES
 from autodisp.config.search import SearchConfig, parse
 from autodisp.errors import InputError
+from autodisp.networks.unbuilt import unbuilt
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import KITS, dataset_entries
@@ -63,7 +63,7 @@ def supernet_of(config: SearchConfig) -> Supernet:
     if key not in BUILT:
         built = build_search_task(config, SearchData([], [], lambda sample, _: sample, [], facts))
         assert set(built.kinds) == set(space.kinds)
-        with torch.device("meta"):
+        with unbuilt():
             network = built.build_network(MixedCells(space, style=build_style(config.network, space)))
             BUILT[key] = Supernet(built, network, Architecture(space))
     return BUILT[key]

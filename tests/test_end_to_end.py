@@ -33,7 +33,8 @@ STEREO = ["dataset.crop=[32,48]", "dataset.max_disparity=16", *QUICK]
 
 
 def run(folder: Path, *overrides: str) -> Path:
-    return search(composed("search", f"run.folder={folder}", "experiment=smoke", *overrides))
+    few = ("experiment=smoke", "search.steps_per_epoch=1")
+    return search(composed("search", f"run.folder={folder}", *few, *overrides))
 
 
 def shapes(length: int, seed: int = 0) -> shapes3d.Shapes3D:
@@ -112,8 +113,8 @@ def test_every_dataset_ends_in_a_genotype(
 
 
 def test_two_runs_with_one_seed_are_bitwise_equal(tmp_path: Path) -> None:
-    overrides = ["dataset.length=12", f"dataset.height={HEIGHT}", f"dataset.width={WIDTH}", "dataset.max_disparity=16",
-                 "search.steps_per_epoch=2", *QUICK]  # fmt: skip
+    overrides = ["dataset.length=12", f"dataset.height={HEIGHT}", f"dataset.width={WIDTH}", "dataset.crop=[32,48]",
+                 "dataset.max_disparity=16", "search.steps_per_epoch=2", *QUICK]  # fmt: skip
     histories = []
     for name, workers in (("a", 0), ("b", 1)):
         folder = run(tmp_path / name, *overrides, f"run.workers={workers}")
@@ -150,9 +151,9 @@ def test_segmentation_through_all_programs(
         return capsys.readouterr().out
 
     assert "train: images of 64x48, 5 of 5 classes" in output("check", *data, "out=check", "run.workers=1")
-    output("search", "experiment=smoke", *SEGMENTED, *data[:2], "run.folder=search")
+    output("search", "experiment=smoke", "search.steps_per_epoch=1", *SEGMENTED, *data[:2], "run.folder=search")
     output("train", "task=segmentation", "network=segmentation_tiny", "genotype=search/genotype.json", *data,
-           "optimizer.warmup_steps=1", "training.steps=4", "training.batch_size=2", "validation.every=2",
+           "optimizer.warmup_steps=1", "training.steps=2", "training.batch_size=2", "validation.every=2",
            "run.workers=0", "run.threads=1", "run.folder=training")  # fmt: skip
     table = output("evaluate", model, "baseline=constant", "pictures=1", *data[:2], "out=evaluation")
     assert "network: worst on " in table
@@ -168,7 +169,7 @@ def test_segmentation_through_all_programs(
     output("export", "run=search", "out=drawn")
     assert load(tmp_path / "drawn/genotype.json") == load(tmp_path / "search/genotype.json")
     for name in ("search", "training"):
-        output("report", f"run={name}", f"out=pages/{name}")
+        output("report", f"run={name}", f"out=pages/{name}", "animation=false")
         assert "miou" in (tmp_path / "pages" / name / "index.html").read_text()
     output("report", "runs=[search,training]", "out=pages/both")
     assert "miou" in (tmp_path / "pages/both/index.html").read_text()

@@ -44,7 +44,7 @@ STEREO_SIZES = [(32, 48), (33, 47), (5, 90), (16, 16), (3, 27), (1, 1)]
 
 
 def card(task: Task) -> ModelCard:
-    """Published cells for images, skips for regression and segmentation, else designed cells (no genotype)."""
+    """Published cells for images, designed cells (no genotype) for matching and the stack, else skips."""
     about = {"dataset": "shapes3d", "classes": ["a", "b", "c", "d"]}
     if task is IMAGES:
         return card_of(task, Style("darts", affine=True), load("darts_v2"), SPACES["darts"], about)
@@ -56,7 +56,7 @@ def card(task: Task) -> ModelCard:
         )
         for kind, cell in space.cells.items()
     }
-    genotype = Genotype(space.name, skips) if task in (REGRESSION, CLASSES) else None
+    genotype = Genotype(space.name, skips) if task in (REGRESSION, REFINED, CLASSES) else None
     return card_of(task, Style("dense", affine=True), genotype, space if genotype else None, about)
 
 

@@ -153,10 +153,10 @@ def searched(folder: Path, recorder: Tracer | None, *, relaxation: Any = None, *
 
 
 ORDERS = [
-    ("first", None, {}),
+    ("first", None, {"epochs": 2}),
     ("finite_difference", None, {"steps_per_epoch": 5}),
     ("first", Dirichlet(), {}),
-    ("first", Gumbel(), {"epochs": 1}),
+    ("first", Gumbel(), {}),
     ("first", None, {"auxiliary": True, "steps_per_epoch": 5}),
     ("first", None, {"share": 2}),
 ]
@@ -165,7 +165,7 @@ ORDERS = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("order", "relaxation", "more"), ORDERS)
 def test_a_search_is_bitwise_the_same_with_graphs(tmp_path: Path, order: str, relaxation: Any, more: Any) -> None:
-    settings = {"epochs": 2, "steps_per_epoch": 6, "order": order, "curvature_every": 5, **more}
+    settings = {"epochs": 1, "steps_per_epoch": 6, "order": order, "curvature_every": 5, **more}
     tracer = Tracer()
     plain = searched(tmp_path / "plain", None, relaxation=relaxation, **settings)
     recorded = searched(tmp_path / "graphs", tracer, relaxation=relaxation, **settings)

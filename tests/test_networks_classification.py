@@ -9,6 +9,7 @@ from autodisp.cells.genotype import load, parse
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.networks.classification import ClassificationNetwork
+from autodisp.networks.unbuilt import unbuilt
 
 
 def count(network: nn.Module) -> int:
@@ -16,7 +17,7 @@ def count(network: nn.Module) -> int:
 
 
 def on_meta(cells: CellFactory, **arguments: object) -> ClassificationNetwork:
-    with torch.device("meta"):
+    with unbuilt():
         return ClassificationNetwork(cells, classes=10, **arguments)  # type: ignore[arg-type]
 
 

@@ -2,7 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from autodisp.cells.designed import DesignedCells
+from autodisp.cells.operations import Style
+from autodisp.networks.disparity import DisparityNetwork, Head
 from autodisp.networks.parameter_count import channels_for, count_parameters
+from autodisp.networks.unbuilt import unbuilt
 
 
 def square(channels: int) -> nn.Module:
@@ -47,3 +51,18 @@ def test_nothing_is_allocated_or_drawn() -> None:
 def test_a_width_that_does_not_act_is_noticed() -> None:
     with pytest.raises(ValueError, match="100 parameters are not reached at 65536 channels: does the width act"):
         channels_for(100, lambda channels: nn.Linear(3, 3))
+
+
+@pytest.mark.parametrize("head", ["regression", "refined"])
+def test_an_unbuilt_network_has_the_names_and_shapes_of_a_built_one(head: Head) -> None:
+    def build() -> dict[str, tuple[torch.Size, torch.dtype]]:
+        cells = DesignedCells(style=Style("dense"))
+        network = DisparityNetwork(cells, channels=4, stem_scale=1, head=head, max_disparity=16, encoder_cells=2,
+                                   decoder_cells=2)  # fmt: skip
+        return {name: (tensor.shape, tensor.dtype) for name, tensor in network.state_dict().items()}
+
+    drawn = torch.get_rng_state()
+    with unbuilt():
+        found = build()
+    assert torch.equal(drawn, torch.get_rng_state())
+    assert found == build()

@@ -13,6 +13,7 @@ from autodisp.networks.hourglass import stems
 from autodisp.networks.parameter_count import count_parameters
 from autodisp.networks.refinement import RefinementNetwork
 from autodisp.networks.stereo_geometry import warp_right_to_left
+from autodisp.networks.unbuilt import unbuilt
 from autodisp.tasks.disparity import DisparityTask
 
 PLAIN = Style("dense", batch_norm=False)
@@ -46,13 +47,13 @@ def batch(height: int, width: int, size: int = 1) -> tuple[Tensor, Tensor, Tenso
 def test_published_cells_give_the_published_number_of_parameters(
     channels: int, stem_scale: float, expected: int
 ) -> None:
-    with torch.device("meta"):
+    with unbuilt():
         network = RefinementNetwork(found_cells(), channels=channels, stem_scale=stem_scale)
     assert count_parameters(network) == expected
 
 
 def test_topology_is_the_published_one() -> None:
-    with torch.device("meta"):
+    with unbuilt():
         network = RefinementNetwork(found_cells(), channels=42, stem_scale=64 / 42)
     convolutions = [layer for layer in network.stem.modules() if isinstance(layer, nn.Conv2d)]
     assert [(c.in_channels, c.out_channels, c.kernel_size, c.stride) for c in convolutions] == [
@@ -67,7 +68,7 @@ def test_topology_is_the_published_one() -> None:
 
 
 def test_the_stage_at_full_resolution_has_the_published_size() -> None:
-    with torch.device("meta"):
+    with unbuilt():
         network = RefinementNetwork(found_cells(), channels=42, stem_scale=64 / 42, to_full_resolution=True)
     assert count_parameters(network) == 37_109_249 + 57_372
 
@@ -153,8 +154,10 @@ def test_shorter_networks(encoder_cells: int, decoder_cells: int) -> None:
     assert [level.shape[-1] for level in output.levels] == [64 // stride for stride in output.strides]
 
 
-@pytest.mark.parametrize("to_full_resolution", [False, True])
-@pytest.mark.parametrize("style", [PLAIN, Style("dense"), Style(), Style(affine=True)])
+@pytest.mark.parametrize(
+    ("style", "to_full_resolution"),
+    [(PLAIN, False), (Style("dense"), True), (Style(), False), (Style(affine=True), True)],
+)
 def test_every_flavour_and_the_supernet(style: Style, to_full_resolution: bool) -> None:
     space = SPACES["autodispnet"]
     network = build(MixedCells(space, style=style), to_full_resolution=to_full_resolution)

@@ -318,7 +318,7 @@ def test_a_search_without_alphas_moves_weights_alone(tmp_path: Path) -> None:
 
 
 def test_dirichlet_samples_have_the_moments_of_their_concentrations() -> None:
-    architecture, draws = Architecture(SPACES["s3"], seed=2, scale=1.0), 3000
+    architecture, draws = Architecture(SPACES["s3"], seed=2, scale=1.0), 1000
     torch.manual_seed(0)
     samples = torch.stack([Dirichlet().weights(architecture, "alphas", 0.0)["normal"].detach() for _ in range(draws)])
     alphas = architecture.alphas["normal"].detach().view(14, 3)
@@ -328,7 +328,7 @@ def test_dirichlet_samples_have_the_moments_of_their_concentrations() -> None:
     variance = mean * (1 - mean) / (total + 1)
     torch.testing.assert_close(Dirichlet().mean(architecture)["normal"], mean)
     assert ((samples.mean(0) - mean).abs() < 4.5 * (variance / draws).sqrt()).all()
-    assert ((samples.var(0) / variance - 1).abs() < 0.2).all()
+    assert ((samples.var(0) / variance - 1).abs() < 0.3).all()
     torch.testing.assert_close(samples.sum(-1), torch.ones(draws, 14))
 
 
@@ -345,11 +345,11 @@ def test_the_gradient_through_dirichlet_samples_is_that_of_their_expectation() -
     (slope,) = torch.autograd.grad(expected(alphas), alphas)
     torch.manual_seed(1)
     found = []
-    for _ in range(1500):
+    for _ in range(500):
         table = Dirichlet().weights(architecture, "alphas", 0.0)["normal"]
         found += torch.autograd.grad(table[:, 0].square().sum(), alphas)
     estimates = torch.stack(found)
-    assert ((estimates.mean(0) - slope).abs() < 4.5 * estimates.std(0) / 1500**0.5).all()
+    assert ((estimates.mean(0) - slope).abs() < 4.5 * estimates.std(0) / 500**0.5).all()
 
 
 def test_the_penalty_of_dirichlet_is_the_divergence_from_its_start() -> None:
@@ -380,7 +380,7 @@ def test_dirichlet_bears_alphas_far_from_their_start() -> None:
 
 
 def test_gumbel_draws_operations_with_the_probabilities_of_the_softmax() -> None:
-    architecture, draws = Architecture(SPACES["s3"], seed=2, scale=1.0), 3000
+    architecture, draws = Architecture(SPACES["s3"], seed=2, scale=1.0), 1000
     torch.manual_seed(0)
     samples = [Gumbel().weights(architecture, "alphas", 0.5) for _ in range(draws)]
     expected = architecture.weights()["reduce"].detach()

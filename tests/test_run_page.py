@@ -18,6 +18,8 @@ from autodisp.report.run_page import told_events, write_run_page
 from autodisp.run_lock import locked
 from tests.made_runs import config_of, record_of, write_run, write_search, write_training
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 
 

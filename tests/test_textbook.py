@@ -31,6 +31,8 @@ CASES = {
     "regression": (*STEREO, "network.head=regression", "network.batch_norm=false"),
 }
 RATE = 0.05
+NODES = [*((case, "native") for case in CASES), ("darts", "plain"), ("regression", "plain")]
+"""Cases and implementations of their nodes; test_kernels compares the implementations."""
 
 
 @pytest.fixture(autouse=True)
@@ -79,17 +81,17 @@ class Pair:
         return self
 
 
-@pytest.fixture(params=["plain", "native"])
-def node(request: pytest.FixtureRequest) -> Node:
+def node_of(kind: str) -> Node:
     try:
-        return build_node(request.param, torch.device("cpu"), str)
+        return build_node(kind, torch.device("cpu"), str)
     except InputError as error:
         pytest.skip(str(error))
 
 
-@pytest.fixture(params=CASES)
-def pair(measure: ModuleType, node: Node, request: pytest.FixtureRequest) -> Pair:
-    return Pair(measure, request.param, node=node).to(torch.float64)
+@pytest.fixture(params=NODES, ids="-".join)
+def pair(measure: ModuleType, request: pytest.FixtureRequest) -> Pair:
+    case, kind = request.param
+    return Pair(measure, case, node=node_of(kind)).to(torch.float64)
 
 
 def gradients(supernet: Supernet, batch: Any) -> list[Tensor]:
@@ -114,9 +116,8 @@ def test_loss_and_every_gradient(pair: Pair) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["darts", "autodispnet"])
-def test_rows_of_the_hessian(measure: ModuleType, node: Node, case: str) -> None:
-    pair = Pair(measure, case, node=node).to(torch.float64)
+@pytest.mark.parametrize("pair", [("darts", "native"), ("autodispnet", "plain")], indirect=True)
+def test_rows_of_the_hessian(pair: Pair) -> None:
     rows = []
     for loss, alphas in (
         (pair.product.alpha_loss(pair.batches[0]), pair.product.alphas),
@@ -129,6 +130,11 @@ def test_rows_of_the_hessian(measure: ModuleType, node: Node, case: str) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "pair",
+    [("darts", "native"), ("s3", "plain"), ("autodispnet", "plain"), ("regression", "native")],
+    indirect=True,
+)
 def test_second_order_step_with_momentum(pair: Pair) -> None:
     from benchmarks import textbook
 
@@ -158,12 +164,12 @@ def test_second_order_step_with_momentum(pair: Pair) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["s1", "autodispnet"])
-def test_single_precision(measure: ModuleType, node: Node, case: str) -> None:
+@pytest.mark.parametrize(("case", "kind"), [("s1", "plain"), ("autodispnet", "native")])
+def test_single_precision(measure: ModuleType, case: str, kind: str) -> None:
     """Where rounding moves no ReLU and no maximum across its kink, gradients agree to 1e-5, and outputs in any case."""
     errors = []
     for seed in range(4):
-        pair = Pair(measure, case, f"seed={seed}", node=node)
+        pair = Pair(measure, case, f"seed={seed}", node=node_of(kind))
         seen = gradients(pair.product, pair.batches[0])
         exact = gradients(pair.to(torch.float64).textbook, pair.batches[0])
         assert distance(seen[:1], exact[:1]) < 1e-5

@@ -28,6 +28,7 @@ from autodisp.errors import InputError
 from autodisp.model_file import SUFFIX, ModelCard
 from autodisp.networks.parameter_count import channels_for, count_parameters
 from autodisp.networks.synchronised import synchronise
+from autodisp.networks.unbuilt import unbuilt
 from autodisp.observers.train_folder import TrainFolder
 from autodisp.run_files import CHECKPOINTS
 from autodisp.tasks.base import LevelledTask, Task, channels_last
@@ -128,7 +129,7 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
             channels = channels_for(config.parameters, lambda channels: card_at(channels).build()[1], smallest=2)
         except ValueError as error:
             raise InputError(f"parameters={config.parameters}: {error}; take fewer") from None
-        with torch.device("meta"):
+        with unbuilt():
             nearest = count_parameters(card_at(channels).build()[1])
         if abs(nearest - config.parameters) > FARTHEST_COUNT * config.parameters:
             raise InputError(

@@ -9,6 +9,7 @@ bin for most pixels. Everything in it is then learnt. Small budgets need that: a
 of matching spends most of them on finding it.
 """
 
+import functools
 import itertools
 import math
 from typing import NamedTuple
@@ -170,6 +171,7 @@ def stretched(x: Tensor) -> Tensor:
     return x / lengths
 
 
+@functools.cache
 def patch_filters(
     *,
     side: int = PATCH,
@@ -187,7 +189,7 @@ def patch_filters(
         brightness: number of filters of the brightness.
         colour: number of filters of each of two differences of colours.
     """
-    position = (torch.arange(side) + 0.5) / side
+    position = (torch.arange(side, device="cpu") + 0.5) / side
     bell = torch.exp(-((position - 0.5) ** 2) * side**2 / (2 * sigma**2))
     seen = bell[:, None] * bell
     frequencies = sorted(itertools.product(range(side), repeat=2), key=lambda uv: (uv[0] ** 2 + uv[1] ** 2, uv))
@@ -202,7 +204,7 @@ def patch_filters(
             if vertical or horizontal:
                 wave = wave - (seen * wave).sum() / seen.sum()
             shape = seen * wave
-            filters.append(torch.tensor(weights).view(3, 1, 1) * shape / shape.norm())
+            filters.append(torch.tensor(weights, device="cpu").view(3, 1, 1) * shape / shape.norm())
     return torch.stack(filters)
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import nn
+
+from autodisp.networks.unbuilt import unbuilt
 
 WIDEST = 2**16
 """Largest width tried; beyond it the parameter count does not depend on the width."""
@@ -29,7 +30,7 @@ def channels_for(parameters: int, build: Callable[[int], nn.Module], *, smallest
     """
 
     def count(channels: int) -> int:
-        with torch.device("meta"):
+        with unbuilt():
             return count_parameters(build(channels))
 
     low, high = smallest, smallest
