@@ -16,7 +16,7 @@ from autodisp.report.figures import COLOURS, style
 from autodisp.report.study_page import Findings, ResultTable, Value
 from autodisp.studies.graph import Run
 from autodisp.studies.protocol import Protocol
-from autodisp.studies.results import Results
+from autodisp.studies.results import Results, in_words
 from autodisp.studies.trials import JOURNAL, PREFIX, TRIAL, importances
 
 LEARNING_RATE, WEIGHT_DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
@@ -51,7 +51,7 @@ class HyperparametersStudy:
     def findings(self, results: Results) -> Findings:
         """Returns the trials, the course of the best one, and the importance of the settings."""
         figure, trials = results.protocol.figure, [self._trial(results, run) for run in results.done("tune")]
-        unit = f"{figure.name}, {figure.unit}".rstrip(", ")
+        unit = in_words(figure)
         rows: list[list[Value]] = []
         course: list[tuple[int, float]] = []
         for trial in sorted((trial for trial in trials if trial), key=lambda trial: int(trial["number"])):
