@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -86,14 +87,17 @@ def slurm_cluster(cores: int, options: Mapping[str, Any]) -> "SLURMCluster":
     Raises:
         InputError: an option is wrong.
     """
-    from dask_jobqueue.slurm import SLURMCluster
+    from dask_jobqueue.core import Job, JobQueueCluster
+    from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 
+    known = {name for part in (SLURMJob, Job, JobQueueCluster) for name in signature(part.__init__).parameters}
+    known -= {"self", "cores", "processes", "base_class_kwargs", "job_cls", "job_kwargs"}
+    if unknown := options.keys() - known:
+        raise InputError(
+            f"cluster.options: {', '.join(sorted(unknown))}: must be options of dask_jobqueue.SLURMCluster other than "
+            "cores and processes, such as queue, walltime, memory, account, job_extra_directives"
+        )
     lines = options.get("job_script_prologue") or []
     prologue = [f"export {_MAY_LOAD}", *([lines] if isinstance(lines, str) else lines)]
-    given = {"memory": "16GB", "job_cpu": cores, **options, "job_script_prologue": prologue}
-    try:
-        return SLURMCluster(cores=1, processes=1, **given)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"cluster.options: {in_one_line(error)}; the options are those of dask_jobqueue.SLURMCluster"
-        ) from None
+    usual = {"memory": "16GB", "job_cpu": cores, "scheduler_options": {"dashboard_address": ":0"}}
+    return SLURMCluster(cores=1, processes=1, **{**usual, **options, "job_script_prologue": prologue})
