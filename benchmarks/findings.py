@@ -91,7 +91,7 @@ def _table(path: Path) -> list[str]:
 
 def _cell(text: str) -> str:
     try:
-        return as_text(float(text))
+        return as_text(int(text) if text.isdecimal() else float(text))
     except ValueError:
         return text.replace("|", "\\|")
 

@@ -76,7 +76,7 @@ def test_a_table_of_architectures(tmp_path: Path) -> None:
     assert ([run.test for run in best.runs], best.runs[0].curve) == ([30.0, None], [(0, 29.0), (5, 30.0)])
     findings = study.findings(results)
     spread, architectures = map(rows_of, findings.tables)
-    assert architectures[1][:4] == ["1.0", f"tiny81:{indices[2]}", "30.25", str(best.deviation)]
+    assert architectures[1][:4] == ["1", f"tiny81:{indices[2]}", "30.25", str(best.deviation)]
     assert spread[3] == ["rank correlation between two seeds, mean", "1.0"]
     assert len(findings.cells) == 3
     assert study.check(results) is None
@@ -108,7 +108,7 @@ def test_policies_over_spaces(tmp_path: Path) -> None:
     findings = study.findings(made(study, tmp_path, {"0": 90.0, "1": 94.0}))
     head, none, es = rows_of(findings.tables[0])
     assert head[:4] == ["dataset", "space", "policy", "test error, %, mean"]
-    assert none[:6] == ["cifar10", "s2", "none", "7.75", str(4.5 / 2**0.5), "2.0"]
+    assert none[:6] == ["cifar10", "s2", "none", "7.75", str(4.5 / 2**0.5), "2"]
     assert (none[-1], es[-1]) == ("4.42 ± 0.40", "3.41 ± 0.14")
     assert {chart.name for chart in findings.charts} == {"eigenvalue", "valid_accuracy"}
     assert len(findings.cells) == 4
@@ -122,7 +122,7 @@ def test_the_chosen_cells_of_rdarts(tmp_path: Path) -> None:
     folder = tmp_path / RUNS / trained[searches[1].name].name
     write_ending(folder, Ending("done", metric=99.0, seconds=1.0))
     tested, choice = study.findings(Results(tmp_path, results.runs, PROTOCOL)).tables
-    assert rows_of(tested)[1][:5] == ["cifar10", "s2", "7.75", str(4.5 / 2**0.5), "2.0"]
+    assert rows_of(tested)[1][:5] == ["cifar10", "s2", "7.75", str(4.5 / 2**0.5), "2"]
     marks = {(row[2], row[3]): row[-1] for row in rows_of(choice)[1:]}
     assert {value: mark for (seed, value), mark in marks.items() if seed == "0"} == {"0": "", "0.2": "yes", "0.4": ""}
     assert list(marks.values()).count("yes") == 2, "one of each seed"
@@ -177,15 +177,15 @@ def test_published_results() -> None:
 
 def test_page_and_files(tmp_path: Path) -> None:
     table = ResultTable(
-        "results", "Results", ["name", "loss & co", "n"], [["a_b", 1.23456789, None], ["ä ± 1", 2.0, 3.0]]
+        "results", "Results", ["name", "loss & co", "n"], [["a_b", 1.23456789, None], ["ä ± 1", 2.0, 84444]]
     )
     chart = Chart("one", "a chart", empty_chart("a chart")[0])
     files = write_study_page(Findings("<study>", "lead", [table], [chart]), tmp_path, how=["autodisp-study"])
     assert set(files) == {"index.html", "one.svg", "one.png", "results.csv", "results.tex"}
-    assert (tmp_path / "results.csv").read_text() == "name,loss & co,n\na_b,1.23456789,\nä ± 1,2.0,3.0\n"
+    assert (tmp_path / "results.csv").read_text() == "name,loss & co,n\na_b,1.23456789,\nä ± 1,2.0,84444\n"
     latex = (tmp_path / "results.tex").read_text()
     assert r"\begin{tabular}{lrr}" in latex
-    assert "name & loss \\& co & n \\\\\n\\midrule\na\\_b & 1.235 &  \\\\\nä $\\pm$ 1 & 2 & 3 \\\\" in latex
+    assert "name & loss \\& co & n \\\\\n\\midrule\na\\_b & 1.235 &  \\\\\nä $\\pm$ 1 & 2 & 84444 \\\\" in latex
     page = (tmp_path / "index.html").read_text()
     assert "&lt;study&gt;" in page
     assert "1.235" in page

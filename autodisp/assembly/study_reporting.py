@@ -64,7 +64,7 @@ def _cost(results: Results) -> ResultTable:
         if results.endings[run.name].is_done:
             by_program.setdefault(run.program, []).append(results.endings[run.name].seconds)
     rows: list[list[Value]] = [
-        [name, float(len(times)), sum(times) / len(times), sum(times) / 3600] for name, times in by_program.items()
+        [name, len(times), sum(times) / len(times), sum(times) / 3600] for name, times in by_program.items()
     ]
     heads = ["program", "runs", "seconds a run, mean", "hours in all"]
     return ResultTable("cost", "Cost", heads, rows, "Of complete runs, on the worker's clock.")

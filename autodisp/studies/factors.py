@@ -64,7 +64,7 @@ class FactorStudy:
             found = [results.as_shown(metric) for metric in metrics if metric is not None]
             free = [count for run in searches if (count := parameter_free(results, run)) is not None]
             known = published("factors", dataset, f"{last} {factor}") or published("searched", dataset, space, factor)
-            results_of = (mean(values), deviation(values), float(len(values)), mean(found), mean(free))
+            results_of = (mean(values), deviation(values), len(values), mean(found), mean(free))
             rows.append([dataset, space, policy, float(factor), *results_of, known])
         unit = f"test {in_words(results.shown)}"
         searched_by = f"validation {in_words(results.shown)}, of the search"
@@ -93,6 +93,8 @@ class FactorStudy:
                     )
                     if points:
                         look = {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[policy]}
+                        every = [(x, value) for x, values in points for value in values]
+                        axes.plot(*zip(*every, strict=True), "o", alpha=0.4, markersize=3, color=look["color"])
                         means = [sum(values) / len(values) for _, values in points]
                         axes.plot([x for x, _ in points], means, marker="o", label=f"{space} {policy}", **look)
                         drawn = True
@@ -100,5 +102,5 @@ class FactorStudy:
                 axes.set_xscale("log")
             if drawn:
                 figure.legend(loc="outside lower center", ncols=4)
-        note = "Lines through the means. Solid: no early stopping; dashed: ES; dotted: ADA."
+        note = "A point per seed; lines through the means. Solid: no early stopping; dashed: ES; dotted: ADA."
         return Chart(f"{self.name}_{dataset}", f"{dataset}: {unit} over {self.key}", figure, note) if drawn else None

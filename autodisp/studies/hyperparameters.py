@@ -55,14 +55,14 @@ class HyperparametersStudy:
         rows: list[list[Value]] = []
         course: list[tuple[int, float]] = []
         for trial in sorted((trial for trial in trials if trial), key=lambda trial: int(trial["number"])):
-            values = {int(steps): float(value) for steps, value in trial["values"].items()}
+            values = {int(steps): float(value) for steps, value in trial["values"].items() if value is not None}
             found = [values.get(steps) for steps in self.steps]
-            rows.append([float(trial["number"]), *(trial["params"][key] for key in self.ranges), *found])
+            rows.append([int(trial["number"]), *(trial["params"][key] for key in self.ranges), *found])
             if found[-1] is not None and (not course or figure.better(found[-1], course[-1][1])):
                 course.append((int(trial["number"]), found[-1]))
         names = [key.rpartition(".")[2] for key in self.ranges]
         heads = ["trial", *names, *(f"{unit} after {steps} steps" for steps in self.steps)]
-        tables = [ResultTable("trials", "Trials", heads, rows, "Empty: pruned by Hyperband.")]
+        tables = [ResultTable("trials", "Trials", heads, rows, "Empty: pruned by Hyperband, or not finite.")]
         if found_importances := importances(results.folder / JOURNAL):
             told: list[list[Value]] = [[key, value] for key, value in found_importances.items()]
             tables.append(ResultTable("importance", "Importance (PED-ANOVA)", ["setting", "share"], told))

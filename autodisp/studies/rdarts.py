@@ -68,7 +68,7 @@ class RdartsStudy:
         rows: list[list[Value]] = []
         for (dataset, space), values in tested_by(results, "dataset", "space").items():
             known = published("rdarts", dataset, self.policy if last == "seed" else last, space)
-            rows.append([dataset, space, mean(values), deviation(values), float(len(values)), known])
+            rows.append([dataset, space, mean(values), deviation(values), len(values), known])
         heads = [
             "dataset",
             "space",

@@ -52,7 +52,7 @@ class SpacesStudy:
                     values, searches = grouped.get(key, []), searches_by(results, *HEADS).get(key, [])
                     skips = [value for run in searches if (value := parameter_free(results, run)) is not None]
                     rows.append(
-                        [*key, mean(values), deviation(values), float(len(values)), mean(skips),
+                        [*key, mean(values), deviation(values), len(values), mean(skips),
                          published("spaces", *key)]
                     )  # fmt: skip
         heads = [

@@ -117,9 +117,9 @@ class TableStudy:
         figure = table.figure
         unit = in_words(figure)
         rows: list[list[Value]] = [
-            [float(place), f"{self.space.name}:{entry.index}", entry.metric, entry.deviation,
-             next((run.test for run in entry.runs if run.test is not None), None), float(entry.parameters),
-             entry.latency, float(len(entry.runs))]
+            [place, f"{self.space.name}:{entry.index}", entry.metric, entry.deviation,
+             next((run.test for run in entry.runs if run.test is not None), None), entry.parameters,
+             entry.latency, len(entry.runs)]
             for place, entry in enumerate(map(table.best, range(1, len(table.entries) + 1)), 1)
         ]  # fmt: skip
         heads = ["rank", "architecture", unit, "deviation", "test", "parameters", "ms an image", "seeds"]
