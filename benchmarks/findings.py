@@ -59,7 +59,8 @@ def copy_study(study: Path, folder: Path) -> None:
 
 def page(folders: Path) -> str:
     """Returns the text of the page of all studies in a folder."""
-    return "\n".join([_HEAD, *(_section(path.parent) for path in sorted(folders.glob(f"*/{ABOUT}")))])
+    sections = [_section(path.parent) for path in sorted(folders.glob(f"*/{ABOUT}"))]
+    return "\n".join([_HEAD, *(sections or ["No study is recorded so far.\n"])])
 
 
 def _section(folder: Path) -> str:
