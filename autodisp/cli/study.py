@@ -54,7 +54,11 @@ def study(tree: DictConfig) -> int:
     _check_folder(config, folder)
     with locked(folder):
         _keep(config, tree, runs, folder)
-        endings = _execute(config, runs, folder, console) if runs else {}
+        try:
+            endings = _execute(config, runs, folder, console) if runs else {}
+        except KeyboardInterrupt:
+            console.print("stopped: the same command resumes the runs that were in progress, and runs the others")
+            raise
         files = write_files(built, results)
     _show_summary(runs, endings, folder, files, console)
     failed = {ending.exit_code for ending in endings.values() if ending.state == "failed"}
@@ -138,7 +142,8 @@ def _time_in_words(runs: Sequence[Run], endings: Mapping[str, Ending], console: 
             return f"unknown: {words}: {ending[1]}"
         console.print(f"        {in_time(measured[kind_of(run)])} a run", markup=False)
     # evaluations are short, and need a model to be measured
-    evaluated = any(run.program == "evaluate" and endings[run.name].is_done for run in runs)
+    evaluations = [run for run in runs if run.program == "evaluate"]
+    evaluated = not evaluations or any(endings[run.name].is_done for run in evaluations)
     counted = [run for run in runs if evaluated or run.program != "evaluate"]
     left = time_left(counted, endings, 1, measured=measured)
     if left is None:

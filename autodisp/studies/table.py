@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SearchSpace
 from autodisp.report.cells import cells_figure
-from autodisp.report.curves import Chart, empty_chart
+from autodisp.report.curves import Chart, empty_chart, whole_numbers
 from autodisp.report.evaluations import speed
 from autodisp.report.figures import COLOURS, style
 from autodisp.report.study_page import Findings, ResultTable, Value
@@ -164,6 +164,7 @@ def _ranks(table: Table, unit: str) -> Chart:
         means = [table.best(place).metric for place in range(1, len(table.entries) + 1)]
         axes.plot(range(1, len(means) + 1), means, color=COLOURS[1])
         axes.set_ylabel(unit)
+        whole_numbers(axes)
     return Chart("ranks", "architectures by rank", figure, "A point per training; the line joins the means.")
 
 
@@ -179,6 +180,7 @@ def _longer(pairs: Sequence[tuple[float, float]], unit: str) -> Chart:
     figure, axes = empty_chart(f"{unit} after four times the steps", unit)
     with style():
         axes.plot(*zip(*pairs, strict=True), "o", color=COLOURS[0])
+        axes.set_ylabel(f"{unit}, four times the steps")
     return Chart("check", f"{unit} after four times the steps", figure, "A point per architecture, with one seed.")
 
 
