@@ -12,7 +12,7 @@ from distributed import Client, LocalCluster
 from autodisp.errors import InputError, RunFault, in_one_line
 
 if TYPE_CHECKING:
-    from dask_jobqueue import SLURMCluster
+    from dask_jobqueue.slurm import SLURMCluster
 
 _TIMEOUT = 30
 """Seconds to wait for the scheduler at an address."""
