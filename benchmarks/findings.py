@@ -22,8 +22,8 @@ ABOUT, CLAIM = "about.json", "claim.md"
 _HEAD = """# Findings
 
 What the studies of this project have shown on the machines named. Each number is from a table in
-`docs/findings/`, each of which was made by the command next to it; `python -m benchmarks.findings` writes this page from
-them.
+`docs/findings/`, each of which was made by the command next to it; `python -m benchmarks.findings` writes this page
+from them.
 """
 _MOST_ROWS = 16
 _MOST_CELLS = 6
