@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
 from autodisp.errors import InputError
 from autodisp.studies.table import TableStudy
-from autodisp.tables import Entry, Table, Trained, deviation, load, mean, rank_correlation
+from autodisp.tables import Entry, Table, Trained, deviation, load, mean, rank_correlation, reading
 from autodisp.tasks.base import Figure
 
 SPACE = SPACES["tiny81"]
@@ -69,6 +70,25 @@ def test_a_table_survives_its_file(tmp_path: Path) -> None:
     path.write_text(json.dumps(table.to_json()))
     assert load(path).to_json() == load(str(path)).to_json() == table.to_json()
     assert load(path).best() == table.best()
+
+
+def test_a_table_of_the_package_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some_table.json").write_text(json.dumps(table_of().to_json()))
+    monkeypatch.setattr(reading.resources, "files", lambda package: tmp_path)
+    assert load("some_table").best() == table_of().best()
+    with pytest.raises(InputError, match=r"^table other: .* study=table, or some_table$"):
+        load("other")
+
+
+def test_shipped_tables_tell_how_they_were_made() -> None:
+    for file in Path(str(resources.files("autodisp.tables"))).glob("*.json"):
+        table = load(file.stem)
+        assert file.stem == f"{table.space.name}_{table.about['dataset']}"
+        assert len(table.entries) == table.space.size
+        assert all(len(entry.runs) >= 2 for entry in table.entries)
+        assert {"command", "commit", "machine", "training", "check", "torch"} <= set(table.about)
+        assert "dirty" not in table.about["commit"]
+        assert file.stat().st_size < 500_000
 
 
 def test_cells_that_a_table_lacks() -> None:

@@ -3,23 +3,31 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, chdir
 from pathlib import Path
 
 import pytest
 
+from autodisp.assembly.studies import slurm_options
+from autodisp.commands import setting
+from autodisp.config.study import SlurmConfig, parse
 from autodisp.errors import InputError
 from autodisp.studies.endings import Ending, read_ending, write_ending
 from autodisp.studies.graph import RUNS, Link, Run, endings_of, in_order
 from autodisp.studies.protocol import Protocol
 from autodisp.tasks.base import Figure
+from tests.programs import composed
 
 distributed = pytest.importorskip("distributed")
 from autodisp.studies import clusters  # noqa: E402
 from autodisp.studies.execute import execute  # noqa: E402
 
 STEPS = 5
+ROOT = Path(__file__).parent.parent
 
 
 def counted(program: str, words: Sequence[str], folder: Path) -> Ending:
@@ -185,6 +193,56 @@ def test_no_scheduler_at_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     says = r"^cluster.address=tcp://127.0.0.1:9: no scheduler of Dask answers"
     with pytest.raises(InputError, match=says), clusters.at_address("tcp://127.0.0.1:9"):
         pass
+
+
+@pytest.mark.slow
+def test_workers_at_an_address_give_the_same_results(tmp_path: Path) -> None:
+    runs, file = chains(1, 2), tmp_path / "scheduler.json"
+    dask = [sys.executable, "-W", "ignore", "-m", "dask"]
+    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    worker = [*dask, "worker", "--nthreads", "1", "--memory-limit", "0", "--no-dashboard"]
+    with ExitStack() as started:
+        for words in ([*scheduler, "--scheduler-file", str(file)], [*worker, "--scheduler-file", str(file)]):
+            process = started.enter_context(subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL))
+            started.callback(process.terminate)
+            while not file.exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+        address = json.loads(file.read_text())["address"]
+        with clusters.at_address(address) as client:
+            endings = execute(runs, tmp_path / "there", client, counted)
+    with clusters.local(1) as client:
+        assert execute(runs, tmp_path / "here", client, counted).keys() == endings.keys()
+    assert all(ending.is_done for ending in endings.values())
+    assert results_of(tmp_path / "there") == results_of(tmp_path / "here")
+
+
+def test_relative_paths_are_those_of_the_process_of_the_study(tmp_path: Path, client: distributed.Client) -> None:
+    def where(program: str, words: Sequence[str], folder: Path) -> Ending:
+        folder.mkdir()
+        return Ending("done", message=os.getcwd())
+
+    with chdir(tmp_path):
+        (ending,) = execute([Run("train", ())], Path("study"), client, where).values()
+    assert (tmp_path / "study" / RUNS).is_dir()
+    assert ending.message == str(tmp_path)
+
+
+def test_a_job_of_slurm_has_one_run_at_a_time_on_all_of_its_cores() -> None:
+    words = ["queue=gpu", "walltime=24:00:00", "memory=8GB", "job_extra_directives=[--gres=gpu:1]"]
+    config = parse(composed("study", "cluster=slurm", "cluster.threads=6", setting("cluster.options", words)))
+    assert isinstance(config.cluster, SlurmConfig)
+    with clusters.slurm_cluster(config.cluster.threads, slurm_options(config.cluster)) as cluster:
+        lines = cluster.job_script().splitlines()
+    expected = {"-p gpu", "-n 1", "--cpus-per-task=6", "--mem=8G", "-t 24:00:00", "--gres=gpu:1"}
+    assert expected <= {line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")}
+    assert "export DASK_DISTRIBUTED__WORKER__DAEMON=False" in lines
+    assert "--nthreads 1 " in lines[-1]
+
+
+def test_an_option_that_slurm_lacks() -> None:
+    with pytest.raises(InputError, match=r"^cluster.options: colour, cores: must be options of dask_jobqueue"):
+        clusters.slurm_cluster(1, {"colour": "red", "cores": 2, "queue": "gpu"})
 
 
 def test_the_words_of_a_protocol() -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from autodisp.studies.drop import DropStudy
 from autodisp.studies.endings import Ending, write_ending
 from autodisp.studies.graph import RUNS, in_order
 from autodisp.studies.protocol import Protocol
+from autodisp.studies.provenance import PROVENANCE
 from autodisp.studies.published import published
+from autodisp.studies.rdarts import RdartsStudy
 from autodisp.studies.regret import RegretStudy, would_stop
 from autodisp.studies.results import Results
 from autodisp.studies.spaces import SpacesStudy
@@ -31,10 +34,11 @@ PROTOCOL = Protocol("classification", ACCURACY, ["a=1"], ["b=1"], ["c=1"], [], N
 SPACE = SPACES["tiny81"]
 
 
-def made(study: Study, folder: Path, metric_of: Mapping[str, float]) -> Results:
+def made(study: Study, folder: Path, metric_of: Mapping[str, float], protocol: Protocol = PROTOCOL) -> Results:
     """Run folders as the programs leave them; the metric depends on index or seed."""
-    results = Results(folder, study.runs(PROTOCOL), PROTOCOL)
+    results = Results(folder, study.runs(protocol), protocol)
     (folder / RUNS).mkdir()
+    (folder / PROVENANCE).write_text(json.dumps({"command": "autodisp-study study=table", "machine": "a desk"}))
     for run in in_order(results.runs):
         place, value = folder / RUNS / run.name, metric_of[run.labels.get("index") or run.labels["seed"]]
         value += 0.5 * int(run.labels.get("trained with", 0))
@@ -49,6 +53,11 @@ def made(study: Study, folder: Path, metric_of: Mapping[str, float]) -> Results:
     return results
 
 
+def load_text(text: str, folder: Path) -> Table:
+    (folder / FILE).write_text(text)
+    return load(folder / FILE)
+
+
 def rows_of(table: ResultTable) -> list[list[str]]:
     return list(csv.reader(table.csv().splitlines()))
 
@@ -59,25 +68,64 @@ def test_a_table_of_architectures(tmp_path: Path) -> None:
     results = made(study, tmp_path, {str(index): 10.0 * place for place, index in enumerate(indices, 1)})
     (tmp_path / FILE).write_text(study.files(results)[FILE])
     table = load(tmp_path / FILE)
+    assert table.about["training"] == ["c=1"]
+    assert table.about["machine"] == "a desk"
     assert [entry.index for entry in map(table.best, (1, 2, 3))] == indices[::-1]
     best = table.best()
     assert (best.parameters, [run.metric for run in best.runs]) == (1234, [30.0, 30.5])
     assert ([run.test for run in best.runs], best.runs[0].curve) == ([30.0, None], [(0, 29.0), (5, 30.0)])
     findings = study.findings(results)
-    assert rows_of(findings.tables[0])[1][:4] == ["1.0", f"tiny81:{indices[2]}", "30.25", str(best.deviation)]
-    assert rows_of(findings.tables[1])[3][1] == "1.0", "the seeds agree on the ranks"
+    spread, architectures = map(rows_of, findings.tables)
+    assert architectures[1][:4] == ["1", f"tiny81:{indices[2]}", "30.25", str(best.deviation)]
+    assert spread[3] == ["rank correlation between two seeds, mean", "1.0"]
     assert len(findings.cells) == 3
+    assert study.check(results) is None
+
+
+def test_a_table_is_checked_by_longer_trainings(tmp_path: Path) -> None:
+    study = TableStudy("cifar10", SPACE, None, checked=4)
+    protocol = replace(PROTOCOL, check=["training.steps=4"])
+    longer = [run for run in study.runs(protocol) if run.labels.get("length") == "long"]
+    assert [run.labels["index"] for run in longer] == [str(index) for index in study.indices()[:4]]
+    assert all("training.steps=4" in run.settings and run.labels["trained with"] == "0" for run in longer)
+    order = dict(zip(study.indices(), [3.0, 1.0, 2.0, 4.0], strict=False))
+    results = made(study, tmp_path, {str(index): order.get(index, 0.0) for index in range(81)}, protocol)
+    swapped = {3.0: 1.0, 1.0: 3.0}
+    for run in longer:
+        metric = order[int(run.labels["index"])]
+        record = {"epoch": 0, "step": 20, "valid/accuracy": swapped.get(metric, metric)}
+        (tmp_path / RUNS / run.name / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    found = study.check(results)
+    assert found is not None
+    assert (found.value, found.pairs) == (pytest.approx(1 - 6 * 8 / (4 * 15)), 4)
+    assert json.loads(study.files(results)[FILE])["about"]["check"]["training"] == ["training.steps=4"]
+    assert {len(entry.runs) for entry in load_text(study.files(results)[FILE], tmp_path).entries} == {2}
+    assert "check" in {chart.name for chart in study.findings(results).charts}
 
 
 def test_policies_over_spaces(tmp_path: Path) -> None:
     study = SpacesStudy(["cifar10"], ["s2"], ["none", "es"])
     findings = study.findings(made(study, tmp_path, {"0": 90.0, "1": 94.0}))
     head, none, es = rows_of(findings.tables[0])
-    assert head[:3] == ["dataset", "space", "policy"]
-    assert none[:6] == ["cifar10", "s2", "none", "92.25", str(4.5 / 2**0.5), "2.0"]
+    assert head[:4] == ["dataset", "space", "policy", "test error, %, mean"]
+    assert none[:6] == ["cifar10", "s2", "none", "7.75", str(4.5 / 2**0.5), "2"]
     assert (none[-1], es[-1]) == ("4.42 ± 0.40", "3.41 ± 0.14")
     assert {chart.name for chart in findings.charts} == {"eigenvalue", "valid_accuracy"}
     assert len(findings.cells) == 4
+
+
+def test_the_chosen_cells_of_rdarts(tmp_path: Path) -> None:
+    study = RdartsStudy(["cifar10"], ["s2"], "search.drop_path", [0.0, 0.2, 0.4], "none")
+    results = made(study, tmp_path, {"0": 90.0, "1": 94.0})
+    searches = [run for run in study.runs(PROTOCOL) if run.program == "search" and run.labels["seed"] == "0"]
+    trained = {run.needs[0].name: run for run in results.done("train") if run.labels.get("length") == "short"}
+    folder = tmp_path / RUNS / trained[searches[1].name].name
+    write_ending(folder, Ending("done", metric=99.0, seconds=1.0))
+    tested, choice = study.findings(Results(tmp_path, results.runs, PROTOCOL)).tables
+    assert rows_of(tested)[1][:5] == ["cifar10", "s2", "7.75", str(4.5 / 2**0.5), "2"]
+    marks = {(row[2], row[3]): row[-1] for row in rows_of(choice)[1:]}
+    assert {value: mark for (seed, value), mark in marks.items() if seed == "0"} == {"0": "", "0.2": "yes", "0.4": ""}
+    assert list(marks.values()).count("yes") == 2, "one of each seed"
 
 
 def table_of_space() -> Table:
@@ -129,15 +177,15 @@ def test_published_results() -> None:
 
 def test_page_and_files(tmp_path: Path) -> None:
     table = ResultTable(
-        "results", "Results", ["name", "loss & co", "n"], [["a_b", 1.23456789, None], ["ä ± 1", 2.0, 3.0]]
+        "results", "Results", ["name", "loss & co", "n"], [["a_b", 1.23456789, None], ["ä ± 1", 2.0, 84444]]
     )
     chart = Chart("one", "a chart", empty_chart("a chart")[0])
     files = write_study_page(Findings("<study>", "lead", [table], [chart]), tmp_path, how=["autodisp-study"])
     assert set(files) == {"index.html", "one.svg", "one.png", "results.csv", "results.tex"}
-    assert (tmp_path / "results.csv").read_text() == "name,loss & co,n\na_b,1.23456789,\nä ± 1,2.0,3.0\n"
+    assert (tmp_path / "results.csv").read_text() == "name,loss & co,n\na_b,1.23456789,\nä ± 1,2.0,84444\n"
     latex = (tmp_path / "results.tex").read_text()
     assert r"\begin{tabular}{lrr}" in latex
-    assert "name & loss \\& co & n \\\\\n\\midrule\na\\_b & 1.235 &  \\\\\nä $\\pm$ 1 & 2 & 3 \\\\" in latex
+    assert "name & loss \\& co & n \\\\\n\\midrule\na\\_b & 1.235 &  \\\\\nä $\\pm$ 1 & 2 & 84444 \\\\" in latex
     page = (tmp_path / "index.html").read_text()
     assert "&lt;study&gt;" in page
     assert "1.235" in page

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,3 +72,20 @@ def test_a_killed_trial_is_resumed_with_its_values(runs: Path) -> None:
     assert bowl.calls == [("a", 1), ("a", 3), ("a", 9)]
     assert carry_out(tuning(0), runs / "a", bowl) == value
     assert len(bowl.calls) == 3
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_journal(runs: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from autodisp.studies.trials import carry_out;"
+        "from tests.test_trials import Bowl, tuning; runs, first = Path(sys.argv[1]), int(sys.argv[2]);"
+        "[carry_out(tuning(trial), runs / str(trial), Bowl()) for trial in range(first, 12, 2)]"
+    )
+    root = Path(__file__).parent.parent
+    words = [sys.executable, "-W", "ignore", "-c", code, str(runs)]
+    started = [subprocess.Popen([*words, str(first)], cwd=root) for first in (0, 1)]
+    assert [process.wait() for process in started] == [0, 0]
+    trials = [json.loads((runs / str(trial) / TRIAL).read_text()) for trial in range(12)]
+    assert sorted(trial["number"] for trial in trials) == list(range(12)), "no number twice"
+    assert len({tuple(trial["params"].values()) for trial in trials}) == 12
+    assert set(importances(runs.parent / JOURNAL)) == set(RANGES)

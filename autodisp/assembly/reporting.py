@@ -33,9 +33,9 @@ def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
         if config.run is not None:
             return out, _report_on_run(config, Path(config.run).expanduser(), out)
         if config.study is not None:
-            write = read_study(Path(config.study).expanduser())
+            content = read_study(Path(config.study).expanduser())
             with staged(out) as stage:
-                return out, write(stage)
+                return out, content.write(stage)
         found = find_runs(config.patterns, skip=out)
         for entry in found.entries:
             if entry.run.kind == "training":

@@ -1,9 +1,10 @@
 """Builds a study from its typed config."""
 
 import os
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -46,7 +47,7 @@ def build_study(config: StudyConfig) -> Study:
     """
     match config.study:
         case TableConfig() as own:
-            return TableStudy(own.dataset, find_space(own.space), own.samples)
+            return TableStudy(own.dataset, find_space(own.space), own.samples, own.checked)
         case SpacesConfig() as own:
             return SpacesStudy(own.datasets, own.spaces, own.policies)
         case RegretConfig() as own:
@@ -75,6 +76,7 @@ def build_protocol(config: StudyConfig) -> Protocol:
         train=budget.train,
         short=budget.short,
         evaluate=budget.evaluate,
+        check=budget.check,
         root=config.root,
         seeds=config.seeds,
         machine=[f"run.threads={config.cluster.threads}", *([] if _loads(config) else ["run.workers=0"])],
@@ -106,11 +108,16 @@ def cluster_of(config: StudyConfig) -> AbstractContextManager["Client"]:
         case AddressConfig(address=address):
             return clusters.at_address(str(address))
         case SlurmConfig() as own:
-            options = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in own.options)}
-            return clusters.slurm(own.workers, own.threads, options)
+            return clusters.slurm(own.workers, own.threads, slurm_options(own))
         case LocalConfig() as own:
             return clusters.local(own.workers or max(1, (os.cpu_count() or 1) // own.threads))
     raise NotImplementedError(config.cluster.name)
+
+
+def slurm_options(config: SlurmConfig) -> dict[str, Any]:
+    """Reads the options as YAML, except for a time, which YAML 1.1 takes for a number to the base 60."""
+    pairs = (word.partition("=") for word in config.options)
+    return {key: value if re.fullmatch(r"[\d-]+:[\d:]+", value) else yaml.safe_load(value) for key, _, value in pairs}
 
 
 def write_files(study: Study, results: Results) -> list[str]:

@@ -1,28 +1,40 @@
 """Builds the report of a study from its folder."""
 
-import platform
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
-import autodisp
 from autodisp.assembly.studies import STUDY, build_results
 from autodisp.config.study import parse
-from autodisp.errors import InputError, RunFault
-from autodisp.report.study_page import ResultTable, Value, write_study_page
-from autodisp.run_files import COMMAND
+from autodisp.errors import InputError
+from autodisp.report.study_page import Findings, ResultTable, Value, write_study_page
 from autodisp.studies.graph import in_order
+from autodisp.studies.provenance import read_provenance
 from autodisp.studies.results import Results
 
 
-def read_study(folder: Path) -> Callable[[Path], list[str]]:
-    """Reads the folder of a study.
+@dataclass(frozen=True)
+class StudyContent:
+    """Content of the page of a study."""
 
-    Returns:
-        A function that writes its page into a folder and returns the names of the files, the page first.
+    findings: Findings
+    made: Mapping[str, str]
+    """The provenance, by name."""
+    cost: ResultTable
+    """The runs with their times."""
+
+    def write(self, folder: Path) -> list[str]:
+        """Writes the page into an existing folder; returns the names of the files, the page first."""
+        names = ("autodisp", "commit", "torch", "python")
+        versions = ", ".join(f"{name} {self.made[name]}" for name in names if name in self.made)
+        how = [self.made.get("command", ""), versions, self.made.get("machine", "")]
+        return write_study_page(self.findings, folder, how=how, cost=self.cost)
+
+
+def read_study(folder: Path) -> StudyContent:
+    """Reads the folder of a study.
 
     Raises:
         InputError: the folder is not that of a study.
@@ -43,12 +55,7 @@ def read_study(folder: Path) -> Callable[[Path], list[str]]:
     for run in in_order(results.runs):
         if (ending := results.endings[run.name]).state == "failed":
             findings.notes.append(f"{run.name}: {ending.message}")
-    try:
-        command = (folder / COMMAND).read_text(encoding="utf-8").strip().splitlines()
-    except OSError as error:
-        raise RunFault(f"{folder / COMMAND}: cannot be read ({error.strerror})") from None
-    versions = f"autodisp {autodisp.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
-    return partial(write_study_page, findings, how=[*command, versions], cost=_cost(results))
+    return StudyContent(findings, read_provenance(folder), _cost(results))
 
 
 def _cost(results: Results) -> ResultTable:
@@ -57,7 +64,7 @@ def _cost(results: Results) -> ResultTable:
         if results.endings[run.name].is_done:
             by_program.setdefault(run.program, []).append(results.endings[run.name].seconds)
     rows: list[list[Value]] = [
-        [name, float(len(times)), sum(times) / len(times), sum(times) / 3600] for name, times in by_program.items()
+        [name, len(times), sum(times) / len(times), sum(times) / 3600] for name, times in by_program.items()
     ]
     heads = ["program", "runs", "seconds a run, mean", "hours in all"]
     return ResultTable("cost", "Cost", heads, rows, "Of complete runs, on the worker's clock.")

@@ -39,7 +39,7 @@ from autodisp.run_files import CHECKPOINTS, GENOTYPE
 from autodisp.search.costs import CostTable, random_costs
 from autodisp.search.loop import Outcome
 from autodisp.search.measuring import cost_of
-from autodisp.search.plan import plan_search
+from autodisp.search.plan import Plan, plan_search
 from autodisp.tracking import ConsoleProgress, in_time
 
 NEARLY_EQUAL = 0.999
@@ -156,15 +156,7 @@ def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictC
 
 def show_plan(config: SearchConfig, data: SearchData) -> None:
     """Takes a few steps of the search and prints the cost of the whole search; writes no file but a cost table."""
-    with tempfile.TemporaryDirectory() as folder, run_console(config) as console:
-        found = build_costs(config, data, Path(folder))
-        if found is not None and config.cost_penalty.save is not None:
-            save_costs(found, Path(config.cost_penalty.save).expanduser())
-        parts = build_search(config, data, Path(folder), console, costs=found)
-        try:
-            plan = plan_search(parts.search)
-        finally:
-            parts.close()
+    plan, found = measured_plan(config, data)
     costs, settings = plan.costs, plan.settings
     table = Table(title=f"plan of a search of {config.task.name} on {config.dataset.name}", show_header=False)
     table.add_row("memory, about, without the workers", f"{costs.memory / 1024:.1f} GiB")
@@ -186,6 +178,19 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
     Console(highlight=False, emoji=False).print(table)
     if found is not None:
         _show_costs(found)
+
+
+def measured_plan(config: SearchConfig, data: SearchData) -> tuple[Plan, CostTable | None]:
+    """Takes a few steps of the search; returns its plan, and the cost table if the search has a cost penalty."""
+    with tempfile.TemporaryDirectory() as folder, run_console(config) as console:
+        found = build_costs(config, data, Path(folder))
+        if found is not None and config.cost_penalty.save is not None:
+            save_costs(found, Path(config.cost_penalty.save).expanduser())
+        parts = build_search(config, data, Path(folder), console, costs=found)
+        try:
+            return plan_search(parts.search), found
+        finally:
+            parts.close()
 
 
 def _show_costs(costs: CostTable) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
 
 from autodisp.cli.job import FOLDERS
 from autodisp.cli.malloc import keep_freed_memory
@@ -75,11 +76,20 @@ def _metric(program: str, words: Sequence[str], folder: Path) -> float | None:
     if folder.exists() and not resuming and at_work(folder) is not True:
         shutil.rmtree(folder)  # killed before its first state
     module = import_module(f"autodisp.cli.{program}")
-    GlobalHydra.instance().clear()
-    with initialize_config_module(f"autodisp.configs.{program}", version_base="1.3"):
-        tree = compose(program, overrides=[*words, setting(FOLDERS[program], folder)])
+    tree = composed(program, [*words, setting(FOLDERS[program], folder)])
     if not resuming:
         found: float | None = module.run(tree)
         return found
     tree.resume = str(folder)
     return read_run(module.resume(tree, overrides=[word for word in words if word.startswith("run.")])).metric
+
+
+def composed(program: str, words: Sequence[str]) -> DictConfig:
+    """Composes the config of a program.
+
+    Raises:
+        HydraException: a word names no setting.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_module(f"autodisp.configs.{program}", version_base="1.3"):
+        return compose(program, overrides=list(words))

@@ -1,5 +1,6 @@
 """autodisp-study: many searches, trainings and evaluations that belong together, on one machine or many."""
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,16 +12,19 @@ from rich.console import Console
 from rich.table import Table
 
 from autodisp.assembly.studies import STUDY, build_results, cluster_of, write_files
-from autodisp.cli.program import GAVE_WAY, WRONG_INPUT
+from autodisp.cli.program import GAVE_WAY, WRONG_INPUT, explained
 from autodisp.cli.run_folder import keep_command
 from autodisp.cli.studied_run import perform
-from autodisp.cli.study_progress import StudyProgress, time_left
+from autodisp.cli.study_plan import Kind, kind_of, measured_seconds, time_left, unmeasured
+from autodisp.cli.study_progress import StudyProgress
 from autodisp.commands import command
 from autodisp.config.study import StudyConfig, parse
 from autodisp.errors import InputError, RunFault
+from autodisp.run_files import COMMAND
 from autodisp.run_lock import LOCK, locked
 from autodisp.studies.endings import Ending
 from autodisp.studies.graph import RUNS, Run, endings_of, in_order
+from autodisp.studies.provenance import PROVENANCE, provenance
 from autodisp.tracking import in_time
 
 
@@ -49,8 +53,12 @@ def study(tree: DictConfig) -> int:
         return 0
     _check_folder(config, folder)
     with locked(folder):
-        _keep(config, tree, folder)
-        endings = _execute(config, runs, folder, console) if runs else {}
+        _keep(config, tree, runs, folder)
+        try:
+            endings = _execute(config, runs, folder, console) if runs else {}
+        except KeyboardInterrupt:
+            console.print("stopped: the same command resumes the runs that were in progress, and runs the others")
+            raise
         files = write_files(built, results)
     _show_summary(runs, endings, folder, files, console)
     failed = {ending.exit_code for ending in endings.values() if ending.state == "failed"}
@@ -66,8 +74,9 @@ def _execute(config: StudyConfig, runs: Sequence[Run], folder: Path, console: Co
 
         if client.dashboard_link:
             progress.note(f"dashboard of Dask: {client.dashboard_link}")
-        workers = config.cluster.name == "local" and len(client.scheduler_info()["workers"])
-        return execute(runs, folder, client, perform, watch=lambda endings: progress.show(endings, workers or 1))
+        return execute(
+            runs, folder, client, perform, watch=lambda endings: progress.show(endings, len(client.nthreads()))
+        )
 
 
 def _check_folder(config: StudyConfig, folder: Path) -> None:
@@ -90,13 +99,17 @@ def _check_folder(config: StudyConfig, folder: Path) -> None:
         raise InputError(f"folder={folder}: has the study {before}, not {config.study.name}; take another folder")
 
 
-def _keep(config: StudyConfig, tree: DictConfig, folder: Path) -> None:
-    """Writes the config and the command of the study."""
+def _keep(config: StudyConfig, tree: DictConfig, runs: Sequence[Run], folder: Path) -> None:
+    """Writes the config and the command of the study, and its provenance unless all runs are done."""
     kept = tree.copy()
     kept.root = config.root
     try:
         OmegaConf.save(kept, folder / STUDY, resolve=True)
         keep_command(folder)
+        path = folder / PROVENANCE
+        if not path.exists() or not all(ending.is_done for ending in endings_of(runs, folder).values()):
+            command = (folder / COMMAND).read_text(encoding="utf-8").strip()
+            path.write_text(json.dumps(provenance(command), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise RunFault(f"{folder}: cannot be written ({error.strerror})") from None
 
@@ -113,9 +126,29 @@ def _show_plan(config: StudyConfig, runs: Sequence[Run], endings: Mapping[str, E
     console.print(table)
     counts = Counter(run.program for run in runs if not endings[run.name].is_done)
     console.print(f"to run: {', '.join(f'{count} x {program}' for program, count in counts.items()) or 'nothing'}")
-    left = time_left(runs, endings, 1)
-    words = "unknown until a run of each program is done here" if left is None else f"{in_time(left)} of one worker"
-    console.print(f"time:   {words}")
+    console.print(f"time:   {_time_in_words(runs, endings, console)}", markup=False, soft_wrap=True)
+
+
+def _time_in_words(runs: Sequence[Run], endings: Mapping[str, Ending], console: Console) -> str:
+    measured = dict[Kind, float]()
+    for run in unmeasured(runs, endings):
+        words = " ".join(word for word in kind_of(run) if word)
+        console.print(f"        measuring a few steps of: {words}", markup=False)
+        try:
+            measured[kind_of(run)] = measured_seconds(run)
+        except Exception as error:
+            if (ending := explained(error)) is None:
+                raise
+            return f"unknown: {words}: {ending[1]}"
+        console.print(f"        {in_time(measured[kind_of(run)])} a run", markup=False)
+    # evaluations are short, and need a model to be measured
+    evaluations = [run for run in runs if run.program == "evaluate"]
+    evaluated = not evaluations or any(endings[run.name].is_done for run in evaluations)
+    counted = [run for run in runs if evaluated or run.program != "evaluate"]
+    left = time_left(counted, endings, 1, measured=measured)
+    if left is None:
+        return "unknown"
+    return f"{in_time(left)} of one worker{'' if evaluated else ', evaluations not included'}"
 
 
 def _show_summary(

@@ -9,29 +9,12 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from autodisp.cli.study_plan import time_left
 from autodisp.studies.endings import Ending
 from autodisp.studies.graph import Run
 from autodisp.tracking import in_time
 
 _LINE_SECONDS = 60.0
-
-
-def time_left(runs: Sequence[Run], endings: Mapping[str, Ending], workers: int) -> float | None:
-    """Estimates the seconds until all runs are done.
-
-    A run takes as long as the mean of those of its program that are done.
-
-    Returns:
-        The estimate; None if no run of a program that is needed is done yet.
-    """
-    known: dict[str, list[float]] = {}
-    for run in runs:
-        if endings[run.name].is_done:
-            known.setdefault(run.program, []).append(endings[run.name].seconds)
-    rest = [run.program for run in runs if endings[run.name].state in ("waiting", "running")]
-    if not set(rest) <= known.keys():
-        return None
-    return sum(sum(known[program]) / len(known[program]) for program in rest) / workers
 
 
 class StudyProgress:
@@ -50,6 +33,8 @@ class StudyProgress:
         self._task = self._bar.add_task("runs", total=len(runs))
         self._told: dict[str, str] | None = None
         self._last = time.monotonic()
+        self._began: dict[str, float] = {}
+        """When each run was first seen in progress."""
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -67,12 +52,18 @@ class StudyProgress:
 
         Args:
             endings: by name.
-            workers: number of runs at once.
+            workers: number of workers, each of which has one run at a time.
         """
+        now = time.monotonic()
+        for name, ending in endings.items():
+            if ending.state == "running":
+                self._began.setdefault(name, now)
         counts = Counter(ending.state for ending in endings.values())
-        left = time_left(list(self._runs.values()), endings, workers)
+        elapsed = {name: now - began for name, began in self._began.items()}
+        left = time_left(list(self._runs.values()), endings, max(1, workers), elapsed=elapsed)
         words = f"{counts['done']} done, {counts['running']} running, {counts['failed']} failed"
         words += f", {in_time(left)} left" if left else ""
+        words += "" if workers else ", no worker has joined yet"
         self._bar.update(self._task, completed=counts["done"] + counts["failed"] + counts["not run"], description=words)
         states: dict[str, str] = {
             name: ending.state for name, ending in endings.items() if ending.state in ("done", "failed")

@@ -43,6 +43,7 @@ class BudgetConfig:
     search: Annotated[list[str], WORDS] = field(default_factory=list)
     train: Annotated[list[str], WORDS] = field(default_factory=list)
     short: Annotated[list[str], WORDS] = field(default_factory=list)
+    check: Annotated[list[str], WORDS] = field(default_factory=list)
     evaluate: Annotated[list[str], WORDS] = field(default_factory=list)
     steps: Annotated[list[int], _STEPS] = field(default_factory=list)
 

@@ -33,6 +33,7 @@ class TableConfig(StudySection):
     dataset: str = ""
     space: Annotated[str, _SPACE] = "tiny81"
     samples: Annotated[int | None, at_least(1, null="all")] = None
+    checked: Annotated[int, at_least(0)] = 0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from autodisp.report.comparison_page import TableCell
 from autodisp.report.curves import Chart
 from autodisp.report.page import Gallery, write_page
 
-Value = str | float | None
+Value = str | int | float | None
 _SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {"\\": r"\textbackslash{}", "±": r"$\pm$"}
 
 
@@ -38,7 +38,8 @@ class ResultTable:
     def latex(self) -> str:
         """The table as a tabular of LaTeX (booktabs), with numbers of four digits."""
         kinds = [
-            "r" if any(isinstance(row[place], float) for row in self.rows) else "l" for place in range(len(self.heads))
+            "r" if any(isinstance(row[place], int | float) for row in self.rows) else "l"
+            for place in range(len(self.heads))
         ]
         lines = [" & ".join(map(_latex, row)) + r" \\" for row in ([*self.heads], *self.rows)]
         begin = rf"\begin{{tabular}}{{{''.join(kinds)}}}"
@@ -101,10 +102,10 @@ def write_study_page(
 
 
 def as_text(value: Value) -> str:
-    """Formats a value for people: a number with four digits."""
+    """Formats a value for people: a count in full, another number with four digits."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return value if isinstance(value, str) else f"{value:.4g}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _cell(value: Value) -> TableCell:

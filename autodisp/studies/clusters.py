@@ -3,15 +3,21 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import dask
 from distributed import Client, LocalCluster
 
 from autodisp.errors import InputError, RunFault, in_one_line
 
+if TYPE_CHECKING:
+    from dask_jobqueue.slurm import SLURMCluster
+
 _TIMEOUT = 30
 """Seconds to wait for the scheduler at an address."""
+_MAY_LOAD = "DASK_DISTRIBUTED__WORKER__DAEMON=False"
+"""Environment in which the runs of a worker may start loading processes of their own."""
 
 
 @contextmanager
@@ -44,7 +50,7 @@ def at_address(address: str) -> Iterator[Client]:
     except (OSError, ValueError) as error:
         raise InputError(
             f"cluster.address={address}: no scheduler of Dask answers ({in_one_line(error)}); start one by "
-            "`dask scheduler`, and workers by `dask worker ADDRESS --nthreads 1`"
+            f"`dask scheduler`, and workers by `{_MAY_LOAD} dask worker ADDRESS --nthreads 1 --memory-limit 0`"
         ) from None
     with client:
         yield client
@@ -57,23 +63,41 @@ def slurm(workers: int, cores: int, options: Mapping[str, Any]) -> Iterator[Clie
     Args:
         workers: number of jobs.
         cores: of a job.
-        options: arguments of ``dask_jobqueue.SLURMCluster``, such as queue and walltime.
+        options: see ``slurm_cluster``.
 
     Raises:
         InputError: an option is wrong.
         RunFault: Slurm refuses the jobs.
     """
-    from dask_jobqueue.slurm import SLURMCluster
-
-    try:
-        cluster = SLURMCluster(cores=cores, processes=1, **{"memory": "16GB", **options})
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"cluster.options: {in_one_line(error)}; the options are those of dask_jobqueue.SLURMCluster"
-        ) from None
-    with cluster, Client(cluster) as client:
+    with slurm_cluster(cores, options) as cluster, Client(cluster) as client:
         try:
             cluster.scale(jobs=workers)
         except (OSError, RuntimeError) as error:
             raise RunFault(f"cluster=slurm: the jobs cannot be submitted ({in_one_line(error)})") from None
         yield client
+
+
+def slurm_cluster(cores: int, options: Mapping[str, Any]) -> "SLURMCluster":
+    """Builds a cluster without jobs, whose worker has one run at a time on all cores of its job.
+
+    Args:
+        cores: of a job.
+        options: arguments of ``dask_jobqueue.SLURMCluster``, such as queue and walltime.
+
+    Raises:
+        InputError: an option is wrong.
+    """
+    from dask_jobqueue.core import Job, JobQueueCluster
+    from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+
+    known = {name for part in (SLURMJob, Job, JobQueueCluster) for name in signature(part.__init__).parameters}
+    known -= {"self", "cores", "processes", "base_class_kwargs", "job_cls", "job_kwargs"}
+    if unknown := options.keys() - known:
+        raise InputError(
+            f"cluster.options: {', '.join(sorted(unknown))}: must be options of dask_jobqueue.SLURMCluster other than "
+            "cores and processes, such as queue, walltime, memory, account, job_extra_directives"
+        )
+    lines = options.get("job_script_prologue") or []
+    prologue = [f"export {_MAY_LOAD}", *([lines] if isinstance(lines, str) else lines)]
+    usual = {"memory": "16GB", "job_cpu": cores, "scheduler_options": {"dashboard_address": ":0"}}
+    return SLURMCluster(cores=1, processes=1, **{**usual, **options, "job_script_prologue": prologue})

@@ -50,7 +50,7 @@ class DropStudy:
                     for entry in entries
                     if entry.eigenvalue is not None and (value := entry.result(measure)) is not None
                 ]
-                row: list[Value] = [dataset, space or "all", f"{metric}, {words}", float(len(pairs))]
+                row: list[Value] = [dataset, space or "all", f"{metric}, {words}", len(pairs)]
                 known = rank_correlation(pairs)
                 rows.append([*row, *((known.value, known.low, known.high) if known else (None, None, None))])
                 if measure == "drop" and not space and pairs:

@@ -4,16 +4,18 @@ A run is a task. Its worker writes its ending next to its folder, so that a work
 since the last saved state: Dask gives the task to another one, which resumes the run.
 """
 
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 from distributed import Client, Future, wait
 
-from autodisp.errors import in_one_line
+from autodisp.errors import RunFault, in_one_line
 from autodisp.studies.endings import Ending, read_ending, write_ending
 from autodisp.studies.graph import RUNS, Run, endings_of
 
@@ -50,8 +52,9 @@ def execute(
             continue
         needed = {other.name: futures.get(other.name, endings[other.name]) for other in run.needs}
         futures[run.name] = client.submit(
-            _step, run, study.absolute(), perform, needed, key=f"{run.name}-{session}", priority=-place, pure=False
-        )
+            _step, run, study.absolute(), os.getcwd(), perform, needed,
+            key=f"{run.name}-{session}", priority=-place, pure=False,
+        )  # fmt: skip
     pending = dict(futures)
     while pending:
         watch(endings)
@@ -71,8 +74,8 @@ def execute(
     return endings
 
 
-def _step(run: Run, study: Path, perform: Perform, needed: Mapping[str, Ending]) -> Ending:
-    """One task: a run, in a worker."""
+def _step(run: Run, study: Path, at: str, perform: Perform, needed: Mapping[str, Ending]) -> Ending:
+    """One task: a run, in a worker, in the current folder of the study's process for relative paths."""
     folder = study / RUNS / run.name
     before = read_ending(folder)
     if before.is_done:
@@ -80,9 +83,15 @@ def _step(run: Run, study: Path, perform: Perform, needed: Mapping[str, Ending])
     if not all(ending.is_done for ending in needed.values()):
         return Ending("not run")
     begun = Ending("running", seconds=before.seconds, attempts=before.attempts + 1, host=socket.gethostname())
-    write_ending(folder, begun)
+    try:
+        write_ending(folder, begun)
+    except OSError as error:
+        raise RunFault(
+            f"{study}: cannot be written on {begun.host} ({error.strerror}); all workers need the folder of the study"
+        ) from None
     start = time.monotonic()
-    ending = perform(run.program, run.words(study, needed), folder)
+    with chdir(at):
+        ending = perform(run.program, run.words(study, needed), folder)
     seconds = before.seconds + time.monotonic() - start
     ending = replace(ending, seconds=seconds, attempts=begun.attempts, host=begun.host)
     write_ending(folder, ending)

@@ -14,7 +14,7 @@ from autodisp.report.study_page import Findings, ResultTable, Value
 from autodisp.studies.graph import Run
 from autodisp.studies.protocol import Protocol
 from autodisp.studies.published import published
-from autodisp.studies.results import Results
+from autodisp.studies.results import Results, in_words
 from autodisp.studies.spaces import chain_of, parameter_free, searches_by, tested_by
 from autodisp.tables import deviation, mean
 
@@ -54,24 +54,25 @@ class FactorStudy:
 
     def findings(self, results: Results) -> Findings:
         """Returns the test results over the factor, with what is published."""
-        figure, last = results.protocol.figure, self.key.rpartition(".")[2]
+        last = self.key.rpartition(".")[2]
         tested, searched = tested_by(results, *LABELS), searches_by(results, *LABELS)
         rows: list[list[Value]] = []
         for key, searches in searched.items():
             dataset, space, policy, factor = key
             values = tested.get(key, [])
-            found = [metric for run in searches if (metric := results.endings[run.name].metric) is not None]
+            metrics = [results.endings[run.name].metric for run in searches]
+            found = [results.as_shown(metric) for metric in metrics if metric is not None]
             free = [count for run in searches if (count := parameter_free(results, run)) is not None]
             known = published("factors", dataset, f"{last} {factor}") or published("searched", dataset, space, factor)
-            results_of = (mean(values), deviation(values), float(len(values)), mean(found), mean(free))
+            results_of = (mean(values), deviation(values), len(values), mean(found), mean(free))
             rows.append([dataset, space, policy, float(factor), *results_of, known])
-        unit = f"test {figure.name}, {figure.unit}".rstrip(", ")
-        searched_by = f"{figure.name} of the search"
+        unit = f"test {in_words(results.shown)}"
+        searched_by = f"validation {in_words(results.shown)}, of the search"
         heads = ["dataset", "space", "policy", last, f"{unit}, mean", "deviation", "seeds", searched_by]
         heads += ["parameter-free operations", "published"]
         note = "Published: EPE after training for stereo, else the validation error of the search in percent."
         return Findings(
-            f"{figure.name} over {self.key}",
+            f"{results.shown.name} over {self.key}",
             f"{len(results.done('search'))} searches, {len(results.done('train'))} trainings",
             [ResultTable(self.name, f"Results over {self.key}", heads, rows, note)],
             [chart for dataset in self.datasets if (chart := self._chart(dataset, unit, tested))],
@@ -92,6 +93,8 @@ class FactorStudy:
                     )
                     if points:
                         look = {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[policy]}
+                        every = [(x, value) for x, values in points for value in values]
+                        axes.plot(*zip(*every, strict=True), "o", alpha=0.4, markersize=3, color=look["color"])
                         means = [sum(values) / len(values) for _, values in points]
                         axes.plot([x for x, _ in points], means, marker="o", label=f"{space} {policy}", **look)
                         drawn = True
@@ -99,5 +102,5 @@ class FactorStudy:
                 axes.set_xscale("log")
             if drawn:
                 figure.legend(loc="outside lower center", ncols=4)
-        note = "Lines through the means. Solid: no early stopping; dashed: ES; dotted: ADA."
+        note = "A point per seed; lines through the means. Solid: no early stopping; dashed: ES; dotted: ADA."
         return Chart(f"{self.name}_{dataset}", f"{dataset}: {unit} over {self.key}", figure, note) if drawn else None

@@ -6,7 +6,7 @@ A run is named by a hash of its settings, so that a study that is begun again fi
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from autodisp.studies.endings import Ending, read_ending
 
 RUNS = "runs"
 """Folder of the runs inside that of a study."""
-_MACHINE = ("run.", "dataset.root", "dataset.store")
+MACHINE = ("run.", "dataset.root", "dataset.store")
+"""Settings that do not change results."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Run:
 
         Those of the machine, and the folders of the data, do not count.
         """
-        told = sorted(json.dumps(_told(one)) for one in self.settings if not _key(one).startswith(_MACHINE))
+        told = sorted(json.dumps(_told(one)) for one in self.settings if not _key(one).startswith(MACHINE))
         return f"{self.program}-{hashlib.sha256(' '.join(told).encode()).hexdigest()[:12]}"
 
     @property
@@ -112,5 +113,9 @@ def in_order(runs: Iterable[Run]) -> Iterator[Run]:
 
 
 def endings_of(runs: Iterable[Run], study: Path) -> dict[str, Ending]:
-    """Returns the endings of the runs so far, by name."""
-    return {run.name: read_ending(study / RUNS / run.name) for run in runs}
+    """Returns the endings of the runs so far, by name; a run that is in progress, or was killed, waits."""
+    endings = {run.name: read_ending(study / RUNS / run.name) for run in runs}
+    return {
+        name: replace(ending, state="waiting") if ending.state == "running" else ending
+        for name, ending in endings.items()
+    }

@@ -16,7 +16,7 @@ from autodisp.report.figures import COLOURS, style
 from autodisp.report.study_page import Findings, ResultTable, Value
 from autodisp.studies.graph import Run
 from autodisp.studies.protocol import Protocol
-from autodisp.studies.results import Results
+from autodisp.studies.results import Results, in_words
 from autodisp.studies.trials import JOURNAL, PREFIX, TRIAL, importances
 
 LEARNING_RATE, WEIGHT_DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
@@ -51,18 +51,18 @@ class HyperparametersStudy:
     def findings(self, results: Results) -> Findings:
         """Returns the trials, the course of the best one, and the importance of the settings."""
         figure, trials = results.protocol.figure, [self._trial(results, run) for run in results.done("tune")]
-        unit = f"{figure.name}, {figure.unit}".rstrip(", ")
+        unit = in_words(figure)
         rows: list[list[Value]] = []
         course: list[tuple[int, float]] = []
         for trial in sorted((trial for trial in trials if trial), key=lambda trial: int(trial["number"])):
-            values = {int(steps): float(value) for steps, value in trial["values"].items()}
+            values = {int(steps): float(value) for steps, value in trial["values"].items() if value is not None}
             found = [values.get(steps) for steps in self.steps]
-            rows.append([float(trial["number"]), *(trial["params"][key] for key in self.ranges), *found])
+            rows.append([int(trial["number"]), *(trial["params"][key] for key in self.ranges), *found])
             if found[-1] is not None and (not course or figure.better(found[-1], course[-1][1])):
                 course.append((int(trial["number"]), found[-1]))
         names = [key.rpartition(".")[2] for key in self.ranges]
         heads = ["trial", *names, *(f"{unit} after {steps} steps" for steps in self.steps)]
-        tables = [ResultTable("trials", "Trials", heads, rows, "Empty: pruned by Hyperband.")]
+        tables = [ResultTable("trials", "Trials", heads, rows, "Empty: pruned by Hyperband, or not finite.")]
         if found_importances := importances(results.folder / JOURNAL):
             told: list[list[Value]] = [[key, value] for key, value in found_importances.items()]
             tables.append(ResultTable("importance", "Importance (PED-ANOVA)", ["setting", "share"], told))

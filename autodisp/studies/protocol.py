@@ -19,6 +19,7 @@ class Protocol:
         task: name of the task.
         figure: the metric of the task.
         search, train, short, evaluate: words of the budget; ``short`` for short trainings.
+        check: words that make a short training four times as long.
         root: folder of the data, in which {dataset} is the name of the dataset; None for data without a folder.
         seeds: of the searches, or of the trainings of given cells.
         machine: settings of the machine, which do not change results.
@@ -33,6 +34,7 @@ class Protocol:
     root: str | None
     seeds: Sequence[int]
     machine: Sequence[str] = ()
+    check: Sequence[str] = ()
 
     def searches(self, dataset: str, space: str, seed: int, /, *words: str, **labels: str) -> Run:
         """Returns a search; the labels are added to dataset, space and seed."""

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autodisp.report.study_page import Findings, ResultTable, Value
-from autodisp.studies.graph import Run
+from autodisp.studies.graph import Link, Run
 from autodisp.studies.protocol import Protocol
 from autodisp.studies.published import published
-from autodisp.studies.results import Results
+from autodisp.studies.results import Results, in_words
 from autodisp.studies.spaces import parameter_free, tested_by
 from autodisp.tables import deviation, mean
 
@@ -52,19 +52,33 @@ class RdartsStudy:
     def findings(self, results: Results) -> Findings:
         """Returns the short trainings, and the test results of the cells that were chosen."""
         figure, last = results.protocol.figure, self.key.rpartition(".")[2]
-        unit = f"{figure.name}, {figure.unit}".rstrip(", ")
         short: list[list[Value]] = []
+        chosen = {
+            one.chosen(results.endings).name
+            for run in results.done("train")
+            for one in run.settings
+            if isinstance(one, Link) and one.owners
+        }
         for run in results.done("train"):
             if run.labels.get("length") == "short":
                 (search,) = run.needs
                 words = (run.labels["dataset"], run.labels["space"], run.labels["seed"], run.labels["value"])
-                short.append([*words, results.endings[run.name].metric, parameter_free(results, search)])
+                mark = "yes" if search.name in chosen else ""
+                short.append([*words, results.endings[run.name].metric, parameter_free(results, search), mark])
         rows: list[list[Value]] = []
         for (dataset, space), values in tested_by(results, "dataset", "space").items():
             known = published("rdarts", dataset, self.policy if last == "seed" else last, space)
-            rows.append([dataset, space, mean(values), deviation(values), float(len(values)), known])
-        heads = ["dataset", "space", "seed", last, f"validation {unit}", "parameter-free operations"]
-        tested = ["dataset", "space", f"test {unit}, mean", "deviation", "seeds", "published error"]
+            rows.append([dataset, space, mean(values), deviation(values), len(values), known])
+        heads = [
+            "dataset",
+            "space",
+            "seed",
+            last,
+            f"validation {in_words(figure)}",
+            "parameter-free operations",
+            "chosen",
+        ]
+        tested = ["dataset", "space", f"test {in_words(results.shown)}, mean", "deviation", "seeds", "published error"]
         return Findings(
             f"R-DARTS over {self.key}",
             f"{len(results.done('search'))} searches, {len(results.done('train'))} trainings",

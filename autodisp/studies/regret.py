@@ -58,7 +58,7 @@ class RegretStudy:
             ranks = [float(self.table.rank(cells)) for cells in found if self._regret(cells.cells) is not None]
             stops = [stop for run in searches if (stop := would_stop(results.read(run))) is not None]
             rows.append(
-                [policy, mean(regrets), deviation(regrets), mean(ranks), float(len(regrets)),
+                [policy, mean(regrets), deviation(regrets), mean(ranks), len(regrets),
                  ", ".join(f"{epoch} -> {returned}" for epoch, returned in stops)]
             )  # fmt: skip
         heads = ["policy", f"regret, {unit}", "deviation", "rank, mean", "seeds", "ES stops at -> returns"]

@@ -20,6 +20,7 @@ from autodisp.run_files import GENOTYPE, METRICS
 from autodisp.studies.endings import Ending
 from autodisp.studies.graph import RUNS, Run, endings_of, in_order
 from autodisp.studies.protocol import Protocol
+from autodisp.tasks.base import Figure
 
 
 @dataclass
@@ -73,6 +74,16 @@ class Results:
         """Returns the metric of a complete evaluation."""
         return main_metric(self.folder_of(evaluation))
 
+    @property
+    def shown(self) -> Figure:
+        """The metric as the papers give it: an accuracy in percent as an error."""
+        figure = self.protocol.figure
+        return Figure("error", "min", "%") if _is_accuracy(figure) else figure
+
+    def as_shown(self, value: float) -> float:
+        """Returns a metric of the task as that of ``shown``."""
+        return 100.0 - value if _is_accuracy(self.protocol.figure) else value
+
     def genotype(self, search: Run) -> Genotype:
         """Returns the cells that a complete search found."""
         path = self.folder_of(search) / GENOTYPE
@@ -88,3 +99,12 @@ class Results:
             except (InputError, OSError, ValueError) as error:
                 self.notes.append(f"{run.name}: its cells cannot be drawn ({error})")
         return charts
+
+
+def in_words(figure: Figure) -> str:
+    """Returns name and unit of a metric."""
+    return f"{figure.name}, {figure.unit}".rstrip(", ")
+
+
+def _is_accuracy(figure: Figure) -> bool:
+    return figure.direction == "max" and figure.unit == "%"

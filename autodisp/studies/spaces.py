@@ -11,7 +11,7 @@ from autodisp.report.study_page import Findings, ResultTable, Value
 from autodisp.studies.graph import Run
 from autodisp.studies.protocol import Protocol
 from autodisp.studies.published import published
-from autodisp.studies.results import Results
+from autodisp.studies.results import Results, in_words
 from autodisp.tables import deviation, mean
 
 HEADS = ("dataset", "space", "policy")
@@ -52,11 +52,17 @@ class SpacesStudy:
                     values, searches = grouped.get(key, []), searches_by(results, *HEADS).get(key, [])
                     skips = [value for run in searches if (value := parameter_free(results, run)) is not None]
                     rows.append(
-                        [*key, mean(values), deviation(values), float(len(values)), mean(skips),
+                        [*key, mean(values), deviation(values), len(values), mean(skips),
                          published("spaces", *key)]
                     )  # fmt: skip
-        unit = f"test {figure.name}, {figure.unit}".rstrip(", ")
-        heads = [*HEADS, f"{unit}, mean", "deviation", "seeds", "parameter-free operations", "published error"]
+        heads = [
+            *HEADS,
+            f"test {in_words(results.shown)}, mean",
+            "deviation",
+            "seeds",
+            "parameter-free operations",
+            "published error",
+        ]
         note = "Published: test error in percent, mean and deviation over searches."
         searches = results.done("search")
         return Findings(
@@ -79,11 +85,11 @@ def chain_of(
 
 
 def tested_by(results: Results, *labels: str) -> dict[tuple[str, ...], list[float]]:
-    """Returns the metrics of the complete evaluations by these labels."""
+    """Returns the metrics of the complete evaluations, as shown, by these labels."""
     found: dict[tuple[str, ...], list[float]] = {}
     for run in results.done("evaluate"):
         if (value := results.tested(run)) is not None:
-            found.setdefault(tuple(run.labels.get(label, "") for label in labels), []).append(value)
+            found.setdefault(tuple(run.labels.get(label, "") for label in labels), []).append(results.as_shown(value))
     return found
 
 

@@ -78,8 +78,7 @@ def carry_out(tuning: Tuning, folder: Path, train: Callable[[Sequence[str], Path
     for steps in tuning.steps:
         if str(steps) not in content["values"]:
             words = [f"{key}={value:.6g}" for key, value in content["params"].items()]
-            length = [f"training.steps={steps}", f"validation.every={steps}"]
-            metric = train([*tuning.training, *words, *length], folder / f"steps_{steps}")
+            metric = train([*tuning.training, *words, *lasting(steps)], folder / f"steps_{steps}")
             content["values"][str(steps)] = metric
             _write(path, content)
         value = content["values"][str(steps)]
@@ -93,6 +92,11 @@ def carry_out(tuning: Tuning, folder: Path, train: Callable[[Sequence[str], Path
             break
     study.tell(trial, value, state=state)
     return value
+
+
+def lasting(steps: int) -> list[str]:
+    """Returns the words of a training of that many steps, which is validated at its end."""
+    return [f"training.steps={steps}", f"validation.every={steps}"]
 
 
 def importances(journal: Path) -> dict[str, float]:

@@ -1,0 +1,58 @@
+"""The time that a study takes, by runs that are done and by measured ones."""
+
+import pytest
+
+from autodisp.cli.study_plan import kind_of, time_left, unmeasured
+from autodisp.studies.endings import Ending
+from autodisp.studies.graph import Run
+
+
+def run(program: str, number: int, **labels: str) -> Run:
+    return Run(program, (f"seed={number}",), labels)
+
+
+SHORT = [run("train", number, length="short", space="s1") for number in range(3)]
+LONG = [run("train", number, space=space) for number, space in enumerate(["s1", "s1", "s2"], 10)]
+SEARCHES = [run("search", number, space="s2") for number in range(2)]
+RUNS = [*SHORT, *LONG, *SEARCHES]
+
+
+def endings(**seconds: float) -> dict[str, Ending]:
+    """All wait but those given, as train_1, which are done."""
+    done = {f"{program}_{number}": value for key, value in seconds.items() for program, number in [key.split("_")]}
+    return {
+        one.name: Ending("done", seconds=done[key])
+        if (key := f"{one.program}_{one.settings[0].partition('=')[2]}") in done  # type: ignore[union-attr]
+        else Ending()
+        for one in RUNS
+    }
+
+
+def test_a_run_takes_as_long_as_those_of_its_kind() -> None:
+    known = endings(train_0=10, train_1=20, train_10=100, search_0=1000)
+    assert time_left(RUNS, known, 1) == 15 + 100 + 100 + 1000, "a training in s2 counts like one in s1"
+    assert time_left(RUNS, known, 2) == 1000, "the longest run bounds it from below"
+    assert time_left(RUNS, known, 1, measured={("train", "", "s2"): 300.0}) == 15 + 100 + 300 + 1000
+
+
+def test_a_run_in_progress_has_less_to_do() -> None:
+    known = endings(train_0=10, train_1=20, train_10=100, search_0=1000)
+    name = SEARCHES[1].name
+    known[name] = Ending("running")
+    assert time_left(RUNS, known, 1, elapsed={name: 400.0}) == 15 + 100 + 100 + 600
+    assert time_left(RUNS, known, 1, elapsed={name: 4000.0}) == 15 + 100 + 100
+
+
+def test_nothing_is_known_of_a_search() -> None:
+    known = endings(train_0=10, train_1=20, train_10=100)
+    assert time_left(RUNS, known, 1) is None
+    assert [kind_of(one) for one in unmeasured(RUNS, known)] == [("train", "", "s2"), ("search", "", "s2")]
+    measured = {("search", "", "s2"): 50.0, ("train", "", "s2"): 200.0}
+    assert time_left(RUNS, known, 1, measured=measured) == pytest.approx(15 + 100 + 200 + 2 * 50)
+
+
+def test_what_failed_takes_no_time() -> None:
+    known = endings(train_0=10, train_1=20, train_10=100, search_0=1000)
+    known[SEARCHES[1].name] = Ending("failed", seconds=3.0)
+    assert time_left(RUNS, known, 1) == 15 + 100 + 100
+    assert time_left([], {}, 1) == 0.0
