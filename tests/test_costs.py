@@ -161,6 +161,17 @@ def test_a_missing_file_and_a_missing_operation(tmp_path: Path) -> None:
         load(tmp_path / "costs.json")
 
 
+@pytest.mark.parametrize(("rest", "cost"), [(3.5, -1.0), (-1e6, 1.0), (0, 0.0), (1e300, 1.0), (3.5, 10**400)])
+def test_costs_whose_logarithm_is_no_number(rest: float, cost: float, tmp_path: Path) -> None:
+    data = made_table(SPACES["tiny81"]).to_json() | {"rest": rest}
+    for cell in data["cells"]:
+        for edge in cell["edges"]:
+            edge["costs"] = dict.fromkeys(edge["costs"], cost)
+    (tmp_path / "costs.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"no cost table .*(within|must be above 0)"):
+        load(tmp_path / "costs.json")
+
+
 def test_differences_name_the_setting() -> None:
     here = {"task": "disparity", "network": {"channels": 8, "head": "refined"}, "inputs": [[1, 3, 48, 64]]}
     there = {"task": "disparity", "network": {"channels": 4, "head": "refined"}, "inputs": [[1, 3, 48, 128]]}

@@ -46,7 +46,7 @@ def build_writer(config: Any, images: Sequence[SingleImage]) -> OutputFolder:
 def predict(image: SingleImage, segmenter: Segmenter, writer: OutputFolder) -> str:
     """Segments and writes one image; returns a line about it with its most frequent classes."""
     writer.check(image.name)
-    pixels = read_rgb(image.path)
+    pixels = read_rgb(image.path, upright=True)
     began = time.perf_counter()
     probabilities = segmenter(pixels)[0].cpu()
     seconds = time.perf_counter() - began
