@@ -133,7 +133,7 @@ def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictC
                 )
             warn_if_policy_cannot_act(config, parts, console)
             if costs is not None:
-                _warn_of_target(costs, config.cost_penalty.target, console)
+                warn_of_target(costs, config.cost_penalty.target, console)
             if parts.resumed:
                 progress = parts.search.progress
                 end = "; all of its epochs are done" if progress.epochs >= config.search.epochs else ""
@@ -245,7 +245,7 @@ def warn_if_policy_cannot_act(config: SearchConfig, parts: SearchParts, console:
         )
 
 
-def _warn_of_target(costs: CostTable, target: float | None, console: ConsoleProgress) -> None:
+def warn_of_target(costs: CostTable, target: float | None, console: ConsoleProgress) -> None:
     """Warns if every network of the space, or none, is within the target of the cost penalty."""
     lowest, highest = costs.limits()
     if target is not None and not lowest <= target < highest:

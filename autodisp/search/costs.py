@@ -228,7 +228,7 @@ def _cell_from_json(data: Any, space: SearchSpace) -> CellCosts:
 def _number(value: Any, *, least: float = -_LARGEST) -> float:
     """Returns a number, a whole one exactly."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= _LARGEST:
-        raise ValueError(f"{value!r} is no number, or not within {least:g} .. {_LARGEST:g}")
+        raise ValueError(f"a cost must be a number within {least:g} .. {_LARGEST:g}, not {value!r}")
     return value
 
 
