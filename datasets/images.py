@@ -161,7 +161,7 @@ def _decode_by_pillow(data: bytes, upright: bool) -> tuple[npt.NDArray[Any], str
         image.verify()  # verifies the checksums of a PNG; afterwards the image must be opened again
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         mode, is_png = image.mode, image.format == "PNG"
-        turned = image
+        turned: Image.Image = image
         if upright:
             with suppress(Exception):  # damaged EXIF data; the image itself may be sound
                 turned = ImageOps.exif_transpose(image)
