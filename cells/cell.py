@@ -7,10 +7,12 @@ edges, and concatenates all nodes. What stands on the edges is the factory's bus
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from autodisp.cells.genotype import Genotype
@@ -224,8 +226,11 @@ class Cell(BaseCell):
             auxiliary = 0.0 if mixture.is_discrete else self.auxiliary_factor
             arguments = states, [row._replace(auxiliary=auxiliary) for row in mixture.rows(self.kind)], drop
             if self.recompute and torch.is_grad_enabled():
-                # no running statistics are updated in there, and random numbers are drawn alike both times
-                nodes = checkpoint(self._mixed, *arguments, use_reentrant=False)
+                # No running statistics are updated in there, and random numbers are drawn alike both times. The weights
+                # are those of now: the backward pass may run outside of the functional_call that gave them.
+                mixed = _MixedNodes(self)
+                computed = partial(functional_call, mixed, dict(mixed.named_parameters()))
+                nodes = checkpoint(computed, arguments, use_reentrant=False)
             else:
                 nodes = self._mixed(*arguments)
         return torch.cat(nodes, dim=1)
@@ -255,6 +260,18 @@ class Cell(BaseCell):
             nodes.append(y)
             known.append(Source(y))
         return nodes
+
+
+class _MixedNodes(nn.Module):
+    """The nodes of a cell of mixed edges as a module, for functional_call."""
+
+    def __init__(self, cell: Cell) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, states: list[Tensor], rows: Sequence[Row], drop: float | Tensor) -> list[Tensor]:
+        """See ``Cell._mixed``."""
+        return self.cell._mixed(states, rows, drop)
 
 
 def _halve(inputs: int, outputs: int, style: Style) -> nn.Module:

@@ -16,7 +16,7 @@ from torch import Tensor
 from autodisp.datasets.agreement import MOST_BEYOND, disagreement, share_beyond
 from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.layout import DifferentSizes
-from autodisp.datasets.samples import IGNORED, LabelledImage, SegmentedImage, StereoSample
+from autodisp.datasets.samples import IGNORED, FlowSample, LabelledImage, SegmentedImage, StereoSample
 from autodisp.datasets.windows import enlargement
 from autodisp.errors import InputError
 
@@ -27,6 +27,7 @@ SIZES = "sizes differ"
 SMALL = "smaller than needed"
 NO_TRUTH = "hardly any valid disparity"
 NO_CLASS = "hardly any pixel with a class"
+NO_VECTOR = "hardly any valid vector"
 MISMATCH = "views and disparities disagree"
 BOTH_HALVES = "same picture in both halves"
 TWINS = "same picture twice"
@@ -41,13 +42,14 @@ NOTES = frozenset((TWINS, BOTH_SPLITS, ENLARGED, NON_FINITE, NEGATIVE, STRAY))
 STEREO_KINDS = (MISSING, UNREADABLE, LOST, SIZES, SMALL, NO_TRUTH, MISMATCH, BOTH_HALVES)
 IMAGE_KINDS = (UNREADABLE, BOTH_HALVES)
 FRAME_KINDS = (MISSING, UNREADABLE, LOST, SIZES, BOTH_HALVES)
+FLOW_KINDS = (MISSING, UNREADABLE, LOST, SIZES, NO_VECTOR, BOTH_HALVES)
 SEGMENTED_KINDS = (MISSING, UNREADABLE, LOST, SIZES, NO_CLASS, BOTH_HALVES)
 
 SMALLEST = (32, 32)
 """Smallest crop (height, width), and thus the smallest size of a whole image."""
 LEAST_VALID = 0.001
 """Share of pixels with valid ground truth below which a sample is useless. Sparse laser scans have more."""
-_IN_DISPARITIES = frozenset({NO_TRUTH, MISMATCH, NON_FINITE, NEGATIVE, STRAY})
+_IN_THIRD_FILE = frozenset({NO_TRUTH, NO_VECTOR, MISMATCH, NON_FINITE, NEGATIVE, STRAY})
 
 
 def kinds_of(sample: type) -> tuple[str, ...]:
@@ -56,6 +58,8 @@ def kinds_of(sample: type) -> tuple[str, ...]:
         return STEREO_KINDS
     if issubclass(sample, SegmentedImage):
         return SEGMENTED_KINDS
+    if issubclass(sample, FlowSample):
+        return FLOW_KINDS
     return IMAGE_KINDS if issubclass(sample, LabelledImage) else FRAME_KINDS
 
 
@@ -76,12 +80,12 @@ class Problem(NamedTuple):
 
 
 class Measures(NamedTuple):
-    """Measures of a stereo sample or a segmented image."""
+    """Measures of a sample with ground truth by pixel."""
 
     height: int
     width: int
     largest: float
-    """Largest ground-truth disparity, pixels; 0 if there is none."""
+    """Largest ground-truth disparity, or length of a vector, pixels; 0 if there is none."""
     known: float
     """Share of pixels with ground truth."""
     classes: frozenset[int] = frozenset()
@@ -142,6 +146,8 @@ class Inspector:
             return self.inspection(index, (kind, says))
         if isinstance(sample, SegmentedImage):
             return self._segmented(index, sample)
+        if isinstance(sample, FlowSample):
+            return self._flow(index, sample)
         if not isinstance(sample, StereoSample):
             return self.inspection(index, digest=content(*self.images(sample)))
         height, width = sample.left.shape[-2:]
@@ -159,6 +165,14 @@ class Inspector:
         found = [(NO_CLASS, f"{share:.2%} of the pixels have a class, {needed}")] if share < LEAST_VALID else []
         return self.inspection(index, *found, digest=content(sample.image), measures=measures)
 
+    def _flow(self, index: int, sample: FlowSample) -> Inspection:
+        height, width = sample.flow.shape[-2:]
+        share = float(sample.valid.float().mean())
+        measures = Measures(height, width, float(sample.flow.norm(dim=0).max()), share)
+        needed = f"at least {LEAST_VALID:.1%} must: leave it out"
+        found = [(NO_VECTOR, f"{share:.2%} of the pixels have a known vector, {needed}")] if share < LEAST_VALID else []
+        return self.inspection(index, *found, digest=content(sample.first, sample.second), measures=measures)
+
     def inspection(self, index: int, *found: tuple[str, str], **more: Any) -> Inspection:
         """Creates the result for a sample.
 
@@ -172,7 +186,7 @@ class Inspector:
         problems = []
         for kind, says in found:
             named = [path for path in paths if says.startswith(f"{path}:")]
-            usual = paths[2:3] if kind in _IN_DISPARITIES else paths[1:2] if kind == NO_CLASS else paths[:1]
+            usual = paths[2:3] if kind in _IN_THIRD_FILE else paths[1:2] if kind == NO_CLASS else paths[:1]
             problems.append(Problem(kind, name, str(next(iter([*named, *usual]), name)), " ".join(says.split())))
         return Inspection(name, groups[index], str(next(iter(paths), name)), tuple(problems), **more)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from autodisp.datasets.frame_files import FrameFiles
 from autodisp.datasets.images import read_mask, read_rgb
-from autodisp.datasets.layout import Frame, Tree, find_root, folders_in, require_one_size, tree_of
+from autodisp.datasets.layout import PICTURES, Frame, Tree, find_root, folders_in, require_one_size, tree_of
 from autodisp.datasets.pfm import read_pfm
 from autodisp.datasets.samples import FlowSample
 from autodisp.errors import InputError
@@ -38,11 +38,10 @@ def read_flo(path: str | os.PathLike[str]) -> Vectors:
         InputError: the file is missing, truncated, or of another format.
     """
     try:
-        with Path(path).open("rb") as file:
-            header = file.read(_FLO_HEADER)
-            size = os.fstat(file.fileno()).st_size
+        data = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
+    header, size = data[:_FLO_HEADER], len(data)
     if len(header) < _FLO_HEADER or header[:4] != _FLO:
         raise InputError(f"{path}: is no .flo file: it begins with {header[:4]!r}, a .flo file with {_FLO!r}")
     width, height = (int.from_bytes(header[place : place + 4], "little", signed=True) for place in (4, 8))
@@ -51,7 +50,8 @@ def read_flo(path: str | os.PathLike[str]) -> Vectors:
             f"{path}: the header declares {width}x{height} vectors, but {size - _FLO_HEADER} bytes follow it: the file "
             "is truncated or damaged"
         )
-    return np.asarray(cv2.readOpticalFlow(str(path)), np.float32)
+    # OpenCV's reader crashes on names that are not UTF-8.
+    return np.frombuffer(data, "<f4", offset=_FLO_HEADER).reshape(height, width, 2).astype(np.float32)
 
 
 def write_flo(path: Path, flow: Vectors) -> None:
@@ -61,8 +61,8 @@ def write_flo(path: Path, flow: Vectors) -> None:
         OSError: the file cannot be written.
     """
     finite = np.asarray(np.isfinite(flow).all(axis=2, keepdims=True))
-    if not cv2.writeOpticalFlow(str(path), np.ascontiguousarray(np.where(finite, flow, np.float32(2 * UNKNOWN_FROM)))):
-        raise OSError(f"OpenCV could not write {path}")
+    vectors = np.where(finite, flow, 2 * UNKNOWN_FROM).astype("<f4")
+    path.write_bytes(_FLO + np.array(flow.shape[1::-1], "<i4").tobytes() + vectors.tobytes())
 
 
 def write_flow_png(path: Path, flow: Vectors) -> int:
@@ -153,11 +153,13 @@ class FlyingThings3DFlow(FlowFiles):
             "FlyingThings3D comes from https://lmb.informatik.uni-freiburg.de (Scene Flow Datasets), as "
             f"frames_cleanpass/TRAIN/A/0000/left/0006.png with optical_flow/{_ending('TRAIN/A/0000', '0006')}"
         )
-        views = f"frames_{render_pass}"
-        folder = find_root(root, looked_for=[f"{views}/{split}"], origin=origin, without_data=_WITHOUT_DATA)
+        tops = [f"frames_{render_pass}", f"frames_{render_pass}_webp"]
+        looked_for = [f"{top}/{split}" for top in tops]
+        folder = find_root(root, looked_for=looked_for, origin=origin, without_data=_WITHOUT_DATA)
+        views = next(top for top in tops if (folder / top / split).exists())
         letters = [f"{split}/{letter}" for letter in folders_in(folder / views / split)]
         scenes = [f"{letter}/{scene}" for letter in letters for scene in folders_in(folder / views / letter)]
-        images = tree_of(folder, f"{views}/{{scene}}/left/{{stem}}.png", scenes)
+        images = tree_of(folder, f"{views}/{{scene}}/left/{{stem}}.png", scenes, PICTURES)
         place = "optical_flow/{scene}/into_future/left/{stem}.pfm"
         stored = tree_of(folder, place, scenes, (".pfm",)).files
         flow = {
@@ -174,7 +176,7 @@ class FlyingThings3DFlow(FlowFiles):
         vectors = read_pfm(files[2])
         if vectors.ndim != 3:
             raise InputError(f"{files[2]}: is a grey PFM, but a flow has three channels: x, y, and zero")
-        return _sample(files, vectors[..., :2], [])
+        return _sample(files, vectors[..., :2])
 
 
 def _ending(scene: str, stem: str) -> str:
@@ -184,13 +186,13 @@ def _ending(scene: str, stem: str) -> str:
 class SintelFlow(FlowFiles):
     """MPI Sintel (Butler et al. 2012), the training split: flow into the next frame, occluded and invalid pixels.
 
+    Copies for training often lack occlusions/ or invalid/; what is not there at all is not known.
+
     Args:
         root: the folder that contains training/.
         render_pass: clean or final.
         options: see `FlowFiles`.
     """
-
-    has_occlusion = True
 
     def __init__(self, root: str | None, *, render_pass: str = "clean", **options: Unpack[Options]) -> None:
         origin = (
@@ -201,26 +203,35 @@ class SintelFlow(FlowFiles):
         views = f"training/{render_pass}"
         folder = find_root(root, looked_for=[views], origin=origin, without_data=_WITHOUT_DATA)
         scenes = folders_in(folder / views)
-        images, occluded, invalid = (
+        images, *masks = (
             tree_of(folder, f"{top}/{{scene}}/{{stem}}.png", scenes)
             for top in (views, "training/occlusions", "training/invalid")
         )
         flow = tree_of(folder, "training/flow/{scene}/{stem}.flo", scenes, (".flo",))
         empty = f"{views} holds no two consecutive frames. {origin}"
-        super().__init__(folder, images, [flow, occluded, invalid], empty=empty, **options)
+        super().__init__(folder, images, [flow, *(tree for tree in masks if tree.files)], empty=empty, **options)
+        self.has_occlusion, self._has_invalid = (bool(tree.files) for tree in masks)
 
     def _read(self, *files: Path) -> FlowSample:
-        return _sample(files, read_flo(files[2]), [read_mask(path) for path in files[3:]])
+        masks = [read_mask(path) for path in files[3:]]
+        return _sample(
+            files,
+            read_flo(files[2]),
+            masks[0] if self.has_occlusion else None,
+            masks[-1] if self._has_invalid else None,
+        )
 
 
-def _sample(files: Sequence[Path], vectors: Vectors, masks: Sequence[Tensor]) -> FlowSample:
-    """Builds a sample from the files of both images, the vectors (H, W, 2), and the masks of occluded and invalid."""
+def _sample(
+    files: Sequence[Path], vectors: Vectors, occluded: Tensor | None = None, invalid: Tensor | None = None
+) -> FlowSample:
+    """Builds a sample from the files of both images, the vectors (H, W, 2), and the masks that are known."""
     first, second = (read_rgb(path) for path in files[:2])
     flow = torch.from_numpy(np.ascontiguousarray(vectors.transpose(2, 0, 1)))
+    masks = [mask for mask in (occluded, invalid) if mask is not None]
     require_one_size(dict(zip(files, (first, second, flow, *masks), strict=True)))
     valid = (flow.isfinite() & (flow.abs() < UNKNOWN_FROM)).all(dim=0, keepdim=True)
-    unmatched = torch.zeros_like(valid)
-    if masks:
-        unmatched, invalid = masks
+    if invalid is not None:
         valid = valid & ~invalid
+    unmatched = torch.zeros_like(valid) if occluded is None else occluded
     return FlowSample(first, second, torch.where(valid, flow, 0.0), valid, unmatched)

@@ -7,6 +7,7 @@ so such PNGs are decoded by OpenCV. Other formats of Pillow are not opened at al
 import io
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from autodisp.errors import InputError, in_one_line
@@ -29,8 +30,12 @@ _PNG_DEPTH = 24
 """Offset of the byte with the number of bits per channel."""
 
 
-def read_rgb(path: str | os.PathLike[str]) -> Tensor:
+def read_rgb(path: str | os.PathLike[str], *, upright: bool = False) -> Tensor:
     """Reads an image with 8 or 16 bits per channel; grey is converted to RGB, an alpha channel is dropped.
+
+    Args:
+        path: of the image.
+        upright: turns the image as its EXIF orientation says; False returns the pixels as stored.
 
     Returns:
         (3, H, W) float32 in 0..1.
@@ -38,7 +43,7 @@ def read_rgb(path: str | os.PathLike[str]) -> Tensor:
     Raises:
         InputError: the file is missing, truncated or not an image.
     """
-    pixels, _ = _decode(Path(path))
+    pixels, _ = _decode(Path(path), upright=upright)
     full_scale = np.float32(np.iinfo(pixels.dtype).max)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / full_scale)
 
@@ -129,13 +134,13 @@ def _bytes_of(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
 
 
-def _decode(path: Path) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
+def _decode(path: Path, *, upright: bool = False) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
     """Decodes (H, W, 3) RGB of 8 or 16 bits; returns it with Pillow's name of the stored mode."""
     data = _bytes_of(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata
-            pixels, mode = _decode_by_pillow(data)
+            pixels, mode = _decode_by_pillow(data, upright)
     except UnidentifiedImageError:
         raise InputError(f"{path}: is not a readable image: none of {', '.join(_FORMATS)}, or a damaged one") from None
     except Exception as error:  # Pillow's decoders may raise any exception on malformed bytes
@@ -150,14 +155,18 @@ def _decode(path: Path) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
     return (np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels), mode
 
 
-def _decode_by_pillow(data: bytes) -> tuple[npt.NDArray[Any], str]:
+def _decode_by_pillow(data: bytes, upright: bool) -> tuple[npt.NDArray[Any], str]:
     """Decodes the pixels, as RGB if Pillow converts them correctly, and the stored mode."""
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         image.verify()  # verifies the checksums of a PNG; afterwards the image must be opened again
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        mode = image.mode
-        pixels = np.array(image if mode.startswith(_UNCONVERTED) else image.convert("RGB"))
-        if image.format == "PNG" and data[_PNG_DEPTH] == 16 and mode not in _SIXTEEN_BITS:
+        mode, is_png = image.mode, image.format == "PNG"
+        turned: Image.Image = image
+        if upright:
+            with suppress(Exception):  # damaged EXIF data; the image itself may be sound
+                turned = ImageOps.exif_transpose(image)
+        pixels = np.array(turned if mode.startswith(_UNCONVERTED) else turned.convert("RGB"))
+        if is_png and data[_PNG_DEPTH] == 16 and mode not in _SIXTEEN_BITS:
             pixels = _decode_by_opencv(data)
     return pixels, mode
 

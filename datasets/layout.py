@@ -99,13 +99,18 @@ def folders_in(folder: Path) -> list[str]:
     return sorted(entry.name for entry in _listing(folder) if not entry.name.startswith(".") and entry.is_dir())
 
 
-def files_in(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+def files_in(folder: Path, suffixes: Sequence[str], *, distinct: bool = False) -> dict[str, Path]:
     """Returns the visible files with one of the suffixes, ignoring case, by stem.
 
     If two files share a stem, the earlier suffix takes precedence. Other files are ignored.
 
+    Args:
+        folder: whose files.
+        suffixes: in lower case, in order of precedence.
+        distinct: refuse two files of one stem.
+
     Raises:
-        WrongSetting: the folder cannot be listed.
+        WrongSetting: the folder cannot be listed, or two files share a stem and may not.
     """
     found: dict[str, tuple[int, str]] = {}
     for entry in _listing(folder):
@@ -113,21 +118,26 @@ def files_in(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
         if stem.startswith(".") or suffix.lower() not in suffixes:
             continue
         candidate = (suffixes.index(suffix.lower()), entry.name)
+        if distinct and stem in found:
+            both = " and ".join(sorted([entry.name, found[stem][1]]))
+            raise WrongSetting(f"{folder}: holds {both}, but a sample is known by its stem alone; rename or move one")
         found[stem] = min(found.get(stem, candidate), candidate)
     return {stem: folder / name for stem, (_, name) in found.items()}
 
 
-def tree_of(root: Path, pattern: str, scenes: Iterable[str], suffixes: Sequence[str] = (".png",)) -> Tree:
+def tree_of(
+    root: Path, pattern: str, scenes: Iterable[str], suffixes: Sequence[str] = (".png",), *, distinct: bool = False
+) -> Tree:
     """Collects the files of some scenes.
 
     Args:
         root: root of the dataset.
         pattern: path of a file below the root, with {scene} in a folder and {stem} in the name.
         scenes: values of {scene}.
-        suffixes: see `files_in`.
+        suffixes, distinct: see `files_in`.
     """
     folder = os.path.dirname(pattern)
-    found = {scene: files_in(root / folder.format(scene=scene), suffixes) for scene in scenes}
+    found = {scene: files_in(root / folder.format(scene=scene), suffixes, distinct=distinct) for scene in scenes}
     return Tree(pattern, {Frame(scene, stem): path for scene in found for stem, path in found[scene].items()})
 
 

@@ -36,7 +36,7 @@ class SegmentationFiles(FrameFiles[SegmentedImage]):
 
     Args:
         folder: the root of the trees.
-        trees: of the images and of the masks.
+        trees: of the images and of the masks, and of anything else that a frame needs.
         classes: class names, in the order of their indices.
         empty: error message if there is no frame at all, with the source of the data.
         exclude, strict: see `FrameFiles`.
@@ -49,7 +49,7 @@ class SegmentationFiles(FrameFiles[SegmentedImage]):
     def __init__(
         self,
         folder: Path,
-        trees: tuple[Tree, Tree],
+        trees: Sequence[Tree],
         *,
         classes: Sequence[str],
         empty: str,
@@ -66,10 +66,12 @@ class SegmentationFiles(FrameFiles[SegmentedImage]):
         return False
 
     def _read(self, *files: Path) -> SegmentedImage:
-        image, mask = files
-        stored = {image: read_rgb(image), mask: read_classes(mask)}
-        require_one_size(stored)
-        return SegmentedImage(stored[image], self._classes(stored[mask], mask))
+        image, mask = files[:2]
+        pixels, classes = read_rgb(image, upright=True), read_classes(mask)
+        if pixels.shape[1:] != classes.shape:  # a mask may have been drawn on the image as stored
+            pixels = read_rgb(image)
+        require_one_size({image: pixels, mask: classes})
+        return SegmentedImage(pixels, self._classes(classes, mask))
 
     def _classes(self, stored: Tensor, path: Path) -> Tensor:
         """Converts the values of a mask into class indices."""
@@ -106,8 +108,8 @@ class Folders(SegmentationFiles):
         origin = "each sample is an image in images/ and a PNG of the same stem in masks/"
         folder = find_root(root, looked_for=["images"], origin=origin, without_data=_WITHOUT_DATA)
         self._folder = folder
-        images = tree_of(folder, "images/{stem}.png", [""], _SUFFIXES)
-        masks = tree_of(folder, "masks/{stem}.png", [""])
+        images = tree_of(folder, "images/{stem}.png", [""], _SUFFIXES, distinct=True)
+        masks = tree_of(folder, "masks/{stem}.png", [""], distinct=True)
         super().__init__(
             folder,
             (images, masks),
@@ -174,14 +176,10 @@ class Voc2012(SegmentationFiles):
             _only(tree_of(folder, "JPEGImages/{stem}.jpg", [""], (".jpg",)), wanted),
             _only(tree_of(folder, f"{masks}/{{stem}}.png", [""]), wanted),
         ]
-        lost = wanted.difference(*(tree.files for tree in trees))
-        if lost:
-            raise InputError(
-                f"{self._lists / names}.txt: {len(lost)} of its {len(wanted)} names have neither an image nor a mask, "
-                f"such as {min(lost).stem}; complete the download"
-            )
-        empty = f"ImageSets/Segmentation/{names}.txt names no image. {origin}"
-        super().__init__(folder, (trees[0], trees[1]), classes=VOC_CLASSES, empty=empty, exclude=exclude, strict=strict)
+        listed = f"ImageSets/Segmentation/{names}.txt"
+        trees.append(Tree(listed, dict.fromkeys(wanted, folder / listed)))
+        empty = f"{listed} names no image. {origin}"
+        super().__init__(folder, trees, classes=VOC_CLASSES, empty=empty, exclude=exclude, strict=strict)
 
     @cached_property
     def _all_names(self) -> set[str]:
@@ -263,7 +261,7 @@ def _only(tree: Tree, wanted: set[Frame]) -> Tree:
 def _listed(path: Path, origin: str) -> list[str]:
     """Reads the names of a list; a line that begins with the path of an image names the image."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
         return [os.path.basename(line.split()[0]).removesuffix(".jpg") for line in lines if line.strip()]
     except FileNotFoundError:
         lists = ", ".join(sorted(files_in(path.parent, (".txt",)))) or "no list"

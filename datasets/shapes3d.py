@@ -199,7 +199,7 @@ class Shapes3D:
     def _textures(self) -> Sequence[NDArray[np.uint8]]:
         """The photographs, read at the first sample."""
         if self._photographs is None:
-            self._photographs = [] if self.textures is None else read_photographs(Path(self.textures))
+            self._photographs = [] if self.textures is None else read_photographs(Path(self.textures).expanduser())
         return self._photographs
 
     def __getstate__(self) -> dict[str, object]:

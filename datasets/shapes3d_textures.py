@@ -6,6 +6,7 @@ patterns are slightly blurred, so that bilinear sampling at magnification shows 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,7 @@ Texture = NDArray[np.float32]
 
 _FLAT = 12.0
 """Standard deviation in grey levels below which a texture is too even."""
-_IMAGES = {".jpg", ".jpeg", ".png", ".webp"}
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 _SMALLEST_PHOTOGRAPH, _LARGEST_PHOTOGRAPH = 64, 1024
 _LARGEST_CUT = 512
 _PHOTOGRAPHED = 0.65
@@ -48,15 +49,19 @@ def read_photographs(folder: Path) -> list[NDArray[np.uint8]]:
     Raises:
         WrongSetting: it is no folder, holds no image, or one that cannot be read or is too small.
     """
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in _IMAGES) if folder.is_dir() else []
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    paths = [path for path in found if path.suffix.lower() in _IMAGES and not path.name.startswith(".")]
     if not paths:
-        wanted = ", ".join(sorted(_IMAGES))
+        wanted = ", ".join(_IMAGES)
         raise WrongSetting(f"dataset.textures={folder}: no folder with images ({wanted}); take null for none")
     return [_read_photograph(path) for path in paths]
 
 
 def _read_photograph(path: Path) -> NDArray[np.uint8]:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    data = b""
+    with suppress(OSError):
+        data = path.read_bytes()  # imread crashes on names that are not UTF-8
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None or min(image.shape[:2]) < _SMALLEST_PHOTOGRAPH:
         raise WrongSetting(
             f"dataset.textures: {path} cannot be read, or has fewer than {_SMALLEST_PHOTOGRAPH} pixels a side; "

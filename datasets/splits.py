@@ -13,7 +13,13 @@ from autodisp.errors import InputError
 Sample = TypeVar("Sample")
 
 
-def halves(groups_or_n: Sequence[str] | int, *, seed: int, fraction: float = 0.5) -> tuple[list[int], list[int]]:
+def halves(
+    groups_or_n: Sequence[str] | int,
+    *,
+    seed: int,
+    fraction: float = 0.5,
+    parts: str = "a weight split and an architecture split",
+) -> tuple[list[int], list[int]]:
     """Divides samples into two splits: disjoint, complete, never empty, and reproducible for the same seed.
 
     Args:
@@ -21,6 +27,7 @@ def halves(groups_or_n: Sequence[str] | int, *, seed: int, fraction: float = 0.5
             of which may be assigned to either split.
         seed: determines the assignment.
         fraction: share of the samples for the weights. With groups, no other choice of whole groups is closer to it.
+        parts: what they are divided into, for messages.
 
     Returns:
         Ascending indices of the samples for the weights and of those for the architecture.
@@ -36,8 +43,7 @@ def halves(groups_or_n: Sequence[str] | int, *, seed: int, fraction: float = 0.5
     if len(sizes) < 2:
         what = "sample(s)" if isinstance(groups_or_n, int) else f"scene(s) in {len(groups)} sample(s)"
         raise InputError(
-            f"a weight split and an architecture split need two or more, but there is {len(sizes)} {what}: "
-            "give more data or raise dataset.limit"
+            f"{parts} need two or more, but there is {len(sizes)} {what}: give more data or raise dataset.limit"
         )
     shuffled = [sizes[i] for i in np.random.default_rng(seed).permutation(len(sizes))]
     if len(sizes) == len(groups):
@@ -61,8 +67,8 @@ def deal(groups_or_n: Sequence[str] | int, *, limit: int | None, seed: int) -> t
     """
     n = groups_or_n if isinstance(groups_or_n, int) else len(groups_or_n)
     chosen = subset(n, limit=limit, seed=seed)
-    parts = len(chosen) if isinstance(groups_or_n, int) else [groups_or_n[index] for index in chosen]
-    weights, architecture = halves(parts, seed=seed)
+    among = len(chosen) if isinstance(groups_or_n, int) else [groups_or_n[index] for index in chosen]
+    weights, architecture = halves(among, seed=seed)
     return [chosen[index] for index in weights], [chosen[index] for index in architecture]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from autodisp.cells.architecture import Architecture, one_hot
 from autodisp.cells.cell import (
@@ -348,3 +349,21 @@ def test_recomputed_cells_give_the_same_numbers_and_keep_less(native: bool) -> N
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one, other)
     assert less < whole / 2
+
+
+@pytest.mark.parametrize("differentiable", [False, True])
+def test_recomputed_cells_keep_the_weights_that_they_were_called_with(differentiable: bool) -> None:
+    """The alphas' steps call the network with other weights than its own, and differentiate after the call."""
+    space, found = SPACES["tiny81"], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        network = classifier(MixedCells(space, style=Style(), recompute=recompute)).double()
+        architecture = Architecture(space, scale=1.0).double()
+        others = {
+            name: (1.5 * weight.detach()).requires_grad_(differentiable) for name, weight in network.named_parameters()
+        }
+        arguments = images(4, 3, 8, 8), architecture.weights()
+        loss = functional_call(network, others, arguments).logits.pow(3).mean()
+        wanted = [*architecture.parameters(), *(others.values() if differentiable else ())]
+        found.append(torch.autograd.grad(loss, wanted))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

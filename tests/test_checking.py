@@ -15,6 +15,7 @@ from autodisp.datasets.checking import (
     MISMATCH,
     NEGATIVE,
     NO_TRUTH,
+    NO_VECTOR,
     NON_FINITE,
     SIZES,
     SMALL,
@@ -27,12 +28,14 @@ from autodisp.datasets.checking import (
     find_shared,
     find_twins,
 )
+from autodisp.datasets.flow_files import SintelFlow
 from autodisp.datasets.flyingthings3d import FlyingThings3D
 from autodisp.datasets.kitti import Kitti
 from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.sintel import Sintel
 from tests.image_files import put, put_pfm
+from tests.test_flow_files import put_flo, write_sintel
 
 HEIGHT, WIDTH = 40, 56
 DRAW = np.random.default_rng(0)
@@ -190,6 +193,20 @@ class Raises:
 
     def __getitem__(self, index: int) -> object:
         raise MemoryError("two\nlines")
+
+
+def test_flow_without_known_vectors(tmp_path: Path) -> None:
+    root = write_sintel(tmp_path)
+    data = SintelFlow(str(root), render_pass="final")
+    inspected = Inspector(data)(0)
+    assert inspected.measures is not None
+    assert (inspected.measures.width, inspected.found) == (6, ())
+    assert inspected.measures.largest == pytest.approx(float(data[0].flow.norm(dim=0).max()))
+    path = root / "training/flow/alley_0000/frame_0001.flo"
+    put_flo(path, np.full((4, 6, 2), 2e9, np.float32))
+    (problem,) = Inspector(data)(0).found
+    assert (problem.kind, problem.file) == (NO_VECTOR, str(path))
+    assert "0.00% of the pixels have a known vector" in problem.says
 
 
 def test_whatever_a_decoder_raises_is_one_line() -> None:

@@ -107,6 +107,8 @@ def test_the_next_command_names_the_list(tmp_path: Path, frames: Path, capsys: p
          "autodisp-search dataset=flyingthings3d dataset.root=x dataset.exclude=old"),
         (["dataset=svhn", "dataset.root=x", "split=test"], False,
          "autodisp-evaluate checkpoint=runs/MY_TRAINING/best.safetensors dataset=svhn dataset.root=x"),
+        (["dataset=pairs", "dataset.root=x"], True,
+         "autodisp-train recipe=adapt init=shipped dataset.root=x dataset.exclude=run/excluded.txt"),
     ],
 )  # fmt: skip
 def test_the_next_command_keeps_what_was_asked(overrides: list[str], excluded: bool, following: str) -> None:

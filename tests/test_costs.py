@@ -4,6 +4,7 @@ import json
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from autodisp.cells.architecture import Architecture, single_path
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.mixture import Mixture
 from autodisp.cells.spaces import SPACES, SearchSpace
+from autodisp.cli.search import warn_of_target
 from autodisp.errors import InputError
 from autodisp.search.costs import CellCosts, CostPenalty, CostTable, differences, load
 from autodisp.search.relaxations import Dirichlet, Gumbel, Partial, Relaxation, Sigmoid, Softmax
@@ -161,6 +163,17 @@ def test_a_missing_file_and_a_missing_operation(tmp_path: Path) -> None:
         load(tmp_path / "costs.json")
 
 
+@pytest.mark.parametrize(("rest", "cost"), [(3.5, -1.0), (-1e6, 1.0), (0, 0.0), (1e300, 1.0), (3.5, 10**40)])
+def test_costs_whose_logarithm_is_no_number(rest: float, cost: float, tmp_path: Path) -> None:
+    data = made_table(SPACES["tiny81"]).to_json() | {"rest": rest}
+    for cell in data["cells"]:
+        for edge in cell["edges"]:
+            edge["costs"] = dict.fromkeys(edge["costs"], cost)
+    (tmp_path / "costs.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"no cost table .*(within|must be above 0)"):
+        load(tmp_path / "costs.json")
+
+
 def test_differences_name_the_setting() -> None:
     here = {"task": "disparity", "network": {"channels": 8, "head": "refined"}, "inputs": [[1, 3, 48, 64]]}
     there = {"task": "disparity", "network": {"channels": 4, "head": "refined"}, "inputs": [[1, 3, 48, 128]]}
@@ -177,3 +190,17 @@ def test_differences_name_the_setting() -> None:
 )  # fmt: skip
 def test_costs_in_words(quantity: Any, cost: float, words: str) -> None:
     assert CostTable(quantity, SPACES["s1"], 0, ()).in_words(cost) == words
+
+
+def test_a_target_that_all_networks_meet_or_none_is_said() -> None:
+    table, said = made_table(SPACES["s1"]), list[str]()
+    lowest, highest = table.limits()
+    console: Any = SimpleNamespace(message=said.append)
+    for target in (None, lowest, (lowest + highest) / 2):
+        warn_of_target(table, target, console)
+    assert not said
+    warn_of_target(table, lowest / 2, console)
+    warn_of_target(table, 5e8, console)
+    assert "none within the target" in said[0]
+    assert said[1].startswith("cost_penalty.target=5e+08: networks of this space cost ")
+    assert "all within the target" in said[1]

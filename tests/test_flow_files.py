@@ -1,5 +1,6 @@
 """Readers of flow: files written here by other code, pairs and vectors compared with torchvision's readers."""
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import datasets as reference
 
 from autodisp.datasets.flow_files import FlyingThings3DFlow, SintelFlow, outside, read_flo, write_flo, write_flow_png
@@ -111,6 +113,29 @@ def test_sintel(tmp_path: Path) -> None:
     assert torch.equal(sample.unmatched[0], torch.tensor(mask(212) > 0))
 
 
+@pytest.mark.parametrize("absent", [("occlusions",), ("invalid",), ("occlusions", "invalid")])
+def test_sintel_without_masks(tmp_path: Path, absent: tuple[str, ...]) -> None:
+    root = write_sintel(tmp_path)
+    for name in absent:
+        (root / "training" / name).rename(tmp_path / name)
+    data = SintelFlow(str(root), render_pass="final")
+    assert data.has_occlusion is ("occlusions" not in absent)
+    sample, valid, unmatched = data[3], torch.tensor(mask(112) == 0), torch.tensor(mask(212) > 0)
+    assert torch.equal(sample.valid[0], valid | ("invalid" in absent))
+    assert torch.equal(sample.unmatched[0], unmatched & ("occlusions" not in absent))
+
+
+def test_flyingthings3d_as_webp(tmp_path: Path) -> None:
+    root = write_flyingthings3d(tmp_path)
+    wanted = FlyingThings3DFlow(str(root))[3]
+    for path in sorted((root / "frames_cleanpass").rglob("*.png")):
+        place = path.relative_to(root / "frames_cleanpass").with_suffix(".webp")
+        put(root / "frames_cleanpass_webp" / place, np.asarray(Image.open(path)))
+        path.unlink()
+    (root / "frames_cleanpass").rename(root / "other")
+    assert all(torch.equal(*planes) for planes in zip(FlyingThings3DFlow(str(root))[3], wanted, strict=True))
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     things, sintel = write_flyingthings3d(tmp_path / "a"), write_sintel(tmp_path / "b")
     (things / "frames_cleanpass/TRAIN/A/0000/left/0007.png").unlink()
@@ -167,6 +192,12 @@ def test_damaged_flo_files_are_refused(tmp_path: Path, damaged: Callable[[bytes]
         read_flo(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_flo(tmp_path / "none.flo")
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"gr\xfcn.flo")
+    write_flo(path, vectors(0))
+    assert np.array_equal(read_flo(path), vectors(0))
 
 
 def test_written_files(tmp_path: Path) -> None:

@@ -100,6 +100,20 @@ def test_a_sequence_is_predicted_pair_by_pair(tmp_path: Path, model: Path, capsy
     assert "overwrite=true" in problems[0]
 
 
+def test_frames_follow_by_number_and_not_across_folders(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "frames/a", "f9", "f10", "f11")
+    write_images(tmp_path / "frames/b", "f1", "f2")
+    words = [f"checkpoint={model}", f"left={tmp_path / 'frames'}", f"out={tmp_path / 'out'}", "outputs=[flo]"]
+    assert predict.predict(composed("predict", *words)) == []
+    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.flo"))
+    assert written == ["a/f10-flow.flo", "a/f9-flow.flo", "b/f1-flow.flo"]
+    estimator = autodisp.load(model)
+    flow = estimator(*(read_rgb(tmp_path / f"frames/a/{name}.png") for name in ("f9", "f10")))[0].numpy()
+    assert np.array_equal(read_middlebury(str(tmp_path / "out/a/f9-flow.flo")), flow)
+
+
 def test_two_images(tmp_path: Path, model: Path) -> None:
     write_images(tmp_path, "a", "b")
     words = [f"checkpoint={model}", f"left={tmp_path / 'a.png'}", f"out={tmp_path / 'out'}", "outputs=[flo]"]
@@ -107,6 +121,8 @@ def test_two_images(tmp_path: Path, model: Path) -> None:
         predict.predict(composed("predict", *words))
     with pytest.raises(InputError, match=r"colour_range=.*is for stereo pairs"):
         predict.predict(composed("predict", *words[:3], "outputs=[colour]", "colour_range=[0,1]"))
+    with pytest.raises(InputError, match=r"unknown=0\.5: is for stereo pairs"):
+        predict.predict(composed("predict", *words, "unknown=0.5"))
     assert predict.predict(composed("predict", *words, f"right={tmp_path / 'b.png'}")) == []
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a-flow.flo"]
 

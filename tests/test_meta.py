@@ -274,6 +274,10 @@ def test_a_training(tmp_path: Path, card: Card, task: tuple[str, ...]) -> None:
     assert "loss" in training.validate()
 
 
+def test_a_step_that_recomputes_its_cells(tmp_path: Path, card: Card) -> None:
+    search_on_meta(tmp_path, *SHORT, "search.recompute=true").step()
+
+
 def test_a_step_does_not_wait_for_the_device(tmp_path: Path, card: Card) -> None:
     search = search_on_meta(tmp_path, *SHORT)
     batch = search.supernet.to_device(batch_of("classification"))

@@ -150,6 +150,29 @@ def test_names_in_capitals_and_of_other_formats(tmp_path: Path) -> None:
     assert all(np.array_equal(data[place].classes, class_map(name, 5)) for place, name in enumerate(data.names))
 
 
+def test_images_are_turned_as_their_exif_orientation_says(tmp_path: Path) -> None:
+    """Where only the stored orientation fits the mask, it was drawn on that."""
+    stored, exif = np.zeros((8, 16, 3), np.uint8), Image.Exif()
+    stored[:, :8] = 255
+    exif[0x0112] = 6  # shown turned clockwise: the left side is the top
+    (tmp_path / "images").mkdir()
+    for stem, size in (("upright", (16, 8)), ("stored", (8, 16))):
+        Image.fromarray(stored).save(tmp_path / f"images/{stem}.jpg", exif=exif, quality=95)
+        put_mask(tmp_path / f"masks/{stem}.png", np.ones(size, np.uint8))
+    as_stored, upright = Folders(tmp_path)
+    assert as_stored.image[:, :, :8].min() > 0.9
+    assert as_stored.image[:, :, 8:].max() < 0.1
+    assert upright.image[:, :8].min() > 0.9
+    assert upright.image[:, 8:].max() < 0.1
+
+
+def test_two_images_of_one_stem_are_refused(tmp_path: Path) -> None:
+    write_folders(tmp_path)
+    put(tmp_path / "images/a.bmp", colours("other"))
+    with pytest.raises(InputError, match=r"images: holds a\.bmp and a\.png, but .* rename or move one"):
+        Folders(tmp_path)
+
+
 def test_a_binary_mask_of_zero_and_255_is_refused(tmp_path: Path) -> None:
     write_folders(tmp_path)
     for stem in "abc":
@@ -184,12 +207,18 @@ def test_the_lists_of_voc(tmp_path: Path) -> None:
         "/JPEGImages/2008_000001.jpg /SegmentationClassAug/2008_000001.png\n"
     )
     assert Voc2012(tmp_path, names="paths", masks="SegmentationClassAug").names == ["2007_000032", "2008_000001"]
+    (lists / "windows.txt").write_bytes(b"\xef\xbb\xbf2007_000032\r\n2007_000039\r\n")
+    assert Voc2012(tmp_path, names="windows").names == ["2007_000032", "2007_000039"]
     (lists / "empty.txt").write_text("\n")
     with pytest.raises(InputError, match=r"ImageSets/Segmentation/empty\.txt names no image\. PASCAL VOC"):
         Voc2012(tmp_path, names="empty")
     (lists / "lost.txt").write_text("2007_000032\n2011_000001\n")
-    with pytest.raises(InputError, match=r"lost\.txt: 1 of its 2 names have neither an image nor a mask, such as 2011"):
+    lost = r"JPEGImages/2011_000001\.jpg and SegmentationClass/2011_000001\.png missing while .*lost\.txt is there"
+    with pytest.raises(InputError, match=lost):
         Voc2012(tmp_path, names="lost")
+    assert set(Voc2012(tmp_path, names="lost", strict=False).incomplete) == {"2011_000001"}
+    (tmp_path / "excluded.txt").write_text("2011_000001\n")
+    assert Voc2012(tmp_path, names="lost", exclude=tmp_path / "excluded.txt").names == ["2007_000032"]
     with pytest.raises(InputError, match=r"SegmentationObjekt/2007_000032\.png missing while JPEGImages/2007_000032"):
         Voc2012(tmp_path, masks="SegmentationObjekt")
     (lists / "latin.txt").write_bytes(b"\xe9\n")

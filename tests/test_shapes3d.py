@@ -275,7 +275,8 @@ def test_the_key_names_settings_and_not_the_length() -> None:
 def test_surfaces_show_the_photographs_of_a_folder(tmp_path: Path) -> None:
     green = np.zeros((70, 90, 3), np.uint8)
     green[..., 1] = np.random.default_rng(0).integers(60, 250, (70, 90))
-    cv2.imwrite(str(tmp_path / "leaves.png"), green)
+    (tmp_path / os.fsdecode(b"bl\xe4tter.png")).write_bytes(cv2.imencode(".png", green)[1].tobytes())
+    (tmp_path / "._leaves.png").write_bytes(b"macOS")
     sample = small(height=64, width=128, textures=str(tmp_path), objects=(10, 10))[0]
     red, greenness, blue = sample.left.mean(dim=(1, 2))
     plain = small(height=64, width=128, objects=(10, 10))[0].left.mean(dim=(1, 2))

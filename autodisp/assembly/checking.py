@@ -25,7 +25,7 @@ from autodisp.datasets.checking import (
 from autodisp.datasets.exclusions import can_be_listed, read_entries, write_exclusions
 from autodisp.datasets.layout import DamagedFiles, NotThere
 from autodisp.datasets.processes import Lost, apply_to_all, cores
-from autodisp.datasets.samples import SegmentedImage
+from autodisp.datasets.samples import FlowSample, SegmentedImage
 from autodisp.datasets.splits import deal
 from autodisp.errors import InputError, WrongSetting
 
@@ -194,6 +194,9 @@ class Check:
             self.report.data.append(f"{split}: images of {shown}, {self._of_classes(split, classes)}, {known}")
             return
         largest = max(one.largest for one in found)
+        if issubclass(self.config.entry.sample, FlowSample):
+            self.report.data.append(f"{split}: images of {shown}, vectors up to {largest:.1f} px, {known}")
+            return
         self.report.data.append(f"{split}: images of {shown}, disparities up to {largest:.1f} px, {known}")
         plausible = max((one.largest for one in found if one.largest <= one.width), default=0.0)
         data: Any = self.config.dataset

@@ -137,7 +137,7 @@ def kept(data: Any, dataset: Any) -> MapDataset[Any]:
     """Returns the dataset, with its samples stored on disk or cached in memory if the section enables that."""
     store = getattr(data, "store", None)
     if store is not None:
-        dataset = Stored(dataset, Path(store) / dataset.key, StereoSample)
+        dataset = Stored(dataset, Path(store).expanduser() / dataset.key, StereoSample)
     return Cached(dataset) if getattr(data, "cache", False) else dataset
 
 

@@ -63,7 +63,7 @@ def _read_data(config: TrainConfig) -> TrainData:
         fraction = config.validation.fraction or HELD_OUT_FRACTION
         groups = groups_of(dataset)
         among = len(chosen) if isinstance(groups, int) else [groups[index] for index in chosen]
-        train, rest = halves(among, seed=config.seed, fraction=1 - fraction)
+        train, rest = halves(among, seed=config.seed, fraction=1 - fraction, parts="training and validation")
         held_out = Part(kept(section, dataset), [chosen[index] for index in rest])
         chosen = [chosen[index] for index in train]
         if not has_test:

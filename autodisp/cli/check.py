@@ -79,6 +79,9 @@ def next_command(report: CheckReport, folder: Path, overrides: Sequence[str]) ->
     if report.crop is not None:
         words = [word for word in words if _key(word) != "dataset.crop"]
         words.append(("dataset.crop", report.crop))
+    if not config.entry.ground_truth:
+        words = [word for word in words if _key(word) != "dataset"]
+        return command("autodisp-train", "recipe=adapt", "init=shipped", *words)
     task = task_words(asdict(config), config.kit.name)
     return command("autodisp-search", *task, *words)
 

@@ -132,6 +132,8 @@ def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictC
                     f"relaxation={config.relaxation.name}: optimizer.alphas and curvature have nothing to act on"
                 )
             warn_if_policy_cannot_act(config, parts, console)
+            if costs is not None:
+                warn_of_target(costs, config.cost_penalty.target, console)
             if parts.resumed:
                 progress = parts.search.progress
                 end = "; all of its epochs are done" if progress.epochs >= config.search.epochs else ""
@@ -245,6 +247,16 @@ def warn_if_policy_cannot_act(config: SearchConfig, parts: SearchParts, console:
             f"regularization={config.regularization.name} cannot act: it takes {rule.earliest_decision + 2} epochs for "
             f"one decision, and the search has {config.search.epochs}; raise search.epochs, or lower "
             "regularization.start_epoch, window, delta or curvature.every"
+        )
+
+
+def warn_of_target(costs: CostTable, target: float | None, console: ConsoleProgress) -> None:
+    """Warns if every network of the space, or none, is within the target of the cost penalty."""
+    lowest, highest = costs.limits()
+    if target is not None and not lowest <= target < highest:
+        console.message(
+            f"cost_penalty.target={target:g}: networks of this space cost {costs.in_words(lowest)} to "
+            f"{costs.in_words(highest)}, {'none' if target < lowest else 'all'} within the target; take one in between"
         )
 
 

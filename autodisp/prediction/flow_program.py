@@ -1,5 +1,6 @@
 """Flow of image pairs, as autodisp-predict runs it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -17,7 +18,9 @@ from autodisp.prediction.programs import STEREO_ONLY, refuse
 
 
 def find(config: Any) -> FoundPairs:
-    """Finds the pairs: ``left`` and ``right`` are first and second images, ``left`` alone a sequence in name order.
+    """Finds the pairs: ``left`` and ``right`` are first and second images, ``left`` alone has sequences.
+
+    The images of a folder are a sequence, in the order of the numbers in their names: frame_9, frame_10.
 
     Raises:
         InputError: there is none, or a setting is for stereo pairs.
@@ -26,9 +29,18 @@ def find(config: Any) -> FoundPairs:
     if config.right is not None:
         return find_pairs(str(config.left), config.right, skip=config.out)
     images, problems = find_images(str(config.left), skip=config.out)
-    if len(images) < 2:
-        raise InputError(f"left={config.left}: is one image and right is not set: name the second one as right=")
-    return FoundPairs([StereoPair(one.name, one.path, other.path) for one, other in pairwise(images)], problems)
+    images = sorted(images, key=lambda image: (str(image.path.parent), _numbered(image.path.stem)))
+    following = [(one, other) for one, other in pairwise(images) if one.path.parent == other.path.parent]
+    if not following:
+        found = "is one image" if len(images) == 1 else "has no two images in one folder"
+        raise InputError(f"left={config.left}: {found} and right is not set: name the second one as right=")
+    return FoundPairs([StereoPair(one.name, one.path, other.path) for one, other in following], problems)
+
+
+def _numbered(name: str) -> list[tuple[int, str]]:
+    """Splits a name into numbers and texts, which sort by number."""
+    parts = re.findall(r"([0-9]+)|([^0-9]+)", name)
+    return [(int(number) if number else -1, text or number) for number, text in parts]
 
 
 def files_of(flow: Tensor, images: Sequence[Tensor], model: Any) -> tuple[Mapping[str, Write], str]:

@@ -55,7 +55,7 @@ def predict(
         writer: of the wanted outputs.
     """
     writer.check(item.name)
-    images = read_pair(item) if isinstance(item, StereoPair) else (read_rgb(item.path),)
+    images = read_pair(item) if isinstance(item, StereoPair) else (read_rgb(item.path, upright=True),)
     began = time.perf_counter()
     found = model(*images)[0].cpu()
     seconds = time.perf_counter() - began

@@ -24,6 +24,8 @@ Quantity = Literal["latency", "macs", "parameters"]
 UNITS: Mapping[str, str] = {"latency": "ms", "macs": "MACs", "parameters": "parameters"}
 SCHEMA = "autodisp/costs"
 VERSION = 1
+_LARGEST = 1e30
+"""Costs add up in float32."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,10 @@ def load(path: Path) -> CostTable:
         if missing := set(space.cells) - {cell.kind for cell in cells}:
             raise ValueError(f"no {', '.join(sorted(missing))} cell")
         about, machine = dict(data["about"]), dict(data["machine"])
-        return CostTable(data["quantity"], space, _number(data["rest"]), cells, about, machine)
+        table = CostTable(data["quantity"], space, _number(data["rest"]), cells, about, machine)
+        if (lowest := table.limits()[0]) <= 0:
+            raise ValueError(f"the cheapest network costs {lowest:g}, must be above 0")
+        return table
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError) as error:
@@ -215,15 +220,15 @@ def _cell_from_json(data: Any, space: SearchSpace) -> CellCosts:
     for edge, row in zip(space.cells[kind].edges, data["edges"], strict=True):
         if (row["source"], set(row["costs"])) != (edge.source, set(edge.operations)):
             raise ValueError(f"cell {name} has an edge from {row['source']} with other operations than the space")
-        edges.append(tuple(_number(row["costs"][operation]) for operation in edge.operations))
+        edges.append(tuple(_number(row["costs"][operation], least=0) for operation in edge.operations))
         outputs.append(tuple(int(size) for size in row["output"]))
     return CellCosts(name, kind, tuple(outputs), tuple(edges))
 
 
-def _number(value: Any) -> float:
-    """Returns a finite number, a whole one exactly."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a finite number")
+def _number(value: Any, *, least: float = -_LARGEST) -> float:
+    """Returns a number, a whole one exactly."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= _LARGEST:
+        raise ValueError(f"a cost must be a number within {least:g} .. {_LARGEST:g}, not {value!r}")
     return value
 
 
