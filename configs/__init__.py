@@ -9,9 +9,13 @@ from typing import Any
 import yaml
 
 
-@cache
 def _contents(file: Traversable) -> Mapping[str, Any]:
-    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    return _parsed(file.read_text(encoding="utf-8"))
+
+
+@cache
+def _parsed(text: str) -> Mapping[str, Any]:
+    return yaml.safe_load(text) or {}
 
 
 def primary(program: str) -> Traversable:

@@ -1,4 +1,5 @@
 import math
+import os
 import pickle
 import runpy
 import sys

@@ -153,7 +153,8 @@ def planes(layer: nn.Conv2d, x: Tensor) -> Tensor:
     assert layer.bias is not None
     # baddbmm would copy the bias to every pixel first.
     product = torch.matmul(layer.weight.flatten(1), x.flatten(2)).add_(layer.bias.view(1, -1, 1))
-    return product.unflatten(2, x.shape[-2:])
+    y: Tensor = product.unflatten(2, x.shape[-2:])
+    return y
 
 
 def precise(x: Tensor) -> Tensor:
