@@ -35,7 +35,7 @@ LAYERS = {
     "prediction": {"atomic", "networks", "kits", "tasks", "cells", "datasets", "model_file", "errors"},
     "export": {"prediction", "report", "networks", "kits", "tasks", "cells", "model_file", "records", "run_files",
                "atomic", "commands", "errors"},
-    "model_file": {"kits", "tasks", "cells", "atomic", "errors"},
+    "model_file": {"kits", "tasks", "networks", "cells", "atomic", "errors"},
     "tasks": {"distributed", "checks", "networks", "cells", "datasets", "errors"},
     "networks": {"distributed", "cells", "errors"},
     "kernels": {"cells", "errors"},
