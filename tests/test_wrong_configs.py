@@ -709,7 +709,7 @@ folder=file
 folder=folder
     folder=folder: is not empty, and has no study; take another folder
 +study.trials=3
-    study.trials: no such setting; study has name, dataset, space, samples
+    study.trials: no such setting; study has name, dataset, space, samples, checked
 """
 REPORT = r"""
 NOTHING
