@@ -9,7 +9,6 @@ bin for most pixels. Everything in it is then learnt. Small budgets need that: a
 of matching spends most of them on finding it.
 """
 
-import functools
 import itertools
 import math
 from typing import NamedTuple
@@ -172,7 +171,6 @@ def stretched(x: Tensor) -> Tensor:
     return x / lengths
 
 
-@functools.cache
 def patch_filters(
     *,
     side: int = PATCH,
