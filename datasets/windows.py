@@ -45,7 +45,7 @@ class Augmentation:
 
 
 class WindowAugmentation(Augmentation, Generic[Sample]):
-    """Cuts a random window, resizes it to the crop, and varies it; subclasses define the last two."""
+    """Draws a random window; subclasses cut and resize it in ``_reframed`` and change its content in ``_varied``."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Returns a new sample; the input is not modified.
