@@ -67,9 +67,10 @@ class Architecture(nn.Module):
             weights[kind] = torch.cat([torch.softmax(part, dim=0) for part in values.split(sizes)])
         return weights
 
-    def as_record(self) -> dict[str, Any]:
-        """Converts the alphas to plain data, for the record of an epoch."""
+    def as_record(self, weights: EdgeWeights) -> dict[str, Any]:
+        """Converts the alphas and the edge weights computed from them to plain data, for the record of an epoch."""
         record = {"alphas": {kind: alphas.detach().tolist() for kind, alphas in self.alphas.items()}}
+        record["weights"] = {kind: table.detach()[self.present(kind)].tolist() for kind, table in weights.items()}
         if self.edges:
             record["edge_alphas"] = {kind: alphas.detach().tolist() for kind, alphas in self.edges.items()}
         return record

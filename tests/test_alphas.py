@@ -11,6 +11,7 @@ from autodisp.cells.architecture import Architecture
 from autodisp.cells.spaces import SPACES
 from autodisp.report.alphas import MOST_COLUMNS, alpha_maps, colour_limits, maps_figure, weights_figure
 from autodisp.report.reading import Run, read_run
+from autodisp.search.relaxations import Sigmoid
 from tests.made_runs import config_of, record_of, write_run, write_search
 
 
@@ -36,6 +37,15 @@ def test_the_weights_are_those_of_the_architecture(tmp_path: Path, space: str) -
             assert axes.get_title(loc="left") == drawn.edge
             assert [text.get_text() for text in axes.texts] == [f"{weight:.2f}" for weight in expected]
     assert maps["normal"][0][2].edge == "in0 → n1"
+
+
+def test_recorded_weights_are_shown_whatever_the_relaxation(tmp_path: Path) -> None:
+    architecture = Architecture(SPACES["s1"], seed=3, scale=1.0)
+    mixture = Sigmoid().mean(architecture)
+    run = search(tmp_path, [record_of(0, space="s1", **architecture.as_record(mixture))], space="s1")
+    for kind, (edges, _) in alpha_maps(run).items():
+        drawn = np.concatenate([edge.weights[:, 0] for edge in edges])
+        np.testing.assert_allclose(drawn, architecture.alphas[kind].sigmoid().detach(), rtol=1e-6)
 
 
 def test_the_map_shows_each_weight_at_its_operation_and_epoch(tmp_path: Path) -> None:

@@ -141,4 +141,4 @@ def test_edge_alphas_compete_within_their_node() -> None:
         part = values[place : place + size]
         torch.testing.assert_close(found[place : place + size], part / part.sum())
         place += size
-    assert set(architecture.as_record()) == {"alphas", "edge_alphas"}
+    assert set(architecture.as_record({})) == {"alphas", "edge_alphas", "weights"}

@@ -35,7 +35,8 @@ class EdgeMap:
 def alpha_maps(run: Run) -> dict[str, tuple[list[EdgeMap], list[int]]]:
     """Returns the maps and the epochs of their columns for every kind of cell whose alphas and space are known.
 
-    Epochs are in the order they were run, those that a roll-back discarded included; a long run is thinned out.
+    Epochs are in the order they were run, those that a roll-back discarded included; a long run is thinned out. Weights
+    that are not recorded are the softmax of the alphas.
     """
     found = {}
     for kind, cell in (run.space.cells if run.space else {}).items():
@@ -43,9 +44,13 @@ def alpha_maps(run: Run) -> dict[str, tuple[list[EdgeMap], list[int]]]:
             [epoch for epoch in run.epochs if len(epoch.alphas.get(kind, ())) == cell.alphas], MOST_COLUMNS
         )
         if epochs:
-            rows = np.array([epoch.alphas[kind] for epoch in epochs], dtype=np.float64).T
-            edges = np.split(rows, np.cumsum([len(edge.operations) for edge in cell.edges])[:-1])
-            found[kind] = edge_maps(kind, cell, list(map(_softmax, edges))), [epoch.epoch for epoch in epochs]
+            recorded = all(len(epoch.weights.get(kind, ())) == cell.alphas for epoch in epochs)
+            rows = [epoch.weights[kind] if recorded else epoch.alphas[kind] for epoch in epochs]
+            places = np.cumsum([len(edge.operations) for edge in cell.edges])[:-1]
+            edges: list[Weights] = np.split(np.array(rows, dtype=np.float64).T, places)
+            found[kind] = edge_maps(kind, cell, edges if recorded else list(map(_softmax, edges))), [
+                epoch.epoch for epoch in epochs
+            ]
     return found
 
 

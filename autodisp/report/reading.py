@@ -47,6 +47,8 @@ class Epoch:
     cells: Cells = field(default_factory=dict)
     """In a search, the cells that the alphas preferred; empty if not recorded."""
     alphas: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """The edge weights computed from the alphas, in their order; empty if not recorded."""
     spectrum: tuple[float, ...] = ()
     """All eigenvalues of the Hessian over the alphas, ascending; empty if not computed."""
 
@@ -374,15 +376,19 @@ def _epochs(records: Sequence[Mapping[str, Any]], notes: list[str]) -> list[Epoc
                 del numbers[key]
         cells = checked_cells(record.get("genotype", {}))
         damaged += cells is None
-        alphas = record.get("alphas")
-        known = {kind: _floats(alphas.get(kind)) for kind in KINDS} if isinstance(alphas, dict) else {}
-        alphas = {kind: values for kind, values in known.items() if values}
-        epochs.append(Epoch(int(epoch), numbers, cells or {}, alphas, _floats(record.get("spectrum"))))
+        alphas, weights = (_vectors(record.get(key)) for key in ("alphas", "weights"))
+        epochs.append(Epoch(int(epoch), numbers, cells or {}, alphas, weights, _floats(record.get("spectrum"))))
     if lost := len(records) - len(epochs):
         notes.append(f"{lost} of {len(records)} records have no epoch and were left out")
     if damaged:
         notes.append(f"the cells of {damaged} records cannot be drawn and were left out")
     return epochs
+
+
+def _vectors(record: Any) -> dict[str, tuple[float, ...]]:
+    """Returns the vectors of the kinds of cells that have one."""
+    vectors = {kind: _floats(record.get(kind)) for kind in KINDS} if isinstance(record, dict) else {}
+    return {kind: values for kind, values in vectors.items() if values}
 
 
 def _floats(values: Any) -> tuple[float, ...]:

@@ -548,8 +548,9 @@ class Search(SteppedRun):
         chosen = [name for cell in genotype.cells.values() for node in cell for name, _ in node]
         record = {"genotype": genotype.to_json()["cells"], "parameter_free": sum(n in PARAMETER_FREE for n in chosen)}
         if self.supernet.relaxation.moves_alphas:
-            record |= self.supernet.architecture.as_record()
-            record |= {f"entropy/{kind}": value for kind, value in entropy(self.supernet.mean()).items()}
+            weights = self.supernet.mean()
+            record |= self.supernet.architecture.as_record(weights)
+            record |= {f"entropy/{kind}": value for kind, value in entropy(weights).items()}
         if self.supernet.cost_penalty is not None:
             record |= self.supernet.cost_penalty.record(self.supernet.mean(), genotype)
         return record
