@@ -68,6 +68,15 @@ def test_a_table_of_another_search_is_refused(made: Path, words: list[str], said
         given_costs(config, data)
 
 
+def test_a_table_that_lacks_a_cell_of_the_network_is_refused(made: Path, tmp_path: Path) -> None:
+    table, path = load(made / COSTS), tmp_path / "lacking.json"
+    dataclasses.replace(table, cells=table.cells[1:]).save(path)
+    config = config_of(f"cost_penalty.table={path}")
+    lost = table.cells[0]
+    with refused(f"cost_penalty.table={path}: its cells are", f"those of the network {lost.name} ({lost.kind}), "):
+        given_costs(config, build_data(config))
+
+
 def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
     config = config_of(f"cost_penalty.table={tmp_path / 'none.json'}")
     data = build_data(config)

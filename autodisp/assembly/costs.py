@@ -100,4 +100,8 @@ def _loaded(path: Path, config: SearchConfig, deployment: Deployment) -> CostTab
         raise InputError(
             f"{path}: is of another search: {'; '.join(differing[:3])}; make one with plan=true cost_penalty.save=FILE"
         )
+    cells = [(cell.name, cell.kind) for cell in table.cells]
+    if cells != deployment.cells:
+        found, needed = (", ".join(f"{name} ({kind})" for name, kind in each) for each in (cells, deployment.cells))
+        raise InputError(f"{path}: its cells are {found}, those of the network {needed}; measure it again")
     return table

@@ -32,6 +32,7 @@ from autodisp.cells.operations import Style
 from autodisp.cells.spaces import EdgeSpace, SearchSpace
 from autodisp.networks.fused import fused
 from autodisp.networks.parameter_count import count_parameters
+from autodisp.networks.unbuilt import unbuilt
 from autodisp.search.costs import CellCosts, CostTable, Quantity
 from autodisp.search.curvature import preserved_rng
 from autodisp.tasks.base import Task, channels_last
@@ -65,6 +66,14 @@ class Deployment:
             "style": asdict(self.style),
             "inputs": [list(tensor.shape) for tensor in self.inputs],
         }
+
+    @property
+    def cells(self) -> list[tuple[str, str]]:
+        """Name and kind of each cell of the network."""
+        cells = FoundCells(Genotype(self.space.name, self.space.sample(0)), style=self.style)
+        with unbuilt():
+            network = self.task.build_network(cells)
+        return [(name, cell.kind) for name, cell in network.named_modules() if isinstance(cell, Cell)]
 
     @property
     def device(self) -> torch.device:
