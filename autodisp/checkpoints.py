@@ -17,13 +17,13 @@ import torch
 
 from autodisp import distributed
 from autodisp.atomic import leftovers, replacing
-from autodisp.errors import InputError, RunFault, in_one_line
+from autodisp.errors import InputError, RunFault, UnusableState, in_one_line
 from autodisp.run_state import CONTENTS, VERSION
 
 _NAME = r"_(\d{4,})(?:_at_(\d{6,}))?\.pt"
 
 
-class OtherVersion(InputError):
+class OtherVersion(UnusableState):
     """An intact state of a run that this version would not resume as the same run."""
 
 
@@ -88,7 +88,7 @@ class Checkpoints:
             warn: called with one line for each damaged state that is skipped.
 
         Raises:
-            InputError: there are states, but none of them can be read.
+            UnusableState: there are states, but none of them can be read.
         """
         paths = [path for _, path in sorted(self._states(), reverse=True)]
         for path in paths:
@@ -99,7 +99,7 @@ class Checkpoints:
             except InputError as error:
                 warn(f"{error}; the state before it is taken")
         if paths:
-            raise InputError(
+            raise UnusableState(
                 f"{self.folder}: none of its {len(paths)} states can be read; put one back from a copy, or start the "
                 "run again in another folder"
             )

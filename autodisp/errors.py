@@ -18,6 +18,10 @@ class WrongSetting(InputError):
     """
 
 
+class UnusableState(InputError):
+    """A saved state from which its run cannot be resumed."""
+
+
 class RunFault(RuntimeError):
     """A failure of the environment: full disk, missing folder, killed worker, out of memory.
 

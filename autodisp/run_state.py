@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from autodisp.errors import InputError
+from autodisp.errors import UnusableState
 
 VERSION = 3
 """Increased when the same config would resume differently: with another network, loss or order of random draws."""
@@ -90,7 +90,7 @@ class RunState:
         """Restores everything as it was captured.
 
         Raises:
-            InputError: the state is of another network, or of another kind of run.
+            UnusableState: the state is of another network, or of another kind of run.
         """
         try:
             for name, part in self.parts.items():
@@ -100,7 +100,7 @@ class RunState:
             restore_random(state["rng"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InputError(
+            raise UnusableState(
                 f"the checkpoint's state does not fit this run ({first}); it belongs to another network, task or "
                 "optimizer: resume with the config it was written under"
             ) from None

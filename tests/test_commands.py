@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from autodisp.checkpoints import Checkpoints
 from autodisp.cli.run_folder import claimed
 from autodisp.cli.supervision import supervised_run
 from autodisp.commands import command, existing_paths_quoted, setting
@@ -24,6 +25,7 @@ from autodisp.report.next_steps import (
     training_command,
 )
 from autodisp.report.reading import read_run
+from autodisp.run_files import CHECKPOINTS
 from autodisp.tasks.registry import KITS
 from tests.made_runs import write_search
 
@@ -99,6 +101,15 @@ def test_no_run_is_resumed_with_a_setting_that_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(WrongSetting) as caught, supervised_run(tmp_path, memory=[]):
         raise WrongSetting("lower optimizer.learning_rate")
     assert str(caught.value) == "lower optimizer.learning_rate; a run keeps its settings: start another one with that"
+
+
+def test_no_run_is_resumed_from_a_state_that_cannot_be_used(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / CHECKPOINTS)
+    checkpoints.folder.mkdir()
+    checkpoints.path(3).write_bytes(b"PK")
+    with pytest.raises(InputError) as caught, supervised_run(tmp_path, memory=[]):
+        checkpoints.newest(lambda line: None)
+    assert str(caught.value).endswith("put one back from a copy, or start the run again in another folder")
 
 
 def test_only_this_module_quotes() -> None:

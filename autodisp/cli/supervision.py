@@ -16,7 +16,7 @@ from autodisp import distributed, torchrun
 from autodisp.cli.program import program_name
 from autodisp.cli.signals import StopSignals
 from autodisp.commands import command
-from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
+from autodisp.errors import InputError, Interrupted, RunFault, UnusableState, WrongSetting
 from autodisp.run_files import CHECKPOINTS
 from autodisp.run_lock import locked
 from autodisp.tracking import ConsoleProgress
@@ -37,7 +37,7 @@ def supervised_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSigna
 
     Raises:
         InputError: another process uses the folder; or the run's own, with the command that resumes it. For a
-            WrongSetting, which resuming would repeat, the remedy is another run.
+            WrongSetting, which resuming would repeat, the remedy is another run; an UnusableState has its own.
         RunFault: the disk, the folder or the memory failed.
         SystemExit: it was stopped by a signal.
     """
@@ -54,6 +54,8 @@ def supervised_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSigna
                 sys.exit(signals.exit_code)
             if isinstance(error, WrongSetting):
                 raise WrongSetting(f"{error}; a run keeps its settings: start another one with that") from error
+            if isinstance(error, UnusableState):
+                raise
             kind = RunFault if isinstance(error, RunFault) else InputError
             raise kind(f"{error}{_how_to_resume(folder, resuming)}") from error
         except (MemoryError, RuntimeError) as error:

@@ -48,9 +48,10 @@ def alpha_maps(run: Run) -> dict[str, tuple[list[EdgeMap], list[int]]]:
             rows = [epoch.weights[kind] if recorded else epoch.alphas[kind] for epoch in epochs]
             places = np.cumsum([len(edge.operations) for edge in cell.edges])[:-1]
             edges: list[Weights] = np.split(np.array(rows, dtype=np.float64).T, places)
-            found[kind] = edge_maps(kind, cell, edges if recorded else list(map(_softmax, edges))), [
-                epoch.epoch for epoch in epochs
-            ]
+            found[kind] = (
+                edge_maps(kind, cell, edges if recorded else list(map(_softmax, edges))),
+                [epoch.epoch for epoch in epochs],
+            )
     return found
 
 
