@@ -119,6 +119,36 @@ def test_stereo_files_are_the_network_at_any_size(stereo: list[ExportedModel]) -
             torch.testing.assert_close(call(*pair(size, batch)), expected, atol=1e-4, rtol=0)
 
 
+def test_a_confidence_is_the_second_output(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX needs the extra [export]")
+    path = checkpoint(tmp_path, MATCHING)
+    network = autodisp.load(path)
+    for model in export_model(path, tmp_path, ["onnx", "pt2"], confidence=True):
+        assert "disparity, confidence = program" in model.usage()
+        opened = autodisp.load(model.path)
+        assert opened.has_confidence
+        for size in ((33, 47), (40, 72)):
+            views = pair(size, batch=2)
+            found, expected = (made.with_confidence(*views) for made in (opened, network))
+            assert found.shape == expected.shape == (2, 2, *size)
+            torch.testing.assert_close(found[:, :1], expected[:, :1], atol=1e-4, rtol=0)
+            assert ((found - expected)[:, 1].abs() > 1e-3).float().mean() < 0.02
+            torch.testing.assert_close(opened(*views), found[:, :1])
+
+
+def test_a_model_without_confidence_is_not_exported_with_one(tmp_path: Path) -> None:
+    for task in (REGRESSION, IMAGES):
+        with pytest.raises(InputError, match="confidence=true: this model has none"):
+            next(export_model(checkpoint(tmp_path, task), tmp_path / "out", ["pt2"], confidence=True))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_confidence_that_differs_is_not_kept() -> None:
+    models._check({(1, 1): Comparison(0.0, 1.0, 0.02)}, Path("a.onnx"), "px")
+    with pytest.raises(ExportError, match=r"the confidence of 4\.0% of the pixels would differ"):
+        models._check({(1, 1): Comparison(0.0, 1.0, 0.04)}, Path("a.onnx"), "px")
+
+
 def test_classification_files_are_the_network_at_any_size_and_batch(images: list[ExportedModel]) -> None:
     network = autodisp.load(beside(images[0]))
     assert isinstance(network, ImageClassifier)
@@ -225,7 +255,7 @@ def test_a_stack_is_traced_and_left_as_it_is() -> None:
 def test_what_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = checkpoint(tmp_path, IMAGES)
 
-    def another(network: Any, task: str) -> Any:
+    def another(network: Any, task: str, **options: Any) -> Any:
         other = built(IMAGES)
         with torch.no_grad():
             other.classifier.bias += 0.01  # type: ignore[union-attr,operator]

@@ -50,7 +50,12 @@ def export(tree: DictConfig) -> Path:
 def _export_model(config: ExportConfig, console: Console) -> Path:
     checkpoint, folder = model_path(config.checkpoint), build_out(config)
     models = export_model(
-        checkpoint, folder, config.formats, overwrite=config.overwrite, tell=lambda line: _say(console, line)
+        checkpoint,
+        folder,
+        config.formats,
+        overwrite=config.overwrite,
+        confidence=config.confidence,
+        tell=lambda line: _say(console, line),
     )
     with naming("checkpoint", str(checkpoint), choices=["shipped"]):
         for model in models:

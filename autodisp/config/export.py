@@ -28,6 +28,7 @@ class ExportConfig:
     space_file: Annotated[str | None, PathTo("the JSON of a search space, or null for a named one")]
     format: Any
     out: Annotated[str | None, PathTo("a folder, or null for one next to what is exported")]
+    confidence: bool
     overwrite: bool
     threads: Threads
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
@@ -58,7 +59,9 @@ class ExportConfig:
         if given == ["checkpoint"]:
             need(self.space_file is None, "space_file", self.space_file, "null with checkpoint=, which holds its space")
         else:
-            need(self.format is None, "format", self.format, f"null with {given[0]}=: it is of a checkpoint's network")
+            for key, rest in (("format", None), ("confidence", False)):
+                value = getattr(self, key)
+                need(value == rest, key, value, f"{shown(rest)} with {given[0]}=: it is of a checkpoint's network")
 
 
 def parse(tree: DictConfig) -> ExportConfig:

@@ -30,22 +30,45 @@ from autodisp.prediction.exported import EXTRA_FILE, open_exported
 from autodisp.tasks.base import MainOutput, main_output
 from autodisp.tasks.registry import KITS
 
+CONFIDENCE = "confidence"
+"""Name of the second output."""
 SHIFT = 5
 """Disparity of the random test pairs, pixels."""
 NOMINAL_STRIDE = 16
 """Stride assumed for a network without padding."""
 
 
-def traced(network: nn.Module, task: str) -> ExportedProgram:
+def outputs_of(network: nn.Module, task: str, *, confidence: bool = False) -> nn.Module:
+    """Wraps the network so that it returns what its program returns: the prediction, and on request its confidence.
+
+    Raises:
+        InputError: the network has no confidence.
+    """
+    if not confidence:
+        return MainOutput(network)
+    confident = KITS[task].interface.confident(network)
+    if confident is None:
+        raise InputError(
+            "confidence=true: this model has none; only disparity models whose last stage has network.head=matching or "
+            "refined have one: leave it false"
+        )
+    return confident
+
+
+def traced(network: nn.Module, task: str, *, confidence: bool = False) -> ExportedProgram:
     """Traces the network as a program in evaluation mode, on the CPU, for any height and width.
 
     Args:
         network: a network of the task; not modified.
         task: name of the task.
+        confidence: adds a second output, see ``autodisp.networks.confidence``.
+
+    Raises:
+        InputError: the network has no confidence.
     """
     interface, stride = KITS[task].interface, _stride(network)
     network = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
-    plain = MainOutput(network).eval().requires_grad_(False)
+    plain = outputs_of(network, task, confidence=confidence).eval().requires_grad_(False)
     # Sizes that could be compared with each other all differ, and none is a multiple of the stride.
     example = torch.zeros(2 if interface.any_batch else 1, 3, stride + 3, 2 * stride + 5)
     free = dict.fromkeys((0, 2, 3) if interface.any_batch else (2, 3), Dim.DYNAMIC)
@@ -82,21 +105,22 @@ def write_onnx(program: ExportedProgram, card: ModelCard, path: Path) -> None:
     import onnx_ir
 
     interface = KITS[card.task].interface
+    several = len(program.graph_signature.user_outputs) > 1
     sides = {2: "height", 3: "width"} | ({0: "batch"} if interface.any_batch else {})
     onnx = torch.onnx.export(
         program,
         dynamo=True,
         input_names=interface.inputs,
-        output_names=[interface.output],
+        output_names=[interface.output, *([CONFIDENCE] if several else [])],
         dynamic_shapes=(sides, *(None for _ in interface.inputs[1:])),
         verbose=False,
     )
     assert onnx is not None
-    output = onnx.model.graph.outputs[0]
-    known = output.shape or ()
-    output.shape = onnx_ir.Shape(
-        [side if name is None else name for name, side in zip(interface.output_shape, known, strict=True)]
-    )
+    for output in onnx.model.graph.outputs:
+        known = output.shape or ()
+        output.shape = onnx_ir.Shape(
+            [side if name is None else name for name, side in zip(interface.output_shape, known, strict=True)]
+        )
     onnx.model.metadata_props[KEY] = _text(card)
     onnx.save(path)
 
@@ -123,6 +147,9 @@ def need_packages(form: str) -> None:
             ) from None
 
 
+CLOSE = 0.01
+
+
 class Comparison(NamedTuple):
     """Comparison of a file with its network, in the unit of their output; NaN if either output is NaN."""
 
@@ -130,9 +157,14 @@ class Comparison(NamedTuple):
     """Largest absolute difference."""
     largest: float
     """Largest absolute value of the network's output."""
+    unsure: float = 0.0
+    """Share of pixels whose confidence differs by more than CLOSE, as it does where rounding moves a match to another
+    pixel."""
 
 
-def differences(network: nn.Module, task: str, path: Path) -> dict[tuple[int, int], Comparison]:
+def differences(
+    network: nn.Module, task: str, path: Path, *, confidence: bool = False
+) -> dict[tuple[int, int], Comparison]:
     """Compares a file with its network on random images of several sizes.
 
     The file is opened in the same way as by a user. The sizes are a multiple of the stride, an odd size, and a size
@@ -142,12 +174,14 @@ def differences(network: nn.Module, task: str, path: Path) -> dict[tuple[int, in
         network: in evaluation mode, on the CPU.
         task: name of the task.
         path: exported file.
+        confidence: the file has the confidence as second output.
 
     Returns:
         Comparisons by (height, width).
     """
     interface, stride = KITS[task].interface, _stride(network)
     opened, _ = open_exported(path, device=torch.device("cpu"))
+    plain = outputs_of(network, task, confidence=confidence)
     generator = torch.Generator().manual_seed(0)
     sizes = ((2 * stride, 3 * stride), (stride + stride // 2 + 1, 2 * stride + stride // 2 + 3), (stride // 2 - 1,) * 2)
     found = {}
@@ -156,9 +190,10 @@ def differences(network: nn.Module, task: str, path: Path) -> dict[tuple[int, in
         scene = torch.rand(batch, 3, height, width + SHIFT, generator=generator)
         views = (scene[..., :width], scene[..., SHIFT:])[: len(interface.inputs)]
         with torch.inference_mode():
-            expected = main_output(network(*views))
-            difference = (opened(*views) - expected).abs().max()
-        found[height, width] = Comparison(float(difference), float(expected.abs().max()))
+            output, expected = opened(*views), plain(*views)
+        difference = (main_output(output) - main_output(expected)).abs().max()
+        unsure = float(((output[1] - expected[1]).abs() > CLOSE).float().mean()) if confidence else 0.0
+        found[height, width] = Comparison(float(difference), float(main_output(expected).abs().max()), unsure)
     return found
 
 

@@ -6,10 +6,10 @@ view, or outside of it. Of the choices compared in EXPERIMENTS.md it ranks error
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from autodisp.networks.disparity import StereoPrediction
+from autodisp.networks.disparity import DisparityNetwork, StereoPrediction
 from autodisp.networks.matching_head import STRIDE, Matching
 
 UNKNOWN = 0.5
@@ -21,6 +21,11 @@ NEARER = 1.0
 itself."""
 INVISIBLE = 0.49
 """Factor of the confidence of invisible pixels: they are below UNKNOWN, but in order, since many are predicted well."""
+
+
+def has_volume(network: nn.Module) -> bool:
+    """Returns True for a network whose disparity is read from a matching volume."""
+    return isinstance(network, DisparityNetwork) and network.matching is not None
 
 
 def confidence_of(prediction: StereoPrediction) -> Tensor | None:
@@ -42,6 +47,30 @@ def confidence_of(prediction: StereoPrediction) -> Tensor | None:
     mass = mass[..., :height, :width].clamp(max=1.0)  # sums exceed it by rounding
     confidence: Tensor = mass * torch.where(seen, 1.0, INVISIBLE)
     return confidence
+
+
+class WithConfidence(nn.Module):
+    """A disparity network with a matching volume, as a network that returns the confidence too.
+
+    Args:
+        network: returns a StereoPrediction.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *views: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the disparity and its confidence, both (B, 1, H, W).
+
+        Raises:
+            ValueError: the network has no matching volume.
+        """
+        prediction: StereoPrediction = self.network(*views)
+        confidence = confidence_of(prediction._replace(disparity=prediction.disparity.clamp(min=0.0)))
+        if confidence is None:
+            raise ValueError("the network has no matching volume, and so no confidence")
+        return prediction.disparity, confidence
 
 
 def mass_near(matching: Matching) -> Tensor:

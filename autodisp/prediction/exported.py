@@ -78,14 +78,16 @@ class OnnxNetwork(nn.Module):
                 str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
             self.inputs = [entry.name for entry in self.session.get_inputs()]
+            self.outputs = len(self.session.get_outputs())
             self.description: str | None = self.session.get_modelmeta().custom_metadata_map.get(KEY)
         except Exception as error:  # onnxruntime has no common class of errors
             raise InputError(f"{path}: onnxruntime cannot read it ({_short(error)}); is it cut off?") from None
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Returns the first output."""
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Returns the output, or a tuple of several."""
         arrays = (entry.detach().cpu().contiguous().numpy() for entry in inputs)
-        return torch.from_numpy(self.session.run(None, dict(zip(self.inputs, arrays, strict=True)))[0])
+        found = tuple(map(torch.from_numpy, self.session.run(None, dict(zip(self.inputs, arrays, strict=True)))))
+        return found if len(found) > 1 else found[0]
 
 
 class _OneByOne(nn.Module):
@@ -95,10 +97,16 @@ class _OneByOne(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Maps inputs (B, 3, H, W) to an output (B, ...)."""
+    @property
+    def outputs(self) -> int:
+        """Number of tensors that the network returns."""
+        return int(self.network.outputs)
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Maps inputs (B, 3, H, W) to an output (B, ...), or to a tuple of several."""
         samples = zip(*(images.split(1) for images in inputs), strict=True)
-        return torch.cat([self.network(*sample) for sample in samples])
+        found = [self.network(*sample) for sample in samples]
+        return torch.cat(found) if self.outputs == 1 else tuple(map(torch.cat, zip(*found, strict=True)))
 
 
 def _open_onnx(path: Path, device: torch.device) -> tuple[nn.Module, str | None]:
@@ -114,7 +122,9 @@ def _open_pt2(path: Path, device: torch.device) -> tuple[nn.Module, str | None]:
             program = torch.export.load(file, extra_files=files)
         if device.type != "cpu":  # the program creates tensors on the device on which it was traced
             program = move_to_device_pass(program, device)
-        return program.module(check_guards=False), files[EXTRA_FILE]  # guards would be run as Python
+        network = program.module(check_guards=False)  # guards would be run as Python
+        network.outputs = len(program.graph_signature.user_outputs)
+        return network, files[EXTRA_FILE]
     except Exception as error:  # a damaged program may raise any exception
         raise InputError(f"{path}: torch cannot read it ({_short(error)}); export it again with this torch") from None
 

@@ -7,9 +7,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from autodisp.networks.confidence import confidence_of
-from autodisp.networks.disparity import DisparityNetwork, StereoPrediction
+from autodisp.networks.confidence import confidence_of, has_volume
+from autodisp.networks.disparity import StereoPrediction
 from autodisp.prediction.image_models import ready
+from autodisp.tasks.base import main_output
 
 Array = npt.NDArray[Any]
 
@@ -62,8 +63,8 @@ class StereoMatcher:
 
     @property
     def has_confidence(self) -> bool:
-        """True for a network whose disparity is read from a matching volume; False for an exported one."""
-        return isinstance(self.network, DisparityNetwork) and self.network.matching is not None
+        """True for a network with a matching volume, or one that was exported with its confidence."""
+        return has_volume(self.network) or getattr(self.network, "outputs", 1) > 1
 
     def with_confidence(self, left: Tensor, right: Tensor) -> Tensor:
         """Predicts the disparity like ``__call__``, and its confidence where the network has one.
@@ -86,14 +87,14 @@ class StereoMatcher:
             )
         with torch.inference_mode():
             views = [self._on_device(view) for view in (left, right)]
-            prediction: StereoPrediction | Tensor = self.network(*views)
-            disparity = prediction if isinstance(prediction, Tensor) else prediction.disparity
-            disparity = disparity.to(torch.float32).clamp(min=0.0)
+            prediction: StereoPrediction | tuple[Tensor, Tensor] | Tensor = self.network(*views)
+            disparity = main_output(prediction).to(torch.float32).clamp(min=0.0)
             limited = disparity.clamp(max=float(left.shape[-1]))
             disparity = torch.where(disparity.isinf(), disparity, limited)  # an overflow stays visible
-            if confident and not isinstance(prediction, Tensor):
-                planes = disparity, confidence_of(prediction._replace(disparity=disparity))
-                disparity = torch.cat([plane for plane in planes if plane is not None], dim=1)
+            if confident:
+                own = isinstance(prediction, StereoPrediction)
+                confidence = confidence_of(prediction._replace(disparity=disparity)) if own else prediction[1]
+                disparity = torch.cat([disparity, confidence], dim=1)
         return disparity.clone()  # an inference-mode tensor could not be used in the user's training
 
     def _on_device(self, view: Tensor) -> Tensor:

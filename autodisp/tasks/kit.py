@@ -42,6 +42,10 @@ class DatasetEntry:
     """Placeholders for ``TaskKit.facts`` that give a network of the same size without the data."""
 
 
+def _nothing(*_: Any) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Interface:
     """Inputs and output of the exported network of a task."""
@@ -55,6 +59,8 @@ class Interface:
     any_batch: bool
     result: str
     """Shape and unit of the output tensor, as text."""
+    confident: Callable[[nn.Module], nn.Module | None] = _nothing
+    """Takes a network; returns one whose outputs are its prediction and the confidence (1, 1, H, W), if it has one."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,6 @@ class WorstSamples:
     draw: Callable[[Sequence[Any]], list[Any]]
     """Takes cases, see ``evaluation.worst.Case``; returns one image per case, all on the same scale. Draws the first
     validation sample of a run too."""
-
-
-def _nothing(*_: Any) -> None:
-    return None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from autodisp.datasets.unlabelled import UnlabelledPairs
 from autodisp.errors import InputError, WrongSetting
 from autodisp.evaluation.baselines import BestConstant, SemiGlobalMatching, sgbm_range
 from autodisp.evaluation.stereo_metrics import StereoMetrics
+from autodisp.networks.confidence import WithConfidence, has_volume
 from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.prediction import stereo_program
 from autodisp.prediction.disparity_images import panel, usual_error
@@ -221,8 +222,8 @@ def _sgbm(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
 def _check_prediction(config: Any, model: Any) -> None:
     for key, wanted in (("unknown", config.unknown is not None), ("outputs", "confidence" in (config.outputs or ()))):
         remedy = (
-            f"null without a confidence, which checkpoint={shown(config.checkpoint)} lacks; take a .safetensors model "
-            "whose last stage has network.head=matching or refined"
+            f"null without a confidence, which checkpoint={shown(config.checkpoint)} lacks; take a model whose "
+            "last stage has network.head=matching or refined, exported with confidence=true"
         )
         need(model.has_confidence or not wanted, key, getattr(config, key), remedy)
 
@@ -337,6 +338,7 @@ KIT = TaskKit(
         "px",
         any_batch=False,
         result="(1, 1, H, W), pixels",
+        confident=lambda network: WithConfidence(network) if has_volume(network) else None,
     ),
     check_sections=_check_sections,
     check_search=_check_search,
