@@ -55,6 +55,7 @@ class Setting:
         return f"; {self.default:g} is usual" if isinstance(self.default, float) else f"; {self.default} is usual"
 
 
+@functools.cache
 def settings_of(schema: type) -> Mapping[str, Setting]:
     """The fields of a dataclass by name."""
     found = {}
