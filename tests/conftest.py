@@ -1,5 +1,6 @@
 """Fixtures that tests of several modules use."""
 
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,11 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from autodisp.cli import entry
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported to no further garbage collection, which would walk a million objects each time."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -133,6 +133,7 @@ def test_a_task_brings_its_own_defaults() -> None:
     assert (config.dataset.name, config.network.name, config.genotype) == ("cifar10", "classification", "darts_v2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["shapes3d", "flyingthings3d", "sintel", "kitti2015", "middlebury2014"])
 @pytest.mark.parametrize("recipe", ["disparity_small", "disparity_published"])
 def test_a_recipe_takes_another_dataset(recipe: str, dataset: str) -> None:
@@ -505,6 +506,7 @@ def test_from_checkpoint_keeps_the_normalisation_and_honours_the_auxiliary_head(
     assert not card.settings["auxiliary"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", [1, 2])
 def test_a_stack_goes_on_from_a_shorter_one(tmp_path: Path, stages: int) -> None:
     path = model(tmp_path / "a.safetensors", *TINY, f"network.stages={stages}")

@@ -65,6 +65,7 @@ def test_what_is_not_offered_is_said_so(measure: ModuleType, tmp_path: Path) -> 
         measure.prepare_autodisp(tiny(measure), "nap", tmp_path)
 
 
+@pytest.mark.slow
 def test_every_case_composes(measure: ModuleType) -> None:
     for case in measure.CASES.values():
         config = measure.config_of(case)

@@ -52,6 +52,7 @@ def test_a_change_reaches_all_directions(place: tuple[int, int, int]) -> None:
         assert int(along.sum()) >= 4
 
 
+@pytest.mark.slow
 def test_second_derivatives_exist() -> None:
     module = aggregation()
     volume = torch.rand(1, 4, 4, 4, dtype=torch.float64, requires_grad=True)

@@ -216,6 +216,7 @@ def test_a_rule_that_cannot_be_read_smooths_nothing(tmp_path: Path, window: Any)
     assert local_average(run) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strange",
     [

@@ -90,6 +90,7 @@ def assert_nothing_overlaps(figure: Figure) -> None:
             assert not inside.any(), f"{line} enters {gid}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_boxes_keep_apart_and_lines_pass_between_them(name: str) -> None:
     assert_nothing_overlaps(cells_figure(CELLS[name]))
@@ -102,6 +103,7 @@ def test_nothing_overlaps_in_random_cells() -> None:
         assert_nothing_overlaps(cells_figure(random_cells(rng)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_lines_join_source_label_and_target_from_left_to_right(name: str) -> None:
     for kind, nodes in CELLS[name].cells.items():

@@ -37,6 +37,7 @@ def test_the_version_is_ours(name: str, monkeypatch: pytest.MonkeyPatch, capsys:
     assert capsys.readouterr().out == f"autodisp-{name} {autodisp.__version__}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code"), [(["--help"], None), (["run.device=cpu", "no_such_setting=1"], 2), (["--cfg", "job"], None)]
 )

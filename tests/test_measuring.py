@@ -58,6 +58,7 @@ def counted(quantity: str, made: Deployment, genotype: Genotype) -> int:
     return counter.get_total_flops() // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantity", ["macs", "parameters"])
 @pytest.mark.parametrize("name", ["classification", "disparity", "stack"])
 def test_counts_are_those_of_the_built_network(name: str, quantity: Any) -> None:

@@ -57,6 +57,7 @@ def newest(search: Search) -> Any:
     return search.checkpoints.newest(lambda _: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_an_interrupted_search_resumes_bitwise(name: str, tmp_path: Path) -> None:
     settings = {"epochs": 2, "steps_per_epoch": 2, "drop_path": 0.2, "curvature_tolerance": 0.3}
@@ -75,6 +76,7 @@ def test_an_interrupted_search_resumes_bitwise(name: str, tmp_path: Path) -> Non
     assert told.records[-1]["eigenvalue"] == listener.records[-1]["eigenvalue"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_roll_back_draws_as_from_its_checkpoint(name: str, tmp_path: Path) -> None:
     decision = Decision(decided_epoch=1, returned_epoch=0, earlier_average=1.0, newest_average=2.0)
@@ -103,6 +105,7 @@ def test_alphas_move_under_every_order(name: str, order: Any, tmp_path: Path) ->
         assert not torch.equal(old, alpha)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_measuring_changes_no_step(name: str, tmp_path: Path) -> None:
     found = []

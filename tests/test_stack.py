@@ -161,6 +161,7 @@ def test_no_gradient_passes_between_the_stages() -> None:
         disparity = (alone.disparity.detach(),)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frozen", "head"), [(1, "matching"), (2, "regression")])
 def test_training_leaves_frozen_stages_bit_for_bit(frozen: int, head: Head) -> None:
     stack, batch = build(found_cells(NORMALISED), head=head, frozen_stages=frozen), pairs(32, 48, 2)

@@ -50,6 +50,7 @@ def test_every_study_lists_runs_that_parse(study: str, task: str) -> None:
         parsed(next(run for run in runs if run.program == program))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("budget", configs.groups("study")["budget"])
 def test_the_words_of_every_budget_parse(budget: str, task: str) -> None:

@@ -829,6 +829,7 @@ class Frames(Batches):
         return stereo(1000 * self.seed + position, truth=position not in self.empty)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "empty", "head"),
     [("sgd", 0, "regression"), ("sgd", 2, "matching"), ("adamw", 0, "matching"), ("adamw", 2, "regression")],

@@ -35,7 +35,7 @@ def groups_of(dataset: Any) -> Sequence[str] | int:
 def need_truth(data: Any, entry: DatasetEntry, samples: MapDataset[Any]) -> None:
     """Checks that samples have ground truth; reads only the first one in most cases.
 
-    Samples without a mask of valid pixels are not read, nor generated ones, nor those of a dataset without ground truth,
+    Not read are samples without a mask of valid pixels, generated ones, and those of a dataset without ground truth,
     which the settings of a program permit or refuse.
 
     Args:
