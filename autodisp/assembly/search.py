@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
@@ -17,7 +18,7 @@ from autodisp.assembly.relaxation import build_alpha_penalty, build_cost_penalty
 from autodisp.assembly.running import build_graphs, build_images, build_optimizer, build_tracker, origin_of
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import CellFactory, MixedCells
-from autodisp.cells.mixed import plain_node
+from autodisp.cells.mixed import Node, plain_node
 from autodisp.cells.spaces import SearchSpace, find_space
 from autodisp.checkpoints import Checkpoints
 from autodisp.config.search import SearchConfig
@@ -271,33 +272,23 @@ def build_search(
     Raises:
         InputError: a setting cannot be used, or no state can be read.
     """
-    space = build_space(config)
-    task = build_search_task(config, data)
     device = build_device(config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     node = build_node(config.run.kernels, device, console.message, console.note)
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     state = checkpoints.newest(console.message) if resume else None
-    cells = MixedCells(
-        space,
-        style=build_style(config.network, space),
-        share=config.relaxation.divisor,
-        auxiliary=config.skip.name == "auxiliary",
-        node=node,
-        recompute=config.search.recompute,
-    )
-    supernet = _build_supernet(config, task, cells, space, costs, device=device)
+    supernet = _build_supernet(config, build_search_task(config, data), costs, node=node, device=device)
     batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size
     settings = build_settings(config, batches)
     regularization = build_regularization(config)
     closing = ExitStack()
-    figure = task.figure
+    figure = supernet.task.figure
     metrics = [f"valid/{figure.name}", f"found/{figure.name}"]
     written, tracker = build_tracker(config, folder, console, closing, state=state, metrics=metrics)
     observer = SearchFolder(
         written,
-        space=space,
+        space=supernet.architecture.space,
         figure=figure,
         early_stopping=regularization.early_stopping,
         tracker=tracker,
@@ -313,7 +304,7 @@ def build_search(
         validation=data.validation,
         weight_optimizer=weight_optimizer,
         alpha_optimizer=build_alpha_optimizer(config, supernet),
-        schedule=torch.optim.lr_scheduler.CosineAnnealingLR(
+        schedule=CosineAnnealingLR(
             weight_optimizer, config.search.epochs, eta_min=config.optimizer.weights.min_learning_rate
         ),
         regularization=regularization,
@@ -331,14 +322,17 @@ def build_search(
 
 
 def _build_supernet(
-    config: SearchConfig,
-    task: Task,
-    cells: CellFactory,
-    space: SearchSpace,
-    costs: CostTable | None,
-    *,
-    device: torch.device,
+    config: SearchConfig, task: Task, costs: CostTable | None, *, node: Node, device: torch.device
 ) -> Supernet:
+    space = build_space(config)
+    cells = MixedCells(
+        space,
+        style=build_style(config.network, space),
+        share=config.relaxation.divisor,
+        auxiliary=config.skip.name == "auxiliary",
+        node=node,
+        recompute=config.search.recompute,
+    )
     return build_supernet(
         task,
         cells,

@@ -257,15 +257,7 @@ def build_training(
     device = build_device(config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    task, network = build_network(config, card, resumed=state is not None)
-    wrap = config.kit.self_taught(config.task)
-    taught = None if wrap is None else wrap(task)
-    task = task if taught is None else taught
-    network.to(device)
-    if config.run.sync_batchnorm:
-        synchronise(network)
-    size = config.training.batch_size
-    check_batch(task, card.style, config.dataset, data.train, batch=size, key=f"training.batch_size={size}")
+    task, network, labels = _on_device(config, data, card, device, resumed=state is not None)
     if prepare is not None:
         folder = prepare()
         for note in card.genotype.notes if card.genotype else []:
@@ -302,7 +294,7 @@ def build_training(
         schedule=build_schedule(config),
         average=average,
         loss=_level_loss(config, task),
-        labels=None if taught is None else taught.labelled,
+        labels=labels,
         stopping=stopping,
         graphs=build_graphs(config, device, console.message),
         stage=_stage(config),
@@ -310,6 +302,21 @@ def build_training(
     if state is not None:
         training.state.restore(state)
     return TrainParts(training, observer, count_parameters(network), closing.close, fine_tunes=config.init is not None)
+
+
+def _on_device(
+    config: TrainConfig, data: TrainData, card: ModelCard, device: torch.device, *, resumed: bool
+) -> tuple[Task, nn.Module, Callable[[nn.Module, Any], Any] | None]:
+    """Builds the task, the network, which must be able to take its batches, and the labels of a ``SelfTaughtTask``."""
+    task, network = build_network(config, card, resumed=resumed)
+    wrap = config.kit.self_taught(config.task)
+    taught = None if wrap is None else wrap(task)
+    network.to(device)
+    if config.run.sync_batchnorm:
+        synchronise(network)
+    size = config.training.batch_size
+    check_batch(task, card.style, config.dataset, data.train, batch=size, key=f"training.batch_size={size}")
+    return (task, network, None) if taught is None else (taught, network, taught.labelled)
 
 
 def _predicting(task: Task, network: nn.Module) -> Callable[[Any], Any]:

@@ -82,7 +82,7 @@ def read(tree: DictConfig, schema: type[Config], choices: Mapping[str, Mapping[s
     Raises:
         InputError: the first error, in one line.
     """
-    tree, known = rename(tree), settings_of(schema)
+    tree, known = rename(tree), settings_of(schema)  # type: ignore[arg-type]
     for key in map(str, tree):
         if key not in known:
             near = nearest_setting(key, list(dotted({name: tree[name] for name in tree if name in known})))

@@ -168,7 +168,7 @@ def parse(tree: DictConfig, schema: type[Config]) -> Config:
     Raises:
         InputError: the first error, in one line.
     """
-    sections, settings = _sections_by_name(tree), settings_of(schema)
+    sections, settings = _sections_by_name(tree), settings_of(schema)  # type: ignore[arg-type]
     by_name = {
         name: sections[name]
         for name, setting in settings.items()

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +38,9 @@ def open_exported(path: Path, *, device: torch.device) -> tuple[nn.Module, Mappi
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; autodisp-export checkpoint=... writes one")
-    network, text = EXPORTED[path.suffix.lower()](path, device)
+    network, outputs, text = EXPORTED[path.suffix.lower()](path, device)
     card = _card(text, path)
-    return (network if KITS[card["task"]].interface.any_batch else _OneByOne(network)), card
+    return (network if KITS[card["task"]].interface.any_batch else _OneByOne(network, outputs=outputs)), card
 
 
 def _card(text: str | None, path: Path) -> Mapping[str, Any]:
@@ -78,7 +78,6 @@ class OnnxNetwork(nn.Module):
                 str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
             self.inputs = [entry.name for entry in self.session.get_inputs()]
-            self.outputs = len(self.session.get_outputs())
             self.description: str | None = self.session.get_modelmeta().custom_metadata_map.get(KEY)
         except Exception as error:  # onnxruntime has no common class of errors
             raise InputError(f"{path}: onnxruntime cannot read it ({_short(error)}); is it cut off?") from None
@@ -91,16 +90,12 @@ class OnnxNetwork(nn.Module):
 
 
 class _OneByOne(nn.Module):
-    """Applies a network with batch size 1 to batches of any size."""
+    """Applies a network with batch size 1, which returns a number of tensors, to batches of any size."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, outputs: int) -> None:
         super().__init__()
         self.network = network
-
-    @property
-    def outputs(self) -> int:
-        """Number of tensors that the network returns."""
-        return int(self.network.outputs)
+        self.outputs = outputs
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Maps inputs (B, 3, H, W) to an output (B, ...), or to a tuple of several."""
@@ -109,12 +104,20 @@ class _OneByOne(nn.Module):
         return torch.cat(found) if self.outputs == 1 else tuple(map(torch.cat, zip(*found, strict=True)))
 
 
-def _open_onnx(path: Path, device: torch.device) -> tuple[nn.Module, str | None]:
+class _Opened(NamedTuple):
+    network: nn.Module
+    outputs: int
+    """Number of tensors that it returns."""
+    card: str | None
+    """The model card, as text."""
+
+
+def _open_onnx(path: Path, device: torch.device) -> _Opened:
     network = OnnxNetwork(path)
-    return network, network.description
+    return _Opened(network, len(network.session.get_outputs()), network.description)
 
 
-def _open_pt2(path: Path, device: torch.device) -> tuple[nn.Module, str | None]:
+def _open_pt2(path: Path, device: torch.device) -> _Opened:
     refuse_pickles(path)
     files = {EXTRA_FILE: ""}
     try:
@@ -123,8 +126,7 @@ def _open_pt2(path: Path, device: torch.device) -> tuple[nn.Module, str | None]:
         if device.type != "cpu":  # the program creates tensors on the device on which it was traced
             program = move_to_device_pass(program, device)
         network = program.module(check_guards=False)  # guards would be run as Python
-        network.outputs = len(program.graph_signature.user_outputs)
-        return network, files[EXTRA_FILE]
+        return _Opened(network, len(program.graph_signature.user_outputs), files[EXTRA_FILE])
     except Exception as error:  # a damaged program may raise any exception
         raise InputError(f"{path}: torch cannot read it ({_short(error)}); export it again with this torch") from None
 

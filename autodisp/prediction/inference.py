@@ -87,14 +87,14 @@ class StereoMatcher:
             )
         with torch.inference_mode():
             views = [self._on_device(view) for view in (left, right)]
-            prediction: StereoPrediction | tuple[Tensor, Tensor] | Tensor = self.network(*views)
+            prediction = self.network(*views)
             disparity = main_output(prediction).to(torch.float32).clamp(min=0.0)
             limited = disparity.clamp(max=float(left.shape[-1]))
             disparity = torch.where(disparity.isinf(), disparity, limited)  # an overflow stays visible
             if confident:
                 own = isinstance(prediction, StereoPrediction)
                 confidence = confidence_of(prediction._replace(disparity=disparity)) if own else prediction[1]
-                disparity = torch.cat([disparity, confidence], dim=1)
+                disparity = disparity if confidence is None else torch.cat([disparity, confidence], dim=1)
         return disparity.clone()  # an inference-mode tensor could not be used in the user's training
 
     def _on_device(self, view: Tensor) -> Tensor:
