@@ -22,6 +22,8 @@ from autodisp.errors import InputError, in_one_line
 
 SCHEMA = "autodisp/genotype"
 VERSION = 1
+FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat", "upsample", "upsample_concat")
+"""Fields of the published named tuple, in order."""
 ALIASES = {"upsample": "upsample", "upsampling": "upsample", "upconv": "upsample", "up": "upsample"}
 NUMPY_SCALAR = re.compile(r"(np|numpy)\.(u?int(8|16|32|64|_)?|str_)")
 """Names that numpy 2 prints around its scalars and strings."""
@@ -239,6 +241,8 @@ def _nodes(nodes: Any) -> tuple[NodeChoice, ...]:
 def load(source: str | Path, *, space: SearchSpace | None = None) -> Genotype:
     """Loads a genotype by its zoo name, from a JSON file, or from a text file with a published string.
 
+    A JSON file may also hold the published named tuple as ``json.dumps`` writes it, or its ``_asdict()``.
+
     Raises:
         InputError: the source is neither a name of the zoo nor a readable file with a genotype.
     """
@@ -256,6 +260,8 @@ def load(source: str | Path, *, space: SearchSpace | None = None) -> Genotype:
         data = json.loads(text)
     except (ValueError, RecursionError):
         return parse(text, origin=str(path), space=space)
+    if (fields := _json_fields(data, str(path))) is not None:
+        return _of_fields(fields, origin=str(path), space=space)
     return from_json(data, origin=str(path), space=space)
 
 
@@ -279,7 +285,11 @@ def parse(text: str, *, origin: str = "genotype string", space: SearchSpace | No
         InputError: there is no such call, there are different ones, a part is not plain data, or no space contains the
             cells.
     """
-    fields = _fields(_call(text, origin), origin)
+    return _of_fields(_fields(_call(text, origin), origin), origin=origin, space=space)
+
+
+def _of_fields(fields: Mapping[str, Any], *, origin: str, space: SearchSpace | None) -> Genotype:
+    """Builds the genotype of a published named tuple from its fields."""
     cells: dict[str, tuple[NodeChoice, ...]] = {}
     for key, value in fields.items():
         if key.endswith("_concat"):
@@ -361,17 +371,33 @@ def _closed(text: str, start: int) -> tuple[str | None, int]:
 
 def _fields(found: tuple[ast.Call, str], origin: str) -> dict[str, Any]:
     call, source = found
-    order = ("normal", "normal_concat", "reduce", "reduce_concat", "upsample", "upsample_concat")
-    if len(call.args) > len(order):
-        raise _wrong(origin, f"{len(call.args)} positional fields but at most {len(order)} are known")
+    if len(call.args) > len(FIELDS):
+        raise _wrong(origin, f"{len(call.args)} positional fields but at most {len(FIELDS)} are known")
+    named = [*zip(FIELDS, call.args, strict=False), *((entry.arg or "**", entry.value) for entry in call.keywords)]
+    return _by_kind([(name, _plain(node, source, origin)) for name, node in named], origin)
+
+
+def _json_fields(data: Any, origin: str) -> dict[str, Any] | None:
+    """Returns the fields of a named tuple that was written as JSON; None for other data."""
+    if isinstance(data, list) and len(data) in (2, 4, 6) and all(isinstance(entry, list) for entry in data):
+        return _by_kind(list(zip(FIELDS, data, strict=False)), origin)
+    if isinstance(data, dict) and "schema" not in data and any(_key(name) in KINDS for name in data):
+        return _by_kind(list(data.items()), origin)
+    return None
+
+
+def _key(name: str) -> str:
+    """Returns the name of a field as it is called here."""
+    kind = name.removesuffix("_concat")
+    return ALIASES.get(kind, kind) + name[len(kind) :]
+
+
+def _by_kind(named: Sequence[tuple[str, Any]], origin: str) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    named = [*zip(order, call.args, strict=False), *((entry.arg or "**", entry.value) for entry in call.keywords)]
-    for name, node in named:
-        kind, concat = name.removesuffix("_concat"), "_concat" if name.endswith("_concat") else ""
-        key = ALIASES.get(kind, kind) + concat
-        if key in fields:
+    for name, value in named:
+        if (key := _key(name)) in fields:
             raise _wrong(origin, f"'{key}' is given twice")
-        fields[key] = _plain(node, source, origin)
+        fields[key] = value
     return fields
 
 

@@ -501,6 +501,30 @@ def test_text_files_and_absent_ones(tmp_path: Path) -> None:
             load(source)
 
 
+def as_fields(cells: dict[str, Any]) -> dict[str, Any]:
+    flat_cells = {kind: [list(pair) for node in nodes for pair in node] for kind, nodes in cells.items()}
+    return {name: value for kind, flat_cell in flat_cells.items()
+            for name, value in ((kind, flat_cell), (f"{kind}_concat", [2, 3, 4, 5]))}  # fmt: skip
+
+
+def test_a_named_tuple_written_as_json(tmp_path: Path) -> None:
+    path, fields = tmp_path / "genotype.json", as_fields(DARTS_V2)
+    for data in (fields, [fields[name] for name in ("normal", "normal_concat", "reduce", "reduce_concat")],
+                 {kind: fields[kind] for kind in ("reduce", "normal")}):  # fmt: skip
+        path.write_text(json.dumps(data))
+        assert load(path) == Genotype("darts", DARTS_V2)
+    for data, message in (
+        ({**fields, "normal_concat": [3, 4, 5]}, "normal cell concatenates"),
+        ({**fields, "normals": []}, "'normals' is no kind of cell"),
+        ({**fields, "up": 3, "upsample": 3}, "'upsample' is given twice"),
+        ({"normal": {"a": 1}}, "is no list of"),
+        ([[], [], [], []], r"\[\] is no list of"),
+    ):
+        path.write_text(json.dumps(data))
+        with pytest.raises(InputError, match=message):
+            load(path)
+
+
 def test_own_spaces_are_given(tmp_path: Path) -> None:
     own = uniform_space("own", (SKIP, SEP3), nodes=2)
     genotype = Genotype("own", own.sample(0))
