@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from autodisp import distributed
+from autodisp.config.search import parse
 from autodisp.datasets.streams import EndlessBatches
 from autodisp.errors import InputError
 from tests import shared_runs
+from tests.programs import composed
 
 NUMBERS = ("weights", "alphas", "eigenvalues", "metrics")
 
@@ -139,6 +141,14 @@ def test_shares_make_up_the_batch() -> None:
 def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
     with pytest.raises(InputError, match="batch_size=6: is divided among 4 processes: take a multiple of that"):
         EndlessBatches(20, 6, seed=0)
+
+
+def test_it_is_refused_before_the_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in (("TORCHELASTIC_RUN_ID", "test"), ("WORLD_SIZE", "4")):
+        monkeypatch.setenv(variable, value)
+    config = composed("search", "run.folder=unused", "search.batch_size=6")
+    with pytest.raises(InputError, match=r"search\.batch_size=6: must be a multiple of the number of processes of"):
+        parse(config)
 
 
 def test_one_process_keeps_what_it_has() -> None:

@@ -98,8 +98,8 @@ def returned(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def sweep(*words: str, module: str = "stub_of_sweeps", program: str = "search") -> int:
-    """The exit code."""
-    sys.argv[:] = [f"/somewhere/autodisp-{program}", "-m", *words]
+    """The exit code; -m may stand anywhere."""
+    sys.argv[:] = [f"/somewhere/autodisp-{program}", *words[:1], "-m", *words[1:]]
     try:
         entry._run(program, module)
     except SystemExit as left:

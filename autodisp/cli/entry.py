@@ -61,7 +61,9 @@ def study() -> None:
 
 def _run(name: str, module: str = "") -> None:
     """Runs a program; tests pass another module instead."""
-    sys.argv[1:] = existing_paths_quoted(sys.argv[1:])
+    words = existing_paths_quoted(sys.argv[1:])
+    sweeps = [word for word in words if word in ("-m", "--multirun")]  # argparse reads no setting behind an option
+    sys.argv[1:] = [*sweeps, *(word for word in words if word not in sweeps)]
     take_old_names(name)
     job = Job(name, module or f"autodisp.cli.{name}")
     main = hydra.main(config_path=f"pkg://autodisp.configs.{name}", config_name=name, version_base="1.3")(job)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from autodisp import torchrun
 from autodisp.errors import InputError
 
 LARGEST = 2**32 - 1
@@ -62,6 +63,13 @@ def at_least(minimum: float, null: str = "") -> Must:
 def at_most(maximum: int) -> Must:
     """A number up to the maximum, above which memory or time would run out first."""
     return Must(f"at most {maximum}", lambda value: value <= maximum)
+
+
+SHARED = Must(
+    "a multiple of the number of processes of torchrun; they share each batch",
+    lambda size: size % torchrun.processes() == 0,
+)
+"""The batch of a training step."""
 
 
 class PathTo(Must):

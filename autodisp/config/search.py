@@ -10,6 +10,7 @@ from autodisp.cells.spaces import SPACES
 from autodisp.config import sections
 from autodisp.config.checks import (
     ABOVE_0,
+    SHARED,
     Clip,
     Momentum,
     Must,
@@ -209,7 +210,7 @@ class ScheduleConfig:
     """Length and batches of a search."""
 
     epochs: Annotated[int, at_least(1), at_most(1_000_000)] = 50
-    batch_size: Annotated[int, at_least(1)] = 64
+    batch_size: Annotated[int, at_least(1), SHARED] = 64
     steps_per_epoch: Annotated[int | None, at_least(1, null="all")] = None
     warmup_epochs: Annotated[int, at_least(0)] = 0
     validation_batches: Annotated[int | None, at_least(1, null="all")] = None

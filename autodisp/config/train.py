@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from autodisp.config import sections
 from autodisp.config.checks import (
     ABOVE_0,
+    SHARED,
     Clip,
     ModelFile,
     Momentum,
@@ -108,7 +109,7 @@ class TrainingConfig:
     """Length and batches of a training."""
 
     steps: Annotated[int, at_least(1)] = 10000
-    batch_size: Annotated[int, at_least(1)] = 4
+    batch_size: Annotated[int, at_least(1), SHARED] = 4
     drop_path: Probability = 0.0
     average: Annotated[float | None, _share("such as 0.999, or null for none")] = None
     freeze_norm: bool = False
