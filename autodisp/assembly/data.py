@@ -35,8 +35,8 @@ def groups_of(dataset: Any) -> Sequence[str] | int:
 def need_truth(data: Any, entry: DatasetEntry, samples: MapDataset[Any]) -> None:
     """Checks that samples have ground truth; reads only the first one in most cases.
 
-    Not read are samples without a mask of valid pixels, generated ones, and those of a dataset without ground truth,
-    which the settings of a program permit or refuse.
+    Samples without a mask of valid pixels are not read, nor those of a dataset without ground truth, which the settings
+    of a program permit or refuse.
 
     Args:
         data: the dataset's section.
@@ -46,7 +46,7 @@ def need_truth(data: Any, entry: DatasetEntry, samples: MapDataset[Any]) -> None
     Raises:
         InputError: none of the samples read has a pixel with valid ground truth.
     """
-    if not entry.ground_truth or entry.generated:
+    if not entry.ground_truth:
         return
     if not issubclass(entry.sample, SegmentedImage) and "valid" not in entry.sample._fields:  # type: ignore[attr-defined]
         return

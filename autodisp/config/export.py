@@ -28,9 +28,9 @@ class ExportConfig:
     space_file: Annotated[str | None, PathTo("the JSON of a search space, or null for a named one")]
     format: Any
     out: Annotated[str | None, PathTo("a folder, or null for one next to what is exported")]
-    confidence: bool
     overwrite: bool
     threads: Threads
+    confidence: bool = False
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
