@@ -207,6 +207,7 @@ def test_a_preempted_job_saves_its_state_is_queued_again_and_resumes() -> None:
     ("words", "folders"),
     [
         (["seed=1,8", "run.folder=mine"], ["mine/1_seed=1", "mine/2_seed=8"]),
+        pytest.param(["seed=1,8", "run.folder=mine_${seed}"], ["mine_1", "mine_8"], marks=pytest.mark.slow),
         (["seed=1,8", "run.folder=mine/${hydra:job.num}"], ["mine/0", "mine/1"]),
         (["space=s1,s2", "seed=1,8", "run.folder=mine_${seed}"],
          ["mine_1/1_space=s1,seed=1", "mine_1/3_space=s2,seed=1",

@@ -25,6 +25,7 @@ IMAGES = ("task=classification", "network.channels=4", "network.layers=3", "sear
 STEREO = ("experiment=demo", "dataset.length=4", "dataset.height=64", "dataset.width=96", "dataset.max_disparity=24")
 CASES = {
     "darts": ("space=darts", *IMAGES),
+    "s1": ("space=s1", *IMAGES),
     "s3": ("space=s3", *IMAGES),
     "autodispnet": STEREO,
     "regression": (*STEREO, "network.head=regression", "network.batch_norm=false"),
@@ -169,7 +170,7 @@ def test_second_order_step_with_momentum(pair: Pair) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "kind"), [("s3", "plain"), ("autodispnet", "native")])
+@pytest.mark.parametrize(("case", "kind"), [("s1", "plain"), ("autodispnet", "native")])
 def test_single_precision(measure: ModuleType, case: str, kind: str) -> None:
     """Where rounding moves no ReLU and no maximum across its kink, gradients agree to 1e-5, and outputs in any case."""
     errors = []
