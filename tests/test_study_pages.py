@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autodisp.cells.genotype import Genotype
@@ -128,8 +129,8 @@ def test_the_chosen_cells_of_rdarts(tmp_path: Path) -> None:
     assert list(marks.values()).count("yes") == 2, "one of each seed"
 
 
-def table_of_space() -> Table:
-    entries = [Entry(index, 1, None, [Trained(0, float(index), [(1, 0.0)])]) for index in range(SPACE.size)]
+def table_of_space(latency: float | None = None) -> Table:
+    entries = [Entry(index, 1, latency, [Trained(0, float(index), [(1, 0.0)])]) for index in range(SPACE.size)]
     return Table(SPACE, ACCURACY, entries, {"dataset": "cifar10"})
 
 
@@ -139,10 +140,21 @@ def test_regret_of_searches(tmp_path: Path) -> None:
     findings = study.findings(made(study, tmp_path, {"0": 90.0, "1": 90.0}))
     found = SPACE.sample(1)  # of write_search after four epochs
     expected = 80.0 - study.table.find(found).index
-    row = rows_of(findings.tables[0])[1]
-    assert (row[0], float(row[1]), float(row[2]), float(row[4])) == ("none", expected, 0.0, 2.0)
+    row, *_, baseline = rows_of(findings.tables[0])[1:]
+    assert (row[0], float(row[1]), float(row[2]), row[4:6]) == ("none", expected, 0.0, ["", "2"])
     assert float(row[3]) == study.table.rank(Genotype("tiny81", found))
+    assert [float(baseline[place]) for place in (1, 3, 5)] == [40.0, 41.0, 81.0]
     assert [chart.name for chart in findings.charts] == ["regret", "validated", "eigenvalue"]
+
+
+def test_found_cells_among_all_by_metric_and_latency(tmp_path: Path) -> None:
+    study = RegretStudy(table_of_space(latency=3.0), "cifar10", "tiny81", [], ["cost_penalty=latency"])
+    findings = study.findings(made(study, tmp_path, {"0": 90.0, "1": 90.0}))
+    costs = findings.charts[-1]
+    table, found = (np.asarray(line.get_ydata()).tolist() for line in costs.figure.axes[0].get_lines())
+    assert (costs.name, table) == ("costs", list(range(81)))
+    assert found == [study.table.find(SPACE.sample(1)).index] * 2
+    assert rows_of(findings.tables[0])[1][4] == "3.0"
 
 
 def test_where_es_would_stop(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """study=regret: searches of a space whose architectures are in a table.
 
 In each epoch the cells that the alphas prefer are looked up: by how much they are worse than the best of the table,
-next to the validation metric of the supernet and the dominant eigenvalue, as in RobustDARTS.
+next to the validation metric of the supernet and the dominant eigenvalue, as in RobustDARTS. The baseline is an
+architecture drawn at random. Where the table has latencies, the found cells are drawn among all architectures by metric
+and latency, for searches with a cost penalty.
 """
 
 import math
@@ -17,9 +19,9 @@ from autodisp.report.study_page import Findings, ResultTable, Value
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.studies.graph import Run
 from autodisp.studies.protocol import Protocol
-from autodisp.studies.results import Results
+from autodisp.studies.results import Results, in_words
 from autodisp.studies.spaces import searches_by
-from autodisp.tables import Table, deviation, mean
+from autodisp.tables import Cells, Entry, Table, deviation, mean
 
 Points = list[tuple[int, float]]
 
@@ -52,16 +54,17 @@ class RegretStudy:
     def findings(self, results: Results) -> Findings:
         """Returns the regret of the found cells, and its course."""
         unit, rows = self.table.figure.unit, list[list[Value]]()
+        found = dict[str, list[Entry]]()
         for (policy,), searches in searches_by(results, "policy").items():
-            found = [results.genotype(run) for run in searches]
-            regrets = [value for cells in found if (value := self._regret(cells.cells)) is not None]
-            ranks = [float(self.table.rank(cells)) for cells in found if self._regret(cells.cells) is not None]
+            cells = [results.genotype(run).cells for run in searches]
+            found[policy] = [entry for one in cells if (entry := self._entry(one)) is not None]
             stops = [stop for run in searches if (stop := would_stop(results.read(run))) is not None]
-            rows.append(
-                [policy, mean(regrets), deviation(regrets), mean(ranks), len(regrets),
-                 ", ".join(f"{epoch} -> {returned}" for epoch, returned in stops)]
-            )  # fmt: skip
-        heads = ["policy", f"regret, {unit}", "deviation", "rank, mean", "seeds", "ES stops at -> returns"]
+            rows.append([*self._row(policy, found[policy]), ", ".join(f"{at} -> {back}" for at, back in stops)])
+        rows.append([*self._row("any architecture of the table", self.table.entries), None])
+        heads = [
+            "policy", f"regret, {unit}", "deviation", "rank, mean", "ms an image, mean", "architectures",
+            "ES stops at -> returns",
+        ]  # fmt: skip
         spread = self.table.spread()
         note = (
             f"Of {len(self.table.entries)} architectures; standard deviation between them {spread.architectures:.4g} "
@@ -72,21 +75,26 @@ class RegretStudy:
             f"regret on {self.space}, {self.dataset}",
             f"{len(searches)} searches against a table",
             [ResultTable("regret", "Regret of the found cells", heads, rows, note)],
-            self._charts(results, searches),
+            [*self._charts(results, searches), *_costs(self.table, found)],
             results.drawings(searches),
             results.notes,
         )
 
-    def _regret(self, cells: Mapping[str, object]) -> float | None:
+    def _row(self, name: str, found: Sequence[Entry]) -> list[Value]:
+        regrets = [self.table.regret_of(entry) for entry in found]
+        ranks = [float(self.table.rank_of(entry)) for entry in found]
+        return [name, mean(regrets), deviation(regrets), mean(ranks), mean(_latencies(found)), len(found)]
+
+    def _entry(self, cells: Cells) -> Entry | None:
         try:
-            return self.table.regret(cells)  # type: ignore[arg-type]
+            return self.table.find(cells)
         except InputError:
             return None
 
     def course(self, read: Read) -> Points:
         """Returns the regret of the cells that the alphas prefer, by epoch."""
-        found = [(epoch.epoch, self._regret(epoch.cells)) for epoch in read.kept if epoch.cells]
-        return [(epoch, value) for epoch, value in found if value is not None]
+        found = [(epoch.epoch, self._entry(epoch.cells)) for epoch in read.kept if epoch.cells]
+        return [(epoch, self.table.regret_of(entry)) for epoch, entry in found if entry is not None]
 
     def _charts(self, results: Results, searches: Sequence[Run]) -> list[Chart]:
         figure = self.table.figure
@@ -106,6 +114,26 @@ class RegretStudy:
             for name, (title, lines) in zip(names, panels.items(), strict=True)
             if (chart := _chart(name, title, policies, lines, [stop and stop[0] for stop in stops]))
         ]
+
+
+def _latencies(entries: Sequence[Entry]) -> list[float]:
+    return [entry.latency for entry in entries if entry.latency is not None]
+
+
+def _costs(table: Table, found: Mapping[str, Sequence[Entry]]) -> list[Chart]:
+    if not _latencies(table.entries):
+        return []
+    title = f"{table.figure.name} over latency"
+    figure, axes = empty_chart(title, "ms an image")
+    with style():
+        for place, (name, entries) in enumerate({"table": table.entries, **found}.items()):
+            known = [(entry.latency, entry.metric) for entry in entries if entry.latency is not None]
+            look = {"color": COLOURS[place % len(COLOURS)], "markersize": 7.0} if place else {"color": "#C9CFD4"}
+            if known:
+                axes.plot(*zip(*known, strict=True), "o", label=name, **look)
+        axes.set_ylabel(in_words(table.figure))
+        figure.legend(loc="outside lower center", ncols=2)
+    return [Chart("costs", title, figure, "Grey: the architectures of the table. A point per search.")]
 
 
 def would_stop(read: Read) -> tuple[int, int] | None:

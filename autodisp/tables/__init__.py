@@ -7,6 +7,8 @@ table.rank(genotype), table.regret(genotype), table.best().metric
 
 from autodisp.tables.reading import load
 from autodisp.tables.statistics import Correlation, deviation, mean, rank_correlation
-from autodisp.tables.table import Entry, Spread, Table, Trained
+from autodisp.tables.table import Cells, Entry, Spread, Table, Trained
 
-__all__ = ["Correlation", "Entry", "Spread", "Table", "Trained", "deviation", "load", "mean", "rank_correlation"]
+__all__ = [
+    "Cells", "Correlation", "Entry", "Spread", "Table", "Trained", "deviation", "load", "mean", "rank_correlation",
+]  # fmt: skip

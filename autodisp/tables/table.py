@@ -96,11 +96,19 @@ class Table:
 
     def rank(self, genotype: Genotype | Cells) -> int:
         """Returns the rank, from 1, the best."""
-        return 1 + self._ranked.index(self.find(genotype))
+        return self.rank_of(self.find(genotype))
+
+    def rank_of(self, entry: Entry) -> int:
+        """Returns the rank of an entry of the table, from 1, the best."""
+        return 1 + self._ranked.index(entry)
 
     def regret(self, genotype: Genotype | Cells) -> float:
         """Returns by how much the metric is worse than that of the best architecture, in the unit of the metric."""
-        return abs(self.find(genotype).metric - self.best().metric)
+        return self.regret_of(self.find(genotype))
+
+    def regret_of(self, entry: Entry) -> float:
+        """Returns by how much the metric of an entry is worse than that of the best."""
+        return abs(entry.metric - self.best().metric)
 
     def best(self, place: int = 1) -> Entry:
         """Returns the entry of that rank."""
