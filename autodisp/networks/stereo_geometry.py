@@ -68,7 +68,8 @@ def one_sided_correlation(left: Tensor, right: Tensor, *, count: int) -> Tensor:
     # (block, block + last) matrix: entry (x, d) of rows that are one element shorter, from entry block - 1 on.
     length = block + last - 1
     skewed = products.flatten(3)[..., block - 1 : block - 1 + block * length].unflatten(3, (block, length))
-    band: Tensor = skewed[..., :count].flatten(2, 3)[:, :, :width]
+    # Not a slice, whose symbolic width torch.export would carry through the network as a minimum of two products.
+    band: Tensor = skewed[..., :count].flatten(2, 3).split_with_sizes([width, beyond], dim=2)[0]
     return band.permute(0, 3, 1, 2)
 
 
