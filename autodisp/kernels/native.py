@@ -197,19 +197,9 @@ def _gradients(
     kernels = _Kernels(tensors[0])
     held, ends = iter(inner), _ends(plan)
     ys = [[next(held) for _ in term.blocks] or [tensors[term.source]] for term in plan.terms]
-    scale, shift = affine[0, ends], affine[1, ends]
-    sums = kernels.inner_sums([some[-1] for some in ys], -shift / scale, gradient)
-    count = gradient.numel() // gradient.shape[1]
-    to_scaled = sums[:-1] * scale  # sum(g n), with n of mean 0 where it is normalised
-    normalised = scale.new_tensor([term.normalised for term in plan.terms])[:, None]
-    by_g = _chosen(plan, weights) * scale
-    slopes = torch.stack(
-        [
-            by_g,
-            -normalised * by_g * scale * to_scaled / count,
-            -normalised * by_g * (sums[-1:] + to_scaled * shift) / count,
-        ]
-    )
+    sums = kernels.inner_sums([some[-1] for some in ys], -affine[1, ends] / affine[0, ends], gradient)
+    to_scaled = sums[:-1] * affine[0, ends]  # sum(g n), with n of mean 0 where it is normalised
+    slopes = _slopes(plan, weights, affine[:, ends], to_scaled, sums[-1:], gradient.numel() // gradient.shape[1])
     found: list[Tensor | None] = [None] * len(tensors)
     to_weights = None
     if wanted[0]:
@@ -219,44 +209,75 @@ def _gradients(
     # a term without blocks writes what the others add to
     for k in sorted(range(len(plan.terms)), key=lambda k: len(plan.terms[k].blocks)):
         term = plan.terms[k]
-        x = tensors[term.source]
-        needs_x = wanted[1 + term.source]
-        if not term.blocks:
-            if needs_x:
-                to_x = kernels.weighted_sum([gradient, x], slopes[:2, k], slopes[2, k])
-                other = found[term.source]
-                found[term.source] = to_x if other is None else other.add_(to_x)
-            continue
-        g, by = gradient, [slope_at(part, k) for part in range(3)]
-        for place in reversed(range(len(term.blocks))):
-            block = term.blocks[place]
-            to_weight = any(wanted[1 + index] for index in block.parameters)
-            if not (place or needs_x or to_weight):
-                break
-            into, accumulate = None, False
-            if place:
-                into = torch.empty_like(ys[k][place - 1])
-            elif needs_x:
-                into, accumulate = found[term.source], True
-                if into is None:
-                    accumulate = block.stride == block.dilation == 2  # which leaves pixels out
-                    into = torch.zeros_like(x) if accumulate else torch.empty_like(x)
-                found[term.source] = into
-            row = ends[k] - len(term.blocks) + place
-            before = (at(0, row), at(1, row)) if place and plan.batch_norm else None
-            then = kernels.backward(
-                block,
-                ys[k][place - 1] if place else x,
-                before,
-                tensors,
-                (ys[k][place], g, by),
-                (into, accumulate),
-                found if to_weight else None,
-            )
-            if place:
-                assert into is not None
-                g, by = into, [kernels.addresses(then)(part, 0) for part in range(3)]
+        if term.blocks:
+            first = ends[k] + 1 - len(term.blocks)
+            before = [None, *((at(0, row), at(1, row)) if plan.batch_norm else None for row in range(first, ends[k]))]
+            by = [slope_at(part, k) for part in range(3)]
+            _through_blocks(kernels, term, tensors, ys[k], before, (gradient, by), found, wanted)
+        elif wanted[1 + term.source]:
+            to_x = kernels.weighted_sum([gradient, tensors[term.source]], slopes[:2, k], slopes[2, k])
+            other = found[term.source]
+            found[term.source] = to_x if other is None else other.add_(to_x)
     return [to_weights, *found]
+
+
+def _slopes(plan: NodeSum, weights: Tensor, affine: Tensor, to_scaled: Tensor, to_all: Tensor, count: int) -> Tensor:
+    """(3, K, C): the gradient to y of each term is the first times g, plus the second times y, plus the third."""
+    scale, shift = affine
+    normalised = scale.new_tensor([term.normalised for term in plan.terms])[:, None]
+    by_g = _chosen(plan, weights) * scale
+    by_y = -normalised * by_g * scale * to_scaled / count
+    return torch.stack([by_g, by_y, -normalised * by_g * (to_all + to_scaled * shift) / count])
+
+
+def _through_blocks(
+    kernels: "_Kernels",
+    term: Term,
+    tensors: Sequence[Tensor],
+    ys: Sequence[Tensor],
+    before: Sequence[tuple[int, int] | None],
+    slopes: tuple[Tensor, Sequence[int]],
+    found: list[Tensor | None],
+    wanted: Sequence[bool],
+) -> None:
+    """Adds the gradients to the input and the parameters of a term to ``found``, from the last block to the first.
+
+    Args:
+        kernels, tensors, wanted: see ``_gradients``.
+        term: has blocks.
+        ys: the output of each block.
+        before: addresses of the scale and shift that normalise the input of each block.
+        slopes: g and the factors that make the gradient to the last output of g and y.
+        found: by the places of the tensors.
+    """
+    x, needs_x = tensors[term.source], wanted[1 + term.source]
+    g, by = slopes
+    for place in reversed(range(len(term.blocks))):
+        block = term.blocks[place]
+        to_weight = any(wanted[1 + index] for index in block.parameters)
+        if not (place or needs_x or to_weight):
+            break
+        into, accumulate = None, False
+        if place:
+            into = torch.empty_like(ys[place - 1])
+        elif needs_x:
+            into, accumulate = found[term.source], True
+            if into is None:
+                accumulate = block.stride == block.dilation == 2  # which leaves pixels out
+                into = torch.zeros_like(x) if accumulate else torch.empty_like(x)
+            found[term.source] = into
+        then = kernels.backward(
+            block,
+            ys[place - 1] if place else x,
+            before[place],
+            tensors,
+            (ys[place], g, by),
+            (into, accumulate),
+            found if to_weight else None,
+        )
+        if place:
+            assert into is not None
+            g, by = into, [kernels.addresses(then)(part, 0) for part in range(3)]
 
 
 def _rows(term: Term) -> int:
