@@ -139,3 +139,11 @@ def test_samples_of_a_table_are_distinct_and_spread() -> None:
     large = TableStudy("", SPACES["autodispnet"], 50).indices()
     assert len(set(large)) == 50
     assert max(large) > SPACES["autodispnet"].size // 2
+
+
+def test_the_shipped_table_is_of_the_whole_space() -> None:
+    table = load("tiny81_shapes3d")
+    assert [entry.index for entry in table.entries] == list(range(SPACES["tiny81_disparity"].size))
+    assert table.space == SPACES["tiny81_disparity"]
+    assert {len(entry.runs) for entry in table.entries} == {2}
+    assert table.rank(table.space.at(table.best().index)) == 1

@@ -77,6 +77,13 @@ def test_the_warm_up_and_reading_are_not_timed(monkeypatch: pytest.MonkeyPatch) 
     assert evaluation.images_per_second == 4.0
 
 
+def test_a_slow_batch_does_not_change_the_median(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([0.0, 1.0, 1.0, 31.0, 31.0, 33.0])  # batches of 1, 30, and 2 seconds
+    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
+    evaluation = evaluate(lambda batch: batch.image, batches(2, 2, 2), Recorder())
+    assert (evaluation.seconds, evaluation.median_seconds) == (33.0, 1.0)
+
+
 def test_the_memory_is_that_of_the_process() -> None:
     """It holds at least what a predictor allocates, and is in bytes."""
     held = []
@@ -93,6 +100,7 @@ def test_no_batch_gives_nan() -> None:
     evaluation = evaluate(lambda batch: batch.image, [], Recorder())
     assert (evaluation.figures, evaluation.images) == (0, 0)
     assert math.isnan(evaluation.images_per_second)
+    assert math.isnan(evaluation.median_seconds)
     assert math.isnan(Evaluation(0, 3, 0.0, 1, "process").images_per_second)
 
 

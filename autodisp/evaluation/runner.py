@@ -1,6 +1,8 @@
 """Runs a predictor over batches and measures its errors, speed and peak memory."""
 
+import math
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -41,6 +43,9 @@ class Evaluation(Generic[Figures]):
     memory_of: Literal["device", "process"]
     """Scope of the peak memory: tensors on the GPU since the start of this evaluation, including weights; or the whole
     process since its start, including program and data."""
+    median_seconds: float = math.nan
+    """Seconds an image, median over the batches, which other programs on the machine change less than the mean; NaN
+    without an image."""
 
     @property
     def images_per_second(self) -> float:
@@ -75,7 +80,7 @@ def evaluate(
     device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    images, seconds = 0, 0.0
+    images, seconds, of_images = 0, 0.0, list[float]()
     for index, loaded in enumerate(batches):
         batch = move(loaded, device)
         with torch.inference_mode():
@@ -85,11 +90,15 @@ def evaluate(
             start = time.perf_counter()
             prediction = predict(batch)
             _wait_for(device)
-            seconds += time.perf_counter() - start
+            passed = time.perf_counter() - start
+        seconds += passed
         images += len(batch[0])
+        of_images.append(passed / len(batch[0]))
         metrics.update(prediction, batch)
     peak, memory_of = _peak_memory(device)
-    return Evaluation(metrics.figures(), images, seconds, peak, memory_of)
+    return Evaluation(
+        metrics.figures(), images, seconds, peak, memory_of, statistics.median(of_images) if of_images else math.nan
+    )
 
 
 def _wait_for(device: torch.device) -> None:

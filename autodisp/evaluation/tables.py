@@ -75,6 +75,7 @@ def write_json(
             "images": evaluation.images,
             "seconds": evaluation.seconds,
             "images_per_second": evaluation.images_per_second,
+            "median_seconds": evaluation.median_seconds,
             "peak_memory_bytes": evaluation.peak_memory,
             "memory_of": evaluation.memory_of,
         }

@@ -62,5 +62,5 @@ def _metrics(content: Mapping[str, Any], method: str) -> dict[str, float]:
 def speed(folder: Path) -> float | None:
     """Returns the milliseconds of an image in the evaluation in a folder, in the predictor alone; None if unknown."""
     method = setting_of(_read(folder), "methods.network", {})
-    seconds, images = (as_number(setting_of(method, key)) for key in ("seconds", "images"))
-    return 1000 * seconds / images if seconds and images else None
+    seconds = as_number(setting_of(method, "median_seconds"))
+    return None if seconds is None else 1000 * seconds
