@@ -123,17 +123,18 @@ class Folders(SegmentationFiles):
 
     def _counted(self, strict: bool) -> int:
         """Returns the largest class of all masks, plus 1."""
-        largest = 0
+        largest, unread = 0, False
         for _, mask in self._files:
             try:
                 stored = read_classes(mask)
             except InputError:
                 if strict:
                     raise
+                unread = True
                 continue  # reported when the sample is read
             known = stored[stored != IGNORED]
             largest = max(largest, int(known.max()) if known.numel() else 0)
-        if largest == 0 and strict:
+        if largest == 0 and not unread:
             raise InputError(
                 f"{self._folder / 'masks'}: no mask has a class above 0, besides {IGNORED}, which is ignored; number "
                 "the classes from 0 (1, not 255, for the foreground of a binary mask), or set dataset.classes"

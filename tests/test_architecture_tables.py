@@ -104,6 +104,35 @@ def test_what_is_no_table(tmp_path: Path, text: str) -> None:
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"about": []}, "about must be an object"),
+        ({"architectures": 2}, "an architecture is in it twice"),
+        ({"metric": {"name": "epe", "direction": "up", "unit": "px"}}, "metric.direction is 'up', not min or max"),
+        ({"metric of one": math.inf}, "a metric or latency is not a finite number"),
+        ({"latency of one": "3"}, "TypeError"),
+        ({"index of one": 81}, "indices must be below 81"),
+    ],
+)
+def test_a_table_with_wrong_content(tmp_path: Path, change: dict[str, object], says: str) -> None:
+    data = json.loads(json.dumps(table_of().to_json()))
+    for key, value in change.items():
+        name, _, _ = key.partition(" of one")
+        if key == "architectures":
+            data[key] += data[key][:1]
+        elif key == "metric of one":
+            data["architectures"][0]["runs"][0]["metric"] = value
+        elif key.endswith("of one"):
+            data["architectures"][0][name] = value
+        else:
+            data[key] = value
+    (tmp_path / "table.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"table\.json: cannot be read \(.*") as caught:
+        load(tmp_path / "table.json")
+    assert says in str(caught.value)
+
+
 def test_rank_correlation_and_its_interval() -> None:
     """The interval is near that of Fisher's transformation with the variance of Bonett and Wright (2000)."""
     draw = np.random.default_rng(0)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -227,3 +228,18 @@ def test_growth_is_fitted_between_the_last_two_points(measure: ModuleType, tmp_p
     for held, values in growth.AXES.values():
         for overrides in values.values():
             measure.config_of(measure.Case((*held, *overrides, *measure.STILL)))
+
+
+def test_latencies_are_measured_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first pass of each network does not count."""
+    from benchmarks.table_latency import shortest
+
+    calls, now = list[str](), iter([0.0, 0.001, 0.0, 0.002, 0.0, 0.009, 0.0, 0.005, 0.0, 0.007, 0.0, 0.006])
+
+    def network(name: str) -> Any:
+        return lambda image: calls.append(name)
+
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    found = shortest({3: (network("a"), [None]), 8: (network("b"), [None])}, rounds=2)  # type: ignore[list-item]
+    assert calls == ["a", "b"] * 3
+    assert found == {3: pytest.approx(7.0), 8: pytest.approx(5.0)}

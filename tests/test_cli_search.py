@@ -202,6 +202,18 @@ def test_a_resumed_search_keeps_its_config(whole: Path, said: list[str], says: s
     assert contents(whole) == before
 
 
+def test_a_search_whose_states_were_deleted_keeps_its_results(tmp_path: Path, whole: Path) -> None:
+    """Starting again would overwrite them."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    for path in (folder / "checkpoints").iterdir():
+        path.unlink()
+    before = contents(folder)
+    with pytest.raises(InputError, match=r"has results, but no state in checkpoints/ to resume from: put the states"):
+        go_on(folder)
+    assert contents(folder) == before
+
+
 def test_the_same_command_line_may_be_said_again(tmp_path: Path, whole: Path) -> None:
     folder = shutil.copytree(whole, tmp_path / "run")
     root = f"dataset.root={os.environ['TEST_IMAGES']}"

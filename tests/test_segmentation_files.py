@@ -179,6 +179,8 @@ def test_a_binary_mask_of_zero_and_255_is_refused(tmp_path: Path) -> None:
         put_mask(tmp_path / "masks" / f"{stem}.png", np.where(class_map(stem, 2) > 0, 255, 0).astype(np.uint8))
     with pytest.raises(InputError, match=r"masks: no mask has a class above 0, .*\(1, not 255, for the foreground"):
         Folders(tmp_path)
+    with pytest.raises(InputError, match="no mask has a class above 0"):
+        Folders(tmp_path, strict=False)  # as autodisp-check opens it
     assert len(Folders(tmp_path, classes=2).classes) == 2
     section = FoldersConfig(root=str(tmp_path), classes=2)
     data = Folders(tmp_path, classes=2)

@@ -147,6 +147,27 @@ def test_regret_of_searches(tmp_path: Path) -> None:
     assert [chart.name for chart in findings.charts] == ["regret", "validated", "eigenvalue"]
 
 
+def test_a_damaged_run_is_left_out_with_a_note(tmp_path: Path) -> None:
+    study = RegretStudy(table_of_space(), "cifar10", "tiny81", ["none"], [])
+    results = made(study, tmp_path, {"0": 90.0, "1": 90.0})
+    broken = results.runs[0].name
+    (tmp_path / RUNS / broken / "genotype.json").unlink()
+    findings = study.findings(results)
+    assert rows_of(findings.tables[0])[1][5] == "1"
+    (note,) = [note for note in findings.notes if broken in note]
+    assert f"{broken}: left out: cannot be read (FileNotFoundError" in note
+    table = TableStudy("cifar10", SPACE, 2)
+    (tmp_path / "other").mkdir()
+    of_table = made(table, tmp_path / "other", {str(index): 1.0 for index in table.indices()})
+    training = of_table.done("train")[0].name
+    metrics = tmp_path / "other" / RUNS / training / "metrics.jsonl"
+    metrics.write_text("damaged\n" + metrics.read_text())
+    again = Results(tmp_path / "other", of_table.runs, PROTOCOL)
+    left = table.table(again)
+    assert left is not None
+    assert sorted(len(entry.runs) for entry in left.entries) == [1, 2]
+
+
 def test_found_cells_among_all_by_metric_and_latency(tmp_path: Path) -> None:
     study = RegretStudy(table_of_space(latency=3.0), "cifar10", "tiny81", [], ["cost_penalty=latency"])
     findings = study.findings(made(study, tmp_path, {"0": 90.0, "1": 90.0}))

@@ -74,6 +74,20 @@ def test_a_killed_trial_is_resumed_with_its_values(runs: Path) -> None:
     assert len(bowl.calls) == 3
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_lost_journal_is_written_again(runs: Path) -> None:
+    carry_out(tuning(0), runs / "other", Bowl())
+    value = carry_out(tuning(0), runs / "a", Bowl())
+    before = json.loads((runs / "a" / TRIAL).read_text())
+    (runs.parent / JOURNAL).unlink()
+    again = Bowl()
+    found = carry_out(tuning(0), runs / "a", again)
+    after = json.loads((runs / "a" / TRIAL).read_text())
+    assert (before["number"], after["number"], after["params"]) == (1, 0, before["params"])
+    if value is not None:  # it was not pruned
+        assert (found, again.calls) == (value, [])
+
+
 @pytest.mark.slow
 def test_two_processes_share_the_journal(runs: Path) -> None:
     code = (

@@ -425,7 +425,7 @@ genotype=null
 genotype=autodispnett
     genotype=autodispnett: no such file, and the zoo has autodispnet, [...] darts_v2; did you mean 'autodispnet'?
 genotype=nowhere/genotype.json
-    genotype=nowhere/genotype.json: no such file, and the zoo has [...] of these, or a genotype.json of a search
+    genotype=nowhere/genotype.json: no such file, [...] of these, SPACE:INDEX, or a genotype.json of a search
 genotype=darts_v2
     genotype=darts_v2: has the cells normal, reduce, but task=disparity [...] of such a search, or the other task
 genotype=random:s9
@@ -681,7 +681,23 @@ study=spaces study.policies=[none,esa]
 study=regret
     study.table=null: must be a path to a table.json of study=table, or the name of a table in the package
 study=regret study.table=none.json
-    table none.json: cannot be read (FileNotFoundError: [...] take a table.json of autodisp-study study=table
+    table none.json: cannot be read [...] of autodisp-study study=table, or tiny81_shapes3d
+study=regret study.table=tiny81_shapes3d study.dataset=cifar10
+    dataset cifar10 does not fit task=disparity: take one of [...] own
+study=regret study.table=tiny81_shapes3d task=classification
+    study.table=tiny81_shapes3d: is a table of task=disparity, but task is [...] set it to that one
+study=rdarts study.key=foo.bar
+    study.key=foo.bar: must be a setting of autodisp-search, such as search.drop_path
+study=regularization study.key=regularization
+    study.key=regularization: must be a setting of autodisp-search, such as search.drop_path
+study=spaces study.datasets=[]
+    study.datasets=[]: must be one or more of shapes3d, [...] own
+study=table study.samples=1 study.checked=5
+    study.checked=5: must be at most study.samples=1
+study=hyperparameters budget.steps=[]
+    budget.steps=[]: must be one or more numbers of steps
+study=drop study.runs=none
+    study.runs=none: no such folder; name one that holds runs, or a pattern such as 'runs/**'
 study=rdarts study.values=[1]
     study.values=[1.0]: must be two or more different numbers
 study=hyperparameters study.learning_rate=[1,0.1]
@@ -693,17 +709,23 @@ seeds=[]
 seeds=[1,1]
     seeds=[1, 1]: must be one or more different whole numbers of at least 0, such as [0,1,2]
 budget.train=[steps]
-    budget.train=[steps]: must be words such as training.steps=500
+    budget.train=[steps]: must be words such as training.steps=500, of settings that the study does not set itself
+'budget.search=["space=s2"]'
+    budget.search=[space=s2]: must be words such as training.steps=500, of settings that the study does not set itself
 task.name=flows
     task=flows: must be one of disparity, classification, [...] did you mean 'flow'?
 root=/data
     root=/data: dataset shapes3d is generated and has no folder; leave root null
+cluster=address cluster.address=foo://x
+    cluster.address=foo://x: must be that of a Dask scheduler, tcp://HOST:8786
 cluster=address
     cluster.address=null: must be that of a Dask scheduler, tcp://HOST:8786
 cluster.workers=0
     cluster.workers=0: must be at least 1, or null for as many as the cores allow
 cluster=slurm cluster.options=[gpu]
     cluster.options=[gpu]: must be KEY=VALUE, such as [walltime=24:00:00]
+folder=damaged_study
+    folder=damaged_study: its study.yaml cannot be read (TypeError); take another folder
 folder=file
     folder=file: cannot be used (File exists); take another one
 folder=folder
@@ -858,6 +880,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the programs are called; whatever folder they would make is a failure at once, not a run."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "kept").touch()
+    (tmp_path / "damaged_study").mkdir()
+    (tmp_path / "damaged_study" / "study.yaml").write_text("- 1\n")
     (tmp_path / "file").write_text("text")
     make = os.mkdir
 

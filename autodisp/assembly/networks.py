@@ -32,7 +32,8 @@ def find_genotype(name: str, *, space: SearchSpace | None) -> Genotype:
     path = Path(name).expanduser()
     if not path.is_file():
         near = nearest(name, zoo_names())
-        hint = f"; did you mean '{near}'?" if near else "; take one of these, or a genotype.json of a search"
+        others = "; take one of these, SPACE:INDEX, or a genotype.json of a search"
+        hint = f"; did you mean '{near}'?" if near else others
         raise InputError(f"genotype={name}: no such file, and the zoo has {', '.join(zoo_names())}{hint}")
     with naming("genotype", str(path)):
         return genotypes.load(path, space=space)

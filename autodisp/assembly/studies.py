@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from omegaconf import DictConfig, OmegaConf
 
-from autodisp.cells.spaces import find_space
+from autodisp.cells.spaces import SPACES, find_space
+from autodisp.config.checks import shown
 from autodisp.config.study import AddressConfig, LocalConfig, SlurmConfig, StudyConfig
 from autodisp.config.study_sections import (
     DropConfig,
@@ -39,6 +41,26 @@ STUDY = "study.yaml"
 """The composed config in the folder of a study."""
 
 
+def stored_study(folder: Path, *, key: str, remedy: str) -> DictConfig:
+    """Reads the config in the folder of a study.
+
+    Args:
+        folder: of the study.
+        key: setting that names the folder.
+        remedy: what to do if there is none.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    try:
+        tree = OmegaConf.load(folder / STUDY)
+        if not isinstance(tree, DictConfig):
+            raise TypeError
+    except Exception as error:  # OSError, or any exception of YAML at a damaged file
+        raise InputError(f"{key}={folder}: its {STUDY} cannot be read ({type(error).__name__}); {remedy}") from None
+    return tree
+
+
 def build_study(config: StudyConfig) -> Study:
     """Builds the study.
 
@@ -51,9 +73,7 @@ def build_study(config: StudyConfig) -> Study:
         case SpacesConfig() as own:
             return SpacesStudy(own.datasets, own.spaces, own.policies)
         case RegretConfig() as own:
-            table = load(str(own.table))
-            dataset = own.dataset or str(table.about.get("dataset", ""))
-            return RegretStudy(table, dataset, table.space.name, own.policies, own.methods)
+            return _regret_study(config, own)
         case DropConfig() as own:
             return DropStudy(own.patterns)
         case RdartsConfig() as own:
@@ -64,6 +84,24 @@ def build_study(config: StudyConfig) -> Study:
             ranges = {LEARNING_RATE: own.learning_rate, WEIGHT_DECAY: own.weight_decay}
             return HyperparametersStudy(own.dataset, own.genotype, own.trials, config.budget.steps, ranges)
     raise NotImplementedError(config.study.name)
+
+
+def _regret_study(config: StudyConfig, own: RegretConfig) -> RegretStudy:
+    """Builds the study, whose searches need the task, the dataset and the space of the table."""
+    table, named = load(str(own.table)), f"study.table={own.table}"
+    task, dataset = table.about.get("task", config.task.name), own.dataset or table.about.get("dataset")
+    if task != config.task.name:
+        raise InputError(
+            f"{named}: is a table of task={shown(task)}, but task is {config.task.name}: set it to that one"
+        )
+    if not isinstance(dataset, str) or dataset not in config.kit.datasets:
+        fitting = ", ".join(config.kit.datasets)
+        raise InputError(f"{named}: its dataset is {shown(dataset)}: set study.dataset to one of {fitting}")
+    if table.space.name not in SPACES or SPACES[table.space.name] != table.space:
+        raise InputError(
+            f"{named}: its space {shown(table.space.name)} is none of {', '.join(SPACES)}: take another table"
+        )
+    return RegretStudy(table, dataset, table.space.name, own.policies, own.methods)
 
 
 def build_protocol(config: StudyConfig) -> Protocol:
@@ -85,7 +123,8 @@ def build_protocol(config: StudyConfig) -> Protocol:
 
 def _loads(config: StudyConfig) -> bool:
     """Returns True if the budget gives runs loading processes of their own."""
-    return any(word.startswith("run.workers=") for word in (*config.budget.search, *config.budget.train))
+    words = (*config.budget.search, *config.budget.train, *config.budget.short, *config.budget.check)
+    return any(word.startswith("run.workers=") for word in words)
 
 
 def build_results(config: StudyConfig, folder: Path) -> tuple[Study, Results]:

@@ -4,11 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
-from autodisp.assembly.studies import STUDY, build_results
+from autodisp.assembly.studies import build_results, stored_study
 from autodisp.config.study import parse
-from autodisp.errors import InputError
 from autodisp.report.study_page import Findings, ResultTable, Value, write_study_page
 from autodisp.studies.graph import in_order
 from autodisp.studies.provenance import read_provenance
@@ -39,15 +36,9 @@ def read_study(folder: Path) -> StudyContent:
     Raises:
         InputError: the folder is not that of a study.
     """
-    try:
-        tree = OmegaConf.load(folder / STUDY)
-    except Exception as error:  # OSError, or any exception of YAML at a damaged file
-        raise InputError(
-            f"study={folder}: its {STUDY} cannot be read ({type(error).__name__}); name the folder of autodisp-study"
-        ) from None
-    if not isinstance(tree, DictConfig):
-        raise InputError(f"study={folder}: its {STUDY} is a list; name the folder of autodisp-study")
-    study, results = build_results(parse(tree), folder)
+    study, results = build_results(
+        parse(stored_study(folder, key="study", remedy="name the folder of autodisp-study")), folder
+    )
     findings = study.findings(results)
     states = [ending.state for ending in results.endings.values()]
     if rest := [state for state in states if state != "done"]:

@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from autodisp.commands import command
 from autodisp.config.checks import need_path
 from autodisp.errors import InputError
-from autodisp.run_files import CONFIG
+from autodisp.records import read_json_lines
+from autodisp.run_files import CHECKPOINTS, CONFIG, METRICS
 
 FREE = (
     "run.device",
@@ -57,6 +58,7 @@ def resumed_config(
     """
     need_path("resume", str(tree.resume), what="the folder of a run")
     _refuse_links(folder)
+    _refuse_lost_states(folder)
     stored = stored_config(folder)
     _refuse_another_program(folder, stored, tree)
     own = parse(stored)
@@ -131,6 +133,22 @@ def _refuse_links(folder: Path) -> None:
                 f"resume={folder}: {path} is a link to {path.resolve()}, outside of it, and a run writes into its own "
                 "folder only: put there what it points to"
             )
+
+
+def _refuse_lost_states(folder: Path) -> None:
+    """Refuses a run with results whose states were deleted: it would start again and overwrite them.
+
+    A run that was killed before its first state has at most one record besides events.
+    """
+    states, records = folder / CHECKPOINTS, folder / METRICS
+    if not records.is_file() or (states.is_dir() and any(states.iterdir())):
+        return
+    made = [record for record in read_json_lines(records) if "event" not in record]
+    if not states.is_dir() or len(made) > 1:
+        raise InputError(
+            f"resume={folder}: has results, but no state in {CHECKPOINTS}/ to resume from: put the states back, or "
+            "start another run"
+        )
 
 
 def _refuse_changes(

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from autodisp.assembly.studies import STUDY, build_results, cluster_of, write_files
+from autodisp.assembly.studies import STUDY, build_results, cluster_of, stored_study, write_files
 from autodisp.cli.program import GAVE_WAY, WRONG_INPUT, explained
 from autodisp.cli.run_folder import keep_command
 from autodisp.cli.studied_run import perform
@@ -26,6 +25,9 @@ from autodisp.studies.endings import Ending
 from autodisp.studies.graph import RUNS, Run, endings_of, in_order
 from autodisp.studies.provenance import PROVENANCE, provenance
 from autodisp.tracking import in_time
+
+_FIXED = ("study.name", "task.name", "study.dataset", "study.space", "budget.name")
+"""Settings of a folder of a study; others only add runs."""
 
 
 def run(tree: DictConfig) -> None:
@@ -48,10 +50,12 @@ def study(tree: DictConfig) -> int:
     folder = Path(config.folder)
     built, results = build_results(config, folder)
     runs, console = list(in_order(results.runs)), Console(highlight=False, emoji=False)
+    if not runs:
+        built.findings(results)  # of other runs, which must be there
     if config.plan:
         _show_plan(config, runs, endings_of(runs, folder), console)
         return 0
-    _check_folder(config, folder)
+    _check_folder(tree, folder)
     with locked(folder):
         _keep(config, tree, runs, folder)
         try:
@@ -79,8 +83,8 @@ def _execute(config: StudyConfig, runs: Sequence[Run], folder: Path, console: Co
         )
 
 
-def _check_folder(config: StudyConfig, folder: Path) -> None:
-    """Creates the folder of a study, or checks that it has the same one.
+def _check_folder(tree: DictConfig, folder: Path) -> None:
+    """Creates the folder of a study, or checks that it has the same one, perhaps with fewer runs.
 
     Raises:
         InputError: it has another study or other files, or cannot be used.
@@ -91,12 +95,17 @@ def _check_folder(config: StudyConfig, folder: Path) -> None:
             if any(entry.name != LOCK for entry in folder.iterdir()):
                 raise InputError(f"folder={folder}: is not empty, and has no study; take another folder")
             return
-        before = OmegaConf.select(OmegaConf.load(folder / STUDY), "study.name")
-    except (OSError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"{STUDY} is damaged"
-        raise InputError(f"folder={folder}: cannot be used ({reason}); take another one") from None
-    if before != config.study.name:
-        raise InputError(f"folder={folder}: has the study {before}, not {config.study.name}; take another folder")
+    except OSError as error:
+        raise InputError(f"folder={folder}: cannot be used ({error.strerror}); take another one") from None
+    before = stored_study(folder, key="folder", remedy="take another folder")
+    for key in _FIXED:
+        had, wanted = (OmegaConf.select(one, key) for one in (before, tree))
+        if had != wanted:
+            raise InputError(f"folder={folder}: has a study of {key}={had}, not {wanted}; take another folder")
+    had, wanted = (OmegaConf.select(one, "study.samples") for one in (before, tree))
+    if wanted is not None and (had is None or had > wanted) and OmegaConf.select(tree, "study.name") == "table":
+        words = "all" if had is None else had
+        raise InputError(f"study.samples={wanted}: {folder} has a table of {words}: it can be raised, not lowered")
 
 
 def _keep(config: StudyConfig, tree: DictConfig, runs: Sequence[Run], folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The config of autodisp-study."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, ClassVar
@@ -10,7 +11,7 @@ from omegaconf import DictConfig
 from autodisp.cells.spaces import SPACES
 from autodisp.config.checks import Must, PathTo, at_least, at_most, need, need_choice
 from autodisp.config.parsing import read
-from autodisp.config.study_sections import STUDIES, WORDS, StudySection
+from autodisp.config.study_sections import BUDGET_WORDS, STUDIES, StudySection
 from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import KITS
@@ -40,11 +41,11 @@ class BudgetConfig:
     """Words of the programs, which determine what a run costs, and training steps of hyperparameters."""
 
     name: str = "two_cores"
-    search: Annotated[list[str], WORDS] = field(default_factory=list)
-    train: Annotated[list[str], WORDS] = field(default_factory=list)
-    short: Annotated[list[str], WORDS] = field(default_factory=list)
-    check: Annotated[list[str], WORDS] = field(default_factory=list)
-    evaluate: Annotated[list[str], WORDS] = field(default_factory=list)
+    search: Annotated[list[str], BUDGET_WORDS] = field(default_factory=list)
+    train: Annotated[list[str], BUDGET_WORDS] = field(default_factory=list)
+    short: Annotated[list[str], BUDGET_WORDS] = field(default_factory=list)
+    check: Annotated[list[str], BUDGET_WORDS] = field(default_factory=list)
+    evaluate: Annotated[list[str], BUDGET_WORDS] = field(default_factory=list)
     steps: Annotated[list[int], _STEPS] = field(default_factory=list)
 
 
@@ -74,7 +75,8 @@ class AddressConfig(ClusterSection):
     threads: _Threads = 1
 
     def __post_init__(self) -> None:
-        need(self.address is not None, "cluster.address", self.address, "that of a Dask scheduler, tcp://HOST:8786")
+        known = self.address is not None and re.match(r"(tcp|tls|ucx|wss?)://.", self.address) is not None
+        need(known, "cluster.address", self.address, "that of a Dask scheduler, tcp://HOST:8786")
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,10 @@ class StudyConfig:
             object.__setattr__(self, "root", os.path.abspath(os.path.expanduser(self.root)))
         if self.study.name != "drop":
             need(bool(self.budget.search), "budget", self.budget.name, f"one that has words for task={self.task.name}")
+        if hasattr(self.study, "datasets"):
+            need(bool(self.datasets), "study.datasets", self.datasets, f"one or more of {', '.join(self.kit.datasets)}")
+        if self.study.name == "hyperparameters":
+            need(bool(self.budget.steps), "budget.steps", self.budget.steps, "one or more numbers of steps")
         for dataset in self.datasets:
             if dataset not in self.kit.datasets:
                 fitting = ", ".join(self.kit.datasets)

@@ -1,10 +1,11 @@
 """The section of each study in the config of autodisp-study."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from autodisp.cells.spaces import SPACES
 from autodisp.config.checks import Must, PathTo, at_least, at_most, need
+from autodisp.config.search import SearchConfig
 
 POLICIES = ("none", "es", "ada")
 _POLICIES = Must(
@@ -14,8 +15,30 @@ _SPACES = Must(f"one or more of {', '.join(SPACES)}", lambda spaces: bool(spaces
 _SPACE = Must(f"one of {', '.join(SPACES)}", lambda space: space in SPACES)
 _VALUES = Must("two or more different numbers", lambda values: len(values) > 1 and len(set(values)) == len(values))
 _RANGE = Must("the lowest and the highest value, above 0", lambda ends: len(ends) == 2 and 0 < ends[0] < ends[1])
+_SECTIONS = tuple(section.name for section in fields(SearchConfig) if section.name not in ("run", "resume", "plan"))
+_KEY = Must(
+    "a setting of autodisp-search, such as search.drop_path",
+    lambda key: key == "seed" or (key.partition(".")[0] in _SECTIONS and bool(key.partition(".")[2])),
+)
 _TABLE = PathTo("a table.json of study=table, or the name of a table in the package")
 WORDS = Must("words such as training.steps=500", lambda words: all("=" in word for word in words))
+GIVEN = (
+    "task",
+    "dataset",
+    "dataset.root",
+    "space",
+    "genotype",
+    "checkpoint",
+    "seed",
+    "run.folder",
+    "run.threads",
+    "resume",
+)
+"""Settings of the runs that a study sets itself."""
+BUDGET_WORDS = Must(
+    "words such as training.steps=500, of settings that the study does not set itself",
+    lambda words: all("=" in word and word.lstrip("+~").partition("=")[0] not in GIVEN for word in words),
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +57,10 @@ class TableConfig(StudySection):
     space: Annotated[str, _SPACE] = "tiny81"
     samples: Annotated[int | None, at_least(1, null="all")] = None
     checked: Annotated[int, at_least(0)] = 0
+
+    def __post_init__(self) -> None:
+        fits = self.samples is None or self.checked <= self.samples
+        need(fits, "study.checked", self.checked, f"at most study.samples={self.samples}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +111,7 @@ class RdartsConfig(StudySection):
     name: str = "rdarts"
     datasets: list[str] = field(default_factory=list)
     spaces: Annotated[list[str], _SPACES] = field(default_factory=list)
-    key: str = "optimizer.weights.weight_decay"
+    key: Annotated[str, _KEY] = "optimizer.weights.weight_decay"
     values: Annotated[list[float], _VALUES] = field(default_factory=list)
     policy: Literal["none", "es", "ada"] = "none"
 
@@ -97,7 +124,7 @@ class FactorConfig(StudySection):
     datasets: list[str] = field(default_factory=list)
     spaces: Annotated[list[str], _SPACES] = field(default_factory=list)
     policies: Annotated[list[str], _POLICIES] = field(default_factory=lambda: ["none", "es"])
-    key: str = "optimizer.weights.weight_decay"
+    key: Annotated[str, _KEY] = "optimizer.weights.weight_decay"
     values: Annotated[list[float], _VALUES] = field(default_factory=list)
 
 

@@ -6,6 +6,7 @@ It has no runs of its own.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from autodisp.errors import InputError
 from autodisp.report.comparison import Entry, find_runs
 from autodisp.report.curves import Chart, empty_chart
 from autodisp.report.figures import COLOURS, style
@@ -35,7 +36,10 @@ class DropStudy:
 
     def findings(self, results: Results) -> Findings:
         """Returns the rank correlations with their intervals, for each kind of search."""
-        found = find_runs(self.folders, skip=results.folder)
+        try:
+            found = find_runs(self.folders, skip=results.folder)
+        except InputError as error:
+            raise InputError(f"study.{error}") from None  # it names its argument, runs
         groups: dict[tuple[str, ...], list[Entry]] = {}
         for entry in found.entries:
             if entry.run.kind == "search":
@@ -80,5 +84,6 @@ def _chart(metric: str, dataset: str, entries: Sequence[Entry]) -> Chart:
             ]  # fmt: skip
             if points:
                 axes.plot(*zip(*points, strict=True), "o", color=COLOURS[place % len(COLOURS)], label=space)
-        figure.legend(loc="outside lower center", ncols=4)
+        if any(spaces):
+            figure.legend(loc="outside lower center", ncols=4)
     return Chart(f"drop_{dataset}".replace(" ", "_"), title, figure, "A point per search.")

@@ -54,13 +54,15 @@ class RegretStudy:
     def findings(self, results: Results) -> Findings:
         """Returns the regret of the found cells, and its course."""
         unit, rows = self.table.figure.unit, list[list[Value]]()
-        found = dict[str, list[Entry]]()
-        for (policy,), searches in searches_by(results, "policy").items():
+        found, by_policy = dict[str, list[Entry]](), searches_by(results, "policy")
+        for (policy,), searches in by_policy.items():
             cells = [results.genotype(run).cells for run in searches]
             found[policy] = [entry for one in cells if (entry := self._entry(one)) is not None]
             stops = [stop for run in searches if (stop := would_stop(results.read(run))) is not None]
             rows.append([*self._row(policy, found[policy]), ", ".join(f"{at} -> {back}" for at, back in stops)])
         rows.append([*self._row("any architecture of the table", self.table.entries), None])
+        if lost := sum(map(len, by_policy.values())) - sum(map(len, found.values())):
+            results.notes.append(f"{lost} searches are left out: the table lacks their cells")
         heads = [
             "policy", f"regret, {unit}", "deviation", "rank, mean", "ms an image, mean", "architectures",
             "ES stops at -> returns",
@@ -89,7 +91,7 @@ class RegretStudy:
         try:
             return self.table.find(cells)
         except InputError:
-            return None
+            return None  # of a table of a part of the space
 
     def course(self, read: Read) -> Points:
         """Returns the regret of the cells that the alphas prefer, by epoch."""

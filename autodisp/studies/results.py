@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autodisp.cells.genotype import Genotype, from_json
-from autodisp.errors import InputError
+from autodisp.errors import InputError, in_one_line
 from autodisp.records import read_json_lines, start_record
 from autodisp.report.cells import cells_figure
 from autodisp.report.curves import Chart
@@ -39,6 +39,7 @@ class Results:
     notes: list[str] = field(default_factory=list)
     """What could not be read or drawn."""
     _read: dict[str, Read] = field(default_factory=dict)
+    _readable: dict[str, bool] = field(default_factory=dict)
 
     @cached_property
     def endings(self) -> Mapping[str, Ending]:
@@ -47,7 +48,25 @@ class Results:
 
     def done(self, program: str) -> list[Run]:
         """Returns the runs of a program that are complete."""
-        return [run for run in in_order(self.runs) if run.program == program and self.endings[run.name].is_done]
+        done = [run for run in in_order(self.runs) if run.program == program and self.endings[run.name].is_done]
+        return [run for run in done if self._is_readable(run)]
+
+    def _is_readable(self, run: Run) -> bool:
+        """Whether a complete run can be read; otherwise there is a note, once."""
+        if run.name not in self._readable:
+            try:
+                if run.program == "search":
+                    self.genotype(run)
+                elif run.program == "train":
+                    self.curve(run)
+                self._readable[run.name] = True
+            except (InputError, OSError, ValueError, KeyError, TypeError) as error:
+                self._readable[run.name] = False
+                self.notes.append(
+                    f"{run.name}: left out: cannot be read ({type(error).__name__}: {in_one_line(error, at_most=80)}); "
+                    f"delete {self.folder / RUNS / run.name}.json, and the study runs it again"
+                )
+        return self._readable[run.name]
 
     def folder_of(self, run: Run) -> Path:
         """Returns the folder of a run."""

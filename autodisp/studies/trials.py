@@ -63,15 +63,19 @@ def carry_out(tuning: Tuning, folder: Path, train: Callable[[Sequence[str], Path
     path = folder / TRIAL
     if path.exists():
         content = json.loads(path.read_text(encoding="utf-8"))
-        known = study.trials[content["number"]]
-        if known.state.is_finished():
+        known = next((one for one in study.trials if one.number == content["number"]), None)
+        if known is not None and known.state.is_finished():
             return None if known.value is None else float(known.value)
-        trial, reported = optuna.trial.Trial(study, known._trial_id), set(known.intermediate_values)
     else:
-        reported = set()
-        trial = study.ask()
+        known, content = None, {"params": {}, "values": {}}
+    if known is not None:
+        trial, reported = optuna.trial.Trial(study, known._trial_id), set(known.intermediate_values)
+    else:  # a new trial, or one whose journal was lost
+        if content["params"]:
+            study.enqueue_trial(content["params"])
+        trial, reported = study.ask(), set()
         params = {key: trial.suggest_float(key, *ends, log=True) for key, ends in tuning.ranges.items()}
-        content = {"number": trial.number, "params": params, "values": {}}
+        content |= {"number": trial.number, "params": params}
         _write(path, content)
     value: float | None = None
     state = optuna.trial.TrialState.COMPLETE

@@ -1,6 +1,8 @@
 """Reads the file of a table."""
 
 import json
+import math
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -8,6 +10,24 @@ from autodisp.cells.spaces import SearchSpace
 from autodisp.errors import InputError, in_one_line
 from autodisp.tables.table import SCHEMA, VERSION, Entry, Table, Trained
 from autodisp.tasks.base import Figure
+
+
+def _check(space: SearchSpace, figure: Figure, entries: Sequence[Entry], about: object) -> None:
+    indices = [entry.index for entry in entries]
+    numbers = [
+        *(run.metric for entry in entries for run in entry.runs),
+        *(entry.latency for entry in entries if entry.latency is not None),
+    ]
+    checks = {
+        "it has no architectures": bool(entries),
+        "an architecture is in it twice": len(set(indices)) == len(indices),
+        f"indices must be below {space.size}": all(0 <= index < space.size for index in indices),
+        "a metric or latency is not a finite number": all(map(math.isfinite, numbers)),
+        f"metric.direction is {figure.direction!r}, not min or max": figure.direction in ("min", "max"),
+        "about must be an object": isinstance(about, dict),
+    }
+    if failed := [words for words, holds in checks.items() if not holds]:
+        raise ValueError(failed[0])
 
 
 def load(name: str | Path) -> Table:
@@ -26,10 +46,9 @@ def load(name: str | Path) -> Table:
             Entry(**{**entry, "runs": [Trained(**{**run, "curve": [(s, v) for s, v in run["curve"]]}) for run in runs]})
             for entry in data["architectures"] if (runs := entry["runs"])
         ]  # fmt: skip
-        space = SearchSpace.from_json(data["space"], file=str(name))
-        if not entries:
-            raise ValueError("it has no architectures")
-        return Table(space, Figure(**data["metric"]), entries, data["about"])
+        space, figure = SearchSpace.from_json(data["space"], file=str(name)), Figure(**data["metric"])
+        _check(space, figure, entries, data["about"])
+        return Table(space, figure, entries, data["about"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"table {in_one_line(name)}: cannot be read ({type(error).__name__}: {in_one_line(error, at_most=80)}); "
