@@ -31,7 +31,12 @@ def test_a_table_is_made_planned_and_reported(tmp_path: Path) -> None:
     assert (tmp_path / "made" / "report" / "architectures.tex").is_file()
     other = start(tmp_path, "study", "study=spaces", *WORDS[1:2], "folder=made")
     assert other.returncode == 2
-    assert "folder=made: has the study table, not spaces; take another folder" in other.stderr
+    assert "folder=made: has a study with study.name=table, not spaces; take another folder" in other.stderr
+    table = (tmp_path / "made" / "table.json").read_bytes()
+    other = start(tmp_path, "study", *WORDS, "study.space=autodispnet")
+    assert other.returncode == 2
+    assert "has a study with study.space=tiny81_disparity, not autodispnet; take another folder" in other.stderr
+    assert (tmp_path / "made" / "table.json").read_bytes() == table
 
 
 @pytest.mark.slow

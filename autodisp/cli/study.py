@@ -101,7 +101,7 @@ def _check_folder(tree: DictConfig, folder: Path) -> None:
     for key in _FIXED:
         had, wanted = (OmegaConf.select(one, key) for one in (before, tree))
         if had != wanted:
-            raise InputError(f"folder={folder}: has a study of {key}={had}, not {wanted}; take another folder")
+            raise InputError(f"folder={folder}: has a study with {key}={had}, not {wanted}; take another folder")
     had, wanted = (OmegaConf.select(one, "study.samples") for one in (before, tree))
     if wanted is not None and (had is None or had > wanted) and OmegaConf.select(tree, "study.name") == "table":
         words = "all" if had is None else had
