@@ -52,7 +52,7 @@ class Results:
         return [run for run in done if self._is_readable(run)]
 
     def _is_readable(self, run: Run) -> bool:
-        """Whether a complete run can be read; otherwise there is a note, once."""
+        """Checks that a complete run can be read; if not, adds a note, once."""
         if run.name not in self._readable:
             try:
                 if run.program == "search":
