@@ -207,7 +207,10 @@ def from_json(data: Any, *, origin: str, space: SearchSpace | None = None) -> Ge
         raise _wrong(origin, f"version {version!r} but this program reads version {VERSION}{remedy}")
     try:
         cells = {str(kind): _nodes(nodes) for kind, nodes in data["cells"].items()}
-        genotype = Genotype(space=str(data["space"]), cells=cells, provenance=dict(data.get("provenance") or {}))
+        provenance = data.get("provenance") or {}
+        if not isinstance(provenance, dict):
+            raise _wrong(origin, "not a genotype; its 'provenance' must be a mapping")
+        genotype = Genotype(space=str(data["space"]), cells=cells, provenance=provenance)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         found = in_one_line(error, at_most=100)
         raise _wrong(

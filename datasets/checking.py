@@ -49,7 +49,8 @@ SMALLEST = (32, 32)
 """Smallest crop (height, width), and thus the smallest size of a whole image."""
 LEAST_VALID = 0.001
 """Share of pixels with valid ground truth below which a sample is useless. Sparse laser scans have more."""
-_IN_THIRD_FILE = frozenset({NO_TRUTH, NO_VECTOR, MISMATCH, NON_FINITE, NEGATIVE, STRAY})
+OF_GROUND_TRUTH = frozenset({NO_TRUTH, NO_VECTOR, MISMATCH, NON_FINITE, NEGATIVE, STRAY})
+"""Kinds of stereo pairs and flow samples that are found in the file of the ground truth."""
 
 
 def kinds_of(sample: type) -> tuple[str, ...]:
@@ -186,7 +187,7 @@ class Inspector:
         problems = []
         for kind, says in found:
             named = [path for path in paths if says.startswith(f"{path}:")]
-            usual = paths[2:3] if kind in _IN_THIRD_FILE else paths[1:2] if kind == NO_CLASS else paths[:1]
+            usual = paths[2:3] if kind in OF_GROUND_TRUTH else paths[1:2] if kind == NO_CLASS else paths[:1]
             problems.append(Problem(kind, name, str(next(iter([*named, *usual]), name)), " ".join(says.split())))
         return Inspection(name, groups[index], str(next(iter(paths), name)), tuple(problems), **more)
 

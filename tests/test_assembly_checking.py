@@ -291,7 +291,9 @@ def test_too_little_is_left(frames: Path) -> None:
         part(frames, scene, "disparity").unlink()
     report = checked(*things(frames))
     assert counts(report) == {MISSING: 9}
-    assert report.obstacle == "the rest of the train split cannot be divided into weight split and architecture split"
+    assert (
+        report.obstacle == "only one group of samples would be left in the train split, which must be divided in two"
+    )
     assert [remark for remark in report.remarks if remark.startswith("a search cannot use")]
 
 

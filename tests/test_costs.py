@@ -140,7 +140,7 @@ def without(data: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name != key}
 
 
-@pytest.mark.parametrize("key", ["schema", "version", "quantity", "space", "rest", "cells", "about", "machine"])
+@pytest.mark.parametrize("key", ["schema", "version", "quantity", "unit", "space", "rest", "cells", "about", "machine"])
 @pytest.mark.parametrize("value", [None, "word", float("nan")])
 def test_damaged_files(key: str, value: Any, tmp_path: Path) -> None:
     data = made_table(SPACES["tiny81"]).to_json()

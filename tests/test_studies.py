@@ -242,7 +242,7 @@ def test_a_job_of_slurm_has_one_run_at_a_time_on_all_of_its_cores() -> None:
 
 def test_an_option_that_slurm_lacks() -> None:
     with pytest.raises(InputError, match=r"^cluster.options: colour, cores: must be options of dask_jobqueue"):
-        clusters.slurm_cluster(1, {"colour": "red", "cores": 2, "queue": "gpu"})
+        clusters.check_slurm({"colour": "red", "cores": 2, "queue": "gpu"})
 
 
 def test_the_words_of_a_protocol() -> None:

@@ -12,6 +12,7 @@ from autodisp.config.check import CheckConfig
 from autodisp.datasets.checking import (
     LOST,
     MISSING,
+    OF_GROUND_TRUTH,
     SMALLEST,
     TWINS,
     UNREADABLE,
@@ -68,7 +69,8 @@ class CheckReport:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of problem that this dataset can have."""
-        return kinds_of(self.config.entry.sample)
+        entry = self.config.entry
+        return tuple(kind for kind in kinds_of(entry.sample) if entry.ground_truth or kind not in OF_GROUND_TRUTH)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -264,7 +266,7 @@ class Check:
             if len(groups) == 0:
                 says = f"no sample of the {split} split would be left"
             elif len(groups) == 1 and split == "train":
-                says = "the rest of the train split cannot be divided into weight split and architecture split"
+                says = "only one group of samples would be left in the train split, which must be divided in two"
             else:
                 continue
             if split == "test" and "train" in parts:

@@ -134,10 +134,10 @@ def build_results(config: StudyConfig, folder: Path) -> tuple[Study, Results]:
 
 
 def cluster_of(config: StudyConfig) -> AbstractContextManager["Client"]:
-    """Builds the cluster.
+    """Builds the cluster, which starts when it is entered.
 
     Raises:
-        InputError: Dask is not installed.
+        InputError: Dask is not installed, or an option of Slurm is unknown.
     """
     try:
         from autodisp.studies import clusters
@@ -147,7 +147,8 @@ def cluster_of(config: StudyConfig) -> AbstractContextManager["Client"]:
         case AddressConfig(address=address):
             return clusters.at_address(str(address))
         case SlurmConfig() as own:
-            return clusters.slurm(own.workers, own.threads, slurm_options(own))
+            clusters.check_slurm(options := slurm_options(own))
+            return clusters.slurm(own.workers, own.threads, options)
         case LocalConfig() as own:
             return clusters.local(own.workers or max(1, (os.cpu_count() or 1) // own.threads))
     raise NotImplementedError(config.cluster.name)

@@ -4,14 +4,16 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from autodisp.assembly.studies import STUDY, build_results, cluster_of, stored_study, write_files
-from autodisp.cli.program import GAVE_WAY, WRONG_INPUT, explained
+from autodisp.cli.program import GAVE_WAY, WRONG_INPUT
 from autodisp.cli.run_folder import keep_command
 from autodisp.cli.studied_run import perform
 from autodisp.cli.study_plan import Kind, kind_of, measured_seconds, time_left, unmeasured
@@ -25,6 +27,9 @@ from autodisp.studies.endings import Ending
 from autodisp.studies.graph import RUNS, Run, endings_of, in_order
 from autodisp.studies.provenance import PROVENANCE, provenance
 from autodisp.tracking import in_time
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _FIXED = ("study.name", "task.name", "study.dataset", "study.space", "budget.name")
 """Settings of a folder of a study; others only add runs."""
@@ -52,14 +57,16 @@ def study(tree: DictConfig) -> int:
     runs, console = list(in_order(results.runs)), Console(highlight=False, emoji=False)
     if not runs:
         built.findings(results)  # of other runs, which must be there
+    endings: Mapping[str, Ending] = endings_of(runs, folder)
     if config.plan:
-        _show_plan(config, runs, endings_of(runs, folder), console)
+        _show_plan(config, runs, endings, console)
         return 0
+    cluster = None if all(ending.is_done for ending in endings.values()) else cluster_of(config)
     _check_folder(tree, folder)
     with locked(folder):
         _keep(config, tree, runs, folder)
         try:
-            endings = _execute(config, runs, folder, console) if runs else {}
+            endings = endings if cluster is None else _execute(cluster, runs, folder, console)
         except KeyboardInterrupt:
             console.print("stopped: the same command resumes the runs that were in progress, and runs the others")
             raise
@@ -69,11 +76,10 @@ def study(tree: DictConfig) -> int:
     return GAVE_WAY if GAVE_WAY in failed else WRONG_INPUT if failed else 0
 
 
-def _execute(config: StudyConfig, runs: Sequence[Run], folder: Path, console: Console) -> Mapping[str, Ending]:
-    endings = endings_of(runs, folder)
-    if all(ending.is_done for ending in endings.values()):
-        return endings
-    with cluster_of(config) as client, StudyProgress(console, runs) as progress:
+def _execute(
+    cluster: AbstractContextManager["Client"], runs: Sequence[Run], folder: Path, console: Console
+) -> Mapping[str, Ending]:
+    with cluster as client, StudyProgress(console, runs) as progress:
         from autodisp.studies.execute import execute
 
         if client.dashboard_link:
@@ -143,12 +149,7 @@ def _time_in_words(runs: Sequence[Run], endings: Mapping[str, Ending], console: 
     for run in unmeasured(runs, endings):
         words = " ".join(word for word in kind_of(run) if word)
         console.print(f"        measuring a few steps of: {words}", markup=False)
-        try:
-            measured[kind_of(run)] = measured_seconds(run)
-        except Exception as error:
-            if (ending := explained(error)) is None:
-                raise
-            return f"unknown: {words}: {ending[1]}"
+        measured[kind_of(run)] = measured_seconds(run)
         console.print(f"        {in_time(measured[kind_of(run)])} a run", markup=False)
     # evaluations are short, and need a model to be measured
     evaluations = [run for run in runs if run.program == "evaluate"]

@@ -97,7 +97,7 @@ def find_pairs(left: StrPath, right: StrPath | None = None, *, skip: StrPath | N
     if kind == "pattern":
         return _two_patterns(first, second, skipped)
     if first.samefile(second):
-        raise InputError(f"left={left} and right={right} are the same file: name the two views of a stereo camera")
+        raise InputError(f"left={left} and right={right} are the same file: name the two images of a pair")
     return FoundPairs([StereoPair(first.stem, first, second)], [])
 
 

@@ -193,6 +193,8 @@ def load(path: Path) -> CostTable:
             raise ValueError(f"schema {data['schema']} version {data['version']}, not {SCHEMA} version {VERSION}")
         if data["quantity"] not in get_args(Quantity):
             raise ValueError(f"quantity {data['quantity']} is unknown")
+        if data["unit"] != UNITS[data["quantity"]]:
+            raise ValueError(f"unit {data['unit']}, but {data['quantity']} has the unit {UNITS[data['quantity']]}")
         space = SearchSpace.from_json(data["space"], file="space")
         cells = tuple(_cell_from_json(cell, space) for cell in data["cells"])
         if missing := set(space.cells) - {cell.kind for cell in cells}:

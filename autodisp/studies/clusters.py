@@ -66,7 +66,6 @@ def slurm(workers: int, cores: int, options: Mapping[str, Any]) -> Iterator[Clie
         options: see ``slurm_cluster``.
 
     Raises:
-        InputError: an option is wrong.
         RunFault: Slurm refuses the jobs.
     """
     with slurm_cluster(cores, options) as cluster, Client(cluster) as client:
@@ -77,18 +76,17 @@ def slurm(workers: int, cores: int, options: Mapping[str, Any]) -> Iterator[Clie
         yield client
 
 
-def slurm_cluster(cores: int, options: Mapping[str, Any]) -> "SLURMCluster":
-    """Builds a cluster without jobs, whose worker has one run at a time on all cores of its job.
+def check_slurm(options: Mapping[str, Any]) -> None:
+    """Checks the names of options.
 
     Args:
-        cores: of a job.
-        options: arguments of ``dask_jobqueue.SLURMCluster``, such as queue and walltime.
+        options: see ``slurm_cluster``.
 
     Raises:
-        InputError: an option is wrong.
+        InputError: an option is unknown.
     """
     from dask_jobqueue.core import Job, JobQueueCluster
-    from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+    from dask_jobqueue.slurm import SLURMJob
 
     known = {name for part in (SLURMJob, Job, JobQueueCluster) for name in signature(part.__init__).parameters}
     known -= {"self", "cores", "processes", "base_class_kwargs", "job_cls", "job_kwargs"}
@@ -97,6 +95,17 @@ def slurm_cluster(cores: int, options: Mapping[str, Any]) -> "SLURMCluster":
             f"cluster.options: {', '.join(sorted(unknown))}: must be options of dask_jobqueue.SLURMCluster other than "
             "cores and processes, such as queue, walltime, memory, account, job_extra_directives"
         )
+
+
+def slurm_cluster(cores: int, options: Mapping[str, Any]) -> "SLURMCluster":
+    """Builds a cluster without jobs, whose worker has one run at a time on all cores of its job.
+
+    Args:
+        cores: of a job.
+        options: arguments of ``dask_jobqueue.SLURMCluster``, such as queue and walltime.
+    """
+    from dask_jobqueue.slurm import SLURMCluster
+
     lines = options.get("job_script_prologue") or []
     prologue = [f"export {_MAY_LOAD}", *([lines] if isinstance(lines, str) else lines)]
     usual = {"memory": "16GB", "job_cpu": cores, "scheduler_options": {"dashboard_address": ":0"}}
