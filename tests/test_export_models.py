@@ -81,7 +81,7 @@ def exported(folder: Path, task: Task) -> list[ExportedModel]:
     return list(export_model(checkpoint(folder, task), folder / "out", ["onnx", "pt2"]))
 
 
-@pytest.fixture(scope="module", params=[MATCHING, REFINED, REGRESSION], ids=["matching", "refined", "regression"])
+@pytest.fixture(scope="module", params=[REFINED, REGRESSION], ids=["refined", "regression"])
 def stereo(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[ExportedModel]:
     return exported(tmp_path_factory.mktemp("stereo"), request.param)
 
@@ -119,7 +119,7 @@ def test_stereo_files_are_the_network_at_any_size(stereo: list[ExportedModel]) -
             torch.testing.assert_close(call(*pair(size, batch)), expected, atol=1e-4, rtol=0)
 
 
-def test_a_confidence_is_the_second_output(tmp_path: Path) -> None:
+def test_a_matching_network_and_its_confidence(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX needs the extra [export]")
     path = checkpoint(tmp_path, MATCHING)
     network = autodisp.load(path)
@@ -127,10 +127,10 @@ def test_a_confidence_is_the_second_output(tmp_path: Path) -> None:
         assert "disparity, confidence = program" in model.usage()
         opened = autodisp.load(model.path)
         assert opened.has_confidence
-        for size in ((33, 47), (40, 72)):
-            views = pair(size, batch=2)
+        for size, batch in itertools.product(STEREO_SIZES, (1, 2)):
+            views = pair(size, batch)
             found, expected = (made.with_confidence(*views) for made in (opened, network))
-            assert found.shape == expected.shape == (2, 2, *size)
+            assert found.shape == expected.shape == (batch, 2, *size)
             torch.testing.assert_close(found[:, :1], expected[:, :1], atol=1e-4, rtol=0)
             assert ((found - expected)[:, 1].abs() > 1e-3).float().mean() < 0.02
             torch.testing.assert_close(opened(*views), found[:, :1])
