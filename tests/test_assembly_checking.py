@@ -291,9 +291,7 @@ def test_too_little_is_left(frames: Path) -> None:
         part(frames, scene, "disparity").unlink()
     report = checked(*things(frames))
     assert counts(report) == {MISSING: 9}
-    assert (
-        report.obstacle == "only one group of samples would be left in the train split, which must be divided in two"
-    )
+    assert report.obstacle == "only one group of samples would be left in the train split, which must be divided in two"
     assert [remark for remark in report.remarks if remark.startswith("a search cannot use")]
 
 

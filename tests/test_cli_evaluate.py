@@ -19,6 +19,7 @@ from autodisp.cli.evaluate import evaluate
 from autodisp.datasets import shapes3d
 from autodisp.errors import InputError
 from autodisp.prediction.disparity_images import panel
+from autodisp.prediction.residual_matching import ResidualMatcher
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
@@ -72,11 +73,12 @@ def test_a_network_and_a_baseline_stand_side_by_side(
     tmp_path: Path, frames: Path, stereo_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = run(tmp_path / "out", f"checkpoint={stereo_model}", "baseline=sgbm", "dataset=flyingthings3d",
-                  f"dataset.root={frames}", "dataset.max_disparity=32", "ranges=[4,12]")  # fmt: skip
+                  f"dataset.root={frames}", "dataset.max_disparity=32", "ranges=[4,12]",
+                  "residual_matching=true")  # fmt: skip
     with (tmp_path / "out" / "evaluation.csv").open() as file:
         rows = list(csv.DictReader(file))
     everywhere = {row["method"]: row for row in rows if row["region"] == "all" and row["average"] == "pixels"}
-    assert set(everywhere) == {"sgbm", "network"}
+    assert set(everywhere) == {"sgbm", "network", "residual_matching"}
     regions = {row["region"] for row in rows}
     assert regions == {"all", "non_occluded", "occluded", "out_of_frame", "0-4", "4-12", "12-", "known",
                        "confident_95%", "confident_90%", "confident_80%", "confident_70%"}  # fmt: skip
@@ -85,13 +87,16 @@ def test_a_network_and_a_baseline_stand_side_by_side(
     # the network by hand, over all pixels
     _, _, network = model_file.load_network(stereo_model)
     samples = shapes3d.Shapes3D(length=5, seed=0, height=HEIGHT, width=WIDTH, max_disparity=24)
-    errors = []
+    errors, corrected, matcher = [], [], ResidualMatcher(autodisp.load(stereo_model))
     for index in (3, 4):
         sample = samples[index]
         with torch.no_grad():
             predicted = network(sample.left[None], sample.right[None]).disparity[0]
         errors.append((predicted - sample.disparity).abs().double())
+        corrected.append((matcher(sample.left, sample.right)[0] - sample.disparity).abs().mean().item())
     expected = torch.stack(errors)
+    row = everywhere["residual_matching"]
+    assert float(row["epe_px"]) == pytest.approx(np.mean(corrected), rel=1e-4)
     row = everywhere["network"]
     assert float(row["epe_px"]) == pytest.approx(expected.mean().item(), rel=1e-4)
     assert float(row["bad3_percent"]) == pytest.approx(100 * (expected > 3).double().mean().item(), abs=0.05)

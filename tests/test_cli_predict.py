@@ -20,6 +20,7 @@ from autodisp.datasets.images import read_rgb
 from autodisp.datasets.pfm import read_pfm
 from autodisp.errors import InputError
 from autodisp.prediction.inference import StereoMatcher
+from autodisp.prediction.residual_matching import REACH, ResidualMatcher
 from autodisp.prediction.segmentation_images import PALETTE
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
@@ -280,6 +281,22 @@ def test_the_precision_is_that_of_the_network(model: Path, rig: Path, tmp_path: 
         assert np.array_equal(found, expected(model, *views))
 
 
+def test_residual_matching_corrects_the_disparity(model: Path, rig: Path, tmp_path: Path) -> None:
+    views = [rig / "left" / "2.png", rig / "right" / "2.png"]
+    smooth = cv2.GaussianBlur(picture(5), (0, 0), 1.5)
+    iio.imwrite(views[0], np.roll(smooth, 3, axis=1))
+    iio.imwrite(views[1], smooth)
+    words = [f"left={views[0]}", f"right={views[1]}", "outputs=[pfm,confidence]"]
+    run(model, tmp_path / "out", *words, "residual_matching=true")
+    found, plain = read_pfm(tmp_path / "out" / "2-disparity.pfm"), expected(model, *views)
+    matcher = ResidualMatcher(autodisp.load(model))
+    assert np.array_equal(found, matcher(*map(read_rgb, views))[0, 0])
+    assert 0 < np.abs(found - plain).max() <= REACH
+    run(model, tmp_path / "plain", *words)
+    one, other = (iio.imread(tmp_path / name / "2-confidence.png") for name in ("out", "plain"))
+    assert np.array_equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("setting", "words"), [("unknown=0.5", "unknown=0.5: must be null"), ("outputs=[confidence]", "outputs=")]
 )
@@ -424,6 +441,8 @@ def test_settings_of_pairs_are_refused_for_single_images(tmp_path: Path, segment
         predict(composed("predict", *one, f"right={tmp_path / 'a.png'}"))
     with pytest.raises(InputError, match=r"outputs=\['pfm'\]: pfm is not for a model of segmentation; take some of co"):
         predict(composed("predict", *one, "outputs=[pfm]"))
+    with pytest.raises(InputError, match="residual_matching=true: is not for a model of segmentation; take false"):
+        predict(composed("predict", *one, "residual_matching=true"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"left=.*no image"):
         predict(composed("predict", *one, f"left={tmp_path / 'empty'}"))

@@ -550,6 +550,10 @@ baseline=sgbm out=folder
     out=folder: is not empty, and a run overwrites nothing; take another folder
 baseline=sgbm pictures=101
     pictures=101: must be 0 to 100
+baseline=sgbm residual_matching=true
+    residual_matching=true: must be false without a checkpoint for disparity
+checkpoint=shipped dataset=cifar10 residual_matching=true
+    residual_matching=true: must be false without a checkpoint for disparity
 checkpoint=shipped dataset=cifar10 pictures=3
     pictures=3: shows disparities, but dataset=cifar10 has none; leave it at 0
 dataset=voc baseline=sgbm

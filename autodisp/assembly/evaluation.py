@@ -84,14 +84,21 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
                 "dataset of its own task"
             )
         _need_as_many_classes(config, model, data.facts)
-        predict = (lambda batch: model(*kit.inputs(batch))) if kit.predictor is None else kit.predictor(config, model)
-
-        def in_precision(batch: Any) -> Tensor:
-            with autocast(config.run.precision, device):
-                return predict(batch)
-
-        found["network"] = in_precision
+        found["network"] = _predictor(config, model, device)
+        if config.residual_matching and kit.corrected is not None:
+            found["residual_matching"] = _predictor(config, kit.corrected(model), device)
     return found
+
+
+def _predictor(config: EvaluateConfig, model: Any, device: torch.device) -> Predictor:
+    kit = config.kit
+    predict = (lambda batch: model(*kit.inputs(batch))) if kit.predictor is None else kit.predictor(config, model)
+
+    def in_precision(batch: Any) -> Tensor:
+        with autocast(config.run.precision, device):
+            return predict(batch)
+
+    return in_precision
 
 
 def _need_as_many_classes(config: EvaluateConfig, model: Any, facts: Mapping[str, Any]) -> None:

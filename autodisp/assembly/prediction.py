@@ -20,7 +20,8 @@ def build_model(config: PredictConfig, device: torch.device) -> tuple[Prediction
     """
     with naming("checkpoint", config.checkpoint, choices=["shipped"]):
         task, model = open_model(config.checkpoint, device=device)
-        prediction = KITS[task].prediction
+        kit = KITS[task]
+        prediction = kit.prediction
         if prediction is None:
             wanted = " or ".join(name for name, kit in KITS.items() if kit.prediction is not None)
             raise InputError(f"{config.checkpoint}: is a model for {task}, but this needs one for {wanted}")
@@ -30,4 +31,8 @@ def build_model(config: PredictConfig, device: torch.device) -> tuple[Prediction
             f"{', '.join(prediction.outputs)}, or null for the usual ones"
         )
     prediction.check(config, model)
-    return prediction, model
+    if not config.residual_matching:
+        return prediction, model
+    if kit.corrected is None:
+        raise InputError(f"residual_matching=true: is not for a model of {task}; take false")
+    return prediction, kit.corrected(model)

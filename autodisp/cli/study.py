@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -27,9 +27,6 @@ from autodisp.studies.endings import Ending
 from autodisp.studies.graph import RUNS, Run, endings_of, in_order
 from autodisp.studies.provenance import PROVENANCE, provenance
 from autodisp.tracking import in_time
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 _FIXED = ("study.name", "task.name", "study.dataset", "study.space", "budget.name")
 """Settings of a folder of a study; others only add runs."""
@@ -77,7 +74,7 @@ def study(tree: DictConfig) -> int:
 
 
 def _execute(
-    cluster: AbstractContextManager["Client"], runs: Sequence[Run], folder: Path, console: Console
+    cluster: AbstractContextManager[Any], runs: Sequence[Run], folder: Path, console: Console
 ) -> Mapping[str, Ending]:
     with cluster as client, StudyProgress(console, runs) as progress:
         from autodisp.studies.execute import execute

@@ -45,6 +45,7 @@ class EvaluateConfig:
     sgbm: SgbmConfig
     ranges: Annotated[list[float], _RANGES]
     densities: Annotated[list[float], _DENSITIES]
+    residual_matching: bool
     batch_size: Annotated[int, at_least(1)]
     pictures: Annotated[int, _PICTURES]
     out: Annotated[str, PathTo("a folder that the evaluation makes, such as runs/metrics")]
@@ -74,6 +75,8 @@ class EvaluateConfig:
                 f"baseline={self.baseline}: is for {' and '.join(kit.name for kit in having)}, but dataset="
                 f"{self.dataset.name} is not; leave it null, or take dataset={' or dataset='.join(fitting)}"
             )
+        fits = self.checkpoint is not None and self.kit.corrected is not None
+        need(fits or not self.residual_matching, "residual_matching", True, "false without a checkpoint for disparity")
         if self.kit.worst is None and self.pictures:
             raise InputError(
                 f"pictures={self.pictures}: shows disparities, but dataset={self.dataset.name} has none; leave it at 0"

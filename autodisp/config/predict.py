@@ -45,6 +45,7 @@ class PredictConfig:
     max_depth: Annotated[float | None, _DEPTH]
     colour_range: Annotated[list[float] | None, _COLOURS]
     unknown: Annotated[float | None, _UNKNOWN]
+    residual_matching: bool
     overwrite: bool
     run: MachineConfig
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)

@@ -99,9 +99,13 @@ class StereoMatcher:
 
     def _on_device(self, view: Tensor) -> Tensor:
         """Converts a view to (B, 3, H, W) float32 in 0..1."""
-        scale = _FULL_SCALE.get(view.dtype, 1.0)
-        view = view.to(self.device).to(torch.float32) / scale
+        view = in_unit_range(view.to(self.device))
         return view.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def in_unit_range(view: Tensor) -> Tensor:
+    """Converts the colours of a view to float32 in 0..1."""
+    return view.to(torch.float32) / _FULL_SCALE.get(view.dtype, 1.0)
 
 
 def _from_array(view: Array, name: str) -> Tensor:

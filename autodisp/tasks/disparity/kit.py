@@ -29,6 +29,7 @@ from autodisp.prediction.disparity_images import panel, usual_error
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.outputs import OUTPUTS
 from autodisp.prediction.pairs import find_pairs
+from autodisp.prediction.residual_matching import ResidualMatcher
 from autodisp.tasks.base import Figure, SelfTaughtTask
 from autodisp.tasks.dense import mean_by_sample
 from autodisp.tasks.disparity.sections import (
@@ -330,6 +331,7 @@ KIT = TaskKit(
     worst=WorstSamples("epe", "EPE {:.2f} px", _errors, _draw),
     open_model=lambda network, device, about: StereoMatcher(network, device=device),
     inputs=lambda batch: (batch.left, batch.right),
+    corrected=ResidualMatcher,
     predictor=_predictor,
     interface=Interface(
         ("left", "right"),

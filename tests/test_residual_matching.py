@@ -1,0 +1,111 @@
+"""Residual matching: what it corrects on made pairs whose disparity is known, and what it leaves alone."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autodisp.prediction.inference import StereoMatcher
+from autodisp.prediction.residual_matching import REACH, ResidualMatcher, _hidden, correct
+
+Map = npt.NDArray[np.float32]
+HEIGHT, WIDTH = 60, 160
+
+
+def texture(height: int = HEIGHT, width: int = WIDTH) -> Map:
+    noise = np.random.default_rng(0).uniform(0, 255, (height, width)).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(noise, (0, 0), 1.5), dtype=np.float32) * 4 - 384
+
+
+def pair(disparity: float) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Views of a fronto-parallel plane."""
+    right = texture().clip(0, 255)
+    shift = np.array([[1, 0, disparity], [0, 1, 0]], dtype=np.float32)
+    size = (right.shape[1], right.shape[0])
+    left = cv2.warpAffine(right, shift, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return left.round().clip(0, 255).astype(np.uint8), right.round().astype(np.uint8)
+
+
+def everywhere(value: float) -> Map:
+    return np.full((HEIGHT, WIDTH), value, dtype=np.float32)
+
+
+@pytest.mark.parametrize(("true", "predicted"), [(10.0, 10.0), (10.0, 11.3), (7.25, 5.0), (20.5, 23.0)])
+def test_a_wrong_disparity_is_corrected(true: float, predicted: float) -> None:
+    found = correct(*pair(true), everywhere(predicted))
+    error = np.abs(found[:, 30:] - true)  # the rest is outside the right view
+    assert error.mean() < 0.25  # OpenCV's fractions of a pixel are biased by as much
+    assert (error < 0.5).mean() > 0.95
+
+
+def test_a_slanted_prediction_is_composed_with_the_residual() -> None:
+    """The prediction to add is that of the position which the residual leads to."""
+    slope = 10 + 3 * np.sin(np.arange(WIDTH, dtype=np.float32) / 20)
+    found = correct(*pair(10.0), np.tile(slope.astype(np.float32), (HEIGHT, 1)))
+    assert np.abs(slope[30:] - 10).mean() > 1.5
+    assert np.abs(found[:, 30:] - 10).mean() < 0.25
+
+
+def test_no_correction_exceeds_the_reach() -> None:
+    predicted = everywhere(4.0)
+    found = correct(*pair(4.0 + REACH + 2), predicted)
+    assert np.abs(found - predicted).max() <= REACH
+    assert (found[:, 30:] == 4.0).mean() > 0.9
+
+
+def test_what_the_right_view_does_not_show_stays() -> None:
+    predicted = everywhere(11.0)
+    found = correct(*pair(10.0), predicted)
+    assert (found[:, :10] == 11.0).all()
+    assert (found[:, 30:] != 11.0).mean() > 0.9
+
+
+def test_hidden_points_are_those_of_a_plain_search() -> None:
+    disparity = np.random.default_rng(1).uniform(0, 12, (4, 40)).astype(np.float32)
+    place = np.arange(40) - disparity
+    plain = [
+        [x_right < 0 or any(other < x_right - 1 for other in row[x + 1 :]) for x, x_right in enumerate(row)]
+        for row in place.tolist()
+    ]
+    assert np.array_equal(_hidden(disparity), np.array(plain))
+    assert 0 < _hidden(disparity).sum() < disparity.size
+
+
+def test_values_that_are_not_finite_stay() -> None:
+    predicted = everywhere(11.0)
+    predicted[20, 50:60], predicted[30, 70] = np.inf, np.nan
+    found = correct(*pair(10.0), predicted)
+    wrong = ~np.isfinite(predicted)
+    assert np.array_equal(found[wrong], predicted[wrong], equal_nan=True)
+    assert np.isfinite(found[~wrong]).all()
+
+
+class Constant(nn.Module):
+    """Predicts 9 px everywhere."""
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return torch.full_like(left[:, :1], 9.0)
+
+
+def test_batches_of_all_types_of_views() -> None:
+    views = [torch.from_numpy(view) for view in pair(10.0)]
+    matcher = ResidualMatcher(StereoMatcher(Constant()))
+    batch = [torch.stack([view, view.flip(0)])[:, None].expand(-1, 3, -1, -1) for view in views]
+    found = matcher(*batch)
+    assert found.shape == (2, 1, HEIGHT, WIDTH)
+    assert (found[:, 0, :, 30:] - 10).abs().mean() < 0.25
+    assert torch.equal(found, matcher(*(view.float() / 255 for view in batch)))
+    grey = matcher(*(view[:, :1] for view in batch))
+    torch.testing.assert_close(grey, found, atol=0.1, rtol=0)
+    assert np.array_equal(matcher(*(view.permute(0, 2, 3, 1).numpy() for view in batch)), found.numpy())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (3, 27), (5, 90)])
+def test_small_images(size: tuple[int, int]) -> None:
+    left, right = torch.rand(2, 1, 3, *size, generator=torch.Generator().manual_seed(0))
+    found = ResidualMatcher(StereoMatcher(Constant()))(left, right)
+    assert found.shape == (1, 1, *size)
+    assert found.isfinite().all()
+    assert ((found >= 0) & (found <= size[1])).all()
