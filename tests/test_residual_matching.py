@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autodisp.prediction.inference import StereoMatcher
-from autodisp.prediction.residual_matching import REACH, ResidualMatcher, _hidden, correct
+from autodisp.prediction.residual_matching import REACH, ResidualMatcher, correct
 
 Map = npt.NDArray[np.float32]
 HEIGHT, WIDTH = 60, 160
@@ -60,17 +60,6 @@ def test_what_the_right_view_does_not_show_stays() -> None:
     found = correct(*pair(10.0), predicted)
     assert (found[:, :10] == 11.0).all()
     assert (found[:, 30:] != 11.0).mean() > 0.9
-
-
-def test_hidden_points_are_those_of_a_plain_search() -> None:
-    disparity = np.random.default_rng(1).uniform(0, 12, (4, 40)).astype(np.float32)
-    place = np.arange(40) - disparity
-    plain = [
-        [x_right < 0 or any(other < x_right - 1 for other in row[x + 1 :]) for x, x_right in enumerate(row)]
-        for row in place.tolist()
-    ]
-    assert np.array_equal(_hidden(disparity), np.array(plain))
-    assert 0 < _hidden(disparity).sum() < disparity.size
 
 
 def test_values_that_are_not_finite_stay() -> None:

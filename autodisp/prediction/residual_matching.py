@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from autodisp.networks.confidence import visible
 from autodisp.prediction.inference import StereoMatcher, in_unit_range
 
 REACH = 4.0
@@ -25,8 +26,6 @@ _RANGE = 8
 _BLOCK, _FILTER, _MEDIAN = 5, 31, 5
 _SMALL, _LARGE = 8 * _BLOCK**2, 32 * _BLOCK**2
 """Penalties of a change by one pixel and by more, OpenCV's recommendation for grey images."""
-_HIDDEN = 1.0
-"""Pixels by which another point must lie in front in the right view."""
 _GREY = (0.299, 0.587, 0.114)
 
 _Map = npt.NDArray[np.float32]
@@ -66,7 +65,7 @@ def correct(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], disparity
     # The residual belongs to the position in the warped view that it leads to, and so does the prediction to be added.
     corrected = residual + _warped(known, residual)
     kept = matched & finite & (corrected >= 0) & (np.abs(corrected - known) <= REACH)
-    kept &= ~_hidden(known) & ~_hidden(corrected)
+    kept &= _visible(known) & _visible(corrected)
     return np.where(kept, corrected, disparity)
 
 
@@ -97,13 +96,9 @@ def _warped(values: Any, shift: _Map) -> npt.NDArray[Any]:
     return np.asarray(cv2.remap(values, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
-def _hidden(disparity: _Map) -> npt.NDArray[np.bool_]:
-    """Returns which points lie outside the right view, or behind a point to the right of them there."""
-    place = np.arange(disparity.shape[1], dtype=np.float32) - disparity
-    leftmost = np.minimum.accumulate(place[:, ::-1], axis=1)[:, ::-1]
-    hidden = place < 0
-    hidden[:, :-1] |= leftmost[:, 1:] < place[:, :-1] - _HIDDEN
-    return hidden
+def _visible(disparity: _Map) -> npt.NDArray[np.bool_]:
+    seen: npt.NDArray[np.bool_] = visible(torch.from_numpy(disparity)[None, None])[0, 0].numpy()
+    return seen
 
 
 def _grey(views: Tensor) -> npt.NDArray[np.uint8]:
