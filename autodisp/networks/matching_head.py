@@ -150,8 +150,9 @@ def planes(layer: nn.Conv2d, x: Tensor) -> Tensor:
         x: (B, C, h, w) in any memory format.
     """
     assert layer.bias is not None
-    # baddbmm would copy the bias to every pixel first.
-    product = torch.matmul(layer.weight.flatten(1), x.flatten(2)).add_(layer.bias.view(1, -1, 1))
+    # With a weight that requires a gradient, torch.matmul transposes the result; baddbmm copies the bias per pixel.
+    weight = layer.weight.flatten(1).expand(len(x), -1, -1)
+    product = torch.bmm(weight, x.flatten(2)).add_(layer.bias.view(1, -1, 1))
     y: Tensor = product.unflatten(2, x.shape[-2:])
     return y
 
