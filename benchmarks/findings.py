@@ -25,6 +25,8 @@ What the studies of this project have shown on the machines named. Each number i
 `docs/findings/`, each of which was made by the command next to it; `python -m benchmarks.findings` writes this page
 from them.
 """
+_THERE = "runs/studies/"
+"""Replaces the folder that the studies are in, in the commands."""
 _MOST_ROWS = 16
 _MOST_CELLS = 6
 
@@ -55,6 +57,9 @@ def copy_study(study: Path, folder: Path) -> None:
         "figures": [{"name": chart.name, "title": chart.title, "note": chart.note} for chart in charts],
     }  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    here = f"{study.resolve().parent}/"
+    for path in folder.iterdir():
+        path.write_text(path.read_text(encoding="utf-8").replace(here, _THERE), encoding="utf-8")
 
 
 def page(folders: Path) -> str:
