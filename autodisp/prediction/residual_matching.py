@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from autodisp.networks.confidence import visible
+from autodisp.networks.stereo_geometry import warp_right_to_left
 from autodisp.prediction.inference import StereoMatcher, in_unit_range
 
 REACH = 4.0
@@ -61,7 +62,7 @@ def correct(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], disparity
     """
     finite = np.isfinite(disparity)
     known = np.where(finite, disparity, np.float32(0))
-    residual, matched = _residual(left, _warped(right, known))
+    residual, matched = _residual(left, _warped(right, known).round().astype(np.uint8))
     # The residual belongs to the position in the warped view that it leads to, and so does the prediction to be added.
     corrected = residual + _warped(known, residual)
     kept = matched & finite & (corrected >= 0) & (np.abs(corrected - known) <= REACH)
@@ -89,11 +90,10 @@ def _residual(left: npt.NDArray[np.uint8], warped: npt.NDArray[np.uint8]) -> tup
     return smooth, matched
 
 
-def _warped(values: Any, shift: _Map) -> npt.NDArray[Any]:
-    """Returns values[y, x - shift[y, x]], bilinear, with the outermost values beyond the border."""
-    rows: Any = np.indices(shift.shape)[0].astype(np.float32)
-    columns = np.arange(shift.shape[1], dtype=np.float32) - shift
-    return np.asarray(cv2.remap(values, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+def _warped(values: npt.NDArray[Any], shift: _Map) -> _Map:
+    view, disparity = (torch.from_numpy(plane)[None, None] for plane in (values.astype(np.float32), shift))
+    warped: _Map = warp_right_to_left(view, disparity)[0, 0].numpy()
+    return warped
 
 
 def _visible(disparity: _Map) -> npt.NDArray[np.bool_]:
