@@ -28,8 +28,9 @@ pytestmark = pytest.mark.slow
 
 HEIGHT, WIDTH = 48, 64
 QUICK = ["curvature.tolerance=0.3"]
-SEGMENTED = ["task=segmentation", "dataset.crop=[32,48]", "optimizer.alphas.order=first", *QUICK]
-STEREO = ["dataset.crop=[32,48]", "dataset.max_disparity=16", *QUICK]
+SMALL = "space=tiny81_disparity"
+SEGMENTED = ["task=segmentation", SMALL, "dataset.crop=[32,48]", "optimizer.alphas.order=first", *QUICK]
+STEREO = ["dataset.half_resolution=false", "dataset.crop=[32,48]", "dataset.max_disparity=16", *QUICK]
 
 
 def run(folder: Path, *overrides: str) -> Path:
@@ -67,11 +68,11 @@ def write_sintel(root: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset", "write", "overrides"),
     [
-        ("flyingthings3d", write_flyingthings3d, ["dataset.half_resolution=false", *STEREO]),
+        ("flyingthings3d", write_flyingthings3d, STEREO),
         (
             "sintel",
             write_sintel,
-            ["dataset.half_resolution=false", *STEREO, "network.head=regression", "optimizer.alphas.order=first"],
+            [*STEREO, SMALL, "network.head=regression", "optimizer.alphas.order=first"],
         ),
         ("cifar10", write_cifar10, ["task=classification", "space=s2", "optimizer.alphas.order=finite_difference"]),
         ("cifar100", write_cifar100, ["task=classification", "space=s3", "search.drop_path=0.2", *QUICK]),

@@ -156,7 +156,8 @@ def actives(mixture: Mixture) -> list[Any]:
 
 
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "cifar10_small"
-SHAPES = ["dataset.length=8", "dataset.height=48", "dataset.width=64", "dataset.max_disparity=16"]
+SHAPES = ["dataset.length=8", "dataset.height=48", "dataset.width=64", "dataset.max_disparity=16",
+          "space=tiny81_disparity"]  # fmt: skip
 CURVATURE = ["curvature.tolerance=0.3"]
 ONE_EPOCH = ["search.epochs=1", "optimizer.alphas.first_order_epochs=1", "optimizer.alphas.order=first"]
 SMOKE: dict[str, list[str]] = {
@@ -191,7 +192,7 @@ def test_whole_searches(task: str, name: str, tmp_path: Path, monkeypatch: pytes
         data = ["task=classification", "dataset=cifar10", f"dataset.root={root}", "dataset.limit=40", "space=s2"]
     tree = composed("search", f"run.folder={tmp_path / 'run'}", "experiment=smoke", *data, *CURVATURE, *words)
     folder = run_search(tree)
-    space = SPACES["s2" if task == "classification" else "autodispnet"]
+    space = SPACES["s2" if task == "classification" else "tiny81_disparity"]
     genotype = load(folder / "genotype.json", space=space)
     records = [record for record in read_json_lines(folder / "metrics.jsonl") if "event" not in record]
     assert len(records) == tree.search.epochs
