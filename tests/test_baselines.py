@@ -14,8 +14,9 @@ from autodisp.datasets.flyingthings3d import FlyingThings3D
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.streams import collate, fixed_batches
 from autodisp.errors import InputError
-from autodisp.evaluation.baselines import MODES, BestConstant, SemiGlobalMatching, fill_from_background
+from autodisp.evaluation.baselines import BestConstant
 from autodisp.evaluation.stereo_metrics import StereoMetrics
+from autodisp.prediction.semi_global_matching import MODES, SemiGlobalMatching, fill_from_background
 
 SHARED = Path(os.environ.get("AUTODISP_SHARED", Path(__file__).parents[2] / "shared"))
 

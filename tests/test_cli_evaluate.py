@@ -18,8 +18,8 @@ from autodisp.cells.spaces import SPACES
 from autodisp.cli.evaluate import evaluate
 from autodisp.datasets import shapes3d
 from autodisp.errors import InputError
+from autodisp.prediction.corrections import ResidualMatcher
 from autodisp.prediction.disparity_images import panel
-from autodisp.prediction.residual_matching import ResidualMatcher
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
@@ -74,11 +74,11 @@ def test_a_network_and_a_baseline_stand_side_by_side(
 ) -> None:
     content = run(tmp_path / "out", f"checkpoint={stereo_model}", "baseline=sgbm", "dataset=flyingthings3d",
                   f"dataset.root={frames}", "dataset.max_disparity=32", "ranges=[4,12]",
-                  "residual_matching=true")  # fmt: skip
+                  "correction=residual")  # fmt: skip
     with (tmp_path / "out" / "evaluation.csv").open() as file:
         rows = list(csv.DictReader(file))
     everywhere = {row["method"]: row for row in rows if row["region"] == "all" and row["average"] == "pixels"}
-    assert set(everywhere) == {"sgbm", "network", "residual_matching"}
+    assert set(everywhere) == {"sgbm", "network", "residual"}
     regions = {row["region"] for row in rows}
     assert regions == {"all", "non_occluded", "occluded", "out_of_frame", "0-4", "4-12", "12-", "known",
                        "confident_95%", "confident_90%", "confident_80%", "confident_70%"}  # fmt: skip
@@ -95,7 +95,7 @@ def test_a_network_and_a_baseline_stand_side_by_side(
         errors.append((predicted - sample.disparity).abs().double())
         corrected.append((matcher(sample.left, sample.right)[0] - sample.disparity).abs().mean().item())
     expected = torch.stack(errors)
-    row = everywhere["residual_matching"]
+    row = everywhere["residual"]
     assert float(row["epe_px"]) == pytest.approx(np.mean(corrected), rel=1e-4)
     row = everywhere["network"]
     assert float(row["epe_px"]) == pytest.approx(expected.mean().item(), rel=1e-4)

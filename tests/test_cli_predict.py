@@ -19,8 +19,8 @@ from autodisp.cli.predict import predict
 from autodisp.datasets.images import read_rgb
 from autodisp.datasets.pfm import read_pfm
 from autodisp.errors import InputError
+from autodisp.prediction.corrections import REACH, ResidualMatcher
 from autodisp.prediction.inference import StereoMatcher
-from autodisp.prediction.residual_matching import REACH, ResidualMatcher
 from autodisp.prediction.segmentation_images import PALETTE
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
@@ -287,7 +287,7 @@ def test_residual_matching_corrects_the_disparity(model: Path, rig: Path, tmp_pa
     iio.imwrite(views[0], np.roll(smooth, 3, axis=1))
     iio.imwrite(views[1], smooth)
     words = [f"left={views[0]}", f"right={views[1]}", "outputs=[pfm,confidence]"]
-    run(model, tmp_path / "out", *words, "residual_matching=true")
+    run(model, tmp_path / "out", *words, "correction=residual")
     found, plain = read_pfm(tmp_path / "out" / "2-disparity.pfm"), expected(model, *views)
     matcher = ResidualMatcher(autodisp.load(model))
     assert np.array_equal(found, matcher(*map(read_rgb, views))[0, 0])
@@ -441,8 +441,8 @@ def test_settings_of_pairs_are_refused_for_single_images(tmp_path: Path, segment
         predict(composed("predict", *one, f"right={tmp_path / 'a.png'}"))
     with pytest.raises(InputError, match=r"outputs=\['pfm'\]: pfm is not for a model of segmentation; take some of co"):
         predict(composed("predict", *one, "outputs=[pfm]"))
-    with pytest.raises(InputError, match="residual_matching=true: is not for a model of segmentation; take false"):
-        predict(composed("predict", *one, "residual_matching=true"))
+    with pytest.raises(InputError, match="correction=residual: is not for a model of segmentation; leave it null"):
+        predict(composed("predict", *one, "correction=residual"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"left=.*no image"):
         predict(composed("predict", *one, f"left={tmp_path / 'empty'}"))

@@ -550,10 +550,12 @@ baseline=sgbm out=folder
     out=folder: is not empty, and a run overwrites nothing; take another folder
 baseline=sgbm pictures=101
     pictures=101: must be 0 to 100
-baseline=sgbm residual_matching=true
-    residual_matching=true: must be false without a checkpoint for disparity
-checkpoint=shipped dataset=cifar10 residual_matching=true
-    residual_matching=true: must be false without a checkpoint for disparity
+baseline=sgbm correction=residual
+    correction=residual: must be null without a checkpoint for disparity
+checkpoint=shipped dataset=cifar10 correction=fusion
+    correction=fusion: must be null without a checkpoint for disparity
+checkpoint=shipped correction=sgbm
+    correction=sgbm: must be one of residual, fusion
 checkpoint=shipped dataset=cifar10 pictures=3
     pictures=3: shows disparities, but dataset=cifar10 has none; leave it at 0
 dataset=voc baseline=sgbm

@@ -85,8 +85,8 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
             )
         _need_as_many_classes(config, model, data.facts)
         found["network"] = _predictor(config, model, device)
-        if config.residual_matching and kit.corrected is not None:
-            found["residual_matching"] = _predictor(config, kit.corrected(model), device)
+        if config.correction is not None:
+            found[config.correction] = _predictor(config, kit.corrections[config.correction](model), device)
     return found
 
 

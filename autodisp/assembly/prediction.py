@@ -31,8 +31,8 @@ def build_model(config: PredictConfig, device: torch.device) -> tuple[Prediction
             f"{', '.join(prediction.outputs)}, or null for the usual ones"
         )
     prediction.check(config, model)
-    if not config.residual_matching:
+    if config.correction is None:
         return prediction, model
-    if kit.corrected is None:
-        raise InputError(f"residual_matching=true: is not for a model of {task}; take false")
-    return prediction, kit.corrected(model)
+    if config.correction not in kit.corrections:
+        raise InputError(f"correction={config.correction}: is not for a model of {task}; leave it null")
+    return prediction, kit.corrections[config.correction](model)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from autodisp.config import sections
 from autodisp.config.checks import ModelFile, Must, PathTo, at_least, need, need_choice
 from autodisp.config.sections import (
+    Correction,
     MachineConfig,
     Split,
     TaskChoiceConfig,
@@ -45,7 +46,7 @@ class EvaluateConfig:
     sgbm: SgbmConfig
     ranges: Annotated[list[float], _RANGES]
     densities: Annotated[list[float], _DENSITIES]
-    residual_matching: bool
+    correction: Correction | None
     batch_size: Annotated[int, at_least(1)]
     pictures: Annotated[int, _PICTURES]
     out: Annotated[str, PathTo("a folder that the evaluation makes, such as runs/metrics")]
@@ -75,8 +76,8 @@ class EvaluateConfig:
                 f"baseline={self.baseline}: is for {' and '.join(kit.name for kit in having)}, but dataset="
                 f"{self.dataset.name} is not; leave it null, or take dataset={' or dataset='.join(fitting)}"
             )
-        fits = self.checkpoint is not None and self.kit.corrected is not None
-        need(fits or not self.residual_matching, "residual_matching", True, "false without a checkpoint for disparity")
+        fits = self.checkpoint is not None and self.correction in self.kit.corrections
+        need(fits or self.correction is None, "correction", self.correction, "null without a checkpoint for disparity")
         if self.kit.worst is None and self.pictures:
             raise InputError(
                 f"pictures={self.pictures}: shows disparities, but dataset={self.dataset.name} has none; leave it at 0"

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from autodisp.config import sections
 from autodisp.config.checks import ModelFile, Must, PathTo, need, need_choice, shown
-from autodisp.config.sections import MachineConfig, TaskChoiceConfig
+from autodisp.config.sections import Correction, MachineConfig, TaskChoiceConfig
 from autodisp.errors import InputError
 from autodisp.tasks.registry import KITS
 
@@ -45,7 +45,7 @@ class PredictConfig:
     max_depth: Annotated[float | None, _DEPTH]
     colour_range: Annotated[list[float] | None, _COLOURS]
     unknown: Annotated[float | None, _UNKNOWN]
-    residual_matching: bool
+    correction: Correction | None
     overwrite: bool
     run: MachineConfig
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)

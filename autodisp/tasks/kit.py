@@ -124,8 +124,8 @@ class TaskKit:
     open_model: Callable[[nn.Module, Any, Mapping[str, Any]], Any] | None = None
     """Takes a network, a device and the model card; returns a callable on the user's images. None: see
     ``prediction.image_models.ImageModel``."""
-    corrected: Callable[[Any], Any] | None = None
-    """Takes an opened model; returns one with residual matching. None: the task has none."""
+    corrections: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    """By the name of ``correction=``: takes an opened model; returns one whose predictions are corrected."""
     predictor: Callable[[Any, Any], Callable[[Any], Tensor]] | None = None
     """Takes the config of an evaluation and an opened model; returns a function from a batch to the input of the
     metrics. None: the model is called with ``inputs``."""

@@ -138,7 +138,7 @@ class ScenesSection(DatasetSection):
 
 @dataclass(frozen=True)
 class SgbmConfig:
-    """Settings of baseline=sgbm, see ``autodisp.evaluation.baselines.SemiGlobalMatching``."""
+    """Settings of baseline=sgbm, see ``autodisp.prediction.semi_global_matching.SemiGlobalMatching``."""
 
     mode: Literal["hh", "sgbm", "3way"] = "hh"
     block_size: Annotated[int, _BLOCK] = 5

@@ -20,16 +20,17 @@ from autodisp.datasets.sintel import Sintel
 from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation
 from autodisp.datasets.unlabelled import UnlabelledPairs
 from autodisp.errors import InputError, WrongSetting
-from autodisp.evaluation.baselines import BestConstant, SemiGlobalMatching, sgbm_range
+from autodisp.evaluation.baselines import BestConstant
 from autodisp.evaluation.stereo_metrics import StereoMetrics
 from autodisp.networks.confidence import WithConfidence, has_volume
 from autodisp.networks.stack import StackedDisparityNetwork
 from autodisp.prediction import stereo_program
+from autodisp.prediction.corrections import FusionMatcher, ResidualMatcher
 from autodisp.prediction.disparity_images import panel, usual_error
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.outputs import OUTPUTS
 from autodisp.prediction.pairs import find_pairs
-from autodisp.prediction.residual_matching import ResidualMatcher
+from autodisp.prediction.semi_global_matching import LARGEST, SemiGlobalMatching, sgbm_range
 from autodisp.tasks.base import Figure, SelfTaughtTask
 from autodisp.tasks.dense import mean_by_sample
 from autodisp.tasks.disparity.sections import (
@@ -46,7 +47,6 @@ from autodisp.tasks.disparity.sections import (
 from autodisp.tasks.disparity.task import DisparityTask
 from autodisp.tasks.kit import DatasetEntry, Interface, Prediction, Split, TaskKit, WorstSamples, augmented, cropped
 
-LARGEST_SGBM = 2032
 """Largest disparity range of OpenCV, pixels: it stores sixteenths of a pixel in 16 bits."""
 
 
@@ -274,7 +274,7 @@ def _check_training(config: Any) -> None:
 def _check_evaluation(config: Any) -> None:
     if config.baseline == "sgbm":
         most = config.dataset.max_disparity
-        need(most <= LARGEST_SGBM, "dataset.max_disparity", most, f"at most {LARGEST_SGBM} for baseline=sgbm")
+        need(most <= LARGEST, "dataset.max_disparity", most, f"at most {LARGEST} for baseline=sgbm")
 
 
 def _notes_on_evaluation(config: Any, results: Mapping[str, Any]) -> list[str]:
@@ -302,7 +302,7 @@ def _beyond_range(config: Any, results: Mapping[str, Any]) -> list[str]:
     if largest < found:
         return []
     enough = sgbm_range(math.floor(largest) + 1)
-    remedy = f"take dataset.max_disparity={enough}" if enough <= LARGEST_SGBM else f"it finds {LARGEST_SGBM} at most"
+    remedy = f"take dataset.max_disparity={enough}" if enough <= LARGEST else f"it finds {LARGEST} at most"
     return [
         f"the ground truth goes up to {largest:.1f} px, but baseline=sgbm finds disparities below {found} px "
         f"(dataset.max_disparity={config.dataset.max_disparity}): nearer surfaces count as errors; {remedy}"
@@ -331,7 +331,7 @@ KIT = TaskKit(
     worst=WorstSamples("epe", "EPE {:.2f} px", _errors, _draw),
     open_model=lambda network, device, about: StereoMatcher(network, device=device),
     inputs=lambda batch: (batch.left, batch.right),
-    corrected=ResidualMatcher,
+    corrections={"residual": ResidualMatcher, "fusion": FusionMatcher},
     predictor=_predictor,
     interface=Interface(
         ("left", "right"),

@@ -1,13 +1,15 @@
-"""Residual matching: corrects a predicted disparity by matching the left view with the warped right view.
+"""Corrections of a predicted disparity by OpenCV's semi-global matching: ``correction=residual`` and ``fusion``.
 
-A network finds the right surface but is imprecise; semi-global matching is precise but needs a wide search. So the
-right view is warped by the prediction, and OpenCV's semi-global matching finds the residual within 8 pixels, a twelfth
-of a range of 192.
+A network finds the right surface but is imprecise; semi-global matching is precise where it finds a match, but needs a
+wide search and fails without texture. Residual matching warps the right view by the prediction and searches the rest
+within 8 pixels, a twelfth of a range of 192. Fusion adds a search of the whole range, and takes from it what the
+network confirms or is not sure of.
 
-The settings were chosen out of 40 by the errors on seven real pairs (the frames of EXPERIMENTS, "Residual matching"),
-which change little around them.
+The settings were chosen out of about 40 and 60 by the errors on seven real pairs (EXPERIMENTS, "Corrections"), which
+change little around them.
 """
 
+import math
 from typing import Any
 
 import cv2
@@ -16,9 +18,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from autodisp.errors import InputError
 from autodisp.networks.confidence import visible
 from autodisp.networks.stereo_geometry import warp_right_to_left
 from autodisp.prediction.inference import StereoMatcher, in_unit_range
+from autodisp.prediction.semi_global_matching import LARGEST, SemiGlobalMatching, fill_from_background
 
 REACH = 4.0
 """Largest correction, pixels; larger ones are wrong more often than the prediction."""
@@ -29,14 +33,21 @@ _SMALL, _LARGE = 8 * _BLOCK**2, 32 * _BLOCK**2
 """Penalties of a change by one pixel and by more, OpenCV's recommendation for grey images."""
 _GREY = (0.299, 0.587, 0.114)
 
+AGREEMENT = 3.0
+"""Pixels within which two disparities are of one surface."""
+SURE, DOUBTFUL = 0.8, 0.3
+"""Confidence from which on a network is right against a match, and below which it is worse than a filled hole."""
+_SHARE, _MARGIN = 99.9, 16
+"""Percentage of the predictions below the searched range, and what is added to it, pixels."""
+
 _Map = npt.NDArray[np.float32]
 
 
 class ResidualMatcher(StereoMatcher):
-    """Calls a matcher, and corrects its disparity by residual matching on the CPU; its confidence stays.
+    """Calls a network, and corrects its disparity by residual matching on the CPU; the confidence is the network's.
 
     Args:
-        matcher: the trained network, see ``autodisp.load``.
+        matcher: of the network, see ``autodisp.load``.
     """
 
     def __init__(self, matcher: StereoMatcher) -> None:
@@ -48,6 +59,35 @@ class ResidualMatcher(StereoMatcher):
         views = zip(_grey(left), _grey(right), found[:, 0].cpu().numpy(), strict=True)
         corrected = torch.from_numpy(np.stack([correct(*each) for each in views]))
         return torch.cat([corrected[:, None].clamp(max=float(left.shape[-1])).to(found.device), found[:, 1:]], dim=1)
+
+
+class FusionMatcher(ResidualMatcher):
+    """Corrects like ``ResidualMatcher``, and joins the result with semi-global matching of the whole range.
+
+    Args:
+        matcher: of a network with a confidence.
+
+    Raises:
+        InputError: the network has no confidence.
+    """
+
+    def __init__(self, matcher: StereoMatcher) -> None:
+        super().__init__(matcher)
+        if not self.has_confidence:
+            raise InputError(
+                "correction=fusion: needs a network with a confidence (network.head=matching or refined, exported with "
+                "confidence=true); take correction=residual"
+            )
+
+    def _matched(self, left: Tensor, right: Tensor, *, confident: bool = False) -> Tensor:
+        found = super()._matched(left, right, confident=True)
+        fused = []
+        views = zip(in_unit_range(left), in_unit_range(right), found.cpu().numpy(), strict=True)
+        for left_view, right_view, (disparity, confidence) in views:
+            matcher = SemiGlobalMatching(max_disparity=_most(disparity), mode="3way", penalty=1.0)
+            fused.append(torch.from_numpy(fuse(disparity, confidence, *matcher.match(left_view, right_view))))
+        result = torch.stack(fused)[:, None].to(found.device)
+        return torch.cat([result, found[:, 1:]], dim=1) if confident else result
 
 
 def correct(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], disparity: _Map) -> _Map:
@@ -68,6 +108,34 @@ def correct(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], disparity
     kept = matched & finite & (corrected >= 0) & (np.abs(corrected - known) <= REACH)
     kept &= _visible(known) & _visible(corrected)
     return np.where(kept, corrected, disparity)
+
+
+def fuse(disparity: _Map, confidence: _Map, matched: _Map, known: npt.NDArray[np.bool_]) -> _Map:
+    """Joins the disparity of a network with that of semi-global matching.
+
+    Where both agree, takes their mean; elsewhere the network's where it is confident, else the match; where there is
+    neither, fills from the background.
+
+    Args:
+        disparity, confidence: (H, W) of the network, pixels and 0..1.
+        matched, known: (H, W) pixels, and whether there is a match.
+
+    Returns:
+        (H, W) pixels; pixels of the network that are not finite stay as they are.
+    """
+    agreed = known & (np.abs(matched - disparity) <= AGREEMENT)
+    filled = fill_from_background(matched, known) if known.any() else disparity
+    unsure = np.where(known, confidence < SURE, confidence < DOUBTFUL)
+    joined = np.where(agreed, (matched + disparity) / 2, np.where(unsure, filled, disparity))
+    return np.where(np.isfinite(disparity), joined, disparity).astype(np.float32)
+
+
+def _most(disparity: _Map) -> int:
+    """Returns the largest disparity to search: what nearly all of the predictions are below, with a margin."""
+    finite = disparity[np.isfinite(disparity)]
+    if not finite.size:
+        return _MARGIN
+    return min(LARGEST, math.ceil(np.percentile(finite, _SHARE)) + _MARGIN)
 
 
 def _residual(left: npt.NDArray[np.uint8], warped: npt.NDArray[np.uint8]) -> tuple[_Map, npt.NDArray[np.bool_]]:

@@ -1,4 +1,4 @@
-"""Residual matching: what it corrects on made pairs whose disparity is known, and what it leaves alone."""
+"""Residual matching and fusion: what they correct on made pairs whose disparity is known, and what they leave alone."""
 
 import cv2
 import numpy as np
@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autodisp.errors import InputError
+from autodisp.prediction.corrections import REACH, FusionMatcher, ResidualMatcher, correct, fuse
 from autodisp.prediction.inference import StereoMatcher
-from autodisp.prediction.residual_matching import REACH, ResidualMatcher, correct
 
 Map = npt.NDArray[np.float32]
 HEIGHT, WIDTH = 60, 160
@@ -98,3 +99,61 @@ def test_small_images(size: tuple[int, int]) -> None:
     assert found.shape == (1, 1, *size)
     assert found.isfinite().all()
     assert ((found >= 0) & (found <= size[1])).all()
+
+
+def test_fusion_takes_what_is_confirmed_or_surer() -> None:
+    cases = {  # network, confidence, match or None -> result
+        (10.0, 0.9, 12.0): 11.0,  # confirmed
+        (10.0, 0.1, 12.0): 11.0,
+        (10.0, 0.9, 20.0): 10.0,  # the network is sure
+        (10.0, 0.5, 20.0): 20.0,
+        (10.0, 0.5, None): 10.0,  # no match
+        (10.0, 0.2, None): 20.0,  # filled from the background, the pixel before
+        (np.inf, 0.9, 20.0): np.inf,
+    }
+    network, confidence = (np.array([[key[place] for key in cases]], dtype=np.float32) for place in (0, 1))
+    known = np.array([[match is not None for _, _, match in cases]])
+    matched = np.array([[match or 0.0 for _, _, match in cases]], dtype=np.float32)
+    assert np.array_equal(fuse(network, confidence, matched, known), [list(cases.values())])
+    assert np.array_equal(fuse(network, confidence, matched, np.zeros_like(known)), network)
+
+
+class Unsure(nn.Module):
+    """Predicts 60 px everywhere, with a confidence of 0.5 in the left half and 0.9 in the right one."""
+
+    outputs = 2
+
+    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        confidence = torch.full_like(left[:, :1], 0.5)
+        confidence[..., WIDTH // 2 :] = 0.9
+        return torch.full_like(confidence, 60.0), confidence
+
+
+def test_fusion_matches_the_whole_range() -> None:
+    matcher = FusionMatcher(StereoMatcher(Unsure()))
+    views = [torch.from_numpy(view)[None].expand(3, -1, -1) for view in pair(70.0)]
+    found = matcher.with_confidence(*views)
+    assert found.shape == (1, 2, HEIGHT, WIDTH)
+    assert torch.equal(found[0, 1].unique(), torch.tensor([0.5, 0.9]))
+    assert torch.equal(matcher(*views), found[:, :1])
+    assert (found[0, 0, :, 72:80] - 70).abs().mean() < 0.3, "by the match, where the network is not sure"
+    assert (found[0, 0, :, 90:] - 60).abs().max() <= REACH, "the network is sure"
+
+
+def test_fusion_needs_a_confidence() -> None:
+    with pytest.raises(InputError, match=r"correction=fusion: needs a network with a confidence .* take corr"):
+        FusionMatcher(StereoMatcher(Constant()))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (5, 90)])
+def test_fusion_of_small_images(size: tuple[int, int]) -> None:
+    class Flat(nn.Module):
+        outputs = 2
+
+        def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.full_like(left[:, :1], 3.0), torch.zeros_like(left[:, :1])
+
+    left, right = torch.rand(2, 1, 1, *size, generator=torch.Generator().manual_seed(0))
+    found = FusionMatcher(StereoMatcher(Flat()))(left, right)
+    assert found.shape == (1, 1, *size)
+    assert found.isfinite().all()
