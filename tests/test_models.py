@@ -17,7 +17,6 @@ from autodisp.errors import InputError
 from autodisp.model_file import card_of
 from autodisp.prediction.image_models import ImageClassifier
 from autodisp.prediction.inference import StereoMatcher
-from autodisp.prediction.models import load_stereo
 from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
@@ -47,9 +46,9 @@ def test_a_disparity_model_is_called_on_pairs(tmp_path: Path, monkeypatch: pytes
         expected = network(left, right).disparity
     torch.testing.assert_close(matcher(left, right), expected)
     monkeypatch.setattr(model_file, "SHIPPED", path)
-    torch.testing.assert_close(load_stereo()(left, right), expected)
+    torch.testing.assert_close(autodisp.load()(left, right), expected)
     monkeypatch.setenv("HOME", str(tmp_path))
-    torch.testing.assert_close(load_stereo("~/a.safetensors")(left, right), expected)
+    torch.testing.assert_close(autodisp.load("~/a.safetensors")(left, right), expected)
 
 
 def test_a_classification_model_is_called_on_images(tmp_path: Path) -> None:
@@ -65,8 +64,6 @@ def test_a_classification_model_is_called_on_images(tmp_path: Path) -> None:
     torch.testing.assert_close(classifier(images / 255), expected)
     torch.testing.assert_close(classifier(images.numpy()), expected)
     torch.testing.assert_close(classifier(images[0]), expected[:1])
-    with pytest.raises(InputError, match="is a model for classification, but this needs one for disparity"):
-        load_stereo(path)
 
 
 class Constant(nn.Module):

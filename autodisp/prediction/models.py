@@ -6,12 +6,10 @@ from typing import Any
 import torch
 
 from autodisp import model_file
-from autodisp.errors import InputError
 from autodisp.networks.fused import fused
 from autodisp.prediction.exported import EXPORTED, open_exported
 from autodisp.prediction.image_models import ImageModel
-from autodisp.prediction.inference import StereoMatcher
-from autodisp.tasks.registry import DEFAULT, KITS
+from autodisp.tasks.registry import KITS
 
 
 def load(model: str | Path | None = None, *, device: str | torch.device = "cpu") -> Any:
@@ -44,11 +42,3 @@ def open_model(model: str | Path | None, *, device: str | torch.device) -> tuple
         network, task, about = fused(network), card.task, card.about
     opened = KITS[task].open_model
     return task, ImageModel(network, device=where) if opened is None else opened(network, where, about)
-
-
-def load_stereo(model: str | Path | None = None, *, device: str | torch.device = "cpu") -> StereoMatcher:
-    """Loads a disparity model like ``load``; models for other tasks are rejected."""
-    task, found = open_model(model, device=device)
-    if not isinstance(found, StereoMatcher):
-        raise InputError(f"{model}: is a model for {task}, but this needs one for {DEFAULT}")
-    return found
