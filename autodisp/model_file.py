@@ -35,7 +35,7 @@ SUFFIX = ".safetensors"
 _LARGEST = 1 << 16
 """Upper bound of integers in a description, above any network's width, depth or disparity."""
 
-SHIPPED = Path(__file__).parent / "weights" / "disparity_small.safetensors"
+SHIPPED = Path(__file__).parent / "weights" / "disparity.safetensors"
 """A small disparity network, trained on shapes3d alone."""
 
 
