@@ -20,9 +20,9 @@ LONG := slow or export or fuzz or package
 test: $(READY)
 	$(PYTEST) -m "not ($(LONG))"
 
-# The rest of the tests.
+# The rest of the tests; a file stays in one process, since its exported networks take longer than its tests.
 test-slow: $(READY)
-	$(PYTEST) -m "$(LONG)"
+	$(PYTEST) --dist loadfile -m "$(LONG)"
 
 # The report's pages in Chromium (Debian's package); skips, saying so, where there is none.
 browser-test: $(READY)

@@ -687,7 +687,7 @@ study=spaces study.policies=[none,esa]
 study=regret
     study.table=null: must be a path to a table.json of study=table, or the name of a table in the package
 study=regret study.table=none.json
-    table none.json: cannot be read [...] of autodisp-study study=table, or tiny81_shapes3d
+    table none.json: cannot be read [...] of autodisp-study study=table, or tiny81_cifar10, tiny81_shapes3d
 study=regret study.table=tiny81_shapes3d study.dataset=cifar10
     dataset cifar10 does not fit task=disparity: take one of [...] own
 study=regret study.table=tiny81_shapes3d task=classification
