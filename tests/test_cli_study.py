@@ -41,9 +41,25 @@ def test_a_table_is_made_planned_and_reported(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_failed_run_has_its_line_and_its_log(tmp_path: Path) -> None:
-    done = start(tmp_path, "study", *WORDS, 'budget.short=["network=disparity_tiny","training.steps=0"]')
+    words = [*WORDS, "seeds=[0,1]", 'budget.short=["network=disparity_tiny","init=nowhere.safetensors"]']
+    done = start(tmp_path, "study", *words)
     assert done.returncode == 2
-    assert "failed: training.steps=0: must be at least 1" in done.stdout
-    assert "not run: needs train-" in done.stdout
-    (log,) = (tmp_path / "made" / "runs").glob("train-*.log")
-    assert log.read_text().startswith("autodisp-train: training.steps=0: must be at least 1")
+    assert done.stdout.count("failed: init=nowhere.safetensors: no such file") == 1
+    assert "not run, since they need runs that failed: 1" in done.stdout
+    first, second = (tmp_path / "made" / "runs").glob("train-*.log")
+    assert all(f" {log.stem}" in done.stdout or f"/{log.name}\n" in done.stdout for log in (first, second))
+    assert first.read_text().startswith("autodisp-train: init=nowhere.safetensors: no such file")
+
+
+@pytest.mark.slow
+def test_missing_data_is_told_in_one_line_before_a_folder_exists(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    for words, expected in (
+        ((f"root={missing}",), f"root={missing}: there is no such folder"),
+        ((), "root is not set"),
+    ):
+        done = start(tmp_path, "study", "study=spaces", "task=classification", "folder=made", *words)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"autodisp-study: {expected}")
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "made").exists()

@@ -16,7 +16,7 @@ from autodisp.assembly.studies import STUDY, build_results, cluster_of, stored_s
 from autodisp.cli.program import GAVE_WAY, WRONG_INPUT
 from autodisp.cli.run_folder import keep_command
 from autodisp.cli.studied_run import perform
-from autodisp.cli.study_plan import Kind, kind_of, measured_seconds, time_left, unmeasured
+from autodisp.cli.study_plan import Kind, check_data, kind_of, measured_seconds, time_left, unmeasured
 from autodisp.cli.study_progress import StudyProgress
 from autodisp.commands import command
 from autodisp.config.study import StudyConfig, parse
@@ -55,6 +55,8 @@ def study(tree: DictConfig) -> int:
     if not runs:
         built.findings(results)  # of other runs, which must be there
     endings: Mapping[str, Ending] = endings_of(runs, folder)
+    if config.cluster.name == "local":
+        check_data(runs, endings)
     if config.plan:
         _show_plan(config, runs, endings, console)
         return 0
@@ -163,13 +165,18 @@ def _show_summary(
 ) -> None:
     states = Counter(ending.state for ending in endings.values())
     told = [f"study: {states['done']} of {len(runs)} runs done"]
+    failed = dict[str, list[Run]]()
     for run in runs:
-        ending = endings[run.name]
-        if not ending.is_done:
-            words = " ".join(f"{key}={value}" for key, value in run.labels.items())
-            told.append(f"  {run.name} ({words}): {ending.state}: {ending.message}")
-            if ending.state == "failed":
-                told.append(f"    log: {folder / RUNS / run.name}.log")
+        if endings[run.name].state == "failed":
+            failed.setdefault(endings[run.name].message, []).append(run)
+    for message, (first, *others) in failed.items():
+        words = " ".join(f"{key}={value}" for key, value in first.labels.items())
+        told.append(f"  {first.name} ({words}): failed: {message}")
+        told.append(f"    log: {folder / RUNS / first.name}.log")
+        if others:
+            told.append(f"    the same message: {', '.join(run.name for run in others)}")
+    if states["not run"]:
+        told.append(f"  not run, since they need runs that failed: {states['not run']}")
     told.append(f"files: {folder}/ ({', '.join([*files, 'runs/'])})")
     told.append(f"look:  {command('autodisp-report', ('study', folder))}")
     for line in told:

@@ -19,12 +19,14 @@ from autodisp.cli.studied_run import composed
 from autodisp.cli.supervision import run_console
 from autodisp.commands import setting
 from autodisp.config import search, train
+from autodisp.errors import InputError
 from autodisp.studies.endings import Ending
 from autodisp.studies.graph import Link, Run
 from autodisp.studies.trials import Tuning, lasting
 
 Kind = tuple[str, str, str]
 _STEPS = 4
+_OF_THE_DATA = ("task=", "dataset=", "dataset.")
 _OF_THE_STUDY = ("dataset.store=",)
 """Settings of files that a plan does not write."""
 
@@ -84,6 +86,29 @@ def unmeasured(runs: Sequence[Run], endings: Mapping[str, Ending]) -> Iterator[R
             yield run
 
 
+def check_data(runs: Sequence[Run], endings: Mapping[str, Ending]) -> None:
+    """Reads every dataset of the searches and trainings that are not done, once.
+
+    Raises:
+        InputError: a setting or the data cannot be used.
+    """
+    known = set[tuple[str, ...]]()
+    for run in runs:
+        words = _words(run)
+        dataset = run.program, *(word for word in words if word.startswith(_OF_THE_DATA))
+        if dataset in known or endings[run.name].is_done or run.program == "evaluate":
+            continue
+        known.add(dataset)
+        try:
+            if run.program == "search":
+                build_data(search.parse(composed("search", words)))
+            else:
+                training = Tuning.read(words).training if run.program == "tune" else words
+                build_train_data(train.parse(composed("train", training)))
+        except InputError as error:
+            raise InputError(str(error).removeprefix("dataset.")) from None
+
+
 def measured_seconds(run: Run) -> float:
     """Measures a few steps of a run in this process and returns the seconds of the whole run; leaves no file.
 
@@ -92,10 +117,7 @@ def measured_seconds(run: Run) -> float:
     Raises:
         InputError: a setting or the data cannot be used.
     """
-    words = [
-        setting(one.key, f"random:{run.labels['space']}") if isinstance(one, Link) else one for one in run.settings
-    ]
-    words = [word for word in words if not word.startswith(_OF_THE_STUDY)]
+    words = _words(run)
     with redirect_stdout(StringIO()):
         if run.program == "search":
             config = search.parse(composed("search", words))
@@ -105,6 +127,14 @@ def measured_seconds(run: Run) -> float:
             rounds = [composed("train", [*tuning.training, *lasting(steps)]) for steps in tuning.steps]
             return sum(map(_of_training, rounds))
         return _of_training(composed("train", words))
+
+
+def _words(run: Run) -> list[str]:
+    """Returns the words of a run before those that it needs are done, without settings of files to be written."""
+    words = [
+        setting(one.key, f"random:{run.labels['space']}") if isinstance(one, Link) else one for one in run.settings
+    ]
+    return [word for word in words if not word.startswith(_OF_THE_STUDY)]
 
 
 def _of_training(tree: DictConfig) -> float:
