@@ -79,11 +79,6 @@ class MixedOperation(nn.Module):
         assert y is not None
         return y
 
-    @property
-    def is_sum(self) -> bool:
-        """True if the edge is a weighted sum of its operations and nothing else, as the native kernels need it."""
-        return self.share == 1 and self.auxiliary is None
-
     def active_sum(self, x: Tensor, row: Row, drop_probability: float | Tensor) -> Tensor | None:
         """The factor times sum_o w_o o(x), one operation after another, over the active operations only.
 
@@ -93,19 +88,30 @@ class MixedOperation(nn.Module):
         Returns:
             (B, C, ceil(H/stride), ceil(W/stride)); None where no operation is active.
         """
-        weights = self.checked(row.weights)
-        taken = x.shape[1] // self.share
-        first = x[:, :taken] if self.share > 1 else x
+        weights, first = self.checked(row.weights), self.first(x)
         y = total([weights[place] * self.operations[place](first) for place in self.active(row)])
         if y is None:
             return None
         if self.share > 1:
-            y = functional.channel_shuffle(torch.cat([y, self.around(x[:, taken:])], dim=1), self.share)
+            y = self.shuffled(y, self.passed(x))
         if row.factor is not None:
             y = row.factor * y
         if self.auxiliary is not None and row.auxiliary > 0.0:
             y = y + row.auxiliary * self.auxiliary(x)
         return drop_path(y, drop_probability)
+
+    def first(self, x: Tensor) -> Tensor:
+        """Returns the channels that the operations take, (B, C/k, H, W)."""
+        return x if self.share == 1 else x[:, : x.shape[1] // self.share]
+
+    def passed(self, x: Tensor) -> Tensor:
+        """Returns the other channels in the size of the output, (B, C - C/k, ceil(H/stride), ceil(W/stride))."""
+        y: Tensor = self.around(x[:, x.shape[1] // self.share :])
+        return y
+
+    def shuffled(self, y: Tensor, passed: Tensor) -> Tensor:
+        """Joins and shuffles the output of the operations and the channels that pass by them."""
+        return functional.channel_shuffle(torch.cat([y, passed], dim=1), self.share)
 
     def active(self, row: Row) -> Sequence[int]:
         """Places of the operations that run."""

@@ -184,22 +184,30 @@ def test_second_derivatives_of_a_small_cell() -> None:
         torch.testing.assert_close(seen, expected, rtol=1e-6, atol=1e-6 * float(expected.detach().abs().max()))
 
 
+@pytest.mark.parametrize(("share", "auxiliary"), [(1, False), (2, False), (1, True), (2, True)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
-def test_every_operation_and_what_a_row_says(style: Style, stride: int) -> None:
+def test_every_operation_and_every_row(style: Style, stride: int, share: int, auxiliary: bool) -> None:
     names = tuple(name for name in OPERATIONS if name != "noise")
     torch.manual_seed(0)
-    edge = MixedOperation(names, channels=4, stride=stride, style=style).double()
+    edge, other = (
+        MixedOperation(names, channels=4, stride=stride, style=style, share=share, auxiliary=auxiliary).double()
+        for _ in range(2)
+    )
     x, weights = drawn(3, 4, 7, 6), drawn(len(names) + 1)
     rows = [
         Row(weights, None, None),
         Row(weights, torch.tensor(0.5, dtype=torch.float64), None),
-        Row(weights, None, [1, 5, 6]),
+        Row(weights, None, [1, 5, 6], 0.3),
         Row(weights, None, []),
         Row(weights, None, [0]),
     ]
-    for row in rows:
-        seen, expected = (node([IncomingEdge(edge, Source(x), row)], 0.0) for node in (native_node, plain_node))
+    for row, count in itertools.product(rows, (1, 2)):
+        found = []
+        for node in (native_node, plain_node):
+            source = Source(x)
+            found.append(node([IncomingEdge(edge, source, row), IncomingEdge(other, source, rows[1])][:count], 0.0))
+        seen, expected = found
         if expected is None:
             assert seen is None
         else:

@@ -77,20 +77,41 @@ _KNOWN: WeakKeyDictionary[nn.Module, list[_Candidate | None]] = WeakKeyDictionar
 def native_node(edges: Sequence[IncomingEdge], drop_probability: float | Tensor) -> Tensor | None:
     """The sum of a node's incoming edges, as ``autodisp.cells.mixed.plain_node`` gives it.
 
-    Half precision, other devices, partial channels and auxiliary skips take the plain path.
+    Half precision and other devices take the plain path.
     """
     x = edges[0].source.x
-    unknown = x.device.type != "cpu" or x.dtype not in DTYPES or not all(edge.mixed.is_sum for edge in edges)
-    if unknown or torch.is_autocast_enabled("cpu"):
+    if x.device.type != "cpu" or x.dtype not in DTYPES or torch.is_autocast_enabled("cpu"):
         return plain_node(edges, drop_probability)
+    edges = [edge for edge in edges if edge.mixed.active(edge.row)]
     if drop_probability == 0.0:
-        return _sum(edges)
+        return _sum(edges) if edges else None
     # a sum over all edges would need a weight for each sample
-    sums = [_sum([edge]) for edge in edges]
-    return total([drop_path(y, drop_probability) for y in sums if y is not None])
+    return total([drop_path(_sum([edge]), drop_probability) for edge in edges])
 
 
-def _sum(edges: Sequence[IncomingEdge]) -> Tensor | None:
+def _sum(edges: Sequence[IncomingEdge]) -> Tensor:
+    """The sum of edges with active operations; what is linear in an edge is done once for all of them."""
+    mixed = edges[0].mixed
+    if mixed.share == 1:
+        y = _operations(edges)
+    else:
+        y = _operations([edge._replace(source=edge.source.shared("first", _first(mixed))) for edge in edges])
+        passed = [(edge.source.shared("passed", edge.mixed.passed), edge.row.factor) for edge in edges]
+        others = total([x if factor is None else factor * x for x, factor in passed])
+        assert others is not None
+        y = mixed.shuffled(y, others)
+    for edge in edges:
+        if edge.mixed.auxiliary is not None and edge.row.auxiliary > 0.0:
+            y = y + edge.row.auxiliary * edge.mixed.auxiliary(edge.source.x)
+    return y
+
+
+def _first(mixed: MixedOperation) -> Callable[[Tensor], Source]:
+    return lambda x: Source(mixed.first(x).contiguous(memory_format=torch.channels_last))
+
+
+def _operations(edges: Sequence[IncomingEdge]) -> Tensor:
+    """The weighted sum of the operations of edges, each edge times its factor."""
     inputs: list[Tensor] = []
     places: dict[int, int] = {}
     chosen: list[tuple[int, int, _Candidate]] = []
@@ -113,7 +134,8 @@ def _sum(edges: Sequence[IncomingEdge]) -> Tensor | None:
             chosen.append((offset + place, places[id(y)], candidate))
         offset += len(row)
     if not chosen:
-        return None if absent is None else absent[0](absent[1])
+        assert absent is not None
+        return absent[0](absent[1])  # type: ignore[no-any-return]
     tensors = list(inputs)
     terms = [
         Term(weight, source, tuple(link.block(tensors) for link in candidate.chain), candidate.normalised)
