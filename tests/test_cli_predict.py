@@ -114,6 +114,16 @@ def test_two_files(model: Path, rig: Path, tmp_path: Path, capsys: pytest.Captur
     assert "1 pair; files: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("correction", [None, "residual"])
+def test_the_shipped_network_names_its_correction(
+    correction: str | None, rig: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [] if correction is None else [f"correction={correction}"]
+    left, right = (rig / side / "2.png" for side in ("left", "right"))
+    assert call("predict", f"left={left}", f"right={right}", "run.threads=1", *words) == 0
+    assert ("correction=fusion" in capsys.readouterr().out) == (correction is None)
+
+
 def test_one_folder_and_patterns(model: Path, rig: Path, tmp_path: Path) -> None:
     assert run(model, tmp_path / "one", f"left={rig}", "outputs=[pfm]") == []
     assert files(tmp_path / "one") == [f"left/{number}-disparity.pfm" for number in (1, 2, 3)]
