@@ -28,7 +28,8 @@ from them.
 _THERE = "runs/studies/"
 """Replaces the folder that the studies are in, in the commands."""
 _MOST_ROWS = 16
-_MOST_CELLS = 6
+_MOST_CELLS = 12
+"""Of more, every n-th is copied: of a study with three seeds, the first."""
 
 
 def copy_study(study: Path, folder: Path) -> None:
@@ -45,7 +46,7 @@ def copy_study(study: Path, folder: Path) -> None:
         (folder / CLAIM).write_text(claim, encoding="utf-8")
     found = content.findings
     tables = [*found.tables, content.cost]
-    charts = [*found.charts, *(found.cells if len(found.cells) <= _MOST_CELLS else [])]
+    charts = [*found.charts, *found.cells[:: max(1, -(-len(found.cells) // _MOST_CELLS))]]
     for table in tables:
         (folder / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
     for chart in charts:
