@@ -423,7 +423,7 @@ def test_roll_back_restores_the_whole_state(tmp_path: Path, monkeypatch: pytest.
     original = loop.alpha_gradient
 
     def spy(*arguments: Any, **settings: Any) -> list[Tensor]:
-        decays.append(settings["weight_decay"])
+        decays.append(arguments[-1].weight_decay)
         return original(*arguments, **settings)
 
     monkeypatch.setattr(loop, "alpha_gradient", spy)
