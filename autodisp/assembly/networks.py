@@ -52,6 +52,12 @@ def load_space(path: str | None, *, key: str) -> SearchSpace | None:
         return SearchSpace.load(place)
 
 
+def use_threads(count: int | None) -> None:
+    """Sets the number of torch's threads; None leaves it to torch."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
 def build_device(name: str) -> torch.device:
     """Returns the device of that name; a GPU becomes the current one.
 
