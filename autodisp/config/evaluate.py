@@ -4,9 +4,8 @@ import itertools
 import math
 import os
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Annotated
-
-from omegaconf import DictConfig
 
 from autodisp.config import sections
 from autodisp.config.checks import ModelFile, Must, PathTo, at_least, need, need_choice
@@ -91,6 +90,5 @@ class EvaluateConfig:
         return kit_by_choice(self.task, self.dataset)
 
 
-def parse(tree: DictConfig) -> EvaluateConfig:
-    """The typed config of an evaluation; see :func:`autodisp.config.sections.parse`."""
-    return sections.parse(tree, EvaluateConfig)
+parse = partial(sections.parse, schema=EvaluateConfig)
+"""Returns the typed config of an evaluation; see :func:`autodisp.config.sections.parse`."""
