@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
-from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space, use_threads
+from autodisp.assembly.networks import build_device, build_style, check_batch, load_space, use_threads
 from autodisp.assembly.relaxation import build_alpha_penalty, build_cost_penalty, build_relaxation
 from autodisp.assembly.running import build_graphs, build_images, build_optimizer, build_tracker, origin_of
 from autodisp.cells.architecture import Architecture
@@ -139,7 +139,7 @@ def _validation(config: SearchConfig, half: Part[Any]) -> Part[Any]:
 
 def build_search_task(config: SearchConfig, data: SearchData) -> Task:
     """Builds the task of a search."""
-    return build_task(config.task, config.network, config.dataset, data.facts)
+    return config.kit.build_task(config.task, config.network, config.dataset, data.facts)
 
 
 def build_regularization(config: SearchConfig) -> Regularization:

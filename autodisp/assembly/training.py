@@ -16,7 +16,6 @@ from autodisp import model_file
 from autodisp.assembly.networks import (
     build_device,
     build_style,
-    build_task,
     check_batch,
     find_genotype,
     load_space,
@@ -128,7 +127,7 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
 
     def card_at(channels: int) -> ModelCard:
         network = dataclasses.replace(section, channels=channels)
-        task = build_task(config.task, network, config.dataset, facts)
+        task = config.kit.build_task(config.task, network, config.dataset, facts)
         return model_file.card_of(task, style, genotype, space, about)
 
     channels = section.channels
