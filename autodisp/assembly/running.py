@@ -122,13 +122,9 @@ def build_tracker(
         if (folder / METRICS).exists():
             shutil.copyfile(folder / METRICS, temporary / METRICS)
         folder = temporary
-    next_step = (state["progress"]["steps"] if state else 0) + 1
-    tracker = Tracker(
-        folder,
-        console=console,
-        keep=state["records"] if state else 0,
-        shown_from=next_step if by_step else None,
-    )
+    keep = state["records"] if state else 0
+    shown_from = (state["progress"]["steps"] if state else 0) + 1 if by_step else None
+    tracker = Tracker(folder, console=console, keep=keep, shown_from=shown_from)
     closing.callback(tracker.close)
     tracker.tensorboard.settings(config.as_dict(), metrics=metrics)
     return tracker
