@@ -8,13 +8,12 @@ from autodisp.config import sections
 from autodisp.config.checks import ABOVE_0, Must, Seed
 from autodisp.config.sections import (
     ReadersConfig,
-    Split,
     TaskChoiceConfig,
     check_dataset,
     kit_by_choice,
 )
 from autodisp.errors import InputError
-from autodisp.tasks.kit import DatasetEntry, TaskKit
+from autodisp.tasks.kit import DatasetEntry, Split, TaskKit
 from autodisp.tasks.sections import DatasetSection
 
 

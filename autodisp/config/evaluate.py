@@ -12,14 +12,13 @@ from autodisp.config.checks import ModelFile, Must, PathTo, at_least, need, need
 from autodisp.config.sections import (
     Correction,
     MachineConfig,
-    Split,
     TaskChoiceConfig,
     check_dataset,
     kit_by_choice,
     need_ground_truth,
 )
 from autodisp.errors import InputError
-from autodisp.tasks.kit import TaskKit
+from autodisp.tasks.kit import Split, TaskKit
 from autodisp.tasks.registry import KITS
 from autodisp.tasks.sections import DatasetSection, SgbmConfig
 
