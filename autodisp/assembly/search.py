@@ -268,9 +268,8 @@ def build_search(
 
     Args:
         config, data, folder, console: of the search; the console shows its progress.
-        costs: table of the cost penalty, see ``assembly.costs``.
+        costs, stopping: see ``assembly.costs.build_costs`` and ``SteppedRun``.
         resume: resume from the newest state in the folder, or start from the beginning if there is none yet.
-        stopping: see ``SteppedRun``.
 
     Raises:
         InputError: a setting cannot be used, or no state can be read.
