@@ -279,6 +279,7 @@ class Tracker:
         shown_from: int | None = None,
     ) -> None:
         run_folder.mkdir(parents=True, exist_ok=True)
+        self.folder = run_folder
         self.lines = JsonLines(run_folder / METRICS)
         if keep is not None:
             self.lines.keep(keep)

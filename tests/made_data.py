@@ -75,17 +75,22 @@ def write_svhn(root: Path, count: int = 40) -> None:
 
 Size = tuple[int, int]
 SEGMENTED: Size = (6, 9)
-"""(height, width) of the segmented images."""
+"""(height, width) of the images."""
+
+
+def rng(key: str) -> np.random.Generator:
+    """Return the random generator of a key."""
+    return np.random.default_rng(list(key.encode()))
 
 
 def colours(key: str, size: Size = SEGMENTED) -> npt.NDArray[np.uint8]:
     """Draw an image, (H, W, 3), by its key."""
-    return np.random.default_rng(list(key.encode())).integers(0, 256, (*size, 3), dtype=np.uint8)
+    return rng(key).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
 def class_map(key: str, values: int, size: Size = SEGMENTED) -> npt.NDArray[np.uint8]:
     """Draw a class map, (H, W), by its key; the largest class and an ignored pixel occur."""
-    pixels = np.random.default_rng(list(key.encode())).integers(0, values, size).astype(np.uint8)
+    pixels = rng(key).integers(0, values, size).astype(np.uint8)
     pixels[0, :2] = values - 1, IGNORED
     return pixels
 

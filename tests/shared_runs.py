@@ -58,6 +58,8 @@ class Samples:
 
 
 class Network(nn.Module):
+    """One normal and one reduction cell, then a value per pixel at half resolution."""
+
     def __init__(self, cells: CellFactory) -> None:
         super().__init__()
         self.normal = cells.encoder_cell("normal", inputs=(3, 3), channels=2, after_reduction=False)

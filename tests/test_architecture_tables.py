@@ -148,7 +148,21 @@ def test_rank_correlation_and_its_interval() -> None:
     assert str(found).endswith("over 200 pairs")
 
 
-@pytest.mark.parametrize("pairs", [[], [(1.0, 2.0), (2.0, 3.0)], [(1.0, 2.0), (1.0, 3.0), (1.0, 4.0)]])
+def test_rank_correlation_against_ranks_counted_by_hand() -> None:
+    draw = np.random.default_rng(0)
+    x, y = draw.integers(0, 6, 15).astype(float), draw.integers(0, 6, 15).astype(float)
+
+    def ranks(values: np.ndarray) -> np.ndarray:
+        return np.array([np.sum(values < value) + (np.sum(values == value) + 1) / 2 for value in values])
+
+    expected = np.corrcoef(ranks(x), ranks(y))[0, 1]
+    for pairs, value in ((list(zip(x, y, strict=True)), expected), ([(1, 10), (2, 100), (5, 1000)], 1.0)):
+        found = rank_correlation(pairs)
+        assert found is not None
+        assert found.value == pytest.approx(value)
+
+
+@pytest.mark.parametrize("pairs", [[], [(1, 2), (2, 3)], [(1, 2), (1, 3), (1, 4)], [(1, 2), (2, 2), (3, 2)]])
 def test_rank_correlation_that_is_undefined(pairs: list[tuple[float, float]]) -> None:
     assert rank_correlation(pairs) is None
 

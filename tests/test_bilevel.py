@@ -1,4 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,18 +10,17 @@ from torch.nn import functional
 
 from autodisp.errors import InputError
 from autodisp.search.bilevel import (
+    InnerStep,
     WeightedLoss,
     alpha_gradient,
     first_order,
-    momentum_buffers_of,
     second_order_exact,
     second_order_finite_difference,
-    unrolled_weights,
 )
 from autodisp.search.curvature import frozen_statistics
 
-STEP = {"learning_rate": 0.2, "momentum": 0.9, "weight_decay": 0.3}
-PLAIN = {"learning_rate": 0.2}
+STEP = InnerStep(0.2, momentum=0.9, weight_decay=0.3)
+PLAIN = InnerStep(0.2)
 
 
 class Quadratic:
@@ -56,13 +56,13 @@ class Quadratic:
         w = flat(weights)
         return ((w - self.target) ** 2).sum() / 2 + (self.c @ self.flat_alpha()) * (self.e @ w)
 
-    def closed_form(self, *, learning_rate: float, momentum: float = 0.0, weight_decay: float = 0.0) -> Tensor:
+    def closed_form(self, step: InnerStep) -> Tensor:
         w, b, a = flat(self.weights), flat(self.buffers), self.flat_alpha().detach()
         gradient = (self.a_matrix + torch.einsum("i,ijk->jk", a, self.d_matrices)) @ w + self.b_matrix @ a.sin()
-        moved = w - learning_rate * (momentum * b + gradient + weight_decay * w)
+        moved = w - step.learning_rate * (step.momentum * b + gradient + step.weight_decay * w)
         slope = moved - self.target + (self.c @ a) * self.e
         jacobian = torch.einsum("ijk,k->ji", self.d_matrices, w) + self.b_matrix * a.cos()
-        return self.c * (self.e @ moved) - learning_rate * jacobian.T @ slope
+        return self.c * (self.e @ moved) - step.learning_rate * jacobian.T @ slope
 
 
 def flat(tensors: Mapping[str, Tensor] | Sequence[Tensor]) -> Tensor:
@@ -134,29 +134,22 @@ def brute_force(
     return torch.tensor(slopes, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("step", [STEP, PLAIN, {**STEP, "learning_rate": 0.0}])
+@pytest.mark.parametrize("step", [STEP, PLAIN, replace(STEP, learning_rate=0.0)])
 @pytest.mark.parametrize(("order", "tolerance"), [("exact", 1e-8), ("finite_difference", 1e-4)])
-def test_closed_form_of_a_quadratic_problem(step: dict[str, float], order: Any, tolerance: float) -> None:
+def test_closed_form_of_a_quadratic_problem(step: InnerStep, order: Any, tolerance: float) -> None:
     problem = Quadratic()
-    found = alpha_gradient(
-        order,
-        problem.train,
-        problem.validation,
-        problem.weights,
-        problem.alphas,
-        momentum_buffers=problem.buffers,
-        **step,
-    )
+    inner = replace(step, buffers=problem.buffers)
+    found = alpha_gradient(order, problem.train, problem.validation, problem.weights, problem.alphas, inner)
     assert [gradient.shape for gradient in found] == [(1,), (1, 2)]
-    torch.testing.assert_close(flat(found), problem.closed_form(**step), rtol=0, atol=tolerance)
+    torch.testing.assert_close(flat(found), problem.closed_form(step), rtol=0, atol=tolerance)
 
 
 def test_orders_differ_and_first_order_is_the_direct_part() -> None:
     problem = Quadratic()
-    found = alpha_gradient("first", problem.train, problem.validation, problem.weights, problem.alphas, **STEP)
+    found = alpha_gradient("first", problem.train, problem.validation, problem.weights, problem.alphas, STEP)
     direct = problem.c * (problem.e @ flat(problem.weights))
     torch.testing.assert_close(flat(found), direct)
-    assert (flat(found) - problem.closed_form(**STEP)).abs().min() > 1e-2
+    assert (flat(found) - problem.closed_form(STEP)).abs().min() > 1e-2
     torch.testing.assert_close(
         flat(found), flat(first_order(lambda: problem.validation(problem.weights), problem.alphas))
     )
@@ -167,8 +160,8 @@ def test_no_gradients_are_left_behind(second_order: Callable[..., list[Tensor]])
     problem = Quadratic()
     weights = {name: nn.Parameter(weight) for name, weight in problem.weights.items()}
     before = {name: weight.detach().clone() for name, weight in weights.items()}
-    found = second_order(problem.train, problem.validation, weights, problem.alphas, **PLAIN)
-    torch.testing.assert_close(flat(found), problem.closed_form(**PLAIN), rtol=0, atol=1e-6)
+    found = second_order(problem.train, problem.validation, weights, problem.alphas, PLAIN)
+    torch.testing.assert_close(flat(found), problem.closed_form(PLAIN), rtol=0, atol=1e-6)
     assert all(weight.grad is None and torch.equal(weight, before[name]) for name, weight in weights.items())
     assert all(alpha.grad is None for alpha in problem.alphas)
     assert not any(gradient.requires_grad for gradient in found)
@@ -180,7 +173,7 @@ def test_supernet_against_brute_force(activation: type[nn.Module], radius: float
     network, alphas, train, validation = supernet(activation)
     weights = dict(network.named_parameters())
     buffers = {name: torch.randn_like(weight) * 0.1 for name, weight in weights.items() if "unused" not in name}
-    step = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.01, "momentum_buffers": buffers}
+    step = InnerStep(0.1, momentum=0.9, buffers=buffers, weight_decay=0.01)
 
     def by_hand(at: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         moved = {
@@ -192,13 +185,13 @@ def test_supernet_against_brute_force(activation: type[nn.Module], radius: float
 
     expected = brute_force(train, validation, weights, alphas, by_hand)
     with frozen_statistics(network):
-        exact = second_order_exact(train, validation, weights, alphas, **step)
-        finite = second_order_finite_difference(train, validation, weights, alphas, radius=radius, **step)
+        exact = second_order_exact(train, validation, weights, alphas, step)
+        finite = second_order_finite_difference(train, validation, weights, alphas, step, radius=radius)
         first = first_order(lambda: validation(weights), alphas)
     torch.testing.assert_close(flat(exact), expected, rtol=1e-6, atol=1e-9)
     assert (flat(finite) - flat(exact)).norm() < 1e-2 * flat(exact).norm()
     # The second-order part itself agrees, not only the sum that the direct part dominates.
-    unrolled = unrolled_weights(weights, gradients_of(train, weights), **step)
+    unrolled = step.unrolled(weights, gradients_of(train, weights))
     direct = flat(first_order(lambda: validation(unrolled), alphas))
     assert (flat(exact) - direct).norm() > 1e-3 * direct.norm()
     assert (flat(finite) - flat(exact)).norm() < 1e-2 * (flat(exact) - direct).norm()
@@ -219,9 +212,9 @@ def test_finite_difference_converges_with_the_square_of_the_radius() -> None:
 
     def error(radius: float) -> float:
         found = second_order_finite_difference(
-            cubic, problem.validation, problem.weights, problem.alphas, radius=radius, **PLAIN
+            cubic, problem.validation, problem.weights, problem.alphas, PLAIN, radius=radius
         )
-        exact = second_order_exact(cubic, problem.validation, problem.weights, problem.alphas, **PLAIN)
+        exact = second_order_exact(cubic, problem.validation, problem.weights, problem.alphas, PLAIN)
         return (flat(found) - flat(exact)).norm().item()
 
     assert error(0.04) / error(0.01) == pytest.approx(16, rel=1e-3)
@@ -231,9 +224,9 @@ def test_finite_difference_converges_with_the_square_of_the_radius() -> None:
 def test_finite_difference_at_extreme_slopes(scale: float) -> None:
     problem = Quadratic()
     found = second_order_finite_difference(
-        problem.train, lambda weights: scale * problem.validation(weights), problem.weights, problem.alphas, **PLAIN
+        problem.train, lambda weights: scale * problem.validation(weights), problem.weights, problem.alphas, PLAIN
     )
-    torch.testing.assert_close(flat(found) / scale, problem.closed_form(**PLAIN), rtol=1e-6, atol=0)
+    torch.testing.assert_close(flat(found) / scale, problem.closed_form(PLAIN), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("second_order", [second_order_exact, second_order_finite_difference])
@@ -241,21 +234,21 @@ class TestDegenerateLosses:
     def test_validation_loss_at_its_minimum(self, second_order: Callable[..., list[Tensor]]) -> None:
         problem = Quadratic()
         found = second_order(
-            problem.train, lambda weights: 0 * flat(weights).sum(), problem.weights, problem.alphas, **STEP
+            problem.train, lambda weights: 0 * flat(weights).sum(), problem.weights, problem.alphas, STEP
         )
         assert torch.equal(flat(found), torch.zeros(3, dtype=torch.float64))
 
     def test_validation_loss_of_the_alphas_alone(self, second_order: Callable[..., list[Tensor]]) -> None:
         problem = Quadratic()
         found = second_order(
-            problem.train, lambda weights: problem.flat_alpha().sum(), problem.weights, problem.alphas, **STEP
+            problem.train, lambda weights: problem.flat_alpha().sum(), problem.weights, problem.alphas, STEP
         )
         assert flat(found).tolist() == [1, 1, 1]
 
     def test_training_loss_without_the_alphas(self, second_order: Callable[..., list[Tensor]]) -> None:
         problem = Quadratic()
         found = second_order(
-            lambda weights: (flat(weights) ** 2).sum(), problem.validation, problem.weights, problem.alphas, **PLAIN
+            lambda weights: (flat(weights) ** 2).sum(), problem.validation, problem.weights, problem.alphas, PLAIN
         )
         moved = {name: weight - 0.2 * 2 * weight for name, weight in problem.weights.items()}
         torch.testing.assert_close(flat(found), flat(first_order(lambda: problem.validation(moved), problem.alphas)))
@@ -263,7 +256,7 @@ class TestDegenerateLosses:
     def test_training_loss_linear_in_the_weights(self, second_order: Callable[..., list[Tensor]]) -> None:
         problem = Quadratic()
         found = second_order(
-            lambda weights: flat(weights).sum(), problem.validation, problem.weights, problem.alphas, **PLAIN
+            lambda weights: flat(weights).sum(), problem.validation, problem.weights, problem.alphas, PLAIN
         )
         moved = {name: weight - 0.2 for name, weight in problem.weights.items()}
         torch.testing.assert_close(flat(found), flat(first_order(lambda: problem.validation(moved), problem.alphas)))
@@ -271,9 +264,9 @@ class TestDegenerateLosses:
     def test_alphas_that_neither_loss_uses(self, second_order: Callable[..., list[Tensor]]) -> None:
         problem = Quadratic()
         spare = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
-        found = second_order(problem.train, problem.validation, problem.weights, [spare, *problem.alphas], **PLAIN)
+        found = second_order(problem.train, problem.validation, problem.weights, [spare, *problem.alphas], PLAIN)
         assert torch.equal(found[0], torch.zeros(2, 3, dtype=torch.float64))
-        torch.testing.assert_close(flat(found[1:]), problem.closed_form(**PLAIN), rtol=0, atol=1e-6)
+        torch.testing.assert_close(flat(found[1:]), problem.closed_form(PLAIN), rtol=0, atol=1e-6)
 
     def test_weights_that_only_the_validation_loss_uses(self, second_order: Callable[..., list[Tensor]]) -> None:
         problem = Quadratic()
@@ -287,10 +280,10 @@ class TestDegenerateLosses:
             ),
             {"head": head, **problem.weights},
             problem.alphas,
-            **{**STEP, "momentum": 0.0},
+            replace(STEP, momentum=0.0),
         )
         # The head stays as it is, without decay, and adds (1 + 1)^2 to each; its slope takes nothing of the radius.
-        expected = problem.closed_form(learning_rate=0.2, weight_decay=0.3) + 4
+        expected = problem.closed_form(InnerStep(0.2, weight_decay=0.3)) + 4
         torch.testing.assert_close(flat(found), expected, rtol=0, atol=1e-6)
 
     def test_not_finite_is_passed_on(self, second_order: Callable[..., list[Tensor]]) -> None:
@@ -300,7 +293,7 @@ class TestDegenerateLosses:
             lambda weights: torch.nan * problem.validation(weights),
             problem.weights,
             problem.alphas,
-            **STEP,
+            STEP,
         )
         assert flat(found).isnan().all()
 
@@ -311,17 +304,17 @@ def test_random_losses_are_drawn_once() -> None:
     found, left_at = [], []
     for order in (second_order_exact, second_order_finite_difference):
         torch.manual_seed(1)
-        found.append(flat(order(train, validation, weights, alphas, learning_rate=0.1)))
+        found.append(flat(order(train, validation, weights, alphas, InnerStep(0.1))))
         left_at.append(torch.get_rng_state())
     exact, finite = found
     assert torch.equal(*left_at)
     # Two draws would differ by their noise over 2 eps, a hundred times the gradient.
     assert (finite - exact).norm() < 1e-2 * exact.norm()
     # The run's generator moved on: the next gradient draws anew.
-    again = flat(second_order_exact(train, validation, weights, alphas, learning_rate=0.1))
+    again = flat(second_order_exact(train, validation, weights, alphas, InnerStep(0.1)))
     assert (again - exact).norm() > 1e-2 * exact.norm()
     torch.manual_seed(1)
-    assert torch.equal(flat(second_order_exact(train, validation, weights, alphas, learning_rate=0.1)), exact)
+    assert torch.equal(flat(second_order_exact(train, validation, weights, alphas, InnerStep(0.1))), exact)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -331,17 +324,10 @@ def test_unrolled_step_is_a_step_of_sgd(momentum: float, weight_decay: float) ->
     optimizer = torch.optim.SGD(network.parameters(), lr=0.3, momentum=momentum, weight_decay=weight_decay)
     weights = dict(network.named_parameters())
     for taken in range(3):
-        buffers = momentum_buffers_of(optimizer, weights)
+        step = InnerStep.of(optimizer, weights)
         moving = {name for name in weights if "unused" not in name}
-        assert set(buffers) == (moving if momentum and taken else set())
-        predicted = unrolled_weights(
-            weights,
-            gradients_of(train, weights),
-            learning_rate=0.3,
-            momentum=momentum,
-            momentum_buffers=buffers,
-            weight_decay=weight_decay,
-        )
+        assert set(step.buffers) == (moving if momentum and taken else set())
+        predicted = step.unrolled(weights, gradients_of(train, weights))
         optimizer.zero_grad()
         train(weights).backward()
         alphas[0].grad = None
@@ -356,7 +342,7 @@ def test_wrong_settings() -> None:
     problem = Quadratic()
     arguments = (problem.train, problem.validation, problem.weights, problem.alphas)
     with pytest.raises(InputError, match="order is 'second', must be one of first, exact, finite_difference"):
-        alpha_gradient("second", *arguments, **PLAIN)  # type: ignore[arg-type]
+        alpha_gradient("second", *arguments, PLAIN)  # type: ignore[arg-type]
     for radius in (0.0, -0.01, float("nan")):
         with pytest.raises(ValueError, match="radius is"):
-            second_order_finite_difference(*arguments, radius=radius, **PLAIN)
+            second_order_finite_difference(*arguments, PLAIN, radius=radius)

@@ -14,7 +14,6 @@ from autodisp.evaluation.runner import evaluate
 from autodisp.evaluation.stereo_metrics import StereoMetrics
 from autodisp.evaluation.tables import write_json
 from autodisp.report.comparison import common_folder, find_runs, numeric_settings, varying_keys
-from autodisp.report.comparison_charts import rank_correlation
 from autodisp.report.evaluations import MeasuredNetwork, read_tested
 from tests.made_runs import config_of, record_of, write_evaluation, write_run, write_search, write_training
 
@@ -134,23 +133,6 @@ def test_the_seed_and_the_run_are_not_compared(tmp_path: Path) -> None:
 def test_numbers_of_a_config() -> None:
     config = {"a": {"b": 1, "c": {"d": 2.5}}, "e": True, "f": "3", "g": [1], "h": float("nan"), 1: 2, "i": 10**400}
     assert numeric_settings(config) == {"a.b": 1.0, "a.c.d": 2.5, "1": 2.0}
-
-
-def test_rank_correlation_against_ranks_counted_by_hand() -> None:
-    draw = np.random.default_rng(0)
-    x, y = draw.integers(0, 6, 15).astype(float), draw.integers(0, 6, 15).astype(float)
-
-    def ranks(values: np.ndarray) -> np.ndarray:
-        return np.array([np.sum(values < value) + (np.sum(values == value) + 1) / 2 for value in values])
-
-    expected = np.corrcoef(ranks(x), ranks(y))[0, 1]
-    assert rank_correlation(list(zip(x, y, strict=True))) == pytest.approx(expected)
-    assert rank_correlation([(1, 10), (2, 100), (5, 1000)]) == 1.0
-
-
-@pytest.mark.parametrize("pairs", [[], [(1, 2), (2, 3)], [(1, 2), (1, 3), (1, 4)], [(1, 2), (2, 2), (3, 2)]])
-def test_where_it_is_not_defined(pairs: list[tuple[float, float]]) -> None:
-    assert rank_correlation(pairs) is None
 
 
 @pytest.mark.parametrize(

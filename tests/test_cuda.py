@@ -19,7 +19,7 @@ from autodisp.config.search import SearchConfig, parse
 from autodisp.datasets.samples import LabelledImage, SegmentedImage, StereoSample
 from autodisp.datasets.streams import fixed_batches
 from autodisp.errors import Interrupted
-from autodisp.search.bilevel import alpha_gradient
+from autodisp.search.bilevel import InnerStep, alpha_gradient
 from autodisp.search.curvature import flat_gradient, frozen_statistics, hessian_product
 from autodisp.search.loop import Search
 from autodisp.tracking import ConsoleProgress
@@ -113,7 +113,7 @@ def derivatives(search: Search, dtype: torch.dtype) -> dict[str, Tensor]:
                 lambda parameters: supernet.loss(batch, parameters),
                 weights,
                 supernet.alphas,
-                learning_rate=0.01,
+                InnerStep(0.01),
                 seed=0,
             )
         slope = flat_gradient(lambda: supernet.alpha_loss(batch), supernet.alphas)

@@ -11,16 +11,17 @@ from autodisp.datasets.flyingthings3d import FlyingThings3D, write_frame
 from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
 from tests.image_files import put, put_pfm, rgb
+from tests.made_data import colours, rng
 
 HEIGHT, WIDTH = 5, 7
 
 
 def picture(key: str) -> np.ndarray:
-    return np.random.default_rng(list(key.encode())).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    return colours(key, (HEIGHT, WIDTH))
 
 
 def truth(key: str) -> np.ndarray:
-    return (np.random.default_rng(list(key.encode())).random((HEIGHT, WIDTH)) * 30 + 0.5).astype(np.float32)
+    return (rng(key).random((HEIGHT, WIDTH)) * 30 + 0.5).astype(np.float32)
 
 
 def put_full(root: Path, *frames: str, views: str = "frames_cleanpass", suffix: str = ".png") -> None:

@@ -9,6 +9,7 @@ import torch
 from autodisp.datasets.kitti import Kitti
 from autodisp.errors import InputError
 from tests.image_files import put, rgb
+from tests.made_data import colours, rng
 
 HEIGHT, WIDTH = 6, 9
 FOLDERS = {
@@ -17,14 +18,6 @@ FOLDERS = {
 }
 STEMS = ("000000_10", "000001_10", "000007_10")
 YEARS = pytest.mark.parametrize("year", [2012, 2015])
-
-
-def rng(key: str) -> np.random.Generator:
-    return np.random.default_rng(list(key.encode()))
-
-
-def view(key: str) -> np.ndarray:
-    return rng(key).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
 def truth(stem: str) -> np.ndarray:
@@ -42,11 +35,11 @@ def write(root: Path, year: int, stems: tuple[str, ...] = STEMS) -> Path:
     left, right, occ, noc = FOLDERS[year]
     for stem in stems:
         for folder in (left, right):
-            put(root / "training" / folder / f"{stem}.png", view(f"{folder}{stem}"))
-            put(root / "training" / folder / f"{stem[:-3]}_11.png", view("the next frame, without a truth"))
+            put(root / "training" / folder / f"{stem}.png", colours(f"{folder}{stem}"))
+            put(root / "training" / folder / f"{stem[:-3]}_11.png", colours("the next frame, without a truth"))
         put(root / "training" / occ / f"{stem}.png", truth(stem))
         put(root / "training" / noc / f"{stem}.png", visible(stem))
-    put(root / "testing" / left / "000000_10.png", view("test"))
+    put(root / "testing" / left / "000000_10.png", colours("test"))
     return root
 
 
@@ -58,8 +51,8 @@ def test_every_frame_has_its_own_parts(tmp_path: Path, year: int) -> None:
     assert len(data) == 3
     kinds = set()
     for stem, sample in zip(STEMS, data, strict=True):
-        torch.testing.assert_close(sample.left, rgb(view(f"{FOLDERS[year][0]}{stem}")), rtol=1e-7, atol=0)
-        torch.testing.assert_close(sample.right, rgb(view(f"{FOLDERS[year][1]}{stem}")), rtol=1e-7, atol=0)
+        torch.testing.assert_close(sample.left, rgb(colours(f"{FOLDERS[year][0]}{stem}")), rtol=1e-7, atol=0)
+        torch.testing.assert_close(sample.right, rgb(colours(f"{FOLDERS[year][1]}{stem}")), rtol=1e-7, atol=0)
         stored, seen = truth(stem).tolist(), visible(stem).tolist()
         for y in range(HEIGHT):
             for x in range(WIDTH):
@@ -79,13 +72,13 @@ def test_grey_views_of_2012_serve_where_no_coloured_ones_are(tmp_path: Path) -> 
     write(tmp_path, 2012)
     for side in "01":
         for stem in STEMS:
-            put(tmp_path / "training" / f"image_{side}" / f"{stem}.png", view(f"grey{side}{stem}")[..., 0])
-    assert torch.equal(Kitti(tmp_path, year=2012)[0].left, rgb(view(f"colored_0{STEMS[0]}")))
+            put(tmp_path / "training" / f"image_{side}" / f"{stem}.png", colours(f"grey{side}{stem}")[..., 0])
+    assert torch.equal(Kitti(tmp_path, year=2012)[0].left, rgb(colours(f"colored_0{STEMS[0]}")))
     for side in "01":
         (tmp_path / "training" / f"colored_{side}").rename(tmp_path / f"away_{side}")
     sample = Kitti(tmp_path, year=2012)[1]
     for side, picture in zip("01", sample[:2], strict=True):
-        grey = view(f"grey{side}{STEMS[1]}")[..., :1].repeat(3, axis=2)
+        grey = colours(f"grey{side}{STEMS[1]}")[..., :1].repeat(3, axis=2)
         torch.testing.assert_close(picture, rgb(grey), rtol=1e-7, atol=0)
     with pytest.raises(InputError, match=r"training/disp_occ, which is KITTI 2012.*kitti2012"):
         Kitti(tmp_path, year=2015)
@@ -160,7 +153,7 @@ def test_wrong_settings(tmp_path: Path, year: int) -> None:
             Kitti(root, year=year)
     for folder in FOLDERS[year]:
         (tmp_path / "training" / folder).mkdir(parents=True)
-    put(tmp_path / "training" / FOLDERS[year][0] / "000000_11.png", view("x"))
+    put(tmp_path / "training" / FOLDERS[year][0] / "000000_11.png", colours("x"))
     with pytest.raises(InputError, match=r"no frame \*_10\.png"):
         Kitti(tmp_path, year=year)
     with pytest.raises(InputError, match=r"dataset\.year=2013.*2012, 2015"):

@@ -24,25 +24,12 @@ from autodisp.search.loop import Search, SearchSettings
 from autodisp.search.regularization import Regularization, RollBack, Stop
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Figure, Sums, sum_of
+from tests.shared_runs import Network
 
 
 class Batch(NamedTuple):
     image: Tensor
     target: Tensor
-
-
-class DenseNetwork(nn.Module):
-    """One normal and one reduction cell, then a value a pixel at half resolution."""
-
-    def __init__(self, cells: CellFactory) -> None:
-        super().__init__()
-        self.normal = cells.encoder_cell("normal", inputs=(3, 3), channels=2, after_reduction=False)
-        self.reduce = cells.encoder_cell("reduce", inputs=(3, 2), channels=2, after_reduction=False)
-        self.head = nn.Conv2d(2, 1, 1)
-
-    def forward(self, image: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
-        value: Tensor = self.head(self.reduce((image, self.normal((image, image), weights)), weights))
-        return value
 
 
 class DenseTask:
@@ -51,7 +38,7 @@ class DenseTask:
     figure = Figure("mse", "min")
 
     def build_network(self, cells: CellFactory) -> nn.Module:
-        return DenseNetwork(cells)
+        return Network(cells)
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         return (batch.image,)
@@ -423,7 +410,7 @@ def test_roll_back_restores_the_whole_state(tmp_path: Path, monkeypatch: pytest.
     original = loop.alpha_gradient
 
     def spy(*arguments: Any, **settings: Any) -> list[Tensor]:
-        decays.append(settings["weight_decay"])
+        decays.append(arguments[-1].weight_decay)
         return original(*arguments, **settings)
 
     monkeypatch.setattr(loop, "alpha_gradient", spy)

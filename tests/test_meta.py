@@ -32,6 +32,7 @@ from autodisp.search.loop import Search, SearchSettings
 from autodisp.training.average import MovingAverage
 from autodisp.training.loop import Training, TrainSettings
 from tests.programs import composed
+from tests.shared_runs import Records
 
 META = torch.device("meta")
 FACTS = {
@@ -106,23 +107,6 @@ class Batches:
         self.position = position
 
 
-class Listener:
-    """Keeps the records."""
-
-    def __init__(self) -> None:
-        self.records: list[dict[str, Any]] = []
-
-    def step(self, *_: Any) -> None: ...
-
-    def epoch(self, record: dict[str, Any], *_: Any) -> None:
-        self.records.append(record)
-
-    def interval(self, record: dict[str, Any], *, best: bool) -> None:
-        self.records.append(record)
-
-    def message(self, text: str) -> None: ...
-
-
 def batch_of(task: str) -> Any:
     if task == "classification":
         return LabelledImage(torch.rand(2, 3, 16, 16), torch.tensor([0, 2]))  # type: ignore[arg-type]
@@ -175,7 +159,7 @@ def search_on_meta(
         regularization=build_regularization(config),
         settings=SearchSettings(epochs=1, steps_per_epoch=2, **settings),
         checkpoints=Checkpoints(folder),
-        observer=Listener(),  # type: ignore[arg-type]
+        observer=Records(),  # type: ignore[arg-type]
     )
 
 
@@ -266,7 +250,7 @@ def test_a_training(tmp_path: Path, card: Card, task: tuple[str, ...]) -> None:
         optimizer=torch.optim.AdamW(network.parameters()),
         settings=TrainSettings(steps=1, validate_every=1, drop_path=0.2),
         checkpoints=Checkpoints(tmp_path),
-        observer=Listener(),  # type: ignore[arg-type]
+        observer=Records(),  # type: ignore[arg-type]
         average=MovingAverage(network, 0.9),
     )
     training.network.train()

@@ -9,6 +9,7 @@ import torch
 from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
 from autodisp.errors import InputError
 from tests.image_files import put, put_pfm, rgb
+from tests.made_data import colours, rng
 
 HEIGHT, WIDTH = 6, 9
 CALIBRATION = """cam0=[1000.5 0 250.2; 0 1000.5 180.1; 0 0 1]
@@ -26,14 +27,6 @@ dymax=0
 """
 
 
-def rng(key: str) -> np.random.Generator:
-    return np.random.default_rng(list(key.encode()))
-
-
-def view(key: str) -> np.ndarray:
-    return rng(key).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-
-
 def truth(scene: str) -> np.ndarray:
     random = rng(scene)
     pixels = (7 * random.random((HEIGHT, WIDTH))).astype(np.float32)
@@ -47,7 +40,7 @@ def nocc(scene: str) -> np.ndarray:
 
 def put_scene(root: Path, scene: str, *, mask: bool = False, disparity: str = "disp0.pfm") -> None:
     for name in ("im0", "im1", "im1E"):
-        put(root / scene / f"{name}.png", view(scene + name))
+        put(root / scene / f"{name}.png", colours(scene + name))
     put_pfm(root / scene / disparity, truth(scene))
     put_pfm(root / scene / "disp1.pfm", truth(f"right {scene}"))
     (root / scene / "calib.txt").write_text(CALIBRATION)
@@ -58,7 +51,7 @@ def put_scene(root: Path, scene: str, *, mask: bool = False, disparity: str = "d
 def test_eth3d_with_both_archives_in_one_folder(tmp_path: Path) -> None:
     scene = tmp_path / "delivery_area_1l"
     for name in ("im0", "im1"):
-        put(scene / f"{name}.png", view(name)[..., 0])  # of which there are grey ones
+        put(scene / f"{name}.png", colours(name)[..., 0])  # of which there are grey ones
     for other in ("cameras.txt", "images.txt", "points3D.txt"):
         (scene / other).write_text("")
     with pytest.raises(InputError, match=r"disp0GT\.pfm"):
@@ -84,8 +77,8 @@ def test_every_scene_has_its_own_parts(tmp_path: Path) -> None:
     assert not data.has_occlusion
     assert len(data) == 3
     for scene, sample in zip(SCENES, data, strict=True):
-        torch.testing.assert_close(sample.left, rgb(view(f"{scene}im0")), rtol=1e-7, atol=0)
-        torch.testing.assert_close(sample.right, rgb(view(f"{scene}im1")), rtol=1e-7, atol=0)
+        torch.testing.assert_close(sample.left, rgb(colours(f"{scene}im0")), rtol=1e-7, atol=0)
+        torch.testing.assert_close(sample.right, rgb(colours(f"{scene}im1")), rtol=1e-7, atol=0)
         known = np.isfinite(truth(scene))
         assert torch.equal(sample.valid[0], torch.tensor(known))
         assert torch.equal(sample.disparity[0], torch.tensor(np.where(known, truth(scene), 0)))
@@ -102,7 +95,7 @@ def test_the_masks_of_middeval3(tmp_path: Path, below: str) -> None:
         put_scene(tmp_path, scene, mask=True, disparity="disp0GT.pfm")
         put_pfm(tmp_path / scene / "disp0.pfm", np.full((HEIGHT, WIDTH), 3, np.float32))  # somebody's result
     for name in ("im0", "im1"):
-        put(tmp_path / Path(scenes[0]).parent.parent / "testQ/Bicycle2" / f"{name}.png", view(name))
+        put(tmp_path / Path(scenes[0]).parent.parent / "testQ/Bicycle2" / f"{name}.png", colours(name))
     data = Middlebury2014(tmp_path)
     assert data.has_occlusion
     assert data.names == scenes
@@ -166,7 +159,7 @@ def test_several_sizes_at_once_are_refused(tmp_path: Path) -> None:
         ("im1.png", np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8), "10x6.*9x6"),
         ("disp0.pfm", np.ones((HEIGHT + 2, WIDTH), np.float32), "9x8.*9x6"),
         ("mask0nocc.png", np.full((HEIGHT, WIDTH - 1), 255, np.uint8), "8x6.*9x6"),
-        ("mask0nocc.png", view("colour"), "grey, of 8 bits"),
+        ("mask0nocc.png", colours("colour"), "grey, of 8 bits"),
     ],
 )
 def test_files_that_do_not_fit_are_named_when_read(tmp_path: Path, name: str, pixels: np.ndarray, says: str) -> None:
@@ -191,7 +184,7 @@ def put_old_scene(root: Path, scene: str) -> np.ndarray:
     stored = rng(scene).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
     stored[0, 0] = 0
     for name in ("view1", "view5"):
-        put(root / scene / f"{name}.png", view(scene + name))
+        put(root / scene / f"{name}.png", colours(scene + name))
     put(root / scene / "disp1.png", stored)
     put(root / scene / "disp5.png", stored[::-1].copy())
     (root / scene / "dmin.txt").write_text("67\n")
@@ -205,8 +198,8 @@ def test_the_sets_of_2005_and_2006(tmp_path: Path, size: str, factor: int) -> No
     assert list(data.names) == list(data.groups) == ["Aloe", "Art"]
     assert not data.has_occlusion
     for scene, sample in zip(stored, data, strict=True):
-        torch.testing.assert_close(sample.left, rgb(view(f"{scene}view1")), rtol=1e-7, atol=0)
-        torch.testing.assert_close(sample.right, rgb(view(f"{scene}view5")), rtol=1e-7, atol=0)
+        torch.testing.assert_close(sample.left, rgb(colours(f"{scene}view1")), rtol=1e-7, atol=0)
+        torch.testing.assert_close(sample.right, rgb(colours(f"{scene}view5")), rtol=1e-7, atol=0)
         expected = torch.tensor([[level / factor for level in row] for row in stored[scene].tolist()])
         torch.testing.assert_close(sample.disparity[0], expected, rtol=1e-7, atol=0)
         assert torch.equal(sample.valid[0], torch.tensor(stored[scene] > 0))
@@ -236,7 +229,7 @@ def test_a_missing_file_of_an_old_scene_is_named(tmp_path: Path, name: str) -> N
     [
         (np.ones((HEIGHT, WIDTH + 1), np.uint8), "10x6.*9x6"),
         (np.full((HEIGHT, WIDTH), 77, np.uint16), "grey, of 8 bits"),
-        (view("colour"), "grey, of 8 bits"),
+        (colours("colour"), "grey, of 8 bits"),
     ],
 )
 def test_an_old_disparity_that_does_not_fit_is_named(tmp_path: Path, pixels: np.ndarray, says: str) -> None:

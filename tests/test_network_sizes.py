@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from autodisp import model_file
 from autodisp.assembly.network_sizes import count_macs, search_sizes, training_counts, training_sizes
-from autodisp.assembly.networks import build_style, build_task
+from autodisp.assembly.networks import build_style
 from autodisp.assembly.search import build_space
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import FoundCells, MixedCells
@@ -63,7 +63,7 @@ def test_a_disparity_search() -> None:
     typed = parse(OmegaConf.create(config))
     assert build_space(typed) == space
     assert rows["alphas of the search"] == str(sum(values.numel() for values in Architecture(space).parameters()))
-    task, style = build_task(typed.task, typed.network, typed.dataset), build_style(typed.network, space)
+    task, style = typed.kit.build_task(typed.task, typed.network, typed.dataset), build_style(typed.network, space)
     for name, factory in (
         ("supernet", MixedCells(space, style=style)),
         ("found network, as wide", FoundCells(Genotype(space.name, cells), style=style)),

@@ -257,7 +257,12 @@ def test_the_exact_gradient_goes_through_the_draws(tmp_path: Path) -> None:
 
     torch.manual_seed(7)
     found = bilevel.alpha_gradient(
-        "exact", lambda w: loss(train, w), lambda w: loss(validation, w), names, supernet.alphas, learning_rate=0.1
+        "exact",
+        lambda w: loss(train, w),
+        lambda w: loss(validation, w),
+        names,
+        supernet.alphas,
+        bilevel.InnerStep(0.1),
     )
     torch.manual_seed(7)
     with preserved_rng():

@@ -62,7 +62,7 @@ class Told:
         self.tracker = Tracker(self.root, console=ConsoleProgress(self.console))
         self.architecture = Architecture(space, scale=1.0)
         self.folder = SearchFolder(
-            self.root, space=space, figure=Figure("epe", "min", "px"), early_stopping=rule, tracker=self.tracker,
+            self.tracker, space=space, figure=Figure("epe", "min", "px"), early_stopping=rule,
             provenance=PROVENANCE, pictures=self.pictures,
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ import torch
 from autodisp.datasets.sintel import Sintel
 from autodisp.errors import InputError
 from tests.image_files import put, rgb
+from tests.made_data import colours
 
 HEIGHT, WIDTH = 6, 9
 TOPS = ("clean_left", "clean_right", "final_left", "final_right", "disparities", "occlusions", "outofframe")
@@ -17,7 +18,7 @@ FRAMES = ("alley_1/frame_0001", "alley_1/frame_0002", "market_5/frame_0001")
 
 
 def content(top: str, frame: str) -> np.ndarray:
-    pixels = np.random.default_rng(list((top + frame).encode())).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    pixels = colours(top + frame)
     return (pixels[..., 0] > 180) * np.uint8(255) if top in TOPS[5:] else pixels
 
 

@@ -17,7 +17,7 @@ from autodisp.cells.mixed import Node, plain_node
 from autodisp.datasets.streams import Stream
 from autodisp.errors import InputError
 from autodisp.kernels.nodes import build_node
-from autodisp.search.bilevel import momentum_buffers_of, second_order_finite_difference
+from autodisp.search.bilevel import InnerStep, second_order_finite_difference
 from autodisp.search.supernet import Supernet
 
 ROOT = Path(__file__).parents[1]
@@ -157,10 +157,7 @@ def test_second_order_step_with_momentum(pair: Pair) -> None:
         lambda w: pair.product.loss(pair.batches[1], w),
         weights,
         pair.product.alphas,
-        learning_rate=RATE,
-        momentum=0.9,
-        momentum_buffers=momentum_buffers_of(twin, weights),
-        weight_decay=3e-4,
+        InnerStep.of(twin, weights),
     )
     expected = textbook.second_order_gradient(supernet, *pair.batches, optimizer)
     assert distance(seen, expected) < 1e-8  # a difference of two nearly equal gradients

@@ -42,7 +42,7 @@ class Told:
         self.tracker = Tracker(root, console=ConsoleProgress(self.console, unit="interval"))
         self.tracker.console.start(5, 100)
         self.folder = TrainFolder(
-            root, figure=TASK.figure, tracker=self.tracker, card=CARD, network=self.network,
+            self.tracker, figure=TASK.figure, card=CARD, network=self.network,
             pictures=self.pictures if pictures else None,
         )  # fmt: skip
 

@@ -834,12 +834,8 @@ export genotyp=darts_v2
     genotyp: no such setting; did you mean genotype? `autodisp-export --cfg job` shows all of them
 search search.epochs
     'search.epochs' cannot be read as a setting [...] "section.key='a value'"
-search dataset=null
-    dataset=null: a group needs one of its choices; `autodisp-search --help` lists them
 search seed=-1
     seed=-1: must be at least 0 and below 2^32; 0 is usual
-train training.setps=3
-    training.setps: no such setting; did you mean training.steps? `autodisp-train --cfg job` shows all of them
 """
 TABLES = {
     "search": SEARCH,

@@ -3,11 +3,10 @@
 from itertools import islice
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from autodisp.assembly.networks import build_device, build_style
+from autodisp.assembly.networks import build_device, build_style, use_threads
 from autodisp.assembly.search import SearchData, build_search_task, build_space
 from autodisp.atomic import replacing
 from autodisp.checkpoints import Checkpoints
@@ -67,8 +66,7 @@ def build_costs(config: SearchConfig, data: SearchData, folder: Path, *, resume:
     path = folder / COSTS
     if resume and (path.exists() or Checkpoints(folder / CHECKPOINTS).epochs()):
         return _loaded(path, config, build_deployment(config, data))
-    if config.run.threads is not None:
-        torch.set_num_threads(config.run.threads)
+    use_threads(config.run.threads)
     table = given_costs(config, data) or measure(config.cost_penalty.name, build_deployment(config, data))
     save_costs(table, path)
     return table

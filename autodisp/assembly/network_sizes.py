@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from autodisp import model_file
-from autodisp.assembly.networks import build_style, build_task
+from autodisp.assembly.networks import build_style
 from autodisp.assembly.search import build_space
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import FoundCells, MixedCells
@@ -42,7 +42,7 @@ def search_sizes(config: Mapping[str, Any], cells: Mapping[str, Any]) -> Rows:
         typed = _typed(config)
         space = build_space(typed)
         facts = typed.kit.datasets[typed.dataset.name].facts
-        task = build_task(typed.task, typed.network, typed.dataset, facts)
+        task = typed.kit.build_task(typed.task, typed.network, typed.dataset, facts)
         style = build_style(typed.network, space)
         size = _size(typed.dataset)
         rows = [("alphas of the search", f"{space.alphas:,}")]

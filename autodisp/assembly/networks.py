@@ -1,8 +1,6 @@
 """Builds tasks, styles and devices from their config sections, for every program."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,8 +15,7 @@ from autodisp.config.checks import naming, nearest
 from autodisp.datasets.splits import Part
 from autodisp.errors import InputError
 from autodisp.tasks.base import Task
-from autodisp.tasks.registry import KITS, kit_of
-from autodisp.tasks.sections import DatasetSection, NetworkSection, TaskSection
+from autodisp.tasks.registry import KITS
 
 
 def find_genotype(name: str, *, space: SearchSpace | None) -> Genotype:
@@ -50,6 +47,12 @@ def load_space(path: str | None, *, key: str) -> SearchSpace | None:
     place = Path(path).expanduser()
     with naming(key, str(place)):
         return SearchSpace.load(place)
+
+
+def use_threads(count: int | None) -> None:
+    """Sets the number of torch's threads; None leaves it to torch."""
+    if count is not None:
+        torch.set_num_threads(count)
 
 
 def build_device(name: str) -> torch.device:
@@ -111,15 +114,3 @@ def check_batch(task: Task, style: Style, dataset: Any, samples: Part[Any], *, b
             f"{key}: leaves batch normalisation one sample of {height}x{width}, and of that one pixel at the network's "
             f"coarsest level, but it needs two values: take two samples or more, or {KITS[task.name].remedy}"
         )
-
-
-def build_task(
-    task: TaskSection, network: NetworkSection, dataset: DatasetSection, facts: Mapping[str, Any] = MappingProxyType({})
-) -> Task:
-    """Builds the task with the settings of its network.
-
-    Args:
-        task, network, dataset: the sections.
-        facts: see ``TaskKit.facts``.
-    """
-    return kit_of(task).build_task(task, network, dataset, facts)

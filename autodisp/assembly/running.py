@@ -99,12 +99,12 @@ def build_tracker(
     folder: Path,
     console: ConsoleProgress,
     closing: ExitStack,
-    *,
     state: Mapping[str, Any] | None,
     metrics: Sequence[str],
-    shown_from: int | None = None,
-) -> tuple[Path, Tracker]:
-    """Builds the tracker of a run; returns also the folder to which this process writes all files except states.
+    *,
+    by_step: bool = False,
+) -> Tracker:
+    """Builds the tracker of a run, in the folder to which this process writes all files except states.
 
     It is the run's folder in the first process, and a temporary one in the others, which begins with the run's records.
 
@@ -115,17 +115,19 @@ def build_tracker(
         closing: closes the tracker and removes the temporary folder.
         state: from which the run resumes, if it does.
         metrics: names of the metrics that TensorBoard compares between runs.
-        shown_from: see ``Tracker``.
+        by_step: TensorBoard shows the records at their steps instead of at their numbers.
     """
     if not distributed.is_first():
         temporary = Path(closing.enter_context(tempfile.TemporaryDirectory()))
         if (folder / METRICS).exists():
             shutil.copyfile(folder / METRICS, temporary / METRICS)
         folder = temporary
-    tracker = Tracker(folder, console=console, keep=state["records"] if state else 0, shown_from=shown_from)
+    keep = state["records"] if state else 0
+    shown_from = (state["progress"]["steps"] if state else 0) + 1 if by_step else None
+    tracker = Tracker(folder, console=console, keep=keep, shown_from=shown_from)
     closing.callback(tracker.close)
     tracker.tensorboard.settings(config.as_dict(), metrics=metrics)
-    return folder, tracker
+    return tracker
 
 
 def origin_of(config: SearchConfig | TrainConfig) -> dict[str, Any]:

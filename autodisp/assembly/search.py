@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
-from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, load_space
+from autodisp.assembly.networks import build_device, build_style, check_batch, load_space, use_threads
 from autodisp.assembly.relaxation import build_alpha_penalty, build_cost_penalty, build_relaxation
 from autodisp.assembly.running import build_graphs, build_images, build_optimizer, build_tracker, origin_of
 from autodisp.cells.architecture import Architecture
@@ -139,7 +139,7 @@ def _validation(config: SearchConfig, half: Part[Any]) -> Part[Any]:
 
 def build_search_task(config: SearchConfig, data: SearchData) -> Task:
     """Builds the task of a search."""
-    return build_task(config.task, config.network, config.dataset, data.facts)
+    return config.kit.build_task(config.task, config.network, config.dataset, data.facts)
 
 
 def build_regularization(config: SearchConfig) -> Regularization:
@@ -216,6 +216,11 @@ def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.op
     )
 
 
+def build_schedule(config: SearchConfig, optimizer: torch.optim.Optimizer) -> CosineAnnealingLR:
+    """Builds the schedule of the weights' learning rate by epoch."""
+    return CosineAnnealingLR(optimizer, config.search.epochs, eta_min=config.optimizer.weights.min_learning_rate)
+
+
 def build_alpha_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
     """Builds Adam with L2 decay, as in DARTS."""
     settings = config.optimizer.alphas
@@ -262,51 +267,41 @@ def build_search(
     """Builds all parts of a search, in a run folder that exists.
 
     Args:
-        config, data: of the search.
-        folder: the run folder.
-        console: for the progress.
-        costs: table of the cost penalty, see ``assembly.costs``.
+        config, data, folder, console: of the search; the console shows its progress.
+        costs, stopping: see ``assembly.costs.build_costs`` and ``SteppedRun``.
         resume: resume from the newest state in the folder, or start from the beginning if there is none yet.
-        stopping: see ``SteppedRun``.
 
     Raises:
         InputError: a setting cannot be used, or no state can be read.
     """
     device = build_device(config.run.device)
-    if config.run.threads is not None:
-        torch.set_num_threads(config.run.threads)
+    use_threads(config.run.threads)
     node = build_node(config.run.kernels, device, console.message, console.note)
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     state = checkpoints.newest(console.message) if resume else None
     supernet = _build_supernet(config, build_search_task(config, data), costs, node=node, device=device)
-    batches = min(len(half) for half in (data.weight_half, data.alpha_half)) // config.search.batch_size
-    settings = build_settings(config, batches)
+    settings = build_settings(config, min(map(len, (data.weight_half, data.alpha_half))) // config.search.batch_size)
     regularization = build_regularization(config)
     closing = ExitStack()
-    figure = supernet.task.figure
-    metrics = [f"valid/{figure.name}", f"found/{figure.name}"]
-    written, tracker = build_tracker(config, folder, console, closing, state=state, metrics=metrics)
+    metrics = [f"{measured}/{supernet.task.figure.name}" for measured in ("valid", "found")]
     observer = SearchFolder(
-        written,
+        build_tracker(config, folder, console, closing, state, metrics),
         space=supernet.architecture.space,
-        figure=figure,
+        figure=supernet.task.figure,
         early_stopping=regularization.early_stopping,
-        tracker=tracker,
         provenance=provenance(config, folder),
         pictures=build_images(config, data.validation, device, supernet.predict),
     )
-    streams = _streams(config, data, settings, closing, pinned=device.type == "cuda")
+    weight_stream, alpha_stream = _streams(config, data, settings, closing, pinned=device.type == "cuda")
     weight_optimizer = build_weight_optimizer(config, supernet)
     search = Search(
         supernet,
-        weight_stream=streams["weights"],
-        alpha_stream=streams["alphas"],
+        weight_stream=weight_stream,
+        alpha_stream=alpha_stream,
         validation=data.validation,
         weight_optimizer=weight_optimizer,
         alpha_optimizer=build_alpha_optimizer(config, supernet),
-        schedule=CosineAnnealingLR(
-            weight_optimizer, config.search.epochs, eta_min=config.optimizer.weights.min_learning_rate
-        ),
+        schedule=build_schedule(config, weight_optimizer),
         regularization=regularization,
         settings=settings,
         checkpoints=checkpoints,
@@ -349,10 +344,10 @@ def _build_supernet(
 
 def _streams(
     config: SearchConfig, data: SearchData, settings: SearchSettings, closing: ExitStack, *, pinned: bool
-) -> dict[str, Stream[Any]]:
+) -> tuple[Stream[Any], Stream[Any]]:
     """Builds the training batches of both splits; those of the alphas begin after the warm-up."""
-    streams = {
-        name: Stream(
+    weights, alphas = (
+        Stream(
             half,
             batch_size=config.search.batch_size,
             seed=3 * config.seed + offset,
@@ -360,14 +355,14 @@ def _streams(
             workers=config.run.workers,
             pinned=pinned,
         )
-        for name, half, offset, first in (
-            ("weights", data.weight_half, WEIGHT_STREAM, 0),
-            ("alphas", data.alpha_half, ALPHA_STREAM, settings.warmup_epochs),
+        for half, offset, first in (
+            (data.weight_half, WEIGHT_STREAM, 0),
+            (data.alpha_half, ALPHA_STREAM, settings.warmup_epochs),
         )
-    }
-    for stream in streams.values():
-        closing.callback(stream.close)
-    return streams
+    )
+    closing.callback(weights.close)
+    closing.callback(alphas.close)
+    return weights, alphas
 
 
 def _transform(

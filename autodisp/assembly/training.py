@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from autodisp import model_file
-from autodisp.assembly.networks import build_device, build_style, build_task, check_batch, find_genotype, load_space
+from autodisp.assembly.networks import (
+    build_device,
+    build_style,
+    check_batch,
+    find_genotype,
+    load_space,
+    use_threads,
+)
 from autodisp.assembly.running import build_graphs, build_images, build_optimizer, build_tracker, origin_of
 from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
@@ -120,7 +127,7 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
 
     def card_at(channels: int) -> ModelCard:
         network = dataclasses.replace(section, channels=channels)
-        task = build_task(config.task, network, config.dataset, facts)
+        task = config.kit.build_task(config.task, network, config.dataset, facts)
         return model_file.card_of(task, style, genotype, space, about)
 
     channels = section.channels
@@ -242,9 +249,7 @@ def build_training(
     """Builds all parts of a training.
 
     Args:
-        config, data: of the training.
-        folder: the run folder.
-        console: for the progress.
+        config, data, folder, console: of the training; the console shows its progress.
         prepare: creates the folder and returns it, or another one if it is taken; called once the network has been
             built, which may fail for its settings. None resumes from the newest state in the folder, if there is one.
         stopping: see ``SteppedRun``.
@@ -255,8 +260,7 @@ def build_training(
     state = Checkpoints(folder / CHECKPOINTS, unit="step").newest(console.message) if prepare is None else None
     card = _card(config, data, folder if state else None)
     device = build_device(config.run.device)
-    if config.run.threads is not None:
-        torch.set_num_threads(config.run.threads)
+    use_threads(config.run.threads)
     task, network, labels = _on_device(config, data, card, device, resumed=state is not None)
     if prepare is not None:
         folder = prepare()
@@ -265,19 +269,10 @@ def build_training(
     average = None if config.training.average is None else MovingAverage(network, config.training.average)
     closing = ExitStack()
     evaluated = network if average is None else average.module
-    written, tracker = build_tracker(
-        config,
-        folder,
-        console,
-        closing,
-        state=state,
-        metrics=[f"valid/{task.figure.name}"],
-        shown_from=state["progress"]["steps"] + 1 if state else 1,
-    )
+    metrics = [f"valid/{task.figure.name}"]
     observer = TrainFolder(
-        written,
+        build_tracker(config, folder, console, closing, state, metrics, by_step=True),
         figure=task.figure,
-        tracker=tracker,
         card=card,
         network=evaluated,
         pictures=build_images(config, data.validation, device, _predicting(task, evaluated)),

@@ -14,7 +14,7 @@ from autodisp.assembly.evaluation import (
     run_evaluation,
     write_pictures,
 )
-from autodisp.assembly.networks import build_device
+from autodisp.assembly.networks import build_device, use_threads
 from autodisp.cli.run_folder import claimed
 from autodisp.config.evaluate import parse
 from autodisp.evaluation.tables import print_table, write_csv, write_json
@@ -35,8 +35,7 @@ def evaluate(tree: DictConfig) -> Path:
     """
     config = parse(tree)
     device = build_device(config.run.device)
-    if config.run.threads is not None:
-        torch.set_num_threads(config.run.threads)
+    use_threads(config.run.threads)
     data = build_evaluation_data(config)
     predictors = build_predictors(config, data, device)
     with claimed(Path(config.out), tree, key="out") as folder:

@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
 from autodisp.assembly.export import build_found, build_out
+from autodisp.assembly.networks import use_threads
 from autodisp.atomic import refuse_overwriting, staged
 from autodisp.cli.program import program_name
 from autodisp.commands import command
@@ -41,8 +41,7 @@ def export(tree: DictConfig) -> Path:
         ExportError: a file would not compute the same as its network.
     """
     config = parse(tree)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     console = Console(highlight=False, emoji=False)
     return _export_model(config, console) if config.checkpoint is not None else _export_cells(config, console)
 

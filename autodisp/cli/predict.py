@@ -4,10 +4,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
-from autodisp.assembly.networks import build_device
+from autodisp.assembly.networks import build_device, use_threads
 from autodisp.assembly.prediction import build_model
 from autodisp.cli.program import WRONG_INPUT, program_name
 from autodisp.config.checks import naming, printable
@@ -30,8 +29,7 @@ def predict(tree: DictConfig) -> list[str]:
         InputError: a setting or the model cannot be used, or there is no input at all.
     """
     config = parse(tree)
-    if config.run.threads is not None:
-        torch.set_num_threads(config.run.threads)
+    use_threads(config.run.threads)
     device = build_device(config.run.device)
     prediction, model = build_model(config, device)
     with naming("left", config.left), naming("right", config.right):

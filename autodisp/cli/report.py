@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
+from autodisp.assembly.networks import use_threads
 from autodisp.assembly.reporting import build_report, page_of, report_folder
 from autodisp.config.report import parse
 
@@ -22,8 +22,7 @@ def report(tree: DictConfig) -> Path:
         InputError: a setting, a run or the folder cannot be used.
     """
     config = parse(tree)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     replaces = page_of(report_folder(config)).exists()
     folder, files = build_report(config)
     console = Console(highlight=False, emoji=False)

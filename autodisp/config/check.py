@@ -1,21 +1,19 @@
 """The config of autodisp-check."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated
-
-from omegaconf import DictConfig
 
 from autodisp.config import sections
 from autodisp.config.checks import ABOVE_0, Must, Seed
 from autodisp.config.sections import (
     ReadersConfig,
-    Split,
     TaskChoiceConfig,
     check_dataset,
     kit_by_choice,
 )
 from autodisp.errors import InputError
-from autodisp.tasks.kit import DatasetEntry, TaskKit
+from autodisp.tasks.kit import DatasetEntry, Split, TaskKit
 from autodisp.tasks.sections import DatasetSection
 
 
@@ -57,6 +55,5 @@ class CheckConfig:
         return tuple(split for split in self.entry.splits if self.split in (None, split))
 
 
-def parse(tree: DictConfig) -> CheckConfig:
-    """The typed config of a check; see :func:`autodisp.config.sections.parse`."""
-    return sections.parse(tree, CheckConfig)
+parse = partial(sections.parse, schema=CheckConfig)
+"""Returns the typed config of a check; see :func:`autodisp.config.sections.parse`."""

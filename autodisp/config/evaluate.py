@@ -4,23 +4,21 @@ import itertools
 import math
 import os
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Annotated
-
-from omegaconf import DictConfig
 
 from autodisp.config import sections
 from autodisp.config.checks import ModelFile, Must, PathTo, at_least, need, need_choice
 from autodisp.config.sections import (
     Correction,
     MachineConfig,
-    Split,
     TaskChoiceConfig,
     check_dataset,
     kit_by_choice,
     need_ground_truth,
 )
 from autodisp.errors import InputError
-from autodisp.tasks.kit import TaskKit
+from autodisp.tasks.kit import Split, TaskKit
 from autodisp.tasks.registry import KITS
 from autodisp.tasks.sections import DatasetSection, SgbmConfig
 
@@ -91,6 +89,5 @@ class EvaluateConfig:
         return kit_by_choice(self.task, self.dataset)
 
 
-def parse(tree: DictConfig) -> EvaluateConfig:
-    """The typed config of an evaluation; see :func:`autodisp.config.sections.parse`."""
-    return sections.parse(tree, EvaluateConfig)
+parse = partial(sections.parse, schema=EvaluateConfig)
+"""Returns the typed config of an evaluation; see :func:`autodisp.config.sections.parse`."""

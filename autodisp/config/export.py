@@ -1,9 +1,8 @@
 """The config of autodisp-export."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any
-
-from omegaconf import DictConfig
 
 from autodisp.config import sections
 from autodisp.config.checks import PathTo, Threads, need, need_choice, shown
@@ -64,6 +63,5 @@ class ExportConfig:
                 need(value == rest, key, value, f"{shown(rest)} with {given[0]}=: it is of a checkpoint's network")
 
 
-def parse(tree: DictConfig) -> ExportConfig:
-    """The typed config of an export; see :func:`autodisp.config.sections.parse`."""
-    return sections.parse(tree, ExportConfig)
+parse = partial(sections.parse, schema=ExportConfig)
+"""Returns the typed config of an export; see :func:`autodisp.config.sections.parse`."""

@@ -2,9 +2,8 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated
-
-from omegaconf import DictConfig
 
 from autodisp.config import sections
 from autodisp.config.checks import ModelFile, Must, PathTo, need, need_choice, shown
@@ -108,6 +107,5 @@ class PredictConfig:
         need(known or self.centre is None, "centre", self.centre, "null without focal and baseline")
 
 
-def parse(tree: DictConfig) -> PredictConfig:
-    """The typed config of a prediction; see :func:`autodisp.config.sections.parse`."""
-    return sections.parse(tree, PredictConfig)
+parse = partial(sections.parse, schema=PredictConfig)
+"""Returns the typed config of a prediction; see :func:`autodisp.config.sections.parse`."""

@@ -1,9 +1,8 @@
 """The config of autodisp-report."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
-
-from omegaconf import DictConfig
 
 from autodisp.config import sections
 from autodisp.config.checks import Threads, need
@@ -48,6 +47,5 @@ class ReportConfig:
         return tuple(self.runs) if isinstance(self.runs, list) else (self.runs,)
 
 
-def parse(tree: DictConfig) -> ReportConfig:
-    """The typed config of a report; see :func:`autodisp.config.sections.parse`."""
-    return sections.parse(tree, ReportConfig)
+parse = partial(sections.parse, schema=ReportConfig)
+"""Returns the typed config of a report; see :func:`autodisp.config.sections.parse`."""

@@ -2,9 +2,8 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Literal
-
-from omegaconf import DictConfig
 
 from autodisp.cells.spaces import SPACES
 from autodisp.config import sections
@@ -400,6 +399,5 @@ class SearchConfig(LearningConfig):
             )
 
 
-def parse(tree: DictConfig) -> SearchConfig:
-    """The typed config of a search; see :func:`autodisp.config.sections.parse`."""
-    return sections.parse(tree, SearchConfig)
+parse = partial(sections.parse, schema=SearchConfig)
+"""Returns the typed config of a search; see :func:`autodisp.config.sections.parse`."""

@@ -27,7 +27,6 @@ from autodisp.tasks.own import OWN, WANTED, OwnNetworkConfig, OwnTaskConfig
 from autodisp.tasks.registry import KITS, kit_of, kit_of_dataset, open_kit
 from autodisp.tasks.sections import DatasetSection, NetworkSection, TaskSection
 
-Split = Literal["train", "test"]
 Correction = Literal["residual", "fusion"]
 _SCALE = Must("at least 0 and at most 4; 0 is none, 1 the default, 2 strong", lambda scale: 0 <= scale <= 4)
 _SIDE = Must("at least 0 and at most 32, the side of the images; 0 is none, 16 is usual", lambda side: 0 <= side <= 32)

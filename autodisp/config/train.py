@@ -3,9 +3,8 @@
 import itertools
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Literal
-
-from omegaconf import DictConfig
 
 from autodisp.config import sections
 from autodisp.config.checks import (
@@ -188,6 +187,5 @@ class TrainConfig(LearningConfig):
             raise InputError("genotype=null: must be a name of the zoo, a genotype.json of a search, or 'designed'")
 
 
-def parse(tree: DictConfig) -> TrainConfig:
-    """The typed config of a training; see :func:`autodisp.config.sections.parse`."""
-    return sections.parse(tree, TrainConfig)
+parse = partial(sections.parse, schema=TrainConfig)
+"""Returns the typed config of a training; see :func:`autodisp.config.sections.parse`."""

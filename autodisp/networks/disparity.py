@@ -2,10 +2,11 @@
 
 Siamese stems and a siamese reduction cell bring both views to 1/8; their horizontal correlation and features go
 through encoder cells (normal, reduction, normal, ...); upsampling cells lead back to 1/4. Where it departs from the
-released network stands in autodisp.networks.hourglass, which it shares with the refinement networks.
+released network is described in autodisp.networks.hourglass, which it shares with the refinement networks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -23,20 +24,20 @@ Head = Literal["regression", "matching", "refined"]
 MEAN_BRIGHTNESS = 0.4
 """Subtracted from images in 0..1, as the released network does."""
 SMALLEST_DEVIATION = 0.02
-"""Of an image in 0..1 that is brought to unit standard deviation."""
+"""Smallest standard deviation of an image in 0..1 that is brought to 1."""
 
 
 class StereoPrediction(NamedTuple):
-    """What the network says of a batch of pairs."""
+    """Output of the network for a batch of pairs."""
 
     disparity: Tensor
     """(B, 1, H, W) of the images' size, pixels; not clamped while training."""
     levels: tuple[Tensor, ...]
     """Predictions coarse to fine, (B, 1, h, w) of the padded size over the stride, full-resolution pixels, raw."""
     strides: tuple[int, ...]
-    """Of the levels."""
+    """Strides of the levels."""
     matching: Matching | None
-    """What the matching head adds, None for the regression head."""
+    """Output of the matching head, None for the regression head."""
     earlier: tuple["StereoPrediction", ...] = ()
     """Predictions of a stack's trained stages before the last one, each of which has a loss of its own."""
 
@@ -45,7 +46,7 @@ class DisparityNetwork(Hourglass):
     """Encoder and decoder of cells between two views and a disparity map.
 
     Args:
-        cells: what the cells are made of; needs the kinds "normal", "reduce" and "upsample".
+        cells: the cell factory, with the kinds "normal", "reduce" and "upsample".
         channels: C; cells at 1/8 have twice that width, it doubles at each reduction and halves at each upsampling.
         stem_scale: s; the stems have int(s C) and twice that many channels.
         encoder_cells: normal and reduction cells in turn, an even number: 6 reach 1/64.
@@ -87,36 +88,25 @@ class DisparityNetwork(Hourglass):
         quarter, width = 2 * half, 2 * channels
         self.siamese = cells.encoder_cell("reduce", inputs=(quarter, quarter), channels=width, after_reduction=False)
         self.siamese_more = nn.ModuleList()
+        outputs = self.siamese.outputs
         for index in range(siamese_cells - 1):
-            before = quarter if index == 0 else self.siamese.outputs
-            cell = cells.encoder_cell(
-                "normal", inputs=(before, self.siamese.outputs), channels=width, after_reduction=index == 0
-            )
+            inputs = (outputs if index else quarter, outputs)
+            cell = cells.encoder_cell("normal", inputs=inputs, channels=width, after_reduction=index == 0)
             self.siamese_more.append(cell)
         displacements = max_displacement + 1 if head == "refined" else 2 * max_displacement + 1
-        inputs = (2 * self.siamese.outputs, displacements)
-        supports = self._add_encoder(cells, inputs=inputs, width=width)
-        supports = [quarter, *([self.siamese.outputs] if support == "reduce" else []), *supports]
-        if head == "matching":
-            self.matching = MatchingHead(
+        supports = self._add_encoder(cells, inputs=(2 * outputs, displacements), width=width)
+        supports = [quarter, *([outputs] if support == "reduce" else []), *supports]
+        if head != "regression":
+            build: Callable[..., MatchingHead | RefinedHead] = MatchingHead
+            if head == "refined":
+                build = partial(RefinedHead, half=half, groups=groups, refinement=refinement)
+            self.matching = build(
                 quarter=quarter,
-                eighth=self.siamese.outputs,
+                eighth=outputs,
                 decoder=cells.outputs("upsample", channels=self._decoder_width(decoder_cells - 1)),
                 max_disparity=max_disparity,
                 aggregation=aggregation,
             )
-        elif head == "refined":
-            self.matching = RefinedHead(
-                half=half,
-                quarter=quarter,
-                eighth=self.siamese.outputs,
-                decoder=cells.outputs("upsample", channels=self._decoder_width(decoder_cells - 1)),
-                max_disparity=max_disparity,
-                aggregation=aggregation,
-                groups=groups,
-                refinement=refinement,
-            )
-        if self.matching is not None:
             supports[0] += self.matching.bins
         self._add_decoder(cells, supports=supports, predicts=self.matching is None)
         if cells.style.flavour == "dense":
@@ -165,7 +155,7 @@ class DisparityNetwork(Hourglass):
         return StereoPrediction(disparity, tuple(levels), tuple(strides), matching)
 
     def _normalised(self, views: Tensor) -> Tensor:
-        """What the stems read: the released network's input, or each view at mean 0 and deviation 1."""
+        """The input of the stems: the released network's input, or each view at mean 0 and deviation 1."""
         if not isinstance(self.matching, RefinedHead):
             return views - MEAN_BRIGHTNESS
         pixels = views.permute(0, 2, 3, 1).flatten(1)  # in the order of memory, which is 20 times faster to sum
@@ -176,7 +166,7 @@ class DisparityNetwork(Hourglass):
         return torch.addcmul(shift, views, scale)
 
     def _siamese(self, quarter: Tensor, weights: Mapping[str, Tensor] | None) -> Tensor:
-        """The features of both views at 1/8, of those at 1/4."""
+        """Computes the features of both views at 1/8 from those at 1/4."""
         before = quarter
         eighth: Tensor = self.siamese((quarter, quarter), weights)
         for cell in self.siamese_more:
@@ -184,7 +174,7 @@ class DisparityNetwork(Hourglass):
         return eighth
 
     def _correlated(self, eighth: Tensor) -> tuple[Tensor, Tensor]:
-        """What the encoder starts from: the features of both views, and their correlation."""
+        """The input of the encoder: the features of both views, and their correlation."""
         left, right = eighth.chunk(2)
         reach = self.max_displacement
         if isinstance(self.matching, RefinedHead):

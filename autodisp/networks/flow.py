@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from autodisp.cells.cell import CellFactory
 from autodisp.cells.operations import initialise_he
+from autodisp.networks.disparity import MEAN_BRIGHTNESS
 from autodisp.networks.hourglass import FED_BACK_SCALE, Hourglass, padded, stems
 from autodisp.networks.matching_head import (
     DESCRIPTOR,
@@ -27,8 +28,6 @@ from autodisp.networks.matching_head import (
 )
 from autodisp.networks.stereo_geometry import horizontal_correlation
 
-MEAN_BRIGHTNESS = 0.4
-"""Subtracted from images in 0..1."""
 _FIRST_TEMPERATURE = 80.0
 """Sharper than that of the disparities, which are soft-argmaxed over fewer candidates."""
 _LEARNT_AT_FIRST = 0.01

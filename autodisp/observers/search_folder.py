@@ -47,27 +47,25 @@ class SearchFolder:
     """Follows a search and writes its run folder.
 
     Args:
-        folder: the run folder, which exists.
+        tracker: receives the metrics; its folder is the run folder.
         space: of the search.
         figure: the task's metric.
         early_stopping: the rule, for the local average in the curves, or None.
-        tracker: receives the metrics.
         provenance: of the run, written to every genotype file.
         pictures: called after an epoch; returns the images to show, such as a predicted disparity.
     """
 
     def __init__(
         self,
-        folder: Path,
+        tracker: Tracker,
         *,
         space: SearchSpace,
         figure: Figure,
         early_stopping: EarlyStopping | None,
-        tracker: Tracker,
         provenance: Mapping[str, Any],
         pictures: Pictures | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder = tracker.folder
         self.space = space
         self.figure = figure
         self.early_stopping = early_stopping
@@ -75,7 +73,7 @@ class SearchFolder:
         self.provenance = dict(provenance)
         self.pictures = pictures
         self._drawn = -PICTURE_SECONDS
-        (folder / GENOTYPES).mkdir(exist_ok=True)
+        (self.folder / GENOTYPES).mkdir(exist_ok=True)
 
     @property
     def records(self) -> Sequence[Record]:

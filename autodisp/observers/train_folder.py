@@ -12,7 +12,6 @@ prediction.png      the newest image of a prediction, if the task draws one
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,9 +32,8 @@ class TrainFolder:
     """Follows a training and writes its run folder.
 
     Args:
-        folder: the run folder, which exists.
+        tracker: receives the metrics; its folder is the run folder.
         figure: the task's metric.
-        tracker: receives the metrics.
         card: of the network.
         network: the network whose weights are written, see ``Training.evaluated``.
         pictures: called at each validation; returns the images to show.
@@ -43,15 +41,14 @@ class TrainFolder:
 
     def __init__(
         self,
-        folder: Path,
+        tracker: Tracker,
         *,
         figure: Figure,
-        tracker: Tracker,
         card: ModelCard,
         network: nn.Module,
         pictures: Pictures | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder = tracker.folder
         self.figure = figure
         self.tracker = tracker
         self.card = card

@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from scipy.special import softmax
 from torch import Tensor
 
 from autodisp.cells.genotype import source_name
@@ -69,9 +70,7 @@ def edge_maps(kind: str, cell: CellSpace, weights: Sequence[Weights]) -> list[Ed
 def _softmax(alphas: Weights) -> Weights:
     """Softmax over the operations; NaN in epochs with non-finite alphas."""
     known = np.isfinite(alphas).all(axis=0)
-    shifted = np.where(known, alphas, 0.0)
-    powers = np.exp(shifted - shifted.max(axis=0))
-    weights: Weights = np.where(known, powers / powers.sum(axis=0), np.nan)
+    weights: Weights = np.where(known, softmax(np.where(known, alphas, 0.0), axis=0), np.nan)
     return weights
 
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from scipy.stats import spearmanr
 
 from autodisp.report.comparison import Entry, differences
 from autodisp.report.curves import Chart, empty_chart, logarithmic_if_wide, told_apart, whole_numbers
 from autodisp.report.figures import COLOURS, plain, style
+from autodisp.tables import rank_correlation
 
 STYLES: Mapping[str, Any] = {"none": "solid", "es": (0, (4, 2)), "ada": (0, (1, 1.5))}
 _STYLES_NOTE = " Solid: no early stopping; dashed: ES; dotted: ADA."
@@ -72,13 +72,6 @@ def charts_of_group(entries: Sequence[Entry], key: str | None) -> Iterator[Chart
             yield from _scatter(
                 entries, eigenvalues, "dominant eigenvalue", result, words, f"{prefix}_{result}_over_eigenvalue"
             )
-
-
-def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Returns Spearman's rank correlation; None if it is undefined: fewer than three pairs, or one side constant."""
-    if len(pairs) < 3 or any(len({pair[side] for pair in pairs}) < 2 for side in (0, 1)):
-        return None
-    return float(spearmanr([x for x, _ in pairs], [y for _, y in pairs]).statistic)
 
 
 def _overlay(entries: Sequence[Entry], name: str, title: str, key: str) -> Iterator[Chart]:
@@ -185,10 +178,10 @@ def _scatter(
         places = [x for _, x, _ in known]
         if min(places) > 0 and max(places) / min(places) > _SPREAD_FOR_LOGARITHM:
             axes.set_xscale("log")
-    correlation = rank_correlation([(x, y) for _, x, y in known])
+    correlation = rank_correlation([(x, y) for _, x, y in known], resamples=1)
     note = f"{len(known)} runs: too few, or too much alike, for a rank correlation."
     if correlation is not None:
-        note = f"Spearman's rank correlation {correlation:+.2f}, over {len(known)} runs."
+        note = f"Spearman's rank correlation {correlation.value:+.2f}, over {len(known)} runs."
     if any(entry.is_random for entry, _, _ in known):
         note += " Crosses: random networks."
     yield Chart(name, words, figure, note)

@@ -22,6 +22,7 @@ Evaluating a loss in train mode updates the running statistics of BatchNorm unle
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, get_args
 
@@ -36,23 +37,71 @@ WeightedLoss = Callable[[Mapping[str, Tensor]], Tensor]
 Order = Literal["first", "exact", "finite_difference"]
 
 
+@dataclass(frozen=True)
+class InnerStep:
+    """One step of ``torch.optim.SGD`` (no dampening, no Nesterov momentum)."""
+
+    learning_rate: float
+    """eta"""
+    momentum: float = 0.0
+    """mu"""
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
+    """b by name; zero for weights without an entry"""
+    weight_decay: float = 0.0
+    """Factor of the L2 penalty, used in the step only."""
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> "InnerStep":
+        """Returns the optimizer's next step of these weights, with the settings of its first group."""
+        group = optimizer.param_groups[0]
+        buffers = {name: optimizer.state.get(weight, {}).get("momentum_buffer") for name, weight in weights.items()}
+        present = {name: buffer for name, buffer in buffers.items() if buffer is not None}
+        return cls(group["lr"], group["momentum"], present, group["weight_decay"])
+
+    def unrolled(self, weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights after the step.
+
+        Args:
+            weights: w by name.
+            gradients: grad_w L_train by name, of this process's share of the batch; weights without an entry are
+                unchanged, without decay.
+
+        Returns:
+            w' by name, detached.
+        """
+        gradients = dict(zip(gradients, distributed.mean(list(gradients.values())), strict=True))
+        unrolled = {name: weight.detach() for name, weight in weights.items()}
+        for name, gradient in gradients.items():
+            update = gradient.detach() + self.weight_decay * unrolled[name]
+            if name in self.buffers:
+                update += self.momentum * self.buffers[name].detach()
+            unrolled[name] = unrolled[name] - self.learning_rate * update
+        return unrolled
+
+
 def alpha_gradient(
     order: Order,
     train_loss: WeightedLoss,
     validation_loss: WeightedLoss,
     weights: Mapping[str, Tensor],
     alphas: Sequence[Tensor],
+    step: InnerStep,
     *,
-    learning_rate: float,
-    momentum: float = 0.0,
-    momentum_buffers: Mapping[str, Tensor] | None = None,
-    weight_decay: float = 0.0,
     seed: int | None = None,
 ) -> list[Tensor]:
     """Gradient of the validation loss with respect to the alphas, of the given order.
 
-    ``first`` does not evaluate the training loss and ignores the settings of the step. See ``first_order``,
-    ``second_order_exact`` and ``second_order_finite_difference``.
+    Args:
+        order: ``first`` ignores the training loss and the step.
+        train_loss: L_train, evaluated at w, and by finite differences at w +- eps v.
+        validation_loss: L_val, evaluated at w'.
+        weights: w by name; treated as constants.
+        alphas: the leaves that both losses close over.
+        step: the step from w to w'.
+        seed: of the random numbers of the training loss; None draws one.
+
+    Returns:
+        One tensor per alpha; zeros for alphas that neither loss uses.
 
     Raises:
         InputError: the order is unknown.
@@ -62,17 +111,7 @@ def alpha_gradient(
     if order not in get_args(Order):
         raise InputError(f"order is {order!r}, must be one of {', '.join(get_args(Order))}")
     second_order = second_order_exact if order == "exact" else second_order_finite_difference
-    return second_order(
-        train_loss,
-        validation_loss,
-        weights,
-        alphas,
-        learning_rate=learning_rate,
-        momentum=momentum,
-        momentum_buffers=momentum_buffers,
-        weight_decay=weight_decay,
-        seed=seed,
-    )
+    return second_order(train_loss, validation_loss, weights, alphas, step, seed=seed)
 
 
 def first_order(validation_loss: Callable[[], Tensor], alphas: Sequence[Tensor]) -> list[Tensor]:
@@ -85,45 +124,20 @@ def second_order_exact(
     validation_loss: WeightedLoss,
     weights: Mapping[str, Tensor],
     alphas: Sequence[Tensor],
+    step: InnerStep,
     *,
-    learning_rate: float,
-    momentum: float = 0.0,
-    momentum_buffers: Mapping[str, Tensor] | None = None,
-    weight_decay: float = 0.0,
     seed: int | None = None,
 ) -> list[Tensor]:
-    """The gradient through the unrolled step by double backward.
+    """The gradient through the unrolled step by double backward; see ``alpha_gradient``.
 
     With v = grad_w' L_val(w', alpha) it is grad_alpha L_val(w', alpha) - eta d<grad_w L_train(w, alpha), v>/dalpha,
     which needs one backward through the gradient and no Jacobian. The graph of that gradient is kept while the
     validation loss is evaluated: two to three times the activations of a training step.
-
-    Args:
-        train_loss: L_train, evaluated at w.
-        validation_loss: L_val, evaluated at w'.
-        weights: w by name; treated as constants.
-        alphas: the leaves that both losses close over.
-        learning_rate: eta, the current one.
-        momentum: mu.
-        momentum_buffers: b by name, if present; see ``momentum_buffers_of``.
-        weight_decay: the current one, used in the step only.
-        seed: of the random numbers of the training loss; None draws one.
-
-    Returns:
-        One tensor per alpha; zeros for alphas that neither loss uses.
     """
     leaves = _leaves(weights)
     with _same_draws(new_seed() if seed is None else seed):
         gradients = _used_gradients(train_loss(leaves), leaves, create_graph=True)
-    unrolled = unrolled_weights(
-        weights,
-        gradients,
-        learning_rate=learning_rate,
-        momentum=momentum,
-        momentum_buffers=momentum_buffers,
-        weight_decay=weight_decay,
-    )
-    direct, slope = _gradient_at(unrolled, validation_loss, alphas)
+    direct, slope = _gradient_at(step.unrolled(weights, gradients), validation_loss, alphas)
     moving = {name: gradient for name, gradient in gradients.items() if gradient.requires_grad}
     if not moving:
         return direct
@@ -131,7 +145,8 @@ def second_order_exact(
         list(moving.values()), alphas, [slope[name] for name in moving], materialize_grads=True
     )
     return [
-        first - learning_rate * second for first, second in zip(direct, distributed.mean(through_step), strict=True)
+        first - step.learning_rate * second
+        for first, second in zip(direct, distributed.mean(through_step), strict=True)
     ]
 
 
@@ -140,11 +155,8 @@ def second_order_finite_difference(
     validation_loss: WeightedLoss,
     weights: Mapping[str, Tensor],
     alphas: Sequence[Tensor],
+    step: InnerStep,
     *,
-    learning_rate: float,
-    momentum: float = 0.0,
-    momentum_buffers: Mapping[str, Tensor] | None = None,
-    weight_decay: float = 0.0,
     seed: int | None = None,
     radius: float = 0.01,
 ) -> list[Tensor]:
@@ -159,19 +171,8 @@ def second_order_finite_difference(
     the gradient, and agreed to 1e-9 once no kink lay within the radius.
 
     Args:
-        train_loss: L_train, evaluated at w and w +- eps v.
-        validation_loss: L_val, evaluated at w'.
-        weights: w by name; treated as constants.
-        alphas: the leaves that both losses close over.
-        learning_rate: eta, the current one.
-        momentum: mu.
-        momentum_buffers: b by name, if present; see ``momentum_buffers_of``.
-        weight_decay: the current one, used in the step only.
-        seed: of the random numbers of the training loss; None draws one.
+        train_loss, validation_loss, weights, alphas, step, seed: see ``alpha_gradient``.
         radius: norm of the step in either direction, over all weights.
-
-    Returns:
-        One tensor per alpha; zeros for alphas that neither loss uses.
 
     Raises:
         ValueError: the radius is not positive.
@@ -182,15 +183,7 @@ def second_order_finite_difference(
     leaves = _leaves(weights)
     with _same_draws(seed):
         gradients = _used_gradients(train_loss(leaves), leaves, create_graph=False)
-    unrolled = unrolled_weights(
-        weights,
-        gradients,
-        learning_rate=learning_rate,
-        momentum=momentum,
-        momentum_buffers=momentum_buffers,
-        weight_decay=weight_decay,
-    )
-    direct, slope = _gradient_at(unrolled, validation_loss, alphas)
+    direct, slope = _gradient_at(step.unrolled(weights, gradients), validation_loss, alphas)
     moving = {name: slope[name] for name in gradients}
     norm = torch.nn.utils.get_total_norm(list(moving.values()))
     norm = torch.where(norm > 0, norm, 1.0)  # a zero gradient gives a zero step; no synchronisation
@@ -201,50 +194,9 @@ def second_order_finite_difference(
         with _same_draws(seed):
             to_both_sides.append(first_order(partial(train_loss, _leaves(shifted)), alphas))
     return [
-        first - learning_rate * norm / (2 * radius) * (ahead - behind)
+        first - step.learning_rate * norm / (2 * radius) * (ahead - behind)
         for first, ahead, behind in zip(direct, *to_both_sides, strict=True)
     ]
-
-
-def unrolled_weights(
-    weights: Mapping[str, Tensor],
-    gradients: Mapping[str, Tensor],
-    *,
-    learning_rate: float,
-    momentum: float = 0.0,
-    momentum_buffers: Mapping[str, Tensor] | None = None,
-    weight_decay: float = 0.0,
-) -> dict[str, Tensor]:
-    """The weights after one step of ``torch.optim.SGD`` (no dampening, no Nesterov momentum).
-
-    Args:
-        weights: w by name.
-        gradients: grad_w L_train by name, of this process's share of the batch; weights without an entry are
-            unchanged, without decay.
-        learning_rate: eta.
-        momentum: mu.
-        momentum_buffers: b by name; zero for weights without an entry.
-        weight_decay: factor of the L2 penalty.
-
-    Returns:
-        w' by name, detached.
-    """
-    buffers = momentum_buffers or {}
-    gradients = dict(zip(gradients, distributed.mean(list(gradients.values())), strict=True))
-    unrolled = {name: weight.detach() for name, weight in weights.items()}
-    for name, gradient in gradients.items():
-        update = gradient.detach() + weight_decay * unrolled[name]
-        if name in buffers:
-            update += momentum * buffers[name].detach()
-        unrolled[name] = unrolled[name] - learning_rate * update
-    return unrolled
-
-
-def momentum_buffers_of(optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The momentum buffers of the optimizer by the names of the weights, except weights that have none yet."""
-    states = {name: optimizer.state.get(weight, {}) for name, weight in weights.items()}
-    buffers = {name: state.get("momentum_buffer") for name, state in states.items()}
-    return {name: buffer for name, buffer in buffers.items() if buffer is not None}
 
 
 def _leaves(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -330,8 +330,5 @@ def _orthogonalised(vector: Tensor, basis: Tensor) -> Tensor:
 
 
 def _tridiagonal(diagonal: Sequence[float], couplings: Sequence[float]) -> Tensor:
-    matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-    if couplings:
-        side = torch.tensor(couplings, dtype=torch.float64)
-        matrix += torch.diag(side, 1) + torch.diag(side, -1)
-    return matrix
+    middle, side = (torch.tensor(values, dtype=torch.float64) for values in (diagonal, couplings))
+    return torch.diag(middle) + torch.diag(side, 1) + torch.diag(side, -1)

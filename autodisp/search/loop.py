@@ -26,7 +26,7 @@ from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
 from autodisp.graphs import Graphs
 from autodisp.records import Record
 from autodisp.run_state import BatchStream
-from autodisp.search.bilevel import Order, alpha_gradient, momentum_buffers_of, new_seed
+from autodisp.search.bilevel import InnerStep, Order, alpha_gradient, new_seed
 from autodisp.search.curvature import Curvature, curvature, frozen_statistics, preserved_rng
 from autodisp.search.growth import growth
 from autodisp.search.regularization import Regularization, RollBack, Stop
@@ -401,9 +401,7 @@ class Search(SteppedRun):
         """The second-order gradient; see ``alpha_gradient``."""
         supernet = self.supernet
         weights = dict(supernet.network.named_parameters())
-        group = self.weight_optimizer.param_groups[0]
-        buffers = momentum_buffers_of(self.weight_optimizer, weights)
-        seed, numbers = new_seed(), (group["lr"], group["momentum"], group["weight_decay"])
+        seed, inner = new_seed(), InnerStep.of(self.weight_optimizer, weights)
 
         def gradients(train_batch: Any, batch: Any) -> list[Tensor]:
             return alpha_gradient(
@@ -412,19 +410,17 @@ class Search(SteppedRun):
                 lambda parameters: self._penalised(supernet.loss(batch, parameters, self._mixture("alphas"))),
                 weights,
                 supernet.alphas,
-                learning_rate=numbers[0],
-                momentum=numbers[1],
-                momentum_buffers=buffers,
-                weight_decay=numbers[2],
+                inner,
                 seed=seed,
             )
 
+        numbers = (inner.learning_rate, inner.momentum, inner.weight_decay, self.share)
         return self.graphs.run(
             "second-order alpha steps",
             gradients,
             train_batch,
             batch,
-            constants=(*self._host_numbers(), *numbers, self.share, *(b.data_ptr() for b in buffers.values())),
+            constants=(*self._host_numbers(), *numbers, *(b.data_ptr() for b in inner.buffers.values())),
             draws=False,
             obstacle="they differentiate twice" if order == "exact" else None,
         )

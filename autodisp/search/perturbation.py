@@ -23,8 +23,7 @@ from autodisp.cells.mixture import Mixture
 from autodisp.cells.spaces import CellSpace, SearchSpace
 from autodisp.errors import Interrupted
 from autodisp.search.curvature import preserved_rng
-from autodisp.search.selection import score_to_sort
-from autodisp.search.supernet import Supernet
+from autodisp.search.selection import Selection, score_to_sort
 
 if TYPE_CHECKING:
     from autodisp.search.loop import Search
@@ -67,7 +66,7 @@ class Undecided(NamedTuple):
     place: int
 
 
-class Perturbation:
+class Perturbation(Selection):
     """Keeps the operations and edges whose removal harms the supernet most.
 
     Edge by edge, in random order, the operation is kept whose removal makes the task's metric worst. Then, node by
@@ -100,10 +99,6 @@ class Perturbation:
         self.learning_rate = learning_rate
         self.min_learning_rate = min_learning_rate
         self.rounds = _rounds(space, seed)
-
-    def candidate(self, supernet: Supernet, epoch: int) -> Genotype:
-        """The cells that the mean edge weights prefer now."""
-        return supernet.genotype()
 
     def evaluations(self, steps: int) -> int:
         """Number of batches over all removals; independent of the steps."""

@@ -7,7 +7,6 @@ Departs from it in two ways: the ascent normalises by its own batch, as every st
 published one uses running statistics; the edge factors of partial channels are not perturbed.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -17,14 +16,14 @@ from torch import Tensor
 from autodisp import distributed
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.mixture import Mixture
-from autodisp.search.relaxations import Phase, Relaxation
+from autodisp.search.relaxations import Loss, Phase, Relaxation
 
 Attack = Literal["random", "adversarial"]
 Tables = dict[str, Tensor]
 FIRST_RADIUS = 0.03
 
 
-class Perturbed:
+class Perturbed(Relaxation):
     """Wraps another relaxation, and perturbs its operation weights within a box in weight steps.
 
     Args:
@@ -42,13 +41,7 @@ class Perturbed:
         self.steps = steps
         self.moves_alphas = base.moves_alphas
 
-    def weights(
-        self,
-        architecture: Architecture,
-        phase: Phase,
-        progress: float,
-        loss: Callable[[Mixture], Tensor] | None = None,
-    ) -> Mixture:
+    def weights(self, architecture: Architecture, phase: Phase, progress: float, loss: Loss | None = None) -> Mixture:
         """Returns perturbed edge weights in a weight step, and those of the base in an alpha step.
 
         Raises:
@@ -78,12 +71,7 @@ class Perturbed:
         return self.base.penalty(architecture, progress)
 
     def _climbed(
-        self,
-        architecture: Architecture,
-        mixture: Mixture,
-        tables: Tables,
-        radius: float,
-        loss: Callable[[Mixture], Tensor],
+        self, architecture: Architecture, mixture: Mixture, tables: Tables, radius: float, loss: Loss
     ) -> Tables:
         """Returns the tables after the ascent, or those of the mixture if the loss has fallen."""
         with torch.no_grad():

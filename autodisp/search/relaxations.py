@@ -5,6 +5,7 @@ curvature, derivation, heat maps.
 """
 
 import random
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Literal, Protocol, runtime_checkable
 
@@ -19,23 +20,19 @@ from autodisp.cells.mixture import Mixture
 
 Phase = Literal["weights", "alphas"]
 """The step that edge weights are for. All losses of an alpha step, the unrolled one included, are "alphas"."""
+Loss = Callable[[Mixture], Tensor]
+"""The training loss of a batch as a function of the edge weights."""
 
 
 @runtime_checkable
 class Relaxation(Protocol):
     """Computes edge weights from an architecture's parameters."""
 
-    moves_alphas: bool
+    moves_alphas: bool = True
     """False if the edge weights do not depend on the alphas: no alpha steps, no curvature, nothing to derive."""
 
-    def weights(
-        self,
-        architecture: Architecture,
-        phase: Phase,
-        progress: float,
-        loss: Callable[[Mixture], Tensor] | None = None,
-    ) -> Mixture:
-        """Returns the edge weights of a forward pass, differentiable in the alphas.
+    def weights(self, architecture: Architecture, phase: Phase, progress: float, loss: Loss | None = None) -> Mixture:
+        """Returns the edge weights of a forward pass, differentiable in the alphas; by default the mean.
 
         Random numbers are drawn from torch's CPU generator, which is part of the run state, and which a second-order
         gradient seeds identically for each of its evaluations of the training loss.
@@ -44,42 +41,25 @@ class Relaxation(Protocol):
             architecture: the architecture parameters.
             phase: "weights" or "alphas".
             progress: epoch over epochs, from 0 to below 1.
-            loss: in a weight step, the training loss of its batch as a function of the edge weights, for adversarial
-                relaxations.
+            loss: in a weight step, that of its batch, for adversarial relaxations.
         """
-        ...
+        return self.mean(architecture)
 
+    @abstractmethod
     def mean(self, architecture: Architecture) -> Mixture:
         """Returns the deterministic edge weights for validation, curvature, derivation and heat maps."""
-        ...
 
     def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
         """Returns a scalar to be added to the loss of the alphas, or None."""
-        ...
+        return None
 
 
-class Softmax:
+class Softmax(Relaxation):
     """The softmax of each edge's alphas (DARTS; Liu et al. 2019)."""
-
-    moves_alphas = True
-
-    def weights(
-        self,
-        architecture: Architecture,
-        phase: Phase,
-        progress: float,
-        loss: Callable[[Mixture], Tensor] | None = None,
-    ) -> Mixture:
-        """Returns the mean in every step."""
-        return self.mean(architecture)
 
     def mean(self, architecture: Architecture) -> Mixture:
         """The softmax."""
         return Mixture(architecture.weights())
-
-    def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
-        """None."""
-        return None
 
 
 class Frozen(Softmax):
@@ -88,7 +68,7 @@ class Frozen(Softmax):
     moves_alphas = False
 
 
-class Dirichlet:
+class Dirichlet(Relaxation):
     """Samples of a Dirichlet distribution on each edge (DrNAS; Chen et al. 2021).
 
     The concentrations are elu(alpha) + 1, so that an alpha of 0 is the uniform distribution over the simplex. Facts
@@ -101,18 +81,10 @@ class Dirichlet:
         penalty: weight of the Kullback-Leibler divergence to the uniform distribution, summed over all edges.
     """
 
-    moves_alphas = True
-
     def __init__(self, penalty: float = 1e-3) -> None:
         self.scale = penalty
 
-    def weights(
-        self,
-        architecture: Architecture,
-        phase: Phase,
-        progress: float,
-        loss: Callable[[Mixture], Tensor] | None = None,
-    ) -> Mixture:
+    def weights(self, architecture: Architecture, phase: Phase, progress: float, loss: Loss | None = None) -> Mixture:
         """Returns a sample of every edge, differentiable in the alphas by torch.distributions' reparameterisation."""
         tables = {}
         for kind, alphas in architecture.alphas.items():
@@ -173,13 +145,7 @@ class Gumbel(Softmax):
         self.first = first
         self.last = last
 
-    def weights(
-        self,
-        architecture: Architecture,
-        phase: Phase,
-        progress: float,
-        loss: Callable[[Mixture], Tensor] | None = None,
-    ) -> Mixture:
+    def weights(self, architecture: Architecture, phase: Phase, progress: float, loss: Loss | None = None) -> Mixture:
         """A hard sample of every edge."""
         temperature = self.first + (self.last - self.first) * progress
         tables, active = {}, {}
@@ -214,7 +180,7 @@ class Partial(Softmax):
         return Mixture(architecture.weights(), edges=architecture.edge_weights())
 
 
-class Sigmoid:
+class Sigmoid(Relaxation):
     """The sigmoid of each alpha: operations of an edge do not compete (FairDARTS; Chu et al. 2020).
 
     The penalty is its zero-one loss, which drives the sigmoids away from 1/2. Facts of the published search:
@@ -227,20 +193,8 @@ class Sigmoid:
         penalty: weight of the zero-one loss.
     """
 
-    moves_alphas = True
-
     def __init__(self, penalty: float = 10.0) -> None:
         self.scale = penalty
-
-    def weights(
-        self,
-        architecture: Architecture,
-        phase: Phase,
-        progress: float,
-        loss: Callable[[Mixture], Tensor] | None = None,
-    ) -> Mixture:
-        """Returns the sigmoids in every step."""
-        return self.mean(architecture)
 
     def mean(self, architecture: Architecture) -> Mixture:
         """The sigmoids."""
@@ -256,7 +210,7 @@ class Sigmoid:
         return -self.scale * (values - 0.5).square().mean()
 
 
-class Uniform:
+class Uniform(Relaxation):
     """One random architecture in each step: random search with weight sharing (Li and Talwalkar 2019).
 
     A node draws as many of its edges as it keeps, without replacement, and an operation for each, ``none`` included,
@@ -265,13 +219,7 @@ class Uniform:
 
     moves_alphas = False
 
-    def weights(
-        self,
-        architecture: Architecture,
-        phase: Phase,
-        progress: float,
-        loss: Callable[[Mixture], Tensor] | None = None,
-    ) -> Mixture:
+    def weights(self, architecture: Architecture, phase: Phase, progress: float, loss: Loss | None = None) -> Mixture:
         """Returns a random architecture, a new one at each call."""
         space = architecture.space
         draw = random.Random(int(torch.randint(2**62, ()).item()))
@@ -290,7 +238,3 @@ class Uniform:
             ]
             tables[kind] = architecture.table(kind, torch.tensor(shares).to(architecture.alphas[kind]), 0.0)
         return Mixture(tables)
-
-    def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
-        """None."""
-        return None

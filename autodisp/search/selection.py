@@ -10,6 +10,7 @@ import json
 import math
 import operator
 import random
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,17 +30,21 @@ class Selection(Protocol):
     """Chooses the genotype of a search."""
 
     def candidate(self, supernet: Supernet, epoch: int) -> Genotype:
-        """Returns the cells that represent an epoch in its record; does not advance a random generator."""
-        ...
+        """Returns the cells that represent an epoch in its record; does not advance a random generator.
+
+        By default those of largest mean weight.
+        """
+        return supernet.genotype()
 
     def evaluations(self, steps: int) -> int:
         """Number of batches that ``select`` evaluates after that many weight steps, for a plan."""
-        ...
+        return 0
 
     def tuning(self) -> int:
         """Number of epochs for which ``select`` tunes the supernet, for a plan."""
-        ...
+        return 0
 
+    @abstractmethod
     def select(self, search: "Search", epoch: int) -> Genotype:
         """Returns the genotype of the search.
 
@@ -53,23 +58,10 @@ class Selection(Protocol):
         Raises:
             Interrupted: the run is to stop; its state is saved.
         """
-        ...
 
 
-class Argmax:
+class Argmax(Selection):
     """The operations and edges of largest mean weight (DARTS; Liu et al. 2019)."""
-
-    def candidate(self, supernet: Supernet, epoch: int) -> Genotype:
-        """The cells that the mean edge weights prefer now."""
-        return supernet.genotype()
-
-    def evaluations(self, steps: int) -> int:
-        """None."""
-        return 0
-
-    def tuning(self) -> int:
-        """None."""
-        return 0
 
     def select(self, search: "Search", epoch: int) -> Genotype:
         """Returns the cells with the largest mean edge weights at the end of the epoch."""
@@ -77,7 +69,7 @@ class Argmax:
         return from_json(json.loads(search.progress.genotypes[epoch]), origin=f"epoch {epoch}", space=space)
 
 
-class Ranking:
+class Ranking(Selection):
     """The best of many random architectures under the shared weights (Li and Talwalkar 2019).
 
     In each of max(1, steps // 10,000) rounds architectures are drawn and scored on a few validation batches, and the
@@ -106,10 +98,6 @@ class Ranking:
         """Number of batches over all rounds."""
         few, whole = (operator.length_hint(batches) for batches in (self.few, self.whole))
         return _rounds(steps) * (self.samples * few + self.finalists * whole)
-
-    def tuning(self) -> int:
-        """None."""
-        return 0
 
     def select(self, search: "Search", epoch: int) -> Genotype:
         """Returns the best architecture of all rounds, with its score and origin in the provenance.

@@ -3,7 +3,7 @@
 It has no runs of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autodisp.errors import InputError
@@ -14,13 +14,14 @@ from autodisp.report.study_page import Findings, ResultTable, Value
 from autodisp.studies.graph import Run
 from autodisp.studies.protocol import Protocol
 from autodisp.studies.results import Results
+from autodisp.studies.study import Study
 from autodisp.tables import rank_correlation
 
 _MEASURES = (("drop", "discretisation drop"), ("trained", "after training"), ("tested", "on the test split"))
 
 
 @dataclass(frozen=True)
-class DropStudy:
+class DropStudy(Study):
     """Correlates results with the eigenvalue; see the module."""
 
     folders: Sequence[str]
@@ -29,10 +30,6 @@ class DropStudy:
     def runs(self, protocol: Protocol) -> list[Run]:
         """Returns none."""
         return []
-
-    def files(self, results: Results) -> Mapping[str, str]:
-        """Returns nothing: the runs have all."""
-        return {}
 
     def findings(self, results: Results) -> Findings:
         """Returns the rank correlations with their intervals, for each kind of search."""

@@ -16,13 +16,14 @@ from autodisp.studies.protocol import Protocol
 from autodisp.studies.published import published
 from autodisp.studies.results import Results, in_words
 from autodisp.studies.spaces import chain_of, parameter_free, searches_by, tested_by
+from autodisp.studies.study import Study
 from autodisp.tables import deviation, mean
 
 LABELS = ("dataset", "space", "policy", "factor")
 
 
 @dataclass(frozen=True)
-class FactorStudy:
+class FactorStudy(Study):
     """Varies one setting of the search; see the module."""
 
     name: str
@@ -47,10 +48,6 @@ class FactorStudy:
                 policy=policy, factor=f"{value:g}",
             )
         ]  # fmt: skip
-
-    def files(self, results: Results) -> Mapping[str, str]:
-        """Returns nothing: the runs have all."""
-        return {}
 
     def findings(self, results: Results) -> Findings:
         """Returns the test results over the factor, with what is published."""

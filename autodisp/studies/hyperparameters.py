@@ -17,13 +17,14 @@ from autodisp.report.study_page import Findings, ResultTable, Value
 from autodisp.studies.graph import Run
 from autodisp.studies.protocol import Protocol
 from autodisp.studies.results import Results, in_words
+from autodisp.studies.study import Study
 from autodisp.studies.trials import JOURNAL, PREFIX, TRIAL, importances
 
 LEARNING_RATE, WEIGHT_DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
 
 
 @dataclass(frozen=True)
-class HyperparametersStudy:
+class HyperparametersStudy(Study):
     """Optimises two settings of a training; see the module."""
 
     dataset: str
@@ -43,10 +44,6 @@ class HyperparametersStudy:
             Run("tune", (*training.settings, *words, f"{PREFIX}trial={trial}"), {"trial": str(trial)})
             for trial in range(self.trials)
         ]
-
-    def files(self, results: Results) -> Mapping[str, str]:
-        """Returns nothing: the runs have all."""
-        return {}
 
     def findings(self, results: Results) -> Findings:
         """Returns the trials, the course of the best one, and the importance of the settings."""

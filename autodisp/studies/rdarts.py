@@ -4,7 +4,7 @@ The cells of each search are trained shortly; those with the best validation met
 The paper varies the weight decay (L2) or drop-path (DP); the baselines vary the seed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autodisp.report.study_page import Findings, ResultTable, Value
@@ -13,11 +13,12 @@ from autodisp.studies.protocol import Protocol
 from autodisp.studies.published import published
 from autodisp.studies.results import Results, in_words
 from autodisp.studies.spaces import parameter_free, tested_by
+from autodisp.studies.study import Study
 from autodisp.tables import deviation, mean
 
 
 @dataclass(frozen=True)
-class RdartsStudy:
+class RdartsStudy(Study):
     """Chooses the best of several searches; see the module."""
 
     datasets: Sequence[str]
@@ -44,10 +45,6 @@ class RdartsStudy:
         cells = protocol.cells_of_best(short, searches)
         best = protocol.trains(dataset, cells, seed, space=space, policy=self.policy, seed=str(seed))
         return [*searches, *short, best, protocol.evaluates(dataset, best)]
-
-    def files(self, results: Results) -> Mapping[str, str]:
-        """Returns nothing: the runs have all."""
-        return {}
 
     def findings(self, results: Results) -> Findings:
         """Returns the short trainings, and the test results of the cells that were chosen."""

@@ -21,13 +21,14 @@ from autodisp.studies.graph import Run
 from autodisp.studies.protocol import Protocol
 from autodisp.studies.results import Results, in_words
 from autodisp.studies.spaces import searches_by
+from autodisp.studies.study import Study
 from autodisp.tables import Cells, Entry, Table, deviation, mean
 
 Points = list[tuple[int, float]]
 
 
 @dataclass(frozen=True)
-class RegretStudy:
+class RegretStudy(Study):
     """Searches a space that has a table; see the module."""
 
     table: Table
@@ -46,10 +47,6 @@ class RegretStudy:
             for name, words in named.items()
             for seed in protocol.seeds
         ]
-
-    def files(self, results: Results) -> Mapping[str, str]:
-        """Returns nothing: the runs have all."""
-        return {}
 
     def findings(self, results: Results) -> Findings:
         """Returns the regret of the found cells, and its course."""

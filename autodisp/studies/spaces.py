@@ -1,7 +1,7 @@
 """study=spaces: searches of several spaces with each policy; their cells are trained and evaluated (RobustDARTS)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autodisp.report.comparison_charts import STYLES
@@ -12,13 +12,14 @@ from autodisp.studies.graph import Run
 from autodisp.studies.protocol import Protocol
 from autodisp.studies.published import published
 from autodisp.studies.results import Results, in_words
+from autodisp.studies.study import Study
 from autodisp.tables import deviation, mean
 
 HEADS = ("dataset", "space", "policy")
 
 
 @dataclass(frozen=True)
-class SpacesStudy:
+class SpacesStudy(Study):
     """Compares policies over spaces and datasets; see the module."""
 
     datasets: Sequence[str]
@@ -35,10 +36,6 @@ class SpacesStudy:
             for seed in protocol.seeds
             for run in chain_of(protocol, dataset, space, seed, f"regularization={policy}", policy=policy)
         ]
-
-    def files(self, results: Results) -> Mapping[str, str]:
-        """Returns nothing: the runs have all."""
-        return {}
 
     def findings(self, results: Results) -> Findings:
         """Returns the test results, with the published ones, and the found cells."""

@@ -16,6 +16,7 @@ from autodisp.studies.graph import MACHINE, Run
 from autodisp.studies.protocol import Protocol
 from autodisp.studies.provenance import read_provenance
 from autodisp.studies.results import Results, in_words
+from autodisp.studies.study import Study
 from autodisp.tables import Correlation, Entry, Table, Trained, rank_correlation
 
 FILE = "table.json"
@@ -24,7 +25,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class TableStudy:
+class TableStudy(Study):
     """Trains architectures of a space; see the module."""
 
     dataset: str

@@ -47,8 +47,6 @@ from autodisp.tasks.disparity.sections import (
 from autodisp.tasks.disparity.task import DisparityTask
 from autodisp.tasks.kit import DatasetEntry, Interface, Prediction, Split, TaskKit, WorstSamples, augmented, cropped
 
-"""Largest disparity range of OpenCV, pixels: it stores sixteenths of a pixel in 16 bits."""
-
 
 def _shapes3d(data: Shapes3DConfig, *, seed: int, split: Split, strict: bool) -> StereoDataset:
     return Shapes3D(
