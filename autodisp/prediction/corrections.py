@@ -62,7 +62,7 @@ class ResidualMatcher(StereoMatcher):
 
 
 class FusionMatcher(ResidualMatcher):
-    """Corrects like ``ResidualMatcher``, and joins the result with semi-global matching of the whole range.
+    """Corrects like ``ResidualMatcher``, and joins the result with semi-global matching by ``fuse``.
 
     Args:
         matcher: of a network with a confidence.
@@ -85,9 +85,10 @@ class FusionMatcher(ResidualMatcher):
         views = zip(in_unit_range(left), in_unit_range(right), found.cpu().numpy(), strict=True)
         for left_view, right_view, (disparity, confidence) in views:
             matcher = SemiGlobalMatching(max_disparity=_most(disparity), mode="3way", penalty=1.0)
-            fused.append(torch.from_numpy(fuse(disparity, confidence, *matcher.match(left_view, right_view))))
-        result = torch.stack(fused)[:, None].to(found.device)
-        return torch.cat([result, found[:, 1:]], dim=1) if confident else result
+            joined = fuse(disparity, confidence, *matcher.match(left_view, right_view))
+            fused.append(torch.from_numpy(np.stack(joined)))
+        result = torch.stack(fused).to(found.device)
+        return result if confident else result[:, :1]
 
 
 def correct(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], disparity: _Map) -> _Map:
@@ -110,7 +111,7 @@ def correct(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], disparity
     return np.where(kept, corrected, disparity)
 
 
-def fuse(disparity: _Map, confidence: _Map, matched: _Map, known: npt.NDArray[np.bool_]) -> _Map:
+def fuse(disparity: _Map, confidence: _Map, matched: _Map, known: npt.NDArray[np.bool_]) -> tuple[_Map, _Map]:
     """Joins the disparity of a network with that of semi-global matching.
 
     Where both agree, takes their mean; elsewhere the network's where it is confident, else the match; where there is
@@ -121,13 +122,16 @@ def fuse(disparity: _Map, confidence: _Map, matched: _Map, known: npt.NDArray[np
         matched, known: (H, W) pixels, and whether there is a match.
 
     Returns:
-        (H, W) pixels; pixels of the network that are not finite stay as they are.
+        The disparity (H, W), in which pixels of the network that are not finite stay as they are, and its confidence:
+        where there is a match, the mean of the network's and of the agreement, 1 or 0; elsewhere the network's.
     """
     agreed = known & (np.abs(matched - disparity) <= AGREEMENT)
     filled = fill_from_background(matched, known) if known.any() else disparity
     unsure = np.where(known, confidence < SURE, confidence < DOUBTFUL)
     joined = np.where(agreed, (matched + disparity) / 2, np.where(unsure, filled, disparity))
-    return np.where(np.isfinite(disparity), joined, disparity).astype(np.float32)
+    joined = np.where(np.isfinite(disparity), joined, disparity)
+    sure = np.where(known, (confidence + agreed) / 2, confidence)
+    return joined.astype(np.float32), sure.astype(np.float32)
 
 
 def _most(disparity: _Map) -> int:
