@@ -140,6 +140,7 @@ def test_fusion_matches_the_whole_range() -> None:
     assert torch.equal(found[0, 1, :, 72:80].unique(), torch.tensor([0.25])), "of the match against the network"
     assert (found[0, 1, :, 90:] == 0.45).float().mean() > 0.9, "of the network against the match"
     assert torch.equal(matcher(*views), found[:, :1])
+    assert torch.equal(matcher(views[0], views[1][:1]), found[:, :1]), "a grey view with a coloured one"
     assert (found[0, 0, :, 72:80] - 70).abs().mean() < 0.3, "by the match, where the network is not sure"
     assert (found[0, 0, :, 90:] - 60).abs().max() <= REACH, "the network is sure"
 

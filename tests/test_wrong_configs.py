@@ -820,6 +820,10 @@ search --experiment smoke
     --experiment: no such option; settings are written without [...] and `autodisp-search --help` lists them
 search --search.epochs=3
     --search.epochs=3: no such option; settings are written without [...] and `autodisp-search --help` lists them
+evaluate -q checkpoint=shipped
+    -q: is for autodisp-search and autodisp-train, which show their progress; leave it out
+predict left=folder --verbose
+    --verbose: is for autodisp-search and autodisp-train, which show their progress; leave it out
 train batch_size=8
     batch_size: no such setting; did you mean training.batch_size or [...] --cfg job` shows all of them
 train recipe=finetuned

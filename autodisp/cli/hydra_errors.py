@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from autodisp import configs, errors
+from autodisp.cli.verbosity import OPTIONS
 from autodisp.config.checks import nearest, nearest_setting, printable
 from autodisp.config.parsing import dotted, one_line
 from autodisp.errors import InputError
@@ -46,6 +47,10 @@ def refuse_unknown_options(program: str) -> None:
     cut = [text for text in sys.argv[1:]
            if text.startswith("--") and text.partition("=")[0] not in parser._option_string_actions]  # fmt: skip
     option = next((text for text in (*unknown, *cut) if text.startswith("-")), None)
+    if option in OPTIONS:
+        raise InputError(
+            f"{option}: is for autodisp-search and autodisp-train, which show their progress; leave it out"
+        )
     if option is not None:
         setting = option.lstrip("-").partition("=")[0] or "key"
         raise InputError(

@@ -82,7 +82,8 @@ class FusionMatcher(ResidualMatcher):
     def _matched(self, left: Tensor, right: Tensor, *, confident: bool = False) -> Tensor:
         found = super()._matched(left, right, confident=True)
         fused = []
-        views = zip(in_unit_range(left), in_unit_range(right), found.cpu().numpy(), strict=True)
+        colours = (in_unit_range(view).expand(-1, 3, -1, -1) for view in (left, right))
+        views = zip(*colours, found.cpu().numpy(), strict=True)
         for left_view, right_view, (disparity, confidence) in views:
             matcher = SemiGlobalMatching(max_disparity=_most(disparity), mode="3way", penalty=1.0)
             joined = fuse(disparity, confidence, *matcher.match(left_view, right_view))

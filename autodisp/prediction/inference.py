@@ -115,7 +115,7 @@ def _from_array(view: Array, name: str) -> Tensor:
             f"{name} has the shape {view.shape}: an array must be (H, W, 3), (H, W) or (B, H, W, 3); "
             f"{_remedy(view.shape)}"
         )
-    batch = view.reshape(1, *view.shape, 1) if view.ndim == 2 else view.reshape(-1, *view.shape[-3:])
+    batch = view[None, ..., None] if view.ndim == 2 else view if view.ndim == 4 else view[None]
     if view.dtype.byteorder == ">":
         batch = batch.astype(view.dtype.newbyteorder("="))
     try:
@@ -132,7 +132,8 @@ def _from_tensor(view: Tensor, name: str) -> Tensor:
             f"{name} has the shape {tuple(view.shape)}: a tensor must be (3, H, W) or (B, 3, H, W); "
             "permute(2, 0, 1) brings the channels of (H, W, 3) to the front"
         )
-    return _checked(view.detach().reshape(-1, *view.shape[-3:]), name)
+    view = view.detach()
+    return _checked(view if view.ndim == 4 else view[None], name)
 
 
 def _checked(view: Tensor, name: str) -> Tensor:
