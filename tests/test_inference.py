@@ -148,6 +148,9 @@ def test_views_that_are_not_contiguous_or_writable() -> None:
     still = np.asfortranarray(left)
     still.flags.writeable = False
     assert StereoMatcher(Difference())(still, still).max() == 0
+    grey = left[..., 0].copy()
+    grey.flags.writeable = False
+    assert StereoMatcher(Difference())(grey, grey).max() == 0
 
 
 def test_arguments_are_left_as_they_are_and_the_result_is_the_users() -> None:

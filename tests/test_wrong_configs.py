@@ -824,6 +824,8 @@ evaluate -q checkpoint=shipped
     -q: is for autodisp-search and autodisp-train, which show their progress; leave it out
 predict left=folder --verbose
     --verbose: is for autodisp-search and autodisp-train, which show their progress; leave it out
+evaluate task=segmentation checkpoint=shipped
+    task=segmentation: is a choice of autodisp-search and autodisp-train; leave it out, or take task from own
 train batch_size=8
     batch_size: no such setting; did you mean training.batch_size or [...] --cfg job` shows all of them
 train recipe=finetuned

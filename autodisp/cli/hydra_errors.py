@@ -84,6 +84,10 @@ def _no_such_choice(missing: str, options: Sequence[str]) -> str:
         given, _, value = text.lstrip("+").partition("=")
         if missing == f"{given}/{value}":
             group, choice = given, value
+    others = [name for name in ("search", "train") if choice in configs.groups(name).get(group, {})]
+    if others:
+        known = f"take {group} from {', '.join(options)}"
+        return f"{group}={choice}: is a choice of autodisp-{' and autodisp-'.join(others)}; leave it out, or {known}"
     near = nearest(choice, options, cutoff=0.5)
     hint = f"did you mean {group}={near}? " if near else ""
     return f"{group}={choice}: no such choice; {hint}{group} is one of {', '.join(options)}"

@@ -21,7 +21,8 @@ from torch import Tensor
 from autodisp.errors import InputError
 from autodisp.networks.confidence import visible
 from autodisp.networks.stereo_geometry import warp_right_to_left
-from autodisp.prediction.inference import StereoMatcher, in_unit_range
+from autodisp.prediction.image_models import in_unit_range
+from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.semi_global_matching import LARGEST, SemiGlobalMatching, fill_from_background
 
 REACH = 4.0

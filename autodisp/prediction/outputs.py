@@ -86,9 +86,9 @@ class OutputFolder:
     ) -> None:
         nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
         if not nearest.is_dir():
-            raise InputError(f"{folder}: cannot be written, since {nearest} is no folder; write into another folder")
+            raise InputError(f"out={folder}: {nearest} is no folder; take another folder")
         if not os.access(nearest, os.W_OK | os.X_OK):
-            raise InputError(f"{folder}: cannot be written, since {nearest} is read-only; write into another folder")
+            raise InputError(f"out={folder}: {nearest} is not writable; take another folder")
         self.folder = folder
         self.wanted = tuple(dict.fromkeys(wanted))
         self.overwrite = overwrite
