@@ -19,7 +19,7 @@ from autodisp.config.parsing import dotted, one_line
 from autodisp.errors import InputError
 
 _WRITE = (
-    "write group=choice or section.key=value, and for a value with spaces, commas or letters beyond ASCII "
+    "write group=choice or section.key=value, and for a value with spaces, commas, brackets or letters beyond ASCII "
     "\"section.key='a value'\""
 )
 
