@@ -109,7 +109,8 @@ def load(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
     """Reads the card and the weights of a file.
 
     Raises:
-        InputError: the file is missing, damaged or not a model of autodisp, or the weights do not fit the network.
+        InputError: the file is missing, damaged or not a model of autodisp, or the weights do not fit the network or
+            are not finite.
     """
     if path.is_dir():
         inside = path / f"best{SUFFIX}"
@@ -128,6 +129,9 @@ def load(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
         raise InputError(f"{path}: holds weights but not what they are for; only files of autodisp-train can be used")
     card = _read_card(metadata[KEY], path)
     _compare_unbuilt(card, weights, path)
+    for name, weight in weights.items():
+        if not bool(weight.float().isfinite().all()):
+            raise InputError(f"{path}: weight '{name}' is not finite everywhere; take another file of the training")
     return card, weights
 
 

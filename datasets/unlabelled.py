@@ -7,7 +7,7 @@ from typing import Unpack
 import torch
 
 from autodisp.datasets.exclusions import read_entries
-from autodisp.datasets.images import read_rgb
+from autodisp.datasets.images import read_rgb, read_size
 from autodisp.datasets.layout import Frame, Tree, require_one_size
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.stereo_files import Options, StereoFiles
@@ -24,8 +24,8 @@ class UnlabelledPairs(StereoFiles):
         options: see `stereo_files.Options`.
 
     Raises:
-        InputError: there are problems and the reader is strict, no pair is left, or the list does not match the data.
-            Unreadable files and different sizes are reported when the sample is read.
+        InputError: there are problems, such as views of different sizes, and the reader is strict; no pair is left; or
+            the list does not match the data. Damaged pixels are reported when the sample is read.
     """
 
     def __init__(
@@ -52,6 +52,13 @@ class UnlabelledPairs(StereoFiles):
         ]
         super().__init__(place, trees, empty="holds no pair", elsewhere=lacks.__contains__, **options)
         self.incomplete |= lonely
+        if options.get("strict", True):
+            for index in range(len(self)):
+                self._check_sizes(index)
+
+    def _check_sizes(self, index: int) -> None:
+        sizes = {path: read_size(path) or tuple(read_rgb(path).shape[1:]) for path in self.paths(index)}
+        require_one_size({path: torch.empty(size, device="meta") for path, size in sizes.items()})
 
     def _read(self, *files: Path) -> StereoSample:
         left, right = (read_rgb(path) for path in files)

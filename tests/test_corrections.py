@@ -102,20 +102,23 @@ def test_small_images(size: tuple[int, int]) -> None:
 
 
 def test_fusion_takes_what_is_confirmed_or_surer() -> None:
-    cases = {  # network, confidence, match or None -> result
-        (10.0, 0.9, 12.0): 11.0,  # confirmed
-        (10.0, 0.1, 12.0): 11.0,
-        (10.0, 0.9, 20.0): 10.0,  # the network is sure
-        (10.0, 0.5, 20.0): 20.0,
-        (10.0, 0.5, None): 10.0,  # no match
-        (10.0, 0.2, None): 20.0,  # filled from the background, the pixel before
-        (np.inf, 0.9, 20.0): np.inf,
+    cases = {  # network, confidence, match or None -> disparity, confidence
+        (10.0, 0.9, 12.0): (11.0, 0.95),  # confirmed
+        (10.0, 0.1, 12.0): (11.0, 0.55),
+        (10.0, 0.9, 20.0): (10.0, 0.45),  # the network is sure
+        (10.0, 0.5, 20.0): (20.0, 0.25),
+        (10.0, 0.5, None): (10.0, 0.5),  # no match
+        (10.0, 0.2, None): (20.0, 0.2),  # filled from the background, the pixel before
+        (np.inf, 0.9, 20.0): (np.inf, 0.45),
     }
     network, confidence = (np.array([[key[place] for key in cases]], dtype=np.float32) for place in (0, 1))
     known = np.array([[match is not None for _, _, match in cases]])
     matched = np.array([[match or 0.0 for _, _, match in cases]], dtype=np.float32)
-    assert np.array_equal(fuse(network, confidence, matched, known), [list(cases.values())])
-    assert np.array_equal(fuse(network, confidence, matched, np.zeros_like(known)), network)
+    joined = fuse(network, confidence, matched, known)
+    for found, wanted in zip(joined, zip(*cases.values(), strict=True), strict=True):
+        np.testing.assert_allclose(found, [wanted], rtol=1e-6)
+    for found, own in zip(fuse(network, confidence, matched, np.zeros_like(known)), (network, confidence), strict=True):
+        assert np.array_equal(found, own)
 
 
 class Unsure(nn.Module):
@@ -134,8 +137,10 @@ def test_fusion_matches_the_whole_range() -> None:
     views = [torch.from_numpy(view)[None].expand(3, -1, -1) for view in pair(70.0)]
     found = matcher.with_confidence(*views)
     assert found.shape == (1, 2, HEIGHT, WIDTH)
-    assert torch.equal(found[0, 1].unique(), torch.tensor([0.5, 0.9]))
+    assert torch.equal(found[0, 1, :, 72:80].unique(), torch.tensor([0.25])), "of the match against the network"
+    assert (found[0, 1, :, 90:] == 0.45).float().mean() > 0.9, "of the network against the match"
     assert torch.equal(matcher(*views), found[:, :1])
+    assert torch.equal(matcher(views[0], views[1][:1]), found[:, :1]), "a grey view with a coloured one"
     assert (found[0, 0, :, 72:80] - 70).abs().mean() < 0.3, "by the match, where the network is not sure"
     assert (found[0, 0, :, 90:] - 60).abs().max() <= REACH, "the network is sure"
 

@@ -84,6 +84,22 @@ def test_a_file_is_called_on_any_number_of_pairs(tmp_path: Path, suffix: str, ba
     torch.testing.assert_close(network(*views(batch)), Difference()(*views(batch)))
 
 
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_a_model_with_other_inputs_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = WRITERS[suffix](tmp_path / f"a{suffix}", {**DESCRIPTION, "task": "segmentation"})
+    with pytest.raises(InputError, match=r"has 2 input\(s\), but a model of segmentation has 1 \(images\); export it"):
+        open_exported(path, device=CPU)
+
+
+def test_an_onnx_file_for_another_size(tmp_path: Path) -> None:
+    network, _ = open_exported(write_onnx(tmp_path / "a.onnx"), device=CPU)
+    with pytest.raises(
+        InputError, match=r"a\.onnx: onnxruntime cannot run it on float32 of \(1, 3, 8, 5\) and"
+    ) as caught:
+        network(*torch.rand(2, 1, 3, 8, 5))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_program_moves_to_another_device_with_the_tensors_that_it_makes(tmp_path: Path) -> None:
     meta = torch.device("meta")  # the one other device that every machine has
     network, _ = open_exported(write_pt2(tmp_path / "a.pt2"), device=meta)

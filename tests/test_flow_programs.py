@@ -129,8 +129,8 @@ def test_two_images(tmp_path: Path, model: Path) -> None:
 
 def test_images_of_other_shapes_are_refused(model: Path) -> None:
     estimator = autodisp.load(model)
-    grey = torch.zeros(1, 8, 8)
-    for wrong, error in (((grey, grey), ValueError), ((torch.zeros(3, 8, 8), torch.zeros(3, 8, 9)), ValueError)):
+    two = torch.zeros(2, 8, 8)
+    for wrong, error in (((two, two), ValueError), ((torch.zeros(3, 8, 8), torch.zeros(3, 8, 9)), ValueError)):
         with pytest.raises(error, match="must be"):
             estimator(*wrong)
     with pytest.raises(TypeError, match="uint8"):

@@ -148,6 +148,9 @@ def test_views_that_are_not_contiguous_or_writable() -> None:
     still = np.asfortranarray(left)
     still.flags.writeable = False
     assert StereoMatcher(Difference())(still, still).max() == 0
+    grey = left[..., 0].copy()
+    grey.flags.writeable = False
+    assert StereoMatcher(Difference())(grey, grey).max() == 0
 
 
 def test_arguments_are_left_as_they_are_and_the_result_is_the_users() -> None:
@@ -184,6 +187,8 @@ ARRAY, TENSOR = np.zeros((4, 5, 3), np.float32), torch.zeros(3, 4, 5)
         (torch.zeros(4, 5), TENSOR, ValueError, r"left has the shape \(4, 5\)"),
         (np.zeros((0, 5), np.uint8), ARRAY, ValueError, "holds no pixel"),
         (torch.zeros(0, 3, 4, 5), TENSOR, ValueError, "holds no pixel"),
+        (np.zeros((4, 0, 3), np.uint8), ARRAY, ValueError, "holds no pixel"),
+        (torch.zeros(3, 0, 5), TENSOR, ValueError, "holds no pixel"),
         (ARRAY.astype(np.int64), ARRAY, TypeError, "left is of int64"),
         (ARRAY.astype(bool), ARRAY, TypeError, "left is of bool"),
         (ARRAY.astype(np.uint32), ARRAY, TypeError, "left is of uint32"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,14 @@ def test_weights_that_no_network_has_are_refused(tmp_path: Path) -> None:
     save_file(weights, path, metadata={"autodisp": json.dumps(CARDS["disparity"].to_json())})
     with pytest.raises(InputError, match=r"a\.safetensors: weight '\S+' is torch\.complex64 but torch\.float32 in the"):
         model_file.load_network(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "a.safetensors"
+    saved(path)
+    card, weights = model_file.load(path)
+    name = next(name for name, weight in weights.items() if weight.is_floating_point())
+    model_file.save(path, card, {**weights, name: torch.full_like(weights[name], value)})
+    with pytest.raises(InputError, match=rf"a\.safetensors: weight '{re.escape(name)}' is not finite everywhere; take"):
+        model_file.load(path)

@@ -62,7 +62,8 @@ def test_a_classification_model_is_called_on_images(tmp_path: Path) -> None:
         expected = network(images / 255).logits.softmax(dim=1)
     torch.testing.assert_close(classifier(images), expected)
     torch.testing.assert_close(classifier(images / 255), expected)
-    torch.testing.assert_close(classifier(images.numpy()), expected)
+    torch.testing.assert_close(classifier(images.permute(0, 2, 3, 1).numpy()), expected)
+    torch.testing.assert_close(classifier(images.numpy().astype(np.uint16).transpose(0, 2, 3, 1) * 257), expected)
     torch.testing.assert_close(classifier(images[0]), expected[:1])
 
 
@@ -71,16 +72,28 @@ class Constant(nn.Module):
         return torch.zeros(len(images), 4)
 
 
-@pytest.mark.parametrize("shape", [(32, 32), (1, 32, 32), (2, 4, 8, 8), (32, 32, 3), (1, 1, 3, 8, 8)])
+def test_an_array_of_an_image_may_be_read_only() -> None:
+    image = np.zeros((8, 10, 3), np.uint8)
+    image.flags.writeable = False  # as of np.asarray(PIL image)
+    assert ImageClassifier(Constant())(image).shape == (1, 4)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 10), (2, 3, 8, 10), (8, 10, 4), (1, 1, 8, 10, 3), (0, 10, 3)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"must be \(B, 3, H, W\) or \(3, H, W\)"):
+    with pytest.raises(ValueError, match=r"images (has the shape|holds no pixel)"):
         ImageClassifier(Constant())(np.zeros(shape, np.float32))
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.bool_])
+@pytest.mark.parametrize("dtype", [np.int64, np.bool_])
 def test_other_counts_are_refused(dtype: type) -> None:
-    with pytest.raises(TypeError, match=r"must be uint8, or floating in 0\.\.1"):
-        ImageClassifier(Constant())(np.zeros((3, 8, 8), dtype))
+    with pytest.raises(TypeError, match=r"must be uint8, uint16, or floating in 0\.\.1"):
+        ImageClassifier(Constant())(np.zeros((8, 10, 3), dtype))
+
+
+@pytest.mark.parametrize("value", [255.0, float("nan")])
+def test_other_ranges_are_refused(value: float) -> None:
+    with pytest.raises(ValueError, match=r"floating colours must be in 0\.\.1"):
+        ImageClassifier(Constant())(np.full((8, 10, 3), value, np.float32))
 
 
 def test_the_result_takes_part_in_autograd() -> None:

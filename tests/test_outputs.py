@@ -117,6 +117,18 @@ def test_a_baseline_in_millimetres_is_asked_about(tmp_path: Path, baseline: floa
     assert len(questions) == asks
 
 
+def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(InputError, match=r"^out=.*: .* is not writable; take another folder"):
+        PredictionWriter(tmp_path / "new", ["pfm"])
+
+
+def test_an_offset_that_leaves_no_depth_is_asked_about(tmp_path: Path) -> None:
+    calibration = Calibration(focal=721.5, baseline=0.54, doffs=-1e6)
+    notes = PredictionWriter(tmp_path, ["ply"], calibration=calibration).write("a", *prediction()).notes
+    assert notes == ["no pixel has a depth: is doffs=-1e+06 that of these images?"]
+
+
 def test_depth_png_at_its_limits(tmp_path: Path) -> None:
     depth = np.array([[0.0, -1.0, 0.0001, 0.0016, 65.5354, 65.5356, np.inf, np.nan]], np.float32)
     assert write_depth_png(tmp_path / "d.png", depth) == 1
@@ -181,7 +193,10 @@ def test_an_interrupted_file_does_not_appear(
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for folder, name in ((tmp_path / "file", "a"), (tmp_path, "file/a"), (tmp_path, 300 * "n")):
+    for folder in (tmp_path / "file", tmp_path / "file/b"):
+        with pytest.raises(InputError, match=r"^out=.*: .*file is no folder; take another folder"):
+            PredictionWriter(folder, ["pfm"])
+    for folder, name in ((tmp_path, "file/a"), (tmp_path, 300 * "n")):
         with pytest.raises(InputError, match="cannot be written") as caught:
             PredictionWriter(folder, ["pfm"]).write(name, *prediction())
         assert "\n" not in str(caught.value)

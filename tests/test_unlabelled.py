@@ -94,9 +94,20 @@ def test_a_view_without_a_partner_is_named(rig: Path) -> None:
 
 def test_views_of_different_sizes_are_named(rig: Path) -> None:
     write(rig / "right/1.png", 0, (8, 12))
-    dataset = opened(root=rig)
+    with pytest.raises(InputError, match=r"right/1\.png: is 12x8 but .*left/1\.png is 10x8"):
+        opened(root=rig)
+    dataset = opened(root=rig, strict=False)
     with pytest.raises(InputError, match=r"right/1\.png: is 12x8 but .*left/1\.png is 10x8"):
         dataset[1]
+    (rig / "list.txt").write_text("left/1\n")
+    assert opened(root=rig, exclude=rig / "list.txt").names == ["left/0", "left/2"]
+
+
+def test_a_view_that_is_no_image_is_named(rig: Path) -> None:
+    (rig / "right/1.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"right/1\.png: is not a readable image"):
+        opened(root=rig)
+    assert len(opened(root=rig, strict=False)) == 3
 
 
 @pytest.mark.parametrize(

@@ -820,6 +820,12 @@ search --experiment smoke
     --experiment: no such option; settings are written without [...] and `autodisp-search --help` lists them
 search --search.epochs=3
     --search.epochs=3: no such option; settings are written without [...] and `autodisp-search --help` lists them
+evaluate -q checkpoint=shipped
+    -q: is for autodisp-search and autodisp-train, which show their progress; leave it out
+predict left=folder --verbose
+    --verbose: is for autodisp-search and autodisp-train, which show their progress; leave it out
+evaluate task=segmentation checkpoint=shipped
+    task=segmentation: is a choice of autodisp-search and autodisp-train; leave it out, or take task from own
 train batch_size=8
     batch_size: no such setting; did you mean training.batch_size or [...] --cfg job` shows all of them
 train recipe=finetuned

@@ -13,12 +13,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from autodisp import configs, errors
+from autodisp.cli.verbosity import OPTIONS
 from autodisp.config.checks import nearest, nearest_setting, printable
 from autodisp.config.parsing import dotted, one_line
 from autodisp.errors import InputError
 
 _WRITE = (
-    "write group=choice or section.key=value, and for a value with spaces, commas or letters beyond ASCII "
+    "write group=choice or section.key=value, and for a value with spaces, commas, brackets or letters beyond ASCII "
     "\"section.key='a value'\""
 )
 
@@ -46,6 +47,10 @@ def refuse_unknown_options(program: str) -> None:
     cut = [text for text in sys.argv[1:]
            if text.startswith("--") and text.partition("=")[0] not in parser._option_string_actions]  # fmt: skip
     option = next((text for text in (*unknown, *cut) if text.startswith("-")), None)
+    if option in OPTIONS:
+        raise InputError(
+            f"{option}: is for autodisp-search and autodisp-train, which show their progress; leave it out"
+        )
     if option is not None:
         setting = option.lstrip("-").partition("=")[0] or "key"
         raise InputError(
@@ -79,6 +84,10 @@ def _no_such_choice(missing: str, options: Sequence[str]) -> str:
         given, _, value = text.lstrip("+").partition("=")
         if missing == f"{given}/{value}":
             group, choice = given, value
+    others = [name for name in ("search", "train") if choice in configs.groups(name).get(group, {})]
+    if others:
+        known = f"take {group} from {', '.join(options)}"
+        return f"{group}={choice}: is a choice of autodisp-{' and autodisp-'.join(others)}; leave it out, or {known}"
     near = nearest(choice, options, cutoff=0.5)
     hint = f"did you mean {group}={near}? " if near else ""
     return f"{group}={choice}: no such choice; {hint}{group} is one of {', '.join(options)}"

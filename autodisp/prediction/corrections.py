@@ -21,7 +21,8 @@ from torch import Tensor
 from autodisp.errors import InputError
 from autodisp.networks.confidence import visible
 from autodisp.networks.stereo_geometry import warp_right_to_left
-from autodisp.prediction.inference import StereoMatcher, in_unit_range
+from autodisp.prediction.image_models import in_unit_range
+from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.semi_global_matching import LARGEST, SemiGlobalMatching, fill_from_background
 
 REACH = 4.0
@@ -62,7 +63,7 @@ class ResidualMatcher(StereoMatcher):
 
 
 class FusionMatcher(ResidualMatcher):
-    """Corrects like ``ResidualMatcher``, and joins the result with semi-global matching of the whole range.
+    """Corrects like ``ResidualMatcher``, and joins the result with semi-global matching by ``fuse``.
 
     Args:
         matcher: of a network with a confidence.
@@ -82,12 +83,14 @@ class FusionMatcher(ResidualMatcher):
     def _matched(self, left: Tensor, right: Tensor, *, confident: bool = False) -> Tensor:
         found = super()._matched(left, right, confident=True)
         fused = []
-        views = zip(in_unit_range(left), in_unit_range(right), found.cpu().numpy(), strict=True)
+        colours = (in_unit_range(view).expand(-1, 3, -1, -1) for view in (left, right))
+        views = zip(*colours, found.cpu().numpy(), strict=True)
         for left_view, right_view, (disparity, confidence) in views:
             matcher = SemiGlobalMatching(max_disparity=_most(disparity), mode="3way", penalty=1.0)
-            fused.append(torch.from_numpy(fuse(disparity, confidence, *matcher.match(left_view, right_view))))
-        result = torch.stack(fused)[:, None].to(found.device)
-        return torch.cat([result, found[:, 1:]], dim=1) if confident else result
+            joined = fuse(disparity, confidence, *matcher.match(left_view, right_view))
+            fused.append(torch.from_numpy(np.stack(joined)))
+        result = torch.stack(fused).to(found.device)
+        return result if confident else result[:, :1]
 
 
 def correct(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], disparity: _Map) -> _Map:
@@ -110,7 +113,7 @@ def correct(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], disparity
     return np.where(kept, corrected, disparity)
 
 
-def fuse(disparity: _Map, confidence: _Map, matched: _Map, known: npt.NDArray[np.bool_]) -> _Map:
+def fuse(disparity: _Map, confidence: _Map, matched: _Map, known: npt.NDArray[np.bool_]) -> tuple[_Map, _Map]:
     """Joins the disparity of a network with that of semi-global matching.
 
     Where both agree, takes their mean; elsewhere the network's where it is confident, else the match; where there is
@@ -121,13 +124,16 @@ def fuse(disparity: _Map, confidence: _Map, matched: _Map, known: npt.NDArray[np
         matched, known: (H, W) pixels, and whether there is a match.
 
     Returns:
-        (H, W) pixels; pixels of the network that are not finite stay as they are.
+        The disparity (H, W), in which pixels of the network that are not finite stay as they are, and its confidence:
+        where there is a match, the mean of the network's and of the agreement, 1 or 0; elsewhere the network's.
     """
     agreed = known & (np.abs(matched - disparity) <= AGREEMENT)
     filled = fill_from_background(matched, known) if known.any() else disparity
     unsure = np.where(known, confidence < SURE, confidence < DOUBTFUL)
     joined = np.where(agreed, (matched + disparity) / 2, np.where(unsure, filled, disparity))
-    return np.where(np.isfinite(disparity), joined, disparity).astype(np.float32)
+    joined = np.where(np.isfinite(disparity), joined, disparity)
+    sure = np.where(known, (confidence + agreed) / 2, confidence)
+    return joined.astype(np.float32), sure.astype(np.float32)
 
 
 def _most(disparity: _Map) -> int:

@@ -38,9 +38,15 @@ def open_exported(path: Path, *, device: torch.device) -> tuple[nn.Module, Mappi
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; autodisp-export checkpoint=... writes one")
-    network, outputs, text = EXPORTED[path.suffix.lower()](path, device)
+    network, inputs, outputs, text = EXPORTED[path.suffix.lower()](path, device)
     card = _card(text, path)
-    return (network if KITS[card["task"]].interface.any_batch else _OneByOne(network, outputs=outputs)), card
+    interface = KITS[card["task"]].interface
+    if inputs != len(interface.inputs):
+        raise InputError(
+            f"{path}: has {inputs} input(s), but a model of {card['task']} has {len(interface.inputs)} "
+            f"({', '.join(interface.inputs)}); export it again"
+        )
+    return (network if interface.any_batch else _OneByOne(network, outputs=outputs)), card
 
 
 def _card(text: str | None, path: Path) -> Mapping[str, Any]:
@@ -66,6 +72,7 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
+        self.path = path
         try:
             import onnxruntime
         except ImportError:
@@ -83,9 +90,21 @@ class OnnxNetwork(nn.Module):
             raise InputError(f"{path}: onnxruntime cannot read it ({_short(error)}); is it cut off?") from None
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Returns the output, or a tuple of several."""
-        arrays = (entry.detach().cpu().contiguous().numpy() for entry in inputs)
-        found = tuple(map(torch.from_numpy, self.session.run(None, dict(zip(self.inputs, arrays, strict=True)))))
+        """Returns the output, or a tuple of several.
+
+        Raises:
+            InputError: the program does not take such inputs.
+        """
+        arrays = [entry.detach().cpu().contiguous().numpy() for entry in inputs]
+        try:
+            outputs = self.session.run(None, dict(zip(self.inputs, arrays, strict=True)))
+        except Exception as error:  # onnxruntime has no common class of errors
+            shapes = " and ".join(str(array.shape) for array in arrays)
+            raise InputError(
+                f"{self.path}: onnxruntime cannot run it on {arrays[0].dtype} of {shapes} ({_short(error)}); "
+                "export it again with autodisp-export, which takes any size"
+            ) from None
+        found = tuple(map(torch.from_numpy, outputs))
         return found if len(found) > 1 else found[0]
 
 
@@ -106,6 +125,8 @@ class _OneByOne(nn.Module):
 
 class _Opened(NamedTuple):
     network: nn.Module
+    inputs: int
+    """Number of tensors that it takes."""
     outputs: int
     """Number of tensors that it returns."""
     card: str | None
@@ -114,7 +135,7 @@ class _Opened(NamedTuple):
 
 def _open_onnx(path: Path, device: torch.device) -> _Opened:
     network = OnnxNetwork(path)
-    return _Opened(network, len(network.session.get_outputs()), network.description)
+    return _Opened(network, len(network.inputs), len(network.session.get_outputs()), network.description)
 
 
 def _open_pt2(path: Path, device: torch.device) -> _Opened:
@@ -126,7 +147,8 @@ def _open_pt2(path: Path, device: torch.device) -> _Opened:
         if device.type != "cpu":  # the program creates tensors on the device on which it was traced
             program = move_to_device_pass(program, device)
         network = program.module(check_guards=False)  # guards would be run as Python
-        return _Opened(network, len(program.graph_signature.user_outputs), files[EXTRA_FILE])
+        signature = program.graph_signature
+        return _Opened(network, len(signature.user_inputs), len(signature.user_outputs), files[EXTRA_FILE])
     except Exception as error:  # a damaged program may raise any exception
         raise InputError(f"{path}: torch cannot read it ({_short(error)}); export it again with this torch") from None
 

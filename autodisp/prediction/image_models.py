@@ -11,6 +11,11 @@ from torch import Tensor, nn
 
 from autodisp.tasks.base import channels_last, main_output
 
+Array = npt.NDArray[Any]
+
+_FULL_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
+_OVERSHOOT = 0.01  # tolerance of colours due to rounding and resampling; a larger excess means another scale
+
 
 def ready(network: nn.Module, device: torch.device) -> nn.Module:
     """Moves a network to the device and permanently sets it to eval mode."""
@@ -33,17 +38,22 @@ class ImageModel:
         self.device = torch.device(device)
         self.network = ready(network, self.device)
 
-    def __call__(self, *images: Tensor | npt.NDArray[Any]) -> Tensor:
+    def __call__(self, *images: Array | Tensor) -> Tensor:
         """Returns the prediction, (B, ...) float32.
 
         Args:
-            images: as many as the network takes, (B, 3, H, W) or (3, H, W) RGB in 0..1 or uint8.
+            images: as many as the network takes, RGB or grey. Arrays are (H, W, 3), (H, W) or (B, H, W, 3), tensors
+                (3, H, W) or (B, 3, H, W), also with 1 channel instead of 3. Either uint8 or uint16, with a maximum of
+                255 or 65535, or floating point in 0..1.
 
         Raises:
             TypeError: the dtype is not supported.
-            ValueError: a shape is wrong, or the shapes differ.
+            ValueError: a shape or a range of values is wrong, or the shapes differ.
         """
-        values = [_images(each, self.device) for each in images]
+        batches = (
+            from_tensor(each, "images") if isinstance(each, Tensor) else from_array(each, "images") for each in images
+        )
+        values = [in_unit_range(batch.to(self.device)).expand(-1, 3, -1, -1) for batch in batches]
         if len({value.shape for value in values}) > 1:
             shapes = " and ".join(str(tuple(value.shape)) for value in values)
             raise ValueError(f"the images are {shapes}: must be of one size")
@@ -79,12 +89,77 @@ def open_classifier(network: nn.Module, device: torch.device, about: Mapping[str
     return ImageClassifier(network, device=device, classes=about.get("classes"))
 
 
-def _images(images: Tensor | npt.NDArray[Any], device: torch.device) -> Tensor:
-    """Converts images to (B, 3, H, W) float32 in 0..1 on a device."""
-    batch = torch.as_tensor(np.asarray(images)) if not isinstance(images, Tensor) else images
-    batch = batch.unsqueeze(0) if batch.dim() == 3 else batch
-    if batch.dim() != 4 or batch.shape[1] != 3:
-        raise ValueError(f"images are {tuple(batch.shape)} but must be (B, 3, H, W) or (3, H, W)")
-    if batch.dtype != torch.uint8 and not batch.dtype.is_floating_point:
-        raise TypeError(f"images are of {batch.dtype} but must be uint8, or floating in 0..1")
-    return batch.to(device).to(torch.float32) / (255.0 if batch.dtype == torch.uint8 else 1.0)
+def in_unit_range(view: Tensor) -> Tensor:
+    """Converts the colours of a view to float32 in 0..1."""
+    return view.to(torch.float32) / _FULL_SCALE.get(view.dtype, 1.0)
+
+
+def from_array(view: Array, name: str) -> Tensor:
+    """Converts an array (H, W, 3), (H, W) or (B, H, W, 3) to (B, C, H, W), dtype as it was.
+
+    Raises:
+        TypeError: the dtype is not supported.
+        ValueError: the shape or the range of values is wrong.
+    """
+    if not (view.ndim == 2 or (view.ndim in (3, 4) and view.shape[-1] in (1, 3))):
+        raise ValueError(
+            f"{name} has the shape {view.shape}: an array must be (H, W, 3), (H, W) or (B, H, W, 3); "
+            f"{_remedy(view.shape)}"
+        )
+    batch = view[None, ..., None] if view.ndim == 2 else view if view.ndim == 4 else view[None]
+    if view.dtype.byteorder == ">":
+        batch = batch.astype(view.dtype.newbyteorder("="))
+    try:
+        tensor = torch.from_numpy(np.require(batch.transpose(0, 3, 1, 2), requirements=["C", "W"]))
+    except TypeError as error:
+        raise TypeError(_unfit(name, str(view.dtype))) from error
+    return _checked(tensor, name)
+
+
+def from_tensor(view: Tensor, name: str) -> Tensor:
+    """Converts a tensor (3, H, W) or (B, 3, H, W), also of 1 channel, to (B, C, H, W), dtype as it was.
+
+    Raises:
+        TypeError: the dtype is not supported.
+        ValueError: the shape or the range of values is wrong.
+    """
+    if view.ndim not in (3, 4) or view.shape[-3] not in (1, 3):
+        raise ValueError(
+            f"{name} has the shape {tuple(view.shape)}: a tensor must be (3, H, W) or (B, 3, H, W); "
+            "permute(2, 0, 1) brings the channels of (H, W, 3) to the front"
+        )
+    view = view.detach()
+    return _checked(view if view.ndim == 4 else view[None], name)
+
+
+def _checked(view: Tensor, name: str) -> Tensor:
+    if not view.numel():
+        raise ValueError(f"{name} holds no pixel: its shape is {tuple(view.shape)}")
+    if view.dtype not in _FULL_SCALE and not view.dtype.is_floating_point:
+        raise TypeError(_unfit(name, str(view.dtype).removeprefix("torch.")))
+    if view.dtype.is_floating_point:
+        low, high = (float(bound) for bound in view.aminmax())
+        if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):
+            raise ValueError(
+                f"{name} holds values of {low:g} to {high:g}, but floating colours must be in 0..1; "
+                f"{_other_scale(low, high)}"
+            )
+    return view
+
+
+def _unfit(name: str, dtype: str) -> str:
+    return f"{name} is of {dtype}: colours must be uint8, uint16, or floating in 0..1; convert with .astype or .to"
+
+
+def _remedy(shape: tuple[int, ...]) -> str:
+    if len(shape) in (3, 4) and shape[-1] == 4:
+        return "drop the alpha channel with [..., :3]"
+    if len(shape) in (3, 4) and shape[-3] in (1, 3):
+        return "np.moveaxis(view, -3, -1) brings the channels to the end, or pass torch.from_numpy(view)"
+    return "is it an image?"
+
+
+def _other_scale(low: float, high: float) -> str:
+    if low >= 0 and 1 < high <= 65535:
+        return "divide by the largest number that the format can hold, such as 255 or 65535"
+    return "is it normalised, or damaged? The network normalises by itself"

@@ -5,6 +5,7 @@ the colour image; they are omitted from a point cloud. Besides disparities that 
 confidence are unknown: in the point cloud unless disabled, elsewhere only at a threshold that was set.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -69,6 +70,9 @@ class OutputFolder:
         endings: formats with the endings of their file names.
         overwrite: if True, existing files may be replaced.
         inputs: files that are never replaced, such as all views.
+
+    Raises:
+        InputError: nothing can be written there.
     """
 
     def __init__(
@@ -80,6 +84,11 @@ class OutputFolder:
         overwrite: bool = False,
         inputs: Iterable[Path] = (),
     ) -> None:
+        nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        if not nearest.is_dir():
+            raise InputError(f"out={folder}: {nearest} is no folder; take another folder")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise InputError(f"out={folder}: {nearest} is not writable; take another folder")
         self.folder = folder
         self.wanted = tuple(dict.fromkeys(wanted))
         self.overwrite = overwrite
@@ -250,9 +259,11 @@ def _beyond(file: Path) -> str:
 
 
 def _implausible_depth(disparity: Plane, calibration: Calibration) -> list[str]:
-    """Returns a warning if nearly all depths exceed 65.5 m, as with a baseline in millimetres."""
+    """Returns a warning if no pixel has a depth, or nearly all exceed 65.5 m, as with a baseline in millimetres."""
     depth = depth_of(disparity, calibration)
     known = depth[np.isfinite(depth)]
+    if not known.size and np.isfinite(disparity).any():
+        return [f"no pixel has a depth: is doffs={calibration.doffs:g} that of these images?"]
     if not known.size or (nearest := float(np.percentile(known, 5))) <= _LARGEST / _MILLIMETRES:
         return []
     return [
