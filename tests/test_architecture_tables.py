@@ -65,6 +65,16 @@ def test_agreement_of_seeds_and_of_two_tables() -> None:
     assert found.value == pytest.approx(stats.spearmanr(METRICS[:40, 0], METRICS[:40, 1]).statistic)
 
 
+def test_agreement_of_tables_with_other_metrics_and_spaces() -> None:
+    accuracy = table_of("max", metrics=100 - METRICS)
+    found = table_of().agreement(accuracy)
+    assert found is not None
+    assert found.value == pytest.approx(1.0), "a low error is a high accuracy"
+    other = Table(SPACES["tiny81_disparity"], Figure("epe", "min", "px"), accuracy.entries, {})
+    with pytest.raises(InputError, match="of the space 'tiny81_disparity': cannot be compared with one of 'tiny81'"):
+        table_of().agreement(other)
+
+
 def test_a_table_survives_its_file(tmp_path: Path) -> None:
     table, path = table_of(), tmp_path / "table.json"
     path.write_text(json.dumps(table.to_json()))

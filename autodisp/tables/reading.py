@@ -49,7 +49,7 @@ def load(name: str | Path) -> Table:
         space, figure = SearchSpace.from_json(data["space"], file=str(name)), Figure(**data["metric"])
         _check(space, figure, entries, data["about"])
         return Table(space, figure, entries, data["about"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(
             f"table {in_one_line(name)}: cannot be read ({type(error).__name__}: {in_one_line(error, at_most=80)}); "
             f"take a table.json of autodisp-study study=table{', or ' if known else ''}{', '.join(known)}"
