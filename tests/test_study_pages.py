@@ -220,7 +220,7 @@ def test_drop_of_searches_of_own_data_and_without_a_config(tmp_path: Path) -> No
     findings = study.findings(Results(tmp_path / "study", [], PROTOCOL))
     rows = [row[:4] for row in rows_of(findings.tables[0])[1:] if "drop" in row[2]]
     metric = "accuracy, discretisation drop"
-    data = "own rig.py data/rig"
+    data = "own rig.py:Rig data/rig"
     assert rows == [["", "all", metric, "3"], [data, "all", metric, "1"], [data, "s2", metric, "1"]]
     (tmp_path / "page").mkdir()
     write_study_page(findings, tmp_path / "page", how=[])

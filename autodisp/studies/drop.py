@@ -81,7 +81,8 @@ def _chart(metric: str, dataset: str, entries: Sequence[Entry]) -> Chart:
             points = [
                 (entry.eigenvalue, drop)
                 for entry in entries
-                if _space_of(entry) == space and entry.eigenvalue is not None and (drop := entry.result("drop")) is not None
+                if _space_of(entry) == space
+                and entry.eigenvalue is not None and (drop := entry.result("drop")) is not None
             ]  # fmt: skip
             if points:
                 axes.plot(*zip(*points, strict=True), "o", color=COLOURS[place % len(COLOURS)], label=space)
