@@ -12,6 +12,7 @@ import yaml
 
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
+from autodisp.errors import InputError
 from autodisp.report.curves import Chart, empty_chart
 from autodisp.report.reading import read_run
 from autodisp.report.study_page import Findings, ResultTable, write_study_page
@@ -29,7 +30,7 @@ from autodisp.studies.study import Study
 from autodisp.studies.table import FILE, TableStudy
 from autodisp.tables import Entry, Table, Trained, load
 from autodisp.tasks.base import Figure
-from tests.made_runs import record_of, write_evaluation, write_run, write_search
+from tests.made_runs import record_of, write_evaluation, write_run, write_search, write_training
 
 ACCURACY = Figure("accuracy", "max", "%")
 PROTOCOL = Protocol("classification", ACCURACY, ["a=1"], ["b=1"], ["c=1"], [], None, [0, 1])
@@ -216,6 +217,8 @@ def test_drop_of_searches_of_own_data_and_without_a_config(tmp_path: Path) -> No
         (folder / "metrics.jsonl").write_text(json.dumps(record) + "\n")
         config = folder / "config.yaml"
         config.write_text("{" if number < 3 else json.dumps({**yaml.safe_load(config.read_text()), "dataset": own}))
+    with pytest.raises(InputError, match=r"study\.runs=.*: none of the 1 runs is a search; name folders"):
+        DropStudy([str(write_training(tmp_path / "other"))]).findings(Results(tmp_path / "study", [], PROTOCOL))
     study = DropStudy([str(tmp_path / "runs")])
     findings = study.findings(Results(tmp_path / "study", [], PROTOCOL))
     rows = [row[:4] for row in rows_of(findings.tables[0])[1:] if "drop" in row[2]]

@@ -78,6 +78,13 @@ def checked(*words: str) -> None:
         ),
         (["study=table", 'budget.short=["network=disparity_tiny","dataset.length=-1"]'], "dataset.length=-1: must"),
         (["study=table", 'budget.evaluate=["densities=[120.0]"]'], "densities=[120.0]: must"),
+        (
+            ["study=table", 'budget.evaluate=["dataset.lenth=3"]'],
+            "dataset.lenth: no such setting; did you mean dataset.",
+        ),
+        (["study=table", 'budget.evaluate=["=3"]'], "budget.evaluate=[=3]: must be words such as"),
+        (["study=hyperparameters", "study.genotype=nowhere.json"], "genotype=nowhere.json: no such file"),
+        (["study=hyperparameters", "study.genotype=tiny81:3"], "genotype=tiny81:3: has the cells normal, reduce, but"),
     ],
 )
 def test_a_wrong_setting_of_any_run_is_found_before_the_first(

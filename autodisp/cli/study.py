@@ -185,7 +185,7 @@ def _show_summary(
             told.append(f"    the same message: {', '.join(run.name for run in others)}")
     if states["not run"]:
         told.append(f"  not run, since they need runs that failed: {states['not run']}")
-    told.append(f"files: {folder}/ ({', '.join([*files, 'runs/'])})")
+    told.append(f"files: {folder}/ ({', '.join([*files, *(['runs/'] if runs else [STUDY])])})")
     told.append(f"look:  {command('autodisp-report', ('study', folder))}")
     for line in told:
         console.print(line, markup=False, soft_wrap=True)

@@ -9,13 +9,15 @@ from math import ceil
 from pathlib import Path
 from statistics import fmean, median
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from autodisp.assembly.search import build_data
 from autodisp.assembly.train_data import build_train_data
-from autodisp.assembly.training import build_training
+from autodisp.assembly.training import build_genotype, build_training
+from autodisp.cli.hydra_errors import in_one_line
 from autodisp.cli.search import measured_plan
-from autodisp.cli.studied_run import composed
+from autodisp.cli.studied_run import PROGRAM_OF, composed
 from autodisp.cli.supervision import run_console
 from autodisp.commands import setting
 from autodisp.config import evaluate, search, train
@@ -115,16 +117,22 @@ def check_runs(runs: Sequence[Run], endings: Mapping[str, Ending]) -> None:
 
 
 def _check(program: str, words: Sequence[str], *, with_data: bool) -> None:
+    program = PROGRAM_OF.get(program, program)
+    try:
+        tree = composed(program, words)
+    except HydraException as error:
+        raise InputError(in_one_line(error, program=f"autodisp-{program}")) from None
     if program == "search":
-        of_search = search.parse(composed("search", words))
+        of_search = search.parse(tree)
         if with_data:
             build_data(of_search)
-    elif program == "evaluate":
-        evaluate.parse(composed("evaluate", words))
-    else:
-        of_training = train.parse(composed("train", words))
+    elif program == "train":
+        of_training = train.parse(tree)
+        build_genotype(of_training)
         if with_data:
             build_train_data(of_training)
+    else:
+        evaluate.parse(tree)
 
 
 def measured_seconds(run: Run) -> float:

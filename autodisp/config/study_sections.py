@@ -53,7 +53,8 @@ _METHODS = Must(
 
 def _is_free(word: str) -> bool:
     """Returns True for a word that sets something that the study does not set itself."""
-    return "=" in word and word.lstrip("+~").partition("=")[0] not in GIVEN
+    key, equals, _ = word.lstrip("+~").partition("=")
+    return bool(key and equals) and key not in GIVEN
 
 
 def _once(names: Sequence[str], choices: Iterable[str]) -> bool:

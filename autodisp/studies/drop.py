@@ -41,6 +41,11 @@ class DropStudy:
             found = find_runs(self.folders, skip=results.folder)
         except InputError as error:
             raise InputError(f"study.{error}") from None  # it names its argument, runs
+        if not any(entry.run.kind == "search" for entry in found.entries):
+            raise InputError(
+                f"study.runs={','.join(self.folders)}: none of the {len(found.entries)} runs is a search; name folders "
+                "with searches"
+            )
         groups: dict[tuple[str, ...], list[Entry]] = {}
         for entry in found.entries:
             if entry.run.kind == "search":
