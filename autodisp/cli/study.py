@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autodisp.assembly.studies import STUDY, build_results, cluster_of, stored_study, write_files
+from autodisp.atomic import replacing
 from autodisp.cli.program import GAVE_WAY, WRONG_INPUT
 from autodisp.cli.run_folder import keep_command
 from autodisp.cli.studied_run import perform
@@ -118,7 +119,8 @@ def _keep(config: StudyConfig, tree: DictConfig, runs: Sequence[Run], folder: Pa
     kept = tree.copy()
     kept.root = config.root
     try:
-        OmegaConf.save(kept, folder / STUDY, resolve=True)
+        with replacing(folder / STUDY) as path:  # a study whose settings were cut off could not be continued
+            OmegaConf.save(kept, path, resolve=True)
         keep_command(folder)
         path = folder / PROVENANCE
         if not _is_known(folder) or not all(ending.is_done for ending in endings_of(runs, folder).values()):
