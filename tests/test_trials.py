@@ -90,6 +90,13 @@ def test_a_lost_journal_is_written_again(runs: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_trials_that_are_all_alike_have_no_importances(runs: Path) -> None:
+    for trial in range(3):
+        assert carry_out(tuning(trial, [1]), runs / str(trial), lambda words, folder: 0.5) == 0.5
+    assert importances(runs.parent / JOURNAL) == {}
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_a_damaged_trial_or_journal_is_one_line(runs: Path) -> None:
     carry_out(tuning(0), runs / "a", Bowl())
     for damaged in ("{", "[]", '{"params": {}, "values": {}}', '{"number": 0, "params": {"a": "b"}, "values": {}}'):

@@ -1,6 +1,7 @@
 """Trials of Optuna in the journal file of a study, which any number of processes of any number of machines share."""
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,15 +124,18 @@ def lasting(steps: int) -> list[str]:
 
 
 def importances(journal: Path) -> dict[str, float]:
-    """Returns the importance of the settings; empty without Optuna, or with too few trials."""
+    """Returns the importance of the settings; empty without Optuna, or if the trials are too few or too alike."""
     if not journal.is_file():
         return {}
     try:
         optuna = _optuna()
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        study = optuna.load_study(study_name=_NAME, storage=_storage(journal))
-        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
-    except (InputError, ValueError, RuntimeError, KeyError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # of trials that are all alike: importances would be equal
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            study = optuna.load_study(study_name=_NAME, storage=_storage(journal))
+            return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+    except (InputError, UserWarning, ValueError, RuntimeError, KeyError):
         return {}
 
 
