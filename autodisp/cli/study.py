@@ -68,7 +68,8 @@ def study(tree: DictConfig) -> int:
         try:
             endings = endings if cluster is None else _execute(cluster, runs, folder, console)
         except KeyboardInterrupt:
-            console.print("stopped: the same command resumes the runs that were in progress, and runs the others")
+            words = "stopped: the same command resumes the runs that were in progress, and runs the others"
+            console.print(words, markup=False, soft_wrap=True)
             raise
         files = write_files(built, results)
     _show_summary(runs, endings, folder, files, console)
