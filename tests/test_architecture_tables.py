@@ -65,6 +65,16 @@ def test_agreement_of_seeds_and_of_two_tables() -> None:
     assert found.value == pytest.approx(stats.spearmanr(METRICS[:40, 0], METRICS[:40, 1]).statistic)
 
 
+def test_agreement_of_tables_with_other_metrics_and_spaces() -> None:
+    accuracy = table_of("max", metrics=100 - METRICS)
+    found = table_of().agreement(accuracy)
+    assert found is not None
+    assert found.value == pytest.approx(1.0), "a low error is a high accuracy"
+    other = Table(SPACES["tiny81_disparity"], Figure("epe", "min", "px"), accuracy.entries, {})
+    with pytest.raises(InputError, match="of the space 'tiny81_disparity': cannot be compared with one of 'tiny81'"):
+        table_of().agreement(other)
+
+
 def test_a_table_survives_its_file(tmp_path: Path) -> None:
     table, path = table_of(), tmp_path / "table.json"
     path.write_text(json.dumps(table.to_json()))
@@ -111,6 +121,9 @@ def test_what_is_no_table(tmp_path: Path, text: str) -> None:
         ({"architectures": 2}, "an architecture is in it twice"),
         ({"metric": {"name": "epe", "direction": "up", "unit": "px"}}, "metric.direction is 'up', not min or max"),
         ({"metric of one": math.inf}, "a metric or latency is not a finite number"),
+        ({"metric of one": 1e200}, "a metric or latency is not a finite number"),
+        ({"seed of one": None}, "parameters or a seed is not a whole number"),
+        ({"parameters of one": "3"}, "parameters or a seed is not a whole number"),
         ({"latency of one": "3"}, "TypeError"),
         ({"index of one": 81}, "indices must be below 81"),
     ],
@@ -121,8 +134,8 @@ def test_a_table_with_wrong_content(tmp_path: Path, change: dict[str, object], s
         name, _, _ = key.partition(" of one")
         if key == "architectures":
             data[key] += data[key][:1]
-        elif key == "metric of one":
-            data["architectures"][0]["runs"][0]["metric"] = value
+        elif key in ("metric of one", "seed of one"):
+            data["architectures"][0]["runs"][0][name] = value
         elif key.endswith("of one"):
             data["architectures"][0][name] = value
         else:

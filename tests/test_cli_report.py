@@ -73,6 +73,13 @@ def test_a_comparison_leaves_the_report_on_a_run(tmp_path: Path) -> None:
     assert (folder / "report" / "index.html").read_bytes() == before
 
 
+def test_a_comparison_leaves_the_report_on_a_study(tmp_path: Path) -> None:
+    write_training(tmp_path / "runs" / "train-1")
+    (tmp_path / "study.yaml").write_text("study: {name: table}\n")
+    page = program.report(composed("report", f"runs={tmp_path}"))
+    assert page == tmp_path / "comparison" / "index.html"
+
+
 def test_it_does_not_write_through_a_link_in_the_run(tmp_path: Path) -> None:
     folder, elsewhere = write_training(tmp_path / "run"), tmp_path / "elsewhere"
     elsewhere.mkdir()

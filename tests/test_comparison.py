@@ -150,6 +150,12 @@ def test_where_a_comparison_belongs(patterns: list[str], expected: str) -> None:
     assert common_folder(patterns).absolute() == Path(expected).absolute()
 
 
+def test_a_comparison_of_a_folder_with_brackets_in_its_name_lies_in_it(tmp_path: Path) -> None:
+    (folder := tmp_path / "runs [é]").mkdir()
+    assert common_folder([str(folder)]) == folder
+    assert common_folder([f"{folder}/**"]) == folder
+
+
 def test_an_evaluation_of_classification(tmp_path: Path) -> None:
     folder = write_evaluation(tmp_path / "run", "runs/a/best.safetensors")
     assert read_tested(folder) == MeasuredNetwork(Path("runs/a/best.safetensors"), "cifar10", {"accuracy": 91.5})

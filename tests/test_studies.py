@@ -123,8 +123,15 @@ def test_an_ending_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_ending(folder) == Ending(), "its folder is gone"
     folder.mkdir()
     assert read_ending(folder) == done
-    folder.with_name("run.json").write_text("{")
-    assert read_ending(folder) == Ending()
+    for damaged in (
+        "{",
+        "[]",
+        '{"state": "dnoe"}',
+        '{"state": "done", "metric": "1"}',
+        '{"state": "done", "seconds": []}',
+    ):
+        folder.with_name("run.json").write_text(damaged)
+        assert read_ending(folder) == Ending()
 
 
 def test_what_is_done_is_not_run_again(tmp_path: Path, client: distributed.Client) -> None:

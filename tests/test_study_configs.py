@@ -9,6 +9,7 @@ from autodisp import configs
 from autodisp.assembly.studies import build_protocol, build_study
 from autodisp.config import evaluate, search, train
 from autodisp.config.study import StudyConfig, parse
+from autodisp.errors import InputError
 from autodisp.studies.endings import Ending
 from autodisp.studies.graph import Run, in_order
 from autodisp.studies.trials import Tuning
@@ -86,6 +87,44 @@ def test_the_best_of_rdarts_needs_all_short_trainings() -> None:
     runs = runs_of("study=rdarts", "task=classification", "study.spaces=[s2]", "seeds=[0]")
     (best,) = [run for run in runs if run.program == "train" and run.labels.get("length") != "short"]
     assert Counter(run.program for run in best.needs) == {"search": 4, "train": 4}
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["study=spaces", "study.spaces=[s1,s1]"], "study.spaces=[s1, s1]: must be one or more of"),
+        (["study=spaces", "study.datasets=[shapes3d,shapes3d]"], "study.datasets=[shapes3d, shapes3d]: must be one or"),
+        (["study=table", "study.space=autodispnet"], "study.samples=null: must be a number, since space autodispnet"),
+        (["study=hyperparameters", "study.weight_decay=[1e-3,inf]"], "study.weight_decay=[0.001, inf]: must be the"),
+        (["study=rdarts", "study.values=[0,nan]"], "study.values=[0.0, nan]: must be two or more different finite"),
+        (["study=regret", "study.table=t", "study.methods=['seed=3']"], "study.methods=[seed=3]: must be words"),
+        (
+            ["study=regret", "study.table=t", "study.methods=['skip=auxiliary space=s2']"],
+            "study.methods=[skip=auxiliary",
+        ),
+    ],
+)
+def test_settings_that_no_study_can_have(words: list[str], line: str) -> None:
+    with pytest.raises(InputError) as error:
+        config_of(*words)
+    assert str(error.value).startswith(line)
+
+
+def test_close_values_are_different_runs() -> None:
+    words = ["study=rdarts", "study.key=seed", "study.values=[4294967290,4294967291]", "seeds=[0]"]
+    runs = [run for run in runs_of(*words) if run.program == "search"]
+    assert sorted(word for run in runs for word in run.settings if str(word).startswith("seed=")) == [
+        "seed=4294967290",
+        "seed=4294967291",
+    ]
+    close = [
+        "study=regularization",
+        "study.values=[0.12345671,0.12345672,3e-4,2]",
+        "study.policies=[none]",
+        "seeds=[0]",
+    ]
+    factors = {run.labels["factor"] for run in runs_of(*close)}
+    assert factors == {"0.12345671", "0.12345672", "0.0003", "2"}
 
 
 def test_the_words_of_a_trial() -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SPACES
+from autodisp.errors import InputError
 from autodisp.report.curves import Chart, empty_chart
 from autodisp.report.reading import read_run
 from autodisp.report.study_page import Findings, ResultTable, write_study_page
@@ -28,7 +30,7 @@ from autodisp.studies.study import Study
 from autodisp.studies.table import FILE, TableStudy
 from autodisp.tables import Entry, Table, Trained, load
 from autodisp.tasks.base import Figure
-from tests.made_runs import record_of, write_evaluation, write_run, write_search
+from tests.made_runs import record_of, write_evaluation, write_run, write_search, write_training
 
 ACCURACY = Figure("accuracy", "max", "%")
 PROTOCOL = Protocol("classification", ACCURACY, ["a=1"], ["b=1"], ["c=1"], [], None, [0, 1])
@@ -166,6 +168,11 @@ def test_a_damaged_run_is_left_out_with_a_note(tmp_path: Path) -> None:
     left = table.table(again)
     assert left is not None
     assert sorted(len(entry.runs) for entry in left.entries) == [1, 2]
+    evaluation = of_table.done("evaluate")[0].name
+    (tmp_path / "other" / RUNS / evaluation / "evaluation.json").write_text("{")
+    last = Results(tmp_path / "other", of_table.runs, PROTOCOL)
+    assert len(last.done("evaluate")) == 1
+    assert f"{evaluation}: left out: cannot be read (JSONDecodeError" in last.notes[0]
 
 
 def test_found_cells_among_all_by_metric_and_latency(tmp_path: Path) -> None:
@@ -202,6 +209,26 @@ def test_drop_over_the_eigenvalue(tmp_path: Path) -> None:
     assert rows["s2"][3:] == rows["all"][3:]
 
 
+def test_drop_of_searches_of_own_data_and_without_a_config(tmp_path: Path) -> None:
+    own = {"name": "own", "factory": "rig.py:Rig", "root": "/data/rig"}
+    for number in range(4):
+        folder = write_search(tmp_path / "runs" / str(number))
+        record = record_of(0, eigenvalue=float(number), discretisation_drop=float(number))
+        (folder / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+        config = folder / "config.yaml"
+        config.write_text("{" if number < 3 else json.dumps({**yaml.safe_load(config.read_text()), "dataset": own}))
+    with pytest.raises(InputError, match=r"study\.runs=.*: none of the 1 runs is a search; name folders"):
+        DropStudy([str(write_training(tmp_path / "other"))]).findings(Results(tmp_path / "study", [], PROTOCOL))
+    study = DropStudy([str(tmp_path / "runs")])
+    findings = study.findings(Results(tmp_path / "study", [], PROTOCOL))
+    rows = [row[:4] for row in rows_of(findings.tables[0])[1:] if "drop" in row[2]]
+    metric = "accuracy, discretisation drop"
+    data = "own rig.py:Rig data/rig"
+    assert rows == [["", "all", metric, "3"], [data, "all", metric, "1"], [data, "s2", metric, "1"]]
+    (tmp_path / "page").mkdir()
+    write_study_page(findings, tmp_path / "page", how=[])
+
+
 def test_published_results() -> None:
     assert published("spaces", "cifar10", "s1", "ada") == "3.03 ± 0.08"
     assert published("spaces", "cifar10", "mine", "ada") is None
@@ -210,15 +237,19 @@ def test_published_results() -> None:
 
 def test_page_and_files(tmp_path: Path) -> None:
     table = ResultTable(
-        "results", "Results", ["name", "loss & co", "n"], [["a_b", 1.23456789, None], ["ä ± 1", 2.0, 84444]]
+        "results",
+        "Results",
+        ["name", "loss & co", "n"],
+        [["a_b", 1.23456789, None], ["ä ± 1", 2.0, 84444], ["~^", 2, 3]],
     )
     chart = Chart("one", "a chart", empty_chart("a chart")[0])
     files = write_study_page(Findings("<study>", "lead", [table], [chart]), tmp_path, how=["autodisp-study"])
     assert set(files) == {"index.html", "one.svg", "one.png", "results.csv", "results.tex"}
-    assert (tmp_path / "results.csv").read_text() == "name,loss & co,n\na_b,1.23456789,\nä ± 1,2.0,84444\n"
+    assert (tmp_path / "results.csv").read_text() == "name,loss & co,n\na_b,1.23456789,\nä ± 1,2.0,84444\n~^,2,3\n"
     latex = (tmp_path / "results.tex").read_text()
     assert r"\begin{tabular}{lrr}" in latex
     assert "name & loss \\& co & n \\\\\n\\midrule\na\\_b & 1.235 &  \\\\\nä $\\pm$ 1 & 2 & 84444 \\\\" in latex
+    assert r"\textasciitilde{}\textasciicircum{} & 2 & 3" in latex
     page = (tmp_path / "index.html").read_text()
     assert "&lt;study&gt;" in page
     assert "1.235" in page

@@ -2,9 +2,14 @@
 
 import pytest
 
-from autodisp.cli.study_plan import kind_of, time_left, unmeasured
+from autodisp.assembly.studies import build_protocol, build_study
+from autodisp.cli import study_plan
+from autodisp.cli.study_plan import check_runs, kind_of, time_left, unmeasured
+from autodisp.config.study import parse
+from autodisp.errors import InputError
 from autodisp.studies.endings import Ending
-from autodisp.studies.graph import Run
+from autodisp.studies.graph import Run, in_order
+from tests.programs import composed
 
 
 def run(program: str, number: int, **labels: str) -> Run:
@@ -56,3 +61,45 @@ def test_what_failed_takes_no_time() -> None:
     known[SEARCHES[1].name] = Ending("failed", seconds=3.0)
     assert time_left(RUNS, known, 1) == 15 + 100 + 100
     assert time_left([], {}, 1) == 0.0
+
+
+def checked(*words: str) -> None:
+    config = parse(composed("study", "budget=smoke", *words))
+    runs = list(in_order(build_study(config).runs(build_protocol(config))))
+    check_runs(runs, {one.name: Ending() for one in runs})
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["study=regularization", "study.key=search.drop_path", "study.values=[0,0.2,2.5]"],
+            "search.drop_path=2.5: must",
+        ),
+        (["study=table", 'budget.short=["network=disparity_tiny","dataset.length=-1"]'], "dataset.length=-1: must"),
+        (["study=table", 'budget.evaluate=["densities=[120.0]"]'], "densities=[120.0]: must"),
+        (
+            ["study=table", 'budget.evaluate=["dataset.lenth=3"]'],
+            "dataset.lenth: no such setting; did you mean dataset.",
+        ),
+        (["study=table", 'budget.evaluate=["=3"]'], "budget.evaluate=[=3]: must be words such as"),
+        (["study=hyperparameters", "study.genotype=nowhere.json"], "genotype=nowhere.json: no such file"),
+        (["study=hyperparameters", "study.genotype=tiny81:3"], "genotype=tiny81:3: has the cells normal, reduce, but"),
+    ],
+)
+def test_a_wrong_setting_of_any_run_is_found_before_the_first(
+    words: list[str], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("build_data", "build_train_data"):
+        monkeypatch.setattr(study_plan, name, lambda config: None)
+    with pytest.raises(InputError) as error:
+        checked(*words, "seeds=[0]")
+    assert str(error.value).startswith(line)
+
+
+def test_each_dataset_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(study_plan, "build_data", lambda config: read.append("search"))
+    monkeypatch.setattr(study_plan, "build_train_data", lambda config: read.append("train"))
+    checked("study=regularization", "study.values=[1e-4,1e-3]", "seeds=[0,1]")
+    assert read == ["search", "train"]

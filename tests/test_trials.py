@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from autodisp.errors import InputError
 from autodisp.studies.trials import JOURNAL, TRIAL, Tuning, carry_out, importances
 
 optuna = pytest.importorskip("optuna")
@@ -86,6 +87,27 @@ def test_a_lost_journal_is_written_again(runs: Path) -> None:
     assert (before["number"], after["number"], after["params"]) == (1, 0, before["params"])
     assert value is not None
     assert (found, again.calls) == (value, [])
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_trials_that_are_all_alike_have_no_importances(runs: Path) -> None:
+    for trial in range(3):
+        assert carry_out(tuning(trial, [1]), runs / str(trial), lambda words, folder: 0.5) == 0.5
+    assert importances(runs.parent / JOURNAL) == {}
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_damaged_trial_or_journal_is_one_line(runs: Path) -> None:
+    carry_out(tuning(0), runs / "a", Bowl())
+    for damaged in ("{", "[]", '{"params": {}, "values": {}}', '{"number": 0, "params": {"a": "b"}, "values": {}}'):
+        (runs / "a" / TRIAL).write_text(damaged)
+        with pytest.raises(InputError, match=r"trial\.json: cannot be read \(.*\); delete its folder"):
+            carry_out(tuning(0), runs / "a", Bowl())
+    journal = runs.parent / JOURNAL
+    journal.write_text("damaged\n" + journal.read_text())
+    with pytest.raises(InputError, match=r"optuna\.journal: cannot be read \(.*\); move it away"):
+        carry_out(tuning(1), runs / "b", Bowl())
+    assert importances(journal) == {}
 
 
 @pytest.mark.slow

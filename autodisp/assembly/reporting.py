@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autodisp.assembly.network_sizes import search_sizes, training_counts, training_sizes
+from autodisp.assembly.studies import STUDY
 from autodisp.assembly.study_reporting import read_study
 from autodisp.atomic import staged
 from autodisp.config.report import ReportConfig
@@ -16,7 +17,7 @@ from autodisp.report.run_page import write_run_page
 
 REPORT = "report"
 COMPARISON = "comparison"
-"""Name of the folder of a comparison inside a run folder, whose ``report/`` is the report on that run."""
+"""Name of the folder of a comparison inside the folder of a run or study, whose ``report/`` is the report on that."""
 
 
 def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
@@ -59,7 +60,7 @@ def report_folder(config: ReportConfig) -> Path:
         out = Path(folder_of_one).expanduser() / REPORT
     else:
         folder = common_folder(config.patterns)
-        out = folder / (COMPARISON if is_run(folder) else REPORT)
+        out = folder / (COMPARISON if is_run(folder) or (folder / STUDY).is_file() else REPORT)
     # A run folder may be untrusted, and its report/ may lead anywhere.
     if config.out is None and out.is_symlink():
         raise InputError(f"{out}: is a link, which is not written through; name a folder with out=")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from autodisp.atomic import replacing
 from autodisp.cells.spaces import SPACES, find_space
 from autodisp.config.checks import shown
 from autodisp.config.study import AddressConfig, LocalConfig, SlurmConfig, StudyConfig
@@ -21,7 +22,7 @@ from autodisp.config.study_sections import (
     SpacesConfig,
     TableConfig,
 )
-from autodisp.errors import InputError
+from autodisp.errors import InputError, RunFault
 from autodisp.studies.drop import DropStudy
 from autodisp.studies.factors import FactorStudy
 from autodisp.studies.hyperparameters import LEARNING_RATE, WEIGHT_DECAY, HyperparametersStudy
@@ -161,8 +162,16 @@ def slurm_options(config: SlurmConfig) -> dict[str, Any]:
 
 
 def write_files(study: Study, results: Results) -> list[str]:
-    """Writes the files that a study leaves in its folder; returns their names."""
+    """Writes the files that a study leaves in its folder; returns their names.
+
+    Raises:
+        RunFault: one cannot be written.
+    """
     files = study.files(results)
     for name, text in files.items():
-        (results.folder / name).write_text(text, encoding="utf-8")
+        try:
+            with replacing(results.folder / name) as path:
+                path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RunFault(f"{results.folder / name}: cannot be written ({error.strerror})") from None
     return list(files)

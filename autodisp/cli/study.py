@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from autodisp.assembly.studies import STUDY, build_results, cluster_of, stored_study, write_files
+from autodisp.atomic import replacing
 from autodisp.cli.program import GAVE_WAY, WRONG_INPUT
 from autodisp.cli.run_folder import keep_command
 from autodisp.cli.studied_run import perform
-from autodisp.cli.study_plan import Kind, check_data, kind_of, measured_seconds, time_left, unmeasured
+from autodisp.cli.study_plan import Kind, check_runs, kind_of, measured_seconds, time_left, unmeasured
 from autodisp.cli.study_progress import StudyProgress
 from autodisp.commands import command
 from autodisp.config.study import StudyConfig, parse
@@ -25,7 +26,7 @@ from autodisp.run_files import COMMAND
 from autodisp.run_lock import LOCK, locked
 from autodisp.studies.endings import Ending
 from autodisp.studies.graph import RUNS, Run, endings_of, in_order
-from autodisp.studies.provenance import PROVENANCE, provenance
+from autodisp.studies.provenance import PROVENANCE, provenance, read_provenance
 from autodisp.tracking import in_time
 
 _FIXED = ("study.name", "task.name", "study.dataset", "study.space", "budget.name")
@@ -56,7 +57,7 @@ def study(tree: DictConfig) -> int:
         built.findings(results)  # of other runs, which must be there
     endings: Mapping[str, Ending] = endings_of(runs, folder)
     if config.cluster.name == "local":
-        check_data(runs, endings)
+        check_runs(runs, endings)
     if config.plan:
         _show_plan(config, runs, endings, console)
         return 0
@@ -67,7 +68,8 @@ def study(tree: DictConfig) -> int:
         try:
             endings = endings if cluster is None else _execute(cluster, runs, folder, console)
         except KeyboardInterrupt:
-            console.print("stopped: the same command resumes the runs that were in progress, and runs the others")
+            words = "stopped: the same command resumes the runs that were in progress, and runs the others"
+            console.print(words, markup=False, soft_wrap=True)
             raise
         files = write_files(built, results)
     _show_summary(runs, endings, folder, files, console)
@@ -118,14 +120,23 @@ def _keep(config: StudyConfig, tree: DictConfig, runs: Sequence[Run], folder: Pa
     kept = tree.copy()
     kept.root = config.root
     try:
-        OmegaConf.save(kept, folder / STUDY, resolve=True)
+        with replacing(folder / STUDY) as path:  # a study whose settings were cut off could not be continued
+            OmegaConf.save(kept, path, resolve=True)
         keep_command(folder)
         path = folder / PROVENANCE
-        if not path.exists() or not all(ending.is_done for ending in endings_of(runs, folder).values()):
+        if not _is_known(folder) or not all(ending.is_done for ending in endings_of(runs, folder).values()):
             command = (folder / COMMAND).read_text(encoding="utf-8").strip()
             path.write_text(json.dumps(provenance(command), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise RunFault(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def _is_known(folder: Path) -> bool:
+    """Returns True if the provenance of a study can be read."""
+    try:
+        return bool(read_provenance(folder))
+    except InputError:
+        return False
 
 
 def _show_plan(config: StudyConfig, runs: Sequence[Run], endings: Mapping[str, Ending], console: Console) -> None:
@@ -177,7 +188,7 @@ def _show_summary(
             told.append(f"    the same message: {', '.join(run.name for run in others)}")
     if states["not run"]:
         told.append(f"  not run, since they need runs that failed: {states['not run']}")
-    told.append(f"files: {folder}/ ({', '.join([*files, 'runs/'])})")
+    told.append(f"files: {folder}/ ({', '.join([*files, *(['runs/'] if runs else [STUDY])])})")
     told.append(f"look:  {command('autodisp-report', ('study', folder))}")
     for line in told:
         console.print(line, markup=False, soft_wrap=True)

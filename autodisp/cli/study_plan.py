@@ -9,16 +9,18 @@ from math import ceil
 from pathlib import Path
 from statistics import fmean, median
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from autodisp.assembly.search import build_data
 from autodisp.assembly.train_data import build_train_data
-from autodisp.assembly.training import build_training
+from autodisp.assembly.training import build_genotype, build_training
+from autodisp.cli.hydra_errors import in_one_line
 from autodisp.cli.search import measured_plan
-from autodisp.cli.studied_run import composed
+from autodisp.cli.studied_run import PROGRAM_OF, composed
 from autodisp.cli.supervision import run_console
 from autodisp.commands import setting
-from autodisp.config import search, train
+from autodisp.config import evaluate, search, train
 from autodisp.errors import InputError
 from autodisp.studies.endings import Ending
 from autodisp.studies.graph import Link, Run
@@ -27,6 +29,8 @@ from autodisp.studies.trials import Tuning, lasting
 Kind = tuple[str, str, str]
 _STEPS = 4
 _OF_THE_DATA = ("task=", "dataset=", "dataset.")
+_ANY_VALUE = ("seed=", "genotype=", "checkpoint=")
+"""Settings that a study sets itself to values that fit, and that differ in most runs."""
 _OF_THE_STUDY = ("dataset.store=",)
 """Settings of files that a plan does not write."""
 
@@ -86,27 +90,49 @@ def unmeasured(runs: Sequence[Run], endings: Mapping[str, Ending]) -> Iterator[R
             yield run
 
 
-def check_data(runs: Sequence[Run], endings: Mapping[str, Ending]) -> None:
-    """Reads every dataset of the searches and trainings that are not done, once.
+def check_runs(runs: Sequence[Run], endings: Mapping[str, Ending]) -> None:
+    """Checks the settings of the runs that are not done, and reads every dataset of their searches and trainings once.
+
+    Runs that differ in seed or cells only are checked once.
 
     Raises:
         InputError: a setting or the data cannot be used.
     """
-    known = set[tuple[str, ...]]()
+    checked, read = set[tuple[str, ...]](), set[tuple[str, ...]]()
     for run in runs:
-        words = _words(run)
-        dataset = run.program, *(word for word in words if word.startswith(_OF_THE_DATA))
-        if dataset in known or endings[run.name].is_done or run.program == "evaluate":
+        if endings[run.name].is_done:
             continue
-        known.add(dataset)
+        words = Tuning.read(_words(run)).training if run.program == "tune" else _words(run)
+        settings = run.program, *(word for word in words if not word.startswith(_ANY_VALUE))
+        dataset = run.program, *(word for word in words if word.startswith(_OF_THE_DATA))
+        if settings in checked:
+            continue
         try:
-            if run.program == "search":
-                build_data(search.parse(composed("search", words)))
-            else:
-                training = Tuning.read(words).training if run.program == "tune" else words
-                build_train_data(train.parse(composed("train", training)))
+            _check(run.program, words, with_data=dataset not in read)
         except InputError as error:
-            raise InputError(str(error).removeprefix("dataset.")) from None
+            text = str(error)
+            raise InputError(text.removeprefix("dataset.") if text.startswith("dataset.root") else text) from None
+        checked.add(settings)
+        read.add(dataset)
+
+
+def _check(program: str, words: Sequence[str], *, with_data: bool) -> None:
+    program = PROGRAM_OF.get(program, program)
+    try:
+        tree = composed(program, words)
+    except HydraException as error:
+        raise InputError(in_one_line(error, program=f"autodisp-{program}")) from None
+    if program == "search":
+        of_search = search.parse(tree)
+        if with_data:
+            build_data(of_search)
+    elif program == "train":
+        of_training = train.parse(tree)
+        build_genotype(of_training)
+        if with_data:
+            build_train_data(of_training)
+    else:
+        evaluate.parse(tree)
 
 
 def measured_seconds(run: Run) -> float:

@@ -114,7 +114,9 @@ class StudyConfig:
         if self.study.name != "drop":
             need(bool(self.budget.search), "budget", self.budget.name, f"one that has words for task={self.task.name}")
         if hasattr(self.study, "datasets"):
-            need(bool(self.datasets), "study.datasets", self.datasets, f"one or more of {', '.join(self.kit.datasets)}")
+            once = bool(self.datasets) and len(set(self.datasets)) == len(self.datasets)
+            choices = ", ".join(self.kit.datasets)
+            need(once, "study.datasets", self.datasets, f"one or more of {choices}, each once")
         if self.study.name == "hyperparameters":
             need(bool(self.budget.steps), "budget.steps", self.budget.steps, "one or more numbers of steps")
         for dataset in self.datasets:

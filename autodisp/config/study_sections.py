@@ -1,5 +1,7 @@
 """The section of each study in the config of autodisp-study."""
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
@@ -8,20 +10,24 @@ from autodisp.config.checks import Must, PathTo, at_least, at_most, need
 from autodisp.config.search import SearchConfig
 
 POLICIES = ("none", "es", "ada")
-_POLICIES = Must(
-    f"one or more of {', '.join(POLICIES)}", lambda policies: bool(policies) and set(policies) <= set(POLICIES)
-)
-_SPACES = Must(f"one or more of {', '.join(SPACES)}", lambda spaces: bool(spaces) and set(spaces) <= set(SPACES))
+_POLICIES = Must(f"one or more of {', '.join(POLICIES)}, each once", lambda policies: _once(policies, POLICIES))
+_SPACES = Must(f"one or more of {', '.join(SPACES)}, each once", lambda spaces: _once(spaces, SPACES))
 _SPACE = Must(f"one of {', '.join(SPACES)}", lambda space: space in SPACES)
-_VALUES = Must("two or more different numbers", lambda values: len(values) > 1 and len(set(values)) == len(values))
-_RANGE = Must("the lowest and the highest value, above 0", lambda ends: len(ends) == 2 and 0 < ends[0] < ends[1])
+_VALUES = Must(
+    "two or more different finite numbers",
+    lambda values: len(values) > 1 and len(set(values)) == len(values) and all(map(math.isfinite, values)),
+)
+_RANGE = Must(
+    "the lowest and the highest value, above 0 and finite",
+    lambda ends: len(ends) == 2 and 0 < ends[0] < ends[1] < math.inf,
+)
 _SECTIONS = tuple(section.name for section in fields(SearchConfig) if section.name not in ("run", "resume", "plan"))
 _KEY = Must(
     "a setting of autodisp-search, such as search.drop_path",
     lambda key: key == "seed" or (key.partition(".")[0] in _SECTIONS and bool(key.partition(".")[2])),
 )
+_MOST_ARCHITECTURES = 100_000
 _TABLE = PathTo("a table.json of study=table, or the name of a table in the package")
-WORDS = Must("words such as training.steps=500", lambda words: all("=" in word for word in words))
 GIVEN = (
     "task",
     "dataset",
@@ -37,8 +43,22 @@ GIVEN = (
 """Settings of the runs that a study sets itself."""
 BUDGET_WORDS = Must(
     "words such as training.steps=500, of settings that the study does not set itself",
-    lambda words: all("=" in word and word.lstrip("+~").partition("=")[0] not in GIVEN for word in words),
+    lambda words: all(map(_is_free, words)),
 )
+_METHODS = Must(
+    "words such as relaxation=dirichlet, of settings that the study does not set itself",
+    lambda methods: all(method.strip() and all(map(_is_free, method.split())) for method in methods),
+)
+
+
+def _is_free(word: str) -> bool:
+    """Returns True for a word that sets something that the study does not set itself."""
+    key, equals, _ = word.lstrip("+~").partition("=")
+    return bool(key and equals) and key not in GIVEN
+
+
+def _once(names: Sequence[str], choices: Iterable[str]) -> bool:
+    return bool(names) and set(names) <= set(choices) and len(set(names)) == len(names)
 
 
 @dataclass(frozen=True)
@@ -55,12 +75,14 @@ class TableConfig(StudySection):
     name: str = "table"
     dataset: str = ""
     space: Annotated[str, _SPACE] = "tiny81"
-    samples: Annotated[int | None, at_least(1, null="all")] = None
+    samples: Annotated[int | None, at_least(1, null="all"), at_most(_MOST_ARCHITECTURES)] = None
     checked: Annotated[int, at_least(0)] = 0
 
     def __post_init__(self) -> None:
         fits = self.samples is None or self.checked <= self.samples
         need(fits, "study.checked", self.checked, f"at most study.samples={self.samples}")
+        few = self.samples is not None or SPACES[self.space].size <= _MOST_ARCHITECTURES
+        need(few, "study.samples", self.samples, f"a number, since space {self.space} is too large for all")
 
 
 @dataclass(frozen=True)
@@ -81,7 +103,7 @@ class RegretConfig(StudySection):
     table: Annotated[str | None, _TABLE] = None
     dataset: str | None = None
     policies: Annotated[list[str], _POLICIES] = field(default_factory=lambda: list(POLICIES))
-    methods: Annotated[list[str], WORDS] = field(default_factory=list)
+    methods: Annotated[list[str], _METHODS] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         need(self.table is not None, "study.table", self.table, _TABLE.words)

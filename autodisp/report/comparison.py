@@ -165,7 +165,7 @@ def common_folder(patterns: Sequence[str]) -> Path:
     folders = []
     for pattern in patterns:
         folder = Path(pattern).expanduser()
-        while glob.has_magic(str(folder)):
+        while glob.has_magic(str(folder)) and not folder.is_dir():
             folder = folder.parent
         folders.append(folder)
     return folders[0] if len(folders) == 1 else Path(os.path.commonpath([folder.absolute() for folder in folders]))

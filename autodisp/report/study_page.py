@@ -13,7 +13,9 @@ from autodisp.report.curves import Chart
 from autodisp.report.page import Gallery, write_page
 
 Value = str | int | float | None
-_SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {"\\": r"\textbackslash{}", "±": r"$\pm$"}
+_SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

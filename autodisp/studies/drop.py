@@ -3,6 +3,7 @@
 It has no runs of its own.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,12 +38,18 @@ class DropStudy(Study):
             found = find_runs(self.folders, skip=results.folder)
         except InputError as error:
             raise InputError(f"study.{error}") from None  # it names its argument, runs
+        if not any(entry.run.kind == "search" for entry in found.entries):
+            raise InputError(
+                f"study.runs={','.join(self.folders)}: none of the {len(found.entries)} runs is a search; name folders "
+                "with searches"
+            )
         groups: dict[tuple[str, ...], list[Entry]] = {}
         for entry in found.entries:
             if entry.run.kind == "search":
-                space = str(entry.run.setting("space.name", ""))
+                space = _space_of(entry)
                 groups.setdefault((*entry.group[1:], ""), []).append(entry)
-                groups.setdefault((*entry.group[1:], space), []).append(entry)
+                if space:
+                    groups.setdefault((*entry.group[1:], space), []).append(entry)
         rows, charts = list[list[Value]](), list[Chart]()
         for (metric, dataset, space), entries in groups.items():
             for measure, words in _MEASURES:
@@ -70,17 +77,22 @@ class DropStudy(Study):
 def _chart(metric: str, dataset: str, entries: Sequence[Entry]) -> Chart:
     title = f"discretisation drop of {metric} on {dataset}"
     figure, axes = empty_chart(title, "dominant eigenvalue")
-    spaces = sorted({str(entry.run.setting("space.name", "")) for entry in entries})
+    spaces = sorted({_space_of(entry) for entry in entries})
     with style():
         for place, space in enumerate(spaces):
             points = [
                 (entry.eigenvalue, drop)
                 for entry in entries
-                if str(entry.run.setting("space.name", "")) == space
+                if _space_of(entry) == space
                 and entry.eigenvalue is not None and (drop := entry.result("drop")) is not None
             ]  # fmt: skip
             if points:
                 axes.plot(*zip(*points, strict=True), "o", color=COLOURS[place % len(COLOURS)], label=space)
         if any(spaces):
             figure.legend(loc="outside lower center", ncols=4)
-    return Chart(f"drop_{dataset}".replace(" ", "_"), title, figure, "A point per search.")
+    return Chart(re.sub(r"[^\w.-]+", "_", f"drop_{dataset}"), title, figure, "A point per search.")
+
+
+def _space_of(entry: Entry) -> str:
+    """Returns the name of the space of a search; empty if its config cannot be read."""
+    return str(entry.run.setting("space.name") or "")

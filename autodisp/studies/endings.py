@@ -3,8 +3,9 @@
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from autodisp.atomic import replacing
 
@@ -39,11 +40,23 @@ def ending_file(folder: Path) -> Path:
 
 
 def read_ending(folder: Path) -> Ending:
-    """Reads the ending of a run; that of a run which waits if there is none, or its folder is gone."""
+    """Reads the ending of a run; that of a run which waits if there is none, it is damaged, or its folder is gone."""
     ending = Ending()
-    with suppress(OSError, ValueError, TypeError):
-        ending = Ending(**json.loads(ending_file(folder).read_text(encoding="utf-8")))
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        found = Ending(**json.loads(ending_file(folder).read_text(encoding="utf-8")))
+        numbers = [found.exit_code, found.attempts, found.seconds, *([] if found.metric is None else [found.metric])]
+        texts = [found.message, found.host]
+        if found.state in get_args(State) and all(map(_is_number, numbers)) and all(map(_is_text, texts)):
+            ending = found
     return ending if not ending.is_done or folder.is_dir() else Ending()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def write_ending(folder: Path, ending: Ending) -> None:

@@ -12,7 +12,7 @@ from autodisp.report.curves import Chart, empty_chart
 from autodisp.report.figures import COLOURS, style
 from autodisp.report.study_page import Findings, ResultTable, Value
 from autodisp.studies.graph import Run
-from autodisp.studies.protocol import Protocol
+from autodisp.studies.protocol import Protocol, exactly
 from autodisp.studies.published import published
 from autodisp.studies.results import Results, in_words
 from autodisp.studies.spaces import chain_of, parameter_free, searches_by, tested_by
@@ -44,8 +44,8 @@ class FactorStudy(Study):
             for value in self.values
             for seed in protocol.seeds
             for run in chain_of(
-                protocol, dataset, space, seed, f"regularization={policy}", f"{self.key}={value:g}",
-                policy=policy, factor=f"{value:g}",
+                protocol, dataset, space, seed, f"regularization={policy}", f"{self.key}={exactly(value)}",
+                policy=policy, factor=exactly(value),
             )
         ]  # fmt: skip
 

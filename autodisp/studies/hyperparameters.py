@@ -4,13 +4,12 @@ A trial is a run: Optuna proposes values (TPE), the cells are trained with them 
 anew for the next one, until Hyperband prunes the trial. AutoDispNet took BOHB, which is not maintained any more.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from autodisp.commands import setting
+from autodisp.errors import InputError
 from autodisp.report.curves import Chart, empty_chart, logarithmic_if_wide, whole_numbers
 from autodisp.report.figures import COLOURS, style
 from autodisp.report.study_page import Findings, ResultTable, Value
@@ -18,7 +17,7 @@ from autodisp.studies.graph import Run
 from autodisp.studies.protocol import Protocol
 from autodisp.studies.results import Results, in_words
 from autodisp.studies.study import Study
-from autodisp.studies.trials import JOURNAL, PREFIX, TRIAL, importances
+from autodisp.studies.trials import JOURNAL, PREFIX, TRIAL, importances, read_trial
 
 LEARNING_RATE, WEIGHT_DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
 
@@ -54,7 +53,7 @@ class HyperparametersStudy(Study):
         for trial in sorted((trial for trial in trials if trial), key=lambda trial: int(trial["number"])):
             values = {int(steps): float(value) for steps, value in trial["values"].items() if value is not None}
             found = [values.get(steps) for steps in self.steps]
-            rows.append([int(trial["number"]), *(trial["params"][key] for key in self.ranges), *found])
+            rows.append([int(trial["number"]), *(trial["params"].get(key) for key in self.ranges), *found])
             if found[-1] is not None and (not course or figure.better(found[-1], course[-1][1])):
                 course.append((int(trial["number"]), found[-1]))
         names = [key.rpartition(".")[2] for key in self.ranges]
@@ -69,13 +68,15 @@ class HyperparametersStudy(Study):
             f"{len(rows)} trials{best}",
             tables,
             [_course(course, unit)] if course else [],
+            notes=results.notes,
         )
 
     def _trial(self, results: Results, run: Run) -> dict[str, Any]:
-        with suppress(OSError, ValueError):
-            trial: dict[str, Any] = json.loads((results.folder_of(run) / TRIAL).read_text(encoding="utf-8"))
-            return trial
-        return {}
+        try:
+            return read_trial(results.folder_of(run) / TRIAL)
+        except InputError as error:
+            results.notes.append(f"{run.name}: left out: {error}")
+            return {}
 
 
 def _course(course: Sequence[tuple[int, float]], unit: str) -> Chart:

@@ -11,6 +11,11 @@ from autodisp.tasks.base import Figure
 BEST = "best.safetensors"
 
 
+def exactly(value: float) -> str:
+    """Returns a number as a word of a program, with all of its digits; a whole one without a point."""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else repr(value)
+
+
 @dataclass(frozen=True)
 class Protocol:
     """The words with which the programs are called.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from autodisp.report.study_page import Findings, ResultTable, Value
 from autodisp.studies.graph import Link, Run
-from autodisp.studies.protocol import Protocol
+from autodisp.studies.protocol import Protocol, exactly
 from autodisp.studies.published import published
 from autodisp.studies.results import Results, in_words
 from autodisp.studies.spaces import parameter_free, tested_by
@@ -36,8 +36,8 @@ class RdartsStudy(Study):
     def _chosen(self, protocol: Protocol, dataset: str, space: str, seed: int) -> list[Run]:
         searches = [
             protocol.searches(
-                dataset, space, seed, f"regularization={self.policy}", f"{self.key}={value:g}",
-                policy=self.policy, value=f"{value:g}",
+                dataset, space, seed, f"regularization={self.policy}", f"{self.key}={exactly(value)}",
+                policy=self.policy, value=exactly(value),
             )
             for value in self.values
         ]  # fmt: skip

@@ -16,7 +16,7 @@ from autodisp.report.curves import Chart
 from autodisp.report.evaluations import main_metric
 from autodisp.report.reading import Run as Read
 from autodisp.report.reading import read_run
-from autodisp.run_files import GENOTYPE, METRICS
+from autodisp.run_files import EVALUATION, GENOTYPE, METRICS
 from autodisp.studies.endings import Ending
 from autodisp.studies.graph import RUNS, Run, endings_of, in_order
 from autodisp.studies.protocol import Protocol
@@ -59,12 +59,14 @@ class Results:
                     self.genotype(run)
                 elif run.program == "train":
                     self.curve(run)
+                elif run.program == "evaluate":
+                    json.loads((self.folder_of(run) / EVALUATION).read_text(encoding="utf-8"))
                 self._readable[run.name] = True
             except (InputError, OSError, ValueError, KeyError, TypeError) as error:
                 self._readable[run.name] = False
                 self.notes.append(
                     f"{run.name}: left out: cannot be read ({type(error).__name__}: {in_one_line(error, at_most=80)}); "
-                    f"delete {self.folder / RUNS / run.name}.json, and the study runs it again"
+                    f"delete {self.folder_of(run)}, and the study runs it again"
                 )
         return self._readable[run.name]
 

@@ -1,6 +1,7 @@
 """Trials of Optuna in the journal file of a study, which any number of processes of any number of machines share."""
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import yaml
 
 from autodisp.atomic import replacing
-from autodisp.errors import InputError
+from autodisp.errors import InputError, in_one_line
 
 JOURNAL = "optuna.journal"
 """File in the folder of the study."""
@@ -55,14 +56,14 @@ def carry_out(tuning: Tuning, folder: Path, train: Callable[[Sequence[str], Path
         The metric after all steps; None if the trial was pruned, or the metric is not finite.
 
     Raises:
-        InputError: Optuna is not installed.
+        InputError: Optuna is not installed, or the journal or the trial is damaged.
     """
     optuna = _optuna()
     study = _study(folder.parent.parent / JOURNAL, tuning)
     folder.mkdir(exist_ok=True)
     path = folder / TRIAL
     if path.exists():
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_trial(path)
         known = next((one for one in study.trials if one.number == content["number"]), None)
         if known is not None and known.state.is_finished():
             return None if known.value is None else float(known.value)
@@ -98,21 +99,43 @@ def carry_out(tuning: Tuning, folder: Path, train: Callable[[Sequence[str], Path
     return value
 
 
+def read_trial(path: Path) -> dict[str, Any]:
+    """Reads the file of a trial.
+
+    Raises:
+        InputError: it cannot be read, or is damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        numbers = [content["number"], *content["params"].values(), *map(int, content["values"])]
+        numbers += [value for value in content["values"].values() if value is not None]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({type(error).__name__}); delete its folder, and the study begins the trial again"
+        ) from None
+    return content
+
+
 def lasting(steps: int) -> list[str]:
     """Returns the words of a training of that many steps, which is validated at its end."""
     return [f"training.steps={steps}", f"validation.every={steps}"]
 
 
 def importances(journal: Path) -> dict[str, float]:
-    """Returns the importance of the settings; empty without Optuna, or with too few trials."""
+    """Returns the importance of the settings; empty without Optuna, or if the trials are too few or too alike."""
     if not journal.is_file():
         return {}
     try:
         optuna = _optuna()
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        study = optuna.load_study(study_name=_NAME, storage=_storage(journal))
-        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
-    except (InputError, ValueError, RuntimeError, KeyError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # of trials that are all alike: importances would be equal
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            study = optuna.load_study(study_name=_NAME, storage=_storage(journal))
+            return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+    except (InputError, UserWarning, ValueError, RuntimeError, KeyError):
         return {}
 
 
@@ -123,10 +146,16 @@ def _study(journal: Path, tuning: Tuning) -> Any:
     )
     sampler = optuna.samplers.TPESampler(seed=tuning.trial, constant_liar=True)
     direction = "minimize" if tuning.direction == "min" else "maximize"
-    return optuna.create_study(
-        study_name=_NAME, storage=_storage(journal), direction=direction, sampler=sampler, pruner=pruner,
-        load_if_exists=True,
-    )  # fmt: skip
+    try:
+        return optuna.create_study(
+            study_name=_NAME, storage=_storage(journal), direction=direction, sampler=sampler, pruner=pruner,
+            load_if_exists=True,
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{journal}: cannot be read ({type(error).__name__}: {in_one_line(error, at_most=80)}); move it away, and "
+            "the trials that are not done begin a new one"
+        ) from None
 
 
 def _storage(journal: Path) -> Any:

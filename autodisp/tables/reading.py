@@ -1,7 +1,6 @@
 """Reads the file of a table."""
 
 import json
-import math
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,6 +10,9 @@ from autodisp.errors import InputError, in_one_line
 from autodisp.tables.table import SCHEMA, VERSION, Entry, Table, Trained
 from autodisp.tasks.base import Figure
 
+_LARGEST = 1e30
+"""Deviations are sums of squares."""
+
 
 def _check(space: SearchSpace, figure: Figure, entries: Sequence[Entry], about: object) -> None:
     indices = [entry.index for entry in entries]
@@ -18,11 +20,13 @@ def _check(space: SearchSpace, figure: Figure, entries: Sequence[Entry], about: 
         *(run.metric for entry in entries for run in entry.runs),
         *(entry.latency for entry in entries if entry.latency is not None),
     ]
+    counts = [*(entry.parameters for entry in entries), *(run.seed for entry in entries for run in entry.runs)]
     checks = {
         "it has no architectures": bool(entries),
         "an architecture is in it twice": len(set(indices)) == len(indices),
         f"indices must be below {space.size}": all(0 <= index < space.size for index in indices),
-        "a metric or latency is not a finite number": all(map(math.isfinite, numbers)),
+        "a metric or latency is not a finite number": all(abs(number) <= _LARGEST for number in numbers),
+        "parameters or a seed is not a whole number": all(type(count) is int for count in counts),
         f"metric.direction is {figure.direction!r}, not min or max": figure.direction in ("min", "max"),
         "about must be an object": isinstance(about, dict),
     }
@@ -49,7 +53,7 @@ def load(name: str | Path) -> Table:
         space, figure = SearchSpace.from_json(data["space"], file=str(name)), Figure(**data["metric"])
         _check(space, figure, entries, data["about"])
         return Table(space, figure, entries, data["about"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(
             f"table {in_one_line(name)}: cannot be read ({type(error).__name__}: {in_one_line(error, at_most=80)}); "
             f"take a table.json of autodisp-study study=table{', or ' if known else ''}{', '.join(known)}"

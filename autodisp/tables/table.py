@@ -124,9 +124,19 @@ class Table:
         return Spread(deviation([entry.metric for entry in self.entries]) or 0.0, within)
 
     def agreement(self, other: "Table") -> Correlation | None:
-        """Returns the rank correlation with another table of the space, over the architectures that both have."""
-        theirs = {entry.index: entry.metric for entry in other.entries}
-        return rank_correlation([(one.metric, theirs[one.index]) for one in self.entries if one.index in theirs])
+        """Returns the rank correlation with another table of the space, over the architectures that both have.
+
+        Raises:
+            InputError: the other table is of another space.
+        """
+        if other.space != self.space:
+            raise InputError(
+                f"a table of the space '{other.space.name}': cannot be compared with one of '{self.space.name}': take "
+                "another table of that space"
+            )
+        theirs = {entry.index: other._cost(entry.metric) for entry in other.entries}
+        both = [entry for entry in self.entries if entry.index in theirs]
+        return rank_correlation([(self._cost(entry.metric), theirs[entry.index]) for entry in both])
 
     def agreement_of_seeds(self) -> float | None:
         """Returns the mean rank correlation between two seeds, of the architectures that have both."""
