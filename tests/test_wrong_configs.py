@@ -683,7 +683,7 @@ study=table study.dataset=cifar10
 study=table study.samples=0
     study.samples=0: must be at least 1, or null for all
 study=spaces study.policies=[none,esa]
-    study.policies=[none, esa]: must be one or more of none, es, ada
+    study.policies=[none, esa]: must be one or more of none, es, ada, each once
 study=regret
     study.table=null: must be a path to a table.json of study=table, or the name of a table in the package
 study=regret study.table=none.json
@@ -697,7 +697,7 @@ study=rdarts study.key=foo.bar
 study=regularization study.key=regularization
     study.key=regularization: must be a setting of autodisp-search, such as search.drop_path
 study=spaces study.datasets=[]
-    study.datasets=[]: must be one or more of shapes3d, [...] own
+    study.datasets=[]: must be one or more of shapes3d, [...] own, each once
 study=table study.samples=1 study.checked=5
     study.checked=5: must be at most study.samples=1
 study=hyperparameters budget.steps=[]
@@ -705,9 +705,9 @@ study=hyperparameters budget.steps=[]
 study=drop study.runs=none
     study.runs=none: no such folder; name one that holds runs, or a pattern such as 'runs/**'
 study=rdarts study.values=[1]
-    study.values=[1.0]: must be two or more different numbers
+    study.values=[1.0]: must be two or more different finite numbers
 study=hyperparameters study.learning_rate=[1,0.1]
-    study.learning_rate=[1.0, 0.1]: must be the lowest and the highest value, above 0
+    study.learning_rate=[1.0, 0.1]: must be the lowest and the highest value, above 0 and finite
 study=drop study.runs=[]
     study.runs=[]: must be a folder or a pattern of folders, or a list of them
 seeds=[]

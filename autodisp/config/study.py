@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from autodisp.cells.spaces import SPACES
 from autodisp.config.checks import Must, PathTo, at_least, at_most, need, need_choice
 from autodisp.config.parsing import read
-from autodisp.config.study_sections import BUDGET_WORDS, STUDIES, StudySection
+from autodisp.config.study_sections import BUDGET_WORDS, MOST_ARCHITECTURES, STUDIES, StudySection, TableConfig
 from autodisp.errors import InputError
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import KITS
@@ -129,6 +129,9 @@ class StudyConfig:
             if set(SPACES[space].kinds) != self.kit.kinds:
                 fitting = ", ".join(name for name, one in SPACES.items() if set(one.kinds) == self.kit.kinds)
                 raise InputError(f"space {space} does not fit task={self.task.name}: take one of {fitting}")
+        if isinstance(self.study, TableConfig):
+            few = self.study.samples is not None or SPACES[self.study.space].size <= MOST_ARCHITECTURES
+            need(few, "study.samples", None, f"a number, since space {self.study.space} is too large for all")
 
     @property
     def kit(self) -> TaskKit:

@@ -26,7 +26,8 @@ _KEY = Must(
     "a setting of autodisp-search, such as search.drop_path",
     lambda key: key == "seed" or (key.partition(".")[0] in _SECTIONS and bool(key.partition(".")[2])),
 )
-_MOST_ARCHITECTURES = 100_000
+MOST_ARCHITECTURES = 100_000
+"""Of a table."""
 _TABLE = PathTo("a table.json of study=table, or the name of a table in the package")
 GIVEN = (
     "task",
@@ -75,14 +76,12 @@ class TableConfig(StudySection):
     name: str = "table"
     dataset: str = ""
     space: Annotated[str, _SPACE] = "tiny81"
-    samples: Annotated[int | None, at_least(1, null="all"), at_most(_MOST_ARCHITECTURES)] = None
+    samples: Annotated[int | None, at_least(1, null="all"), at_most(MOST_ARCHITECTURES)] = None
     checked: Annotated[int, at_least(0)] = 0
 
     def __post_init__(self) -> None:
         fits = self.samples is None or self.checked <= self.samples
         need(fits, "study.checked", self.checked, f"at most study.samples={self.samples}")
-        few = self.samples is not None or SPACES[self.space].size <= _MOST_ARCHITECTURES
-        need(few, "study.samples", self.samples, f"a number, since space {self.space} is too large for all")
 
 
 @dataclass(frozen=True)
