@@ -27,7 +27,7 @@ _KEY = Must(
     lambda key: key == "seed" or (key.partition(".")[0] in _SECTIONS and bool(key.partition(".")[2])),
 )
 MOST_ARCHITECTURES = 100_000
-"""Of a table."""
+"""Largest number of architectures in a table."""
 _TABLE = PathTo("a table.json of study=table, or the name of a table in the package")
 GIVEN = (
     "task",

@@ -1,7 +1,7 @@
 """The nodes of a supernet's cell by the compiled kernels where they apply, by the plain path elsewhere."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -116,7 +116,7 @@ def _operations(edges: Sequence[IncomingEdge]) -> Tensor:
     places: dict[int, int] = {}
     chosen: list[tuple[int, int, _Candidate]] = []
     weights: list[Tensor] = []
-    absent: tuple[Any, Tensor] | None = None
+    absent: tuple[Callable[[Tensor], Tensor], Tensor] | None = None
     offset = 0
     for edge in edges:
         row = edge.mixed.checked(edge.row.weights)[: len(edge.mixed.operations)]
@@ -135,7 +135,7 @@ def _operations(edges: Sequence[IncomingEdge]) -> Tensor:
         offset += len(row)
     if not chosen:
         assert absent is not None
-        return absent[0](absent[1])  # type: ignore[no-any-return]
+        return absent[0](absent[1])
     tensors = list(inputs)
     terms = [
         Term(weight, source, tuple(link.block(tensors) for link in candidate.chain), candidate.normalised)
