@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -66,7 +67,7 @@ class CudaRecorder:
         with _waits_noted() as waits, self._aside():
             result = compute()
         if waits:
-            return result, "it waits for the GPU"
+            return result, f"it waits for the GPU ({waits[0]})"
         drawn = not torch.equal(before, torch.cuda.get_rng_state())
         return result, "it draws random numbers again" if drawn and not draws else None
 
@@ -89,7 +90,7 @@ class CudaRecorder:
 
 @contextmanager
 def _waits_noted() -> Iterator[list[str]]:
-    """Lists the operations of the block that wait for the device, as far as torch notices them."""
+    """Lists where the block waits for the device (FILE:LINE), as far as torch notices it."""
     found: list[str] = []
     mode = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(record=True) as caught:
@@ -102,7 +103,7 @@ def _waits_noted() -> Iterator[list[str]]:
     for warning in caught:
         text = str(warning.message)
         if "called a synchronizing" in text:
-            found.append(text)
+            found.append(f"{Path(warning.filename).name}:{warning.lineno}")
         elif "ynchronization debug mode" not in text:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 

@@ -1,13 +1,15 @@
 """Everything that a machine with a GPU is wanted for, by one command within the given time.
 
-    python -m benchmarks.card --seconds 520 --out DIR [--dry] [--more KEY=VALUE ...]
+    python -m benchmarks.card --seconds 520 --out DIR [--dry] [--stages STAGE ...] [--more KEY=VALUE ...]
 
 In this order: the tests marked ``cuda``; the steps of a search at published sizes, with and without CUDA graphs and as
-the textbook takes them; a training with what time is left, whose models are copied to DIR. Each result is a line of
-DIR/card.jsonl as soon as it is there. ``--dry`` does all of it on the CPU at toy size. Not run on a GPU so far.
+the textbook takes them; the steps and the inference of the shipped network; a training with what time is left, whose
+models are copied to DIR. Each result is a line of DIR/card.jsonl as soon as it is there. ``--dry`` does all of it on the
+CPU at toy size.
 """
 
 import argparse
+import importlib.util
 import io
 import json
 import os
@@ -23,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose, initialize_config_module
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import autodisp
 from autodisp.assembly.networks import build_style
 from autodisp.assembly.search import (
     SearchData,
@@ -38,9 +42,13 @@ from autodisp.assembly.search import (
     build_supernet,
     build_weight_optimizer,
 )
+from autodisp.assembly.train_data import build_train_data
+from autodisp.assembly.training import build_training
+from autodisp.config import train as train_config
 from autodisp.config.search import SearchConfig
 from autodisp.datasets.samples import LabelledImage
 from autodisp.graphs import WARM_UPS
+from autodisp.tasks.base import autocast, move
 from autodisp.tracking import ConsoleProgress
 from benchmarks import measure, textbook
 
@@ -51,6 +59,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "darts": ("space=darts", *IMAGES),
     "autodispnet": ("network=disparity", "network.channels=16", "dataset.height=270", *STEREO),
 }
+STAGES = ("tests", "search", "shipped", "training")
 STILL = tuple(word for word in measure.STILL if not word.startswith("run.device"))
 TRAINING = (
     "genotype=designed", "network=disparity_refined", "dataset=shapes3d_real", "dataset.length=4000",
@@ -59,7 +68,7 @@ TRAINING = (
     "seed=0", "-v",
 )  # fmt: skip
 """The recipe of the shipped network's training."""
-TOY = ("network.channels=2", "search.batch_size=2")
+TOY = ("network.channels=8", "search.batch_size=2")
 TOY_IMAGES = (*TOY, "network.layers=3")
 TOY_STEREO = (*TOY, "network=disparity_tiny", "dataset.height=32", "dataset.width=64", "dataset.max_disparity=16")
 TOY_TRAINING = (
@@ -69,6 +78,9 @@ TOY_TRAINING = (
 )  # fmt: skip
 FOR_TESTS, FOR_BENCH, FOR_COPYING = 0.3, 0.6, 25.0
 """Shares of the time until which tests and bench may run, and seconds that the training leaves."""
+TEST_PROCESSES = 8
+TRAINED = ((2, "float32", "auto"), (16, "float32", "false"), (16, "float32", "auto"), (16, "bfloat16", "auto"))
+"""Batch size, precision, and ``run.graphs`` of the measured training steps."""
 LARGEST = 16 * 2**20
 """Bytes of a file that comes back from such a machine."""
 MODELS = ("best.safetensors", "last.safetensors", "metrics.jsonl")
@@ -152,7 +164,10 @@ class Card:
 def run_tests(card: Card) -> None:
     """Runs the tests marked ``cuda``; on the CPU, two of them."""
     words = ["-m", "cuda", "-p", "no:cacheprovider", "-W", "default", "--tb=short", "-rf", "tests/test_cuda.py"]
-    words += ["-k", "resumes or (tiny81 and float64)"] if card.dry else []
+    if card.dry:
+        words += ["-k", "resumes or (tiny81 and float64)"]
+    elif importlib.util.find_spec("xdist"):
+        words += ["-n", str(TEST_PROCESSES)]
     environment = {**os.environ, "AUTODISP_TEST_DEVICE": card.device.type, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     log = card.out / "tests.txt"
     with log.open("w", encoding="utf-8") as file:
@@ -213,11 +228,12 @@ def measure_case(card: Card, name: str, ceiling: float) -> None:
     toy = (TOY_IMAGES if name != "autodispnet" else TOY_STEREO) if card.dry else ()
     words = (*CASES[name], *toy, *STILL, f"run.device={card.device.type}")
     runs = 1 if card.dry else 20
-    for graphs in ("auto", "false"):
-        about = {"stage": "bench", "case": name, "by": "autodisp", "graphs": graphs}
-        card.tried(lambda: _measure_product(card, (*words, f"run.graphs={graphs}"), runs, ceiling, about), **about)  # noqa: B023
+    for graphs, precision in (("auto", "float32"), ("auto", "bfloat16"), ("false", "float32")):
+        about = {"stage": "search", "case": name, "by": "autodisp", "graphs": graphs, "precision": precision}
+        more = (f"run.graphs={graphs}", f"search.precision={precision}")
+        card.tried(lambda: _measure_product(card, (*words, *more), runs, ceiling, about), **about)  # noqa: B023
     for layout in (torch.channels_last, torch.contiguous_format):
-        about = {"stage": "bench", "case": name, "by": "textbook", "layout": str(layout).removeprefix("torch.")}
+        about = {"stage": "search", "case": name, "by": "textbook", "layout": str(layout).removeprefix("torch.")}
         card.tried(lambda: _measure_textbook(card, words, runs, layout, about), **about)  # noqa: B023
 
 
@@ -266,6 +282,50 @@ def _measure_textbook(
     card.write(**about, **numbers)
 
 
+def measure_shipped(card: Card) -> None:
+    """Measures the training steps of the shipped network, and its inference at 960x540."""
+    for size, precision, graphs in TRAINED:
+        about = {"stage": "shipped", "measured": "training step", "batch": size, "precision": precision, "graphs": graphs}
+        words = (f"training.batch_size={size}", f"training.precision={precision}", f"run.graphs={graphs}")
+        card.tried(lambda: _measure_training(card, words, about), **about)  # noqa: B023
+    for precision in ("float32", "bfloat16"):
+        about = {"stage": "shipped", "measured": "pair", "precision": precision}
+        card.tried(lambda: _measure_inference(card, precision, about), **about)  # noqa: B023
+
+
+def _measure_training(card: Card, words: tuple[str, ...], about: dict[str, Any]) -> None:
+    fixed = ("dataset.length=64", "validation.samples=2", "run.folder=unused", "run.workers=0", "optimizer.warmup_steps=0")
+    words = (*TRAINING[:-1], *(TOY_TRAINING if card.dry else ()), *fixed, *words, f"run.device={card.device.type}")
+    with initialize_config_module("autodisp.configs.train", version_base="1.3"):
+        config = train_config.parse(compose("train", overrides=list(words)))
+    said = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder:
+        parts = build_training(
+            config, build_train_data(config), Path(folder), ConsoleProgress(said), prepare=lambda: Path(folder)
+        )
+        training = parts.training
+        training.network.train()
+        training.stream = Held(move(training.stream.next(), card.device))  # type: ignore[assignment]
+        if not card.dry:
+            torch.cuda.reset_peak_memory_stats()
+        numbers: dict[str, Any] = {"ms": 1e3 * timed(card, training.step, 1 if card.dry else 20)}
+        numbers["launches"] = count_launches(card, training.step)
+        if not card.dry:
+            numbers["memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
+        parts.close()
+    card.write(**about, **numbers, said=said.getvalue().strip()[:500])
+
+
+def _measure_inference(card: Card, precision: str, about: dict[str, Any]) -> None:
+    model = autodisp.load("shipped", device=card.device)
+    size = (64, 96) if card.dry else measure.INFERENCE_SIZE
+    left, right = torch.rand(2, 1, 3, *size, generator=torch.Generator().manual_seed(0)).to(card.device)
+    with autocast(precision, card.device):
+        seconds = timed(card, lambda: model(left, right), 1 if card.dry else 20)
+        launches = count_launches(card, lambda: model(left, right))
+    card.write(**about, ms=1e3 * seconds, launches=launches)
+
+
 def train(card: Card, more: Sequence[str]) -> None:
     """Trains as long as the time allows, and copies the models, the metrics and a state that is not too large."""
     folder = card.out / "training" if card.dry else Path(tempfile.mkdtemp()) / "training"
@@ -302,21 +362,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=520.0, help="time for all (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--dry", action="store_true", help="on the CPU at toy size")
+    parser.add_argument("--stages", nargs="*", choices=STAGES, default=STAGES, help="what to do (all)")
     parser.add_argument("--more", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the training")
     options = parser.parse_args(arguments)
     if not options.dry and not torch.cuda.is_available():
         parser.error("this machine has no usable GPU; take --dry")
     card = Card(options.out, options.seconds, dry=options.dry)
-    card.tried(lambda: run_tests(card), stage="tests")
+    if "tests" in options.stages:
+        card.tried(lambda: run_tests(card), stage="tests")
     ceiling = measure_ceiling(card)
-    for name in CASES:
+    for name in CASES if "search" in options.stages else ():
         if card.spent < FOR_BENCH * card.seconds:
             measure_case(card, name, ceiling)
         else:
-            card.write(stage="bench", case=name, error="out of time")
+            card.write(stage="search", case=name, error="out of time")
+    if "shipped" in options.stages:
+        measure_shipped(card)
     if not card.dry:
         torch.cuda.empty_cache()
-    card.tried(lambda: train(card, options.more), stage="training")
+    if "training" in options.stages:
+        card.tried(lambda: train(card, options.more), stage="training")
     return 0
 
 

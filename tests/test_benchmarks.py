@@ -190,11 +190,13 @@ def test_all_for_a_gpu_runs_dry(measure: ModuleType, tmp_path: Path, monkeypatch
     assert card.main(["--dry", "--seconds", "1000", "--out", str(tmp_path)]) == 0
     lines = [json.loads(line) for line in (tmp_path / "card.jsonl").read_text().splitlines()]
     assert [line for line in lines if "error" in line] == []
-    tests, ceiling, *bench, training = lines
+    tests, ceiling, *steps, training = lines
+    bench = [line for line in steps if line["stage"] == "search"]
     assert tests["exit_code"] == training["exit_code"] == 0
     assert ceiling["gb_per_second"] > 0
     assert {line["case"] for line in bench} == set(card.CASES)
-    assert len(bench) == 4 * len(card.CASES)
+    assert len(bench) == 5 * len(card.CASES)
+    assert len(steps) == len(bench) + len(card.TRAINED) + 2
     assert all(line["weight_ms"] > 0 for line in bench)
     assert {"best.safetensors", "last.safetensors"} <= set(training["copied"])
     assert (tmp_path / "best.safetensors").exists()

@@ -23,7 +23,8 @@ from autodisp.search.bilevel import InnerStep, alpha_gradient
 from autodisp.search.curvature import flat_gradient, frozen_statistics, hessian_product
 from autodisp.search.loop import Search
 from autodisp.tracking import ConsoleProgress
-from tests.programs import composed
+from tests.programs import composed, start, untimed
+from tests.test_distributed import environment, free_port
 
 DEVICE = os.environ.get("AUTODISP_TEST_DEVICE", "cuda")
 pytestmark = [
@@ -74,7 +75,7 @@ def samples_of(task: str, count: int) -> list[Any]:
     return found
 
 
-def search_on(device: str, folder: Path, *overrides: str, **more: Any) -> Search:
+def search_on(device: str, folder: Path, *overrides: str, said: io.StringIO | None = None, **more: Any) -> Search:
     words = (
         "run.folder=unused",
         "experiment=smoke",
@@ -89,7 +90,7 @@ def search_on(device: str, folder: Path, *overrides: str, **more: Any) -> Search
         samples[:2], samples[2:], lambda sample, _: sample, fixed_batches(samples[2:], 2), FACTS[config.task.name]
     )
     folder.mkdir(exist_ok=True)
-    return build_search(config, data, folder, ConsoleProgress(io.StringIO()), **more).search
+    return build_search(config, data, folder, ConsoleProgress(said or io.StringIO()), **more).search
 
 
 def derivatives(search: Search, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -156,10 +157,11 @@ def state_of(search: Search) -> list[Tensor]:
 @pytest.mark.parametrize("more", [(), ("search.drop_path=0.3",), ("relaxation=dirichlet",)], ids=str)
 def test_graphs_change_no_bit(tmp_path: Path, order: str, more: tuple[str, ...]) -> None:
     words = (*EXACT, "space=s3", f"optimizer.alphas.order={order}", "optimizer.alphas.first_order_epochs=0", *more)
-    results = []
+    results, said = [], io.StringIO()
     for graphs in ("false", "auto"):
         steps = "search.steps_per_epoch=6"
-        results.append(run(search_on(DEVICE, tmp_path / graphs, *words, f"run.graphs={graphs}", steps)))
+        results.append(run(search_on(DEVICE, tmp_path / graphs, *words, f"run.graphs={graphs}", steps, said=said)))
+    assert "without CUDA graphs" not in said.getvalue()
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
@@ -173,3 +175,39 @@ def test_a_search_resumes_bitwise(tmp_path: Path) -> None:
     second = search_on(DEVICE, tmp_path / "parts", *words, resume=True)
     assert second.progress.steps == 7
     assert all(torch.equal(a, b) for a, b in zip(whole, run(second), strict=True))
+
+
+@pytest.mark.parametrize("task", TASKS[2:], ids=lambda task: "-".join(word.partition("=")[2] for word in task))
+def test_the_steps_of_dense_tasks_are_recorded(tmp_path: Path, task: tuple[str, ...]) -> None:
+    said = io.StringIO()
+    run(search_on(DEVICE, tmp_path / "gpu", *task, "run.workers=0", "search.steps_per_epoch=6", said=said))
+    assert "without CUDA graphs" not in said.getvalue()
+
+
+def program(name: str, folder: Path, *words: str) -> str:
+    result = start(folder, name, f"run.device={DEVICE}", *words)
+    assert result.returncode == 0, (result.stdout + result.stderr)[-2000:]
+    return result.stdout
+
+
+@pytest.mark.parametrize("task", ["disparity", "segmentation", "flow"])
+def test_the_programs_run_one_after_another(tmp_path: Path, task: str) -> None:
+    data = {"disparity": "shapes3d", "segmentation": "shapes3d_classes", "flow": "shapes3d_flow"}[task]
+    small = (f"task={task}", "dataset.height=64", "dataset.width=128", "dataset.length=8", "run.workers=0")
+    program("search", tmp_path, "experiment=smoke", *small, "run.folder=found")
+    training = ("training.steps=8", "training.batch_size=2", "validation.every=8", "validation.samples=2")
+    cells = (f"network={task}_tiny", "genotype=found/genotype.json")
+    program("train", tmp_path, *small, *cells, *training, "run.folder=trained")
+    program("evaluate", tmp_path, "checkpoint=trained/last.safetensors", f"dataset={data}", "dataset.limit=2")
+
+
+def test_one_process_of_torchrun_finds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("experiment=smoke", "dataset.height=64", "dataset.width=128", "run.graphs=false")
+    program("search", tmp_path, *words, "run.folder=alone")
+    for name, value in environment(0, 1, free_port()).items():
+        monkeypatch.setenv(name, value)
+    program("search", tmp_path, *words, "run.folder=torchrun")
+    alone, shared = (untimed(tmp_path / folder)[-1] for folder in ("alone", "torchrun"))
+    for cell, alphas in alone["alphas"].items():
+        assert shared["alphas"][cell] == pytest.approx(alphas, rel=1e-2, abs=1e-5)
+    assert shared["valid/epe"] == pytest.approx(alone["valid/epe"], rel=1e-2)
