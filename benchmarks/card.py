@@ -4,8 +4,8 @@
 
 In this order: the tests marked ``cuda``; the steps of a search at published sizes, with and without CUDA graphs and as
 the textbook takes them; the steps and the inference of the shipped network; a training with what time is left, whose
-models are copied to DIR. Each result is a line of DIR/card.jsonl as soon as it is there. ``--dry`` does all of it on the
-CPU at toy size.
+models are copied to DIR. Each result is a line of DIR/card.jsonl as soon as it is there. ``--dry`` does all of it on
+the CPU at toy size.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from hydra import compose, initialize_config_module
@@ -78,7 +78,7 @@ TOY_TRAINING = (
 )  # fmt: skip
 FOR_TESTS, FOR_BENCH, FOR_COPYING = 0.3, 0.6, 25.0
 """Shares of the time until which tests and bench may run, and seconds that the training leaves."""
-TEST_PROCESSES = 8
+TEST_PROCESSES = 12
 TRAINED = ((2, "float32", "auto"), (16, "float32", "false"), (16, "float32", "auto"), (16, "bfloat16", "auto"))
 """Batch size, precision, and ``run.graphs`` of the measured training steps."""
 LARGEST = 16 * 2**20
@@ -163,25 +163,34 @@ class Card:
 
 def run_tests(card: Card) -> None:
     """Runs the tests marked ``cuda``; on the CPU, two of them."""
-    words = ["-m", "cuda", "-p", "no:cacheprovider", "-W", "default", "--tb=short", "-rf", "tests/test_cuda.py"]
+    words = ["-v", "-m", "cuda", "-p", "no:cacheprovider", "-W", "ignore", "--tb=short", "-rf", "tests/test_cuda.py"]
     if card.dry:
         words += ["-k", "resumes or (tiny81 and float64)"]
     elif importlib.util.find_spec("xdist"):
         words += ["-n", str(TEST_PROCESSES)]
-    environment = {**os.environ, "AUTODISP_TEST_DEVICE": card.device.type, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path)
+    environment = {**os.environ, "PYTHONPATH": paths, "AUTODISP_TEST_DEVICE": card.device.type}
+    environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     log = card.out / "tests.txt"
     with log.open("w", encoding="utf-8") as file:
         limit = max(FOR_TESTS * card.seconds - card.spent, 10.0)
         command = [sys.executable, "-m", "pytest", *words]
-        try:
-            code: int | str = subprocess.run(
-                command, stdout=file, stderr=subprocess.STDOUT, timeout=limit, env=environment, check=False
-            ).returncode
-        except subprocess.TimeoutExpired:
-            code = "out of time"
+        code = _run(command, file, limit, signal.SIGINT, env=environment)  # it tells what has failed
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     failed = [line[:300] for line in lines if line.startswith("FAILED")]
     card.write(stage="tests", exit_code=code, failed=failed, last=lines[-1] if lines else "")
+
+
+def _run(command: list[str], output: TextIO, limit: float, stop: signal.Signals, **more: Any) -> int:
+    """Runs a program in a process group of its own, and stops it at the limit (seconds); returns its exit code."""
+    process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, **more)
+    for seconds in (limit, FOR_COPYING / 2):
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(stop)
+    os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
 
 
 def measure_ceiling(card: Card) -> float:
@@ -285,7 +294,13 @@ def _measure_textbook(
 def measure_shipped(card: Card) -> None:
     """Measures the training steps of the shipped network, and its inference at 960x540."""
     for size, precision, graphs in TRAINED:
-        about = {"stage": "shipped", "measured": "training step", "batch": size, "precision": precision, "graphs": graphs}
+        about = {
+            "stage": "shipped",
+            "measured": "training step",
+            "batch": size,
+            "precision": precision,
+            "graphs": graphs,
+        }
         words = (f"training.batch_size={size}", f"training.precision={precision}", f"run.graphs={graphs}")
         card.tried(lambda: _measure_training(card, words, about), **about)  # noqa: B023
     for precision in ("float32", "bfloat16"):
@@ -294,7 +309,13 @@ def measure_shipped(card: Card) -> None:
 
 
 def _measure_training(card: Card, words: tuple[str, ...], about: dict[str, Any]) -> None:
-    fixed = ("dataset.length=64", "validation.samples=2", "run.folder=unused", "run.workers=0", "optimizer.warmup_steps=0")
+    fixed = (
+        "dataset.length=64",
+        "validation.samples=2",
+        "run.folder=unused",
+        "run.workers=0",
+        "optimizer.warmup_steps=0",
+    )
     words = (*TRAINING[:-1], *(TOY_TRAINING if card.dry else ()), *fixed, *words, f"run.device={card.device.type}")
     with initialize_config_module("autodisp.configs.train", version_base="1.3"):
         config = train_config.parse(compose("train", overrides=list(words)))
@@ -331,20 +352,10 @@ def train(card: Card, more: Sequence[str]) -> None:
     folder = card.out / "training" if card.dry else Path(tempfile.mkdtemp()) / "training"
     words = [*TRAINING, *(TOY_TRAINING if card.dry else ()), f"run.device={card.device.type}", f"run.folder={folder}"]
     words += ["training.steps=4", "run.workers=0"] if card.dry else ["run.workers=14", "run.threads=1"]
-    code = "import sys; sys.argv[0] = 'autodisp-train'; from autodisp.cli.entry import train; train()"
+    program = "import sys; sys.argv[0] = 'autodisp-train'; from autodisp.cli.entry import train; train()"
     with (card.out / "training.txt").open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *words, *more], stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            process.wait(max(card.seconds - card.spent - FOR_COPYING, 5.0))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)  # it saves its state
-            try:
-                process.wait(FOR_COPYING / 2)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        limit = max(card.seconds - card.spent - FOR_COPYING, 5.0)
+        code = _run([sys.executable, "-c", program, *words, *more], file, limit, signal.SIGTERM)  # it saves its state
     states = sorted((folder / "checkpoints").glob("*.pt"))
     copied = []
     for path in (*(folder / name for name in MODELS), *states[-1:]):
@@ -353,7 +364,7 @@ def train(card: Card, more: Sequence[str]) -> None:
             copied.append(path.name)
     metrics = folder / "metrics.jsonl"
     last = metrics.read_text(encoding="utf-8").splitlines()[-1] if metrics.exists() else "null"
-    card.write(stage="training", exit_code=process.returncode, copied=copied, last=json.loads(last))
+    card.write(stage="training", exit_code=code, copied=copied, last=json.loads(last))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

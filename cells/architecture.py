@@ -39,6 +39,7 @@ class Architecture(nn.Module):
             for row, edge in enumerate(cell.edges):
                 present[row, : len(edge.operations)] = True
             self.register_buffer(f"present_{kind}", present, persistent=False)
+            self.register_buffer(f"place_{kind}", (present.flatten().cumsum(0) - 1).clamp(min=0), persistent=False)
         self.edges = nn.ParameterDict()
         for kind in space.kinds if edges else ():
             count = len(space.cells[kind].edges)
@@ -51,7 +52,8 @@ class Architecture(nn.Module):
     def table(self, kind: str, values: Tensor, fill: float) -> Tensor:
         """Arranges a vector of alphas of one kind as (edges, width); unused columns are set to ``fill``."""
         present = self.present(kind)
-        return values.new_full(present.shape, fill).masked_scatter(present, values)
+        # not masked_scatter, whose derivative waits for the device
+        return values.gather(0, self.get_buffer(f"place_{kind}")).view(present.shape).where(present, fill)
 
     def weights(self) -> dict[str, Tensor]:
         """Computes the softmax of each edge's alphas, differentiable."""

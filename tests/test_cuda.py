@@ -7,6 +7,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from autodisp.config.search import SearchConfig, parse
 from autodisp.datasets.samples import LabelledImage, SegmentedImage, StereoSample
 from autodisp.datasets.streams import fixed_batches
 from autodisp.errors import Interrupted
+from autodisp.graphs import _waits_noted
 from autodisp.search.bilevel import InnerStep, alpha_gradient
 from autodisp.search.curvature import flat_gradient, frozen_statistics, hessian_product
 from autodisp.search.loop import Search
@@ -180,8 +182,21 @@ def test_a_search_resumes_bitwise(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", TASKS[2:], ids=lambda task: "-".join(word.partition("=")[2] for word in task))
 def test_the_steps_of_dense_tasks_are_recorded(tmp_path: Path, task: tuple[str, ...]) -> None:
     said = io.StringIO()
-    run(search_on(DEVICE, tmp_path / "gpu", *task, "run.workers=0", "search.steps_per_epoch=6", said=said))
+    words = ("optimizer.alphas.order=finite_difference", "run.workers=0", "search.steps_per_epoch=6")
+    run(search_on(DEVICE, tmp_path / "gpu", *task, *words, said=said))
     assert "without CUDA graphs" not in said.getvalue()
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="only a GPU can be waited for")
+@pytest.mark.parametrize("order", ["first", "finite_difference", "exact"])
+def test_no_step_waits_for_the_gpu(tmp_path: Path, order: Any) -> None:
+    search = search_on(DEVICE, tmp_path / "gpu", *EXACT, "space=s3", "run.graphs=false")
+    batch = search.supernet.to_device(search.weight_stream.at(0))
+    for noted in (False, True):  # the first steps set up libraries and optimizers
+        with _waits_noted() if noted else nullcontext([]) as waits:
+            search.weight_step(batch)
+            search.alpha_step(batch, order)
+    assert waits == []
 
 
 def program(name: str, folder: Path, *words: str) -> str:
