@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import autodisp
 from autodisp.assembly.search import SearchData, build_search
 from autodisp.config.search import SearchConfig, parse
 from autodisp.datasets.samples import LabelledImage, SegmentedImage, StereoSample
@@ -197,6 +198,18 @@ def test_no_step_waits_for_the_gpu(tmp_path: Path, order: Any) -> None:
             search.weight_step(batch)
             search.alpha_step(batch, order)
     assert waits == []
+
+
+def test_a_prediction_is_the_same_by_a_graph(tmp_path: Path) -> None:
+    model, reference = (autodisp.load("shipped", device=device) for device in (DEVICE, "cpu"))
+    views = torch.rand(2, 3, 96, 160, generator=torch.Generator().manual_seed(0))
+    first, *others = [model(*views) for _ in range(6)]
+    assert all(torch.equal(first, other) for other in others)
+    assert (first - reference(*views)).abs().mean() < 1e-3
+    swapped = views.flip(0)
+    torch.testing.assert_close(
+        model(*swapped), model.network(*swapped[:, None].to(DEVICE)).disparity.cpu().clamp(0, 160)
+    )
 
 
 def program(name: str, folder: Path, *words: str) -> str:

@@ -32,7 +32,7 @@ LAYERS = {
     "training": {"distributed", "graphs", "networks", "tasks", "cells", "stepping", "checkpoints", "run_state",
                  "errors"},
     "evaluation": {"networks", "tasks", "cells", "datasets", "errors"},
-    "prediction": {"atomic", "networks", "kits", "tasks", "cells", "datasets", "model_file", "errors"},
+    "prediction": {"atomic", "graphs", "networks", "kits", "tasks", "cells", "datasets", "model_file", "errors"},
     "export": {"prediction", "report", "networks", "kits", "tasks", "cells", "model_file", "records", "run_files",
                "atomic", "commands", "errors"},
     "model_file": {"kits", "tasks", "networks", "cells", "atomic", "errors"},

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from autodisp.graphs import CudaRecorder, Graphs
 from autodisp.tasks.base import channels_last, main_output
 
 Array = npt.NDArray[Any]
@@ -25,6 +26,19 @@ def ready(network: nn.Module, device: torch.device) -> nn.Module:
     return network
 
 
+def graphs_on(device: torch.device) -> Graphs:
+    """Returns the CUDA graphs of a network on the current GPU; on other devices, those that record nothing."""
+    on_it = device.type == "cuda" and device.index in (None, torch.cuda.current_device())
+    return Graphs(CudaRecorder() if on_it else None)
+
+
+def predict(graphs: Graphs, network: nn.Module, *images: Tensor) -> Any:
+    """Calls a network on images; from the fifth ones of the same size on, a CUDA graph is replayed instead."""
+    if torch.is_autocast_enabled(images[0].device.type):  # a graph would keep casts of weights, which autocast frees
+        return network(*images)
+    return graphs.run("predictions", network, *images, constants=tuple(image.shape for image in images))
+
+
 class ImageModel:
     """Calls a network on images of any height and width.
 
@@ -37,6 +51,7 @@ class ImageModel:
     def __init__(self, network: nn.Module, *, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.network = ready(network, self.device)
+        self._graphs = graphs_on(self.device)
 
     def __call__(self, *images: Array | Tensor) -> Tensor:
         """Returns the prediction, (B, ...) float32.
@@ -58,7 +73,7 @@ class ImageModel:
             shapes = " and ".join(str(tuple(value.shape)) for value in values)
             raise ValueError(f"the images are {shapes}: must be of one size")
         with torch.inference_mode():
-            prediction = self._result(main_output(self.network(*values)).float())
+            prediction = self._result(main_output(predict(self._graphs, self.network, *values)).float())
         return prediction.clone()  # an inference-mode tensor could not be used in the user's training
 
     def _result(self, prediction: Tensor) -> Tensor:
