@@ -128,9 +128,9 @@ class MainOutput(nn.Module):
 
 
 def pool(into: Sums, more: Sums) -> Sums:
-    """Adds the sums of one more batch."""
+    """Adds the sums of one more batch; those of a restored state are on the CPU at first."""
     for name, pair in more.items():
-        into[name] = into[name] + pair if name in into else pair
+        into[name] = into[name].to(pair.device) + pair if name in into else pair
     return into
 
 

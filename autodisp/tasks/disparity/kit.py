@@ -248,9 +248,11 @@ def _self_taught(section: DisparityTaskConfig) -> Callable[[Any], SelfTaughtTask
 
 
 def _figure(section: Mapping[str, Any]) -> Figure:
+    if section.get("loss") != "photometric":
+        return DisparityTask.figure
     from autodisp.tasks.disparity.photometric import PhotometricDisparity
 
-    return PhotometricDisparity.figure if section.get("loss") == "photometric" else DisparityTask.figure
+    return PhotometricDisparity.figure
 
 
 def _check_search(config: Any) -> None:

@@ -124,6 +124,8 @@ def _cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor | None) -> T
         weights: (classes,), None for equal ones.
     """
     known, indices = classes != IGNORED, classes.long()
-    total = functional.cross_entropy(logits.float(), indices, weight=weights, ignore_index=IGNORED, reduction="sum")
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    weights = None if weights is None else weights.to(logits.dtype)
+    total = functional.cross_entropy(logits, indices, weight=weights, ignore_index=IGNORED, reduction="sum")
     counted = known if weights is None else weights[indices.where(known, 0)] * known
     return mean_over(total, counted.sum())
