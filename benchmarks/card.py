@@ -1,6 +1,6 @@
 """Everything that a machine with a GPU is wanted for, by one command within the given time.
 
-    python -m benchmarks.card --seconds 520 --out DIR [--dry] [--stages STAGE ...] [--more KEY=VALUE ...]
+    python -m benchmarks.card --seconds 520 --out DIR [--dry] [--stages ...] [--cases ...] [--more KEY=VALUE ...]
 
 In this order: the tests marked ``cuda``; the steps of a search at published sizes, with and without CUDA graphs and as
 the textbook takes them; the steps and the inference of the shipped network; a training with what time is left, whose
@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -59,7 +60,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "darts": ("space=darts", *IMAGES),
     "autodispnet": ("network=disparity", "network.channels=16", "dataset.height=270", *STEREO),
 }
-STAGES = ("tests", "search", "shipped", "training")
+STAGES = ("tests", "search", "steps", "pairs", "training")
+RUNS = 10
 STILL = tuple(word for word in measure.STILL if not word.startswith("run.device"))
 TRAINING = (
     "genotype=designed", "network=disparity_refined", "dataset=shapes3d_real", "dataset.length=4000",
@@ -148,8 +150,11 @@ class Card:
         with (self.out / "card.jsonl").open("a", encoding="utf-8") as file:
             file.write(text + "\n")
 
-    def tried(self, what: Callable[[], None], **about: Any) -> None:
-        """Does something; a failure is a line, and the rest follows."""
+    def tried(self, what: Callable[[], None], *, until: float = math.inf, **about: Any) -> None:
+        """Does something if it is not too late; a failure is a line, and the rest follows."""
+        if self.spent > until:
+            self.write(**about, error="out of time")
+            return
         try:
             what()
         except Exception as error:
@@ -197,18 +202,18 @@ def measure_ceiling(card: Card) -> float:
     """Measures the bytes per second of copies on the device, read and written."""
     values = torch.empty((2**20 if card.dry else 2**29) // 4, device=card.device)
     into = torch.empty_like(values)
-    seconds = timed(card, lambda: into.copy_(values), 3)
+    seconds = timed(card, lambda: into.copy_(values), graphs=False)
     ceiling = 2 * values.numel() * values.element_size() / seconds
     card.write(stage="ceiling", gb_per_second=ceiling / 1e9)
     return ceiling
 
 
-def timed(card: Card, run: Callable[[], object], runs: int) -> float:
-    """Returns the median of the seconds of a run, after the warm-up of the graphs; the CPU has none."""
-    for _ in range(0 if card.dry else WARM_UPS + 1):
+def timed(card: Card, run: Callable[[], object], *, graphs: bool) -> float:
+    """Returns the median of the seconds of a run, after a warm-up."""
+    for _ in range(0 if card.dry else WARM_UPS + 1 if graphs else 1):
         run()
     seconds = []
-    for _ in range(runs):
+    for _ in range(1 if card.dry else RUNS):
         card.synchronise()
         began = time.perf_counter()
         run()
@@ -221,7 +226,7 @@ def count_launches(card: Card, run: Callable[[], object]) -> int:
     """Counts the kernels that the host launches, and the graphs."""
     if card.dry:
         return 0
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         run()
         card.synchronise()
     return sum(event.count for event in profiler.key_averages() if "Launch" in event.key)
@@ -232,21 +237,25 @@ def data_of(config: SearchConfig) -> SearchData:
     return build_data(config) if config.task.name == "disparity" else measure._random_images(config)
 
 
-def measure_case(card: Card, name: str, ceiling: float) -> None:
-    """Measures the steps of one search: the product with and without graphs, the textbook in both layouts."""
+def measure_case(card: Card, name: str, ceiling: float, until: float) -> None:
+    """Measures the steps of one search: the product with and without graphs, the textbook in both layouts.
+
+    Args:
+        card, name, ceiling: where, of ``CASES``, and see ``measure_ceiling``.
+        until: seconds since the beginning after which nothing more is begun.
+    """
     toy = (TOY_IMAGES if name != "autodispnet" else TOY_STEREO) if card.dry else ()
     words = (*CASES[name], *toy, *STILL, f"run.device={card.device.type}")
-    runs = 1 if card.dry else 20
     for graphs, precision in (("auto", "float32"), ("auto", "bfloat16"), ("false", "float32")):
         about = {"stage": "search", "case": name, "by": "autodisp", "graphs": graphs, "precision": precision}
         more = (f"run.graphs={graphs}", f"search.precision={precision}")
-        card.tried(lambda: _measure_product(card, (*words, *more), runs, ceiling, about), **about)  # noqa: B023
+        card.tried(lambda: _measure_product(card, (*words, *more), ceiling, about), until=until, **about)  # noqa: B023
     for layout in (torch.channels_last, torch.contiguous_format):
         about = {"stage": "search", "case": name, "by": "textbook", "layout": str(layout).removeprefix("torch.")}
-        card.tried(lambda: _measure_textbook(card, words, runs, layout, about), **about)  # noqa: B023
+        card.tried(lambda: _measure_textbook(card, words, layout, about), until=until, **about)  # noqa: B023
 
 
-def _measure_product(card: Card, words: tuple[str, ...], runs: int, ceiling: float, about: dict[str, Any]) -> None:
+def _measure_product(card: Card, words: tuple[str, ...], ceiling: float, about: dict[str, Any]) -> None:
     config = measure.config_of(measure.Case(words))
     if not card.dry:
         torch.cuda.reset_peak_memory_stats()
@@ -256,10 +265,13 @@ def _measure_product(card: Card, words: tuple[str, ...], runs: int, ceiling: flo
         batch = search.supernet.to_device(search.weight_stream.next())
         search.alpha_stream = Held(batch)
         weight_step = lambda: search.weight_step(batch)  # noqa: E731
-        numbers: dict[str, Any] = {"weight_ms": 1e3 * timed(card, weight_step, runs)}
+        graphs = config.run.graphs != "false"
+        numbers: dict[str, Any] = {"weight_ms": 1e3 * timed(card, weight_step, graphs=graphs)}
         numbers["launches"] = count_launches(card, weight_step)
-        for order, key in (("first", "alpha_first_ms"), ("finite_difference", "alpha_differences_ms")):
-            numbers[key] = 1e3 * timed(card, lambda: search.alpha_step(batch, order), runs)  # type: ignore[arg-type]  # noqa: B023
+        numbers["alpha_first_ms"] = 1e3 * timed(card, lambda: search.alpha_step(batch, "first"), graphs=graphs)
+        if config.search.precision == "float32" and (graphs or card.dry):
+            second = lambda: search.alpha_step(batch, "finite_difference")  # noqa: E731
+            numbers["alpha_differences_ms"] = 1e3 * timed(card, second, graphs=graphs)
         if not card.dry:
             numbers["memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
         if config.run.graphs == "false":
@@ -270,9 +282,7 @@ def _measure_product(card: Card, words: tuple[str, ...], runs: int, ceiling: flo
         card.write(**about, **numbers, said=said.getvalue().strip()[:500])
 
 
-def _measure_textbook(
-    card: Card, words: tuple[str, ...], runs: int, layout: torch.memory_format, about: dict[str, Any]
-) -> None:
+def _measure_textbook(card: Card, words: tuple[str, ...], layout: torch.memory_format, about: dict[str, Any]) -> None:
     config = measure.config_of(measure.Case(words))
     data, space = data_of(config), build_space(config)
     task, style = build_search_task(config, data), build_style(config.network, space)
@@ -286,36 +296,29 @@ def _measure_textbook(
     optimizer = build_weight_optimizer(config, supernet)
     clip = config.optimizer.weights.clip
     step = lambda: textbook.weight_step(supernet, batch, optimizer, clip)  # noqa: E731
-    numbers: dict[str, Any] = {"weight_ms": 1e3 * timed(card, step, runs), "launches": count_launches(card, step)}
-    numbers["alpha_first_ms"] = 1e3 * timed(card, lambda: textbook.first_order_gradient(supernet, batch), runs)
+    slopes = lambda: textbook.first_order_gradient(supernet, batch)  # noqa: E731
+    numbers = {"weight_ms": 1e3 * timed(card, step, graphs=False)}
+    numbers["alpha_first_ms"] = 1e3 * timed(card, slopes, graphs=False)
     card.write(**about, **numbers)
 
 
-def measure_shipped(card: Card) -> None:
-    """Measures the training steps of the shipped network, and its inference at 960x540."""
+def measure_steps(card: Card) -> None:
+    """Measures the training steps of the shipped network."""
     for size, precision, graphs in TRAINED:
-        about = {
-            "stage": "shipped",
-            "measured": "training step",
-            "batch": size,
-            "precision": precision,
-            "graphs": graphs,
-        }
+        about = {"stage": "steps", "batch": size, "precision": precision, "graphs": graphs}
         words = (f"training.batch_size={size}", f"training.precision={precision}", f"run.graphs={graphs}")
         card.tried(lambda: _measure_training(card, words, about), **about)  # noqa: B023
+
+
+def measure_pairs(card: Card) -> None:
+    """Measures the shipped network on a pair of 960x540."""
     for precision in ("float32", "bfloat16"):
-        about = {"stage": "shipped", "measured": "pair", "precision": precision}
+        about = {"stage": "pairs", "precision": precision}
         card.tried(lambda: _measure_inference(card, precision, about), **about)  # noqa: B023
 
 
 def _measure_training(card: Card, words: tuple[str, ...], about: dict[str, Any]) -> None:
-    fixed = (
-        "dataset.length=64",
-        "validation.samples=2",
-        "run.folder=unused",
-        "run.workers=0",
-        "optimizer.warmup_steps=0",
-    )
+    fixed = ("dataset.length=64", "validation.samples=2", "run.folder=unused", "run.workers=0")
     words = (*TRAINING[:-1], *(TOY_TRAINING if card.dry else ()), *fixed, *words, f"run.device={card.device.type}")
     with initialize_config_module("autodisp.configs.train", version_base="1.3"):
         config = train_config.parse(compose("train", overrides=list(words)))
@@ -329,7 +332,7 @@ def _measure_training(card: Card, words: tuple[str, ...], about: dict[str, Any])
         training.stream = Held(move(training.stream.next(), card.device))  # type: ignore[assignment]
         if not card.dry:
             torch.cuda.reset_peak_memory_stats()
-        numbers: dict[str, Any] = {"ms": 1e3 * timed(card, training.step, 1 if card.dry else 20)}
+        numbers: dict[str, Any] = {"ms": 1e3 * timed(card, training.step, graphs=config.run.graphs != "false")}
         numbers["launches"] = count_launches(card, training.step)
         if not card.dry:
             numbers["memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
@@ -342,7 +345,7 @@ def _measure_inference(card: Card, precision: str, about: dict[str, Any]) -> Non
     size = (64, 96) if card.dry else measure.INFERENCE_SIZE
     left, right = torch.rand(2, 1, 3, *size, generator=torch.Generator().manual_seed(0)).to(card.device)
     with autocast(precision, card.device):
-        seconds = timed(card, lambda: model(left, right), 1 if card.dry else 20)
+        seconds = timed(card, lambda: model(left, right), graphs=True)
         launches = count_launches(card, lambda: model(left, right))
     card.write(**about, ms=1e3 * seconds, launches=launches)
 
@@ -374,6 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--dry", action="store_true", help="on the CPU at toy size")
     parser.add_argument("--stages", nargs="*", choices=STAGES, default=STAGES, help="what to do (all)")
+    parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES), help="searches to measure (all)")
     parser.add_argument("--more", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the training")
     options = parser.parse_args(arguments)
     if not options.dry and not torch.cuda.is_available():
@@ -382,13 +386,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "tests" in options.stages:
         card.tried(lambda: run_tests(card), stage="tests")
     ceiling = measure_ceiling(card)
-    for name in CASES if "search" in options.stages else ():
-        if card.spent < FOR_BENCH * card.seconds:
-            measure_case(card, name, ceiling)
-        else:
-            card.write(stage="search", case=name, error="out of time")
-    if "shipped" in options.stages:
-        measure_shipped(card)
+    until = card.seconds * (FOR_BENCH if "training" in options.stages else 1)
+    for name in options.cases if "search" in options.stages else ():
+        measure_case(card, name, ceiling, until)
+    if "steps" in options.stages:
+        measure_steps(card)
+    if "pairs" in options.stages:
+        measure_pairs(card)
     if not card.dry:
         torch.cuda.empty_cache()
     if "training" in options.stages:
