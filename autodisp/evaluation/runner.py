@@ -1,9 +1,7 @@
 """Runs a predictor over batches and measures its errors, speed and peak memory."""
 
 import math
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from autodisp.devices import peak_memory, wait_for
 from autodisp.tasks.base import move
 
 Figures = TypeVar("Figures")
@@ -86,29 +85,16 @@ def evaluate(
         with torch.inference_mode():
             for _ in range(0 if index else warm_up):
                 predict(batch)
-            _wait_for(device)
+            wait_for(device)
             start = time.perf_counter()
             prediction = predict(batch)
-            _wait_for(device)
+            wait_for(device)
             passed = time.perf_counter() - start
         seconds += passed
         images += len(batch[0])
         of_images.append(passed / len(batch[0]))
         metrics.update(prediction, batch)
-    peak, memory_of = _peak_memory(device)
+    peak, memory_of = peak_memory(device)
     return Evaluation(
         metrics.figures(), images, seconds, peak, memory_of, statistics.median(of_images) if of_images else math.nan
     )
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _peak_memory(device: torch.device) -> tuple[int, Literal["device", "process"]]:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device), "device"
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # macOS reports bytes, other systems KiB.
-    return (largest if sys.platform == "darwin" else 1024 * largest), "process"

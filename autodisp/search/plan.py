@@ -1,9 +1,7 @@
 """The cost of a search, estimated from a few measured steps before running it."""
 
 import operator
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,6 +12,8 @@ from pathlib import Path
 import torch
 
 from autodisp.checkpoints import Checkpoints
+from autodisp.devices import peak_memory, wait_for
+from autodisp.graphs import WARM_UPS
 from autodisp.search.bilevel import Order
 from autodisp.search.curvature import flat_gradient, frozen_statistics, hessian_product, preserved_rng
 from autodisp.search.loop import Search, SearchSettings
@@ -111,7 +111,7 @@ def plan_search(search: Search) -> Plan:
         product=product,
         validation_batch=_validation_batch(search),
         checkpoint=_checkpoint(search),
-        memory=_peak_memory(search.supernet.device),
+        memory=peak_memory(search.supernet.device)[0] / 2**20,
     )
     alphas = sum(alpha.numel() for alpha in search.supernet.alphas) if moves else 0
     evaluations = search.selection.evaluations(settings.epochs * settings.steps_per_epoch)
@@ -126,7 +126,7 @@ def _curvature(search: Search) -> tuple[float, float]:
     with preserved_rng(), frozen_statistics(supernet.network):
         began = time.perf_counter()
         gradient = flat_gradient(lambda: supernet.alpha_loss(batch), supernet.alphas)
-        _synchronise(supernet.device)
+        wait_for(supernet.device)
         graph = time.perf_counter() - began
         direction = torch.ones_like(gradient)
 
@@ -151,25 +151,15 @@ def _checkpoint(search: Search) -> float:
 
 
 def _seconds(run: Callable[[], object], *, repeats: int = REPEATS, warm_up: bool = True) -> float:
-    """Median of a few runs."""
-    if warm_up:
+    """Median of a few runs, after those before a CUDA graph is replayed."""
+    on_gpu = torch.cuda.is_initialized()
+    for _ in range((WARM_UPS + 1 if on_gpu else 1) * warm_up):
         run()
     taken = []
     for _ in range(repeats):
         began = time.perf_counter()
         run()
-        if torch.cuda.is_initialized():
+        if on_gpu:
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - began)
     return statistics.median(taken)
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _peak_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
