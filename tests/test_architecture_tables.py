@@ -71,7 +71,7 @@ def test_agreement_of_tables_with_other_metrics_and_spaces() -> None:
     assert found is not None
     assert found.value == pytest.approx(1.0), "a low error is a high accuracy"
     other = Table(SPACES["tiny81_disparity"], Figure("epe", "min", "px"), accuracy.entries, {})
-    with pytest.raises(InputError, match="of the space 'tiny81_disparity': cannot be compared with one of 'tiny81'"):
+    with pytest.raises(InputError, match="of the space 'tiny81_disparity' cannot be compared with one of 'tiny81'"):
         table_of().agreement(other)
 
 

@@ -1,5 +1,9 @@
 """autodisp-study as it is called, on a local cluster."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +53,23 @@ def test_a_failed_run_has_its_line_and_its_log(tmp_path: Path) -> None:
     first, second = (tmp_path / "made" / "runs").glob("train-*.log")
     assert all(f" {log.stem}" in done.stdout or f"/{log.name}\n" in done.stdout for log in (first, second))
     assert first.read_text().startswith("autodisp-train: init=nowhere.safetensors: no such file")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_study_says_how_it_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    code = "import sys; sys.argv[0] = 'autodisp-study'; from autodisp.cli.entry import study; study()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *WORDS], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not list(tmp_path.glob("made/runs/train-*.log")) and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(number)
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert "stopped: the same command resumes the runs that were in progress, and runs the others" in output
+    again = start(tmp_path, "study", *WORDS)
+    assert "study: 2 of 2 runs done" in again.stdout
 
 
 @pytest.mark.slow

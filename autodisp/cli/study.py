@@ -1,6 +1,7 @@
 """autodisp-study: many searches, trainings and evaluations that belong together, on one machine or many."""
 
 import json
+import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -65,12 +66,15 @@ def study(tree: DictConfig) -> int:
     _check_folder(tree, folder)
     with locked(folder):
         _keep(config, tree, runs, folder)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             endings = endings if cluster is None else _execute(cluster, runs, folder, console)
         except KeyboardInterrupt:
             words = "stopped: the same command resumes the runs that were in progress, and runs the others"
             console.print(words, markup=False, soft_wrap=True)
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
         files = write_files(built, results)
     _show_summary(runs, endings, folder, files, console)
     failed = {ending.exit_code for ending in endings.values() if ending.state == "failed"}
@@ -148,7 +152,8 @@ def _show_plan(config: StudyConfig, runs: Sequence[Run], endings: Mapping[str, E
     for run in runs:
         words = ", ".join(f"{key} {value}" for key, value in run.labels.items())
         table.add_row(run.name, words, endings[run.name].state)
-    console.print(table)
+    if runs:
+        console.print(table)
     counts = Counter(run.program for run in runs if not endings[run.name].is_done)
     console.print(f"to run: {', '.join(f'{count} x {program}' for program, count in counts.items()) or 'nothing'}")
     console.print(f"time:   {_time_in_words(runs, endings, console)}", markup=False, soft_wrap=True)

@@ -131,7 +131,7 @@ class Table:
         """
         if other.space != self.space:
             raise InputError(
-                f"a table of the space '{other.space.name}': cannot be compared with one of '{self.space.name}': take "
+                f"a table of the space '{other.space.name}' cannot be compared with one of '{self.space.name}': take "
                 "another table of that space"
             )
         theirs = {entry.index: other._cost(entry.metric) for entry in other.entries}
