@@ -32,6 +32,8 @@ _REFRESH_SECONDS = 0.25
 _LINE_SECONDS = 30.0
 _FIRST_LINE_SECONDS = 10.0
 _VERBOSE_LINE_SECONDS = 5.0
+_LONG_EPOCH, _LONG_WAIT = 10.0, 0.3
+"""Seconds of an epoch, and the share of them spent waiting for data, from which on the user is told."""
 
 Verbosity = Literal["quiet", "normal", "verbose"]
 
@@ -67,7 +69,7 @@ class ConsoleProgress:
         unit: str = "epoch",
         verbosity: Verbosity = "normal",
     ) -> None:
-        self._unit = unit
+        self.unit = unit
         self._quiet = verbosity == "quiet"
         self._stream = sys.stdout if stream is None else stream
         self._clock = clock
@@ -158,7 +160,7 @@ class ConsoleProgress:
         self.close()
 
     def _epoch(self, epoch: int) -> str:
-        return f"{self._unit} {epoch} [{epoch + 1}/{self._epochs}]"
+        return f"{self.unit} {epoch} [{epoch + 1}/{self._epochs}]"
 
 
 def _encoding(stream: TextIO) -> str:
@@ -265,6 +267,8 @@ class Tracker:
         keep: for a resumed run, the number of records in its checkpoint: later ones are dropped. None keeps all.
         shown_from: for a run that passes the TensorBoard step of its records: the next step. None: each record is shown
             at its number.
+        remedy: ends the sentence "30 % of this epoch was spent waiting for data", shown once in a run; None shows
+            nothing.
 
     Raises:
         InputError: metrics.jsonl is damaged, or has fewer records than ``keep``.
@@ -277,6 +281,7 @@ class Tracker:
         console: ConsoleProgress | None = None,
         keep: int | None = None,
         shown_from: int | None = None,
+        remedy: str | None = None,
     ) -> None:
         run_folder.mkdir(parents=True, exist_ok=True)
         self.folder = run_folder
@@ -289,6 +294,7 @@ class Tracker:
         self.tensorboard = TensorBoard(run_folder / TENSORBOARD, purge_from=purge_from, warn=self.console.message)
         self.tensorboard_step = epochs
         """The step of the current epoch: the number of epochs before it. Epoch numbers repeat after a roll-back."""
+        self._remedy = remedy
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -307,6 +313,17 @@ class Tracker:
         self.tensorboard.scalars(record, self.tensorboard_step if step is None else step)
         self.tensorboard_step += 1
         self.console.epoch_done(int(record["epoch"]), line)
+        self._tell_of_waiting(record)
+
+    def _tell_of_waiting(self, record: Record) -> None:
+        """Shows once that an epoch waited for its data; the first epoch may wait for what is then kept."""
+        if self._remedy is None or record["epoch"] == 0 or record.get("seconds", 0) < _LONG_EPOCH:
+            return
+        share = record["seconds_waiting"] / record["seconds"]
+        if share > _LONG_WAIT:
+            unit = self.console.unit
+            self.console.note(f"{share:.0%} of this {unit} was spent waiting for data; {self._remedy}")
+            self._remedy = None
 
     def event(self, kind: str, **fields: Any) -> None:
         """Records an event, such as a decision of early stopping, in metrics.jsonl and TensorBoard.

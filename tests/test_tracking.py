@@ -11,6 +11,7 @@ import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.summary.writer import event_file_writer
 
 from autodisp.errors import InputError
 from autodisp.records import read_json_lines
@@ -61,6 +62,23 @@ def same(a: object, b: object) -> bool:
 
 
 # -- the console
+
+
+def test_a_long_wait_for_data_is_told_once(tmp_path: Path) -> None:
+    records = [
+        {"epoch": 0, "seconds": 20.0, "seconds_waiting": 19.0},  # may be the first pass over data that is then kept
+        {"epoch": 1, "seconds": 20.0, "seconds_waiting": 5.0},
+        {"epoch": 2, "seconds": 2.0, "seconds_waiting": 1.9},
+        {"epoch": 3},
+        {"epoch": 4, "seconds": 20.0, "seconds_waiting": 7.0},
+        {"epoch": 5, "seconds": 20.0, "seconds_waiting": 8.0},
+    ]
+    stream = io.StringIO()
+    with closing(Tracker(tmp_path, console=ConsoleProgress(stream, unit="interval"), remedy="do better")) as tracker:
+        for record in records:
+            tracker.epoch(record, "a line")
+    assert stream.getvalue().count("waiting") == 1
+    assert "interval 4 [5/0]  a line\n35% of this interval was spent waiting for data; do better\n" in stream.getvalue()
 
 
 def test_plain_lines_where_there_is_no_terminal() -> None:
@@ -303,7 +321,12 @@ def test_a_tracker_tells_all_three(tmp_path: Path) -> None:
     assert text.tensor_proto.string_val[0] == b"ada_raised: epoch 1, returned_epoch 0, weight_decay 0.003"
 
 
-def test_a_resumed_run_leaves_the_same_record_as_one_that_was_never_stopped(tmp_path: Path) -> None:
+def test_a_resumed_run_leaves_the_same_record_as_one_that_was_never_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # within a second, TensorBoard orders its files by the digits of this counter
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(100))
+
     def go(folder: Path, steps: range, keep: int | None) -> int:
         with closing(Tracker(folder, console=ConsoleProgress(io.StringIO()), keep=keep)) as tracker:
             for epoch in steps:

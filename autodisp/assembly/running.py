@@ -18,6 +18,7 @@ from autodisp import distributed
 from autodisp.config.checks import need
 from autodisp.config.search import SearchConfig
 from autodisp.config.train import TrainConfig
+from autodisp.datasets.processes import cores
 from autodisp.evaluation.worst import Case
 from autodisp.graphs import CudaRecorder, Graphs
 from autodisp.run_files import METRICS
@@ -124,7 +125,9 @@ def build_tracker(
         folder = temporary
     keep = state["records"] if state else 0
     shown_from = (state["progress"]["steps"] if state else 0) + 1 if by_step else None
-    tracker = Tracker(folder, console=console, keep=keep, shown_from=shown_from)
+    workers = config.run.workers
+    remedy = f"a run.workers above {workers} reads faster" if workers < cores() else None
+    tracker = Tracker(folder, console=console, keep=keep, shown_from=shown_from, remedy=remedy)
     closing.callback(tracker.close)
     tracker.tensorboard.settings(config.as_dict(), metrics=metrics)
     return tracker
