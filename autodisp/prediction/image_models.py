@@ -1,5 +1,6 @@
 """A trained network as a function from images to its prediction."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -26,17 +27,39 @@ def ready(network: nn.Module, device: torch.device) -> nn.Module:
     return network
 
 
-def graphs_on(device: torch.device) -> Graphs:
-    """Returns the CUDA graphs of a network on the current GPU; on other devices, those that record nothing."""
-    on_it = device.type == "cuda" and device.index in (None, torch.cuda.current_device())
-    return Graphs(CudaRecorder() if on_it else None)
+class Replayed:
+    """Calls a network on images; on a GPU, from the fifth ones of the same size on, by replaying a CUDA graph.
 
+    Threads may share it. Copies of it record graphs of their own.
 
-def predict(graphs: Graphs, network: nn.Module, *images: Tensor) -> Any:
-    """Calls a network on images; from the fifth ones of the same size on, a CUDA graph is replayed instead."""
-    if torch.is_autocast_enabled(images[0].device.type):  # a graph would keep casts of weights, which autocast frees
-        return network(*images)
-    return graphs.run("predictions", network, *images, constants=tuple(image.shape for image in images))
+    Args:
+        network: on the device, in eval mode.
+        device: of the network.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self.network, self.device = network, device
+        on_current = device.type == "cuda" and device.index in (None, torch.cuda.current_device())
+        self._graphs = Graphs(CudaRecorder()) if on_current else None
+        self._memory = [*network.parameters(), *network.buffers()]
+        self._lock = threading.Lock()
+
+    def __call__(self, *images: Tensor) -> Any:
+        """Returns the network's output; later calls do not change it."""
+        if self._graphs is None or not self._can_replay():
+            return self.network(*images)
+        constants = (*(image.shape for image in images), *(tensor.data_ptr() for tensor in self._memory))
+        with self._lock:
+            return self._graphs.run("predictions", self.network, *images, constants=constants)
+
+    def _can_replay(self) -> bool:
+        """False under autocast, which frees the casts of weights that a graph reads, and on a stream of the user."""
+        if torch.is_autocast_enabled(self.device.type):
+            return False
+        return self.device.type != "cuda" or torch.cuda.current_stream() == torch.cuda.default_stream()
+
+    def __reduce__(self) -> tuple[type["Replayed"], tuple[nn.Module, torch.device]]:
+        return Replayed, (self.network, self.device)
 
 
 class ImageModel:
@@ -51,7 +74,7 @@ class ImageModel:
     def __init__(self, network: nn.Module, *, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.network = ready(network, self.device)
-        self._graphs = graphs_on(self.device)
+        self._call = Replayed(self.network, self.device)
 
     def __call__(self, *images: Array | Tensor) -> Tensor:
         """Returns the prediction, (B, ...) float32.
@@ -73,7 +96,7 @@ class ImageModel:
             shapes = " and ".join(str(tuple(value.shape)) for value in values)
             raise ValueError(f"the images are {shapes}: must be of one size")
         with torch.inference_mode():
-            prediction = self._result(main_output(predict(self._graphs, self.network, *values)).float())
+            prediction = self._result(main_output(self._call(*values)).float())
         return prediction.clone()  # an inference-mode tensor could not be used in the user's training
 
     def _result(self, prediction: Tensor) -> Tensor:

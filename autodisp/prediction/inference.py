@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autodisp.networks.confidence import confidence_of, has_volume
 from autodisp.networks.disparity import StereoPrediction
-from autodisp.prediction.image_models import Array, from_array, from_tensor, graphs_on, in_unit_range, predict, ready
+from autodisp.prediction.image_models import Array, Replayed, from_array, from_tensor, in_unit_range, ready
 from autodisp.tasks.base import main_output
 
 
@@ -25,7 +25,7 @@ class StereoMatcher:
     def __init__(self, network: nn.Module, *, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.network = ready(network, self.device)
-        self._graphs = graphs_on(self.device)
+        self._call = Replayed(self.network, self.device)
 
     @overload
     def __call__(self, left: Array, right: Array) -> npt.NDArray[np.float32]: ...
@@ -83,7 +83,7 @@ class StereoMatcher:
             )
         with torch.inference_mode():
             views = [self._on_device(view) for view in (left, right)]
-            prediction = predict(self._graphs, self.network, *views)
+            prediction = self._call(*views)
             disparity = main_output(prediction).to(torch.float32).clamp(min=0.0)
             limited = disparity.clamp(max=float(left.shape[-1]))
             disparity = torch.where(disparity.isinf(), disparity, limited)  # an overflow stays visible
