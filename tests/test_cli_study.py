@@ -60,7 +60,12 @@ def test_a_failed_run_has_its_line_and_its_log(tmp_path: Path) -> None:
 def test_a_stopped_study_says_how_it_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     code = "import sys; sys.argv[0] = 'autodisp-study'; from autodisp.cli.entry import study; study()"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *WORDS], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *WORDS],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored if the tests run in the background
     )
     while not list(tmp_path.glob("made/runs/train-*.log")) and process.poll() is None:
         time.sleep(0.1)
