@@ -1,4 +1,4 @@
-"""What differs between a GPU and a CPU for whoever measures."""
+"""Measurements that a GPU and a CPU need different calls for."""
 
 import resource
 import sys
