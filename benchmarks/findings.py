@@ -7,14 +7,16 @@ writes docs/findings.md anew; without arguments it only writes that. NAME/claim.
 the published claim and whether the tables agree. A folder NAME gets its place by the alphabet.
 """
 
+import argparse
 import csv
 import json
 import shutil
-import sys
 from collections.abc import Sequence
+from filecmp import cmp
 from pathlib import Path
 
 from autodisp.assembly.study_reporting import read_study
+from autodisp.report.curves import Chart
 from autodisp.report.figures import save, settle
 from autodisp.report.study_page import as_text
 
@@ -49,18 +51,27 @@ def copy_study(study: Path, folder: Path) -> None:
     charts = [*found.charts, *found.cells[:: max(1, -(-len(found.cells) // _MOST_CELLS))]]
     for table in tables:
         (folder / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
-    for chart in charts:
-        settle(chart.figure)
-        save(chart.figure, folder / f"{chart.name}.svg")
+    figures = [_save(chart, folder) for chart in charts]
     about = {
         "title": found.title, "lead": found.lead, "made": dict(content.made), "notes": found.notes,
         "tables": [{"name": table.name, "title": table.title, "note": table.note} for table in tables],
-        "figures": [{"name": chart.name, "title": chart.title, "note": chart.note} for chart in charts],
+        "figures": figures,
     }  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     here = f"{study.resolve().parent}/"
     for path in folder.iterdir():
         path.write_text(path.read_text(encoding="utf-8").replace(here, _THERE), encoding="utf-8")
+
+
+def _save(chart: Chart, folder: Path) -> dict[str, str]:
+    """Writes a chart, unless its folder has the same one: searches may find the same cells."""
+    settle(chart.figure)
+    path = folder / f"{chart.name}.svg"
+    save(chart.figure, path)
+    equal = (other for other in sorted(folder.glob("*.svg")) if other != path and cmp(other, path, shallow=False))
+    if same := next(equal, None):
+        path.unlink()
+    return {"name": (same or path).stem, "title": chart.title, "note": chart.note}
 
 
 def page(folders: Path) -> str:
@@ -103,10 +114,12 @@ def _cell(text: str) -> str:
         return text.replace("|", "\\|")
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Copies the named studies and writes the page; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.findings", description="Writes docs/findings.md.")
+    parser.add_argument("studies", nargs="*", metavar="NAME=STUDY", help="folder in docs/findings, study folder")
     docs = Path(__file__).parent.parent / "docs"
-    for word in words:
+    for word in parser.parse_args(words).studies:
         name, _, study = word.partition("=")
         copy_study(Path(study), docs / "findings" / name)
     (docs / "findings.md").write_text(page(docs / "findings"), encoding="utf-8")
@@ -114,4 +127,4 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

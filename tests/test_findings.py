@@ -17,7 +17,8 @@ def content() -> StudyContent:
     rows = [[f"one|{place}", place / 3] for place in range(40)]
     found = Findings(
         "a study", "40 runs", [ResultTable("results", "Results", ["name", "px"], rows, "Some.")],
-        [Chart("curve", "a curve", empty_chart("a curve")[0], "A line.")], notes=["one run failed"],
+        [Chart(name, "a curve", empty_chart("a curve")[0], "A line.") for name in ("curve", "equal")],
+        notes=["one run failed"],
     )  # fmt: skip
     cost = ResultTable("cost", "Cost", ["program", "hours"], [["train", 1.5]])
     return StudyContent(found, {"command": "autodisp-study study=x", "machine": "a desk"}, cost)
@@ -37,7 +38,7 @@ def test_a_page_from_the_tables_of_a_study(
     assert {"    autodisp-study study=x", "machine a desk.", "| name | px |", "| train | 1.5 |"} <= set(lines)
     shown = [line for line in lines if line.startswith("| one")]
     assert (len(shown), shown[0], shown[-1]) == (16, "| one\\|0 | 0 |", "| one\\|39 | 13 |")
-    assert "![a curve](findings/first/curve.svg)" in lines
+    assert lines.count("![a curve](findings/first/curve.svg)") == 2
     (tmp_path / "docs" / "first" / "results.csv").write_text("name,px\nother,0.5\n")
     assert "| other | 0.5 |" in findings.page(tmp_path / "docs").splitlines()
 
