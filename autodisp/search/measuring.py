@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,70 +90,34 @@ class Deployment:
         return self.build(FoundCells(genotype, style=self.style))
 
 
-class Meter(Protocol):
+class Meter(NamedTuple):
     """Something that is read before and after a computation."""
 
-    def mark(self) -> Any:
-        """Reads the meter."""
-        ...
-
-    def between(self, first: Any, second: Any) -> float:
-        """Returns what was spent between two readings; called after ``finish``."""
-        ...
-
-    def finish(self) -> None:
-        """Waits for the end of all computations."""
-        ...
+    mark: Callable[[], Any]
+    """Reads the meter."""
+    between: Callable[[Any, Any], float]
+    """Returns what was spent between two readings; called after ``finish``."""
+    finish: Callable[[], None] = lambda: None
+    """Waits for the end of all computations."""
 
 
-class Clock:
-    """Milliseconds on the CPU."""
-
-    def __init__(self) -> None:
-        self.mark = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
-
-    def between(self, first: float, second: float) -> float:
-        """Milliseconds between two readings."""
-        return 1e3 * (second - first)
-
-    def finish(self) -> None:
-        """Returns at once."""
+def clock_of(device: torch.device) -> Meter:
+    """Returns the clock of a device in milliseconds; on a GPU by events in its stream."""
+    if device.type == "cuda":
+        return Meter(_event, lambda first, second: float(first.elapsed_time(second)), torch.cuda.synchronize)
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    return Meter(clock, lambda first, second: 1e3 * (second - first))
 
 
-class DeviceClock:
-    """Milliseconds on a GPU, by events in its stream."""
-
-    def mark(self) -> torch.cuda.Event:
-        """Records an event."""
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def between(self, first: torch.cuda.Event, second: torch.cuda.Event) -> float:
-        """Milliseconds between two events."""
-        return float(first.elapsed_time(second))
-
-    def finish(self) -> None:
-        """Waits for the GPU."""
-        torch.cuda.synchronize()
+def _event() -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
 
 
-class MacCounter:
-    """Multiplications of convolutions and matrix products, by torch's counter."""
-
-    def __init__(self, counter: FlopCounterMode) -> None:
-        self.counter = counter
-
-    def mark(self) -> int:
-        """Number of multiplications so far."""
-        return int(self.counter.get_total_flops()) // 2
-
-    def between(self, first: int, second: int) -> int:
-        """Multiplications between two readings."""
-        return second - first
-
-    def finish(self) -> None:
-        """Returns at once."""
+def _multiplications(counter: FlopCounterMode) -> Meter:
+    """Returns the meter of the multiplications in convolutions and matrix products."""
+    return Meter(lambda: int(counter.get_total_flops()) // 2, lambda first, second: second - first)
 
 
 class CandidateCells(GraphCells):
@@ -168,7 +132,6 @@ class CandidateCells(GraphCells):
     def __init__(self, space: SearchSpace, *, style: Style, node: Node) -> None:
         self.space = space
         self.style = style
-        self.kinds = space.kinds
         self.node = node
 
     def plan(self, kind: str) -> CellEdges:
@@ -192,7 +155,7 @@ class Candidates:
         self, deployment: Deployment, prepare: Callable[[nn.Module], nn.Module] = lambda network: network
     ) -> None:
         self.deployment = deployment
-        self.meter: Meter = Clock()
+        self.meter = clock_of(deployment.device)
         self.spent: list[tuple[nn.Module, Any, Any]] = []
         self.outputs: dict[nn.Module, tuple[int, ...]] = {}
 
@@ -205,7 +168,7 @@ class Candidates:
     def _timed(self, edge: IncomingEdge, place: int) -> Tensor:
         operation = cast(nn.ModuleList, edge.mixed)[place]
         began = self.meter.mark()
-        y: Tensor = operation(edge.source.x, None, 0.0)
+        y: Tensor = operation(edge.source.x, 0.0)
         self.spent.append((operation, began, self.meter.mark()))
         self.outputs[operation] = tuple(y.shape)
         return y
@@ -246,11 +209,6 @@ def cost_of(quantity: Quantity, deployment: Deployment, genotype: Genotype) -> f
         network, meter = _for_prediction(deployment.found(genotype)), clock_of(deployment.device)
         taken = [_run(network, deployment.inputs, meter) for _ in _rounds()]
         return statistics.median(taken[1:])
-
-
-def clock_of(device: torch.device) -> Meter:
-    """Returns the clock of a device."""
-    return DeviceClock() if device.type == "cuda" else Clock()
 
 
 def _latencies(deployment: Deployment) -> CostTable:
@@ -303,7 +261,7 @@ def _counted(quantity: Quantity, deployment: Deployment) -> CostTable:
     candidates, reference = Candidates(deployment), Genotype(space.name, space.sample(0))
     with FlopCounterMode(display=False) as counter:
         for path in covering_paths(space):
-            macs |= candidates.run(path, MacCounter(counter))
+            macs |= candidates.run(path, _multiplications(counter))
     cells = tuple(candidates.cells(macs.__getitem__ if quantity == "macs" else count_parameters))
     rest = _count(quantity, deployment, reference) - CostTable(quantity, space, 0, cells).of(reference)
     return CostTable(quantity, space, rest, cells, deployment.about, _versions())
@@ -314,7 +272,7 @@ def _count(quantity: Quantity, deployment: Deployment, genotype: Genotype) -> fl
     if quantity == "parameters":
         return count_parameters(network)
     with FlopCounterMode(display=False) as counter:
-        return _run(network, deployment.inputs, MacCounter(counter))
+        return _run(network, deployment.inputs, _multiplications(counter))
 
 
 def covering_paths(space: SearchSpace) -> list[Active]:
