@@ -46,10 +46,10 @@ _REMEDY = f"{REMEDY}, and dataset.official_exclusions the official one"
 class FlyingThings3D(StereoFiles):
     """The frames of one split and render pass, in path order.
 
-    A subset letter that does not occur in the folder is skipped (the data is often downloaded in parts) and listed in
-    `absent_subsets`. In the "subset" layout the frames are numbered consecutively and scenes are not named: since every
-    scene of the full release has ten frames, ten consecutive numbers form one group. Its disparities are stored as
-    negative values for the left view: if no value of a frame is positive, the sign is inverted.
+    A subset letter that does not occur in the folder is skipped (the data is often downloaded in parts). In the
+    "subset" layout the frames are numbered consecutively and scenes are not named: since every scene of the full
+    release has ten frames, ten consecutive numbers form one group. Its disparities are stored as negative values for
+    the left view: if no value of a frame is positive, the sign is inverted.
 
     Args:
         root: the folder with frames_cleanpass/ and disparity/ (full), or train/ and val/ (subset).
@@ -62,8 +62,7 @@ class FlyingThings3D(StereoFiles):
         options: see `stereo_files.Options`; names of the other split or of other letters in `exclude` are skipped.
 
     Raises:
-        InputError: the data or a list is missing or does not match, or a frame is incomplete (the missing part is
-            named). Unreadable files and different sizes are reported when the sample is read.
+        InputError: the data or a list is missing or does not match, or see `FrameFiles`.
     """
 
     def __init__(
@@ -103,8 +102,6 @@ class FlyingThings3D(StereoFiles):
         )
         self.has_occlusion = has_occlusion
         self.groups = [_flat_group(frame) if flat else frame.scene for frame in self.frames]
-        found = {frame.scene.split("/")[1] for frame in self.frames if not flat}
-        self.absent_subsets = () if flat else tuple(sorted(set(subsets).difference(found)))
         self._turn_sign = flat
 
     def flaws(self, index: int) -> DisparityFlaws:

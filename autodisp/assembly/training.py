@@ -51,7 +51,7 @@ DESIGNED = "designed"
 RANDOM = "random:"
 """Prefix of ``genotype`` for cells drawn from a search space."""
 INDEXED = re.compile(r"(?P<space>\w+):(?P<index>\d{1,18})", re.ASCII)
-"""``genotype`` of the cells at a place of a search space, as in ``SearchSpace.enumerate``."""
+"""``genotype`` of the cells at a place of a search space, see ``SearchSpace.at``."""
 FARTHEST_COUNT = 0.25
 """Largest relative difference between a network's number of parameters and the one in the config."""
 

@@ -79,11 +79,6 @@ def hessian(loss: Loss, parameters: Sequence[Tensor], *, weight_decay: float = 0
     return (rows + rows.T) / 2 + weight_decay * unit_vectors
 
 
-def spectrum(matrix: Tensor) -> Tensor:
-    """The eigenvalues of a symmetric (n, n) matrix: (n,) float64 on the CPU, ascending; NaN if it is not finite."""
-    return _eigenpairs(matrix)[0]
-
-
 def dominant_eigenvalue(
     loss: Loss,
     parameters: Sequence[Tensor],
