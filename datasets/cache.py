@@ -27,11 +27,9 @@ class Cached(Generic[Sample]):
         self._kept: dict[int, tuple[type, list[tuple[object, bool]]]] = {}
 
     def __len__(self) -> int:
-        """Number of samples."""
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        """Returns the sample."""
         if index not in self._kept:
             sample = self.dataset[index]
             self._kept[index] = (type(sample), [_packed(entry) for entry in sample])
@@ -58,11 +56,9 @@ class Stored(Generic[Sample]):
         self.kind = kind
 
     def __len__(self) -> int:
-        """Number of samples."""
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        """The sample."""
         path = self.folder / f"{index:07d}.npy.z"
         if path.is_file():
             return self._read(path)

@@ -115,7 +115,6 @@ class HasFiles(Protocol):
 
     def paths(self, index: int) -> Sequence[Path]:
         """Returns the files of one sample."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,7 @@ class Kitti(StereoFiles):
         options: see `stereo_files.Options`.
 
     Raises:
-        InputError: the data or the list is missing, the data is that of the other year, or a frame is incomplete (the
-            missing part is named). Unreadable files and different sizes are reported when the sample is read.
+        InputError: the data is missing, or that of the other year; or see `FrameFiles`.
     """
 
     def __init__(

@@ -61,8 +61,7 @@ class Middlebury2014(StereoFiles):
         options: see `stereo_files.Options`.
 
     Raises:
-        InputError: the data or the list is missing, a scene is incomplete (the missing part is named), or MiddEval3
-            exists in more than one size. Unreadable files and different sizes are reported when the sample is read.
+        InputError: the data is missing, or MiddEval3 exists in more than one size; or see `FrameFiles`.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None, **options: Unpack[Options]) -> None:
@@ -115,9 +114,8 @@ class Middlebury2006(StereoFiles):
         options: see `stereo_files.Options`.
 
     Raises:
-        InputError: the data or the list is missing, a scene is incomplete (the missing part is named), or the official
-            name of a folder (FullSize, HalfSize, ThirdSize) contradicts the size. Unreadable files and different sizes
-            are reported when the sample is read.
+        InputError: the data is missing, or the official name of a folder (FullSize, HalfSize, ThirdSize) contradicts
+            the size; or see `FrameFiles`.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None, *, size: Size = "half", **options: Unpack[Options]) -> None:

@@ -22,13 +22,6 @@ class SegmentationAugmentation(Augmentation):
     At strength s: scaling by 2^(s (-0.5..1)), a random window, a flip with probability min(s, 1) / 2; brightness,
     contrast and saturation by up to 0.3 s, hue by up to 0.05 s of the circle. A window that exceeds the scaled image
     is padded with the mean colour and ``IGNORED``.
-
-    Args:
-        scale: the strength, 0..4; 0 only leaves the random window.
-        crop: (height, width) of the result; None keeps the size of the sample.
-
-    Raises:
-        InputError: a value is out of range.
     """
 
     def __init__(self, *, scale: float, crop: Size | None) -> None:
@@ -62,14 +55,7 @@ class SegmentationAugmentation(Augmentation):
 
 
 class CenterCrop(WindowCrop[SegmentedImage]):
-    """Deterministic centre crop; a smaller sample is padded at the bottom and on the right with ``IGNORED``.
-
-    Args:
-        crop: (height, width); None leaves samples unchanged.
-
-    Raises:
-        InputError: a side is not positive.
-    """
+    """Deterministic centre crop, see ``WindowCrop``; padding has the mean colour and ``IGNORED``."""
 
     def __call__(self, sample: SegmentedImage, rng: np.random.Generator | None = None) -> SegmentedImage:
         """Crops a sample without a batch axis; ``rng`` is unused and matches the signature of an augmentation."""

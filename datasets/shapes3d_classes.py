@@ -22,7 +22,6 @@ class Shapes3DClasses:
         self.groups: Sequence[str] = pairs.groups
 
     def __len__(self) -> int:
-        """Number of samples."""
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> SegmentedImage:

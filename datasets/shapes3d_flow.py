@@ -48,7 +48,6 @@ class Shapes3DFlow:
         self.groups: Sequence[str] = self.scenes.groups
 
     def __len__(self) -> int:
-        """Number of samples."""
         return len(self.scenes)
 
     def __getitem__(self, index: int) -> FlowSample:

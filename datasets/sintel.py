@@ -38,8 +38,7 @@ class Sintel(StereoFiles):
         options: see `stereo_files.Options`.
 
     Raises:
-        InputError: the data or the list is missing, or a frame is incomplete (the missing part is named). Unreadable
-            files and different sizes are reported when the sample is read.
+        InputError: the data is missing, or see `FrameFiles`.
     """
 
     has_occlusion = True

@@ -96,22 +96,3 @@ class SegmentationMetrics:
             pixels_of=dict(zip(self.classes, map(int, actual.tolist()), strict=True)),
             confusion=self._confusion.tolist(),
         )
-
-
-class MostFrequentClass:
-    """Predicts one class everywhere, the baseline that any network must beat.
-
-    Args:
-        index: of the class.
-        count: number of classes.
-    """
-
-    def __init__(self, index: int, count: int) -> None:
-        self.index, self.count = index, count
-
-    def __call__(self, batch: SegmentedImage) -> Tensor:
-        """Returns probabilities (B, classes, H, W), on the batch's device."""
-        height, width = batch.classes.shape[-2:]
-        found = batch.image.new_zeros(len(batch.classes), self.count, height, width)
-        found[:, self.index] = 1
-        return found

@@ -24,7 +24,7 @@ from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
 from autodisp.evaluation.sparsification import Sparsification
 from autodisp.networks.confidence import UNKNOWN
-from autodisp.tasks.disparity import BAD_PIXELS, D1_PIXELS, D1_SHARE
+from autodisp.tasks.disparity.task import BAD_PIXELS, D1_PIXELS, D1_SHARE
 
 RANGE_EDGES = (10.0, 40.0)
 FIGURES = ("epe", *(f"bad{pixels}" for pixels in BAD_PIXELS), "d1")

@@ -28,14 +28,12 @@ class Figures(Protocol):
 
     def as_dict(self) -> dict[str, Any]:
         """Converts to plain data; NaN stays NaN."""
-        ...
 
     def rows(self) -> Iterator[Row]:
         """Yields table rows by column: text, integers, and metrics as ``NAME_px`` and ``NAME_percent``.
 
         Rows with the same ``average`` are adjacent.
         """
-        ...
 
 
 Evaluations = Mapping[str, Evaluation[Any]]
