@@ -40,7 +40,6 @@ class Recorder(Protocol):
             compute: the computation.
             draws: False if it may not draw random numbers on the device.
         """
-        ...
 
     def record(self, compute: Callable[[], T]) -> tuple[Callable[[], object], T]:
         """Records a computation without running it.
@@ -51,7 +50,6 @@ class Recorder(Protocol):
         Raises:
             RuntimeError: it cannot be recorded.
         """
-        ...
 
 
 class CudaRecorder:

@@ -34,11 +34,9 @@ class Observer(Protocol):
     @property
     def records(self) -> Sequence[Record]:
         """All records of the run so far, of epochs and events; after a resume also those from before it."""
-        ...
 
     def step(self, epoch: int, step: int, metrics: Callable[[], Mapping[str, float]]) -> None:
         """Called after each step; computing the metrics waits for the device, so they are computed only when shown."""
-        ...
 
 
 class NotFinite(InputError):

@@ -33,7 +33,7 @@ _LINE_SECONDS = 30.0
 _FIRST_LINE_SECONDS = 10.0
 _VERBOSE_LINE_SECONDS = 5.0
 _LONG_EPOCH, _LONG_WAIT = 10.0, 0.3
-"""Seconds of an epoch, and the share of them spent waiting for data, from which on the user is told."""
+"""Seconds of an epoch, and the share of them spent waiting for data, from which on a note is shown."""
 
 Verbosity = Literal["quiet", "normal", "verbose"]
 

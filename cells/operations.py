@@ -262,6 +262,13 @@ def build_operation(name: str, *, channels: int, stride: int = 1, style: Style) 
     return OPERATIONS[name](channels, stride, style)
 
 
+def initialise_zero(layer: nn.Conv2d) -> None:
+    """Initialises weights and biases with zeros."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 def initialise_he(module: nn.Module) -> None:
     """Initialises every convolution by He's method (fan-in), biases to zero (for the dense flavour).
 

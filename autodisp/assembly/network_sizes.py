@@ -73,7 +73,7 @@ def training_counts(config: Mapping[str, Any], folder: Path) -> dict[str, float]
 def _of_model(
     config: Mapping[str, Any], folder: Path, count: Callable[[Task, nn.Module, tuple[int, int] | None], Found]
 ) -> Found | None:
-    """What a function finds of the network of fake tensors in a training's folder and its input's size."""
+    """Applies a function to the network in a training's folder, of fake tensors, and the size of its input."""
     for name in ("best", "last"):
         path = folder / f"{name}{model_file.SUFFIX}"
         if not path.is_file():

@@ -21,12 +21,11 @@ from autodisp.config.train import TrainConfig
 from autodisp.datasets.processes import cores
 from autodisp.evaluation.worst import Case
 from autodisp.graphs import CudaRecorder, Graphs
+from autodisp.observers.picture import Pictures
 from autodisp.run_files import METRICS
 from autodisp.search.curvature import preserved_rng
 from autodisp.tasks.base import main_output, move
 from autodisp.tracking import ConsoleProgress, Tracker
-
-Images = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
 
 
 def build_optimizer(
@@ -70,7 +69,7 @@ def build_graphs(config: SearchConfig | TrainConfig, device: torch.device, say: 
 
 def build_images(
     config: SearchConfig | TrainConfig, batches: Iterable[Any], device: torch.device, predict: Callable[[Any], Any]
-) -> Images | None:
+) -> Pictures | None:
     """Returns a function that draws the first prediction of the first batch.
 
     None if the task draws no image, and in all processes but the first.

@@ -241,7 +241,7 @@ class SearchParts:
     folder: SearchFolder
     close: Callable[[], None]
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
-    """What the last digits depend on: "kernels", native or plain, and "threads"."""
+    """Settings that change the last digits: "kernels", native or plain, and "threads"."""
     resumed: bool = False
     """True if it resumes from a saved state."""
 

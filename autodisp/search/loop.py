@@ -44,15 +44,12 @@ class SearchObserver(Observer, Protocol):
 
     def epoch(self, record: dict[str, Any], genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
         """Called after each epoch."""
-        ...
 
     def event(self, kind: str, **entries: Any) -> None:
         """Called after early stopping, a roll-back, or a ranking."""
-        ...
 
     def message(self, text: str) -> None:
         """Shows a line to the user at once."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,6 @@ class TrainObserver(Observer, Protocol):
 
     def interval(self, record: dict[str, Any], *, best: bool) -> None:
         """Called after each interval and its validation; ``best`` is True for the best validation so far."""
-        ...
 
 
 @dataclass(frozen=True)
