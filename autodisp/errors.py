@@ -42,9 +42,7 @@ def first_line(error: Exception) -> str:
 def in_one_line(text: object, *, at_most: int = 200) -> str:
     """Text of a file or a library as one line, with line ends and control characters replaced.
 
-    Args:
-        text: anything.
-        at_most: number of characters; longer text is cut and ends in "...".
+    Text of more than ``at_most`` characters is cut and ends in "...".
     """
     words = re.sub(r"[\t-\r]+ *", " ", str(text)).strip()
     shown = words if len(words) <= at_most else f"{words[:at_most]}..."

@@ -52,13 +52,7 @@ class BatchStream(Positioned, Protocol):
 
 
 class RunState:
-    """Captures and restores the state of all parts of a run.
-
-    Args:
-        parts: by name; each has a ``state_dict``.
-        streams: by name; their positions are saved.
-        progress: of the run.
-    """
+    """Captures and restores the state of all parts of a run and the positions of its streams."""
 
     def __init__(self, *, parts: dict[str, Stateful], streams: dict[str, Positioned], progress: Stateful) -> None:
         self.parts = parts

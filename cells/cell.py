@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.mixed import Edge, IncomingEdge, MixedOperation, Node, Source, plain_node
 from autodisp.cells.mixture import Mixture, Row
-from autodisp.cells.operations import FactorizedReduction, Style, convolution, transposed_convolution
+from autodisp.cells.operations import Style, convolution, halving, transposed_convolution
 from autodisp.cells.spaces import EdgeSpace, SearchSpace
 
 CellEdges = tuple[tuple[EdgeSpace, ...], ...]
@@ -95,7 +95,7 @@ class GraphCells(ABC):
     def encoder_cell(self, kind: str, *, inputs: tuple[int, int], channels: int, after_reduction: bool) -> "Cell":
         """A normal or reduction cell over two inputs of one resolution: after a reduction, input 0 is halved."""
         style = self.style
-        first = _halve if after_reduction else _pointwise
+        first = halving if after_reduction else _pointwise
         prepare = [first(inputs[0], channels, style), _pointwise(inputs[1], channels, style)]
         return Cell(kind, self, prepare, channels=channels)
 
@@ -264,13 +264,6 @@ class _MixedNodes(nn.Module):
     def forward(self, states: list[Tensor], rows: Sequence[Row], drop: float | Tensor) -> list[Tensor]:
         """See ``Cell._mixed``."""
         return self.cell._mixed(states, rows, drop)
-
-
-def _halve(inputs: int, outputs: int, style: Style) -> nn.Module:
-    """Halves the resolution of an input, as skip_connect does at stride 2."""
-    if style.flavour == "darts":
-        return FactorizedReduction(inputs, outputs, style)
-    return convolution(inputs, outputs, 3, style, stride=2)
 
 
 def _pointwise(inputs: int, outputs: int, style: Style) -> nn.Module:

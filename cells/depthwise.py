@@ -30,10 +30,7 @@ WIDEST = 3
 class DepthwiseConvolution(nn.Conv2d):
     """A convolution of each channel by itself, without bias: (B, C, H, W) -> (B, C, ceil(H/stride), ceil(W/stride)).
 
-    Args:
-        channels: C.
-        kernel: its size, odd.
-        stride, dilation: the same in both directions.
+    The size of the kernel is odd; stride and dilation are the same in both directions.
     """
 
     def __init__(self, channels: int, kernel: int, *, stride: int = 1, dilation: int = 1) -> None:
@@ -48,16 +45,7 @@ class DepthwiseConvolution(nn.Conv2d):
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
-    """The convolution of each channel with its own kernel.
-
-    Args:
-        x: (B, C, H, W).
-        weight: (C, 1, k, k), k odd.
-        stride, dilation: in both directions.
-
-    Returns:
-        (B, C, ceil(H / stride), ceil(W / stride)).
-    """
+    """The convolution of ``DepthwiseConvolution`` with the weight (C, 1, k, k)."""
     if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
         if dilation > 1 and stride % dilation == 0:
             x, stride, dilation = x[..., ::dilation, ::dilation], stride // dilation, 1

@@ -125,11 +125,7 @@ class MixedOperation(nn.Module):
 
 
 class Source:
-    """The input of some edges, with values that they share.
-
-    Args:
-        x: (B, C, H, W).
-    """
+    """The input of some edges, (B, C, H, W), with values that they share."""
 
     def __init__(self, x: Tensor) -> None:
         self.x = x

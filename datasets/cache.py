@@ -40,13 +40,13 @@ class Cached(Generic[Sample]):
 
 
 class Stored(Generic[Sample]):
-    """Makes each sample of a dataset once and writes it into a folder, from where every later run reads it.
+    """Computes each sample of a dataset once and writes it into a folder, from which every later run reads it.
 
-    Samples come back bit for bit. Processes may share the folder: a file is whole or absent.
+    Samples are restored bit for bit. Processes may share the folder: a file is complete or absent.
 
     Args:
-        dataset: tuples of tensors.
-        folder: of these samples alone; made with the first of them.
+        dataset: its samples are tuples of tensors.
+        folder: for these samples alone; created with the first of them.
         kind: class of the samples.
     """
 

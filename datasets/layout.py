@@ -26,11 +26,7 @@ class DifferentSizes(InputError):
 
 
 class DamagedFiles(InputError):
-    """Some files of a split cannot be read; the message describes the first and counts the others.
-
-    Args:
-        messages: one per file, at least one.
-    """
+    """Some files of a split cannot be read; the message describes the first and counts the others."""
 
     def __init__(self, messages: Sequence[str]) -> None:
         others = f"; {len(messages) - 1} more file(s) cannot be read either" if len(messages) > 1 else ""
@@ -187,10 +183,7 @@ def match(
 
 
 def require_one_size(planes: Mapping[Path, Tensor]) -> None:
-    """Checks that the files of one frame have the same size.
-
-    Args:
-        planes: (..., H, W), read from each file.
+    """Checks that the files of one frame, each (..., H, W), have the same size.
 
     Raises:
         DifferentSizes: two of them differ.

@@ -33,12 +33,7 @@ class SegmentationAugmentation(Augmentation):
         self._colour = kornia.ColorJiggle(strength, strength, strength, min(0.05 * self.scale, 0.5), p=1.0)
 
     def __call__(self, sample: SegmentedImage, rng: np.random.Generator) -> SegmentedImage:
-        """Returns a new sample; the input is not modified.
-
-        Args:
-            sample: without a batch axis.
-            rng: source of all random numbers.
-        """
+        """Returns a new sample, without a batch axis; the input is not modified."""
         size = self.crop or (sample.image.shape[-2], sample.image.shape[-1])
         planes = _planes(sample)
         with torch.random.fork_rng(devices=[]):  # kornia draws from torch's generator

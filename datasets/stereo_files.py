@@ -22,18 +22,11 @@ class Options(frame_files.Options, total=False):
 class StereoFiles(FrameFiles[StereoSample], ABC):
     """The frames of a stereo dataset, at full or half resolution.
 
-    Args:
-        folder, trees, more: see `FrameFiles`.
-        half_resolution: see `Options`.
-
-    Attributes:
-        has_occlusion: True if ``occluded`` and ``out_of_frame`` are known.
-
-    Raises:
-        InputError: see `FrameFiles`.
+    Arguments and errors are those of `FrameFiles`, and `Options`.
     """
 
     has_occlusion = False
+    """True if ``occluded`` and ``out_of_frame`` are known."""
 
     def __init__(
         self,

@@ -48,12 +48,7 @@ class WindowAugmentation(Augmentation, Generic[Sample]):
     """Draws a random window; subclasses cut and resize it in ``_reframed`` and change its content in ``_varied``."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Returns a new sample; the input is not modified.
-
-        Args:
-            sample: without a batch axis.
-            rng: source of all random numbers.
-        """
+        """Returns a new sample, without a batch axis; the input is not modified."""
         height, width = sample[0].shape[-2:]
         size = self.crop or (height, width)
         sample = self._reframed(sample, *random_window((height, width), size, self.scale, rng), size)

@@ -41,11 +41,6 @@ def build_optimizer(
 def build_graphs(config: SearchConfig | TrainConfig, device: torch.device, say: Callable[[str], object]) -> Graphs:
     """Builds the CUDA graphs of a run; without any on other devices, and where none could be recorded.
 
-    Args:
-        config: of the run.
-        device: of the network.
-        say: shows a line to the user.
-
     Raises:
         InputError: ``run.graphs=true`` on another device.
     """
@@ -72,13 +67,8 @@ def build_images(
 ) -> Pictures | None:
     """Returns a function that draws the first prediction of the first batch.
 
-    None if the task draws no image, and in all processes but the first.
-
-    Args:
-        config: of the run.
-        batches: of the validation.
-        device: of the network.
-        predict: maps a batch on the device to the network's output.
+    None if the task draws no image, and in all processes but the first. ``predict`` maps a batch on the device to the
+    network's output.
     """
     worst = config.kit.worst
     if worst is None or not distributed.is_first():

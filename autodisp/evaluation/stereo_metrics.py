@@ -85,12 +85,13 @@ class StereoFigures:
             }
             for name, region in self.regions.items()
         }
-        curve = [] if self.by_confidence is None else [(share, self.confident(share / 100)) for share in _PERCENTS]
+        points = [] if self.by_confidence is None else [(share, self.confident(share / 100)) for share in _PERCENTS]
+        curve = [{"density": share, "confidence": point.confidence, **point.pooled} for share, point in points]
         return {
             "images": self.images,
             "largest": self.largest,
             "regions": regions,
-            **({"sparsification": [_point(*entry) for entry in curve]} if curve else {}),
+            **({"sparsification": curve} if curve else {}),
         }
 
     def rows(self) -> Iterator[dict[str, str | int | float]]:
@@ -218,10 +219,6 @@ class StereoMetrics:
             inside = occluded & ~out_of_frame
             regions += [valid & ~inside & ~out_of_frame, valid & inside, valid & out_of_frame]
         return regions + [valid & (truth >= low) & (truth < high) for low, high in self._ranges.values()]
-
-
-def _point(density: float, region: RegionFigures) -> dict[str, float | None]:
-    return {"density": density, "confidence": region.confidence, **region.pooled}
 
 
 def _confident(confidences: Sparsification, share: float, images: int) -> RegionFigures:

@@ -218,11 +218,7 @@ class Refinement(nn.Module):
 
 
 class Correction(nn.Module):
-    """A residual and the weights of a convex upsampling by two, from features of one resolution.
-
-    Args:
-        channels: of the features.
-    """
+    """A residual and the weights of a convex upsampling by two, from features of one resolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

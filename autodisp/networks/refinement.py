@@ -70,9 +70,7 @@ class RefinementNetwork(Hourglass):
     def _add_finish(self, cells: CellFactory, *, half: int) -> None:
         """Appends the layers from the output of the decoder to 1/1, with their prediction convolutions.
 
-        Args:
-            cells: the factory of the decoder.
-            half: channels of the first stem, at 1/2.
+        The first stem, at 1/2, has ``half`` channels.
         """
         style = cells.style
         wide, narrow = (self._decoder_width(len(self.decoder) + step) for step in (0, 1))

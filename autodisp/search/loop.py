@@ -312,9 +312,6 @@ class Search(SteppedRun):
     def tune(self, *, alphas: bool) -> None:
         """Makes a weight step after the last epoch, optionally preceded by an alpha step, for a selection.
 
-        Args:
-            alphas: make an alpha step too.
-
         Raises:
             WrongSetting: a number was not finite; the step was not made.
         """
@@ -355,9 +352,7 @@ class Search(SteppedRun):
     def alpha_step(self, train_batch: Any, order: Order) -> None:
         """Moves the alphas once, on the next batch of the architecture split.
 
-        Args:
-            train_batch: batch of the weight split, which the second order needs.
-            order: of the gradient.
+        The second order needs ``train_batch``, a batch of the weight split, too.
         """
         supernet = self.supernet
         batch = supernet.to_device(self.next_batch(self.alpha_stream))

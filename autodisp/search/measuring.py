@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from autodisp.cells.cell import Cell, CellEdges, CellFactory, FoundCells, GraphCells
+from autodisp.cells.cell import Cell, CellFactory, FoundCells, MixedCells
 from autodisp.cells.genotype import Genotype
-from autodisp.cells.mixed import Edge, IncomingEdge, Node, total
+from autodisp.cells.mixed import Edge, IncomingEdge, total
 from autodisp.cells.mixture import Mixture
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import EdgeSpace, SearchSpace
@@ -120,23 +120,8 @@ def _multiplications(counter: FlopCounterMode) -> Meter:
     return Meter(lambda: int(counter.get_total_flops()) // 2, lambda first, second: second - first)
 
 
-class CandidateCells(GraphCells):
-    """Builds cells with every operation of the space on every edge, each as in a found network.
-
-    Args:
-        space: the search space.
-        style: style of the found network.
-        node: evaluates a node.
-    """
-
-    def __init__(self, space: SearchSpace, *, style: Style, node: Node) -> None:
-        self.space = space
-        self.style = style
-        self.node = node
-
-    def plan(self, kind: str) -> CellEdges:
-        """All edges of the space."""
-        return self.space.cells[kind].nodes
+class CandidateCells(MixedCells):
+    """Builds cells with every operation of the space on every edge, each as in a found network."""
 
     def edge(self, operations: tuple[str, ...], *, channels: int, stride: int) -> nn.Module:
         """The operations of the edge."""

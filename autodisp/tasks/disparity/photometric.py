@@ -86,11 +86,7 @@ class PhotometricDisparity:
     def labelled(self, teacher: nn.Module, batch: StereoSample) -> StereoSample:
         """Returns the batch with the teacher's disparity in place of the ground truth, valid where it is consistent.
 
-        The teacher predicts the disparity of the right view from the mirrored, swapped views.
-
-        Args:
-            teacher: a network in evaluation mode.
-            batch: views of any size.
+        The teacher, in evaluation mode, predicts the disparity of the right view from the mirrored, swapped views.
         """
         with torch.no_grad():
             left = _predicted(teacher, batch.left, batch.right)
@@ -100,13 +96,7 @@ class PhotometricDisparity:
     def loss(
         self, output: StereoPrediction, batch: StereoSample, level_weights: Sequence[float] | None = None
     ) -> Tensor:
-        """Computes the loss, see the module.
-
-        Args:
-            output: of the student.
-            batch: see ``labelled``.
-            level_weights: see ``DisparityTask.loss``.
-        """
+        """Computes the loss of the student on a batch of ``labelled``, see the module."""
         with torch.autocast(batch.left.device.type, enabled=False):  # SSIM is a difference of nearly equal numbers
             disparity = output.disparity.float()
             error = photometric_error(batch.left, batch.right, disparity, batch.valid)
