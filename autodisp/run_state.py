@@ -27,8 +27,11 @@ class Stateful(Protocol):
         """Restores a state."""
 
 
-class Positioned(Protocol):
-    """A stream of batches."""
+class BatchStream(Protocol):
+    """An endless sequence of batches that a loop reads."""
+
+    waited: float
+    """Seconds spent in ``next`` so far."""
 
     @property
     def position(self) -> int:
@@ -36,13 +39,6 @@ class Positioned(Protocol):
 
     def seek(self, position: int) -> None:
         """Moves to that position."""
-
-
-class BatchStream(Positioned, Protocol):
-    """An endless sequence of batches that a loop reads."""
-
-    waited: float
-    """Seconds spent in ``next`` so far."""
 
     def next(self) -> Any:
         """The next batch."""
@@ -54,7 +50,7 @@ class BatchStream(Positioned, Protocol):
 class RunState:
     """Captures and restores the state of all parts of a run and the positions of its streams."""
 
-    def __init__(self, *, parts: dict[str, Stateful], streams: dict[str, Positioned], progress: Stateful) -> None:
+    def __init__(self, *, parts: dict[str, Stateful], streams: dict[str, BatchStream], progress: Stateful) -> None:
         self.parts = parts
         self.streams = streams
         self.progress = progress

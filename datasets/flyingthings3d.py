@@ -18,7 +18,16 @@ from autodisp.datasets.exclusions import numbered_entries
 from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.frame_files import REMEDY
 from autodisp.datasets.images import read_mask, read_rgb, write_png
-from autodisp.datasets.layout import PICTURES, Frame, Tree, find_root, folders_in, require_one_size, tree_of
+from autodisp.datasets.layout import (
+    PICTURES,
+    Frame,
+    Tree,
+    find_root,
+    folders_in,
+    require_choice,
+    require_one_size,
+    tree_of,
+)
 from autodisp.datasets.pfm import read_disparity_pfm, write_pfm
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.stereo_files import Options, StereoFiles
@@ -76,9 +85,9 @@ class FlyingThings3D(StereoFiles):
         layout: Layout = "auto",
         **options: Unpack[Options],
     ) -> None:
-        _require_choice("split", split, _SPLITS)
-        _require_choice("render_pass", render_pass, ("cleanpass", "finalpass"))
-        _require_choice("layout", layout, ("auto", "full", "subset"))
+        require_choice("split", split, _SPLITS)
+        require_choice("render_pass", render_pass, ("cleanpass", "finalpass"))
+        require_choice("layout", layout, ("auto", "full", "subset"))
         if isinstance(subsets, str) or not subsets or not set(subsets) <= set(_LETTERS):
             raise InputError(f"dataset.subsets={subsets!r}: must be a list of one or more of A, B, C")
         folder, flat = _find_layout(root, split, render_pass, layout)
@@ -218,8 +227,3 @@ def _read_excluded(path: Path) -> set[Frame]:
             )
         frames.add(Frame(found["scene"], found["stem"]))
     return frames
-
-
-def _require_choice(setting: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"dataset.{setting}={value!r}: must be one of {', '.join(choices)}")

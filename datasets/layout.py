@@ -86,6 +86,12 @@ def find_root(
     return folder
 
 
+def require_choice(setting: str, value: object, choices: Iterable[object]) -> None:
+    """Raises an InputError if the value of a setting is not one of the choices."""
+    if value not in choices:
+        raise InputError(f"dataset.{setting}={value!r}: must be one of {', '.join(map(str, choices))}")
+
+
 def folders_in(folder: Path) -> list[str]:
     """Returns the sorted names of the visible folders in a folder; empty if it does not exist.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.images import read_rgb
-from autodisp.datasets.layout import Frame, Tree, files_in, find_root, folders_in, require_one_size
+from autodisp.datasets.layout import Frame, Tree, files_in, find_root, folders_in, require_choice, require_one_size
 from autodisp.datasets.occlusion import split_occlusion
 from autodisp.datasets.pfm import read_disparity_pfm
 from autodisp.datasets.samples import StereoSample
@@ -119,8 +119,7 @@ class Middlebury2006(StereoFiles):
     """
 
     def __init__(self, root: str | os.PathLike[str] | None, *, size: Size = "half", **options: Unpack[Options]) -> None:
-        if size not in _FACTORS:
-            raise InputError(f"dataset.size={size!r}: must be one of {', '.join(_FACTORS)}")
+        require_choice("size", size, _FACTORS)
         folder, places = _find(root, _NAMES_2006, origin=_ORIGIN_2006)
         for place in places:
             for part in (folder.absolute() / place).parts:

@@ -200,10 +200,8 @@ class Search(SteppedRun):
         """Runs the search from the current state to the end, or until the policy stops it.
 
         Raises:
-            Interrupted: the run is to stop; its state is saved.
-            WrongSetting: a number was not finite; the state before that is saved.
-            InputError: a sample could not be read; the state before that is saved.
-            RunFault: a file could not be written, or a loader's worker died.
+            Interrupted, WrongSetting, InputError, RunFault: see ``SteppedRun.make_steps``.
+            RunFault: a file could not be written.
         """
         while True:
             answer = self._answer()

@@ -159,10 +159,8 @@ class Training(SteppedRun):
         """Trains from the current state to the end; returns the last record.
 
         Raises:
-            Interrupted: the run is to stop; its state is saved.
-            WrongSetting: a number was not finite; the state before that is saved.
-            InputError: a sample could not be read; the state before that is saved.
-            RunFault: a file could not be written, or a loader's worker died.
+            Interrupted, WrongSetting, InputError, RunFault: see ``SteppedRun.make_steps``.
+            RunFault: a file could not be written.
         """
         progress = self.progress
         while progress.steps < self.settings.steps or progress.sums:

@@ -235,13 +235,11 @@ def _check_sections(task: DisparityTaskConfig, network: Any) -> None:
 def _self_taught(section: DisparityTaskConfig) -> Callable[[Any], SelfTaughtTask] | None:
     if section.loss == "ground_truth":
         return None
-    from autodisp.tasks.disparity.photometric import SMOOTHNESS_WEIGHT, TEACHER_WEIGHT, PhotometricDisparity
+    from autodisp.tasks.disparity.photometric import PhotometricDisparity
 
-    return partial(
-        PhotometricDisparity,
-        smoothness_weight=SMOOTHNESS_WEIGHT if section.smoothness_weight is None else section.smoothness_weight,
-        teacher_weight=TEACHER_WEIGHT if section.teacher_weight is None else section.teacher_weight,
-    )
+    weights = {"smoothness_weight": section.smoothness_weight, "teacher_weight": section.teacher_weight}
+    given = {name: weight for name, weight in weights.items() if weight is not None}
+    return lambda task: PhotometricDisparity(**{**vars(task), **given})
 
 
 def _figure(section: Mapping[str, Any]) -> Figure:
