@@ -95,9 +95,9 @@ def make_texture(
         (K, K, 3) float32 in 0..255, to be continued by reflection.
     """
     if photographs and not plain and rng.random() < _PHOTOGRAPHED:
-        return _from_photographs(rng, photographs, extent)
+        return _lively(lambda: _cut_from_photograph(rng, photographs, extent))
     side = min(bank.shape[1], max(8, extent))
-    texture = _painted(rng, bank, side, contrast=0.04) if plain else _lively(rng, bank, side)
+    texture = _painted(rng, bank, side, contrast=0.04) if plain else _lively(lambda: _varied(rng, bank, side))
     if rng.random() < 0.5:
         texture *= _shading(rng, side)[..., None]
     if rng.random() < 0.08:
@@ -106,10 +106,10 @@ def make_texture(
     return np.clip(texture, 0, 255, out=texture)
 
 
-def _from_photographs(rng: np.random.Generator, photographs: Sequence[NDArray[np.uint8]], extent: int) -> Texture:
-    """A part of a photograph; drawn again if it is uniform, such as sky or a wall."""
+def _lively(draw: Callable[[], Texture]) -> Texture:
+    """Draws a texture, and again if it is uniform, such as sky, an even part of a pattern, or clipped to black."""
     for _ in range(4):
-        texture = _cut_from_photograph(rng, photographs, extent)
+        texture = draw()
         if cv2.meanStdDev(texture)[1].max() > _FLAT:
             break
     return texture
@@ -132,14 +132,10 @@ def _cut_from_photograph(rng: np.random.Generator, photographs: Sequence[NDArray
     return np.asarray(np.clip(recoloured, 0, 255), np.float32)
 
 
-def _lively(rng: np.random.Generator, bank: NDArray[np.uint8], side: int) -> Texture:
-    """A photograph or a painting; drawn again if it is uniform, on an even part of a pattern or clipped to black."""
-    for _ in range(4):
-        texture = _photograph(rng, bank, side) if rng.random() < 0.45 else _painted(rng, bank, side, contrast=1.0)
-        np.clip(texture, 0, 255, out=texture)
-        if cv2.meanStdDev(texture)[1].max() > _FLAT:
-            break
-    return texture
+def _varied(rng: np.random.Generator, bank: NDArray[np.uint8], side: int) -> Texture:
+    """A photograph or a painting, by patterns of the bank."""
+    texture = _photograph(rng, bank, side) if rng.random() < 0.45 else _painted(rng, bank, side, contrast=1.0)
+    return np.clip(texture, 0, 255, out=texture)
 
 
 def _crop(rng: np.random.Generator, bank: NDArray[np.uint8], side: int) -> Grey:

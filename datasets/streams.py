@@ -130,9 +130,6 @@ class Augmented(Generic[Sample]):
         self.transform = transform
         self.seed = seed
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def __getitem__(self, draw: Draw) -> Sample:
         """Returns the transformed sample of this draw."""
         sample = self.dataset[draw.index]
