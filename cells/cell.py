@@ -7,6 +7,7 @@ edges, and concatenates all nodes. The factory chooses the modules on the edges.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -112,6 +113,7 @@ class GraphCells(ABC):
         return Cell("upsample", self, prepare, channels=channels)
 
 
+@dataclass(eq=False)
 class MixedCells(GraphCells):
     """Builds the supernet: every edge of the space, with all its operations.
 
@@ -123,22 +125,13 @@ class MixedCells(GraphCells):
         node, recompute: see ``GraphCells``.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        *,
-        style: Style,
-        share: int = 1,
-        auxiliary: bool = False,
-        node: Node = plain_node,
-        recompute: bool = False,
-    ) -> None:
-        self.node = node
-        self.recompute = recompute
-        self.space = space
-        self.style = style
-        self.share = share
-        self.auxiliary = auxiliary
+    space: SearchSpace
+    _: KW_ONLY
+    style: Style
+    share: int = 1
+    auxiliary: bool = False
+    node: Node = plain_node
+    recompute: bool = False
 
     def plan(self, kind: str) -> CellEdges:
         """All edges of the space."""

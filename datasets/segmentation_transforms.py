@@ -52,8 +52,8 @@ class SegmentationAugmentation(Augmentation):
 class CenterCrop(WindowCrop[SegmentedImage]):
     """Deterministic centre crop, see ``WindowCrop``; padding has the mean colour and ``IGNORED``."""
 
-    def __call__(self, sample: SegmentedImage, rng: np.random.Generator | None = None) -> SegmentedImage:
-        """Crops a sample without a batch axis; ``rng`` is unused and matches the signature of an augmentation."""
+    def __call__(self, sample: SegmentedImage) -> SegmentedImage:
+        """Crops a sample without a batch axis."""
         if self.crop is None:
             return sample
         planes = _padded(_planes(sample), self.crop)

@@ -81,8 +81,8 @@ class WindowCrop(Generic[Sample]):
         check_crop(crop)
         self.crop = crop
 
-    def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
-        """Crops a sample without a batch axis; ``rng`` is unused and matches the signature of an augmentation."""
+    def __call__(self, sample: Sample) -> Sample:
+        """Crops a sample without a batch axis."""
         height, width = sample[0].shape[-2:]
         corner, window, missing = middle_window((height, width), self.crop or (height, width))
         return type(sample)(*padded(self._cut(sample, corner, window), missing))

@@ -23,6 +23,7 @@ class RollBack:
     restart: Restart
 
 
+@dataclass(eq=False)
 class Regularization:
     """Combines the policies of a run.
 
@@ -31,11 +32,8 @@ class Regularization:
         adaptive: turns its decisions into restarts; None to stop.
     """
 
-    def __init__(
-        self, early_stopping: EarlyStopping | None = None, adaptive: AdaptiveRegularization | None = None
-    ) -> None:
-        self.early_stopping = early_stopping
-        self.adaptive = adaptive
+    early_stopping: EarlyStopping | None = None
+    adaptive: AdaptiveRegularization | None = None
 
     def answer(
         self, history: Sequence[tuple[int, float]], *, last_epoch: int, weight_decay: float
