@@ -1,7 +1,7 @@
 """Intersection over union and pixel accuracy of predicted class maps."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -30,15 +30,7 @@ class SegmentationFigures:
 
     def as_dict(self) -> dict[str, object]:
         """Converts to plain data; NaN stays NaN."""
-        return {
-            "images": self.images,
-            "pixels": self.pixels,
-            "miou": self.miou,
-            "accuracy": self.accuracy,
-            "iou": dict(self.iou),
-            "pixels_of": dict(self.pixels_of),
-            "confusion": [list(row) for row in self.confusion],
-        }
+        return asdict(self)
 
     def rows(self) -> Iterator[dict[str, str | int | float]]:
         """Yields a row for all classes and one for each class, see ``tables.Figures``."""

@@ -15,7 +15,7 @@ A prediction may have a confidence. Then the region `known` has the pixels of a 
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -75,14 +75,7 @@ class StereoFigures:
     def as_dict(self) -> dict[str, object]:
         """Converts to plain data; NaN stays NaN."""
         regions = {
-            name: {
-                "images": region.images,
-                "pixels": region.pixels,
-                "not_finite": region.not_finite,
-                "pooled": dict(region.pooled),
-                "per_image": dict(region.per_image),
-                **({} if region.confidence is None else {"confidence": region.confidence}),
-            }
+            name: {key: value for key, value in asdict(region).items() if value is not None}
             for name, region in self.regions.items()
         }
         points = [] if self.by_confidence is None else [(share, self.confident(share / 100)) for share in _PERCENTS]

@@ -11,6 +11,7 @@ With one thread on the CPU, the processor time of the thread is measured, which 
 clock.
 """
 
+import json
 import platform
 import statistics
 import time
@@ -62,7 +63,7 @@ class Deployment:
         """The task, the network and the sizes of the inputs, as plain data."""
         return {
             "task": self.task.name,
-            "network": _plain(self.task.settings),
+            "network": json.loads(json.dumps(self.task.settings)),  # compared with what is read from a file
             "style": asdict(self.style),
             "inputs": [list(tensor.shape) for tensor in self.inputs],
         }
@@ -303,10 +304,3 @@ def _processor() -> str:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
-
-
-def _plain(value: Any) -> Any:
-    """Converts settings to the data that JSON gives back."""
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -3,7 +3,6 @@
 An interval is the steps between two validations. The weights that are validated and written are the averaged ones (EMA)
 if there is an average, else the network's own.
 
-
 A batch on which nothing can be measured, such as one without a valid pixel, is a step that changes neither weights,
 optimizer nor average: with a gradient of zero, momentum and weight decay would still move the weights. Only the
 running statistics of batch normalisation are updated, since they depend on the input alone. Its loss counts in no mean.
