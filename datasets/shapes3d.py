@@ -16,6 +16,7 @@ import math
 import operator
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -98,8 +99,6 @@ class Shapes3D:
         self.has_occlusion = True
         # Large enough that a large surface seldom repeats a texel, small enough to be fast at 96x192.
         self._bank_side = int(np.clip(2 ** round(math.log2(max(height, width) / 2)), 64, 512))
-        self._bank: NDArray[np.uint8] | None = None
-        self._photographs: list[NDArray[np.uint8]] | None = None
 
     def _check(self, length: int, max_disparity: float) -> None:
         for name, side in (("height", self.height), ("width", self.width)):
@@ -188,14 +187,14 @@ class Shapes3D:
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, index]))
         layers = draw_scene(
             rng,
-            self._patterns(),
+            self._bank,
             height=self.height,
             width=self.width,
             max_disparity=self._reach(rng),
             objects=self.objects,
             ground=self.ground,
             materials=self.materials,
-            photographs=self._textures(),
+            photographs=self._photographs,
         )
         return layers, rng
 
@@ -217,22 +216,20 @@ class Shapes3D:
             return self.max_disparity
         return max(2.0, float(self.max_disparity * self.nearest ** rng.random()))
 
-    def _patterns(self) -> NDArray[np.uint8]:
-        """Returns the bank of patterns, drawn at the first sample, since it takes a second."""
-        if self._bank is None:
-            sequence = np.random.SeedSequence(self.seed, spawn_key=(1,))
-            self._bank = draw_pattern_bank(np.random.default_rng(sequence), side=self._bank_side, copies=5)
-        return self._bank
+    @cached_property
+    def _bank(self) -> NDArray[np.uint8]:
+        """Draws the bank of patterns at the first sample, since it takes a second."""
+        sequence = np.random.SeedSequence(self.seed, spawn_key=(1,))
+        return draw_pattern_bank(np.random.default_rng(sequence), side=self._bank_side, copies=5)
 
-    def _textures(self) -> Sequence[NDArray[np.uint8]]:
-        """Returns the photographs, read at the first sample."""
-        if self._photographs is None:
-            self._photographs = [] if self.textures is None else read_photographs(Path(self.textures).expanduser())
-        return self._photographs
+    @cached_property
+    def _photographs(self) -> Sequence[NDArray[np.uint8]]:
+        """Reads the photographs at the first sample."""
+        return [] if self.textures is None else read_photographs(Path(self.textures).expanduser())
 
     def __getstate__(self) -> dict[str, object]:
         # A spawned worker redraws the bank faster than it would receive it.
-        return {**self.__dict__, "_bank": None, "_photographs": None}
+        return {name: value for name, value in vars(self).items() if name not in ("_bank", "_photographs")}
 
 
 def _expose(rng: np.random.Generator, view: NDArray[np.float32], strength: float) -> torch.Tensor:

@@ -24,7 +24,6 @@ from autodisp.assembly.networks import (
 from autodisp.assembly.running import build_graphs, build_images, build_optimizer, build_tracker, origin_of
 from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
-from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace, find_space
 from autodisp.checkpoints import Checkpoints
 from autodisp.config.checks import naming, nearest
@@ -113,16 +112,7 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
         return dataclasses.replace(card, settings=settings, about=about)
     section = config.network
     genotype, space = build_genotype(config)
-    if space is None:
-        style = Style(
-            flavour="dense",
-            batch_norm=getattr(section, "batch_norm", True),
-            affine=True,
-            norm_first=getattr(section, "norm_first", False),
-        )
-    else:
-        style = build_style(section, space, affine=True)
-
+    style = build_style(section, space, affine=True)
     facts = {**data.facts, **_inherited(config)}
 
     def card_at(channels: int) -> ModelCard:
