@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -267,6 +267,7 @@ def build_training(
         network=evaluated,
         pictures=build_images(config, data.validation, device, _predicting(task, evaluated)),
     )
+    loss, stage = _levels(config, task)
     training = Training(
         task,
         network,
@@ -278,11 +279,11 @@ def build_training(
         observer=observer,
         schedule=build_schedule(config),
         average=average,
-        loss=_level_loss(config, task),
+        loss=loss,
         labels=labels,
         stopping=stopping,
         graphs=build_graphs(config, device, console.message),
-        stage=_stage(config),
+        stage=stage,
     )
     if state is not None:
         training.state.restore(state)
@@ -349,28 +350,16 @@ def _card(config: TrainConfig, data: TrainData, folder: Path | None) -> ModelCar
     return build_card(config, data)
 
 
-def _stage(config: TrainConfig) -> Callable[[int], Hashable]:
-    """Returns the level weights in force after a number of steps, None if the config has no level weights."""
-    plan = _level_plan(config)
-    return partial(schedules.levels_at, plan) if plan else lambda steps: None
-
-
-def _level_plan(config: TrainConfig) -> list[tuple[int, Sequence[float]]]:
-    """Returns the level weights by the number of steps from which they hold."""
-    return list(zip(config.training.level_steps, config.training.level_weights, strict=True))
-
-
-def _level_loss(config: TrainConfig, task: Task) -> Callable[[int, Any, Any], Tensor] | None:
-    """Returns the loss under the level weights of the step, None if the config has no level weights."""
-    plan = _level_plan(config)
+def _levels(
+    config: TrainConfig, task: Task
+) -> tuple[Callable[[int, Any, Any], Tensor] | None, Callable[[int], Hashable]]:
+    """Returns the loss under the level weights of a step, None without any, and those weights by the step."""
+    plan = list(zip(config.training.level_steps, config.training.level_weights, strict=True))
     if not plan:
-        return None
+        return None, lambda steps: None
+    weights_at = partial(schedules.levels_at, plan)
     levelled = cast(LevelledTask, task)  # see TaskKit.level_weights
-
-    def loss(steps: int, output: Any, batch: Any) -> Tensor:
-        return levelled.loss(output, batch, schedules.levels_at(plan, steps))
-
-    return loss
+    return lambda steps, output, batch: levelled.loss(output, batch, weights_at(steps)), weights_at
 
 
 def provenance(config: TrainConfig, data: TrainData) -> Mapping[str, Any]:
