@@ -16,7 +16,7 @@ from autodisp.networks.disparity import StereoPrediction
 from autodisp.networks.matching_head import Matching
 from autodisp.tasks.base import Sums, means, pool
 from autodisp.tasks.dense import truth_at_stride
-from autodisp.tasks.disparity import BINS, DisparityTask, masked_l1, volume_cross_entropy
+from autodisp.tasks.disparity.task import BINS, DisparityTask, masked_l1, volume_cross_entropy
 
 NAN, INF = math.nan, math.inf
 
