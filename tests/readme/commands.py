@@ -29,8 +29,8 @@ def of_help(program: str) -> list[list[str]]:
     """The examples of its ``--help``."""
     kind = program.removeprefix("autodisp-")
     config = importlib.resources.files(f"autodisp.configs.{kind}") / f"{kind}.yaml"
-    template = yaml.safe_load(config.read_text(encoding="utf-8"))["hydra"]["help"]["template"]
-    return list(_commands(template.partition("Examples:")[2].partition("${")[0]))
+    footer = yaml.safe_load(config.read_text(encoding="utf-8"))["hydra"]["help"]["footer"]
+    return list(_commands(footer.partition("Examples:")[2].partition("\n\n")[0]))
 
 
 def _commands(text: str) -> Iterator[list[str]]:
