@@ -820,8 +820,10 @@ search --experiment smoke
     --experiment: no such option; settings are written without [...] and `autodisp-search --help` lists them
 search --search.epochs=3
     --search.epochs=3: no such option; settings are written without [...] and `autodisp-search --help` lists them
-evaluate -q checkpoint=shipped
-    -q: is for autodisp-search and autodisp-train, which show their progress; leave it out
+evaluate -v checkpoint=shipped
+    -v: is for autodisp-search and autodisp-train, which show their progress; leave it out
+study -q
+    -q: is for autodisp-search and autodisp-train and [...] autodisp-export, which show their progress; leave it out
 predict left=folder --verbose
     --verbose: is for autodisp-search and autodisp-train, which show their progress; leave it out
 evaluate task=segmentation checkpoint=shipped

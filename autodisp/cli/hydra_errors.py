@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from autodisp import configs, errors
-from autodisp.cli.verbosity import OPTIONS
+from autodisp.cli.verbosity import OPTIONS, TAKEN_BY
 from autodisp.config.checks import nearest, nearest_setting, printable
 from autodisp.config.parsing import dotted, one_line
 from autodisp.errors import InputError
@@ -48,9 +48,8 @@ def refuse_unknown_options(program: str) -> None:
            if text.startswith("--") and text.partition("=")[0] not in parser._option_string_actions]  # fmt: skip
     option = next((text for text in (*unknown, *cut) if text.startswith("-")), None)
     if option in OPTIONS:
-        raise InputError(
-            f"{option}: is for autodisp-search and autodisp-train, which show their progress; leave it out"
-        )
+        programs = " and ".join(f"autodisp-{name}" for name in TAKEN_BY[OPTIONS[option]])
+        raise InputError(f"{option}: is for {programs}, which show their progress; leave it out")
     if option is not None:
         setting = option.lstrip("-").partition("=")[0] or "key"
         raise InputError(

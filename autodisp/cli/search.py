@@ -10,7 +10,6 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from autodisp import distributed
@@ -26,6 +25,7 @@ from autodisp.assembly.search import (
     build_search,
     build_space,
 )
+from autodisp.cli.console import build_console
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import raisable, resumed_config
 from autodisp.cli.run_folder import claimed, keep_command, keep_config
@@ -177,7 +177,7 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
         tuning = f" and {plan.tuning} epochs" if plan.tuning else ""
         table.add_row(f"selection, {plan.evaluations} batches{tuning}, at most", in_time(plan.selection))
     table.add_row(f"all {settings.epochs} epochs", in_time(plan.total))
-    Console(highlight=False, emoji=False).print(table)
+    build_console().print(table)
     if found is not None:
         _show_costs(found)
 
@@ -204,7 +204,7 @@ def _show_costs(costs: CostTable) -> None:
     for name in heads:
         ranges = [_range(costs, kind, name) for kind in costs.space.kinds]
         table.add_row(name, *ranges)
-    console = Console(highlight=False, emoji=False)
+    console = build_console()
     console.print(table)
     lowest, highest = costs.limits()
     rows = [f"{costs.quantity} of the found network: {costs.in_words(lowest)} to {costs.in_words(highest)}"]

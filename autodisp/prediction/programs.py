@@ -15,6 +15,8 @@ from autodisp.prediction.pairs import SingleImage, StereoPair, read_pair
 STEREO_ONLY = ("focal", "baseline", "colour_range", "unknown")
 """Settings of autodisp-predict for disparities."""
 Item = StereoPair | SingleImage
+NOTE = " · "
+"""Begins each note in the line about a prediction."""
 
 
 def refuse(config: Any, keys: Iterable[str], why: str) -> None:
@@ -62,7 +64,7 @@ def predict(
     files, words = files_of(found, images, model)
     height, width = found.shape[-2:]
     notes = writer.save_all(item.name, {name: [write] for name, write in files.items()}, pixels=height * width)
-    return f"{item.name}: {width}x{height}, {words}, {seconds:.2f} s{''.join(f' · {note}' for note in notes)}"
+    return f"{item.name}: {width}x{height}, {words}, {seconds:.2f} s{''.join(f'{NOTE}{note}' for note in notes)}"
 
 
 def _paths(item: Item) -> tuple[Path, ...]:
