@@ -26,27 +26,17 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from hydra import compose, initialize_config_module
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import autodisp
-from autodisp.assembly.networks import build_style
-from autodisp.assembly.search import (
-    SearchData,
-    build_data,
-    build_search,
-    build_search_task,
-    build_space,
-    build_supernet,
-    build_weight_optimizer,
-)
+from autodisp.assembly.search import build_search, build_weight_optimizer
 from autodisp.assembly.train_data import build_train_data
 from autodisp.assembly.training import build_training
+from autodisp.cli.studied_run import composed
 from autodisp.config import train as train_config
-from autodisp.config.search import SearchConfig
 from autodisp.datasets.samples import LabelledImage
 from autodisp.graphs import WARM_UPS
 from autodisp.tasks.base import autocast, move
@@ -107,26 +97,6 @@ class Traffic(TorchDispatchMode):
             used = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor)]
             self.bytes += sum(x.numel() * x.element_size() for x in used)
         return result
-
-
-class Held:
-    """A stream of one batch, which is on the device."""
-
-    def __init__(self, batch: Any) -> None:
-        self.batch = batch
-        self.position = 0
-        self.waited = 0.0
-
-    def next(self) -> Any:
-        """The batch."""
-        return self.batch
-
-    def at(self, position: int) -> Any:
-        """The batch."""
-        return self.batch
-
-    def seek(self, position: int) -> None:
-        """Does nothing."""
 
 
 class Card:
@@ -236,11 +206,6 @@ def count_launches(card: Card, run: Callable[[], object]) -> int:
     return sum(event.count for event in profiler.key_averages() if "Launch" in event.key)
 
 
-def data_of(config: SearchConfig) -> SearchData:
-    """Returns noise in place of CIFAR-10, and drawn pairs."""
-    return build_data(config) if config.task.name == "disparity" else measure._random_images(config)
-
-
 def measure_case(card: Card, name: str, ceiling: float, until: float) -> None:
     """Measures the steps of one search: the product with and without graphs, the textbook in both layouts.
 
@@ -265,9 +230,9 @@ def _measure_product(card: Card, words: tuple[str, ...], ceiling: float, about: 
         torch.cuda.reset_peak_memory_stats()
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as folder:
-        search = build_search(config, data_of(config), Path(folder), ConsoleProgress(said)).search
+        search = build_search(config, measure.data_of(config), Path(folder), ConsoleProgress(said)).search
         batch = search.supernet.to_device(search.weight_stream.next())
-        search.alpha_stream = Held(batch)
+        search.alpha_stream.next = lambda: batch  # type: ignore[method-assign]
         weight_step = lambda: search.weight_step(batch)  # noqa: E731
         graphs = config.run.graphs != "false"
         numbers: dict[str, Any] = {"weight_ms": 1e3 * timed(card, weight_step, graphs=graphs)}
@@ -288,11 +253,8 @@ def _measure_product(card: Card, words: tuple[str, ...], ceiling: float, about: 
 
 def _measure_textbook(card: Card, words: tuple[str, ...], layout: torch.memory_format, about: dict[str, Any]) -> None:
     config = measure.config_of(measure.Case(words))
-    data, space = data_of(config), build_space(config)
-    task, style = build_search_task(config, data), build_style(config.network, space)
-    cells = textbook.TextbookCells(space, style=style)
-    supernet = build_supernet(task, cells, space, seed=0, device=card.device)
-    supernet.network.to(memory_format=layout)
+    data = measure.data_of(config)
+    supernet = measure.textbook_supernet(config, data, layout, card.device.type)
     samples = [data.weight_half[index] for index in range(config.search.batch_size)]
     batch = supernet.to_device(torch.utils.data.default_collate(samples))
     if isinstance(batch, LabelledImage):
@@ -324,8 +286,7 @@ def measure_pairs(card: Card) -> None:
 def _measure_training(card: Card, words: tuple[str, ...], about: dict[str, Any]) -> None:
     fixed = ("dataset.length=64", "validation.samples=2", "run.folder=unused", "run.workers=0")
     words = (*TRAINING[:-1], *(TOY_TRAINING if card.dry else ()), *fixed, *words, f"run.device={card.device.type}")
-    with initialize_config_module("autodisp.configs.train", version_base="1.3"):
-        config = train_config.parse(compose("train", overrides=list(words)))
+    config = train_config.parse(composed("train", words))
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as folder:
         parts = build_training(
@@ -333,7 +294,8 @@ def _measure_training(card: Card, words: tuple[str, ...], about: dict[str, Any])
         )
         training = parts.training
         training.network.train()
-        training.stream = Held(move(training.stream.next(), card.device))  # type: ignore[assignment]
+        batch = move(training.stream.next(), card.device)
+        training.stream.next = lambda: batch  # type: ignore[method-assign]
         if not card.dry:
             torch.cuda.reset_peak_memory_stats()
         numbers: dict[str, Any] = {"ms": 1e3 * timed(card, training.step, graphs=config.run.graphs != "false")}

@@ -20,7 +20,6 @@ from typing import Any
 
 import cv2
 import torch
-from hydra import compose, initialize_config_module
 
 import autodisp
 from autodisp.assembly.networks import build_style
@@ -34,6 +33,7 @@ from autodisp.assembly.search import (
     build_weight_optimizer,
 )
 from autodisp.cli.malloc import keep_freed_memory
+from autodisp.cli.studied_run import composed
 from autodisp.config.search import SearchConfig, parse
 from autodisp.datasets.image_transforms import ImageAugmentation
 from autodisp.datasets.samples import LabelledImage
@@ -119,8 +119,22 @@ CASES = {
 
 def config_of(case: Case) -> SearchConfig:
     """The typed config of a case."""
-    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
-        return parse(compose("search", overrides=list(case.overrides)))
+    return parse(composed("search", case.overrides))
+
+
+def data_of(config: SearchConfig) -> SearchData:
+    """Noise in the place of CIFAR-10, and drawn pairs."""
+    return build_data(config) if config.task.name == "disparity" else _random_images(config)
+
+
+def textbook_supernet(config: SearchConfig, data: SearchData, layout: torch.memory_format, device: str) -> Supernet:
+    """A supernet with the cells of ``benchmarks.textbook``, in a memory layout."""
+    space = build_space(config)
+    cells = textbook.TextbookCells(space, style=build_style(config.network, space))
+    task = build_search_task(config, data)
+    supernet = build_supernet(task, cells, space, seed=config.seed, device=torch.device(device))
+    supernet.network.to(memory_format=layout)
+    return supernet
 
 
 def prepare_autodisp(case: Case, measurement: str, folder: Path) -> Action:
@@ -141,8 +155,7 @@ def prepare_autodisp(case: Case, measurement: str, folder: Path) -> Action:
         return _inference()
     if measurement == EPOCH:
         config = config_of(Case((*case.overrides, "run.workers=1", f"search.steps_per_epoch={STEPS}")))
-    data = build_data(config) if config.task.name == "disparity" else _random_images(config)
-    steps = _Steps(build_search(config, data, folder, ConsoleProgress(io.StringIO())).search)
+    steps = _Steps(build_search(config, data_of(config), folder, ConsoleProgress(io.StringIO())).search)
     if measurement in ALPHA_STEPS:
         return Action(partial(steps.alpha_step, ALPHA_STEPS[measurement]))
     if measurement in (EIGENVALUE, FULL_HESSIAN):
@@ -170,13 +183,8 @@ def prepare_textbook(
     config = config_of(case)
     if config.relaxation.name != "softmax":
         raise NotOffered(f"the textbook has no relaxation '{config.relaxation.name}'")
-    data = build_data(config) if config.task.name == "disparity" else _random_images(config)
-    space = build_space(config)
-    task, style = build_search_task(config, data), build_style(config.network, space)
-    supernet = build_supernet(
-        task, textbook.TextbookCells(space, style=style), space, seed=config.seed, device=torch.device("cpu")
-    )
-    supernet.network.to(memory_format=layout)
+    data = data_of(config)
+    supernet = textbook_supernet(config, data, layout, "cpu")
     stream = Stream(data.weight_half, batch_size=config.search.batch_size, seed=0, transform=data.transform)
     batch = stream.next()
     optimizer = build_weight_optimizer(config, supernet)

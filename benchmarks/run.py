@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 import autodisp
+from autodisp.search import measuring
 from benchmarks import measure
 
 MOST_RUNS = 50
@@ -222,21 +223,12 @@ def machine(threads: int) -> dict[str, Any]:
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "platform": platform.platform(),
-        "processor": _processor(),
         "cores": os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2),
+        **measuring.machine(torch.device("cpu")),
         "threads": threads,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
         "autodisp": autodisp.__version__,
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -139,9 +139,7 @@ def first_order_gradient(supernet: Supernet, batch: Any) -> list[Tensor]:
     return [_gradient(alpha) for alpha in supernet.alphas]
 
 
-def second_order_gradient(
-    supernet: Supernet, train_batch: Any, batch: Any, optimizer: torch.optim.SGD, *, radius: float = 0.01
-) -> list[Tensor]:
+def second_order_gradient(supernet: Supernet, train_batch: Any, batch: Any, optimizer: torch.optim.SGD) -> list[Tensor]:
     """The gradient through one step of SGD, by an unrolled copy and finite differences."""
     settings = optimizer.param_groups[0]
     rate = settings["lr"]
@@ -159,7 +157,7 @@ def second_order_gradient(
     ahead = Supernet(supernet.task, unrolled, supernet.architecture)
     direct = first_order_gradient(ahead, batch)
     direction = [_gradient(weight) for weight in unrolled.parameters()]
-    step = radius / torch.cat([part.flatten() for part in direction]).norm()
+    step = 0.01 / torch.cat([part.flatten() for part in direction]).norm()
     sides = []
     for sign in (1, -2, 1):  # there, across, and back again
         with torch.no_grad():
