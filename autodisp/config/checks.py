@@ -137,6 +137,13 @@ def need_path(key: str, value: str | None, *, what: str) -> None:
     need(longest <= _LONGEST_NAME, key, value, f"of names of at most {_LONGEST_NAME} bytes, a path to {what}")
 
 
+def need_falling(section: str, rates: Any) -> None:
+    """Refuses a schedule from ``learning_rate`` to ``min_learning_rate`` that rises."""
+    first, last = rates.learning_rate, rates.min_learning_rate
+    constraint = f"at most learning_rate={first}, where the schedule begins"
+    need(last <= first, f"{section}.min_learning_rate", last, constraint)
+
+
 @contextmanager
 def naming(key: str, value: str | None, *, choices: Sequence[str] = ()) -> Iterator[None]:
     """Prefixes errors of the block about a file with the setting that named the file.

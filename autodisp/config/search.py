@@ -21,6 +21,7 @@ from autodisp.config.checks import (
     checked_factory,
     need,
     need_choice,
+    need_falling,
 )
 from autodisp.config.sections import (
     PUBLISHED_CUTOUT,
@@ -177,12 +178,7 @@ class WeightsConfig:
             raise InputError(
                 "optimizer.weights.decay=decoupled: is of optimizer.weights.name=adamw, but it is sgd: take l2 or null"
             )
-        need(
-            self.min_learning_rate <= self.learning_rate,
-            "optimizer.weights.min_learning_rate",
-            self.min_learning_rate,
-            f"at most learning_rate={self.learning_rate}, where the schedule begins",
-        )
+        need_falling("optimizer.weights", self)
 
 
 @dataclass(frozen=True)

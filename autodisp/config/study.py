@@ -63,7 +63,6 @@ class LocalConfig(ClusterSection):
 
     name: str = "local"
     workers: _Workers = None
-    threads: _Threads = 1
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,6 @@ class AddressConfig(ClusterSection):
 
     name: str = "address"
     address: str | None = None
-    threads: _Threads = 1
 
     def __post_init__(self) -> None:
         known = self.address is not None and re.match(r"(tcp|tls|ucx|wss?)://.", self.address) is not None

@@ -19,6 +19,7 @@ from autodisp.config.checks import (
     Probability,
     at_least,
     need,
+    need_falling,
 )
 from autodisp.config.sections import (
     PUBLISHED_CUTOUT,
@@ -82,12 +83,7 @@ class TrainOptimizerConfig:
     warmup_steps: Annotated[int, at_least(0)] = 0
 
     def __post_init__(self) -> None:
-        need(
-            self.min_learning_rate <= self.learning_rate,
-            "optimizer.min_learning_rate",
-            self.min_learning_rate,
-            f"at most learning_rate={self.learning_rate}, where the schedule begins",
-        )
+        need_falling("optimizer", self)
         if self.schedule == "milestones":
             wanted = "a list of steps for schedule=milestones, such as [6000,8000]"
             need(bool(self.milestones), "optimizer.milestones", self.milestones, wanted)

@@ -1,6 +1,5 @@
 """study=spaces: searches of several spaces with each policy; their cells are trained and evaluated (RobustDARTS)."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -73,11 +72,11 @@ class SpacesStudy(Study):
 
 
 def chain_of(
-    protocol: Protocol, dataset: str, space: str, seed: int, *words: str, short: bool = False, **labels: str
+    protocol: Protocol, dataset: str, space: str, seed: int, *words: str, **labels: str
 ) -> tuple[Run, Run, Run]:
     """Returns a search, the training of its cells and the evaluation."""
     search = protocol.searches(dataset, space, seed, *words, **labels)
-    training = protocol.trains(dataset, search, seed, short=short)
+    training = protocol.trains(dataset, search, seed)
     return search, training, protocol.evaluates(dataset, training)
 
 
@@ -112,10 +111,7 @@ def courses(results: Results, searches: Sequence[Run], key: str) -> Chart | None
     drawn = set[str]()
     with style():
         for run in searches:
-            points = [
-                (e.epoch, e.values[key]) for e in results.read(run).kept if math.isfinite(e.values.get(key, math.nan))
-            ]
-            if points:
+            if points := results.read(run).course(key):
                 group, policy = (run.labels["dataset"], run.labels["space"]), run.labels.get("policy", "")
                 label = " ".join((*group, policy))
                 look = {"color": COLOURS[groups.index(group) % len(COLOURS)], "linestyle": STYLES.get(policy, "solid")}
