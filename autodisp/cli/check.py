@@ -37,10 +37,6 @@ def run(tree: DictConfig) -> float:
 def check(tree: DictConfig, overrides: Sequence[str]) -> CheckReport:
     """Inspects the dataset of the composed config, and writes a report and a list into a folder.
 
-    Args:
-        tree: the composed config.
-        overrides: arguments of the command line, for the next command.
-
     Raises:
         InputError: a setting or the folder cannot be used, or the data is missing.
         RunFault: the report cannot be written.

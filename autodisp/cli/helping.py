@@ -14,12 +14,7 @@ _COLUMN = 28
 
 
 def print_help(show: Callable[[], None], *, program: str) -> None:
-    """Prints Hydra's help with the meanings of settings, and with the groups of the search path, which Hydra omits.
-
-    Args:
-        show: prints Hydra's help.
-        program: its name, such as predict.
-    """
+    """Prints Hydra's help with the meanings of settings, and with the groups of the search path, which Hydra omits."""
     page = io.StringIO()
     try:
         with redirect_stdout(page):

@@ -115,12 +115,7 @@ def _is_named(key: str, template: str) -> bool:
 
 @dataclass
 class Job:
-    """Calls a program with its composed config.
-
-    Args:
-        program: its name, without autodisp-.
-        module: of the program.
-    """
+    """Calls a program, named without autodisp-, with its composed config."""
 
     program: str
     module: str

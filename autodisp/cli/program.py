@@ -30,12 +30,7 @@ PIPE_CLOSED = 141
 
 
 def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None:
-    """Runs a function decorated by ``hydra.main`` and exits with the matching status code.
-
-    Args:
-        hydra_main: the function.
-        name: name of its configs, such as predict, whose comments are shown by --help.
-    """
+    """Runs a function decorated by ``hydra.main`` with the configs of that name, and exits with its status code."""
     # Hydra would print its own message and exit with 1; this makes it propagate exceptions.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     keep_freed_memory()

@@ -29,7 +29,6 @@ def claimed(
 
     Args:
         folder: created with its parents.
-        tree: the composed config.
         key: the setting that named the folder.
         resumes_with: the program that can resume a run in the folder, if any.
 
@@ -132,13 +131,7 @@ def _refuse_content(folder: Path, key: str, resumes_with: str | None) -> None:
 
 
 def keep_config(folder: Path, tree: DictConfig, dataset: Any, task: Any = None, relaxation: Any = None) -> None:
-    """Writes the composed config into the run's folder.
-
-    Args:
-        folder: of the run.
-        tree: the composed config.
-        dataset, task, relaxation: the typed sections, whose paths are absolute.
-    """
+    """Writes the composed config into the run's folder, with the absolute paths of the typed sections."""
     kept = tree.copy()
     if getattr(relaxation, "factory", None) is not None:
         OmegaConf.update(kept, "relaxation.factory", relaxation.factory)

@@ -55,8 +55,6 @@ def time_left(
     those of its program and length.
 
     Args:
-        runs: of the study.
-        endings: by name.
         workers: number of runs at once.
         elapsed: seconds so far of the runs in progress, by name.
         measured: seconds of a run by kind.

@@ -18,12 +18,7 @@ _LINE_SECONDS = 60.0
 
 
 class StudyProgress:
-    """A bar on a terminal; elsewhere a line when a run ends, and every minute.
-
-    Args:
-        console: to write to.
-        runs: of the study.
-    """
+    """A bar on a terminal; elsewhere a line when a run ends, and every minute."""
 
     def __init__(self, console: Console, runs: Sequence[Run]) -> None:
         self._console = console
@@ -48,12 +43,7 @@ class StudyProgress:
         say(self._console, text)
 
     def show(self, endings: Mapping[str, Ending], workers: int) -> None:
-        """Shows the state of all runs.
-
-        Args:
-            endings: by name.
-            workers: number of workers, each of which has one run at a time.
-        """
+        """Shows the state of all runs."""
         now = time.monotonic()
         for name, ending in endings.items():
             if ending.state == "running":

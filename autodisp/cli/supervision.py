@@ -29,7 +29,6 @@ def supervised_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSigna
     """Supervises a run in its folder.
 
     Args:
-        folder: of the run, which exists.
         memory: settings, with their values, that determine how much memory it takes.
 
     Yields:

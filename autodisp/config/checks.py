@@ -124,7 +124,6 @@ def need_path(key: str, value: str | None, *, what: str) -> None:
     """Refuses a value that cannot be a path.
 
     Args:
-        key: the setting.
         value: a path; None passes.
         what: target of the path, such as "a folder that the run makes".
     """
@@ -149,8 +148,6 @@ def naming(key: str, value: str | None, *, choices: Sequence[str] = ()) -> Itera
     """Prefixes errors of the block about a file with the setting that named the file.
 
     Args:
-        key: the setting.
-        value: the file.
         choices: values other than files that the setting accepts; the nearest one is suggested.
 
     Raises:
@@ -174,10 +171,6 @@ def nearest(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str | 
 
 def nearest_setting(key: str, settings: Sequence[str]) -> str | None:
     """Returns the most similar setting: of the same name in another section, or of a similar name in the same section.
-
-    Args:
-        key: the dotted name that was given.
-        settings: the dotted names of all settings.
 
     Returns:
         The dotted name; if several sections have a setting of that name, all of them joined by "or".

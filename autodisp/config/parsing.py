@@ -75,7 +75,6 @@ def read(tree: DictConfig, schema: type[Config], choices: Mapping[str, Mapping[s
     """Returns the typed config of a config composed by Hydra.
 
     Args:
-        tree: the composed config.
         schema: a dataclass whose fields are dataclasses (sections), plain settings, or sections by name.
         choices: the dataclass of each ``name``, for each section by name.
 

@@ -49,7 +49,6 @@ def of_run(run: Path, *, space: SearchSpace | None = None) -> Found:
     """Loads the cells found by a search, or those of its newest epoch if it is running or was stopped.
 
     Args:
-        run: folder of the search.
         space: search space of the cells; None for a built-in one, or if the run's config names its file.
 
     Raises:

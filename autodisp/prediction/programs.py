@@ -52,9 +52,6 @@ def predict(
     Args:
         files_of: takes the prediction (C, H, W) on the CPU, the images and the model; returns functions that write
             the outputs, by name, and a description of the prediction.
-        item: one or two images.
-        model: the opened model.
-        writer: of the wanted outputs.
     """
     writer.check(item.name)
     images = read_pair(item) if isinstance(item, StereoPair) else (read_rgb(item.path, upright=True),)

@@ -37,12 +37,7 @@ def style_of(policy: str) -> Any:
 
 
 def charts_of_group(entries: Sequence[Entry], key: str | None) -> Iterator[Chart]:
-    """Draws all charts of comparable runs.
-
-    Args:
-        entries: of one group.
-        key: the numeric setting to draw results over, None for none.
-    """
+    """Draws all charts of the runs of a group, those over a setting if ``key`` names a numeric one."""
     kind, metric, dataset = entries[0].group
     unit = entries[0].run.figure.unit
     prefix = "_".join("".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:40]

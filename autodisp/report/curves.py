@@ -218,11 +218,8 @@ def draw_panel(
     """Draws the lines of a panel, a dotted line at each event, and a legend below the axes.
 
     Args:
-        axes: empty.
-        panel: has lines.
         events: each with ``event``, ``decided_epoch`` or ``epoch`` and, after a roll-back, ``returned_epoch``.
         span: limits of the horizontal axis.
-        along: name of that axis.
     """
     numbers: list[float] = []
     with style():

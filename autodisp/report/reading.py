@@ -225,11 +225,7 @@ def is_run(folder: Path) -> bool:
 
 
 def read_run(folder: Path, *, key: str = "run") -> Run:
-    """Reads the folder of a run.
-
-    Args:
-        folder: the folder.
-        key: the setting that named it.
+    """Reads the folder of a run, which the setting ``key`` names.
 
     Raises:
         InputError: there is no such folder, it is not that of a run, or its records are damaged.

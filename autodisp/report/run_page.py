@@ -28,8 +28,6 @@ def write_run_page(
     """Writes the page of a run and its images.
 
     Args:
-        run: the run.
-        folder: exists.
         sizes: facts about the networks, as (name, value).
         with_animation: write the GIF and the MP4, which take most of the time.
 

@@ -13,12 +13,7 @@ def _numbers() -> Any:
 
 
 def published(study: str, *keys: str) -> str | None:
-    """Returns the published result of a study, such as "4.66 ± 0.71"; None if there is none.
-
-    Args:
-        study: its name.
-        keys: such as dataset, space and policy.
-    """
+    """Returns the published result of a study, such as "4.66 ± 0.71"; None if there is none."""
     return _known(_numbers()["results"].get(study, {}), keys)
 
 

@@ -62,14 +62,7 @@ class Spread:
 
 
 class Table:
-    """Architectures of a space, each trained alike with one or more seeds.
-
-    Args:
-        space: the search space.
-        figure: the metric.
-        entries: in any order.
-        about: how it was made.
-    """
+    """Architectures of a space, each trained alike with one or more seeds."""
 
     def __init__(self, space: SearchSpace, figure: Figure, entries: Sequence[Entry], about: Mapping[str, Any]) -> None:
         self.space = space
