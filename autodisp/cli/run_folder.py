@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from autodisp import torchrun
+from autodisp.atomic import missing, remove_empty
 from autodisp.commands import as_typed, command
 from autodisp.errors import InputError
 from autodisp.run_files import CHECKPOINTS, COMMAND, CONFIG
@@ -70,18 +71,6 @@ def template_of(tree: DictConfig, key: str) -> str:
 def holds_run(folder: Path) -> bool:
     """Returns True if the folder contains a run that can be resumed."""
     return (folder / CONFIG).exists() and (folder / CHECKPOINTS).is_dir()
-
-
-def missing(folder: Path) -> list[Path]:
-    """Returns the folder and its parents that do not exist, the innermost first."""
-    return [path for path in (folder, *folder.parents) if not path.exists()]
-
-
-def remove_empty(folders: Iterable[Path]) -> None:
-    """Removes the empty folders, in that order."""
-    for folder in folders:
-        with suppress(OSError):
-            folder.rmdir()
 
 
 @contextmanager
