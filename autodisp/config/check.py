@@ -1,11 +1,12 @@
 """The config of autodisp-check."""
 
+import os
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
 
 from autodisp.config import sections
-from autodisp.config.checks import ABOVE_0, Must, Seed
+from autodisp.config.checks import ABOVE_0, Must, PathTo, Seed
 from autodisp.config.sections import (
     ReadersConfig,
     TaskChoiceConfig,
@@ -25,11 +26,12 @@ class CheckConfig:
     split: Split | None
     seed: Seed
     timeout: Annotated[float, Must("a number of seconds above 0", ABOVE_0.holds)]
-    out: str
+    out: Annotated[str, PathTo("a folder that the check makes, such as runs/check")]
     run: ReadersConfig
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "out", os.path.expanduser(self.out))
         check_dataset(self.kit, self.dataset, f"task.factory={self.task.factory}")
         if self.split == "test" and self.split not in self.entry.splits:
             raise InputError(
