@@ -1,11 +1,10 @@
-"""Everything that a machine with a GPU is wanted for, by one command within the given time.
+"""Tests, measurements and a training on a machine with a GPU, by one command within a given time.
 
     python -m benchmarks.card --seconds 520 --out DIR [--dry] [--stages ...] [--cases ...] [--more KEY=VALUE ...]
 
 In this order: the tests marked ``cuda``; the steps of a search at published sizes, with and without CUDA graphs and as
-the textbook takes them; the steps and the inference of the shipped network; a training with what time is left, whose
-models are copied to DIR. Each result is a line of DIR/card.jsonl as soon as it is there. ``--dry`` does all of it on
-the CPU at toy size.
+the textbook takes them; the steps and the inference of the shipped network; a training in the time left, whose models
+are copied to DIR. Each result is written to DIR/card.jsonl at once. ``--dry`` does all of it on the CPU at toy size.
 """
 
 import argparse
@@ -61,8 +60,8 @@ TRAINING = (
 )  # fmt: skip
 """The shipped network from the beginning; ``--more dataset.textures=FOLDER init=shipped`` goes on with it.
 
-On an H200 it makes 24 steps a second and waits for its data in half of that time, in the first minutes, while each pair
-is drawn for the first time, longer.
+On an H200 it makes 24 steps per second and waits for its data half of the time; longer in the first minutes, while each
+pair is drawn for the first time.
 """
 TOY = ("network.channels=8", "search.batch_size=2")
 TOY_IMAGES = (*TOY, "network.layers=3")
@@ -125,7 +124,7 @@ class Card:
             file.write(text + "\n")
 
     def tried(self, what: Callable[[], None], *, until: float = math.inf, **about: Any) -> None:
-        """Does something if it is not too late; a failure is a line, and the rest follows."""
+        """Calls a function unless it is too late; an exception is recorded as a result."""
         if self.spent > until:
             self.write(**about, error="out of time")
             return
@@ -154,7 +153,7 @@ def run_tests(card: Card) -> None:
     with log.open("w", encoding="utf-8") as file:
         limit = max(FOR_TESTS * card.seconds - card.spent, 10.0)
         command = [sys.executable, "-m", "pytest", *words]
-        code = _run(command, file, limit, signal.SIGINT, env=environment)  # it tells what has failed
+        code = _run(command, file, limit, signal.SIGINT, env=environment)  # pytest then lists the failures
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     failed = [line[:300] for line in lines if line.startswith("FAILED")]
     card.write(stage="tests", exit_code=code, failed=failed, last=lines[-1] if lines else "")
@@ -183,7 +182,7 @@ def measure_ceiling(card: Card) -> float:
 
 
 def timed(card: Card, run: Callable[[], object], *, graphs: bool) -> float:
-    """Returns the median of the seconds of a run, after a warm-up."""
+    """Returns the median duration of a run in seconds, after a warm-up."""
     for _ in range(0 if card.dry else WARM_UPS + 1 if graphs else 1):
         run()
     seconds = []
@@ -325,7 +324,7 @@ def train(card: Card, more: Sequence[str]) -> None:
     program = "import sys; sys.argv[0] = 'autodisp-train'; from autodisp.cli.entry import train; train()"
     with (card.out / "training.txt").open("w", encoding="utf-8") as file:
         limit = max(card.seconds - card.spent - FOR_COPYING, 5.0)
-        code = _run([sys.executable, "-c", program, *words, *more], file, limit, signal.SIGTERM)  # it saves its state
+        code = _run([sys.executable, "-c", program, *words, *more], file, limit, signal.SIGTERM)  # saves the state
     states = sorted((folder / "checkpoints").glob("*.pt"))
     copied = []
     for path in (*(folder / name for name in MODELS), *states[-1:]):

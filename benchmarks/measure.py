@@ -1,11 +1,11 @@
-"""What `make bench` measures: single actions of a search, each prepared once and then run again and again.
+"""The measurements of `make bench`: single actions of a search, each prepared once and run repeatedly.
 
-An implementation is a function that prepares an action. Whatever stands in ``IMPLEMENTATIONS`` is measured in turn
-(A B A B), so that a change in the machine's load meets all of them alike; one that lacks a measurement raises
-``NotOffered``. Each action lives in a process of its own, since a process tells no more of its memory than the peak.
+An implementation is a function that prepares an action. Those in ``IMPLEMENTATIONS`` are measured in turn (A B A B), so
+that a change in the machine's load affects all of them alike; one that lacks a measurement raises ``NotOffered``. Each
+action has a process of its own, since only the peak of a process's memory is known.
 
-Learning rates are zero, so that every run does the same work. The networks are as they are initialised, where the
-eigenvalue needs other numbers of products than late in a search. CPU only.
+Learning rates are zero, so that every run does the same work. The networks are untrained, so the eigenvalue needs
+another number of Hessian-vector products than late in a search. CPU only.
 """
 
 import io
@@ -58,12 +58,12 @@ FIRST_ORDER, DIFFERENCES = "alpha, first order", "alpha, differences"
 ALPHA_STEPS: dict[str, Order] = {FIRST_ORDER: "first", "alpha, exact": "exact", DIFFERENCES: "finite_difference"}
 SEARCH = (WEIGHT_STEP, *ALPHA_STEPS, EIGENVALUE, CHECKPOINT, EPOCH)
 STEPS = 10
-"""Of the search epoch, which measures curvature and validates as well, and reads its data from workers."""
+"""Steps of the search epoch, which also measures curvature and validates, and reads its data from workers."""
 INFERENCE_SIZE = (540, 960)
 PAIRS = 8
-"""Drawn in one run, whose time is divided by it: scenes differ in how long they take."""
+"""Pairs drawn in one run, whose time is divided by their number, since scenes differ in duration."""
 ROWS = 2
-"""Of the textbook's Hessian, measured in one run."""
+"""Rows of the textbook's Hessian that are measured in one run."""
 CLASSES = 10
 
 Notes = Mapping[str, float]
@@ -80,14 +80,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Action:
-    """Something ready to be run and timed."""
+    """A prepared action that can be run and timed."""
 
     run: Callable[[], Notes]
-    """Gives what is worth knowing beside the time."""
+    """Returns numbers to be reported next to the time."""
     warm_up: Callable[[], Notes] | None = None
-    """Is run once before; None: the action itself. Something of the same kind where that takes minutes."""
+    """Called once before; None: the action itself. A cheaper action of the same kind if that takes minutes."""
     pieces: float = 1
-    """How many of the thing measured one run makes; below one where it makes a part that stands for the whole."""
+    """Number of units that a run makes, by which its time is divided; below one if a run makes a part of the unit."""
 
 
 class NotOffered(Exception):
@@ -118,17 +118,17 @@ CASES = {
 
 
 def config_of(case: Case) -> SearchConfig:
-    """The typed config of a case."""
+    """Returns the typed config of a case."""
     return parse(composed("search", case.overrides))
 
 
 def data_of(config: SearchConfig) -> SearchData:
-    """Noise in the place of CIFAR-10, and drawn pairs."""
+    """Returns noise in place of CIFAR-10, and procedural pairs."""
     return build_data(config) if config.task.name == "disparity" else _random_images(config)
 
 
 def textbook_supernet(config: SearchConfig, data: SearchData, layout: torch.memory_format, device: str) -> Supernet:
-    """A supernet with the cells of ``benchmarks.textbook``, in a memory layout."""
+    """Builds a supernet with the cells of ``benchmarks.textbook``, in a memory layout."""
     space = build_space(config)
     cells = textbook.TextbookCells(space, style=build_style(config.network, space))
     task = build_search_task(config, data)
@@ -138,12 +138,12 @@ def textbook_supernet(config: SearchConfig, data: SearchData, layout: torch.memo
 
 
 def prepare_autodisp(case: Case, measurement: str, folder: Path) -> Action:
-    """The actions as the engine takes them.
+    """Prepares an action of the engine.
 
     Args:
-        case: where from.
-        measurement: which one.
-        folder: empty; checkpoints go there.
+        case: the search.
+        measurement: its name.
+        folder: for checkpoints; empty.
 
     Raises:
         NotOffered: there is no such measurement.
@@ -171,9 +171,9 @@ def prepare_autodisp(case: Case, measurement: str, folder: Path) -> Action:
 def prepare_textbook(
     case: Case, measurement: str, folder: Path, layout: torch.memory_format = torch.contiguous_format
 ) -> Action:
-    """The actions as ``benchmarks.textbook`` takes them, on the same weights and batches, in a layout of its own.
+    """Prepares an action of ``benchmarks.textbook`` on the same weights and batches, in a memory layout.
 
-    Its Hessian would take many minutes: a few rows stand for all of them, without the graph that they share.
+    Its whole Hessian would take many minutes: a few rows are measured, without building the graph that they share.
 
     Raises:
         NotOffered: there is no such measurement.
@@ -211,11 +211,11 @@ IMPLEMENTATIONS: dict[str, Callable[[Case, str, Path], Action]] = {
     "textbook": prepare_textbook,
     "textbook_channels_last": partial(prepare_textbook, layout=torch.channels_last),
 }
-"""The textbook in both layouts: a ratio is to the faster one."""
+"""The textbook is in both memory layouts; ratios are to the faster one."""
 
 
 class _Steps:
-    """A search taken apart."""
+    """The single steps of a search."""
 
     def __init__(self, search: Search) -> None:
         self.search = search
@@ -247,7 +247,7 @@ class _Steps:
 
 
 def _random_images(config: SearchConfig) -> SearchData:
-    """Two batches of noise in the place of CIFAR-10, on which steps take as long."""
+    """Returns two batches of noise in place of CIFAR-10, on which steps take as long."""
     draw = torch.Generator().manual_seed(0)
     count = config.search.batch_size
     images = [LabelledImage(torch.rand(3, 32, 32, generator=draw), index % CLASSES) for index in range(2 * count)]
@@ -295,15 +295,17 @@ _prepared: list[Action] = []
 
 
 def prepare(implementation: str, case: str | Case, measurement: str, folder: Path, threads: int) -> float:
-    """Makes this process a measuring one.
+    """Prepares the action that this process measures.
 
     Args:
-        implementation: of ``IMPLEMENTATIONS``.
-        case: of ``CASES``, or one of its own.
-        measurement, folder, threads: which one; empty, for files; of torch.
+        implementation: a key of ``IMPLEMENTATIONS``.
+        case: a key of ``CASES``, or a case.
+        measurement: its name.
+        folder: for files; empty.
+        threads: number of torch's threads.
 
     Returns:
-        MiB that Python and its libraries take once they are in use.
+        Peak memory before the preparation, MiB: that of Python and its libraries.
 
     Raises:
         NotOffered: the implementation has no such measurement.
@@ -321,7 +323,7 @@ def prepare(implementation: str, case: str | Case, measurement: str, folder: Pat
 
 
 def run() -> tuple[float, Notes, float]:
-    """Runs what is prepared once: seconds for one piece, notes, peak MiB of the process so far."""
+    """Runs the prepared action once; returns the seconds per unit, its notes, and the peak memory so far in MiB."""
     (action,) = _prepared
     began = time.perf_counter()
     notes = action.run()
@@ -329,5 +331,5 @@ def run() -> tuple[float, Notes, float]:
 
 
 def peak_memory() -> float:
-    """The most memory this process ever held, MiB."""
+    """Returns the peak memory of this process, MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

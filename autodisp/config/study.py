@@ -51,7 +51,7 @@ class BudgetConfig:
 
 @dataclass(frozen=True)
 class ClusterSection:
-    """What all clusters have."""
+    """Settings of every cluster."""
 
     name: str
     threads: _Threads = 1

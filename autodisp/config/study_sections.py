@@ -65,7 +65,7 @@ def _once(names: Sequence[str], choices: Iterable[str]) -> bool:
 
 @dataclass(frozen=True)
 class StudySection:
-    """What all have."""
+    """Settings of every study."""
 
     name: str
 

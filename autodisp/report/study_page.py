@@ -55,7 +55,7 @@ class ResultTable:
 
 @dataclass
 class Findings:
-    """What a study shows."""
+    """Findings of a study."""
 
     title: str
     lead: str = ""

@@ -1,4 +1,4 @@
-"""How the runs of a study ended, in a file next to the folder of each."""
+"""Endings of the runs of a study, in a file next to the folder of each."""
 
 import json
 from contextlib import suppress

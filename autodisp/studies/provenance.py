@@ -1,4 +1,4 @@
-"""What made the results of a study: its command, the versions, and the machine."""
+"""Provenance of the results of a study: its command, the versions, and the machine."""
 
 import json
 import os

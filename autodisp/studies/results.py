@@ -25,7 +25,7 @@ from autodisp.tasks.base import Figure
 
 @dataclass
 class Results:
-    """What the runs of a study have left."""
+    """Results of the runs of a study."""
 
     folder: Path
     runs: Sequence[Run]

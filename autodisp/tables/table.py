@@ -53,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Spread:
-    """How much architectures differ, and how much seeds do, as standard deviations of the metric."""
+    """Standard deviations of the metric between architectures, and between seeds."""
 
     architectures: float
     """Of the means of the architectures."""
