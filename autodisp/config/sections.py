@@ -57,12 +57,8 @@ class MachineConfig:
     def check_model(self, checkpoint: str | None) -> None:
         """Refuses a precision for an ONNX file, whose precision was fixed by the export."""
         fits = self.precision == "float32" or not str(checkpoint).lower().endswith(".onnx")
-        need(
-            fits,
-            "run.precision",
-            self.precision,
-            f"float32 for checkpoint={checkpoint}, which has a precision of its own",
-        )
+        wanted = f"float32 for checkpoint={checkpoint}, which has a precision of its own"
+        need(fits, "run.precision", self.precision, wanted)
 
 
 @dataclass(frozen=True)

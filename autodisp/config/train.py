@@ -114,12 +114,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         weights, steps = self.level_weights, self.level_steps
-        need(
-            len(weights) == len(steps),
-            "training.level_steps",
-            steps,
-            f"as many as training.level_weights has lists, {len(weights)}, such as [0,5000] for two",
-        )
+        wanted = f"as many as training.level_weights has lists, {len(weights)}, such as [0,5000] for two"
+        need(len(weights) == len(steps), "training.level_steps", steps, wanted)
         object.__setattr__(self, "level_weights", [[float(weight) for weight in row] for row in weights])
 
 
