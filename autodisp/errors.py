@@ -1,6 +1,7 @@
 """Errors that are shown as one line on the console instead of a traceback."""
 
 import re
+from collections.abc import Iterator
 
 
 class InputError(ValueError):
@@ -31,6 +32,18 @@ class RunFault(RuntimeError):
 
 class Interrupted(Exception):
     """A run has saved its state and stopped on request."""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message; its class if there is none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error, the one that it was raised from or for, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def in_one_line(text: object, *, at_most: int = 200) -> str:

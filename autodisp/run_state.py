@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from autodisp.errors import UnusableState
+from autodisp.errors import UnusableState, first_line
 
 VERSION = 3
 """Increased when the same config would resume differently: with another network, loss or order of random draws."""
@@ -99,10 +99,9 @@ class RunState:
             self.progress.load_state_dict(state["progress"])
             restore_random(state["rng"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UnusableState(
-                f"the checkpoint's state does not fit this run ({first}); it belongs to another network, task or "
-                "optimizer: resume with the config it was written under"
+                f"the checkpoint's state does not fit this run ({first_line(error)}); it belongs to another network, "
+                "task or optimizer: resume with the config it was written under"
             ) from None
 
     def positions(self) -> dict[str, int]:

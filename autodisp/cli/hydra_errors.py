@@ -141,14 +141,12 @@ def _choices_with(key: str, program: str) -> list[str]:
 
 def _nearest_in(error: BaseException, key: str) -> str | None:
     """Returns the nearest setting of the config in which OmegaConf looked it up."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in errors.causes(error):
         node = getattr(cause, "parent_node", None)
         if isinstance(node, DictConfig):
             root = node._get_root()
             assert isinstance(root, DictConfig)
             return nearest_setting(key, [name for name in dotted(root) if name.partition(".")[0] != "hydra"])
-        cause = cause.__cause__ or cause.__context__
     return None
 
 

@@ -20,7 +20,7 @@ from autodisp import torchrun
 from autodisp.cli.helping import print_help
 from autodisp.cli.hydra_errors import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
 from autodisp.cli.malloc import keep_freed_memory
-from autodisp.errors import InputError, RunFault
+from autodisp.errors import InputError, RunFault, causes
 
 WRONG_INPUT, GAVE_WAY = 2, 1
 INTERRUPTED = 130
@@ -91,22 +91,14 @@ def explained(error: Exception) -> tuple[int, str] | None:
     if isinstance(error, RunFault):
         return GAVE_WAY, str(error)
     if isinstance(error, InputError | HydraException | OmegaConfBaseException):
-        return WRONG_INPUT, explain(find_input_error(error) or error)
+        wrapped = next((cause for cause in causes(error) if isinstance(cause, InputError)), error)
+        return WRONG_INPUT, explain(wrapped)
     return None
 
 
 def program_name() -> str:
     """Returns the name under which the user called the program."""
     return os.path.basename(sys.argv[0])
-
-
-def find_input_error(error: BaseException | None) -> InputError | None:
-    """Returns the InputError wrapped by a library's error, if any."""
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def explain(error: Exception) -> str:

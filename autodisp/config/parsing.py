@@ -11,7 +11,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from autodisp.config.checks import LARGEST, Must, nearest, nearest_setting, need, need_choice, printable, shown
 from autodisp.config.renamed import rename
-from autodisp.errors import InputError
+from autodisp.errors import InputError, first_line
 
 Config = TypeVar("Config")
 
@@ -165,8 +165,8 @@ def _typed(node: DictConfig, name: str, key: str, setting: Setting) -> Any:
     except InterpolationResolutionError as error:
         given = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[call-overload,index]
         raise InputError(
-            f"{key}={shown(given)}: {_first_line(error)}; write the value itself, or ${{KEY}} with a setting that "
-            "there is"
+            f"{key}={shown(given)}: {printable(first_line(error))}; write the value itself, or ${{KEY}} with a setting "
+            "that there is"
         ) from None
     plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
     if isinstance(plain, bool) and str(plain).lower() in setting.choices:
@@ -209,10 +209,5 @@ def one_line(error: Exception) -> str:
     """Returns a library's message about a setting as one line that begins with the setting's name."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     key = next((line.removeprefix("full_key:").strip() for line in lines if line.startswith("full_key:")), "")
-    message = _first_line(error)
+    message = printable(first_line(error))
     return f"{key}: {message}" if key and key not in message else message
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return printable(lines[0]) if lines else type(error).__name__
