@@ -63,4 +63,4 @@ def _show_summary(config: PredictConfig, predicted: str, problems: Sequence[str]
     files = f"; files: {folder}/" if folder.is_dir() else ""
     console.message(f"{predicted}{failed}{files}")
     if config.checkpoint in (None, "shipped") and config.correction is None:
-        console.message("real images: correction=fusion is more accurate and takes about twice as long")
+        console.note("real images: correction=fusion is more accurate and takes about twice as long")
