@@ -51,12 +51,9 @@ CASES: dict[str, tuple[str, ...]] = {
 }
 STAGES = ("tests", "search", "steps", "pairs", "training")
 RUNS = 10
-STILL = tuple(word for word in measure.STILL if not word.startswith("run.device"))
 TRAINING = (
-    "genotype=designed", "network=disparity_refined", "dataset=shapes3d_real", "dataset.length=16000",
-    "training.steps=60000", "training.batch_size=16", "training.average=0.999", "optimizer.learning_rate=2e-3",
-    "optimizer.warmup_steps=300", "optimizer.schedule=constant", "validation.every=500", "validation.samples=20",
-    "seed=0", "-v",
+    "recipe=disparity_refined", "dataset.length=16000", "training.batch_size=16", "optimizer.learning_rate=2e-3",
+    "optimizer.warmup_steps=300", "optimizer.schedule=constant", "seed=0", "-v",
 )  # fmt: skip
 """The shipped network from the beginning; ``--more dataset.textures=FOLDER init=shipped`` goes on with it.
 
@@ -213,7 +210,7 @@ def measure_case(card: Card, name: str, ceiling: float, until: float) -> None:
         until: seconds since the beginning after which nothing more is begun.
     """
     toy = (TOY_IMAGES if name != "autodispnet" else TOY_STEREO) if card.dry else ()
-    words = (*CASES[name], *toy, *STILL, f"run.device={card.device.type}")
+    words = (*CASES[name], *toy, *measure.STILL, f"run.device={card.device.type}")
     for graphs, precision in (("auto", "float32"), ("auto", "bfloat16"), ("false", "float32")):
         about = {"stage": "search", "case": name, "by": "autodisp", "graphs": graphs, "precision": precision}
         more = (f"run.graphs={graphs}", f"search.precision={precision}")
