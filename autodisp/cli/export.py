@@ -87,7 +87,7 @@ def _export_cells(config: ExportConfig, console: Console, details: Console) -> P
 
 def _training(found: Found, folder: Path, run: str | None) -> str:
     """Returns the command that trains the cells, on the data of their run if there is one."""
-    settings = read_config(Path(run).expanduser() / CONFIG, []) if run is not None else {}
+    settings = read_config(Path(run) / CONFIG, []) if run is not None else {}
     if isinstance(setting_of(settings, "dataset.name"), str):
         space_file = None if found.space is None else str(folder / SPACE)
         return training_command(settings, folder / GENOTYPE, space_file=space_file)

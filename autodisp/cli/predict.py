@@ -59,8 +59,7 @@ def _complain(problem: str) -> None:
 
 def _show_summary(config: PredictConfig, predicted: str, problems: Sequence[str], console: ConsoleProgress) -> None:
     failed = f", {len(problems)} problem{'s' if len(problems) > 1 else ''} (above)" if problems else ""
-    folder = Path(config.out).expanduser()
-    files = f"; files: {folder}/" if folder.is_dir() else ""
+    files = f"; files: {Path(config.out)}/" if Path(config.out).is_dir() else ""
     console.message(f"{predicted}{failed}{files}")
     if config.checkpoint in (None, "shipped") and config.correction is None:
         console.note("real images: correction=fusion is more accurate and takes about twice as long")

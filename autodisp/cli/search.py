@@ -87,7 +87,7 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
     Raises:
         InputError: there is no such run, another process uses it, or the config would change it.
     """
-    folder = Path(str(tree.resume))
+    folder = Path(str(tree.resume)).expanduser()
     with distributed.agreed():
         wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
         check_parts(config)
@@ -183,7 +183,7 @@ def measured_plan(config: SearchConfig, data: SearchData) -> tuple[Plan, CostTab
     with tempfile.TemporaryDirectory() as folder, run_console(config) as console:
         found = build_costs(config, data, Path(folder))
         if found is not None and config.cost_penalty.save is not None:
-            save_costs(found, Path(config.cost_penalty.save).expanduser())
+            save_costs(found, Path(config.cost_penalty.save))
         parts = build_search(config, data, Path(folder), console, costs=found)
         try:
             return plan_search(parts.search), found

@@ -94,7 +94,7 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
     Raises:
         InputError: there is no such run, another process uses it, or the config would change it.
     """
-    folder = Path(str(tree.resume))
+    folder = Path(str(tree.resume)).expanduser()
     with distributed.agreed():
         wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
         data = build_train_data(config)

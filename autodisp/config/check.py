@@ -1,6 +1,5 @@
 """The config of autodisp-check."""
 
-import os
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
@@ -31,7 +30,6 @@ class CheckConfig:
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", os.path.expanduser(self.out))
         check_dataset(self.kit, self.dataset, f"task.factory={self.task.factory}")
         if self.split == "test" and self.split not in self.entry.splits:
             raise InputError(

@@ -73,7 +73,7 @@ SHARED = Must(
 
 
 class PathTo(Must):
-    """A possible path of ``what``."""
+    """A possible path of ``what``; the parser expands a tilde."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"a path to {what}", lambda value: True)

@@ -1,6 +1,7 @@
 """Turns a composed config into typed sections, with one-line errors for unknown keys, wrong types and values."""
 
 import functools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, make_dataclass
 from types import UnionType
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from autodisp.config.checks import LARGEST, Must, nearest, nearest_setting, need, need_choice, printable, shown
+from autodisp.config.checks import LARGEST, Must, PathTo, nearest, nearest_setting, need, need_choice, printable, shown
 from autodisp.config.renamed import rename
 from autodisp.errors import InputError, first_line
 
@@ -154,6 +155,8 @@ def _value(node: DictConfig, name: str, key: str, setting: Setting) -> Any:
         need_choice(key, value, setting.choices)
     for constraint in setting.constraints:
         constraint.check(key, value, setting.usual)
+        if isinstance(constraint, PathTo):
+            value = os.path.expanduser(value)
     need(type(value) is not int or value <= LARGEST, key, value, f"at most {LARGEST}{setting.usual}")
     return value
 

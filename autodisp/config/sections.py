@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -80,9 +79,6 @@ class RunConfig:
     sync_batchnorm: bool = False
     graphs: Literal["auto", "true", "false"] = "auto"
     verbosity: Literal["quiet", "normal", "verbose"] = "normal"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", os.path.expanduser(self.folder))
 
 
 Config = TypeVar("Config")

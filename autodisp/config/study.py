@@ -106,9 +106,8 @@ class StudyConfig:
     SECTIONS: ClassVar = {"study": STUDIES, "cluster": CLUSTERS}
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", os.path.expanduser(self.folder))
         if self.root is not None:
-            object.__setattr__(self, "root", os.path.abspath(os.path.expanduser(self.root)))
+            object.__setattr__(self, "root", os.path.abspath(self.root))
         if self.study.name != "drop":
             need(bool(self.budget.search), "budget", self.budget.name, f"one that has words for task={self.task.name}")
         if hasattr(self.study, "datasets"):

@@ -114,6 +114,6 @@ def _own_space(run: Path) -> SearchSpace | None:
     if file is None:
         return None
     try:
-        return SearchSpace.load(Path(str(file)))
+        return SearchSpace.load(Path(str(file)).expanduser())
     except InputError as error:
         raise InputError(f"run={run}: was a search in a space of its own, but {error}; give space_file=PATH") from None

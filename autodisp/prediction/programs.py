@@ -33,7 +33,7 @@ def refuse(config: Any, keys: Iterable[str], why: str) -> None:
 def build_writer(outputs: Mapping[str, Sequence[str]], config: Any, items: Sequence[Item]) -> OutputFolder:
     """Builds the folder of the wanted outputs, by default all of them."""
     return OutputFolder(
-        Path(config.out).expanduser(),
+        Path(config.out),
         tuple(outputs) if config.outputs is None else config.outputs,
         endings=outputs,
         overwrite=config.overwrite,

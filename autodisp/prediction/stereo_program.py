@@ -28,7 +28,7 @@ def build_writer(config: Any, pairs: Sequence[StereoPair]) -> PredictionWriter:
         calibration = Calibration(config.focal, config.baseline, config.doffs, centre)
     default = WITHOUT_CALIBRATION if calibration is None else tuple(name for name in OUTPUTS if name != CONFIDENCE)
     return PredictionWriter(
-        Path(config.out).expanduser(),
+        Path(config.out),
         default if config.outputs is None else config.outputs,
         calibration=calibration,
         max_depth=config.max_depth,
