@@ -17,7 +17,7 @@ import torch
 
 from autodisp import distributed
 from autodisp.atomic import leftovers, replacing
-from autodisp.errors import InputError, RunFault, UnusableState, causes, first_line, in_one_line
+from autodisp.errors import InputError, RunFault, UnusableState, in_one_line
 from autodisp.run_state import CONTENTS, VERSION
 
 _NAME = r"_(\d{4,})(?:_at_(\d{6,}))?\.pt"
@@ -173,13 +173,15 @@ def _write(state: dict[str, Any], path: Path) -> None:
 
 def _reason(error: Exception, temporary: Path) -> str:
     """Returns the reason why a file could not be written, which torch's writer often omits."""
-    for cause in causes(error):
+    cause: BaseException | None = error
+    while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
+        cause = cause.__cause__ or cause.__context__
     try:
         with temporary.open("ab") as file:
             file.write(b" " * (1 << 16))
             file.flush()
     except OSError as again:
         return again.strerror or type(again).__name__
-    return first_line(error)
+    return str(error).strip().splitlines()[0]

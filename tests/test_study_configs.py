@@ -99,12 +99,6 @@ def test_the_best_of_rdarts_needs_all_short_trainings() -> None:
         (["study=rdarts", "study.values=[0,nan]"], "study.values=[0.0, nan]: must be two or more different finite"),
         (["study=regret", "study.table=t", "study.methods=['seed=3']"], "study.methods=[seed=3]: must be words"),
         (
-            ["study=regret", "study.table=t", "study.methods=['hydra.verbose=true']"],
-            "study.methods=[hydra.verbose=true",
-        ),
-        (["study=table", 'budget.short=["hydra.run.dir=x"]'], "budget.short=[hydra.run.dir=x]: must be words such as"),
-        (["study=table", 'budget.train=["+hydra/launcher=basic"]'], "budget.train=[+hydra/launcher=basic]: must be"),
-        (
             ["study=regret", "study.table=t", "study.methods=['skip=auxiliary space=s2']"],
             "study.methods=[skip=auxiliary",
         ),
