@@ -1,6 +1,7 @@
 """Errors that are shown as one line on the console instead of a traceback."""
 
 import re
+from collections.abc import Iterator
 
 
 class InputError(ValueError):
@@ -47,3 +48,10 @@ def in_one_line(text: object, *, at_most: int = 200) -> str:
     words = re.sub(r"[\t-\r]+ *", " ", str(text)).strip()
     shown = words if len(words) <= at_most else f"{words[:at_most]}..."
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error, the one that it was raised from or for, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

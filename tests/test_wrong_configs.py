@@ -718,6 +718,12 @@ budget.train=[steps]
     budget.train=[steps]: must be words such as training.steps=500, of settings that the study does not set itself
 'budget.search=["space=s2"]'
     budget.search=[space=s2]: must be words such as training.steps=500, of settings that the study does not set itself
+'budget.short=["hydra.run.dir=x"]'
+    budget.short=[hydra.run.dir=x]: must be words such as training.steps=500, [...] that the study does not set itself
+'budget.train=["+hydra/launcher=basic"]'
+    budget.train=[+hydra/launcher=basic]: must be words such as [...] that the study does not set itself
+study=regret study.table=t 'study.methods=["hydra.verbose=true"]'
+    study.methods=[hydra.verbose=true]: must be words such as [...] that the study does not set itself
 task.name=flows
     task=flows: must be one of disparity, classification, [...] did you mean 'flow'?
 root=/data
@@ -820,8 +826,10 @@ search --experiment smoke
     --experiment: no such option; settings are written without [...] and `autodisp-search --help` lists them
 search --search.epochs=3
     --search.epochs=3: no such option; settings are written without [...] and `autodisp-search --help` lists them
-evaluate -q checkpoint=shipped
-    -q: is for autodisp-search and autodisp-train, which show their progress; leave it out
+evaluate -v checkpoint=shipped
+    -v: is for autodisp-search and autodisp-train, which show their progress; leave it out
+study -q
+    -q: is for autodisp-search and autodisp-train and [...] autodisp-export, which show their progress; leave it out
 predict left=folder --verbose
     --verbose: is for autodisp-search and autodisp-train, which show their progress; leave it out
 evaluate task=segmentation checkpoint=shipped
