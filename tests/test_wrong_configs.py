@@ -244,6 +244,8 @@ network.stages=2 network.to_full_resolution=true
     network.to_full_resolution=true: must be false for [...] which do not reach 1/4; take 2 of them
 task.volume_weight=-1
     task.volume_weight=-1.0: must be at least 0 and finite, or null for 1
+task.robust_scale=0
+    task.robust_scale=0.0: must be above 0 and finite, or null for the error itself
 network.head=regression task.volume_weight=1
     task.volume_weight=1.0: weighs the volume of network.head=matching, [...] it null, or take the other head
 task=classification network.layers=2

@@ -155,7 +155,8 @@ DATASETS = {
 
 def _unstored(task: DisparityTaskConfig, network: Any) -> Mapping[str, Any]:
     weight = {} if task.volume_weight is None else {"volume_weight": task.volume_weight}
-    return {"frozen_stages": getattr(network, "frozen_stages", 0), **weight}
+    frozen = getattr(network, "frozen_stages", 0)
+    return {"frozen_stages": frozen, "robust_scale": task.robust_scale, **weight}
 
 
 def _adapt(settings: Mapping[str, Any], config: Any, facts: Mapping[str, Any]) -> Mapping[str, Any]:
