@@ -21,6 +21,7 @@ FREE = (
     "run.workers",
     "run.threads",
     "run.kernels",
+    "run.graphs",
     "run.verbosity",
     "search.recompute",
     "validation.batch_size",
