@@ -31,7 +31,7 @@ _THERE = "runs/studies/"
 """Replaces the folder that the studies are in, in the commands."""
 _MOST_ROWS = 16
 _MOST_CELLS = 12
-"""Of more, every n-th is copied: of a study with three seeds, the first."""
+"""Largest number of drawings; of more, every n-th is copied: in a study with three seeds, the first."""
 
 
 def copy_study(study: Path, folder: Path) -> None:

@@ -74,7 +74,7 @@ class Case:
     """A search to take actions from."""
 
     overrides: tuple[str, ...]
-    """Of configs/search.yaml."""
+    """Overrides of configs/search.yaml."""
     measurements: tuple[str, ...] = SEARCH
 
 

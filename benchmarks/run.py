@@ -35,7 +35,7 @@ from benchmarks import measure
 
 MOST_RUNS = 50
 WIDTH = 160
-"""Of the table where the output is no terminal."""
+"""Columns of the table where standard output is no terminal."""
 
 
 @dataclass(frozen=True)

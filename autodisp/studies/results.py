@@ -31,7 +31,7 @@ class Results:
     runs: Sequence[Run]
     protocol: Protocol
     notes: list[str] = field(default_factory=list)
-    """What could not be read or drawn."""
+    """Files that could not be read, cells that could not be drawn."""
     _read: dict[str, Read] = field(default_factory=dict)
     _readable: dict[str, bool] = field(default_factory=dict)
 

@@ -17,7 +17,7 @@ JOURNAL = "optuna.journal"
 TRIAL = "trial.json"
 """File in the folder of a trial: its number, the proposed values, and the metrics by number of steps."""
 PREFIX = "tune."
-"""Of the words that are for the trial and not for the training."""
+"""Prefix of words for the trial, which the training does not get."""
 _NAME = "study"
 _ETA = 3
 

@@ -56,9 +56,9 @@ class Spread:
     """Standard deviations of the metric between architectures, and between seeds."""
 
     architectures: float
-    """Of the means of the architectures."""
+    """Standard deviation between the means of the architectures."""
     seeds: float | None
-    """Of the seeds of an architecture, pooled over all; None with one seed each."""
+    """Standard deviation between the seeds of an architecture, pooled over all; None with one seed each."""
 
 
 class Table:

@@ -1,1 +1,1 @@
-"""What every program gives to Hydra: no log files, the folders of sweeps, the page of ``--help``."""
+"""Settings of Hydra in every program: no log files, the folders of sweeps, the page of ``--help``."""
