@@ -16,14 +16,12 @@ import autodisp
 from autodisp.cells.genotype import zoo_names
 from autodisp.cells.spaces import SearchSpace
 from autodisp.cli.resuming import FREE
-from autodisp.config.reference import PROGRAMS
 from autodisp.datasets.disparity_png import write_disparity_png
 from autodisp.records import JsonLines
-from tests.programs import composed
+from tests.readme.commands import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-BY_NAME = {f"autodisp-{program.name}": program for program in PROGRAMS}
 
 
 def anchors(page: Path) -> set[str]:
@@ -70,12 +68,7 @@ def commands() -> Iterator[str]:
 
 @pytest.mark.parametrize("command", sorted(set(commands())))
 def test_command_is_understood(command: str) -> None:
-    name, *words = shlex.split(command)
-    program = BY_NAME[name]
-    folder = [] if program.name not in ("search", "train") else ["run.folder=unused"]
-    quoted = [re.sub(r"=(.*\*.*)", r"='\1'", word) for word in words]
-    tree = composed(program.name, *quoted, *(["out=unused"] if program.name == "check" else folder))
-    program.parse(tree)
+    parse([re.sub(r"=(.*\*.*)", r"='\1'", word) for word in shlex.split(command)])
 
 
 def test_settings_that_are_mentioned_exist() -> None:

@@ -915,10 +915,6 @@ def assert_is(said: str, line: str) -> None:
     assert "\n" not in said
 
 
-def test_the_tables_are_long() -> None:
-    assert len(SETTINGS) >= 150
-
-
 @pytest.mark.parametrize(("program", "words", "line"), SETTINGS)
 def test_a_wrong_setting_gets_its_line(
     program: str, words: list[str], line: str, folder: Path, capsys: pytest.CaptureFixture[str]
