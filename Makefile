@@ -10,7 +10,7 @@ $(READY): pyproject.toml
 	touch $@
 
 demo: $(READY)
-	@echo "searches a small disparity network on procedural data: about 8 minutes on a quiet machine"
+	@echo "searches a small disparity network on procedural data: 4 to 8 minutes on a quiet machine"
 	$(BIN)/autodisp-search experiment=demo
 
 # One thread a process: operations as small as the tests' are slower on two.

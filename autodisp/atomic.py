@@ -1,7 +1,7 @@
 """Atomic writing of files and folders."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,7 +61,7 @@ def staged(folder: Path) -> Iterator[Path]:
     Raises:
         InputError: the folder cannot be created or written to, or a file in it cannot be replaced.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    made = missing(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = TemporaryDirectory(prefix=".export-", dir=folder)
@@ -74,9 +74,19 @@ def staged(folder: Path) -> Iterator[Path]:
                 _move(path, folder / path.name)
         sync_folder(folder)
     finally:
-        for path in made:
-            with suppress(OSError):  # it contains the files, or another program's
-                path.rmdir()
+        remove_empty(made)  # others contain the files, or another program's
+
+
+def missing(folder: Path) -> list[Path]:
+    """Returns the folder and its parents that do not exist, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes the empty folders, in that order."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _move(path: Path, target: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from autodisp import distributed
 from autodisp.atomic import leftovers, replacing
-from autodisp.errors import InputError, RunFault, UnusableState, in_one_line
+from autodisp.errors import InputError, RunFault, UnusableState, first_line, in_one_line
 from autodisp.run_state import CONTENTS, VERSION
 
 _NAME = r"_(\d{4,})(?:_at_(\d{6,}))?\.pt"
@@ -184,4 +184,4 @@ def _reason(error: Exception, temporary: Path) -> str:
             file.flush()
     except OSError as again:
         return again.strerror or type(again).__name__
-    return str(error).strip().splitlines()[0]
+    return first_line(error)

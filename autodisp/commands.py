@@ -19,12 +19,7 @@ _PLAIN = re.compile(r"(?!(null|true|false|nan|inf)\Z|.* \Z)([a-z_]|[\w.:@+-]*/)[
 
 
 def command(program: str, *words: Word) -> str:
-    """Returns a command line, quoted for the shell and for Hydra.
-
-    Args:
-        program: name of the program.
-        words: its arguments, in order.
-    """
+    """Returns a command line, quoted for the shell and for Hydra."""
     return as_typed([program, *(word if isinstance(word, str) else setting(*word) for word in words)])
 
 

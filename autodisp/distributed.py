@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, distributed
 
 from autodisp import torchrun
-from autodisp.errors import InputError, RunFault
+from autodisp.errors import InputError, RunFault, first_line
 
 Item = TypeVar("Item")
 
@@ -66,9 +66,7 @@ def joined() -> Iterator[None]:
     try:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     except (RuntimeError, ValueError) as error:
-        raise RunFault(
-            f"the {torchrun.processes()} processes cannot reach each other ({_first_line(error)})"
-        ) from error
+        raise RunFault(f"the {torchrun.processes()} processes cannot reach each other ({first_line(error)})") from error
     before, _processes = _processes, _Processes(distributed.get_rank(), distributed.get_world_size())
     try:
         with ExitStack() as held:
@@ -217,7 +215,3 @@ def _reaching_all() -> Iterator[None]:
 
 def _loss() -> RunFault:
     return RunFault(f"one of the {world()} processes has ended; its own message, if any, is above")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

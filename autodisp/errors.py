@@ -1,6 +1,7 @@
 """Errors that are shown as one line on the console instead of a traceback."""
 
 import re
+from collections.abc import Iterator
 
 
 class InputError(ValueError):
@@ -33,13 +34,24 @@ class Interrupted(Exception):
     """A run has saved its state and stopped on request."""
 
 
+def first_line(error: Exception) -> str:
+    """First line of the message of an exception; the name of its type if there is none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def in_one_line(text: object, *, at_most: int = 200) -> str:
     """Text of a file or a library as one line, with line ends and control characters replaced.
 
-    Args:
-        text: anything.
-        at_most: number of characters; longer text is cut and ends in "...".
+    Text of more than ``at_most`` characters is cut and ends in "...".
     """
     words = re.sub(r"[\t-\r]+ *", " ", str(text)).strip()
     shown = words if len(words) <= at_most else f"{words[:at_most]}..."
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error, the one that it was raised from or for, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,30 +30,6 @@ WARM_UPS = 3
 """Runs before the recording; torch's notes take three."""
 
 
-class Recorder(Protocol):
-    """Records a computation."""
-
-    def warm_up(self, compute: Callable[[], T], *, draws: bool) -> tuple[T, str | None]:
-        """Runs a computation, and returns its result and why it cannot be recorded, if so.
-
-        Args:
-            compute: the computation.
-            draws: False if it may not draw random numbers on the device.
-        """
-        ...
-
-    def record(self, compute: Callable[[], T]) -> tuple[Callable[[], object], T]:
-        """Records a computation without running it.
-
-        Returns:
-            A function that replays it, and its result, whose tensors are overwritten by each replay.
-
-        Raises:
-            RuntimeError: it cannot be recorded.
-        """
-        ...
-
-
 class CudaRecorder:
     """Records CUDA graphs on the current device, which share their memory: no two of them run at once."""
 
@@ -62,7 +38,12 @@ class CudaRecorder:
         self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, compute: Callable[[], T], *, draws: bool) -> tuple[T, str | None]:
-        """See ``Recorder.warm_up``; finds computations that wait for the device."""
+        """Runs a computation, and returns its result and the reason why it cannot be recorded, if any.
+
+        Args:
+            compute: the computation; it cannot be recorded if it waits for the device.
+            draws: False if it may not draw random numbers on the device.
+        """
         before = torch.cuda.get_rng_state()
         with _waits_noted() as waits, self._aside():
             result = compute()
@@ -72,7 +53,14 @@ class CudaRecorder:
         return result, "it draws random numbers again" if drawn and not draws else None
 
     def record(self, compute: Callable[[], T]) -> tuple[Callable[[], object], T]:
-        """See ``Recorder.record``. Threads that pin memory may allocate it meanwhile."""
+        """Records a computation without running it; threads that pin memory may allocate it meanwhile.
+
+        Returns:
+            A function that replays it, and its result, whose tensors are overwritten by each replay.
+
+        Raises:
+            RuntimeError: it cannot be recorded.
+        """
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             result = compute()
@@ -125,7 +113,7 @@ class _Graph:
 
     def record(
         self,
-        recorder: Recorder,
+        recorder: CudaRecorder,
         compute: Callable[..., Any],
         leaves: Sequence[Tensor],
         form: Hashable,
@@ -165,7 +153,7 @@ class Graphs:
         say: shows a line to the user, once for each computation that cannot be recorded.
     """
 
-    def __init__(self, recorder: Recorder | None = None, say: Callable[[str], object] = str) -> None:
+    def __init__(self, recorder: CudaRecorder | None = None, say: Callable[[str], object] = str) -> None:
         self._recorder = recorder
         self._say = say
         self._known: dict[str, tuple[Hashable, dict[Hashable, _Graph]]] = {}

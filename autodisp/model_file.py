@@ -93,13 +93,7 @@ class ModelCard:
 
 
 def save(path: Path, card: ModelCard, weights: Mapping[str, Tensor]) -> None:
-    """Writes a model file atomically.
-
-    Args:
-        path: in a folder that exists.
-        card: of the network.
-        weights: its ``state_dict``.
-    """
+    """Writes a model file atomically; ``weights`` are the ``state_dict`` of the network."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     with replacing(path, lasting=True) as temporary:
         temporary.write_bytes(to_bytes(plain, metadata={KEY: json.dumps(card.to_json(), allow_nan=False)}))

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class JsonLines:
                 file.flush()
                 end = file.tell()
         except OSError as error:
-            self._cut()
+            with suppress(OSError):  # an unfinished line is skipped when the file is next opened
+                os.truncate(self.path, self._ends[-1] if self._ends else 0)
             raise RunFault(f"{self.path}: cannot be written ({error.strerror})") from error
         self._ends.append(end)
         self.records.append(_restored(json.loads(text), self.path))
@@ -79,13 +81,6 @@ class JsonLines:
         del self._ends[count:], self.records[count:]
         if self.path.exists():
             os.truncate(self.path, self._ends[-1] if self._ends else 0)
-
-    def _cut(self) -> None:
-        """Cuts off the remains of a failed write, if the disk permits it."""
-        try:
-            os.truncate(self.path, self._ends[-1] if self._ends else 0)
-        except OSError:
-            return  # an unfinished line is skipped when the file is next opened
 
     def _end_last_line(self) -> None:
         content = self.path.read_bytes()

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from autodisp.errors import UnusableState
+from autodisp.errors import UnusableState, first_line
 
 VERSION = 3
 """Increased when the same config would resume differently: with another network, loss or order of random draws."""
@@ -22,51 +22,35 @@ class Stateful(Protocol):
 
     def state_dict(self) -> Any:
         """The state, by reference."""
-        ...
 
     def load_state_dict(self, state_dict: Any) -> Any:
         """Restores a state."""
-        ...
 
 
-class Positioned(Protocol):
-    """A stream of batches."""
-
-    @property
-    def position(self) -> int:
-        """Batches consumed."""
-        ...
-
-    def seek(self, position: int) -> None:
-        """Moves to that position."""
-        ...
-
-
-class BatchStream(Positioned, Protocol):
+class BatchStream(Protocol):
     """An endless sequence of batches that a loop reads."""
 
     waited: float
     """Seconds spent in ``next`` so far."""
 
+    @property
+    def position(self) -> int:
+        """Batches consumed."""
+
+    def seek(self, position: int) -> None:
+        """Moves to that position."""
+
     def next(self) -> Any:
         """The next batch."""
-        ...
 
     def at(self, position: int) -> Any:
         """Reads the batch at a position without moving the stream."""
-        ...
 
 
 class RunState:
-    """Captures and restores the state of all parts of a run.
+    """Captures and restores the state of all parts of a run and the positions of its streams."""
 
-    Args:
-        parts: by name; each has a ``state_dict``.
-        streams: by name; their positions are saved.
-        progress: of the run.
-    """
-
-    def __init__(self, *, parts: dict[str, Stateful], streams: dict[str, Positioned], progress: Stateful) -> None:
+    def __init__(self, *, parts: dict[str, Stateful], streams: dict[str, BatchStream], progress: Stateful) -> None:
         self.parts = parts
         self.streams = streams
         self.progress = progress
@@ -99,10 +83,9 @@ class RunState:
             self.progress.load_state_dict(state["progress"])
             restore_random(state["rng"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UnusableState(
-                f"the checkpoint's state does not fit this run ({first}); it belongs to another network, task or "
-                "optimizer: resume with the config it was written under"
+                f"the checkpoint's state does not fit this run ({first_line(error)}); it belongs to another network, "
+                "task or optimizer: resume with the config it was written under"
             ) from None
 
     def positions(self) -> dict[str, int]:

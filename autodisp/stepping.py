@@ -20,7 +20,7 @@ from autodisp.checkpoints import Checkpoints
 from autodisp.errors import InputError, Interrupted, RunFault, WrongSetting
 from autodisp.graphs import Graphs
 from autodisp.records import Record
-from autodisp.run_state import BatchStream, Positioned, RunState, Stateful, StepSnapshot
+from autodisp.run_state import BatchStream, RunState, Stateful, StepSnapshot
 
 ALPHAS, LOSS, WEIGHTS = "gradient of the alphas", "training loss", "gradient of the weights"
 QUANTITIES = (ALPHAS, LOSS, WEIGHTS)
@@ -34,11 +34,9 @@ class Observer(Protocol):
     @property
     def records(self) -> Sequence[Record]:
         """All records of the run so far, of epochs and events; after a resume also those from before it."""
-        ...
 
     def step(self, epoch: int, step: int, metrics: Callable[[], Mapping[str, float]]) -> None:
         """Called after each step; computing the metrics waits for the device, so they are computed only when shown."""
-        ...
 
 
 class NotFinite(InputError):
@@ -163,7 +161,7 @@ class SteppedRun(ABC):
         self,
         *,
         parts: Mapping[str, Stateful],
-        streams: Mapping[str, Positioned],
+        streams: Mapping[str, BatchStream],
         progress: Stateful,
         device: torch.device,
         precision: str,

@@ -1,4 +1,4 @@
-"""What torchrun tells the processes that it starts, by environment variables; readable without torch."""
+"""Reads the environment variables of torchrun, without importing torch."""
 
 import os
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self, TextIO
 
 import numpy as np
@@ -33,7 +32,7 @@ _LINE_SECONDS = 30.0
 _FIRST_LINE_SECONDS = 10.0
 _VERBOSE_LINE_SECONDS = 5.0
 _LONG_EPOCH, _LONG_WAIT = 10.0, 0.3
-"""Seconds of an epoch, and the share of them spent waiting for data, from which on the user is told."""
+"""Seconds of an epoch, and the share of them spent waiting for data, from which on a note is shown."""
 
 Verbosity = Literal["quiet", "normal", "verbose"]
 
@@ -154,9 +153,7 @@ class ConsoleProgress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _epoch(self, epoch: int) -> str:

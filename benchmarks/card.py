@@ -1,11 +1,10 @@
-"""Everything that a machine with a GPU is wanted for, by one command within the given time.
+"""Tests, measurements and a training on a machine with a GPU, by one command within a given time.
 
     python -m benchmarks.card --seconds 520 --out DIR [--dry] [--stages ...] [--cases ...] [--more KEY=VALUE ...]
 
 In this order: the tests marked ``cuda``; the steps of a search at published sizes, with and without CUDA graphs and as
-the textbook takes them; the steps and the inference of the shipped network; a training with what time is left, whose
-models are copied to DIR. Each result is a line of DIR/card.jsonl as soon as it is there. ``--dry`` does all of it on
-the CPU at toy size.
+the textbook takes them; the steps and the inference of the shipped network; a training in the time left, whose models
+are copied to DIR. Each result is written to DIR/card.jsonl at once. ``--dry`` does all of it on the CPU at toy size.
 """
 
 import argparse
@@ -26,27 +25,17 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from hydra import compose, initialize_config_module
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import autodisp
-from autodisp.assembly.networks import build_style
-from autodisp.assembly.search import (
-    SearchData,
-    build_data,
-    build_search,
-    build_search_task,
-    build_space,
-    build_supernet,
-    build_weight_optimizer,
-)
+from autodisp.assembly.search import build_search, build_weight_optimizer
 from autodisp.assembly.train_data import build_train_data
 from autodisp.assembly.training import build_training
+from autodisp.cli.studied_run import composed
 from autodisp.config import train as train_config
-from autodisp.config.search import SearchConfig
 from autodisp.datasets.samples import LabelledImage
 from autodisp.graphs import WARM_UPS
 from autodisp.tasks.base import autocast, move
@@ -62,17 +51,14 @@ CASES: dict[str, tuple[str, ...]] = {
 }
 STAGES = ("tests", "search", "steps", "pairs", "training")
 RUNS = 10
-STILL = tuple(word for word in measure.STILL if not word.startswith("run.device"))
 TRAINING = (
-    "genotype=designed", "network=disparity_refined", "dataset=shapes3d_real", "dataset.length=16000",
-    "training.steps=60000", "training.batch_size=16", "training.average=0.999", "optimizer.learning_rate=2e-3",
-    "optimizer.warmup_steps=300", "optimizer.schedule=constant", "validation.every=500", "validation.samples=20",
-    "seed=0", "-v",
+    "recipe=disparity_refined", "dataset.length=16000", "training.batch_size=16", "optimizer.learning_rate=2e-3",
+    "optimizer.warmup_steps=300", "optimizer.schedule=constant", "seed=0", "-v",
 )  # fmt: skip
 """The shipped network from the beginning; ``--more dataset.textures=FOLDER init=shipped`` goes on with it.
 
-On an H200 it makes 24 steps a second and waits for its data in half of that time, in the first minutes, while each pair
-is drawn for the first time, longer.
+On an H200 it makes 24 steps per second and waits for its data half of the time; longer in the first minutes, while each
+pair is drawn for the first time.
 """
 TOY = ("network.channels=8", "search.batch_size=2")
 TOY_IMAGES = (*TOY, "network.layers=3")
@@ -109,26 +95,6 @@ class Traffic(TorchDispatchMode):
         return result
 
 
-class Held:
-    """A stream of one batch, which is on the device."""
-
-    def __init__(self, batch: Any) -> None:
-        self.batch = batch
-        self.position = 0
-        self.waited = 0.0
-
-    def next(self) -> Any:
-        """The batch."""
-        return self.batch
-
-    def at(self, position: int) -> Any:
-        """The batch."""
-        return self.batch
-
-    def seek(self, position: int) -> None:
-        """Does nothing."""
-
-
 class Card:
     """The device, the clock, and the file of results."""
 
@@ -155,7 +121,7 @@ class Card:
             file.write(text + "\n")
 
     def tried(self, what: Callable[[], None], *, until: float = math.inf, **about: Any) -> None:
-        """Does something if it is not too late; a failure is a line, and the rest follows."""
+        """Calls a function unless it is too late; an exception is recorded as a result."""
         if self.spent > until:
             self.write(**about, error="out of time")
             return
@@ -184,7 +150,7 @@ def run_tests(card: Card) -> None:
     with log.open("w", encoding="utf-8") as file:
         limit = max(FOR_TESTS * card.seconds - card.spent, 10.0)
         command = [sys.executable, "-m", "pytest", *words]
-        code = _run(command, file, limit, signal.SIGINT, env=environment)  # it tells what has failed
+        code = _run(command, file, limit, signal.SIGINT, env=environment)  # pytest then lists the failures
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     failed = [line[:300] for line in lines if line.startswith("FAILED")]
     card.write(stage="tests", exit_code=code, failed=failed, last=lines[-1] if lines else "")
@@ -213,7 +179,7 @@ def measure_ceiling(card: Card) -> float:
 
 
 def timed(card: Card, run: Callable[[], object], *, graphs: bool) -> float:
-    """Returns the median of the seconds of a run, after a warm-up."""
+    """Returns the median duration of a run in seconds, after a warm-up."""
     for _ in range(0 if card.dry else WARM_UPS + 1 if graphs else 1):
         run()
     seconds = []
@@ -236,11 +202,6 @@ def count_launches(card: Card, run: Callable[[], object]) -> int:
     return sum(event.count for event in profiler.key_averages() if "Launch" in event.key)
 
 
-def data_of(config: SearchConfig) -> SearchData:
-    """Returns noise in place of CIFAR-10, and drawn pairs."""
-    return build_data(config) if config.task.name == "disparity" else measure._random_images(config)
-
-
 def measure_case(card: Card, name: str, ceiling: float, until: float) -> None:
     """Measures the steps of one search: the product with and without graphs, the textbook in both layouts.
 
@@ -249,7 +210,7 @@ def measure_case(card: Card, name: str, ceiling: float, until: float) -> None:
         until: seconds since the beginning after which nothing more is begun.
     """
     toy = (TOY_IMAGES if name != "autodispnet" else TOY_STEREO) if card.dry else ()
-    words = (*CASES[name], *toy, *STILL, f"run.device={card.device.type}")
+    words = (*CASES[name], *toy, *measure.STILL, f"run.device={card.device.type}")
     for graphs, precision in (("auto", "float32"), ("auto", "bfloat16"), ("false", "float32")):
         about = {"stage": "search", "case": name, "by": "autodisp", "graphs": graphs, "precision": precision}
         more = (f"run.graphs={graphs}", f"search.precision={precision}")
@@ -265,9 +226,9 @@ def _measure_product(card: Card, words: tuple[str, ...], ceiling: float, about: 
         torch.cuda.reset_peak_memory_stats()
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as folder:
-        search = build_search(config, data_of(config), Path(folder), ConsoleProgress(said)).search
+        search = build_search(config, measure.data_of(config), Path(folder), ConsoleProgress(said)).search
         batch = search.supernet.to_device(search.weight_stream.next())
-        search.alpha_stream = Held(batch)
+        search.alpha_stream.next = lambda: batch  # type: ignore[method-assign]
         weight_step = lambda: search.weight_step(batch)  # noqa: E731
         graphs = config.run.graphs != "false"
         numbers: dict[str, Any] = {"weight_ms": 1e3 * timed(card, weight_step, graphs=graphs)}
@@ -288,11 +249,8 @@ def _measure_product(card: Card, words: tuple[str, ...], ceiling: float, about: 
 
 def _measure_textbook(card: Card, words: tuple[str, ...], layout: torch.memory_format, about: dict[str, Any]) -> None:
     config = measure.config_of(measure.Case(words))
-    data, space = data_of(config), build_space(config)
-    task, style = build_search_task(config, data), build_style(config.network, space)
-    cells = textbook.TextbookCells(space, style=style)
-    supernet = build_supernet(task, cells, space, seed=0, device=card.device)
-    supernet.network.to(memory_format=layout)
+    data = measure.data_of(config)
+    supernet = measure.textbook_supernet(config, data, layout, card.device.type)
     samples = [data.weight_half[index] for index in range(config.search.batch_size)]
     batch = supernet.to_device(torch.utils.data.default_collate(samples))
     if isinstance(batch, LabelledImage):
@@ -324,8 +282,7 @@ def measure_pairs(card: Card) -> None:
 def _measure_training(card: Card, words: tuple[str, ...], about: dict[str, Any]) -> None:
     fixed = ("dataset.length=64", "validation.samples=2", "run.folder=unused", "run.workers=0")
     words = (*TRAINING[:-1], *(TOY_TRAINING if card.dry else ()), *fixed, *words, f"run.device={card.device.type}")
-    with initialize_config_module("autodisp.configs.train", version_base="1.3"):
-        config = train_config.parse(compose("train", overrides=list(words)))
+    config = train_config.parse(composed("train", words))
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as folder:
         parts = build_training(
@@ -333,7 +290,8 @@ def _measure_training(card: Card, words: tuple[str, ...], about: dict[str, Any])
         )
         training = parts.training
         training.network.train()
-        training.stream = Held(move(training.stream.next(), card.device))  # type: ignore[assignment]
+        batch = move(training.stream.next(), card.device)
+        training.stream.next = lambda: batch  # type: ignore[method-assign]
         if not card.dry:
             torch.cuda.reset_peak_memory_stats()
         numbers: dict[str, Any] = {"ms": 1e3 * timed(card, training.step, graphs=config.run.graphs != "false")}
@@ -363,7 +321,7 @@ def train(card: Card, more: Sequence[str]) -> None:
     program = "import sys; sys.argv[0] = 'autodisp-train'; from autodisp.cli.entry import train; train()"
     with (card.out / "training.txt").open("w", encoding="utf-8") as file:
         limit = max(card.seconds - card.spent - FOR_COPYING, 5.0)
-        code = _run([sys.executable, "-c", program, *words, *more], file, limit, signal.SIGTERM)  # it saves its state
+        code = _run([sys.executable, "-c", program, *words, *more], file, limit, signal.SIGTERM)  # saves the state
     states = sorted((folder / "checkpoints").glob("*.pt"))
     copied = []
     for path in (*(folder / name for name in MODELS), *states[-1:]):

@@ -1,4 +1,4 @@
-"""How a weight step's time and memory grow with batch, width, cells, image area and alphas.
+"""Growth of the time and memory of a weight step with batch, width, cells, image area and alphas.
 
     python -m benchmarks.growth [--json runs/growth.json]
 
@@ -45,7 +45,7 @@ AXES: dict[str, tuple[tuple[str, ...], dict[float, tuple[str, ...]]]] = {
         },
     ),
 }
-"""For each axis what is held, and what each of its points overrides."""
+"""Settings of each axis, and the overrides of each of its points."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Point:
 
 
 def measure_point(axis: str, value: float, overrides: Sequence[str], threads: int) -> Point:
-    """A weight step in a process of its own: median of a few runs."""
+    """Measures a weight step in a process of its own; the median of a few runs."""
     case = measure.Case((*overrides, *measure.STILL))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as process, tempfile.TemporaryDirectory() as folder:
@@ -71,14 +71,14 @@ def measure_point(axis: str, value: float, overrides: Sequence[str], threads: in
 
 
 def exponents(points: Sequence[Point]) -> tuple[float, float]:
-    """Of time and memory in the axis, between the last two points."""
+    """Returns the exponents of time and memory along the axis, between the last two points."""
     before, last = sorted(points, key=lambda point: point.value)[-2:]
     length = math.log(last.value / before.value)
     return math.log(last.seconds / before.seconds) / length, math.log(last.memory / before.memory) / length
 
 
 def table_of(points: Sequence[Point]) -> Table:
-    """One row a point, with the exponents at the end of each axis."""
+    """Returns a table with a row per point, and the exponents at the end of each axis."""
     table = Table(title="a weight step", box=box.SIMPLE_HEAD)
     for name in ("axis", "value", "ms", "MiB", "time ~ value^", "memory ~ value^"):
         table.add_column(name, justify="left" if name == "axis" else "right")
@@ -91,7 +91,7 @@ def table_of(points: Sequence[Point]) -> Table:
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
-    """Time and memory against each axis, relative to its first point, log-log."""
+    """Draws time and memory along each axis relative to its first point, log-log."""
     figure, sides = plt.subplots(1, 2, figsize=(10, 4.5), sharey=True)
     for side, (name, of) in zip(sides, (("time", "seconds"), ("memory", "memory")), strict=True):
         for axis in dict.fromkeys(point.axis for point in points):
@@ -113,7 +113,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program."""
+    """Runs the program; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, default=Path("runs/growth.json"), help="where to write (%(default)s)")
     parser.add_argument("--axes", nargs="+", choices=list(AXES), default=list(AXES), metavar="AXIS")

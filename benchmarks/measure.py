@@ -1,11 +1,11 @@
-"""What `make bench` measures: single actions of a search, each prepared once and then run again and again.
+"""The measurements of `make bench`: single actions of a search, each prepared once and run repeatedly.
 
-An implementation is a function that prepares an action. Whatever stands in ``IMPLEMENTATIONS`` is measured in turn
-(A B A B), so that a change in the machine's load meets all of them alike; one that lacks a measurement raises
-``NotOffered``. Each action lives in a process of its own, since a process tells no more of its memory than the peak.
+An implementation is a function that prepares an action. Those in ``IMPLEMENTATIONS`` are measured in turn (A B A B), so
+that a change in the machine's load affects all of them alike; one that lacks a measurement raises ``NotOffered``. Each
+action has a process of its own, since only the peak of a process's memory is known.
 
-Learning rates are zero, so that every run does the same work. The networks are as they are initialised, where the
-eigenvalue needs other numbers of products than late in a search. CPU only.
+Learning rates are zero, so that every run does the same work. The networks are untrained, so the eigenvalue needs
+another number of Hessian-vector products than late in a search. CPU only.
 """
 
 import io
@@ -20,7 +20,6 @@ from typing import Any
 
 import cv2
 import torch
-from hydra import compose, initialize_config_module
 
 import autodisp
 from autodisp.assembly.networks import build_style
@@ -34,6 +33,7 @@ from autodisp.assembly.search import (
     build_weight_optimizer,
 )
 from autodisp.cli.malloc import keep_freed_memory
+from autodisp.cli.studied_run import composed
 from autodisp.config.search import SearchConfig, parse
 from autodisp.datasets.image_transforms import ImageAugmentation
 from autodisp.datasets.samples import LabelledImage
@@ -58,12 +58,12 @@ FIRST_ORDER, DIFFERENCES = "alpha, first order", "alpha, differences"
 ALPHA_STEPS: dict[str, Order] = {FIRST_ORDER: "first", "alpha, exact": "exact", DIFFERENCES: "finite_difference"}
 SEARCH = (WEIGHT_STEP, *ALPHA_STEPS, EIGENVALUE, CHECKPOINT, EPOCH)
 STEPS = 10
-"""Of the search epoch, which measures curvature and validates as well, and reads its data from workers."""
+"""Steps of the search epoch, which also measures curvature and validates, and reads its data from workers."""
 INFERENCE_SIZE = (540, 960)
 PAIRS = 8
-"""Drawn in one run, whose time is divided by it: scenes differ in how long they take."""
+"""Pairs drawn in one run, whose time is divided by their number, since scenes differ in duration."""
 ROWS = 2
-"""Of the textbook's Hessian, measured in one run."""
+"""Rows of the textbook's Hessian that are measured in one run."""
 CLASSES = 10
 
 Notes = Mapping[str, float]
@@ -80,14 +80,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Action:
-    """Something ready to be run and timed."""
+    """A prepared action that can be run and timed."""
 
     run: Callable[[], Notes]
-    """Gives what is worth knowing beside the time."""
+    """Returns numbers to be reported next to the time."""
     warm_up: Callable[[], Notes] | None = None
-    """Is run once before; None: the action itself. Something of the same kind where that takes minutes."""
+    """Called once before; None: the action itself. A cheaper action of the same kind if that takes minutes."""
     pieces: float = 1
-    """How many of the thing measured one run makes; below one where it makes a part that stands for the whole."""
+    """Number of units that a run makes, by which its time is divided; below one if a run makes a part of the unit."""
 
 
 class NotOffered(Exception):
@@ -118,18 +118,32 @@ CASES = {
 
 
 def config_of(case: Case) -> SearchConfig:
-    """The typed config of a case."""
-    with initialize_config_module("autodisp.configs.search", version_base="1.3"):
-        return parse(compose("search", overrides=list(case.overrides)))
+    """Returns the typed config of a case."""
+    return parse(composed("search", case.overrides))
+
+
+def data_of(config: SearchConfig) -> SearchData:
+    """Returns noise in place of CIFAR-10, and procedural pairs."""
+    return build_data(config) if config.task.name == "disparity" else _random_images(config)
+
+
+def textbook_supernet(config: SearchConfig, data: SearchData, layout: torch.memory_format, device: str) -> Supernet:
+    """Builds a supernet with the cells of ``benchmarks.textbook``, in a memory layout."""
+    space = build_space(config)
+    cells = textbook.TextbookCells(space, style=build_style(config.network, space))
+    task = build_search_task(config, data)
+    supernet = build_supernet(task, cells, space, seed=config.seed, device=torch.device(device))
+    supernet.network.to(memory_format=layout)
+    return supernet
 
 
 def prepare_autodisp(case: Case, measurement: str, folder: Path) -> Action:
-    """The actions as the engine takes them.
+    """Prepares an action of the engine.
 
     Args:
-        case: where from.
-        measurement: which one.
-        folder: empty; checkpoints go there.
+        case: the search.
+        measurement: its name.
+        folder: for checkpoints; empty.
 
     Raises:
         NotOffered: there is no such measurement.
@@ -141,8 +155,7 @@ def prepare_autodisp(case: Case, measurement: str, folder: Path) -> Action:
         return _inference()
     if measurement == EPOCH:
         config = config_of(Case((*case.overrides, "run.workers=1", f"search.steps_per_epoch={STEPS}")))
-    data = build_data(config) if config.task.name == "disparity" else _random_images(config)
-    steps = _Steps(build_search(config, data, folder, ConsoleProgress(io.StringIO())).search)
+    steps = _Steps(build_search(config, data_of(config), folder, ConsoleProgress(io.StringIO())).search)
     if measurement in ALPHA_STEPS:
         return Action(partial(steps.alpha_step, ALPHA_STEPS[measurement]))
     if measurement in (EIGENVALUE, FULL_HESSIAN):
@@ -158,9 +171,9 @@ def prepare_autodisp(case: Case, measurement: str, folder: Path) -> Action:
 def prepare_textbook(
     case: Case, measurement: str, folder: Path, layout: torch.memory_format = torch.contiguous_format
 ) -> Action:
-    """The actions as ``benchmarks.textbook`` takes them, on the same weights and batches, in a layout of its own.
+    """Prepares an action of ``benchmarks.textbook`` on the same weights and batches, in a memory layout.
 
-    Its Hessian would take many minutes: a few rows stand for all of them, without the graph that they share.
+    Its whole Hessian would take many minutes: a few rows are measured, without building the graph that they share.
 
     Raises:
         NotOffered: there is no such measurement.
@@ -170,13 +183,8 @@ def prepare_textbook(
     config = config_of(case)
     if config.relaxation.name != "softmax":
         raise NotOffered(f"the textbook has no relaxation '{config.relaxation.name}'")
-    data = build_data(config) if config.task.name == "disparity" else _random_images(config)
-    space = build_space(config)
-    task, style = build_search_task(config, data), build_style(config.network, space)
-    supernet = build_supernet(
-        task, textbook.TextbookCells(space, style=style), space, seed=config.seed, device=torch.device("cpu")
-    )
-    supernet.network.to(memory_format=layout)
+    data = data_of(config)
+    supernet = textbook_supernet(config, data, layout, "cpu")
     stream = Stream(data.weight_half, batch_size=config.search.batch_size, seed=0, transform=data.transform)
     batch = stream.next()
     optimizer = build_weight_optimizer(config, supernet)
@@ -203,11 +211,11 @@ IMPLEMENTATIONS: dict[str, Callable[[Case, str, Path], Action]] = {
     "textbook": prepare_textbook,
     "textbook_channels_last": partial(prepare_textbook, layout=torch.channels_last),
 }
-"""The textbook in both layouts: a ratio is to the faster one."""
+"""The textbook is in both memory layouts; ratios are to the faster one."""
 
 
 class _Steps:
-    """A search taken apart."""
+    """The single steps of a search."""
 
     def __init__(self, search: Search) -> None:
         self.search = search
@@ -239,7 +247,7 @@ class _Steps:
 
 
 def _random_images(config: SearchConfig) -> SearchData:
-    """Two batches of noise in the place of CIFAR-10, on which steps take as long."""
+    """Returns two batches of noise in place of CIFAR-10, on which steps take as long."""
     draw = torch.Generator().manual_seed(0)
     count = config.search.batch_size
     images = [LabelledImage(torch.rand(3, 32, 32, generator=draw), index % CLASSES) for index in range(2 * count)]
@@ -287,15 +295,17 @@ _prepared: list[Action] = []
 
 
 def prepare(implementation: str, case: str | Case, measurement: str, folder: Path, threads: int) -> float:
-    """Makes this process a measuring one.
+    """Prepares the action that this process measures.
 
     Args:
-        implementation: of ``IMPLEMENTATIONS``.
-        case: of ``CASES``, or one of its own.
-        measurement, folder, threads: which one; empty, for files; of torch.
+        implementation: a key of ``IMPLEMENTATIONS``.
+        case: a key of ``CASES``, or a case.
+        measurement: its name.
+        folder: for files; empty.
+        threads: number of torch's threads.
 
     Returns:
-        MiB that Python and its libraries take once they are in use.
+        Peak memory before the preparation, MiB: that of Python and its libraries.
 
     Raises:
         NotOffered: the implementation has no such measurement.
@@ -313,7 +323,7 @@ def prepare(implementation: str, case: str | Case, measurement: str, folder: Pat
 
 
 def run() -> tuple[float, Notes, float]:
-    """Runs what is prepared once: seconds for one piece, notes, peak MiB of the process so far."""
+    """Runs the prepared action once; returns the seconds per unit, its notes, and the peak memory so far in MiB."""
     (action,) = _prepared
     began = time.perf_counter()
     notes = action.run()
@@ -321,5 +331,5 @@ def run() -> tuple[float, Notes, float]:
 
 
 def peak_memory() -> float:
-    """The most memory this process ever held, MiB."""
+    """Returns the peak memory of this process, MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

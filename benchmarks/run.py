@@ -1,9 +1,9 @@
-"""Measures the steps of a search in speed and memory, prints one table and writes the figures beside it as JSON.
+"""Measures the speed and memory of the steps of a search, prints a table, and writes the numbers as JSON.
 
     python -m benchmarks.run [--quick] [--full] [--cases darts s2] [--json runs/bench.json]
 
-Times are medians with the lowest and the highest run. The runs of several implementations alternate; everything is
-gone through twice, so that a slow minute of the machine shows as spread and not as a result.
+Times are medians with the lowest and the highest run. The runs of several implementations alternate, and everything is
+measured twice, so that a slow minute of the machine widens the range instead of shifting the result.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 import autodisp
+from autodisp.search import measuring
 from benchmarks import measure
 
 MOST_RUNS = 50
@@ -39,16 +40,16 @@ WIDTH = 160
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured."""
+    """Extent of the measurements."""
 
     sweeps: int
-    """Times that everything is gone through."""
+    """Number of times that everything is measured."""
     seconds: float
-    """For one action in one sweep."""
+    """Duration of one action in one sweep."""
     least_runs: int
-    """However long they take."""
+    """Smallest number of runs, however long they take."""
     without: tuple[str, ...] = ()
-    """Measurements that it leaves out."""
+    """Measurements to leave out."""
 
 
 THOROUGH = Plan(sweeps=2, seconds=5.0, least_runs=1)
@@ -62,13 +63,13 @@ QUICK = Plan(
 
 @dataclass
 class Result:
-    """What was measured of one action of one implementation."""
+    """The measurements of one action of one implementation."""
 
     case: str
     measurement: str
     implementation: str
     seconds: list[float] = field(default_factory=list)
-    """Of each run."""
+    """Duration of each run."""
     memory: float = 0.0
     """Peak above a process that has only loaded its libraries, MiB."""
     notes: dict[str, float] = field(default_factory=dict)
@@ -81,7 +82,7 @@ class Result:
 
 
 class Worker:
-    """A process of its own for one action."""
+    """A process that measures one action."""
 
     def __init__(self, process: ProcessPoolExecutor, result: Result) -> None:
         self.process = process
@@ -90,7 +91,7 @@ class Worker:
         self.failed = False
 
     def prepare(self, folder: str, threads: int) -> bool:
-        """Whether there is anything to run."""
+        """Prepares the action; returns False if the implementation has none, or it failed."""
         names = (self.result.implementation, self.result.case, self.result.measurement)
         try:
             self.idle = self.process.submit(measure.prepare, *names, Path(folder), threads).result()
@@ -102,7 +103,7 @@ class Worker:
         return True
 
     def run(self) -> float:
-        """One run; the seconds it took from here."""
+        """Runs the action once; returns the seconds that passed in this process."""
         if self.failed:
             return 0.0
         began = time.perf_counter()
@@ -125,8 +126,8 @@ def alternate(runs: Sequence[Callable[[], float]], plan: Plan) -> None:
     """Runs all in turn, A B A B, each equally often, until the slowest has had its time.
 
     Args:
-        runs: each returns the seconds it took.
-        plan: says how long, and how often at least.
+        runs: each returns its duration in seconds.
+        plan: the duration, and the smallest number of runs.
     """
     spent = [0.0] * len(runs)
     for turn in range(MOST_RUNS if runs else 0):
@@ -139,12 +140,13 @@ def alternate(runs: Sequence[Callable[[], float]], plan: Plan) -> None:
 def measure_all(
     plan: Plan, cases: Iterable[str], implementations: Iterable[str], *, full: bool, threads: int, disk: Path
 ) -> list[Result]:
-    """Everything that the implementations offer, in the order of the cases and their measurements.
+    """Measures all actions of the implementations, in the order of the cases and their measurements.
 
     Args:
-        plan, cases, implementations: what.
-        full: the full Hessian too, in the first sweep only: it takes minutes.
-        threads: of torch.
+        plan: extent of the measurements.
+        cases, implementations: names of the measured ones.
+        full: measure the full Hessian too, in the first sweep only, since it takes minutes.
+        threads: number of torch's threads.
         disk: a folder on the disk that checkpoints are written to.
     """
     groups = [
@@ -173,9 +175,9 @@ def measure_all(
 
 
 def table_of(results: Sequence[Result], title: str) -> Table:
-    """One row a result, with its cost in weight steps of the same case and implementation.
+    """Returns a table with a row per result, and its cost in weight steps of the same case and implementation.
 
-    An action whose process died in one sweep keeps the figures of the other.
+    An action whose process died in one sweep keeps the numbers of the other.
     """
     caption = "steps: time in weight steps · MiB: peak above a process that has only loaded its libraries · †: failed"
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -210,7 +212,7 @@ def _figures(result: Result, weight_step: float | None) -> list[str]:
 
 
 def _ratios(result: Result, textbook: Result | None) -> list[str]:
-    """How many times faster than the faster of the textbooks, and with which part of its memory."""
+    """Returns the speed-up over the faster of the textbooks, and the share of its memory."""
     if textbook is None or textbook is result or not result.seconds:
         return []
     part = f"{result.memory / textbook.memory:.2f}" if textbook.memory else ""
@@ -218,29 +220,20 @@ def _ratios(result: Result, textbook: Result | None) -> list[str]:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """What the figures depend on beside the code."""
+    """Returns facts on which the numbers depend besides the code."""
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "platform": platform.platform(),
-        "processor": _processor(),
         "cores": os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2),
+        **measuring.machine(torch.device("cpu")),
         "threads": threads,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
         "autodisp": autodisp.__version__,
     }
 
 
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
-
-
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options; leaves with exit code 2 where they are wrong."""
+    """Returns the options; exits with 2 if they are wrong."""
     names = list(measure.IMPLEMENTATIONS)
     cases = list(measure.CASES)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="Measures speed and memory.")
@@ -267,7 +260,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program; exit code 1 if a measurement failed."""
+    """Runs the program; returns exit code 1 if a measurement failed."""
     options = parse_arguments(arguments)
     about = machine(options.threads)
     results = measure_all(

@@ -1,9 +1,9 @@
-"""A search of thousands of tiny epochs: does its process grow, does it keep files open, does its folder swell?
+"""Growth of memory, open files and run folder over a search of thousands of tiny epochs.
 
     python -m benchmarks.soak [--epochs 2000] [--out runs/soak]
 
-The program runs as it is; its memory, open files and folder are looked at from outside, on Linux. Growth is that of
-the medians of the third and the last quarter of the epochs.
+The program is observed from outside, on Linux. Growth is that of the medians from the third to the last quarter of the
+epochs.
 """
 
 import argparse
@@ -27,7 +27,7 @@ LOOK_EVERY = 2.0
 
 @dataclass(frozen=True)
 class Look:
-    """What is seen at one moment."""
+    """An observation of the program."""
 
     epoch: int
     memory: float
@@ -41,7 +41,7 @@ class Look:
 
 
 def look(process: int, folder: Path) -> Look | None:
-    """At a process and its run folder; None once it is gone."""
+    """Observes a process and its run folder; returns None once the process has ended."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
         files = len(list(Path(f"/proc/{process}/fd").iterdir()))
@@ -68,14 +68,14 @@ def _size(folder: Path) -> float:
 
 
 def growth(values: list[float]) -> float:
-    """Of the last quarter over the third, in percent."""
+    """Returns the growth from the third quarter to the last, in percent."""
     quarter = len(values) // 4
     third, last = (statistics.median(part) for part in (values[2 * quarter : 3 * quarter], values[3 * quarter :]))
     return 100 * (last / third - 1)
 
 
 def main() -> int:
-    """The program; exit code 1 where memory or files grow."""
+    """Runs the program; returns exit code 1 if memory or files grow."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=2000)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10_small"), help="CIFAR-10's files")

@@ -1,4 +1,4 @@
-"""Whether two views can tell that they are swapped: what `prediction.sanity` says of right pairs and of wrong ones.
+"""The ratio of `prediction.sanity` for correct pairs, and for pairs that are darkened, shifted or swapped.
 
 python -m benchmarks.swapped_views [FLYINGTHINGS3D_ROOT]
 """
@@ -15,7 +15,7 @@ from autodisp.prediction.sanity import moved_over_unmoved
 
 
 def main(roots: list[str]) -> None:
-    """Prints a row a pair: how much of the difference between the views the predicted disparities leave."""
+    """Prints a row per pair: the share of the difference between the views that the predicted disparities leave."""
     shapes = Shapes3D(length=6, seed=9, height=256, width=512, max_disparity=96)
     pairs: dict[str, StereoSample] = {f"shapes3d {index}": shapes[index] for index in range(len(shapes))}
     for data in (FlyingThings3D(root, split=split) for root in roots for split in ("TRAIN", "TEST")):

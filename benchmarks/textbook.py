@@ -1,9 +1,9 @@
-"""A search written as the papers say it and nothing else: what the product is compared with, in numbers and in time.
+"""A plain implementation of the papers' search, the reference for the numbers and the speed of the product.
 
 One operation at a time in NCHW, a Python sum over the weighted operations of each edge, plain torch modules; an
 unrolled copy of the network for each second-order step with finite differences (Liu et al. 2019);
-the Hessian entry by entry through double backward (Zela et al. 2020). What stands around the cells (stems, heads,
-correlation, loss) is the product's own. Names of parameters are the product's, so that weights can be handed over.
+the Hessian entry by entry through double backward (Zela et al. 2020). Stems, heads, correlation and loss are those of
+the product. Parameters have the names of the product's, so that weights can be copied.
 """
 
 import copy
@@ -56,14 +56,14 @@ def _block(parts: Sequence[nn.Module], channels: int, style: Style) -> list[nn.M
 
 
 class Nothing(nn.Module):
-    """The absent edge."""
+    """The operation of an absent edge."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zeros."""
+        """Returns zeros."""
         return 0.0 * x[:, :, :: self.stride, :: self.stride]
 
 
@@ -94,7 +94,7 @@ class TextbookCell(BaseCell):
         )
 
     def forward(self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor] | None) -> Tensor:
-        """As the product's cell."""
+        """See the product's cell."""
         assert weights is not None
         states = [prepare(x) for prepare, x in zip(self.prepare, inputs, strict=True)]
         edge = 0
@@ -124,7 +124,7 @@ class TextbookCells(MixedCells):
 
 
 def weight_step(supernet: Supernet, batch: Any, optimizer: torch.optim.Optimizer, clip: float) -> None:
-    """One step of the weights."""
+    """Makes one step of the weights."""
     optimizer.zero_grad()
     supernet.loss(batch).backward()
     nn.utils.clip_grad_norm_(supernet.network.parameters(), clip)
@@ -132,17 +132,15 @@ def weight_step(supernet: Supernet, batch: Any, optimizer: torch.optim.Optimizer
 
 
 def first_order_gradient(supernet: Supernet, batch: Any) -> list[Tensor]:
-    """The validation loss's gradient in the alphas, where a backward through everything leaves it."""
+    """Returns the gradient of the validation loss in the alphas, by a backward pass through everything."""
     supernet.network.zero_grad()
     supernet.architecture.zero_grad()
     supernet.loss(batch).backward()
     return [_gradient(alpha) for alpha in supernet.alphas]
 
 
-def second_order_gradient(
-    supernet: Supernet, train_batch: Any, batch: Any, optimizer: torch.optim.SGD, *, radius: float = 0.01
-) -> list[Tensor]:
-    """The gradient through one step of SGD, by an unrolled copy and finite differences."""
+def second_order_gradient(supernet: Supernet, train_batch: Any, batch: Any, optimizer: torch.optim.SGD) -> list[Tensor]:
+    """Returns the gradient through one step of SGD, by an unrolled copy and finite differences."""
     settings = optimizer.param_groups[0]
     rate = settings["lr"]
     network = supernet.network
@@ -159,7 +157,7 @@ def second_order_gradient(
     ahead = Supernet(supernet.task, unrolled, supernet.architecture)
     direct = first_order_gradient(ahead, batch)
     direction = [_gradient(weight) for weight in unrolled.parameters()]
-    step = radius / torch.cat([part.flatten() for part in direction]).norm()
+    step = 0.01 / torch.cat([part.flatten() for part in direction]).norm()
     sides = []
     for sign in (1, -2, 1):  # there, across, and back again
         with torch.no_grad():
@@ -171,13 +169,13 @@ def second_order_gradient(
 
 
 def gradient_with_graph(supernet: Supernet, batch: Any) -> Tensor:
-    """The loss's gradient in all alphas, (n,), to be differentiated again."""
+    """Returns the gradient of the loss in all alphas, (n,), with its graph."""
     slopes = torch.autograd.grad(supernet.loss(batch), supernet.alphas, create_graph=True)
     return torch.cat([slope.flatten() for slope in slopes])
 
 
 def hessian_rows(entries: Tensor, alphas: Sequence[Tensor]) -> Tensor:
-    """Rows of the Hessian, (m, n), one for each of m entries of the gradient."""
+    """Returns rows of the Hessian, (m, n), one for each of m entries of the gradient."""
     found = []
     for entry in entries:
         row = torch.autograd.grad(entry, alphas, retain_graph=True, allow_unused=True)

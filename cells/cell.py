@@ -1,12 +1,13 @@
 """Normal, reduction and upsampling cells over edges that are mixed (supernet) or single (found network).
 
 A cell first brings its inputs to its width and resolution, then computes its nodes, each the sum of its incoming
-edges, and concatenates all nodes. What stands on the edges is the factory's business.
+edges, and concatenates all nodes. The factory chooses the modules on the edges.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,23 +19,23 @@ from torch.utils.checkpoint import checkpoint
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.mixed import Edge, IncomingEdge, MixedOperation, Node, Source, plain_node
 from autodisp.cells.mixture import Mixture, Row
-from autodisp.cells.operations import FactorizedReduction, Style, convolution, transposed_convolution
+from autodisp.cells.operations import Style, convolution, halving, transposed_convolution
 from autodisp.cells.spaces import EdgeSpace, SearchSpace
 
 CellEdges = tuple[tuple[EdgeSpace, ...], ...]
 
 
 class BaseCell(nn.Module):
-    """What networks are strung together from: ``cell(inputs, weights)`` -> (B, outputs, H, W).
+    """Building block of the networks: ``cell(inputs, weights)`` -> (B, outputs, H, W).
 
-    Inputs are two tensors (four for an upsampling cell); weights are the edge weights of all kinds, or None where
-    there is nothing to weigh. A normal cell keeps the resolution of its second input, a reduction cell halves it
+    Inputs are two tensors (four for an upsampling cell); weights are the edge weights of all kinds, or None for single
+    operations. A normal cell keeps the resolution of its second input, a reduction cell halves it
     (rounding up), an upsampling cell doubles it.
 
     Attributes:
         kind: "normal", "reduce" or "upsample".
-        channels: the width it was asked for.
-        outputs: channels it gives.
+        channels: width.
+        outputs: channels of the output.
     """
 
     kind: str
@@ -43,14 +44,12 @@ class BaseCell(nn.Module):
 
 
 class CellFactory(Protocol):
-    """What a network is built from."""
+    """Builds the cells of a network."""
 
     style: Style
-    kinds: tuple[str, ...]
 
     def outputs(self, kind: str, *, channels: int) -> int:
-        """Channels that a cell of that kind and width gives."""
-        ...
+        """Channels of the output of a cell of that kind and width."""
 
     def encoder_cell(self, kind: str, *, inputs: tuple[int, int], channels: int, after_reduction: bool) -> BaseCell:
         """A normal or reduction cell.
@@ -61,7 +60,6 @@ class CellFactory(Protocol):
             channels: width.
             after_reduction: the previous cell reduced, so input 0 has twice the resolution of input 1.
         """
-        ...
 
     def upsampling_cell(self, *, inputs: tuple[int, int, int, int], channels: int, after_upsampling: bool) -> BaseCell:
         """An upsampling cell: twice the resolution of the previous cell's output.
@@ -72,35 +70,33 @@ class CellFactory(Protocol):
             channels: width.
             after_upsampling: the previous cell upsampled, so input 0 has half the resolution of input 1.
         """
-        ...
 
 
 class GraphCells(ABC):
-    """Builds cells that are graphs of edges; its subclasses say which edges and what stands on them."""
+    """Builds cells that are graphs of edges; subclasses define the edges and the modules on them."""
 
     style: Style
-    kinds: tuple[str, ...]
     node: Node = staticmethod(plain_node)
-    """How the nodes of mixed edges are evaluated."""
+    """Evaluates the nodes of mixed edges."""
     recompute: bool = False
-    """Keeps no activations of the mixed edges: the backward pass evaluates them again."""
+    """Stores no activations of the mixed edges: the backward pass evaluates them again."""
 
     @abstractmethod
     def plan(self, kind: str) -> CellEdges:
-        """For each node of that kind of cell, its incoming edges."""
+        """Returns the incoming edges of each node of that kind of cell."""
 
     @abstractmethod
     def edge(self, operations: tuple[str, ...], *, channels: int, stride: int) -> nn.Module:
-        """The module on an edge, called as ``edge(x, weights, drop_probability)``."""
+        """The module on an edge; one without edge weights is called as ``edge(x, drop_probability)``."""
 
     def outputs(self, kind: str, *, channels: int) -> int:
-        """All nodes, side by side."""
+        """Channels of all nodes, concatenated."""
         return channels * len(self.plan(kind))
 
     def encoder_cell(self, kind: str, *, inputs: tuple[int, int], channels: int, after_reduction: bool) -> "Cell":
         """A normal or reduction cell over two inputs of one resolution: after a reduction, input 0 is halved."""
         style = self.style
-        first = _halve if after_reduction else _pointwise
+        first = halving if after_reduction else _pointwise
         prepare = [first(inputs[0], channels, style), _pointwise(inputs[1], channels, style)]
         return Cell(kind, self, prepare, channels=channels)
 
@@ -117,35 +113,25 @@ class GraphCells(ABC):
         return Cell("upsample", self, prepare, channels=channels)
 
 
+@dataclass(eq=False)
 class MixedCells(GraphCells):
     """Builds the supernet: every edge of the space, with all its operations.
 
     Args:
-        space: whose edges.
-        style: of their convolutions.
-        share: one in so many channels goes through the operations of an edge.
+        space: the search space.
+        style: style of the convolutions.
+        share: one in ``share`` channels goes through the operations of an edge.
         auxiliary: adds a second skip to each edge, whose factor ``set_auxiliary`` sets.
-        node: evaluates a node.
-        recompute: keeps no activations of the mixed edges, and evaluates them again in the backward pass.
+        node, recompute: see ``GraphCells``.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        *,
-        style: Style,
-        share: int = 1,
-        auxiliary: bool = False,
-        node: Node = plain_node,
-        recompute: bool = False,
-    ) -> None:
-        self.node = node
-        self.recompute = recompute
-        self.space = space
-        self.style = style
-        self.kinds = space.kinds
-        self.share = share
-        self.auxiliary = auxiliary
+    space: SearchSpace
+    _: KW_ONLY
+    style: Style
+    share: int = 1
+    auxiliary: bool = False
+    node: Node = plain_node
+    recompute: bool = False
 
     def plan(self, kind: str) -> CellEdges:
         """All edges of the space."""
@@ -164,19 +150,18 @@ class MixedCells(GraphCells):
 
 
 class FoundCells(GraphCells):
-    """Builds the found network: the genotype's edges, one operation each."""
+    """Builds the found network: the edges of the genotype with one operation each."""
 
     def __init__(self, genotype: Genotype, *, style: Style) -> None:
         self.genotype = genotype
         self.style = style
-        self.kinds = genotype.kinds
 
     def plan(self, kind: str) -> CellEdges:
-        """The edges that were kept."""
+        """The edges of the genotype."""
         return self.genotype.plan(kind)
 
     def edge(self, operations: tuple[str, ...], *, channels: int, stride: int) -> nn.Module:
-        """The one operation."""
+        """The operation of the edge."""
         return Edge(operations[0], channels=channels, stride=stride, style=self.style)
 
 
@@ -186,7 +171,7 @@ class Cell(BaseCell):
     Attributes:
         channels: width of each node; the output has ``outputs`` = nodes x channels.
         drop_probability: drop-path while training, set by ``set_drop_path``.
-        auxiliary_factor: of the second skips, if the edges have any; set likewise.
+        auxiliary_factor: factor of the second skips, if the edges have any, set by ``set_auxiliary``.
     """
 
     def __init__(self, kind: str, factory: GraphCells, prepare: Sequence[nn.Module], *, channels: int) -> None:
@@ -226,8 +211,8 @@ class Cell(BaseCell):
             auxiliary = 0.0 if mixture.is_discrete else self.auxiliary_factor
             arguments = states, [row._replace(auxiliary=auxiliary) for row in mixture.rows(self.kind)], drop
             if self.recompute and torch.is_grad_enabled():
-                # No running statistics are updated in there, and random numbers are drawn alike both times. The weights
-                # are those of now: the backward pass may run outside of the functional_call that gave them.
+                # No running statistics are updated, and both evaluations draw the same random numbers. The weights are
+                # bound now, since the backward pass may run outside of the functional_call that gave them.
                 mixed = _MixedNodes(self)
                 computed = partial(functional_call, mixed, dict(mixed.named_parameters()))
                 nodes = checkpoint(computed, arguments, use_reentrant=False)
@@ -236,15 +221,15 @@ class Cell(BaseCell):
         return torch.cat(nodes, dim=1)
 
     def _single(self, states: list[Tensor], drop: float | Tensor) -> list[Tensor]:
-        """The nodes where an edge is one operation."""
+        """Evaluates nodes whose edges are single operations."""
         edges = iter(self.edges)
         for sources in self.sources:
-            incoming = [edge(states[source], None, drop) for source, edge in zip(sources, edges, strict=False)]
+            incoming = [edge(states[source], drop) for source, edge in zip(sources, edges, strict=False)]
             states = [*states, sum(incoming[1:], start=incoming[0])]
         return states[len(self.prepare) :]
 
     def _mixed(self, states: list[Tensor], rows: Sequence[Row], drop: float | Tensor) -> list[Tensor]:
-        """The nodes where an edge is its operations, weighted by its row.
+        """Evaluates nodes whose edges are mixed operations, weighted by their rows.
 
         Raises:
             ValueError: a node has no active operation.
@@ -272,13 +257,6 @@ class _MixedNodes(nn.Module):
     def forward(self, states: list[Tensor], rows: Sequence[Row], drop: float | Tensor) -> list[Tensor]:
         """See ``Cell._mixed``."""
         return self.cell._mixed(states, rows, drop)
-
-
-def _halve(inputs: int, outputs: int, style: Style) -> nn.Module:
-    """Brings an input of twice the resolution down: what skip_connect is at stride 2."""
-    if style.flavour == "darts":
-        return FactorizedReduction(inputs, outputs, style)
-    return convolution(inputs, outputs, 3, style, stride=2)
 
 
 def _pointwise(inputs: int, outputs: int, style: Style) -> nn.Module:
@@ -312,7 +290,7 @@ def drop_path_memory(network: nn.Module) -> int:
 
 
 def set_auxiliary(network: nn.Module, factor: float) -> None:
-    """Sets the factor of the second skips of every cell of the network, where there are any (DARTS-)."""
+    """Sets the factor of the second skips of every cell of the network, if there are any (DARTS-)."""
     for module in network.modules():
         if isinstance(module, Cell):
             module.auxiliary_factor = factor
@@ -325,7 +303,7 @@ def auxiliary_factor(network: nn.Module) -> float:
 
 @contextmanager
 def without_drop_path(network: nn.Module) -> Iterator[None]:
-    """Every cell of the network keeps all its paths inside, whatever mode it is in."""
+    """Disables drop-path in every cell of the network inside the block, in either mode."""
     cells = [module for module in network.modules() if isinstance(module, Cell)]
     probabilities = [cell.drop_probability for cell in cells]
     for cell in cells:

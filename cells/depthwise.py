@@ -1,9 +1,9 @@
-"""Depthwise convolution whose backward keeps up with its forward on a CPU.
+"""Depthwise convolution with fast gradients on a CPU.
 
 oneDNN has fast kernels for the gradients of a depthwise convolution without dilation, and for the weights only where
-the kernel is at most three wide; anything else falls to a reference loop that is up to forty times slower (measured
-with torch 2.14.1: 2.0 ms for the weights of a 5x5 at 16x16x32x32 where 5x3 takes 0.15 ms, 6.1 ms for the input of a
-strided dilated 5x5). Each gradient is therefore asked for in the form that has a fast kernel:
+the kernel is at most three wide; anything else uses a reference loop that is up to forty times slower (measured with
+torch 2.14.1: 2.0 ms for the weights of a 5x5 at 16x16x32x32 where 5x3 takes 0.15 ms, 6.1 ms for the input of a strided
+dilated 5x5). Each gradient is therefore computed in a form that has a fast kernel:
 
 - a dilated convolution is an ordinary one on each of the dilation's phases (every second pixel of every second row),
   and where it strides by the dilation, on the first of them alone;
@@ -12,8 +12,8 @@ strided dilated 5x5). Each gradient is therefore asked for in the form that has 
 
 The second derivative of a grouped convolution is slower still: torch loops over the groups.
 
-The convolution y = x * w is bilinear, so both gradients are bilinear as well, in (g, w) and in (x, g), and each one's
-own gradients are among the three again: the functions below refer to each other and differentiate as often as asked.
+The convolution y = x * w is bilinear, so both gradients are bilinear as well, in (g, w) and in (x, g), and their own
+gradients are again among the three: the functions below refer to each other and are differentiable any number of times.
 """
 
 from typing import Any, cast
@@ -30,10 +30,7 @@ WIDEST = 3
 class DepthwiseConvolution(nn.Conv2d):
     """A convolution of each channel by itself, without bias: (B, C, H, W) -> (B, C, ceil(H/stride), ceil(W/stride)).
 
-    Args:
-        channels: C.
-        kernel: its odd size.
-        stride, dilation: the same in both directions.
+    The size of the kernel is odd; stride and dilation are the same in both directions.
     """
 
     def __init__(self, channels: int, kernel: int, *, stride: int = 1, dilation: int = 1) -> None:
@@ -48,16 +45,7 @@ class DepthwiseConvolution(nn.Conv2d):
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
-    """The convolution of each channel with its own kernel.
-
-    Args:
-        x: (B, C, H, W).
-        weight: (C, 1, k, k), k odd.
-        stride, dilation: in both directions.
-
-    Returns:
-        (B, C, ceil(H / stride), ceil(W / stride)).
-    """
+    """The convolution of ``DepthwiseConvolution`` with the weight (C, 1, k, k)."""
     if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
         if dilation > 1 and stride % dilation == 0:
             x, stride, dilation = x[..., ::dilation, ::dilation], stride // dilation, 1
@@ -144,7 +132,7 @@ def _input_gradient(gradient: Tensor, weight: Tensor, geometry: _Geometry, shape
 
 
 def _weight_gradient(x: Tensor, gradient: Tensor, geometry: _Geometry, kernel: int) -> Tensor:
-    """Of a wide kernel three columns at a time, each triple with the part of the input that it sees."""
+    """Computes the gradient of a wide kernel three columns at a time, each with the part of the input that it reads."""
     stride, dilation = geometry
     if dilation > 1:
         x, gradient = _phases(x, dilation), _phases(gradient, dilation)
@@ -162,9 +150,9 @@ def _weight_gradient(x: Tensor, gradient: Tensor, geometry: _Geometry, kernel: i
 def _native_gradients(
     gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, wanted: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor]:
-    """torch's own to input and weight, the wanted ones; of what only an unwanted one needs, the shape is read.
+    """Computes torch's gradients to input and weight, the wanted ones; ``padding`` is that of the columns.
 
-    The padding is that of the columns.
+    Of a tensor that only an unwanted gradient needs, the shape alone is read.
     """
     around = (weight.shape[-2] // 2, padding)
     to_x, to_weight, _ = torch.ops.aten.convolution_backward(

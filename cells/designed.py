@@ -5,7 +5,7 @@ convolutions down, 4x4 transposed ones up, each joined with the encoder's featur
 convolution. Stems, correlation, heads and loss are those of the found networks, so a comparison at equal
 parameter count compares the cells only.
 
-Departs from DispNet-C where that skeleton does: the correlation is at 1/8 instead of 1/4 and meets the features of
+Departs from DispNet-C as the found networks do: the correlation is at 1/8 instead of 1/4 and meets the features of
 both views, not a 1x1 convolution of the left one's; the first strided convolution after the stems is 3x3, not 5x5.
 """
 
@@ -23,8 +23,6 @@ class DesignedCells:
 
     The output has ``channels`` channels, whereas a graph cell has that many per node.
     """
-
-    kinds: tuple[str, ...] = ("normal", "reduce", "upsample")
 
     def __init__(self, *, style: Style) -> None:
         self.style = style
@@ -82,7 +80,7 @@ class UpsamplingConvolution(BaseCell):
     def forward(self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor] | None) -> Tensor:
         """Four inputs, the last two at twice the resolution of the second -> (B, outputs, 2 H, 2 W)."""
         _, previous, prediction, support = inputs
-        # One channel fits either layout of memory; said to be channels_last, it leaves the others in theirs.
+        # One channel fits either memory format; marked as channels_last, it leaves the others in theirs.
         prediction = prediction.squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
         joined: Tensor = self.join(torch.cat([self.up(previous), prediction, support], dim=1))
         return joined

@@ -24,7 +24,7 @@ SCHEMA = "autodisp/genotype"
 VERSION = 1
 FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat", "upsample", "upsample_concat")
 """Fields of the published named tuple, in order."""
-ALIASES = {"upsample": "upsample", "upsampling": "upsample", "upconv": "upsample", "up": "upsample"}
+ALIASES = {"upsampling": "upsample", "upconv": "upsample", "up": "upsample"}
 NUMPY_SCALAR = re.compile(r"(np|numpy)\.(u?int(8|16|32|64|_)?|str_)")
 """Names that numpy 2 prints around its scalars and strings."""
 LONGEST_CALL = 1 << 16

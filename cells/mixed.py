@@ -1,4 +1,4 @@
-"""What stands on an edge: all candidate operations, weighted (DARTS; Liu et al. 2019), or the one that was found."""
+"""Modules on an edge: all candidate operations, weighted (DARTS; Liu et al. 2019), or a single one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 class Edge(nn.Module):
-    """One operation on one edge: what an edge is once the search is over."""
+    """A single operation, as in a found network."""
 
     def __init__(self, operation: str, *, channels: int, stride: int, style: Style) -> None:
         super().__init__()
         self.operation = build_operation(operation, channels=channels, stride=stride, style=style)
 
-    def forward(self, x: Tensor, weights: Tensor | None, drop_probability: float | Tensor) -> Tensor:
+    def forward(self, x: Tensor, drop_probability: float | Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, ceil(H/stride), ceil(W/stride)); an identity is never dropped."""
         y: Tensor = self.operation(x)
         return y if isinstance(self.operation, nn.Identity) else drop_path(y, drop_probability)
@@ -30,9 +30,8 @@ class Edge(nn.Module):
 class MixedOperation(nn.Module):
     """All candidate operations of one edge: sum_o w_o o(x).
 
-    Pooling is followed by batch normalisation without scale and shift, where the style normalises at all. Each batch
-    is normalised by itself in either mode: a supernet's running statistics would say nothing of a found cell, and
-    nothing reads them.
+    Pooling is followed by batch normalisation without scale and shift if the style normalises. Each batch is normalised
+    by its own statistics in either mode: the running statistics of a supernet do not fit a found cell.
     """
 
     def __init__(
@@ -64,29 +63,23 @@ class MixedOperation(nn.Module):
             return nn.Sequential(operation, *replace(style, affine=False).norms(channels))
         return operation
 
-    def forward(self, x: Tensor, weights: Tensor | None, drop_probability: float | Tensor) -> Tensor:
-        """The weighted sum of all candidates.
-
-        Args:
-            x: (B, C, H, W).
-            weights: (K,), one for each candidate in order; further entries are padding and not read.
-            drop_probability: drop-path on the sum: a sample loses the whole edge, the identity as well.
-
-        Raises:
-            ValueError: there are no weights, or fewer than candidates.
-        """
-        y = self.active_sum(x, Row(self.checked(weights), None, None), drop_probability)
-        assert y is not None
-        return y
+    def forward(self, x: Tensor, drop_probability: float | Tensor) -> Tensor:
+        """Raises an error, since ``active_sum`` needs weights too."""
+        raise ValueError("a mixed operation needs its edge weights: pass the architecture's weights to the network")
 
     def active_sum(self, x: Tensor, row: Row, drop_probability: float | Tensor) -> Tensor | None:
         """The factor times sum_o w_o o(x), one operation after another, over the active operations only.
 
-        With a share of k, the operations take the first C/k channels, the others pass by them (through a 2x2 maximum
-        at stride 2), and all are shuffled (PC-DARTS). The auxiliary skip is added with a factor of its own (DARTS-).
+        With a share of k, the operations read the first C/k channels, the others bypass them (through a 2x2 maximum at
+        stride 2), and all are shuffled (PC-DARTS). The auxiliary skip is added with its own factor (DARTS-).
+
+        Args:
+            x: (B, C, H, W).
+            row: the weights of the edge.
+            drop_probability: drop-path on the sum: a sample loses the whole edge, the identity as well.
 
         Returns:
-            (B, C, ceil(H/stride), ceil(W/stride)); None where no operation is active.
+            (B, C, ceil(H/stride), ceil(W/stride)); None if no operation is active.
         """
         weights, first = self.checked(row.weights), self.first(x)
         y = total([weights[place] * self.operations[place](first) for place in self.active(row)])
@@ -101,7 +94,7 @@ class MixedOperation(nn.Module):
         return drop_path(y, drop_probability)
 
     def first(self, x: Tensor) -> Tensor:
-        """Returns the channels that the operations take, (B, C/k, H, W)."""
+        """Returns the channels that the operations read, (B, C/k, H, W)."""
         return x if self.share == 1 else x[:, : x.shape[1] // self.share]
 
     def passed(self, x: Tensor) -> Tensor:
@@ -110,21 +103,19 @@ class MixedOperation(nn.Module):
         return y
 
     def shuffled(self, y: Tensor, passed: Tensor) -> Tensor:
-        """Joins and shuffles the output of the operations and the channels that pass by them."""
+        """Concatenates and shuffles the output of the operations and the channels that bypass them."""
         return functional.channel_shuffle(torch.cat([y, passed], dim=1), self.share)
 
     def active(self, row: Row) -> Sequence[int]:
-        """Places of the operations that run."""
+        """Returns the positions of the operations that run."""
         return range(len(self.operations)) if row.active is None else row.active
 
-    def checked(self, weights: Tensor | None) -> Tensor:
-        """The weights.
+    def checked(self, weights: Tensor) -> Tensor:
+        """Returns the weights.
 
         Raises:
-            ValueError: there are none, or fewer than candidates.
+            ValueError: there are fewer weights than operations.
         """
-        if weights is None:
-            raise ValueError("a mixed operation needs its edge weights: pass the architecture's weights to the network")
         if len(weights) < len(self.operations):
             raise ValueError(
                 f"an edge has {len(self.operations)} operations but {len(weights)} weights: "
@@ -134,11 +125,7 @@ class MixedOperation(nn.Module):
 
 
 class Source:
-    """The input of some edges, with values that they share.
-
-    Args:
-        x: (B, C, H, W).
-    """
+    """The input of some edges, (B, C, H, W), with values that they share."""
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
@@ -161,7 +148,7 @@ class IncomingEdge(NamedTuple):
 
 
 Node = Callable[[Sequence[IncomingEdge], float | Tensor], Tensor | None]
-"""A way to evaluate a node: (incoming edges, drop-path probability) -> their sum, None where nothing is active."""
+"""Evaluates a node: (incoming edges, drop-path probability) -> their sum, None if no operation is active."""
 
 
 def plain_node(edges: Sequence[IncomingEdge], drop_probability: float | Tensor) -> Tensor | None:
@@ -171,5 +158,5 @@ def plain_node(edges: Sequence[IncomingEdge], drop_probability: float | Tensor) 
 
 
 def total(terms: Sequence[Tensor]) -> Tensor | None:
-    """The sum; None of nothing."""
+    """Returns the sum of the terms; None if there are none."""
     return sum(terms[1:], start=terms[0]) if terms else None

@@ -1,4 +1,4 @@
-"""Edge weights as a step of the search uses them: for each edge the weight of every operation, and which of them run.
+"""Edge weights of a forward pass: for each edge the weight of every operation, and which of them run.
 
 A plain mapping of tables is a mixture without factors in which every operation runs.
 """
@@ -14,7 +14,7 @@ Tables = Mapping[str, Tensor]
 
 
 class Row(NamedTuple):
-    """What a mixture holds for one edge."""
+    """Weights of one edge."""
 
     weights: Tensor
     """(K,), one for each operation in order; further entries are padding and not read."""
@@ -37,7 +37,7 @@ class Mixture(Mapping[str, Tensor]):
     active: Mapping[str, Sequence[Sequence[int]]] | None = None
     """For each kind of cell and edge the operations that run, known to the host; the weights of the others are 0."""
     is_discrete: bool = False
-    """The operations of one architecture alone, as in the network that will be built of it: no auxiliary skips."""
+    """The operations of a single architecture, as in its found network: without auxiliary skips."""
 
     def __getitem__(self, kind: str) -> Tensor:
         return self.operations[kind]
@@ -48,19 +48,14 @@ class Mixture(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.operations)
 
-    @property
-    def is_full(self) -> bool:
-        """True where every operation runs and no edge has a factor."""
-        return self.edges is None and self.active is None
-
     def ranked(self) -> dict[str, Tensor]:
-        """The tables of operation weights, each row times the factor of its edge: what edges are ranked by."""
+        """Returns the tables by which edges are ranked: the operation weights times the factors of the edges."""
         if self.edges is None:
             return dict(self.operations)
         return {kind: self.edges[kind][:, None] * table for kind, table in self.operations.items()}
 
     def rows(self, kind: str) -> list[Row]:
-        """One row an edge, in the order of the table."""
+        """Returns one row per edge, in the order of the table."""
         weights = self.operations[kind].unbind()
         factors = [None] * len(weights) if self.edges is None else self.edges[kind].unbind()
         active = [None] * len(weights) if self.active is None else self.active[kind]

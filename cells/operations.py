@@ -129,11 +129,7 @@ class FactorizedReduction(nn.Module):
 def rectified_phases(x: Tensor) -> tuple[Tensor, Tensor]:
     """ReLU of every second pixel of every second row, from the first and from the second on, zeros beyond the borders.
 
-    Args:
-        x: (B, C, H, W).
-
-    Returns:
-        Two tensors (B, C, ceil(H/2), ceil(W/2)).
+    Maps (B, C, H, W) to two tensors (B, C, ceil(H/2), ceil(W/2)).
     """
     even, odd = _Phases.apply(x)
     return functional.relu(even), functional.relu(odd)
@@ -194,12 +190,15 @@ def pooling(kind: Literal["max", "avg"], stride: int) -> nn.Module:
 
 
 def skip(channels: int, stride: int, style: Style) -> nn.Module:
-    """Builds the identity; at stride 2 a factorized reduction (darts) or a 3x3 convolution (dense)."""
-    if stride == 1:
-        return nn.Identity()
+    """Builds the identity; at stride 2 see ``halving``."""
+    return nn.Identity() if stride == 1 else halving(channels, channels, style)
+
+
+def halving(inputs: int, outputs: int, style: Style) -> nn.Module:
+    """Builds a factorized reduction (darts) or a strided 3x3 convolution (dense)."""
     if style.flavour == "darts":
-        return FactorizedReduction(channels, channels, style)
-    return convolution(channels, channels, 3, style, stride=stride)
+        return FactorizedReduction(inputs, outputs, style)
+    return convolution(inputs, outputs, 3, style, stride=2)
 
 
 def separable(channels: int, kernel: int, stride: int, style: Style) -> nn.Sequential:
@@ -260,6 +259,13 @@ def build_operation(name: str, *, channels: int, stride: int = 1, style: Style) 
     if stride not in (1, 2):
         raise ValueError(f"stride is {stride} but an edge has stride 1 or 2")
     return OPERATIONS[name](channels, stride, style)
+
+
+def initialise_zero(layer: nn.Conv2d) -> None:
+    """Initialises weights and biases with zeros."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 def initialise_he(module: nn.Module) -> None:

@@ -174,23 +174,8 @@ class SearchSpace:
             self.cells[kind].count_node(index) for kind in self.kinds for index in range(len(self.cells[kind].nodes))
         )
 
-    def enumerate(self, limit: int = 100_000) -> Iterator[dict[str, tuple[NodeChoice, ...]]]:
-        """Iterates over all choices of cells.
-
-        Raises:
-            InputError: the space has more than ``limit`` genotypes.
-        """
-        if self.size > limit:
-            raise InputError(f"space '{self.name}' holds {self.size} genotypes, more than {limit}: sample it instead")
-        nodes = [(kind, index) for kind in self.kinds for index in range(len(self.cells[kind].nodes))]
-        for choices in itertools.product(*(self.cells[kind].node_choices(index) for kind, index in nodes)):
-            found: dict[str, tuple[NodeChoice, ...]] = dict.fromkeys(self.kinds, ())
-            for (kind, _), choice in zip(nodes, choices, strict=True):
-                found[kind] += (choice,)
-            yield found
-
     def at(self, index: int) -> dict[str, tuple[NodeChoice, ...]]:
-        """Returns the choice of cells that ``enumerate`` yields at that place, without a limit on the size.
+        """Returns the choice of cells at that place of the space, in which the last node changes first.
 
         Raises:
             InputError: there is no such place.

@@ -45,11 +45,7 @@ _OTHER_READINGS = (
 def disagreement(sample: StereoSample) -> str | None:
     """Describes in one line how the ground truth contradicts the views or their size.
 
-    Args:
-        sample: without a batch axis, on the CPU.
-
-    Returns:
-        None if they agree or no decision is possible: few pixels, views without texture, disparities near 0.
+    Returns None if they agree or no decision is possible: few pixels, views without texture, disparities near 0.
     """
     if (beyond := share_beyond(sample)) > MOST_BEYOND:
         return (

@@ -27,11 +27,9 @@ class Cached(Generic[Sample]):
         self._kept: dict[int, tuple[type, list[tuple[object, bool]]]] = {}
 
     def __len__(self) -> int:
-        """Number of samples."""
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        """Returns the sample."""
         if index not in self._kept:
             sample = self.dataset[index]
             self._kept[index] = (type(sample), [_packed(entry) for entry in sample])
@@ -42,13 +40,13 @@ class Cached(Generic[Sample]):
 
 
 class Stored(Generic[Sample]):
-    """Makes each sample of a dataset once and writes it into a folder, from where every later run reads it.
+    """Computes each sample of a dataset once and writes it into a folder, from which every later run reads it.
 
-    Samples come back bit for bit. Processes may share the folder: a file is whole or absent.
+    Samples are restored bit for bit. Processes may share the folder: a file is complete or absent.
 
     Args:
-        dataset: tuples of tensors.
-        folder: of these samples alone; made with the first of them.
+        dataset: its samples are tuples of tensors.
+        folder: for these samples alone; created with the first of them.
         kind: class of the samples.
     """
 
@@ -58,11 +56,9 @@ class Stored(Generic[Sample]):
         self.kind = kind
 
     def __len__(self) -> int:
-        """Number of samples."""
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        """The sample."""
         path = self.folder / f"{index:07d}.npy.z"
         if path.is_file():
             return self._read(path)

@@ -115,7 +115,6 @@ class HasFiles(Protocol):
 
     def paths(self, index: int) -> Sequence[Path]:
         """Returns the files of one sample."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -175,13 +174,7 @@ class Inspector:
         return self.inspection(index, *found, digest=content(sample.first, sample.second), measures=measures)
 
     def inspection(self, index: int, *found: tuple[str, str], **more: Any) -> Inspection:
-        """Creates the result for a sample.
-
-        Args:
-            index: index of the sample.
-            found: kind and description of each problem or note.
-            more: further fields of the result.
-        """
+        """Creates the result for a sample from the kind and description of each problem, and further fields."""
         name, groups = self.dataset.names[index], getattr(self.dataset, "groups", self.dataset.names)
         paths = self.dataset.paths(index) if isinstance(self.dataset, HasFiles) else []
         problems = []

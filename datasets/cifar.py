@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from autodisp.datasets.in_memory import ImagesInMemory
-from autodisp.datasets.layout import DamagedFiles, find_root
+from autodisp.datasets.layout import DamagedFiles, find_root, require_choice
 from autodisp.errors import InputError
 
 Split = Literal["train", "test"]
@@ -110,8 +110,7 @@ def _read(
     variant: _Variant, root: str | os.PathLike[str] | None, split: Split
 ) -> tuple[torch.Tensor, torch.Tensor, Sequence[str]]:
     """Reads images (N, 3, 32, 32) uint8, labels (N,) int64 and class names."""
-    if split not in variant.binary_files:
-        raise InputError(f"dataset.split={split!r}: must be one of {', '.join(variant.binary_files)}")
+    require_choice("split", split, variant.binary_files)
     pickles, first = variant.pickle_folder, variant.binary_files[split][0]
     if root is not None and os.path.basename(os.path.abspath(root)) == pickles:
         root = Path(root).expanduser().absolute().parent

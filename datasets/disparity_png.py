@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autodisp.datasets.images import read_rgb
+from autodisp.datasets.images import bytes_of, read_rgb
 from autodisp.errors import InputError
 
 _SCALE = 256
@@ -35,11 +35,7 @@ def read_disparity_png(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: the file is missing, truncated or not a 16-bit grey PNG.
     """
-    try:
-        with Path(path).open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
+    header = bytes_of(Path(path))[:_HEADER_BYTES]
     is_png = header.startswith(_PNG) and len(header) == _HEADER_BYTES
     if not is_png or header[_DEPTH] != 16 or header[_COLOUR_TYPE] != _GREY:
         found = "no PNG"
@@ -56,28 +52,23 @@ def read_disparity_png(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
     return stored / _SCALE, stored > 0
 
 
-def write_disparity_png(path: str | os.PathLike[str], disparity: Tensor, valid: Tensor | None = None) -> int:
+def write_disparity_png(path: str | os.PathLike[str], disparity: Tensor) -> int:
     """Writes a disparity map, rounded to the nearest 1/256 px.
 
     Args:
         path: a file in a folder that exists.
         disparity: (1, H, W) or (H, W), pixels. Negative values count as 0; NaN and infinite values are unknown.
-        valid: bool mask of the same shape; None: all pixels.
 
     Returns:
-        Number of valid, finite disparities beyond 65535/256 px, which are stored as unknown.
+        Number of finite disparities beyond 65535/256 px, which are stored as unknown.
 
     Raises:
-        ValueError: a shape is wrong.
+        ValueError: the shape is wrong.
     """
     if disparity.ndim not in (2, 3) or (disparity.ndim == 3 and len(disparity) != 1) or disparity.numel() == 0:
         raise ValueError(f"a disparity is (1, H, W) or (H, W), not {tuple(disparity.shape)}: pick one of the batch")
-    if valid is not None and valid.shape != disparity.shape:
-        raise ValueError(f"the disparity is {tuple(disparity.shape)} but the mask of valid pixels {tuple(valid.shape)}")
     pixels = disparity.detach().to("cpu", torch.float64).reshape(disparity.shape[-2:])
     known = pixels.isfinite()
-    if valid is not None:
-        known &= valid.detach().to("cpu", torch.bool).reshape(pixels.shape)
     levels = (torch.where(known, pixels, 0.0) * _SCALE).round().clamp(min=1)
     beyond = known & (levels > _LARGEST)
     stored = torch.where(known & ~beyond, levels, 0.0).numpy().astype(np.uint16)

@@ -82,11 +82,7 @@ def can_be_listed(name: str) -> bool:
 
 
 def numbered_entries(path: str | os.PathLike[str], *, key: str) -> Iterator[tuple[int, str]]:
-    """Yields the entries of a list with their line numbers, without comments and empty lines.
-
-    Args:
-        path: path of the list.
-        key: the setting with this path.
+    """Yields the entries of the list that the setting ``key`` names, with their line numbers, without comments.
 
     Raises:
         WrongSetting: the file cannot be read.

@@ -7,7 +7,7 @@ has no next one and is left out.
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 import cv2
 import numpy as np
@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from autodisp.datasets.frame_files import FrameFiles
-from autodisp.datasets.images import read_mask, read_rgb
+from autodisp.datasets.frame_files import FrameFiles, Options
+from autodisp.datasets.images import bytes_of, read_mask, read_rgb
 from autodisp.datasets.layout import PICTURES, Frame, Tree, find_root, folders_in, require_one_size, tree_of
 from autodisp.datasets.pfm import read_pfm
 from autodisp.datasets.samples import FlowSample
@@ -37,10 +37,7 @@ def read_flo(path: str | os.PathLike[str]) -> Vectors:
     Raises:
         InputError: the file is missing, truncated, or of another format.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
+    data = bytes_of(Path(path))
     header, size = data[:_FLO_HEADER], len(data)
     if len(header) < _FLO_HEADER or header[:4] != _FLO:
         raise InputError(f"{path}: is no .flo file: it begins with {header[:4]!r}, a .flo file with {_FLO!r}")
@@ -87,13 +84,6 @@ def outside(flow: Tensor) -> Tensor:
     return ((x < 0) | (x > width - 1) | (y < 0) | (y > height - 1))[None]
 
 
-class Options(TypedDict, total=False):
-    """Options of every reader, see `FrameFiles`."""
-
-    exclude: str | os.PathLike[str] | None
-    strict: bool
-
-
 class FlowFiles(FrameFiles[FlowSample]):
     """Pairs of consecutive images with their flow; a group is a scene.
 
@@ -106,8 +96,7 @@ class FlowFiles(FrameFiles[FlowSample]):
         options: see `Options`.
 
     Raises:
-        InputError: a frame is incomplete, no frame is left, or the list does not match the data. Unreadable files and
-            different sizes are reported when the sample is read.
+        InputError: see `FrameFiles`.
     """
 
     has_occlusion = False

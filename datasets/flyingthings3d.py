@@ -18,7 +18,16 @@ from autodisp.datasets.exclusions import numbered_entries
 from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.frame_files import REMEDY
 from autodisp.datasets.images import read_mask, read_rgb, write_png
-from autodisp.datasets.layout import PICTURES, Frame, Tree, find_root, folders_in, require_one_size, tree_of
+from autodisp.datasets.layout import (
+    PICTURES,
+    Frame,
+    Tree,
+    find_root,
+    folders_in,
+    require_choice,
+    require_one_size,
+    tree_of,
+)
 from autodisp.datasets.pfm import read_disparity_pfm, write_pfm
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.stereo_files import Options, StereoFiles
@@ -46,10 +55,10 @@ _REMEDY = f"{REMEDY}, and dataset.official_exclusions the official one"
 class FlyingThings3D(StereoFiles):
     """The frames of one split and render pass, in path order.
 
-    A subset letter that does not occur in the folder is skipped (the data is often downloaded in parts) and listed in
-    `absent_subsets`. In the "subset" layout the frames are numbered consecutively and scenes are not named: since every
-    scene of the full release has ten frames, ten consecutive numbers form one group. Its disparities are stored as
-    negative values for the left view: if no value of a frame is positive, the sign is inverted.
+    A subset letter that does not occur in the folder is skipped (the data is often downloaded in parts). In the
+    "subset" layout the frames are numbered consecutively and scenes are not named: since every scene of the full
+    release has ten frames, ten consecutive numbers form one group. Its disparities are stored as negative values for
+    the left view: if no value of a frame is positive, the sign is inverted.
 
     Args:
         root: the folder with frames_cleanpass/ and disparity/ (full), or train/ and val/ (subset).
@@ -62,8 +71,7 @@ class FlyingThings3D(StereoFiles):
         options: see `stereo_files.Options`; names of the other split or of other letters in `exclude` are skipped.
 
     Raises:
-        InputError: the data or a list is missing or does not match, or a frame is incomplete (the missing part is
-            named). Unreadable files and different sizes are reported when the sample is read.
+        InputError: the data or a list is missing or does not match, or see `FrameFiles`.
     """
 
     def __init__(
@@ -77,9 +85,9 @@ class FlyingThings3D(StereoFiles):
         layout: Layout = "auto",
         **options: Unpack[Options],
     ) -> None:
-        _require_choice("split", split, _SPLITS)
-        _require_choice("render_pass", render_pass, ("cleanpass", "finalpass"))
-        _require_choice("layout", layout, ("auto", "full", "subset"))
+        require_choice("split", split, _SPLITS)
+        require_choice("render_pass", render_pass, ("cleanpass", "finalpass"))
+        require_choice("layout", layout, ("auto", "full", "subset"))
         if isinstance(subsets, str) or not subsets or not set(subsets) <= set(_LETTERS):
             raise InputError(f"dataset.subsets={subsets!r}: must be a list of one or more of A, B, C")
         folder, flat = _find_layout(root, split, render_pass, layout)
@@ -103,8 +111,6 @@ class FlyingThings3D(StereoFiles):
         )
         self.has_occlusion = has_occlusion
         self.groups = [_flat_group(frame) if flat else frame.scene for frame in self.frames]
-        found = {frame.scene.split("/")[1] for frame in self.frames if not flat}
-        self.absent_subsets = () if flat else tuple(sorted(set(subsets).difference(found)))
         self._turn_sign = flat
 
     def flaws(self, index: int) -> DisparityFlaws:
@@ -221,8 +227,3 @@ def _read_excluded(path: Path) -> set[Frame]:
             )
         frames.add(Frame(found["scene"], found["stem"]))
     return frames
-
-
-def _require_choice(setting: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"dataset.{setting}={value!r}: must be one of {', '.join(choices)}")

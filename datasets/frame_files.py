@@ -4,13 +4,31 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Required, TypedDict, TypeVar
 
 from autodisp.datasets.exclusions import read_exclusions
 from autodisp.datasets.layout import Frame, NotThere, Tree, match
 
 REMEDY = "Complete the download, or leave these frames out: autodisp-check writes the list that dataset.exclude takes"
 Sample = TypeVar("Sample")
+
+
+class Options(TypedDict, total=False):
+    """Options of every reader."""
+
+    exclude: str | os.PathLike[str] | None
+    """List of names to leave out, see `exclusions`."""
+    strict: bool
+    """Rejects incomplete frames (the default); if False, they are left out and described in `incomplete`."""
+
+
+class Arguments(Options, total=False):
+    """Keyword arguments of `FrameFiles`."""
+
+    empty: Required[str]
+    ignored: Collection[Frame]
+    elsewhere: Callable[[str], object]
+    remedy: str
 
 
 class FrameFiles(ABC, Generic[Sample]):
@@ -23,8 +41,7 @@ class FrameFiles(ABC, Generic[Sample]):
         ignored: further frames to leave out.
         elsewhere: see `exclusions.read_exclusions`.
         remedy: advice on incomplete frames.
-        exclude: list of names to leave out, see `exclusions`.
-        strict: rejects incomplete frames; if False, they are left out and described in `incomplete`.
+        exclude, strict: see `Options`.
 
     Attributes:
         frames: see `layout.Frame`.
@@ -33,7 +50,8 @@ class FrameFiles(ABC, Generic[Sample]):
         incomplete: the missing parts of incomplete frames, by name.
 
     Raises:
-        InputError: a frame is incomplete, no frame is left, or the list does not match the data.
+        InputError: a frame is incomplete (the missing part is named), no frame is left, or the list does not match the
+            data. Unreadable files and different sizes are reported when the sample is read.
     """
 
     def __init__(
@@ -63,7 +81,6 @@ class FrameFiles(ABC, Generic[Sample]):
         self._files = [tuple(tree.files[frame] for tree in trees) for frame in self.frames]
 
     def __len__(self) -> int:
-        """Number of frames."""
         return len(self.frames)
 
     def __getitem__(self, index: int) -> Sample:

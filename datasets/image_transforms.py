@@ -69,12 +69,7 @@ class ImageAugmentation:
         return changed
 
     def __call__(self, sample: LabelledImage, rng: np.random.Generator) -> LabelledImage:
-        """Returns a new sample of the same size; the input is not modified.
-
-        Args:
-            sample: (3, H, W), not normalised.
-            rng: source of all random numbers.
-        """
+        """Returns a new sample of the same size; the input is not modified."""
         image = sample.image
         if self.padding:
             image = self._shift(image, rng)

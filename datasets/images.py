@@ -96,7 +96,7 @@ def read_classes(path: str | os.PathLike[str]) -> Tensor:
         InputError: the file is missing, truncated or of another kind.
     """
     path = Path(path)
-    data = _bytes_of(path)
+    data = bytes_of(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata
@@ -127,7 +127,12 @@ def write_png(path: str | os.PathLike[str], picture: Tensor) -> None:
     iio.imwrite(Path(path), levels.squeeze(2).numpy(), plugin="pillow", extension=".png")
 
 
-def _bytes_of(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """Reads a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
@@ -136,7 +141,7 @@ def _bytes_of(path: Path) -> bytes:
 
 def _decode(path: Path, *, upright: bool = False) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
     """Decodes (H, W, 3) RGB of 8 or 16 bits; returns it with Pillow's name of the stored mode."""
-    data = _bytes_of(path)
+    data = bytes_of(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata

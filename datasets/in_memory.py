@@ -56,7 +56,6 @@ class ImagesInMemory:
         self.std = std
 
     def __len__(self) -> int:
-        """Number of images."""
         return len(self.labels)
 
     def __getitem__(self, index: int) -> LabelledImage:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Unpack
 
 from autodisp.datasets.disparity_png import read_disparity_png
 from autodisp.datasets.images import read_rgb
-from autodisp.datasets.layout import Tree, find_root, require_one_size, tree_of
+from autodisp.datasets.layout import Tree, find_root, require_choice, require_one_size, tree_of
 from autodisp.datasets.occlusion import split_occlusion
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.stereo_files import Options, StereoFiles
@@ -59,8 +59,7 @@ class Kitti(StereoFiles):
         options: see `stereo_files.Options`.
 
     Raises:
-        InputError: the data or the list is missing, the data is that of the other year, or a frame is incomplete (the
-            missing part is named). Unreadable files and different sizes are reported when the sample is read.
+        InputError: the data is missing, or that of the other year; or see `FrameFiles`.
     """
 
     def __init__(
@@ -70,8 +69,7 @@ class Kitti(StereoFiles):
         year: Year,
         **options: Unpack[Options],
     ) -> None:
-        if year not in _LAYOUTS:
-            raise InputError(f"dataset.year={year!r}: must be one of {', '.join(map(str, _LAYOUTS))}")
+        require_choice("year", year, _LAYOUTS)
         layout = _LAYOUTS[year]
         folder = _find(root, year)
         views = next((pair for pair in layout.views if (folder / "training" / pair[0]).exists()), layout.views[0])

@@ -26,11 +26,7 @@ class DifferentSizes(InputError):
 
 
 class DamagedFiles(InputError):
-    """Some files of a split cannot be read; the message describes the first and counts the others.
-
-    Args:
-        messages: one per file, at least one.
-    """
+    """Some files of a split cannot be read; the message describes the first and counts the others."""
 
     def __init__(self, messages: Sequence[str]) -> None:
         others = f"; {len(messages) - 1} more file(s) cannot be read either" if len(messages) > 1 else ""
@@ -88,6 +84,12 @@ def find_root(
     if not any((folder / path).exists() for path in looked_for):
         raise NotThere(f"dataset.root={root}: looked for {wanted}, which it does not hold. {advice}")
     return folder
+
+
+def require_choice(setting: str, value: object, choices: Iterable[object]) -> None:
+    """Raises an InputError if the value of a setting is not one of the choices."""
+    if value not in choices:
+        raise InputError(f"dataset.{setting}={value!r}: must be one of {', '.join(map(str, choices))}")
 
 
 def folders_in(folder: Path) -> list[str]:
@@ -187,10 +189,7 @@ def match(
 
 
 def require_one_size(planes: Mapping[Path, Tensor]) -> None:
-    """Checks that the files of one frame have the same size.
-
-    Args:
-        planes: (..., H, W), read from each file.
+    """Checks that the files of one frame, each (..., H, W), have the same size.
 
     Raises:
         DifferentSizes: two of them differ.

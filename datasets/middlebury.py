@@ -16,7 +16,7 @@ from torch import Tensor
 
 from autodisp.datasets.flaws import DisparityFlaws
 from autodisp.datasets.images import read_rgb
-from autodisp.datasets.layout import Frame, Tree, files_in, find_root, folders_in, require_one_size
+from autodisp.datasets.layout import Frame, Tree, files_in, find_root, folders_in, require_choice, require_one_size
 from autodisp.datasets.occlusion import split_occlusion
 from autodisp.datasets.pfm import read_disparity_pfm
 from autodisp.datasets.samples import StereoSample
@@ -61,8 +61,7 @@ class Middlebury2014(StereoFiles):
         options: see `stereo_files.Options`.
 
     Raises:
-        InputError: the data or the list is missing, a scene is incomplete (the missing part is named), or MiddEval3
-            exists in more than one size. Unreadable files and different sizes are reported when the sample is read.
+        InputError: the data is missing, or MiddEval3 exists in more than one size; or see `FrameFiles`.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None, **options: Unpack[Options]) -> None:
@@ -115,14 +114,12 @@ class Middlebury2006(StereoFiles):
         options: see `stereo_files.Options`.
 
     Raises:
-        InputError: the data or the list is missing, a scene is incomplete (the missing part is named), or the official
-            name of a folder (FullSize, HalfSize, ThirdSize) contradicts the size. Unreadable files and different sizes
-            are reported when the sample is read.
+        InputError: the data is missing, or the official name of a folder (FullSize, HalfSize, ThirdSize) contradicts
+            the size; or see `FrameFiles`.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None, *, size: Size = "half", **options: Unpack[Options]) -> None:
-        if size not in _FACTORS:
-            raise InputError(f"dataset.size={size!r}: must be one of {', '.join(_FACTORS)}")
+        require_choice("size", size, _FACTORS)
         folder, places = _find(root, _NAMES_2006, origin=_ORIGIN_2006)
         for place in places:
             for part in (folder.absolute() / place).parts:

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,7 +53,7 @@ class Own:
         exclude: str | os.PathLike[str] | None = None,
         half_resolution: bool = False,
     ) -> None:
-        self._arguments = (factory, root, exclude, half_resolution)
+        self._again = partial(Own, factory, root, exclude=exclude, half_resolution=half_resolution)
         self._origin = f"dataset.factory={factory}"
         if factory is None:
             raise WrongSetting(
@@ -87,10 +88,9 @@ class Own:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Makes a spawned process load the file again, since its module has no name there."""
-        return _remake, self._arguments
+        return self._again, ()
 
     def __len__(self) -> int:
-        """Number of samples."""
         return len(self._kept)
 
     def __getitem__(self, index: int) -> StereoSample:
@@ -209,10 +209,6 @@ def _is_plane(found: Any, channels: int, kind: torch.dtype) -> bool:
 
 def _size(plane: Tensor) -> str:
     return f"{plane.shape[2]}x{plane.shape[1]}"
-
-
-def _remake(factory: str, root: Any, exclude: Any, half_resolution: bool) -> Own:
-    return Own(factory, root, exclude=exclude, half_resolution=half_resolution)
 
 
 def run_file(path: str) -> ModuleType:

@@ -19,9 +19,6 @@ def halve(sample: StereoSample) -> StereoSample:
     block without valid pixels is invalid. A mask is set if at least half of the pixels of the same surface are; in a
     tie, out of frame takes precedence over occluded.
 
-    Args:
-        sample: without a batch axis, at least 2x2.
-
     Raises:
         ValueError: the sample is smaller than 2x2.
     """

@@ -72,22 +72,17 @@ class StereoDataset(Protocol):
     @property
     def names(self) -> Sequence[str]:
         """One unique, readable name per sample."""
-        ...
 
     @property
     def groups(self) -> Sequence[str]:
         """The scene of each sample; a split never separates samples of one scene."""
-        ...
 
     @property
     def has_occlusion(self) -> bool:
         """True if ``occluded`` and ``out_of_frame`` are known."""
-        ...
 
     def __len__(self) -> int:
         """Number of samples."""
-        ...
 
     def __getitem__(self, index: int, /) -> StereoSample:
         """Returns the sample, always the same for the same index."""
-        ...

@@ -7,11 +7,12 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from autodisp.datasets.frame_files import FrameFiles
+from autodisp.datasets.frame_files import FrameFiles, Options
 from autodisp.datasets.images import read_classes, read_rgb
 from autodisp.datasets.layout import Frame, NotThere, Tree, files_in, find_root, folders_in, require_one_size, tree_of
 from autodisp.datasets.samples import IGNORED, SegmentedImage
@@ -39,11 +40,10 @@ class SegmentationFiles(FrameFiles[SegmentedImage]):
         trees: of the images and of the masks, and of anything else that a frame needs.
         classes: class names, in the order of their indices.
         empty: error message if there is no frame at all, with the source of the data.
-        exclude, strict: see `FrameFiles`.
+        options: see `Options`.
 
     Raises:
-        InputError: a frame is incomplete, no frame is left, or the list does not match the data. Unreadable files and
-            masks with other values than the classes are reported when the sample is read.
+        InputError: see `FrameFiles`. Masks with other values than the classes are reported when the sample is read.
     """
 
     def __init__(
@@ -53,12 +53,9 @@ class SegmentationFiles(FrameFiles[SegmentedImage]):
         *,
         classes: Sequence[str],
         empty: str,
-        exclude: str | os.PathLike[str] | None = None,
-        strict: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            folder, trees, empty=empty, exclude=exclude, strict=strict, elsewhere=lambda name: self._elsewhere(name)
-        )
+        super().__init__(folder, trees, empty=empty, elsewhere=lambda name: self._elsewhere(name), **options)
         self.classes = tuple(classes)
 
     def _elsewhere(self, name: str) -> bool:
@@ -90,7 +87,7 @@ class Folders(SegmentationFiles):
     Args:
         root: the folder that contains both.
         classes: number of classes, at least two; None counts them, which reads every mask.
-        exclude, strict: see `FrameFiles`.
+        options: see `Options`.
 
     Raises:
         InputError: see `SegmentationFiles`; or the classes are to be counted, and a mask cannot be read (unless
@@ -98,27 +95,15 @@ class Folders(SegmentationFiles):
     """
 
     def __init__(
-        self,
-        root: str | os.PathLike[str] | None,
-        *,
-        classes: int | None = None,
-        exclude: str | os.PathLike[str] | None = None,
-        strict: bool = True,
+        self, root: str | os.PathLike[str] | None, *, classes: int | None = None, **options: Unpack[Options]
     ) -> None:
         origin = "each sample is an image in images/ and a PNG of the same stem in masks/"
         folder = find_root(root, looked_for=["images"], origin=origin, without_data=_WITHOUT_DATA)
         self._folder = folder
         images = tree_of(folder, "images/{stem}.png", [""], _SUFFIXES, distinct=True)
         masks = tree_of(folder, "masks/{stem}.png", [""], distinct=True)
-        super().__init__(
-            folder,
-            (images, masks),
-            classes=(),
-            empty=f"images/ holds no image. {origin}",
-            exclude=exclude,
-            strict=strict,
-        )
-        count = self._counted(strict) if classes is None else classes
+        super().__init__(folder, (images, masks), classes=(), empty=f"images/ holds no image. {origin}", **options)
+        count = self._counted(options.get("strict", True)) if classes is None else classes
         self.classes = tuple(f"class {index}" for index in range(count))
 
     def _counted(self, strict: bool) -> int:
@@ -150,7 +135,7 @@ class Voc2012(SegmentationFiles):
         names: list in ImageSets/Segmentation without suffix, such as train, val, trainval, or train_aug of the
             extended annotations (SBD). A line is a name, or paths of image and mask.
         masks: folder of the masks; SegmentationClassAug for those of SBD.
-        exclude, strict: see `FrameFiles`.
+        options: see `Options`.
 
     Raises:
         InputError: see `SegmentationFiles`; or there is no such list.
@@ -162,8 +147,7 @@ class Voc2012(SegmentationFiles):
         *,
         names: str = "train",
         masks: str = "SegmentationClass",
-        exclude: str | os.PathLike[str] | None = None,
-        strict: bool = True,
+        **options: Unpack[Options],
     ) -> None:
         places = ["VOCdevkit/VOC2012/JPEGImages", "VOC2012/JPEGImages", "JPEGImages"]
         origin = (
@@ -180,7 +164,7 @@ class Voc2012(SegmentationFiles):
         listed = f"ImageSets/Segmentation/{names}.txt"
         trees.append(Tree(listed, dict.fromkeys(wanted, folder / listed)))
         empty = f"{listed} names no image. {origin}"
-        super().__init__(folder, trees, classes=VOC_CLASSES, empty=empty, exclude=exclude, strict=strict)
+        super().__init__(folder, trees, classes=VOC_CLASSES, empty=empty, **options)
 
     @cached_property
     def _all_names(self) -> set[str]:
@@ -196,19 +180,14 @@ class Cityscapes(SegmentationFiles):
     Args:
         root: the folder that contains leftImg8bit and gtFine.
         split: train or val; the ground truth of test is not published.
-        exclude, strict: see `FrameFiles`.
+        options: see `Options`.
 
     Raises:
         InputError: see `SegmentationFiles`.
     """
 
     def __init__(
-        self,
-        root: str | os.PathLike[str] | None,
-        *,
-        split: str = "train",
-        exclude: str | os.PathLike[str] | None = None,
-        strict: bool = True,
+        self, root: str | os.PathLike[str] | None, *, split: str = "train", **options: Unpack[Options]
     ) -> None:
         origin = (
             "Cityscapes comes from https://www.cityscapes-dataset.com (leftImg8bit_trainvaltest.zip and "
@@ -223,8 +202,7 @@ class Cityscapes(SegmentationFiles):
             (images, masks),
             classes=tuple(CITYSCAPES_CLASSES.values()),
             empty=f"leftImg8bit/{split} holds no image. {origin}",
-            exclude=exclude,
-            strict=strict,
+            **options,
         )
         self.groups = [frame.scene for frame in self.frames]
         self._index = torch.full((256,), IGNORED, dtype=torch.uint8)

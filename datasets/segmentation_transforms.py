@@ -22,13 +22,6 @@ class SegmentationAugmentation(Augmentation):
     At strength s: scaling by 2^(s (-0.5..1)), a random window, a flip with probability min(s, 1) / 2; brightness,
     contrast and saturation by up to 0.3 s, hue by up to 0.05 s of the circle. A window that exceeds the scaled image
     is padded with the mean colour and ``IGNORED``.
-
-    Args:
-        scale: the strength, 0..4; 0 only leaves the random window.
-        crop: (height, width) of the result; None keeps the size of the sample.
-
-    Raises:
-        InputError: a value is out of range.
     """
 
     def __init__(self, *, scale: float, crop: Size | None) -> None:
@@ -40,12 +33,7 @@ class SegmentationAugmentation(Augmentation):
         self._colour = kornia.ColorJiggle(strength, strength, strength, min(0.05 * self.scale, 0.5), p=1.0)
 
     def __call__(self, sample: SegmentedImage, rng: np.random.Generator) -> SegmentedImage:
-        """Returns a new sample; the input is not modified.
-
-        Args:
-            sample: without a batch axis.
-            rng: source of all random numbers.
-        """
+        """Returns a new sample, without a batch axis; the input is not modified."""
         size = self.crop or (sample.image.shape[-2], sample.image.shape[-1])
         planes = _planes(sample)
         with torch.random.fork_rng(devices=[]):  # kornia draws from torch's generator
@@ -62,17 +50,10 @@ class SegmentationAugmentation(Augmentation):
 
 
 class CenterCrop(WindowCrop[SegmentedImage]):
-    """Deterministic centre crop; a smaller sample is padded at the bottom and on the right with ``IGNORED``.
+    """Deterministic centre crop, see ``WindowCrop``; padding has the mean colour and ``IGNORED``."""
 
-    Args:
-        crop: (height, width); None leaves samples unchanged.
-
-    Raises:
-        InputError: a side is not positive.
-    """
-
-    def __call__(self, sample: SegmentedImage, rng: np.random.Generator | None = None) -> SegmentedImage:
-        """Crops a sample without a batch axis; ``rng`` is unused and matches the signature of an augmentation."""
+    def __call__(self, sample: SegmentedImage) -> SegmentedImage:
+        """Crops a sample without a batch axis."""
         if self.crop is None:
             return sample
         planes = _padded(_planes(sample), self.crop)

@@ -2,7 +2,7 @@
 
 Textured objects at several depths, slanted and curved, thin structures, untextured parts, sub-pixel disparities,
 slightly different exposure, noise and sharpness of the two views; exact dense left disparity, occlusion and
-out-of-frame masks. Departs from its model in that things are layers with a relief, not meshes, and light is painted on.
+out-of-frame masks. Departs from it in that objects are layers with a relief, not meshes, and light is painted on.
 
     python -m autodisp.datasets.shapes3d --out DIR --train 20 --test 5 --height 256 --width 512 --seed 0
 
@@ -16,6 +16,7 @@ import math
 import operator
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -35,13 +36,13 @@ from autodisp.errors import InputError
 
 _SMALLEST_SIDE = 16
 _VERSION = 1
-"""Of the generator: raised when the same settings give other samples, for those that are kept on disk."""
+"""Version of the generator, part of the key of stored samples: increased when the same settings give others."""
 _SCENES_PER_SUBSET = 10_000
 """Scene folders of the official layout have four digits."""
 
 
 def default_max_disparity(width: int) -> float:
-    """A quarter of the width, at most 192: what the published frames and networks reach."""
+    """Returns a quarter of the width, at most 192, as in the published frames and networks."""
     return min(width / 4, 192.0)
 
 
@@ -53,8 +54,7 @@ class Shapes3D:
     Args:
         length: number of samples; a longer set begins with the same ones.
         seed: >= 0; sets of different seeds share neither scenes nor textures.
-        height: of the pictures, pixels, at least 16.
-        width: of the pictures, pixels, at least 16.
+        height, width: size of the images, pixels, at least 16.
         max_disparity: no disparity exceeds it, pixels; 2 .. width. None: `default_max_disparity`.
         objects: least and largest number of surfaces before the background.
         photometric: strength of the differences between the views other than geometry; 0 for none.
@@ -88,30 +88,57 @@ class Shapes3D:
     ) -> None:
         if max_disparity is None:
             max_disparity = default_max_disparity(width)
-        _check(length, seed, height, width, max_disparity, objects, photometric)
-        _check_shares(nearest=nearest, ground=ground, materials=materials, camera=camera)
         self.seed, self.height, self.width = seed, height, width
         self.max_disparity = float(max_disparity)
         self.objects, self.photometric = objects, photometric
         self.nearest, self.ground, self.materials, self.camera = nearest, ground, materials, camera
         self.textures = textures
+        self._check(length, max_disparity)
         self.names: Sequence[str] = [f"shapes3d/{index:06d}" for index in range(length)]
         self.groups: Sequence[str] = self.names
         self.has_occlusion = True
-        # Big enough that a large surface seldom shows the same texel twice, small enough to be quick at 96x192.
+        # Large enough that a large surface seldom repeats a texel, small enough to be fast at 96x192.
         self._bank_side = int(np.clip(2 ** round(math.log2(max(height, width) / 2)), 64, 512))
-        self._bank: NDArray[np.uint8] | None = None
-        self._photographs: list[NDArray[np.uint8]] | None = None
+
+    def _check(self, length: int, max_disparity: float) -> None:
+        for name, side in (("height", self.height), ("width", self.width)):
+            if side < _SMALLEST_SIDE:
+                raise InputError(
+                    f"shapes3d: {name} is {side}, it must be at least {_SMALLEST_SIDE} pixels; 256x512 is usual"
+                )
+        if length < 1:
+            raise InputError(f"shapes3d: length is {length}, it must be at least 1 sample")
+        if self.seed < 0:
+            raise InputError(f"shapes3d: seed is {self.seed}, it must not be negative")
+        if not 2 <= max_disparity <= self.width:
+            raise InputError(
+                f"shapes3d: max_disparity is {max_disparity} pixels, it must be in 2 .. width ({self.width}); "
+                f"leave it out for {default_max_disparity(self.width):g}"
+            )
+        if not 0 <= self.objects[0] <= self.objects[1] <= 200:
+            counts = tuple(self.objects)
+            raise InputError(f"shapes3d: objects is {counts}, it must be two numbers 0 <= least <= largest <= 200")
+        if not 0 < self.nearest <= 1:
+            raise InputError(
+                f"shapes3d: nearest is {self.nearest}, it must be above 0 and at most 1 (1: the same range in all)"
+            )
+        if not 0 <= self.photometric <= 4:
+            strength = f"photometric is {self.photometric}"
+            raise InputError(f"shapes3d: {strength}, it must be in 0 .. 4 (0: none, 1: the default)")
+        for name, share in (("ground", self.ground), ("materials", self.materials)):
+            if not 0 <= share <= 1:
+                raise InputError(f"shapes3d: {name} is {share}, it must be a share in 0 .. 1 (0: none)")
+        if not 0 <= self.camera <= 4:
+            raise InputError(f"shapes3d: camera is {self.camera}, it must be in 0 .. 4 (0: none, 1: usual cameras)")
 
     @property
     def key(self) -> str:
-        """A short hash of all that its samples depend on; the number of them is none of it."""
+        """A short hash of everything that a sample depends on."""
         names = "seed height width max_disparity objects photometric nearest ground materials camera textures"
         settings = {name: getattr(self, name) for name in names.split()}
         return hashlib.sha256(json.dumps([_VERSION, settings]).encode()).hexdigest()[:12]
 
     def __len__(self) -> int:
-        """Number of samples."""
         return len(self.names)
 
     def __getitem__(self, index: int) -> StereoSample:
@@ -160,14 +187,14 @@ class Shapes3D:
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, index]))
         layers = draw_scene(
             rng,
-            self._patterns(),
+            self._bank,
             height=self.height,
             width=self.width,
             max_disparity=self._reach(rng),
             objects=self.objects,
             ground=self.ground,
             materials=self.materials,
-            photographs=self._textures(),
+            photographs=self._photographs,
         )
         return layers, rng
 
@@ -179,7 +206,7 @@ class Shapes3D:
             first, second = map(_tensor, photographed(rng, (left, right), self.camera))
             return first, second
         contrast = float(cv2.meanStdDev(left)[1].mean())
-        # In proportion to the contrast: a dull scene would otherwise have more of them than of itself.
+        # In proportion to the contrast, or the differences would dominate a scene of low contrast.
         difference = self.photometric * float(rng.random()) * min(contrast / 40, 1.0)
         return _expose(rng, left, difference), _expose(rng, right, difference)
 
@@ -189,26 +216,24 @@ class Shapes3D:
             return self.max_disparity
         return max(2.0, float(self.max_disparity * self.nearest ** rng.random()))
 
-    def _patterns(self) -> NDArray[np.uint8]:
-        """The bank of patterns, drawn at the first sample: a constructor that takes a second would surprise."""
-        if self._bank is None:
-            sequence = np.random.SeedSequence(self.seed, spawn_key=(1,))
-            self._bank = draw_pattern_bank(np.random.default_rng(sequence), side=self._bank_side, copies=5)
-        return self._bank
+    @cached_property
+    def _bank(self) -> NDArray[np.uint8]:
+        """Draws the bank of patterns at the first sample, since it takes a second."""
+        sequence = np.random.SeedSequence(self.seed, spawn_key=(1,))
+        return draw_pattern_bank(np.random.default_rng(sequence), side=self._bank_side, copies=5)
 
-    def _textures(self) -> Sequence[NDArray[np.uint8]]:
-        """The photographs, read at the first sample."""
-        if self._photographs is None:
-            self._photographs = [] if self.textures is None else read_photographs(Path(self.textures).expanduser())
-        return self._photographs
+    @cached_property
+    def _photographs(self) -> Sequence[NDArray[np.uint8]]:
+        """Reads the photographs at the first sample."""
+        return [] if self.textures is None else read_photographs(Path(self.textures).expanduser())
 
     def __getstate__(self) -> dict[str, object]:
         # A spawned worker redraws the bank faster than it would receive it.
-        return {**self.__dict__, "_bank": None, "_photographs": None}
+        return {name: value for name, value in vars(self).items() if name not in ("_bank", "_photographs")}
 
 
 def _expose(rng: np.random.Generator, view: NDArray[np.float32], strength: float) -> torch.Tensor:
-    """What a camera of its own makes of a rendered view in 0..255: (3, H, W) float32, every value k / 255."""
+    """Records a rendered view in 0..255 as a camera does: (3, H, W) float32, every value k / 255."""
     if strength > 0:
         if rng.random() < 0.25:
             view = np.asarray(cv2.GaussianBlur(view, (0, 0), 0.1 + 0.3 * strength), np.float32)
@@ -226,45 +251,6 @@ def _tensor(view: NDArray[np.uint8]) -> torch.Tensor:
 
 def _to_bytes(view: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.asarray(cv2.convertScaleAbs(np.maximum(view, 0)), np.uint8)
-
-
-def _check(
-    length: int,
-    seed: int,
-    height: int,
-    width: int,
-    max_disparity: float,
-    objects: tuple[int, int],
-    photometric: float,
-) -> None:
-    for name, side in (("height", height), ("width", width)):
-        if side < _SMALLEST_SIDE:
-            raise InputError(
-                f"shapes3d: {name} is {side}, it must be at least {_SMALLEST_SIDE} pixels; 256x512 is usual"
-            )
-    if length < 1:
-        raise InputError(f"shapes3d: length is {length}, it must be at least 1 sample")
-    if seed < 0:
-        raise InputError(f"shapes3d: seed is {seed}, it must not be negative")
-    if not 2 <= max_disparity <= width:
-        raise InputError(
-            f"shapes3d: max_disparity is {max_disparity} pixels, it must be in 2 .. width ({width}); "
-            f"leave it out for {default_max_disparity(width):g}"
-        )
-    if not 0 <= objects[0] <= objects[1] <= 200:
-        raise InputError(f"shapes3d: objects is {tuple(objects)}, it must be two numbers 0 <= least <= largest <= 200")
-    if not 0 <= photometric <= 4:
-        raise InputError(f"shapes3d: photometric is {photometric}, it must be in 0 .. 4 (0: none, 1: the default)")
-
-
-def _check_shares(*, nearest: float, ground: float, materials: float, camera: float) -> None:
-    if not 0 < nearest <= 1:
-        raise InputError(f"shapes3d: nearest is {nearest}, it must be above 0 and at most 1 (1: the same range in all)")
-    for name, share in (("ground", ground), ("materials", materials)):
-        if not 0 <= share <= 1:
-            raise InputError(f"shapes3d: {name} is {share}, it must be a share in 0 .. 1 (0: none)")
-    if not 0 <= camera <= 4:
-        raise InputError(f"shapes3d: camera is {camera}, it must be in 0 .. 4 (0: none, 1: usual cameras)")
 
 
 def write(data: Shapes3D, root: Path, *, train: int) -> None:

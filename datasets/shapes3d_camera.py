@@ -1,7 +1,7 @@
-"""The differences between two real cameras that a rendered pair lacks.
+"""Differences between two real cameras, which a rendered pair does not have.
 
-Exposure, white balance and gamma of their own, blur, noise, JPEG, and a rectification that is off by up to a pixel in
-y. The disparity stays exact, since rows alone are moved.
+Separate exposure, white balance and gamma, blur, noise, JPEG, and a rectification that is off by up to a pixel in y.
+The disparity stays exact, since only rows are moved.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ Float = NDArray[np.float32]
 
 
 def photographed(rng: np.random.Generator, views: Sequence[Float], strength: float) -> list[NDArray[np.uint8]]:
-    """A pair as two cameras see it.
+    """Records a pair as two cameras do.
 
     Args:
-        rng: where all choices come from.
+        rng: source of all random numbers.
         views: (H, W, 3) in 0..255, the left and the right one.
-        strength: of all differences; at 1 the second view is off by up to a pixel in y, brightness by a sixth.
+        strength: strength of all differences; at 1 the second view is off by up to a pixel in y, brightness by a sixth.
 
     Returns:
         (H, W, 3) each.

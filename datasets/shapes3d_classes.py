@@ -8,11 +8,7 @@ from autodisp.datasets.shapes3d_shapes import CLASSES
 
 
 class Shapes3DClasses:
-    """Left views of procedural pairs with their class maps; the same (seed, index) gives the same bits.
-
-    Args:
-        pairs: source of the views.
-    """
+    """Left views of procedural pairs with their class maps; the same (seed, index) gives the same bits."""
 
     classes: Sequence[str] = CLASSES
 
@@ -22,7 +18,6 @@ class Shapes3DClasses:
         self.groups: Sequence[str] = pairs.groups
 
     def __len__(self) -> int:
-        """Number of samples."""
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> SegmentedImage:

@@ -48,7 +48,6 @@ class Shapes3DFlow:
         self.groups: Sequence[str] = self.scenes.groups
 
     def __len__(self) -> int:
-        """Number of samples."""
         return len(self.scenes)
 
     def __getitem__(self, index: int) -> FlowSample:
@@ -58,7 +57,8 @@ class Shapes3DFlow:
             IndexError: not in 0 .. length - 1.
         """
         layers, rng = self.scenes.scene(index)
-        moves = self._moves(rng, layers)
+        camera = self.max_flow * _CAMERA * rng.uniform() * _direction(rng)
+        moves = [self._move(rng, layer, camera) for layer in layers]
         motion = render_motion(layers, moves, self.scenes.height, self.scenes.width)
         inner = (slice(self.margin, -self.margin),) * 2
         first, second = self.scenes.exposed(rng, motion.first[inner], motion.second[inner])
@@ -66,13 +66,8 @@ class Shapes3DFlow:
         occluded = torch.from_numpy(motion.occluded[inner].copy())[None]
         return FlowSample(first, second, flow, torch.ones_like(occluded), occluded | outside(flow))
 
-    def _moves(self, rng: np.random.Generator, layers: Sequence[Layer]) -> list[NDArray[np.float64]]:
-        """Draws an affine map (2, 3) for each layer."""
-        camera = self.max_flow * _CAMERA * rng.uniform() * _direction(rng)
-        return [self._move(rng, layer, camera) for layer in layers]
-
     def _move(self, rng: np.random.Generator, layer: Layer, camera: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Draws a rotation by about 5 degrees, a scaling by about 5 % and a shift, reduced to the largest flow."""
+        """Draws a map (2, 3): a rotation by about 5 degrees, a scaling by 5 % and a shift, up to the largest flow."""
         height, width = layer.mask.shape if layer.mask is not None else (self.scenes.height, self.scenes.width)
         corner = np.array(layer.origin, float)
         middle = corner + np.array([width, height]) / 2

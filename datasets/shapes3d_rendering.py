@@ -1,9 +1,9 @@
 """Draws curved, slanted, textured layers into a rectified pair, with exact left disparity and visibility.
 
-A layer lives in left coordinates: its disparity d(x, y) is the smallest of a few planes (a plane, an edge or a
-corner) plus a quadratic bend, and its outline and texture are looked up at (x, y). The right view asks for every
-one of its pixels which x has x - d(x, y) there, in closed form, so both views sample one continuous scene:
-no splatting, no rounding of disparities. A depth test per pixel lets surfaces pass through one another.
+A layer is defined in left coordinates: its disparity d(x, y) is the smallest of a few planes (a plane, an edge or a
+corner) plus a quadratic bend, and its outline and texture are looked up at (x, y). For each pixel of the right view,
+the x with x - d(x, y) there is computed in closed form, so both views sample one continuous scene: no splatting, no
+rounding of disparities. With a depth test per pixel, surfaces may intersect.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 Float = NDArray[np.float32]
 
 _TIE = 5e-3
-"""Pixels of disparity by which a surface must be nearer to hide another, or itself: float32 errs by less than a tenth
-of that."""
+"""Pixels of disparity by which a surface must be nearer to occlude another, or itself; errors of float32 are less than
+a tenth of that."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Surface:
 class Gloss:
     """A reflection that is added to the colours of a surface and does not move with it.
 
-    ``light`` is (K, K) float32 in 0..255 and is looked up like the texture; the right view sees it ``shift`` pixels
-    to the side of where a pattern painted on the surface would be.
+    ``light`` is (K, K) float32 in 0..255 and is looked up like the texture; in the right view it is ``shift`` pixels
+    away from a pattern painted on the surface.
     """
 
     light: Float
@@ -72,10 +72,10 @@ class Gloss:
 class Layer:
     """One surface with its outline and colours.
 
-    ``mask`` holds the outline's coverage as (h, w) float32 in 0..1 with its first pixel at ``origin`` (x, y), in left
+    ``mask`` is the outline's coverage as (h, w) float32 in 0..1 with its first pixel at ``origin`` (x, y), in left
     coordinates; between pixels it is bilinear, and the layer is where it is at least one half. None: everywhere.
-    ``texture`` is (K, K, 3) float32 in 0..255 and shows at (u, v) its texel ``mapping`` @ (u, v, 1);
-    ``depths`` bounds the disparity over the mask's rectangle; ``face_light`` is one brightness a plane.
+    ``texture`` is (K, K, 3) float32 in 0..255, whose texel at (u, v) is ``mapping`` @ (u, v, 1); ``depths`` bounds the
+    disparity over the mask's rectangle; ``face_light`` is one brightness per plane.
     """
 
     surface: Surface
@@ -104,12 +104,11 @@ class Rendering:
 
 
 def render(layers: Sequence[Layer], height: int, width: int) -> Rendering:
-    """Both views and the truth of the left one.
+    """Renders both views and the ground truth of the left one.
 
     Args:
         layers: the first must cover everything; the others best from far to near, so that outlines blend.
-        height: of both views.
-        width: of both views.
+        height, width: size of both views.
     """
     left, right = _Canvas(height, width), _Canvas(height, width)
     for layer in layers:
@@ -142,8 +141,7 @@ def render_motion(layers: Sequence[Layer], moves: Sequence[NDArray[np.float64]],
     Args:
         layers: see ``render``.
         moves: for each layer an affine map (2, 3) that takes (x, y, 1) of the first moment to (x, y) of the second.
-        height: of both images.
-        width: of both images.
+        height, width: size of both images.
     """
     first, second = _Canvas(height, width), _Canvas(height, width)
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -173,7 +171,7 @@ def _moved_back(move: NDArray[np.float64], x: Float, y: Float) -> tuple[Float, F
 
 
 class _Canvas:
-    """One view while it is drawn."""
+    """A view while it is drawn."""
 
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
@@ -182,7 +180,7 @@ class _Canvas:
         self.kinds = np.zeros((height, width), np.uint8)
 
     def window(self, layer: Layer, *, grow_left: float, grow_right: float) -> tuple[slice, slice] | None:
-        """Rows and columns of the layer's rectangle, widened and cut to the view; None where nothing is left."""
+        """Rows and columns of the layer's rectangle, widened and cut to the view; None if nothing is left."""
         if layer.mask is None:
             return slice(0, self.height), slice(0, self.width)
         (x, y), (h, w) = layer.origin, layer.mask.shape
@@ -232,7 +230,7 @@ def _coverage(layer: Layer, x: Float, y: Float) -> Float:
 
 
 def _shaded_texture(layer: Layer, x: Float, y: Float, *, shifted: bool) -> Float:
-    """(h, w, 3) colours at left coordinates, as the left or the right (``shifted``) camera sees them."""
+    """(h, w, 3) colours at left coordinates, for the left or the right (``shifted``) camera."""
     u, v = x - np.float32(layer.surface.centre[0]), y - np.float32(layer.surface.centre[1])
     m = layer.mapping
     at_x, at_y = m[0, 0] * u + (m[0, 1] * v + m[0, 2]), m[1, 0] * u + (m[1, 1] * v + m[1, 2])
@@ -255,7 +253,7 @@ def _shaded_texture(layer: Layer, x: Float, y: Float, *, shifted: bool) -> Float
 
 def _mark_hidden(occluded: NDArray[np.bool_], left: _Canvas, layer: Layer) -> None:
     """Adds the left pixels whose place in the right view this layer covers with a larger disparity."""
-    # A point of the layer at x hides x - d + d' with 0 < d' < d: less than d to the left, never to the right.
+    # A point of the layer at x occludes x - d + d' with 0 < d' < d: less than d to the left, never to the right.
     window = left.window(layer, grow_left=layer.depths[1], grow_right=0.0)
     if window is None or layer.mask is None:
         return

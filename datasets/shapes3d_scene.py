@@ -1,8 +1,8 @@
-"""Draws the lot for one procedural scene: which shapes, where, at which disparity, in which colours.
+"""Draws the layers of a procedural scene: shapes, positions, disparities and colours.
 
-Follows what FlyingThings3D shows rather than its 3-D models: a far background, sometimes a floor, some large
-boxes and cylinders standing behind, and flying things from tiny to large in front, thin structures among them.
-Inclined surfaces have the disparity slope of planes seen by a camera whose focal length is 1.1 image widths.
+Follows the images of FlyingThings3D rather than its 3-D models: a far background, sometimes a floor, some large boxes
+and cylinders standing behind, and flying objects from tiny to large in front, thin structures among them. Inclined
+surfaces have the disparity slope of planes seen by a camera whose focal length is 1.1 image widths.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from autodisp.datasets.shapes3d_textures import make_texture
 _FOCAL = 1.1
 """Focal length in image widths, that of the published frames."""
 _STEEPEST = 0.35
-"""Largest |dd/dx|: well below 1, where a surface would be seen edge-on by the right camera."""
+"""Largest |dd/dx|: well below 1, where the right camera would view a surface edge-on."""
 _NEAREST_TO_ZERO = 0.15
 """A surface's disparity never falls below this part of its central one."""
 _STANDING: tuple[tuple[ShapeMaker, int], ...] = (
@@ -44,13 +44,12 @@ def draw_scene(
     materials: float = 0.0,
     photographs: Sequence[NDArray[np.uint8]] = (),
 ) -> list[Layer]:
-    """The layers of one scene, background first, then from far to near.
+    """Draws the layers of one scene, background first, then from far to near.
 
     Args:
-        rng: where all choices come from.
+        rng: source of all random numbers.
         bank: patterns, see `draw_pattern_bank`.
-        height: of the views, pixels.
-        width: of the views, pixels.
+        height, width: size of the views, pixels.
         max_disparity: no surface exceeds it, pixels.
         objects: least and largest number of layers in front of the background.
         ground: share of scenes with a ground plane below a far, often plain background.
@@ -74,7 +73,7 @@ def draw_scene(
 
 @dataclass(frozen=True)
 class _Stage:
-    """Places shapes in one picture."""
+    """Places shapes in one image."""
 
     rng: np.random.Generator
     bank: NDArray[np.uint8]
@@ -85,7 +84,7 @@ class _Stage:
     photographs: Sequence[NDArray[np.uint8]]
 
     def background(self) -> Layer:
-        """Covers every column that either view can see."""
+        """A background that covers every column of both views."""
         farthest = min(max(0.005, 1 / self.max_disparity), 0.1)  # a pixel, as in the published frames
         depth = self._log_uniform(farthest, 0.12) * self.max_disparity
         half = (self.width / 2 + self.max_disparity, self.height / 2)
@@ -119,14 +118,14 @@ class _Stage:
         )
 
     def standing(self) -> Layer:
-        """A large thing in the back, mostly in the lower part."""
+        """A large object in the back, mostly in the lower part."""
         size = self._log_uniform(0.15, 0.6) * self.width
         depth = self._log_uniform(0.04, 0.28) * self.max_disparity
         centre = (self.rng.uniform(0, self.width + depth), self.height * self.rng.uniform(0.15, 1.0))
         return self._placed(self._pick(_STANDING)(self.rng, size), centre, depth)
 
     def flying(self) -> Layer:
-        """Anything, anywhere, nearer; the nearest are rare."""
+        """A nearer object of any kind and place; the nearest are rare."""
         size = self._log_uniform(0.03, 0.5) * self.width
         depth = float(np.exp(self.rng.triangular(np.log(0.06), np.log(0.3), np.log(0.95)))) * self.max_disparity
         centre = (self.rng.uniform(0, self.width + depth), self.rng.uniform(0, self.height))
@@ -149,7 +148,7 @@ class _Stage:
         return self._layer(shape, centre, depth, mask, origin, half, plain_share=0.14)
 
     def _raster(self, shape: Shape, centre: tuple[float, float]) -> tuple[NDArray[np.float32], tuple[int, int]]:
-        """Anti-aliased coverage of the shape at its place, cut to what either view can see, and its first pixel."""
+        """Anti-aliased coverage of the shape at its place, cut to the extent of both views, and its first pixel."""
         outlines = np.concatenate([*shape.filled, *shape.strokes]) + centre
         pad = 2 + (shape.thickness if shape.strokes else 0)
         low = np.maximum(np.floor(outlines.min(axis=0)) - pad, -2).astype(int)
@@ -175,7 +174,7 @@ class _Stage:
         *,
         plain_share: float,
     ) -> Layer:
-        """Gives a shape its disparity and colours; it lies within ``half`` pixels of its centre."""
+        """Builds the layer of a shape, which lies within ``half`` pixels of its centre."""
         surface, swing = _within_bounds(shape, centre, depth, half, self.max_disparity, _FOCAL * self.width)
         scale, angle = self._log_uniform(0.5, 1.0), self.rng.uniform(0, 2 * np.pi)
         c, s = scale * np.cos(angle), scale * np.sin(angle)
@@ -201,7 +200,7 @@ class _Stage:
         )
 
     def _gloss(self, depth: float) -> Gloss:
-        """A soft reflection of lamps and windows, which seem to lie behind the surface."""
+        """A soft reflection of lamps and windows, which appears to lie behind the surface."""
         spots = cv2.GaussianBlur(self.rng.random((16, 16), dtype=np.float32), (0, 0), self.rng.uniform(0.7, 2))
         bright = np.maximum(cv2.resize(spots, (128, 128), interpolation=cv2.INTER_CUBIC) - np.median(spots), 0)
         light = bright * np.float32(self.rng.uniform(40, 220) / max(float(bright.max()), 1e-6))

@@ -1,4 +1,4 @@
-"""The kinds of things a procedural scene is made of: outline and relief of each, drawn at random around (0, 0)."""
+"""Shapes of the objects in a procedural scene: random outline and relief around (0, 0)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ CLASSES = ("background", "plane", "polygon", "blob", "ball", "cylinder", "box", 
 
 @dataclass(frozen=True)
 class Shape:
-    """Filled polygons and open strokes in pixels, and the relief behind them.
+    """Filled polygons and open strokes in pixels, and their relief.
 
-    ``slopes`` holds the (x, y) inclination of each visible face, one for flat things; all faces meet at (0, 0),
-    the nearest point. ``bend`` = (qxx, qxy, qyy) adds qxx x² + qxy x y + qyy y². Both count nearness in pixels a
+    ``slopes`` has the (x, y) inclination of each visible face, one for flat shapes; all faces meet at (0, 0), the
+    nearest point. ``bend`` = (qxx, qxy, qyy) adds qxx x² + qxy x y + qyy y². Both count nearness in pixels a
     pixel: 1 is a surface turned by 45 degrees, whatever its distance.
     """
 
@@ -83,7 +83,7 @@ def cylinder(rng: np.random.Generator, size: float) -> Shape:
 
 
 def corner_box(rng: np.random.Generator, size: float) -> Shape:
-    """A box seen onto a corner: three faces."""
+    """A box with a corner in front: three faces."""
     angles = rng.uniform(0, 2 * np.pi) + np.radians(np.array([0, 120, 240]) + rng.uniform(-25, 25, 3))
     e = _polar(angles, size * rng.uniform(0.25, 0.6, 3))
     drops = np.tan(np.radians(rng.uniform(15, 60, 3))) * np.hypot(*e.T)
@@ -96,7 +96,7 @@ def corner_box(rng: np.random.Generator, size: float) -> Shape:
 
 
 def edge_box(rng: np.random.Generator, size: float) -> Shape:
-    """A box seen onto an edge: two faces, the edge upright more often than not."""
+    """A box with an edge in front: two faces, the edge upright more often than not."""
     direction = np.pi / 2 + rng.normal(0, 0.15) if rng.random() < 0.6 else rng.uniform(0, np.pi)
     ridge = _polar(np.array([direction]), size * rng.uniform(0.3, 1.0))[0]
     sides = _polar(
@@ -164,7 +164,7 @@ def _squeeze(rng: np.random.Generator) -> Points:
 
 
 def _bulge(rng: np.random.Generator, size: float) -> tuple[float, float, float]:
-    """None in half the cases, else a dome, a bowl or a saddle."""
+    """A dome, a bowl or a saddle; flat in half of the cases."""
     if rng.random() < 0.5:
         return 0.0, 0.0, 0.0
     qxx, qxy, qyy = rng.uniform(-1, 1, 3) / size

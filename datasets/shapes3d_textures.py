@@ -1,8 +1,8 @@
 """Textures of the procedural stereo set: a bank of grey patterns, coloured and combined anew for every surface.
 
-The bank is drawn once for a seed (pink noise, dead leaves, stripes, bricks, cells, spots, scratches, lettering);
-a surface then mixes crops of it through random palettes, which costs a fraction of drawing a pattern. All
-patterns are slightly blurred, so that bilinear sampling at magnification shows both views the same thing.
+The bank is drawn once for a seed (pink noise, dead leaves, stripes, bricks, cells, spots, scratches, lettering); each
+surface mixes crops of it through random palettes, which costs a fraction of drawing a pattern. All patterns are
+slightly blurred, so that bilinear sampling at magnification agrees in both views.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ Grey = NDArray[np.uint8]
 Texture = NDArray[np.float32]
 
 _FLAT = 12.0
-"""Standard deviation in grey levels below which a texture is too even."""
+"""Standard deviation in grey levels below which a texture is too uniform."""
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 _SMALLEST_PHOTOGRAPH, _LARGEST_PHOTOGRAPH = 64, 1024
 _LARGEST_CUT = 512
 _PHOTOGRAPHED = 0.65
-"""Share of the surfaces, plain ones aside, that show a photograph where there are some."""
+"""Share of the surfaces with a photograph, if there are any; except for plain ones."""
 
 
 def draw_pattern_bank(rng: np.random.Generator, *, side: int, copies: int) -> NDArray[np.uint8]:
@@ -82,10 +82,10 @@ def make_texture(
     plain: bool,
     photographs: Sequence[NDArray[np.uint8]] = (),
 ) -> Texture:
-    """Colours for one surface.
+    """Draws the colours of one surface.
 
     Args:
-        rng: where all choices come from.
+        rng: source of all random numbers.
         bank: (N, S, S) from `draw_pattern_bank`.
         extent: how many texels the surface spans; the texture is no larger than this or S.
         plain: almost no contrast (an untextured surface, shading aside).
@@ -95,9 +95,9 @@ def make_texture(
         (K, K, 3) float32 in 0..255, to be continued by reflection.
     """
     if photographs and not plain and rng.random() < _PHOTOGRAPHED:
-        return _from_photographs(rng, photographs, extent)
+        return _lively(lambda: _cut_from_photograph(rng, photographs, extent))
     side = min(bank.shape[1], max(8, extent))
-    texture = _painted(rng, bank, side, contrast=0.04) if plain else _lively(rng, bank, side)
+    texture = _painted(rng, bank, side, contrast=0.04) if plain else _lively(lambda: _varied(rng, bank, side))
     if rng.random() < 0.5:
         texture *= _shading(rng, side)[..., None]
     if rng.random() < 0.08:
@@ -106,10 +106,10 @@ def make_texture(
     return np.clip(texture, 0, 255, out=texture)
 
 
-def _from_photographs(rng: np.random.Generator, photographs: Sequence[NDArray[np.uint8]], extent: int) -> Texture:
-    """A part of a photograph; drawn again where it fell flat, in the sky or on a wall."""
+def _lively(draw: Callable[[], Texture]) -> Texture:
+    """Draws a texture, and again if it is uniform, such as sky, an even part of a pattern, or clipped to black."""
     for _ in range(4):
-        texture = _cut_from_photograph(rng, photographs, extent)
+        texture = draw()
         if cv2.meanStdDev(texture)[1].max() > _FLAT:
             break
     return texture
@@ -132,14 +132,10 @@ def _cut_from_photograph(rng: np.random.Generator, photographs: Sequence[NDArray
     return np.asarray(np.clip(recoloured, 0, 255), np.float32)
 
 
-def _lively(rng: np.random.Generator, bank: NDArray[np.uint8], side: int) -> Texture:
-    """A photograph or a painting; drawn again where it fell flat, on an even part of a pattern or clipped to black."""
-    for _ in range(4):
-        texture = _photograph(rng, bank, side) if rng.random() < 0.45 else _painted(rng, bank, side, contrast=1.0)
-        np.clip(texture, 0, 255, out=texture)
-        if cv2.meanStdDev(texture)[1].max() > _FLAT:
-            break
-    return texture
+def _varied(rng: np.random.Generator, bank: NDArray[np.uint8], side: int) -> Texture:
+    """A photograph or a painting, by patterns of the bank."""
+    texture = _photograph(rng, bank, side) if rng.random() < 0.45 else _painted(rng, bank, side, contrast=1.0)
+    return np.clip(texture, 0, 255, out=texture)
 
 
 def _crop(rng: np.random.Generator, bank: NDArray[np.uint8], side: int) -> Grey:
@@ -169,7 +165,7 @@ def _painted(rng: np.random.Generator, bank: NDArray[np.uint8], side: int, *, co
     knots = int(rng.integers(2, 7))
     base = _colour(rng)
     changes = rng.uniform(0.25, 1.0) * (np.stack([_colour(rng) for _ in range(knots)]) - base)
-    # Colours that happen to be alike would make a plain surface of one that should not be.
+    # Random colours that are nearly equal would make the surface plain.
     changes *= contrast * max(1.0, 0.1 / (changes.std(axis=0).mean() + 1e-6))
     at = np.linspace(0, 255, knots)
     palette = np.stack([np.interp(np.arange(256), at, 255 * channel) for channel in (base + changes).T], axis=1)
@@ -203,7 +199,7 @@ def _stretched(pattern: NDArray[np.float32]) -> Grey:
 
 
 def _grained(rng: np.random.Generator, pattern: Grey) -> Grey:
-    """With the fine grain of a photographed surface, and free of steps that sampling between texels would show."""
+    """Adds the fine grain of a photographed surface, and blurs steps that sampling between texels would show."""
     grain = gaussian_noise(rng, (*pattern.shape, 1), rng.uniform(0, 70)).reshape(pattern.shape)
     return np.clip(cv2.GaussianBlur(pattern + grain, (0, 0), 0.55), 0, 255).astype(np.uint8)
 

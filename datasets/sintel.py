@@ -12,14 +12,12 @@ import numpy as np
 import torch
 
 from autodisp.datasets.images import read_mask, read_rgb, read_rgb8
-from autodisp.datasets.layout import find_root, folders_in, require_one_size, tree_of
+from autodisp.datasets.layout import find_root, folders_in, require_choice, require_one_size, tree_of
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.stereo_files import Options, StereoFiles
-from autodisp.errors import InputError
 
 RenderPass = Literal["clean", "final"]
 
-_PASSES = ("clean", "final")
 _TRUTH = ("disparities", "occlusions", "outofframe")
 _ORIGIN = (
     "Sintel stereo comes from http://sintel.is.tue.mpg.de/stereo, as training/clean_left/alley_1/frame_0001.png with "
@@ -38,8 +36,7 @@ class Sintel(StereoFiles):
         options: see `stereo_files.Options`.
 
     Raises:
-        InputError: the data or the list is missing, or a frame is incomplete (the missing part is named). Unreadable
-            files and different sizes are reported when the sample is read.
+        InputError: the data is missing, or see `FrameFiles`.
     """
 
     has_occlusion = True
@@ -51,8 +48,7 @@ class Sintel(StereoFiles):
         render_pass: RenderPass = "clean",
         **options: Unpack[Options],
     ) -> None:
-        if render_pass not in _PASSES:
-            raise InputError(f"dataset.render_pass={render_pass!r}: must be one of {', '.join(_PASSES)}")
+        require_choice("render_pass", render_pass, ("clean", "final"))
         views = f"training/{render_pass}_left"
         folder = find_root(root, looked_for=[views], origin=_ORIGIN)
         tops = (views, f"training/{render_pass}_right", *(f"training/{top}" for top in _TRUTH))

@@ -110,7 +110,6 @@ class Part(Generic[Sample]):
         self.transform = transform
 
     def __len__(self) -> int:
-        """Number of samples."""
         return len(self.indices)
 
     def __getitem__(self, index: int, /) -> Sample:

@@ -1,66 +1,43 @@
 """Common base of the readers of stereo datasets with separate files for each sample."""
 
-import os
 from abc import ABC
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 
-from autodisp.datasets.frame_files import REMEDY, FrameFiles
-from autodisp.datasets.layout import Frame, Tree
+from autodisp.datasets import frame_files
+from autodisp.datasets.frame_files import FrameFiles
+from autodisp.datasets.layout import Tree
 from autodisp.datasets.resolution import halve
 from autodisp.datasets.samples import StereoSample
 
 
-class Options(TypedDict, total=False):
+class Options(frame_files.Options, total=False):
     """Options of every reader."""
 
-    exclude: str | os.PathLike[str] | None
-    """List of names to leave out, see `exclusions`."""
     half_resolution: bool
     """If True, halves every sample, see `resolution.halve`."""
-    strict: bool
-    """Rejects incomplete frames (the default); if False, they are left out and described in `incomplete`."""
 
 
 class StereoFiles(FrameFiles[StereoSample], ABC):
     """The frames of a stereo dataset, at full or half resolution.
 
-    Args:
-        folder, trees, empty, ignored, elsewhere, remedy: see `FrameFiles`.
-        options: see `Options`.
-
-    Attributes:
-        has_occlusion: True if ``occluded`` and ``out_of_frame`` are known.
-
-    Raises:
-        InputError: a frame is incomplete, no frame is left, or the list does not match the data.
+    Arguments and errors are those of `FrameFiles`, and `Options`.
     """
 
     has_occlusion = False
+    """True if ``occluded`` and ``out_of_frame`` are known."""
 
     def __init__(
         self,
         folder: Path,
         trees: Sequence[Tree],
         *,
-        empty: str,
-        ignored: Collection[Frame] = (),
-        elsewhere: Callable[[str], object] = lambda name: None,
-        remedy: str = REMEDY,
-        **options: Unpack[Options],
+        half_resolution: bool = False,
+        **more: Unpack[frame_files.Arguments],
     ) -> None:
-        super().__init__(
-            folder,
-            trees,
-            empty=empty,
-            ignored=ignored,
-            elsewhere=elsewhere,
-            remedy=remedy,
-            exclude=options.get("exclude"),
-            strict=options.get("strict", True),
-        )
-        self._half_resolution = options.get("half_resolution", False)
+        super().__init__(folder, trees, **more)
+        self._half_resolution = half_resolution
 
     def __getitem__(self, index: int) -> StereoSample:
         """Reads one frame.

@@ -34,11 +34,9 @@ class MapDataset(Protocol[Sample_co]):
 
     def __len__(self) -> int:
         """Number of samples."""
-        ...
 
     def __getitem__(self, index: int, /) -> Sample_co:
         """Returns the sample, always the same for the same index."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,6 @@ class EndlessBatches(Sampler[list[Draw]]):
         n: number of samples in the dataset.
         batch_size: samples per batch.
         seed: not negative; determines the order of each pass together with the number of the pass.
-        position: the first batch of the iteration.
 
     Each process of a run takes its share of every batch, so that the samples of a batch do not depend on their number.
 
@@ -77,7 +74,7 @@ class EndlessBatches(Sampler[list[Draw]]):
             than one batch takes.
     """
 
-    def __init__(self, n: int, batch_size: int, *, seed: int, position: int = 0) -> None:
+    def __init__(self, n: int, batch_size: int, *, seed: int) -> None:
         _require_batch_size(batch_size)
         if batch_size % distributed.world():
             raise InputError(
@@ -91,7 +88,8 @@ class EndlessBatches(Sampler[list[Draw]]):
         self.n = n
         self.batch_size = batch_size
         self.seed = seed
-        self.position = position
+        self.position = 0
+        """The first batch of the next iteration."""
         self._share = slice(distributed.rank(), None, distributed.world())
         self._order: tuple[int, list[int]] = (-1, [])
 
@@ -132,10 +130,6 @@ class Augmented(Generic[Sample]):
         self.transform = transform
         self.seed = seed
 
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self.dataset)
-
     def __getitem__(self, draw: Draw) -> Sample:
         """Returns the transformed sample of this draw."""
         sample = self.dataset[draw.index]
@@ -164,7 +158,6 @@ class Stream(Generic[Sample]):
         transform: see `Augmented`.
         workers: number of prefetching processes; 0 reads within `next`.
         pinned: stores batches in page-locked memory, from which copies to a GPU are asynchronous; needs a CUDA device.
-        position: the first batch.
 
     Raises:
         InputError: see `EndlessBatches`.
@@ -179,7 +172,6 @@ class Stream(Generic[Sample]):
         transform: Transform[Sample] | Scheduled[Sample] | None = None,
         workers: int = 0,
         pinned: bool = False,
-        position: int = 0,
     ) -> None:
         self._sampler = EndlessBatches(len(dataset), batch_size, seed=seed)
         self._reader = _BatchReader(Augmented(dataset, transform, seed=seed))
@@ -188,7 +180,6 @@ class Stream(Generic[Sample]):
         self._loader: DataLoader[Sample | _Failure] | None = None
         self._batches: Iterator[Sample | _Failure] | None = None
         self._position = 0
-        self.seek(position)
         self.waited = 0.0
         """Seconds spent in `next` so far."""
 
@@ -196,11 +187,6 @@ class Stream(Generic[Sample]):
     def position(self) -> int:
         """Number of batches consumed since the beginning of the run; save it and pass it to `seek` to resume."""
         return self._position
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Whole batches in one pass over the dataset."""
-        return self._sampler.batches_per_epoch
 
     def next(self) -> Sample:
         """Returns the batch at `position` and advances `position` by one.

@@ -13,12 +13,11 @@ import numpy.typing as npt
 import torch
 
 from autodisp.datasets.in_memory import ImagesInMemory
-from autodisp.datasets.layout import find_root
+from autodisp.datasets.layout import find_root, require_choice
 from autodisp.errors import InputError, in_one_line
 
 Split = Literal["train", "test", "extra"]
 
-_SPLITS = ("train", "test", "extra")
 _SHAPE = (32, 32, 3)
 
 
@@ -43,8 +42,7 @@ class SVHN(ImagesInMemory):
         split: Split = "train",
         exclude: str | os.PathLike[str] | None = None,
     ) -> None:
-        if split not in _SPLITS:
-            raise InputError(f"dataset.split={split!r}: must be one of {', '.join(_SPLITS)}")
+        require_choice("split", split, ("train", "test", "extra"))
         name = f"{split}_32x32.mat"
         origin = "SVHN comes from http://ufldl.stanford.edu/housenumbers (format 2, cropped digits), as train_32x32.mat"
         path = find_root(root, looked_for=[name], origin=origin) / name

@@ -48,12 +48,7 @@ class WindowAugmentation(Augmentation, Generic[Sample]):
     """Draws a random window; subclasses cut and resize it in ``_reframed`` and change its content in ``_varied``."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Returns a new sample; the input is not modified.
-
-        Args:
-            sample: without a batch axis.
-            rng: source of all random numbers.
-        """
+        """Returns a new sample, without a batch axis; the input is not modified."""
         height, width = sample[0].shape[-2:]
         size = self.crop or (height, width)
         sample = self._reframed(sample, *random_window((height, width), size, self.scale, rng), size)
@@ -86,8 +81,8 @@ class WindowCrop(Generic[Sample]):
         check_crop(crop)
         self.crop = crop
 
-    def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
-        """Crops a sample without a batch axis; ``rng`` is unused and matches the signature of an augmentation."""
+    def __call__(self, sample: Sample) -> Sample:
+        """Crops a sample without a batch axis."""
         height, width = sample[0].shape[-2:]
         corner, window, missing = middle_window((height, width), self.crop or (height, width))
         return type(sample)(*padded(self._cut(sample, corner, window), missing))

@@ -541,7 +541,7 @@ def test_every_number_arrives(tmp_path: Path) -> None:
         *TINY, "dataset.length=6", "training.steps=9", "training.batch_size=2", "training.drop_path=0.25",
         "training.average=0.75", "training.precision=bfloat16", "validation.every=4", "validation.samples=3",
         "optimizer.learning_rate=0.5", "optimizer.min_learning_rate=0.1", "optimizer.clip=3", "optimizer.momentum=0.7",
-        "optimizer.warmup_steps=2", "task.volume_weight=0.3", "run.workers=0",
+        "optimizer.warmup_steps=2", "task.volume_weight=0.3", "task.robust_scale=0.5", "run.workers=0",
         "training.level_weights=[[1,2],[3,4.0]]", "training.level_steps=[0,5]",
     )  # fmt: skip
     data, made = build_train_data(config), []
@@ -560,7 +560,7 @@ def test_every_number_arrives(tmp_path: Path) -> None:
             assert 0.5 * training.schedule(step) == pytest.approx(cosine * min(1, (step + 1) / 2))
         assert training.average is not None
         assert isinstance(training.task, DisparityTask)
-        assert training.task.volume_weight == 0.3
+        assert (training.task.volume_weight, training.task.robust_scale) == (0.3, 0.5)
         sample = training.task.inputs(training.stream.at(0))
         output, batch = training.network(*sample), training.stream.at(0)
         for step, weights in ((0, (1, 2)), (4, (1, 2)), (5, (3, 4)), (8, (3, 4))):

@@ -16,6 +16,7 @@ from autodisp.cells.cell import (
     without_drop_path,
 )
 from autodisp.cells.genotype import Genotype, load
+from autodisp.cells.mixture import Row
 from autodisp.cells.operations import FactorizedReduction, Style
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.errors import InputError
@@ -39,9 +40,15 @@ def by_graph(cell: Cell, inputs: list[Tensor], weights: Mapping[str, Tensor] | N
     states = dict(enumerate(prepare(x) for prepare, x in zip(cell.prepare, inputs, strict=True)))
     edges = dict(zip(((node, edge.source) for node, some in enumerate(plan) for edge in some), cell.edges, strict=True))
     rows = {place: row for row, place in enumerate(edges)}
+
+    def on_edge(edge: nn.Module, x: Tensor, place: tuple[int, int]) -> Tensor:
+        if weights is None:
+            return edge(x, 0.0)
+        return edge.active_sum(x, Row(weights[cell.kind][rows[place]], None, None), 0.0)
+
     for node in range(len(plan)):
         terms = [
-            edge(states[source], None if weights is None else weights[cell.kind][rows[target, source]], 0.0)
+            on_edge(edge, states[source], (target, source))
             for (target, source), edge in edges.items()
             if target == node
         ]

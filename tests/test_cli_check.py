@@ -43,6 +43,11 @@ def test_a_clean_dataset(tmp_path: Path, frames: Path, capsys: pytest.CaptureFix
     assert all(line.startswith("#") for line in (tmp_path / "out/excluded.txt").read_text().splitlines())
 
 
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert parse(composed("check", "out='~/checks'")).out == "/home/me/checks"
+
+
 def test_problems_by_kind_with_the_first_files(
     tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,6 +99,15 @@ def test_a_checkpoint_gives_a_file_and_lines_that_run_it(
     ]
 
 
+def test_a_file_in_the_place_of_the_folder_is_refused_first(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(InputError, match=r"^out=.*taken: cannot be used \(File exists\); take another folder$"):
+        program.export(composed("export", f"checkpoint={checkpoint}", "format=pt2", f"out={tmp_path / 'taken'}"))
+    assert not capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("overrides", "folder"),
     [

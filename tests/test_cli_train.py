@@ -78,6 +78,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(tmp_path_factory.mktemp("whole") / "run", *SMALL)
 
 
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    tree = composed("train", "resume='~/gone'", "init='~/a.safetensors'", "run.folder='~/run'")
+    assert (parse(tree).init, parse(tree).run.folder) == ("/home/me/a.safetensors", "/home/me/run")
+    with pytest.raises(InputError, match=r"^resume=/home/me/gone: its config\.yaml cannot be read"):
+        resume(tree, overrides=[])
+
+
 def test_what_a_training_leaves(whole: Path) -> None:
     assert sorted(path.name for path in whole.iterdir()) == [
         ".lock", "best.safetensors", "checkpoints", "command.txt", "config.yaml", "last.safetensors", "metrics.jsonl",

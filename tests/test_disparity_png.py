@@ -41,7 +41,7 @@ def test_every_level_survives(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(png16(every))
     disparity, valid = read_disparity_png(tmp_path / "x.png")
     assert disparity.flatten().tolist() == [level / 256 for level in range(65536)]
-    assert write_disparity_png(tmp_path / "y.png", disparity, valid) == 0
+    assert write_disparity_png(tmp_path / "y.png", disparity.where(valid, math.nan)) == 0
     assert np.array_equal(np.asarray(Image.open(tmp_path / "y.png")), every)
 
 
@@ -71,13 +71,12 @@ def test_what_is_stored(tmp_path: Path, pixels: float, stored: int) -> None:
     assert lost == (stored == 0 and math.isfinite(pixels))
 
 
-def test_invalid_pixels_are_unknown_and_not_counted(tmp_path: Path) -> None:
-    disparity = torch.tensor([[[3.0, 3.0, 999.0, 999.0, math.nan]]])
-    valid = torch.tensor([[[True, False, True, False, True]]])
-    assert write_disparity_png(tmp_path / "x.png", disparity, valid) == 1
+def test_nan_is_unknown_and_not_counted(tmp_path: Path) -> None:
+    disparity = torch.tensor([[[3.0, math.nan, 999.0]]])
+    assert write_disparity_png(tmp_path / "x.png", disparity) == 1
     read, known = read_disparity_png(tmp_path / "x.png")
-    assert read.tolist() == [[[3.0, 0, 0, 0, 0]]]
-    assert known.tolist() == [[[True, False, False, False, False]]]
+    assert read.tolist() == [[[3.0, 0, 0]]]
+    assert known.tolist() == [[[True, False, False]]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -92,8 +91,6 @@ def test_any_float_type_and_both_shapes(tmp_path: Path, dtype: torch.dtype) -> N
 def test_other_shapes_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\(1, H, W\)"):
         write_disparity_png(tmp_path / "x.png", torch.ones(shape))
-    with pytest.raises(ValueError, match="mask of valid pixels"):
-        write_disparity_png(tmp_path / "x.png", torch.ones(3, 3), torch.ones(3, 2, dtype=torch.bool))
 
 
 @pytest.mark.parametrize(

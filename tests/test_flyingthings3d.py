@@ -54,7 +54,6 @@ def test_every_frame_has_its_own_parts(tmp_path: Path) -> None:
     assert len(data) == 4
     assert tuple(data.names) == FRAMES
     assert list(data.groups) == ["TRAIN/A/0000", "TRAIN/A/0000", "TRAIN/A/0003", "TRAIN/C/0749"]
-    assert data.absent_subsets == ("B",)
     assert not data.has_occlusion
     for name, sample in zip(data.names, data, strict=True):
         torch.testing.assert_close(sample.left, rgb(picture(f"{name}left")), rtol=1e-7, atol=0)
@@ -177,7 +176,6 @@ def test_the_subset_layout(tmp_path: Path) -> None:
         data = FlyingThings3D(tmp_path, layout=layout)
         assert data.names == [f"train/{stem}" for stem in stems]
         assert data.groups == ["train/000000", "train/000000", "train/000001", "train/000012"]
-        assert data.absent_subsets == ()
         for stem, sample in zip(stems, data, strict=True):
             assert torch.equal(sample.disparity[0], torch.tensor(truth(stem)))
             assert sample.valid.all()

@@ -98,7 +98,7 @@ class Scripted(Regularization):
             return answer
         return None
 
-    def returnable(self, history: Any, epoch: int, *, weight_decay: float | None = None) -> set[int]:
+    def returnable(self, history: Any, epoch: int, *, weight_decay: float) -> set[int]:
         return set(range(epoch + 1))
 
 

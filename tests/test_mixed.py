@@ -17,6 +17,12 @@ def mixed(operations: tuple[str, ...], *, stride: int = 1, style: Style = DENSE)
     return MixedOperation(operations, channels=3, stride=stride, style=style).double()
 
 
+def weighted(edge: MixedOperation, x: Tensor, weights: Tensor, drop_probability: float = 0.0) -> Tensor:
+    y = edge.active_sum(x, Row(weights, None, None), drop_probability)
+    assert y is not None
+    return y
+
+
 def images(*shape: int) -> Tensor:
     return torch.randn(*(shape or (2, 3, 5, 4)), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
@@ -38,14 +44,14 @@ def test_weighted_sum_against_a_loop(style: Style, stride: int) -> None:
             plain.load_state_dict(trained.state_dict(), strict=False)  # but for running statistics
             y = plain(x)
         expected += weight * y
-    torch.testing.assert_close(edge(x, weights, 0.0), expected)
+    torch.testing.assert_close(weighted(edge, x, weights), expected)
 
 
 def test_gradient_of_a_weight_is_its_operation() -> None:
     edge, x = mixed(ALL), images()
     weights = torch.rand(len(ALL), dtype=torch.float64, requires_grad=True)
     probe = torch.randn_like(x)
-    (edge(x, weights, 0.0) * probe).sum().backward()
+    (weighted(edge, x, weights) * probe).sum().backward()
     expected = torch.stack([(operation(x) * probe).sum() for operation in edge.operations])
     torch.testing.assert_close(weights.grad, expected)
 
@@ -54,32 +60,32 @@ def test_padding_columns_are_not_read() -> None:
     edge, x = mixed(("skip_connect", "conv_3x3")), images()
     weights = torch.tensor([0.25, 0.75], dtype=torch.float64)
     padded = torch.cat([weights, torch.full((3,), float("nan"), dtype=torch.float64)]).requires_grad_()
-    y = edge(x, padded, 0.0)
-    assert torch.equal(y, edge(x, weights, 0.0))
+    y = weighted(edge, x, padded)
+    assert torch.equal(y, weighted(edge, x, weights))
     (gradient,) = torch.autograd.grad(y.sum(), padded)
     assert (gradient[2:] == 0).all()
 
 
 def test_none_takes_its_share_of_the_weight_and_adds_nothing() -> None:
     x = images()
-    y = mixed(("none", "skip_connect"))(x, torch.tensor([0.75, 0.25], dtype=torch.float64), 0.0)
+    y = weighted(mixed(("none", "skip_connect")), x, torch.tensor([0.75, 0.25], dtype=torch.float64))
     assert torch.equal(y, 0.25 * x)
-    alone = mixed(("none",), stride=2)(x, torch.ones(1, dtype=torch.float64), 0.0)
+    alone = weighted(mixed(("none",), stride=2), x, torch.ones(1, dtype=torch.float64))
     assert torch.equal(alone, torch.zeros(2, 3, 3, 2, dtype=torch.float64))
 
 
 def test_weights_must_cover_the_operations() -> None:
     edge, x = mixed(("skip_connect", "conv_1x1")), images()
     with pytest.raises(ValueError, match="needs its edge weights"):
-        edge(x, None, 0.0)
+        edge(x, 0.0)
     with pytest.raises(ValueError, match="2 operations but 1 weights"):
-        edge(x, torch.ones(1, dtype=torch.float64), 0.0)
+        weighted(edge, x, torch.ones(1, dtype=torch.float64))
 
 
 def test_second_derivatives_in_the_weights_exist() -> None:
     edge, x = mixed(("skip_connect", "sep_conv_3x3", "avg_pool_3x3"), style=Style()), images(2, 3, 2, 2)
     alphas = torch.randn(3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda a: edge(x, a.softmax(0), 0.0).tanh(), (alphas,))
+    assert torch.autograd.gradgradcheck(lambda a: weighted(edge, x, a.softmax(0)).tanh(), (alphas,))
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 0.8])
@@ -98,20 +104,20 @@ def test_drop_path_loses_whole_samples_and_keeps_the_mean(probability: float) ->
 def test_an_edge_drops_samples_but_never_an_identity() -> None:
     x = images(64, 3, 2, 2)
     identity = Edge("skip_connect", channels=3, stride=1, style=DENSE)
-    assert identity(x, None, 0.9) is x
+    assert identity(x, 0.9) is x
     convolved = Edge("conv_3x3", channels=3, stride=1, style=DENSE).double()
-    y = convolved(x, None, 0.5)
+    y = convolved(x, 0.5)
     lost = (y == 0).flatten(1).all(1)
     assert 0 < lost.sum() < 64
-    torch.testing.assert_close(y[~lost], 2 * convolved(x, None, 0.0)[~lost])
+    torch.testing.assert_close(y[~lost], 2 * convolved(x, 0.0)[~lost])
     reducing = Edge("skip_connect", channels=3, stride=2, style=DENSE).double()
-    assert (reducing(x, None, 0.9) == 0).flatten(1).all(1).any()
+    assert (reducing(x, 0.9) == 0).flatten(1).all(1).any()
 
 
 def test_a_mixed_operation_drops_a_sample_with_all_operations_at_once() -> None:
     edge, x = mixed(("skip_connect", "conv_1x1", "conv_3x3")), images(400, 3, 1, 1)
     weights = torch.ones(3, dtype=torch.float64)
-    y, whole = edge(x, weights, 0.25), edge(x, weights, 0.0)
+    y, whole = weighted(edge, x, weights, 0.25), weighted(edge, x, weights)
     kept = (y != 0).flatten(1).any(1)
     torch.testing.assert_close(y, torch.where(kept[:, None, None, None], whole / 0.75, 0.0))
     assert abs(kept.double().mean() - 0.75) < 5 * math.sqrt(0.75 * 0.25 / 400)
@@ -120,7 +126,7 @@ def test_a_mixed_operation_drops_a_sample_with_all_operations_at_once() -> None:
 def test_without_drop_path_no_random_number_is_drawn() -> None:
     edge, x = mixed(ALL), images()
     state = torch.get_rng_state()
-    edge(x, torch.ones(len(ALL), dtype=torch.float64), 0.0)
+    weighted(edge, x, torch.ones(len(ALL), dtype=torch.float64))
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -145,7 +151,7 @@ def test_partial_channels_against_a_loop(stride: int) -> None:
     ], -2)  # fmt: skip
     channels = list(torch.cat([through, passed], dim=1).unbind(1))
     expected = torch.stack([channels[group * 2 + place] for place in range(2) for group in range(3)], dim=1)
-    torch.testing.assert_close(edge(x, weights, 0.0), expected)
+    torch.testing.assert_close(weighted(edge, x, weights), expected)
     row = Row(weights, torch.tensor(0.5, dtype=torch.float64), None)
     torch.testing.assert_close(edge.active_sum(x, row, 0.0), 0.5 * expected)
     assert edge.active_sum(x, Row(weights, None, ()), 0.0) is None, "an edge that was not kept passes nothing on"

@@ -28,7 +28,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 def task(**arguments: object) -> PhotometricDisparity:
     plain = DisparityTask(channels=2, stem_scale=1, encoder_cells=2, decoder_cells=2, max_displacement=4)
-    return PhotometricDisparity(plain, **arguments)  # type: ignore[arg-type]
+    return PhotometricDisparity(**vars(plain), **arguments)  # type: ignore[arg-type]
 
 
 def unlabelled(left: Tensor, right: Tensor) -> StereoSample:
@@ -242,7 +242,7 @@ def test_validation_measures_the_photometric_error_and_what_has_ground_truth() -
     known = batch._replace(disparity=true.disparity + 2, valid=~batch.valid)
     found = means(task().measure(true, known))
     assert found["epe"] == 2
-    assert set(found) == {"photometric", *means(task().task.measure(true, known))}
+    assert set(found) == {"photometric", *means(DisparityTask.measure(task(), true, known))}
 
 
 def test_disparities_beyond_the_border_do_not_lower_the_photometric_error() -> None:

@@ -38,9 +38,7 @@ def test_each_example_of_a_help_is_one_that_a_program_takes(program: str, words:
 def test_each_help_names_the_reference(program: str) -> None:
     kind = program.removeprefix("autodisp-")
     config = importlib.resources.files(f"autodisp.configs.{kind}") / f"{kind}.yaml"
-    shown = yaml.safe_load(config.read_text(encoding="utf-8"))["hydra"]["help"]
-    assert "docs/config.md" in shown["footer"]
-    assert "${hydra.help.footer}" in shown["template"]
+    assert "docs/config.md" in yaml.safe_load(config.read_text(encoding="utf-8"))["hydra"]["help"]["footer"]
 
 
 @pytest.mark.parametrize("program", BY_NAME)

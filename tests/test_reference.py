@@ -52,7 +52,7 @@ def keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", [program.name for program in PROGRAMS])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_every_setting_of_the_yaml_is_told(page: str, program: str) -> None:
     tree = composed(program)
     told = rows(section(page, program)).keys() | rows(section(page, "search")).keys()
@@ -63,11 +63,11 @@ def test_every_setting_of_the_yaml_is_told(page: str, program: str) -> None:
 @pytest.mark.slow
 def test_every_setting_has_a_type_a_default_and_a_meaning(page: str) -> None:
     for program in PROGRAMS:
-        for key, cells in rows(section(page, program.name)).items():
+        for key, cells in rows(section(page, program)).items():
             kind, default, _, meaning = cells
             assert kind, key
             assert default != "``", key
-            assert meaning, f"{program.name}: {key} has no comment in the YAML: write one"
+            assert meaning, f"{program}: {key} has no comment in the YAML: write one"
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ RISING = [(epoch, 1.5**epoch) for epoch in range(0, 26, 2)]
 def test_without_policies_nothing_happens() -> None:
     policy = Regularization()
     assert policy.answer(RISING, last_epoch=49, weight_decay=3e-4) is None
-    assert policy.returnable(RISING, 24) == {24}
+    assert policy.returnable(RISING, 24, weight_decay=3e-4) == {24}
 
 
 def test_early_stopping_alone_stops() -> None:
@@ -24,7 +24,7 @@ def test_early_stopping_alone_stops() -> None:
     assert isinstance(answer, Stop)
     assert (answer.decision.decided_epoch, answer.decision.returned_epoch) == (24, 12)
     assert policy.answer([(epoch, 1.0) for epoch, _ in RISING], last_epoch=49, weight_decay=3e-4) is None
-    assert policy.returnable(RISING, 24) == {24}
+    assert policy.returnable(RISING, 24, weight_decay=3e-4) == {24}
 
 
 def test_adaptive_regularization_rolls_back_until_the_cap() -> None:
@@ -46,10 +46,9 @@ def test_adaptive_regularization_rolls_back_until_the_cap() -> None:
         (41, 3e-3, {41, *range(28, 41, 2)}),  # an epoch between measurements
         (20, 3e-4, set(range(10, 21, 2))),  # nothing before start_epoch
         (9, 3e-4, {9}),
-        (40, None, set(range(10, 41, 2))),
     ],
 )
-def test_epochs_within_reach(epoch: int, weight_decay: float | None, expected: set[int]) -> None:
+def test_epochs_within_reach(epoch: int, weight_decay: float, expected: set[int]) -> None:
     policy = Regularization(EarlyStopping(), AdaptiveRegularization(factor=10, cap=3e-2))
     history = [(measured, 1.0) for measured in range(0, epoch + 1, 2)]
     assert policy.returnable(history, epoch, weight_decay=weight_decay) == expected
@@ -73,10 +72,9 @@ def eigenvalues(draw: random.Random) -> float:
     delta=st.integers(1, 5),
     start=st.integers(0, 12),
     factor=st.sampled_from([1.5, 3.0, 10.0]),
-    bounded=st.booleans(),
 )
 def test_what_a_later_answer_asks_for_is_always_there(
-    *, seed: int, every: int, window: int, delta: int, start: int, factor: float, bounded: bool
+    *, seed: int, every: int, window: int, delta: int, start: int, factor: float
 ) -> None:
     """Plays the search loop: measure, keep, answer, roll back; with random eigenvalues and gaps."""
     draw = random.Random(seed)
@@ -93,9 +91,9 @@ def test_what_a_later_answer_asks_for_is_always_there(
             if draw.random() > unknown / 2:
                 history.append((epoch, value))
         kept.add(epoch)
-        kept &= policy.returnable(history, epoch, weight_decay=weight_decay if bounded else None)
+        kept &= policy.returnable(history, epoch, weight_decay=weight_decay)
         assert epoch in kept
-        if bounded and not unknown and all(value > -math.inf for _, value in history):
+        if not unknown and all(value > -math.inf for _, value in history):
             assert len(kept) <= 2 + (window // 2 + delta + 1) * (raises - restarts)
         answer = policy.answer(history, last_epoch=epochs - 1, weight_decay=weight_decay) if measured else None
         if isinstance(answer, RollBack):

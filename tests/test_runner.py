@@ -32,8 +32,7 @@ def batches(*sizes: int) -> list[Batch]:
     return [Batch(torch.full((size, 3, 2, 2), float(k)), torch.arange(size)) for k, size in enumerate(sizes)]
 
 
-@pytest.mark.parametrize("warm_up", [0, 1, 3])
-def test_every_batch_is_predicted_once_beside_the_warm_up(warm_up: int) -> None:
+def test_every_batch_is_predicted_once_beside_the_warm_up() -> None:
     calls: list[float] = []
 
     def predict(batch: Batch) -> Tensor:
@@ -41,8 +40,8 @@ def test_every_batch_is_predicted_once_beside_the_warm_up(warm_up: int) -> None:
         return batch.image * 10
 
     recorder = Recorder()
-    evaluation = evaluate(predict, batches(4, 4, 2), recorder, warm_up=warm_up)
-    assert calls == [0.0] * warm_up + [0.0, 1.0, 2.0]
+    evaluation = evaluate(predict, batches(4, 4, 2), recorder)
+    assert calls == [0.0, 0.0, 1.0, 2.0]
     assert [prediction.max().item() for prediction, _ in recorder.seen] == [0.0, 10.0, 20.0]
     assert [batch.image.max().item() for _, batch in recorder.seen] == [0.0, 1.0, 2.0]
     assert (evaluation.figures, evaluation.images) == (3, 10)
@@ -72,7 +71,7 @@ def test_the_warm_up_and_reading_are_not_timed(monkeypatch: pytest.MonkeyPatch) 
             yield batch
 
     monkeypatch.setattr("time.perf_counter", lambda: now)
-    evaluation = evaluate(predict, read(), Recorder(), warm_up=5)
+    evaluation = evaluate(predict, read(), Recorder())
     assert evaluation.seconds == 2.0
     assert evaluation.images_per_second == 4.0
 
@@ -92,7 +91,7 @@ def test_the_memory_is_that_of_the_process() -> None:
         held.append(torch.ones(1 << 24))
         return batch.image
 
-    peak = evaluate(predict, batches(1), Recorder(), warm_up=0).peak_memory
+    peak = evaluate(predict, batches(1), Recorder()).peak_memory
     assert (1 << 26) < peak < (1 << 40)
 
 
@@ -102,8 +101,3 @@ def test_no_batch_gives_nan() -> None:
     assert math.isnan(evaluation.images_per_second)
     assert math.isnan(evaluation.median_seconds)
     assert math.isnan(Evaluation(0, 3, 0.0, 1, "process").images_per_second)
-
-
-def test_a_negative_warm_up_is_refused() -> None:
-    with pytest.raises(ValueError, match="warm_up=-1"):
-        evaluate(lambda batch: batch.image, [], Recorder(), warm_up=-1)

@@ -82,7 +82,9 @@ def test_a_batch_is_a_function_of_seed_and_number() -> None:
     consumed = [draw_key(next(first)) for _ in range(9)]
     for k in (8, 0, 5, 3):
         assert draw_key(EndlessBatches(11, 4, seed=5).batch(k)) == consumed[k]
-        assert draw_key(next(iter(EndlessBatches(11, 4, seed=5, position=k)))) == consumed[k]
+        sought = EndlessBatches(11, 4, seed=5)
+        sought.position = k
+        assert draw_key(next(iter(sought))) == consumed[k]
     others = iter(EndlessBatches(11, 4, seed=6))
     assert [draw_key(next(others)) for _ in range(9)] != consumed
 
@@ -105,7 +107,6 @@ def test_no_whole_batch(n: int, batch_size: int, says: str) -> None:
 
 def test_augmentation_depends_on_seed_pass_and_index_alone() -> None:
     plain, data = Numbered(5), Augmented(Numbered(5), add_noise, seed=1)
-    assert len(data) == 5
     once = data[Draw(2, 7, 20)]
     for draw in (Draw(0, 0, 0), Draw(4, 9, 28)):
         data[draw]
@@ -143,7 +144,6 @@ def test_a_scheduled_transform_is_that_of_its_batch(workers: int) -> None:
 def test_workers_do_not_change_a_bit_and_live_on() -> None:
     here = Stream(Numbered(13), batch_size=4, seed=9, transform=add_noise)
     there = Stream(Numbered(13), batch_size=4, seed=9, transform=add_noise, workers=2)
-    assert here.batches_per_epoch == there.batches_per_epoch == 3
     torch.manual_seed(1)
     expected = [here.next() for _ in range(8)]
     state = torch.get_rng_state()
@@ -190,10 +190,11 @@ def test_workers_survive_a_seek_and_use_one_thread() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_position_can_be_given_and_sought(workers: int) -> None:
+def test_a_position_can_be_sought(workers: int) -> None:
     reference = Stream(Numbered(7), batch_size=2, seed=3)
     expected = [reference.next() for _ in range(6)]
-    stream = Stream(Numbered(7), batch_size=2, seed=3, workers=workers, position=4)
+    stream = Stream(Numbered(7), batch_size=2, seed=3, workers=workers)
+    stream.seek(4)
     assert same(stream.next(), expected[4])
     stream.seek(5)
     assert same(stream.next(), expected[5])

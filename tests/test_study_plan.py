@@ -97,6 +97,23 @@ def test_a_wrong_setting_of_any_run_is_found_before_the_first(
     assert str(error.value).startswith(line)
 
 
+def test_few_runs_are_checked_of_many_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs: list[str] = []
+    monkeypatch.setattr(study_plan, "_check", lambda program, words, with_data: programs.append(program))
+    words = ["study=spaces", "task=classification", "study.datasets=[cifar10,cifar100,svhn]", "seeds=[0,1]"]
+    checked(*words, "study.spaces=[s1,s2,s3,s4]")
+    assert 12 <= programs.count("search") < 24, "of 72; 12 have the pairs of dataset and space"
+    assert programs.count("train") == programs.count("evaluate") == 3
+
+
+def test_two_settings_that_exclude_each_other_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("build_data", "build_train_data"):
+        monkeypatch.setattr(study_plan, name, lambda config: None)
+    words = ["study=regularization", "study.policies=[none,ada]", "study.values=[1e-4,1e-2,0.05]", "seeds=[0]"]
+    with pytest.raises(InputError, match=r"^regularization\.cap=0\.03: must be above"):
+        checked(*words)
+
+
 def test_each_dataset_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     monkeypatch.setattr(study_plan, "build_data", lambda config: read.append("search"))

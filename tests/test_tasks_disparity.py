@@ -15,7 +15,7 @@ from autodisp.networks.disparity import StereoPrediction
 from autodisp.networks.matching_head import Matching
 from autodisp.tasks.base import Sums, means, pool
 from autodisp.tasks.dense import truth_at_stride
-from autodisp.tasks.disparity import BINS, DisparityTask, masked_l1, volume_cross_entropy
+from autodisp.tasks.disparity.task import BINS, DisparityTask, masked_l1, volume_cross_entropy
 
 NAN, INF = math.nan, math.inf
 
@@ -228,6 +228,18 @@ def test_masked_l1_does_not_see_predictions_that_do_not_count() -> None:
     assert loss.item() == 1.5
     (gradient,) = torch.autograd.grad(loss, found)
     assert gradient.tolist() == [-0.5, 0.0, 0.5, 0.0]
+
+
+def test_a_robust_scale_weighs_errors_by_their_size() -> None:
+    found, valid = torch.tensor([1.0, NAN, 5.0, 9.0], requires_grad=True), torch.tensor([True, False, True, True])
+    truth = torch.tensor([1.0, 0.0, 4.0, 3.0])
+    loss = masked_l1(found, truth, valid, 2.0)
+    assert loss.item() == pytest.approx(2 * (math.log(1.5) + math.log(4)) / 3)
+    (gradient,) = torch.autograd.grad(loss, found)
+    assert gradient.tolist() == pytest.approx([0.0, 0.0, 1 / 1.5 / 3, 1 / 4 / 3])
+    one = scene()
+    robust, plain = (task(robust_scale=scale).loss(prediction(one), one).item() for scale in (1e4, None))
+    assert plain > robust == pytest.approx(plain, rel=1e-2)
 
 
 def test_truth_at_a_stride_is_the_mean_of_what_is_known() -> None:

@@ -20,7 +20,7 @@ from autodisp.errors import InputError
 from autodisp.evaluation.pooled_metrics import PooledMetrics
 from autodisp.networks.flow import FlowPrediction, correlation_2d
 from autodisp.tasks.base import Sums, means, pool
-from autodisp.tasks.flow import FlowTask, best_constant, flow_sums
+from autodisp.tasks.flow.task import FlowTask, best_constant, flow_sums
 from autodisp.tasks.registry import KITS
 
 FOUND = load("autodispnet")

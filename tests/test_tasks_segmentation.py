@@ -11,17 +11,17 @@ from torch import Tensor
 from autodisp.cells.cell import FoundCells
 from autodisp.cells.genotype import load
 from autodisp.cells.operations import Style
-from autodisp.datasets.class_maps import class_counts
 from autodisp.datasets.samples import IGNORED, SegmentedImage
 from autodisp.datasets.segmentation_transforms import CenterCrop, SegmentationAugmentation
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.shapes3d_classes import Shapes3DClasses
 from autodisp.datasets.shapes3d_shapes import CLASSES
 from autodisp.errors import InputError
-from autodisp.evaluation.segmentation_metrics import MostFrequentClass, SegmentationMetrics
+from autodisp.evaluation.segmentation_metrics import SegmentationMetrics
 from autodisp.networks.segmentation import ClassMaps, SegmentationNetwork
 from autodisp.tasks.base import Sums, means, pool
-from autodisp.tasks.segmentation import SegmentationTask, class_weights, classes_at_stride
+from autodisp.tasks.segmentation.kit import KIT
+from autodisp.tasks.segmentation.task import SegmentationTask, class_weights, classes_at_stride
 
 COUNT = 4
 NAMES = ("a", "b", "c", "d")
@@ -155,7 +155,7 @@ def test_blocks_beyond_the_image_are_ignored() -> None:
 
 def test_the_constant_is_the_most_frequent_class() -> None:
     batches = [batch(seed=seed) for seed in range(3)]
-    baseline = MostFrequentClass(int(class_counts(batches).argmax()), COUNT)
+    baseline = KIT.baselines["constant"](None, batches, {"classes": COUNT})
     metrics = SegmentationMetrics(NAMES)
     for sample in batches:
         metrics.update(baseline(sample), sample)

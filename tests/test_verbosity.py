@@ -17,30 +17,55 @@ SMALL = [
 
 
 @pytest.mark.parametrize(
-    ("words", "becomes"),
+    ("program", "words", "becomes"),
     [
-        (["seed=1"], ["seed=1"]),
-        (["-q", "seed=1"], ["seed=1", "run.verbosity=quiet"]),
-        (["seed=1", "--quiet"], ["seed=1", "run.verbosity=quiet"]),
-        (["-v"], ["run.verbosity=verbose"]),
-        (["-q", "--verbose"], ["run.verbosity=verbose"]),
-        (["-q", "run.verbosity=normal"], ["run.verbosity=normal"]),
-        (["--version"], ["--version"]),
+        ("search", ["seed=1"], ["seed=1"]),
+        ("search", ["-q", "seed=1"], ["seed=1", "run.verbosity=quiet"]),
+        ("search", ["seed=1", "--quiet"], ["seed=1", "run.verbosity=quiet"]),
+        ("train", ["-v"], ["run.verbosity=verbose"]),
+        ("train", ["-q", "--verbose"], ["run.verbosity=verbose"]),
+        ("search", ["-q", "run.verbosity=normal"], ["run.verbosity=normal"]),
+        ("search", ["--version"], ["--version"]),
+        ("evaluate", ["-q"], ["run.verbosity=quiet"]),
+        ("evaluate", ["-v"], ["-v"]),
+        ("export", ["-q", "run=runs/a"], ["run=runs/a", "verbosity=quiet"]),
+        ("study", ["-q"], ["-q"]),
     ],
 )
-def test_options_become_a_setting(words: list[str], becomes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["autodisp-search", *words])
-    take_verbosity()
-    assert sys.argv == ["autodisp-search", *becomes]
+def test_options_become_a_setting(
+    program: str, words: list[str], becomes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["autodisp", *words])
+    take_verbosity(program)
+    assert sys.argv == ["autodisp", *becomes]
 
 
-@pytest.mark.parametrize("program", [entry.search, entry.train])
-def test_both_long_programs_take_them(program: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("program", [entry.search, entry.train, entry.evaluate, entry.predict, entry.check])
+def test_programs_take_them(program: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     monkeypatch.setattr(sys, "argv", ["program", "-q"])
     monkeypatch.setattr(entry, "run_program", lambda *_: seen.append(sys.argv[1:]))
     program()
     assert seen == [["run.verbosity=quiet"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "beginnings"),
+    [
+        (["evaluate", "baseline=constant", "dataset.limit=2", "out=a"], {"files:"}),
+        (["check", "dataset=shapes3d", "dataset.length=2", "out=b"], set()),
+        (["export", "genotype=autodispnet", "out=c"], {"next:"}),
+    ],
+)
+def test_other_programs_print_their_results_alone(
+    words: list[str], beginnings: set[str], call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+    for more in ([], ["-q"]):
+        changed = [f"{word}{'_quiet' if more and word.startswith('out=') else ''}" for word in words]
+        assert call(*changed, *more) == 0
+        said.append({line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()})
+    assert said[0] - said[1] == beginnings
 
 
 @pytest.mark.slow

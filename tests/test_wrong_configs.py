@@ -244,6 +244,8 @@ network.stages=2 network.to_full_resolution=true
     network.to_full_resolution=true: must be false for [...] which do not reach 1/4; take 2 of them
 task.volume_weight=-1
     task.volume_weight=-1.0: must be at least 0 and finite, or null for 1
+task.robust_scale=0
+    task.robust_scale=0.0: must be above 0 and finite, or null for the error itself
 network.head=regression task.volume_weight=1
     task.volume_weight=1.0: weighs the volume of network.head=matching, [...] it null, or take the other head
 task=classification network.layers=2
@@ -730,6 +732,12 @@ budget.train=[steps]
     budget.train=[steps]: must be words such as training.steps=500, of settings that the study does not set itself
 'budget.search=["space=s2"]'
     budget.search=[space=s2]: must be words such as training.steps=500, of settings that the study does not set itself
+'budget.short=["hydra.run.dir=x"]'
+    budget.short=[hydra.run.dir=x]: must be words such as training.steps=500, [...] that the study does not set itself
+'budget.train=["+hydra/launcher=basic"]'
+    budget.train=[+hydra/launcher=basic]: must be words such as [...] that the study does not set itself
+study=regret study.table=t 'study.methods=["hydra.verbose=true"]'
+    study.methods=[hydra.verbose=true]: must be words such as [...] that the study does not set itself
 task.name=flows
     task=flows: must be one of disparity, classification, [...] did you mean 'flow'?
 root=/data
@@ -832,8 +840,10 @@ search --experiment smoke
     --experiment: no such option; settings are written without [...] and `autodisp-search --help` lists them
 search --search.epochs=3
     --search.epochs=3: no such option; settings are written without [...] and `autodisp-search --help` lists them
-evaluate -q checkpoint=shipped
-    -q: is for autodisp-search and autodisp-train, which show their progress; leave it out
+evaluate -v checkpoint=shipped
+    -v: is for autodisp-search and autodisp-train, which show their progress; leave it out
+study -q
+    -q: is for autodisp-search and autodisp-train and [...] autodisp-export, which show their progress; leave it out
 predict left=folder --verbose
     --verbose: is for autodisp-search and autodisp-train, which show their progress; leave it out
 evaluate task=segmentation checkpoint=shipped

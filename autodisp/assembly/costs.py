@@ -53,10 +53,7 @@ def given_costs(config: SearchConfig, data: SearchData) -> CostTable | None:
 def build_costs(config: SearchConfig, data: SearchData, folder: Path, *, resume: bool = False) -> CostTable | None:
     """Builds the cost table of a search and writes it to its folder; None for a search without a cost penalty.
 
-    Args:
-        config, data: of the search.
-        folder: the run folder.
-        resume: use the table in the folder: another measurement would change the search.
+    A resumed run uses the table in the folder, since another measurement would change the search.
 
     Raises:
         InputError: a file is no cost table, or one of another space, network or input; or a resumed run has none.

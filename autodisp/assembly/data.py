@@ -33,15 +33,10 @@ def groups_of(dataset: Any) -> Sequence[str] | int:
 
 
 def need_truth(data: Any, entry: DatasetEntry, samples: MapDataset[Any]) -> None:
-    """Checks that samples have ground truth; reads only the first one in most cases.
+    """Checks that samples have ground truth; reads a few, evenly spread, and only the first one in most cases.
 
     Samples without a mask of valid pixels are not read, nor those of a dataset without ground truth, which the settings
     of a program permit or refuse.
-
-    Args:
-        data: the dataset's section.
-        entry: of the dataset.
-        samples: a few of them are read, evenly spread.
 
     Raises:
         InputError: none of the samples read has a pixel with valid ground truth.
@@ -67,13 +62,8 @@ def _known(sample: Any) -> Tensor:
 def write_trained_on(path: Path, data: Any, names: Sequence[str], held_out: Sequence[str]) -> None:
     """Writes the training samples as a list for ``dataset.exclude``, to evaluate on all others.
 
-    Writes nothing if there are none, or if a name cannot be written in a list.
-
-    Args:
-        path: of the list.
-        data: the dataset's section, whose own exclusions stay excluded.
-        names: names of the training samples.
-        held_out: names of the held-out samples, for a comment.
+    Samples that the dataset's section excludes stay excluded; a comment names those held out. Writes nothing if there
+    are no training samples, or if a name cannot be written in a list.
     """
     if not names or not all(map(can_be_listed, names)):
         return
@@ -87,10 +77,8 @@ def require_one_size(data: Any, dataset: Any, indices: Iterable[int], *, key: st
 
     Args:
         data: the dataset's section.
-        dataset: its samples.
-        indices: of the samples that batches are made of.
+        dataset: its samples, of which those at the indices are used.
         key: the setting of the batch size.
-        batch_size: samples in a batch.
 
     Raises:
         WrongSetting: images are not cropped and have several sizes.

@@ -131,13 +131,7 @@ def run_evaluation(
 def write_pictures(
     folder: Path, worst: Mapping[str, Sequence[Case]], names: Sequence[str], kit: WorstSamples | None
 ) -> dict[str, list[dict[str, Any]]]:
-    """Draws samples as PNG files.
-
-    Args:
-        folder: exists.
-        worst: by the name of the method, the worst first.
-        names: of all samples.
-        kit: draws them; None if there are none.
+    """Draws the worst samples of each method as PNG files, in an existing folder; none without a kit.
 
     Returns:
         The sample and the error of each file, by method.

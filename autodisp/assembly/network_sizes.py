@@ -44,7 +44,7 @@ def search_sizes(config: Mapping[str, Any], cells: Mapping[str, Any]) -> Rows:
         facts = typed.kit.datasets[typed.dataset.name].facts
         task = typed.kit.build_task(typed.task, typed.network, typed.dataset, facts)
         style = build_style(typed.network, space)
-        size = _size(typed.dataset)
+        size = _size(vars(typed.dataset))
         rows = [("alphas of the search", f"{space.alphas:,}")]
         with FakeTensorMode():
             supernet = task.build_network(MixedCells(space, style=style))
@@ -73,7 +73,7 @@ def training_counts(config: Mapping[str, Any], folder: Path) -> dict[str, float]
 def _of_model(
     config: Mapping[str, Any], folder: Path, count: Callable[[Task, nn.Module, tuple[int, int] | None], Found]
 ) -> Found | None:
-    """What a function finds of the network of fake tensors in a training's folder and its input's size."""
+    """Applies a function to the network in a training's folder, of fake tensors, and the size of its input."""
     for name in ("best", "last"):
         path = folder / f"{name}{model_file.SUFFIX}"
         if not path.is_file():
@@ -81,7 +81,7 @@ def _of_model(
         try:
             card, _ = model_file.load(path)
             dataset = config.get("dataset")
-            size = _size_of_plain(dataset) if isinstance(dataset, Mapping) else None
+            size = _size(dataset) if isinstance(dataset, Mapping) else None
             with FakeTensorMode():
                 task, network = card.build()
                 return count(task, network, size)
@@ -106,11 +106,7 @@ def _typed(config: Mapping[str, Any]) -> SearchConfig:
     return parse(OmegaConf.create(dict(config)))
 
 
-def _size(dataset: Any) -> tuple[int, int] | None:
-    return _size_of_plain(vars(dataset))
-
-
-def _size_of_plain(dataset: Mapping[str, Any]) -> tuple[int, int] | None:
+def _size(dataset: Mapping[str, Any]) -> tuple[int, int] | None:
     """Height and width of the network's input in training; None if they depend on the files."""
     entry = dataset_entries().get(str(dataset.get("name")))
     if entry is not None and entry.size is not None:

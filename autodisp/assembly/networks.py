@@ -81,16 +81,19 @@ def build_device(name: str) -> torch.device:
     return torch.device("cuda")
 
 
-def build_style(network: Any, space: SearchSpace, *, affine: bool = False) -> Style:
-    """The style of the convolutions: the flavour of the space, with the normalisation of the network's section."""
+def build_style(network: Any, space: SearchSpace | None, *, affine: bool = False) -> Style:
+    """The style of the convolutions: the flavour of the space, with the normalisation of the network's section.
+
+    Hand-designed cells have no space, and the dense flavour.
+    """
     batch_norm = getattr(network, "batch_norm", True)
-    if space.flavour == "darts" and not batch_norm:
+    if space is not None and space.flavour == "darts" and not batch_norm:
         raise InputError(
             f"network.batch_norm=false: space '{space.name}' is of the darts flavour, which always normalises; "
             "leave it true, or write the space in the dense flavour"
         )
-    norm_first = getattr(network, "norm_first", False)
-    return Style(flavour=space.flavour, batch_norm=batch_norm, affine=affine, norm_first=norm_first)
+    flavour, norm_first = "dense" if space is None else space.flavour, getattr(network, "norm_first", False)
+    return Style(flavour=flavour, batch_norm=batch_norm, affine=affine, norm_first=norm_first)
 
 
 def check_batch(task: Task, style: Style, dataset: Any, samples: Part[Any], *, batch: int, key: str) -> None:

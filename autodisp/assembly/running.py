@@ -21,12 +21,11 @@ from autodisp.config.train import TrainConfig
 from autodisp.datasets.processes import cores
 from autodisp.evaluation.worst import Case
 from autodisp.graphs import CudaRecorder, Graphs
+from autodisp.observers.picture import Pictures
 from autodisp.run_files import METRICS
 from autodisp.search.curvature import preserved_rng
 from autodisp.tasks.base import main_output, move
 from autodisp.tracking import ConsoleProgress, Tracker
-
-Images = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
 
 
 def build_optimizer(
@@ -41,11 +40,6 @@ def build_optimizer(
 
 def build_graphs(config: SearchConfig | TrainConfig, device: torch.device, say: Callable[[str], object]) -> Graphs:
     """Builds the CUDA graphs of a run; without any on other devices, and where none could be recorded.
-
-    Args:
-        config: of the run.
-        device: of the network.
-        say: shows a line to the user.
 
     Raises:
         InputError: ``run.graphs=true`` on another device.
@@ -70,16 +64,11 @@ def build_graphs(config: SearchConfig | TrainConfig, device: torch.device, say: 
 
 def build_images(
     config: SearchConfig | TrainConfig, batches: Iterable[Any], device: torch.device, predict: Callable[[Any], Any]
-) -> Images | None:
+) -> Pictures | None:
     """Returns a function that draws the first prediction of the first batch.
 
-    None if the task draws no image, and in all processes but the first.
-
-    Args:
-        config: of the run.
-        batches: of the validation.
-        device: of the network.
-        predict: maps a batch on the device to the network's output.
+    None if the task draws no image, and in all processes but the first. ``predict`` maps a batch on the device to the
+    network's output.
     """
     worst = config.kit.worst
     if worst is None or not distributed.is_first():

@@ -241,7 +241,7 @@ class SearchParts:
     folder: SearchFolder
     close: Callable[[], None]
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
-    """What the last digits depend on: "kernels", native or plain, and "threads"."""
+    """Settings that change the last digits: "kernels", native or plain, and "threads"."""
     resumed: bool = False
     """True if it resumes from a saved state."""
 
@@ -346,12 +346,13 @@ def _streams(
     config: SearchConfig, data: SearchData, settings: SearchSettings, closing: ExitStack, *, pinned: bool
 ) -> tuple[Stream[Any], Stream[Any]]:
     """Builds the training batches of both splits; those of the alphas begin after the warm-up."""
+    covering = partial(_covering, data.transform, settings)
     weights, alphas = (
         Stream(
             half,
             batch_size=config.search.batch_size,
             seed=3 * config.seed + offset,
-            transform=_transform(config, data, settings, first=first),
+            transform=Scheduled(partial(covering, first)) if config.cutout else data.transform,
             workers=config.run.workers,
             pinned=pinned,
         )
@@ -365,15 +366,8 @@ def _streams(
     return weights, alphas
 
 
-def _transform(
-    config: SearchConfig, data: SearchData, settings: SearchSettings, *, first: int
-) -> Transform[Any] | Scheduled[Any]:
-    """The augmentation of a stream whose batch 0 belongs to the epoch ``first``; cut-out grows with the epochs."""
-    return Scheduled(partial(_covering, data.transform, settings, first)) if config.cutout else data.transform
-
-
 def _covering(augmentation: Any, settings: SearchSettings, first: int, batch: int) -> Transform[Any]:
-    """The augmentation of a batch, with cut-out as frequent as in the batch's epoch."""
+    """The augmentation of a batch, with cut-out as frequent as in its epoch; batch 0 belongs to the epoch ``first``."""
     changed: Transform[Any] = augmentation.covering(growth(first + batch // settings.steps_per_epoch, settings.epochs))
     return changed
 

@@ -43,12 +43,7 @@ STUDY = "study.yaml"
 
 
 def stored_study(folder: Path, *, key: str, remedy: str) -> DictConfig:
-    """Reads the config in the folder of a study.
-
-    Args:
-        folder: of the study.
-        key: setting that names the folder.
-        remedy: what to do if there is none.
+    """Reads the config in the folder of a study; ``key`` is the setting that names the folder.
 
     Raises:
         InputError: there is none, or it is damaged.

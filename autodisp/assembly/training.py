@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,6 @@ from autodisp.assembly.networks import (
 from autodisp.assembly.running import build_graphs, build_images, build_optimizer, build_tracker, origin_of
 from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
-from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace, find_space
 from autodisp.checkpoints import Checkpoints
 from autodisp.config.checks import naming, nearest
@@ -51,7 +50,7 @@ DESIGNED = "designed"
 RANDOM = "random:"
 """Prefix of ``genotype`` for cells drawn from a search space."""
 INDEXED = re.compile(r"(?P<space>\w+):(?P<index>\d{1,18})", re.ASCII)
-"""``genotype`` of the cells at a place of a search space, as in ``SearchSpace.enumerate``."""
+"""``genotype`` of the cells at a place of a search space, see ``SearchSpace.at``."""
 FARTHEST_COUNT = 0.25
 """Largest relative difference between a network's number of parameters and the one in the config."""
 
@@ -113,16 +112,7 @@ def build_card(config: TrainConfig, data: TrainData) -> ModelCard:
         return dataclasses.replace(card, settings=settings, about=about)
     section = config.network
     genotype, space = build_genotype(config)
-    if space is None:
-        style = Style(
-            flavour="dense",
-            batch_norm=getattr(section, "batch_norm", True),
-            affine=True,
-            norm_first=getattr(section, "norm_first", False),
-        )
-    else:
-        style = build_style(section, space, affine=True)
-
+    style = build_style(section, space, affine=True)
     facts = {**data.facts, **_inherited(config)}
 
     def card_at(channels: int) -> ModelCard:
@@ -277,6 +267,7 @@ def build_training(
         network=evaluated,
         pictures=build_images(config, data.validation, device, _predicting(task, evaluated)),
     )
+    loss, stage = _levels(config, task)
     training = Training(
         task,
         network,
@@ -288,11 +279,11 @@ def build_training(
         observer=observer,
         schedule=build_schedule(config),
         average=average,
-        loss=_level_loss(config, task),
+        loss=loss,
         labels=labels,
         stopping=stopping,
         graphs=build_graphs(config, device, console.message),
-        stage=_stage(config),
+        stage=stage,
     )
     if state is not None:
         training.state.restore(state)
@@ -359,28 +350,16 @@ def _card(config: TrainConfig, data: TrainData, folder: Path | None) -> ModelCar
     return build_card(config, data)
 
 
-def _stage(config: TrainConfig) -> Callable[[int], Hashable]:
-    """Returns the level weights in force after a number of steps, None if the config has no level weights."""
-    plan = _level_plan(config)
-    return partial(schedules.levels_at, plan) if plan else lambda steps: None
-
-
-def _level_plan(config: TrainConfig) -> list[tuple[int, Sequence[float]]]:
-    """Returns the level weights by the number of steps from which they hold."""
-    return list(zip(config.training.level_steps, config.training.level_weights, strict=True))
-
-
-def _level_loss(config: TrainConfig, task: Task) -> Callable[[int, Any, Any], Tensor] | None:
-    """Returns the loss under the level weights of the step, None if the config has no level weights."""
-    plan = _level_plan(config)
+def _levels(
+    config: TrainConfig, task: Task
+) -> tuple[Callable[[int, Any, Any], Tensor] | None, Callable[[int], Hashable]]:
+    """Returns the loss under the level weights of a step, None without any, and those weights by the step."""
+    plan = list(zip(config.training.level_steps, config.training.level_weights, strict=True))
     if not plan:
-        return None
+        return None, lambda steps: None
+    weights_at = partial(schedules.levels_at, plan)
     levelled = cast(LevelledTask, task)  # see TaskKit.level_weights
-
-    def loss(steps: int, output: Any, batch: Any) -> Tensor:
-        return levelled.loss(output, batch, schedules.levels_at(plan, steps))
-
-    return loss
+    return lambda steps, output, batch: levelled.loss(output, batch, weights_at(steps)), weights_at
 
 
 def provenance(config: TrainConfig, data: TrainData) -> Mapping[str, Any]:

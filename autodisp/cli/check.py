@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from autodisp.assembly.checking import Check, CheckReport
+from autodisp.cli.console import build_console, say
 from autodisp.cli.run_folder import claimed
 from autodisp.commands import Word, command
 from autodisp.config.check import parse
@@ -36,21 +37,16 @@ def run(tree: DictConfig) -> float:
 def check(tree: DictConfig, overrides: Sequence[str]) -> CheckReport:
     """Inspects the dataset of the composed config, and writes a report and a list into a folder.
 
-    Args:
-        tree: the composed config.
-        overrides: arguments of the command line, for the next command.
-
     Raises:
         InputError: a setting or the folder cannot be used, or the data is missing.
         RunFault: the report cannot be written.
     """
     config = parse(tree)
     prepared = Check(config)
-    console = Console(highlight=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, emoji=False, width=_WIDTH_OF_FILES)
+    console = build_console(width=_WIDTH_OF_FILES)
+    progressing = build_console(quiet=config.run.verbosity == "quiet")
     with claimed(Path(config.out), tree, key="out") as folder:
-        with _progress(console) as progress:
+        with _progress(progressing) as progress:
             report = prepared.run(progress)
         try:
             (folder / REPORT).write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
@@ -111,15 +107,15 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
         words = kind if kind in report.kinds else f"{kind} (a note)"
         table.add_row(words, str(len(findings)), printable("\n".join([*files, *more])))
     console.print(table, markup=False)
-    for line in (
+    lines = (
         *firsts,
         *(f"data:  {line}" for line in report.data),
         *(f"note:  {remark}" for remark in report.remarks),
         f"verdict: {verdict(report)}{f'; {report.obstacle}' if report.obstacle else ''}",
         f"files: {folder}/ ({REPORT}, {LIST})",
         f"next:  {'fix it, then ' if report.obstacle else ''}{following}",
-    ):
-        console.print(printable(line), markup=False, soft_wrap=True)
+    )
+    say(console, *map(printable, lines))
 
 
 def verdict(report: CheckReport) -> str:

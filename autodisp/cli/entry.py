@@ -19,8 +19,7 @@ from autodisp.commands import existing_paths_quoted
 
 def _run(name: str, module: str = "") -> None:
     """Runs a program; tests pass another module instead."""
-    if name in ("search", "train"):
-        take_verbosity()
+    take_verbosity(name)
     words = existing_paths_quoted(sys.argv[1:])
     sweeps = [word for word in words if word in ("-m", "--multirun")]  # argparse reads no setting behind an option
     sys.argv[1:] = [*sweeps, *(word for word in words if word not in sweeps)]

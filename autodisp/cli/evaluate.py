@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 
 import autodisp
 from autodisp.assembly.evaluation import (
@@ -15,6 +14,7 @@ from autodisp.assembly.evaluation import (
     write_pictures,
 )
 from autodisp.assembly.networks import build_device, use_threads
+from autodisp.cli.console import build_console, say
 from autodisp.cli.run_folder import claimed
 from autodisp.config.evaluate import parse
 from autodisp.evaluation.tables import print_table, write_csv, write_json
@@ -43,17 +43,17 @@ def evaluate(tree: DictConfig) -> Path:
         pictures = write_pictures(folder, worst, data.names, config.kit.worst)
         versions = {"autodisp": autodisp.__version__, "torch": torch.__version__}
         about = {"config": asdict(config), "split": data.split, "pictures": pictures, **versions}
-        console = Console(highlight=False, emoji=False)
+        console = build_console()
         print_table(results, console, title=f"{config.dataset.name}, {data.split} split")
         write_json(folder / EVALUATION, results, about=about)
         write_csv(folder / "evaluation.csv", results)
+    details = build_console(quiet=config.run.verbosity == "quiet")
     for method, shown in pictures.items():
         first, kit = shown[0], config.kit.worst
         error = kit.shown.format(first[kit.metric]) if kit is not None else ""
-        words = f"{method}: worst on {first['sample']}, {error} ({first['picture']})"
-        console.print(words, markup=False, soft_wrap=True)
-    for note in (*data.notes(), *config.kit.notes_on_evaluation(config, results)):
-        console.print(f"note:  {note}", markup=False, soft_wrap=True)
+        say(details, f"{method}: worst on {first['sample']}, {error} ({first['picture']})")
+    notes = (*data.notes(), *config.kit.notes_on_evaluation(config, results))
+    say(console, *(f"note:  {note}" for note in notes))
     files = [EVALUATION, "evaluation.csv", *(["worst_*.png"] if pictures else [])]
-    console.print(f"files: {folder}/ ({', '.join(files)})", markup=False, soft_wrap=True)
+    say(details, f"files: {folder}/ ({', '.join(files)})")
     return folder

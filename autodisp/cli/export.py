@@ -1,6 +1,7 @@
 """autodisp-export: found cells as JSON and a drawing, a trained network as ONNX and torch.export files."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -9,6 +10,7 @@ from rich.console import Console
 from autodisp.assembly.export import build_found, build_out
 from autodisp.assembly.networks import use_threads
 from autodisp.atomic import refuse_overwriting, staged
+from autodisp.cli.console import build_console, say
 from autodisp.cli.program import program_name
 from autodisp.commands import command
 from autodisp.config.checks import naming
@@ -42,11 +44,12 @@ def export(tree: DictConfig) -> Path:
     """
     config = parse(tree)
     use_threads(config.threads)
-    console = Console(highlight=False, emoji=False)
-    return _export_model(config, console) if config.checkpoint is not None else _export_cells(config, console)
+    console, details = build_console(), build_console(quiet=config.verbosity == "quiet")
+    exporting = _export_cells if config.checkpoint is None else _export_model
+    return exporting(config, console, details)
 
 
-def _export_model(config: ExportConfig, console: Console) -> Path:
+def _export_model(config: ExportConfig, console: Console, details: Console) -> Path:
     checkpoint, folder = model_path(config.checkpoint), build_out(config)
     models = export_model(
         checkpoint,
@@ -54,36 +57,37 @@ def _export_model(config: ExportConfig, console: Console) -> Path:
         config.formats,
         overwrite=config.overwrite,
         confidence=config.confidence,
-        tell=lambda line: _say(console, line),
+        tell=partial(say, details),
     )
     with naming("checkpoint", str(checkpoint), choices=["shipped"]):
         for model in models:
-            _say(console, model.in_words(), *(f"    {line}" for line in model.usage().splitlines()))
+            say(console, model.in_words())
+            say(details, *(f"    {line}" for line in model.usage().splitlines()))
             if prediction := KITS[model.task].prediction:
                 words = command("autodisp-predict", ("checkpoint", model.path), *prediction.example)
-                _say(console, f"    or: {words}")
+                say(details, f"    or: {words}")
     return folder
 
 
-def _export_cells(config: ExportConfig, console: Console) -> Path:
+def _export_cells(config: ExportConfig, console: Console, details: Console) -> Path:
     found, folder = build_found(config), build_out(config)
     if not config.overwrite:
         refuse_overwriting(folder, found.files)
     with staged(folder) as stage:
         found.write(stage)
-    _say(
+    say(
         console,
         *(f"note: {note}" for note in found.notes),
         *found.genotype.in_words().splitlines(),
         f"files: {folder}/ ({', '.join(found.files)})",
-        f"next:  {_training(found, folder, config.run)}",
     )
+    say(details, f"next:  {_training(found, folder, config.run)}")
     return folder
 
 
 def _training(found: Found, folder: Path, run: str | None) -> str:
     """Returns the command that trains the cells, on the data of their run if there is one."""
-    settings = read_config(Path(run).expanduser() / CONFIG, []) if run is not None else {}
+    settings = read_config(Path(run) / CONFIG, []) if run is not None else {}
     if isinstance(setting_of(settings, "dataset.name"), str):
         space_file = None if found.space is None else str(folder / SPACE)
         return training_command(settings, folder / GENOTYPE, space_file=space_file)
@@ -91,9 +95,3 @@ def _training(found: Found, folder: Path, run: str | None) -> str:
     images = [] if DEFAULT in fitting else [*(f"task={name}" for name in fitting[:1]), "dataset.root=PATH"]
     space = [] if found.space is None else [("space_file", folder / SPACE)]
     return command("autodisp-train", *images, ("genotype", folder / GENOTYPE), *space)
-
-
-def _say(console: Console, *lines: str) -> None:
-    """Prints unwrapped lines without markup, since paths and commands are to be copied."""
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)

@@ -5,22 +5,16 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
-from itertools import takewhile
 
 from autodisp import configs
-from autodisp.config.notes import meanings_of
+from autodisp.config.notes import meanings_of, with_keys
 
 _COLUMN = 28
 """Column of the meanings, unless the value is longer."""
 
 
 def print_help(show: Callable[[], None], *, program: str) -> None:
-    """Prints Hydra's help with the meanings of settings, and with the groups of the search path, which Hydra omits.
-
-    Args:
-        show: prints Hydra's help.
-        program: its name, such as predict.
-    """
+    """Prints Hydra's help with the meanings of settings, and with the groups of the search path, which Hydra omits."""
     page = io.StringIO()
     try:
         with redirect_stdout(page):
@@ -40,13 +34,8 @@ def with_meanings(page: str, meanings: Mapping[str, str]) -> str:
         meanings: meanings of settings, by dotted name.
     """
     lines, inside = [], False
-    path: list[tuple[int, str]] = []
-    for line in page.splitlines(keepends=True):
+    for line, key in with_keys(page.splitlines(keepends=True)):
         inside = (inside or line.startswith("Settings")) and not line.startswith("Examples")
-        if inside and (found := re.match(r"( *)(\w+):", line)):
-            depth = len(found[1])
-            path = [*takewhile(lambda above, depth=depth: above[0] < depth, path), (depth, found[2])]  # type: ignore[misc]
-            if meaning := meanings.get(".".join(name for _, name in path)):
-                line = f"{line.rstrip():<{_COLUMN - 2}}  # {meaning}\n"
-        lines.append(line)
+        meaning = meanings.get(key) if inside and key else None
+        lines.append(f"{line.rstrip():<{_COLUMN - 2}}  # {meaning}\n" if meaning else line)
     return "".join(lines)

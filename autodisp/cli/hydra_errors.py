@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from autodisp import configs, errors
-from autodisp.cli.verbosity import OPTIONS
+from autodisp.cli.verbosity import OPTIONS, TAKEN_BY
 from autodisp.config.checks import nearest, nearest_setting, printable
 from autodisp.config.parsing import dotted, one_line
 from autodisp.errors import InputError
@@ -48,9 +48,8 @@ def refuse_unknown_options(program: str) -> None:
            if text.startswith("--") and text.partition("=")[0] not in parser._option_string_actions]  # fmt: skip
     option = next((text for text in (*unknown, *cut) if text.startswith("-")), None)
     if option in OPTIONS:
-        raise InputError(
-            f"{option}: is for autodisp-search and autodisp-train, which show their progress; leave it out"
-        )
+        programs = " and ".join(f"autodisp-{name}" for name in TAKEN_BY[OPTIONS[option]])
+        raise InputError(f"{option}: is for {programs}, which show their progress; leave it out")
     if option is not None:
         setting = option.lstrip("-").partition("=")[0] or "key"
         raise InputError(
@@ -142,14 +141,12 @@ def _choices_with(key: str, program: str) -> list[str]:
 
 def _nearest_in(error: BaseException, key: str) -> str | None:
     """Returns the nearest setting of the config in which OmegaConf looked it up."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in errors.causes(error):
         node = getattr(cause, "parent_node", None)
         if isinstance(node, DictConfig):
             root = node._get_root()
             assert isinstance(root, DictConfig)
             return nearest_setting(key, [name for name in dotted(root) if name.partition(".")[0] != "hydra"])
-        cause = cause.__cause__ or cause.__context__
     return None
 
 

@@ -103,7 +103,7 @@ class JobPlace:
         template = template_of(tree, key)
         if "${now:" in template:
             return self.sweep / self.name
-        given = Path(str(OmegaConf.select(tree, key)))
+        given = Path(str(OmegaConf.select(tree, key))).expanduser()
         keys = [word.lstrip("+~").partition("=")[0] for word in self.varies]
         return given if all(_is_named(other, template) for other in keys if other != key) else given / self.name
 
@@ -115,12 +115,7 @@ def _is_named(key: str, template: str) -> bool:
 
 @dataclass
 class Job:
-    """Calls a program with its composed config.
-
-    Args:
-        program: its name, without autodisp-.
-        module: of the program.
-    """
+    """Calls a program, named without autodisp-, with its composed config."""
 
     program: str
     module: str

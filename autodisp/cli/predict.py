@@ -9,9 +9,11 @@ from omegaconf import DictConfig
 from autodisp.assembly.networks import build_device, use_threads
 from autodisp.assembly.prediction import build_model
 from autodisp.cli.program import WRONG_INPUT, program_name
+from autodisp.cli.supervision import run_console
 from autodisp.config.checks import naming, printable
 from autodisp.config.predict import PredictConfig, parse
 from autodisp.errors import InputError
+from autodisp.prediction.programs import NOTE
 from autodisp.tasks.base import autocast
 from autodisp.tracking import ConsoleProgress
 
@@ -36,14 +38,14 @@ def predict(tree: DictConfig) -> list[str]:
         found, problems = prediction.find(config)
     writer = prediction.writer(config, found)
     problems = list(problems)
-    console = ConsoleProgress()
+    console = run_console(config)
     for problem in problems:
         _complain(problem)
     for item in found:
         try:
             with autocast(config.run.precision, device):
                 line = prediction.predict(item, model, writer)
-            console.message(printable(line))
+            (console.message if NOTE in line else console.note)(printable(line))
         except InputError as error:
             problems.append(str(error))
             _complain(str(error))
@@ -57,8 +59,7 @@ def _complain(problem: str) -> None:
 
 def _show_summary(config: PredictConfig, predicted: str, problems: Sequence[str], console: ConsoleProgress) -> None:
     failed = f", {len(problems)} problem{'s' if len(problems) > 1 else ''} (above)" if problems else ""
-    folder = Path(config.out).expanduser()
-    files = f"; files: {folder}/" if folder.is_dir() else ""
+    files = f"; files: {Path(config.out)}/" if Path(config.out).is_dir() else ""
     console.message(f"{predicted}{failed}{files}")
     if config.checkpoint in (None, "shipped") and config.correction is None:
-        console.message("real images: correction=fusion is more accurate and takes about twice as long")
+        console.note("real images: correction=fusion is more accurate and takes about twice as long")

@@ -20,7 +20,7 @@ from autodisp import torchrun
 from autodisp.cli.helping import print_help
 from autodisp.cli.hydra_errors import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
 from autodisp.cli.malloc import keep_freed_memory
-from autodisp.errors import InputError, RunFault
+from autodisp.errors import InputError, RunFault, causes
 
 WRONG_INPUT, GAVE_WAY = 2, 1
 INTERRUPTED = 130
@@ -30,12 +30,7 @@ PIPE_CLOSED = 141
 
 
 def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None:
-    """Runs a function decorated by ``hydra.main`` and exits with the matching status code.
-
-    Args:
-        hydra_main: the function.
-        name: name of its configs, such as predict, whose comments are shown by --help.
-    """
+    """Runs a function decorated by ``hydra.main`` with the configs of that name, and exits with its status code."""
     # Hydra would print its own message and exit with 1; this makes it propagate exceptions.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     keep_freed_memory()
@@ -96,22 +91,14 @@ def explained(error: Exception) -> tuple[int, str] | None:
     if isinstance(error, RunFault):
         return GAVE_WAY, str(error)
     if isinstance(error, InputError | HydraException | OmegaConfBaseException):
-        return WRONG_INPUT, explain(find_input_error(error) or error)
+        wrapped = next((cause for cause in causes(error) if isinstance(cause, InputError)), error)
+        return WRONG_INPUT, explain(wrapped)
     return None
 
 
 def program_name() -> str:
     """Returns the name under which the user called the program."""
     return os.path.basename(sys.argv[0])
-
-
-def find_input_error(error: BaseException | None) -> InputError | None:
-    """Returns the InputError wrapped by a library's error, if any."""
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def explain(error: Exception) -> str:

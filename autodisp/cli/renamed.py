@@ -6,11 +6,7 @@ from autodisp.config.renamed import CHOICES, EVERYWHERE, SETTINGS
 
 
 def take_old_names(program: str) -> None:
-    """Replaces old names on the command line, and reports each on standard error.
-
-    Args:
-        program: its name without the prefix, such as predict.
-    """
+    """Replaces old names on the command line, and reports each on standard error."""
     settings = {**EVERYWHERE, **SETTINGS.get(program, {})}
     for place, word in enumerate(sys.argv[1:], start=1):
         key, equals, value = word.partition("=")

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from autodisp.assembly.networks import use_threads
 from autodisp.assembly.reporting import build_report, page_of, report_folder
+from autodisp.cli.console import build_console, say
 from autodisp.config.report import parse
 
 
@@ -25,9 +25,9 @@ def report(tree: DictConfig) -> Path:
     use_threads(config.threads)
     replaces = page_of(report_folder(config)).exists()
     folder, files = build_report(config)
-    console = Console(highlight=False, emoji=False)
-    console.print(
-        f"page:  {page_of(folder)}{' (replaces the previous one)' if replaces else ''}", markup=False, soft_wrap=True
+    say(
+        build_console(),
+        f"page:  {page_of(folder)}{' (replaces the previous one)' if replaces else ''}",
+        f"files: {folder}/ ({', '.join(files[1:])})",
     )
-    console.print(f"files: {folder}/ ({', '.join(files[1:])})", markup=False, soft_wrap=True)
     return page_of(folder)

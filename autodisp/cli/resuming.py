@@ -13,6 +13,7 @@ from autodisp.commands import command
 from autodisp.config.checks import need_path
 from autodisp.errors import InputError
 from autodisp.records import read_json_lines
+from autodisp.report.reading import flat_settings
 from autodisp.run_files import CHECKPOINTS, CONFIG, METRICS
 
 FREE = (
@@ -62,7 +63,7 @@ def resumed_config(
     stored = stored_config(folder)
     _refuse_another_program(folder, stored, tree)
     own = parse(stored)
-    before = _flat(asdict(own))  # type: ignore[call-overload]
+    before = flat_settings(asdict(own))  # type: ignore[call-overload]
     words = [text.lstrip("+~") for text in (_overrides(tree) if overrides is None else overrides)]
     keys = [text.partition("=")[0] for text in words if not text.startswith("resume=")]
     if any("." not in key and (isinstance(tree.get(key), DictConfig) or key not in tree) for key in keys):
@@ -74,7 +75,7 @@ def resumed_config(
         for key in ("run.verbosity", *keys):  # verbosity is the command line's alone
             OmegaConf.update(wanted, key, OmegaConf.select(tree, key), force_add=True)
     config = parse(wanted)
-    after = _flat(asdict(config))  # type: ignore[call-overload]
+    after = flat_settings(asdict(config))  # type: ignore[call-overload]
     if "run.folder" in keys and Path(after["run.folder"]).resolve() == folder.resolve():
         after["run.folder"] = before["run.folder"]
     _refuse_changes(folder, before, after, grows(own))
@@ -170,13 +171,3 @@ def _refuse_changes(
             f"resume={folder}: would change {'; '.join(refused)}. A run keeps its config: leave this out, or start "
             f"another run; only {free} may differ"
         )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found

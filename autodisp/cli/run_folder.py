@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from autodisp import torchrun
+from autodisp.atomic import missing, remove_empty
 from autodisp.commands import as_typed, command
 from autodisp.errors import InputError
 from autodisp.run_files import CHECKPOINTS, COMMAND, CONFIG
@@ -29,7 +30,6 @@ def claimed(
 
     Args:
         folder: created with its parents.
-        tree: the composed config.
         key: the setting that named the folder.
         resumes_with: the program that can resume a run in the folder, if any.
 
@@ -71,18 +71,6 @@ def template_of(tree: DictConfig, key: str) -> str:
 def holds_run(folder: Path) -> bool:
     """Returns True if the folder contains a run that can be resumed."""
     return (folder / CONFIG).exists() and (folder / CHECKPOINTS).is_dir()
-
-
-def missing(folder: Path) -> list[Path]:
-    """Returns the folder and its parents that do not exist, the innermost first."""
-    return [path for path in (folder, *folder.parents) if not path.exists()]
-
-
-def remove_empty(folders: Iterable[Path]) -> None:
-    """Removes the empty folders, in that order."""
-    for folder in folders:
-        with suppress(OSError):
-            folder.rmdir()
 
 
 @contextmanager
@@ -132,13 +120,7 @@ def _refuse_content(folder: Path, key: str, resumes_with: str | None) -> None:
 
 
 def keep_config(folder: Path, tree: DictConfig, dataset: Any, task: Any = None, relaxation: Any = None) -> None:
-    """Writes the composed config into the run's folder.
-
-    Args:
-        folder: of the run.
-        tree: the composed config.
-        dataset, task, relaxation: the typed sections, whose paths are absolute.
-    """
+    """Writes the composed config into the run's folder, with the absolute paths of the typed sections."""
     kept = tree.copy()
     if getattr(relaxation, "factory", None) is not None:
         OmegaConf.update(kept, "relaxation.factory", relaxation.factory)

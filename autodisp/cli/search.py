@@ -10,7 +10,6 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from autodisp import distributed
@@ -26,6 +25,7 @@ from autodisp.assembly.search import (
     build_search,
     build_space,
 )
+from autodisp.cli.console import build_console
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import raisable, resumed_config
 from autodisp.cli.run_folder import claimed, keep_command, keep_config
@@ -82,16 +82,12 @@ def _prepare(config: SearchConfig, tree: DictConfig, folder: Path) -> None:
 
 
 def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
-    """Resumes the search of a run folder from its newest state.
-
-    Args:
-        tree: the composed config, of which ``resume`` and the overrides of the command line count.
-        overrides: the words of the command line; Hydra's if None.
+    """Resumes the search of a run folder from its newest state, with the overrides of the command line.
 
     Raises:
         InputError: there is no such run, another process uses it, or the config would change it.
     """
-    folder = Path(str(tree.resume))
+    folder = Path(str(tree.resume)).expanduser()
     with distributed.agreed():
         wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
         check_parts(config)
@@ -177,7 +173,7 @@ def show_plan(config: SearchConfig, data: SearchData) -> None:
         tuning = f" and {plan.tuning} epochs" if plan.tuning else ""
         table.add_row(f"selection, {plan.evaluations} batches{tuning}, at most", in_time(plan.selection))
     table.add_row(f"all {settings.epochs} epochs", in_time(plan.total))
-    Console(highlight=False, emoji=False).print(table)
+    build_console().print(table)
     if found is not None:
         _show_costs(found)
 
@@ -187,7 +183,7 @@ def measured_plan(config: SearchConfig, data: SearchData) -> tuple[Plan, CostTab
     with tempfile.TemporaryDirectory() as folder, run_console(config) as console:
         found = build_costs(config, data, Path(folder))
         if found is not None and config.cost_penalty.save is not None:
-            save_costs(found, Path(config.cost_penalty.save).expanduser())
+            save_costs(found, Path(config.cost_penalty.save))
         parts = build_search(config, data, Path(folder), console, costs=found)
         try:
             return plan_search(parts.search), found
@@ -204,7 +200,7 @@ def _show_costs(costs: CostTable) -> None:
     for name in heads:
         ranges = [_range(costs, kind, name) for kind in costs.space.kinds]
         table.add_row(name, *ranges)
-    console = Console(highlight=False, emoji=False)
+    console = build_console()
     console.print(table)
     lowest, highest = costs.limits()
     rows = [f"{costs.quantity} of the found network: {costs.in_words(lowest)} to {costs.in_words(highest)}"]

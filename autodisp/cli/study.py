@@ -15,6 +15,7 @@ from rich.table import Table
 
 from autodisp.assembly.studies import STUDY, build_results, cluster_of, stored_study, write_files
 from autodisp.atomic import replacing
+from autodisp.cli.console import build_console, say
 from autodisp.cli.program import GAVE_WAY, WRONG_INPUT
 from autodisp.cli.run_folder import keep_command
 from autodisp.cli.studied_run import perform
@@ -53,14 +54,14 @@ def study(tree: DictConfig) -> int:
     config = parse(tree)
     folder = Path(config.folder)
     built, results = build_results(config, folder)
-    runs, console = list(in_order(results.runs)), Console(highlight=False, emoji=False)
+    runs, console = list(in_order(results.runs)), build_console()
     if not runs:
         built.findings(results)  # of other runs, which must be there
     endings: Mapping[str, Ending] = endings_of(runs, folder)
     if config.cluster.name == "local":
         check_runs(runs, endings)
     if config.plan:
-        _show_plan(config, runs, endings, console)
+        _show_plan(config, runs, endings)
         return 0
     cluster = None if all(ending.is_done for ending in endings.values()) else cluster_of(config)
     _check_folder(tree, folder)
@@ -70,8 +71,7 @@ def study(tree: DictConfig) -> int:
         try:
             endings = endings if cluster is None else _execute(cluster, runs, folder, console)
         except KeyboardInterrupt:
-            words = "stopped: the same command resumes the runs that were in progress, and runs the others"
-            console.print(words, markup=False, soft_wrap=True)
+            say(console, "stopped: the same command resumes the runs that were in progress, and runs the others")
             raise
         finally:
             signal.signal(signal.SIGTERM, before)
@@ -143,9 +143,8 @@ def _is_known(folder: Path) -> bool:
         return False
 
 
-def _show_plan(config: StudyConfig, runs: Sequence[Run], endings: Mapping[str, Ending], console: Console) -> None:
-    if not console.is_terminal:
-        console = Console(highlight=False, emoji=False, width=160)
+def _show_plan(config: StudyConfig, runs: Sequence[Run], endings: Mapping[str, Ending]) -> None:
+    console = build_console(width=160)
     table = Table(title=f"plan of study={config.study.name}, budget={config.budget.name}")
     for head in ("run", "of", "state"):
         table.add_column(head)
@@ -156,7 +155,7 @@ def _show_plan(config: StudyConfig, runs: Sequence[Run], endings: Mapping[str, E
         console.print(table)
     counts = Counter(run.program for run in runs if not endings[run.name].is_done)
     console.print(f"to run: {', '.join(f'{count} x {program}' for program, count in counts.items()) or 'nothing'}")
-    console.print(f"time:   {_time_in_words(runs, endings, console)}", markup=False, soft_wrap=True)
+    say(console, f"time:   {_time_in_words(runs, endings, console)}")
 
 
 def _time_in_words(runs: Sequence[Run], endings: Mapping[str, Ending], console: Console) -> str:
@@ -195,5 +194,4 @@ def _show_summary(
         told.append(f"  not run, since they need runs that failed: {states['not run']}")
     told.append(f"files: {folder}/ ({', '.join([*files, *(['runs/'] if runs else [STUDY])])})")
     told.append(f"look:  {command('autodisp-report', ('study', folder))}")
-    for line in told:
-        console.print(line, markup=False, soft_wrap=True)
+    say(console, *told)

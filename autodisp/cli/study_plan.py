@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
+from itertools import combinations
 from math import ceil
 from pathlib import Path
 from statistics import fmean, median
@@ -54,8 +55,6 @@ def time_left(
     those of its program and length.
 
     Args:
-        runs: of the study.
-        endings: by name.
         workers: number of runs at once.
         elapsed: seconds so far of the runs in progress, by name.
         measured: seconds of a run by kind.
@@ -93,26 +92,31 @@ def unmeasured(runs: Sequence[Run], endings: Mapping[str, Ending]) -> Iterator[R
 def check_runs(runs: Sequence[Run], endings: Mapping[str, Ending]) -> None:
     """Checks the settings of the runs that are not done, and reads every dataset of their searches and trainings once.
 
-    Runs that differ in seed or cells only are checked once.
+    Composing a config takes a quarter of a second. A run is checked if two of its settings, other than seed and cells,
+    were in no run before it together: a constraint is on one or two of the settings that a study varies.
 
     Raises:
         InputError: a setting or the data cannot be used.
     """
-    checked, read = set[tuple[str, ...]](), set[tuple[str, ...]]()
-    for run in runs:
+    seen, together, read = set[tuple[str, ...]](), set[tuple[str, ...]](), set[tuple[str, ...]]()
+    for run in sorted(runs, key=lambda run: run.name):  # by their hashes: neighbours differ in many settings
         if endings[run.name].is_done:
             continue
         words = Tuning.read(_words(run)).training if run.program == "tune" else _words(run)
         settings = run.program, *(word for word in words if not word.startswith(_ANY_VALUE))
         dataset = run.program, *(word for word in words if word.startswith(_OF_THE_DATA))
-        if settings in checked:
+        if settings in seen:
+            continue
+        seen.add(settings)
+        pairs = {(run.program, *pair) for pair in combinations(settings, 2)}
+        if pairs <= together:
             continue
         try:
             _check(run.program, words, with_data=dataset not in read)
         except InputError as error:
             text = str(error)
             raise InputError(text.removeprefix("dataset.") if text.startswith("dataset.root") else text) from None
-        checked.add(settings)
+        together |= pairs
         read.add(dataset)
 
 

@@ -3,12 +3,12 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from autodisp.cli.console import say
 from autodisp.cli.study_plan import time_left
 from autodisp.studies.endings import Ending
 from autodisp.studies.graph import Run
@@ -18,12 +18,7 @@ _LINE_SECONDS = 60.0
 
 
 class StudyProgress:
-    """A bar on a terminal; elsewhere a line when a run ends, and every minute.
-
-    Args:
-        console: to write to.
-        runs: of the study.
-    """
+    """A bar on a terminal; elsewhere a line when a run ends, and every minute."""
 
     def __init__(self, console: Console, runs: Sequence[Run]) -> None:
         self._console = console
@@ -40,20 +35,15 @@ class StudyProgress:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._bar.stop()
 
     def note(self, text: str) -> None:
         """Prints a line."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        say(self._console, text)
 
     def show(self, endings: Mapping[str, Ending], workers: int) -> None:
-        """Shows the state of all runs.
-
-        Args:
-            endings: by name.
-            workers: number of workers, each of which has one run at a time.
-        """
+        """Shows the state of all runs."""
         now = time.monotonic()
         for name, ending in endings.items():
             if ending.state == "running":

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from autodisp import distributed, torchrun
+from autodisp.cli.console import build_console, say
 from autodisp.cli.program import program_name
 from autodisp.cli.signals import StopSignals
 from autodisp.commands import command
@@ -29,7 +29,6 @@ def supervised_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSigna
     """Supervises a run in its folder.
 
     Args:
-        folder: of the run, which exists.
         memory: settings, with their values, that determine how much memory it takes.
 
     Yields:
@@ -87,10 +86,9 @@ def memory_settings(config: Any, *keys: str) -> list[str]:
 
 def print_summary(table: Table, lines: Iterable[str]) -> None:
     """Prints the table, and lines with paths below it, which the table would wrap or cut."""
-    console = Console(highlight=False, emoji=False)
+    console = build_console()
     console.print(table)
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+    say(console, *lines)
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:

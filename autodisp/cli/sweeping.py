@@ -17,9 +17,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from autodisp.atomic import missing, remove_empty
 from autodisp.cli.job import RECORD, JobOutcome, outcomes, told, unresolved
 from autodisp.cli.program import GAVE_WAY, INTERRUPTED, WRONG_INPUT, program_name, wrong_input_leaves
-from autodisp.cli.run_folder import missing, remove_empty
 from autodisp.cli.signals import EXIT_CODES
 from autodisp.commands import as_typed, command, setting
 from autodisp.errors import InputError, RunFault

@@ -89,16 +89,12 @@ def _prepare(config: TrainConfig, data: TrainData, tree: DictConfig, folder: Pat
 
 
 def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
-    """Resumes the training of a run folder from its newest state.
-
-    Args:
-        tree: the composed config, of which ``resume`` and the overrides of the command line count.
-        overrides: the words of the command line; Hydra's if None.
+    """Resumes the training of a run folder from its newest state, with the overrides of the command line.
 
     Raises:
         InputError: there is no such run, another process uses it, or the config would change it.
     """
-    folder = Path(str(tree.resume))
+    folder = Path(str(tree.resume)).expanduser()
     with distributed.agreed():
         wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
         data = build_train_data(config)

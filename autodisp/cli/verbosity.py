@@ -1,19 +1,23 @@
-"""The options -q and -v of autodisp-search and autodisp-train.
+"""The options -q and -v.
 
-Hydra accepts settings and its own options only, so -q and -v are replaced by ``run.verbosity`` before it parses.
+Hydra accepts settings and its own options only, so they are replaced by a setting before it parses.
 """
 
 import sys
 
 OPTIONS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
+TAKEN_BY = {"quiet": ("search", "train", "evaluate", "predict", "check", "export"), "verbose": ("search", "train")}
+"""The programs that have each of the two values."""
 
 
-def take_verbosity() -> None:
-    """Replaces -q and -v on the command line by their setting; an explicit setting takes precedence."""
-    chosen = [OPTIONS[word] for word in sys.argv[1:] if word in OPTIONS]
+def take_verbosity(program: str) -> None:
+    """Replaces those that the program has on the command line by its setting; an explicit setting takes precedence."""
+    known = {option: value for option, value in OPTIONS.items() if program in TAKEN_BY[value]}
+    chosen = [known[word] for word in sys.argv[1:] if word in known]
     if not chosen:
         return
-    words = [word for word in sys.argv[1:] if word not in OPTIONS]
-    if not any(word.startswith("run.verbosity=") for word in words):
-        words.append(f"run.verbosity={chosen[-1]}")
+    key = "verbosity" if program == "export" else "run.verbosity"
+    words = [word for word in sys.argv[1:] if word not in known]
+    if not any(word.startswith(f"{key}=") for word in words):
+        words.append(f"{key}={chosen[-1]}")
     sys.argv[1:] = words

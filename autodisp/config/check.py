@@ -5,7 +5,7 @@ from functools import partial
 from typing import Annotated
 
 from autodisp.config import sections
-from autodisp.config.checks import ABOVE_0, Must, Seed
+from autodisp.config.checks import ABOVE_0, Must, PathTo, Seed
 from autodisp.config.sections import (
     ReadersConfig,
     TaskChoiceConfig,
@@ -25,7 +25,7 @@ class CheckConfig:
     split: Split | None
     seed: Seed
     timeout: Annotated[float, Must("a number of seconds above 0", ABOVE_0.holds)]
-    out: str
+    out: Annotated[str, PathTo("a folder that the check makes, such as runs/check")]
     run: ReadersConfig
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 

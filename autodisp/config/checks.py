@@ -73,7 +73,7 @@ SHARED = Must(
 
 
 class PathTo(Must):
-    """A possible path of ``what``."""
+    """A possible path of ``what``; the parser expands a tilde."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"a path to {what}", lambda value: True)
@@ -124,7 +124,6 @@ def need_path(key: str, value: str | None, *, what: str) -> None:
     """Refuses a value that cannot be a path.
 
     Args:
-        key: the setting.
         value: a path; None passes.
         what: target of the path, such as "a folder that the run makes".
     """
@@ -137,13 +136,18 @@ def need_path(key: str, value: str | None, *, what: str) -> None:
     need(longest <= _LONGEST_NAME, key, value, f"of names of at most {_LONGEST_NAME} bytes, a path to {what}")
 
 
+def need_falling(section: str, rates: Any) -> None:
+    """Refuses a schedule from ``learning_rate`` to ``min_learning_rate`` that rises."""
+    first, last = rates.learning_rate, rates.min_learning_rate
+    constraint = f"at most learning_rate={first}, where the schedule begins"
+    need(last <= first, f"{section}.min_learning_rate", last, constraint)
+
+
 @contextmanager
 def naming(key: str, value: str | None, *, choices: Sequence[str] = ()) -> Iterator[None]:
     """Prefixes errors of the block about a file with the setting that named the file.
 
     Args:
-        key: the setting.
-        value: the file.
         choices: values other than files that the setting accepts; the nearest one is suggested.
 
     Raises:
@@ -167,10 +171,6 @@ def nearest(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str | 
 
 def nearest_setting(key: str, settings: Sequence[str]) -> str | None:
     """Returns the most similar setting: of the same name in another section, or of a similar name in the same section.
-
-    Args:
-        key: the dotted name that was given.
-        settings: the dotted names of all settings.
 
     Returns:
         The dotted name; if several sections have a setting of that name, all of them joined by "or".

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Annotated
@@ -64,7 +63,6 @@ class EvaluateConfig:
         for key, usual in asdict(SgbmConfig()).items():
             value = getattr(self.sgbm, key)
             need(self.baseline == "sgbm" or value == usual, f"sgbm.{key}", value, f"{usual} without baseline=sgbm")
-        object.__setattr__(self, "out", os.path.expanduser(self.out))
         check_dataset(self.kit, self.dataset, f"task.factory={self.task.factory}")
         need_ground_truth(self.kit, self.dataset, "an evaluation")
         if self.baseline is not None and self.baseline not in self.kit.baselines:

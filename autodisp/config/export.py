@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from autodisp.config import sections
 from autodisp.config.checks import PathTo, Threads, need, need_choice, shown
-from autodisp.config.sections import TaskChoiceConfig
+from autodisp.config.sections import Quietness, TaskChoiceConfig
 from autodisp.errors import InputError
 
 FORMATS = ("onnx", "pt2")
@@ -30,6 +30,7 @@ class ExportConfig:
     overwrite: bool
     threads: Threads
     confidence: bool = False
+    verbosity: Quietness = "normal"
     task: TaskChoiceConfig = field(default_factory=TaskChoiceConfig)
 
     def __post_init__(self) -> None:

@@ -1,8 +1,7 @@
 """Reads the comments of the YAML files, which are the only description of a setting's meaning and unit."""
 
-import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 
@@ -21,21 +20,26 @@ class Notes:
 
 def read_notes(text: str) -> Notes:
     """Returns the comments of a YAML: those above its first key and those after keys."""
-    head: list[str] = []
-    found: dict[str, str] = {}
-    path: list[tuple[int, str]] = []
-    for line in text.splitlines():
-        if line.startswith("hydra:"):
+    head, found, begun = list[str](), dict[str, str](), False
+    for line, key in with_keys(text.splitlines()):
+        if key == "hydra":
             break
-        if line.startswith("# ") and not path and not line.startswith("# @"):
+        begun = begun or key is not None
+        if line.startswith("# ") and not begun and not line.startswith("# @"):
             head.append(line.removeprefix("# "))
-        if not (parsed := re.fullmatch(r"( *)(\w+):(?: .*?)??(?:\s+# (.*))?", line)):
-            continue
-        depth = len(parsed[1])
-        path = [*itertools.takewhile(lambda above, depth=depth: above[0] < depth, path), (depth, parsed[2])]  # type: ignore[misc]
-        if parsed[3]:
-            found[".".join(name for _, name in path)] = parsed[3]
+        if key and (comment := re.search(r"\s# (.*)", line)):
+            found[key] = comment[1]
     return Notes(" ".join(head), found)
+
+
+def with_keys(lines: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+    """Yields the lines of a YAML, each with the dotted name of the key in it; None for a line without one."""
+    path: list[tuple[int, str]] = []
+    for line in lines:
+        if parsed := re.match(r"( *)(\w+):(?=\s|$)", line):
+            depth = len(parsed[1])
+            path = [*(above for above in path if above[0] < depth), (depth, parsed[2])]
+        yield line, ".".join(name for _, name in path) if parsed else None
 
 
 def head_of(file: Traversable) -> str:

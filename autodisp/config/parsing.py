@@ -1,6 +1,7 @@
 """Turns a composed config into typed sections, with one-line errors for unknown keys, wrong types and values."""
 
 import functools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, make_dataclass
 from types import UnionType
@@ -9,9 +10,9 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from autodisp.config.checks import LARGEST, Must, nearest, nearest_setting, need, need_choice, printable, shown
+from autodisp.config.checks import LARGEST, Must, PathTo, nearest, nearest_setting, need, need_choice, printable, shown
 from autodisp.config.renamed import rename
-from autodisp.errors import InputError
+from autodisp.errors import InputError, first_line
 
 Config = TypeVar("Config")
 
@@ -75,7 +76,6 @@ def read(tree: DictConfig, schema: type[Config], choices: Mapping[str, Mapping[s
     """Returns the typed config of a config composed by Hydra.
 
     Args:
-        tree: the composed config.
         schema: a dataclass whose fields are dataclasses (sections), plain settings, or sections by name.
         choices: the dataclass of each ``name``, for each section by name.
 
@@ -155,6 +155,8 @@ def _value(node: DictConfig, name: str, key: str, setting: Setting) -> Any:
         need_choice(key, value, setting.choices)
     for constraint in setting.constraints:
         constraint.check(key, value, setting.usual)
+        if isinstance(constraint, PathTo):
+            value = os.path.expanduser(value)
     need(type(value) is not int or value <= LARGEST, key, value, f"at most {LARGEST}{setting.usual}")
     return value
 
@@ -166,8 +168,8 @@ def _typed(node: DictConfig, name: str, key: str, setting: Setting) -> Any:
     except InterpolationResolutionError as error:
         given = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[call-overload,index]
         raise InputError(
-            f"{key}={shown(given)}: {_first_line(error)}; write the value itself, or ${{KEY}} with a setting that "
-            "there is"
+            f"{key}={shown(given)}: {printable(first_line(error))}; write the value itself, or ${{KEY}} with a setting "
+            "that there is"
         ) from None
     plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
     if isinstance(plain, bool) and str(plain).lower() in setting.choices:
@@ -210,10 +212,5 @@ def one_line(error: Exception) -> str:
     """Returns a library's message about a setting as one line that begins with the setting's name."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     key = next((line.removeprefix("full_key:").strip() for line in lines if line.startswith("full_key:")), "")
-    message = _first_line(error)
+    message = printable(first_line(error))
     return f"{key}: {message}" if key and key not in message else message
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return printable(lines[0]) if lines else type(error).__name__

@@ -61,36 +61,18 @@ class PredictConfig:
         self._check_outputs()
 
     def _check_outputs(self) -> None:
-        metric = self.focal is not None
-        if self.outputs is not None:
-            for name in self.outputs:
-                need_choice("outputs", name, OUTPUTS)
-            wants = [name for name in METRIC if name in self.outputs]
-            need(
-                metric or not wants,
-                "outputs",
-                self.outputs,
-                f"without {' and '.join(wants)}, or with focal and baseline",
-            )
-            need(
-                bool(wants) or not metric,
-                "focal",
-                self.focal,
-                f"null for outputs={shown(self.outputs)}; or add depth or ply",
-            )
-        far, limits = self.max_depth, self.colour_range
-        need(
-            far is None or self._writes("ply"),
-            "max_depth",
-            far,
-            "null without the output ply; or give focal and baseline",
-        )
-        need(
-            limits is None or self._writes("colour"),
-            "colour_range",
-            limits,
-            "null without the output colour; or add it",
-        )
+        metric, outputs = self.focal is not None, self.outputs or ()
+        for name in outputs:
+            need_choice("outputs", name, OUTPUTS)
+        wants = [name for name in METRIC if name in outputs]
+        without = f"without {' and '.join(wants)}, or with focal and baseline"
+        need(metric or not wants, "outputs", self.outputs, without)
+        used = self.outputs is None or bool(wants) or not metric
+        need(used, "focal", self.focal, f"null for outputs={shown(self.outputs)}; or add depth or ply")
+        used = self.max_depth is None or self._writes("ply")
+        need(used, "max_depth", self.max_depth, "null without the output ply; or give focal and baseline")
+        used = self.colour_range is None or self._writes("colour")
+        need(used, "colour_range", self.colour_range, "null without the output colour; or add it")
 
     def _writes(self, output: str) -> bool:
         if self.outputs is not None:

@@ -6,13 +6,12 @@ Types and constraints are those of the schema, defaults and meanings those of th
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig
 
 from autodisp import configs
 from autodisp.config import check, evaluate, export, predict, report, search, study, train
@@ -21,28 +20,17 @@ from autodisp.config.notes import head_of, meanings_of_choices, read_notes
 from autodisp.config.parsing import Setting, settings_of
 from autodisp.config.sections import DATASETS, NETWORKS, TASKS, FromCheckpointConfig
 
-
-@dataclass(frozen=True)
-class Program:
-    """A program with its schema."""
-
-    name: str
-    schema: type
-    parse: Callable[[DictConfig], Any]
-    needs: tuple[str, ...] = ()
-    """Settings required for parsing."""
-
-
-PROGRAMS = (
-    Program("search", search.SearchConfig, search.parse),
-    Program("train", train.TrainConfig, train.parse),
-    Program("evaluate", evaluate.EvaluateConfig, evaluate.parse, ("checkpoint=shipped",)),
-    Program("predict", predict.PredictConfig, predict.parse, ("left=left.png",)),
-    Program("export", export.ExportConfig, export.parse, ("checkpoint=shipped",)),
-    Program("report", report.ReportConfig, report.parse, ("run=RUN",)),
-    Program("check", check.CheckConfig, check.parse),
-    Program("study", study.StudyConfig, study.parse),
-)
+PROGRAMS: Mapping[str, type] = {
+    "search": search.SearchConfig,
+    "train": train.TrainConfig,
+    "evaluate": evaluate.EvaluateConfig,
+    "predict": predict.PredictConfig,
+    "export": export.ExportConfig,
+    "report": report.ReportConfig,
+    "check": check.CheckConfig,
+    "study": study.StudyConfig,
+}
+"""The schema of each program."""
 _BY_NAME: Mapping[str, Mapping[str, type]] = {
     "task": TASKS,
     "dataset": DATASETS,
@@ -72,19 +60,19 @@ not fit is refused in one line; none is ignored."""
 def reference() -> str:
     """Returns the whole page."""
     parts, seen = [_INTRODUCTION], dict[str, str]()
-    for program in PROGRAMS:
-        parts += _of_program(program, seen)
+    for program, schema in PROGRAMS.items():
+        parts += _of_program(program, schema, seen)
     return "\n\n".join(parts) + "\n"
 
 
-def _of_program(program: Program, seen: dict[str, str]) -> Iterator[str]:
+def _of_program(program: str, schema: type, seen: dict[str, str]) -> Iterator[str]:
     """Yields the parts of one program; ``seen`` maps the tables above to their programs."""
-    text = configs.primary(program.name).read_text(encoding="utf-8")
-    content, groups = yaml.safe_load(text), configs.groups(program.name)
-    yield f"## autodisp-{program.name}"
+    text = configs.primary(program).read_text(encoding="utf-8")
+    content, groups = yaml.safe_load(text), configs.groups(program)
+    yield f"## autodisp-{program}"
     yield " ".join(content["hydra"]["help"]["header"].split())
     yield "\n".join(["Groups, the default in bold:\n", *_list_of(groups, content["defaults"], seen)])
-    settings = dict(_flat(settings_of(program.schema)))
+    settings = dict(_flat(settings_of(schema)))
     by_choice = {group for group in groups if any(key.startswith(f"{group}.") for key in settings)} - content.keys()
     alone = {key: one for key, one in settings.items() if key.partition(".")[0] not in by_choice}
     yield _table(alone, {"": content}, read_notes(text).settings)
@@ -92,14 +80,14 @@ def _of_program(program: Program, seen: dict[str, str]) -> Iterator[str]:
         choices: dict[type | None, list[str]] = {}
         if group in by_choice or (group in _BY_NAME and group not in content):
             for choice in groups[group]:
-                choices.setdefault(_BY_NAME.get(group, {}).get(_name(program.name, group, choice)), []).append(choice)
-        for schema, names in choices.items():
-            table = _of_choices(program.name, group, names, schema, settings)
+                choices.setdefault(_BY_NAME.get(group, {}).get(_name(program, group, choice)), []).append(choice)
+        for own, names in choices.items():
+            table = _of_choices(program, group, names, own, settings)
             title = f"### {', '.join(f'{group}={name}' for name in names)}"
             if table:
                 yield title
                 yield table if table not in seen else f"As in {seen[table]}."
-                seen.setdefault(table, f"autodisp-{program.name}")
+                seen.setdefault(table, f"autodisp-{program}")
 
 
 def _list_of(groups: Mapping[str, Mapping[str, Any]], defaults: Sequence[Any], seen: dict[str, str]) -> Iterator[str]:
@@ -151,9 +139,7 @@ def _table(settings: Mapping[str, Setting], contents: Mapping[str, Any], meaning
     """Returns a table with a row for each setting.
 
     Args:
-        settings: settings by dotted name.
         contents: the YAML with the defaults, by choice.
-        meanings: meanings by dotted name.
     """
     rows = [["setting", "type", "default", "must be", "meaning"], ["---"] * 5]
     for key, setting in settings.items():

@@ -21,6 +21,7 @@ from autodisp.config.checks import (
     checked_factory,
     need,
     need_choice,
+    need_falling,
 )
 from autodisp.config.sections import (
     PUBLISHED_CUTOUT,
@@ -177,12 +178,7 @@ class WeightsConfig:
             raise InputError(
                 "optimizer.weights.decay=decoupled: is of optimizer.weights.name=adamw, but it is sgd: take l2 or null"
             )
-        need(
-            self.min_learning_rate <= self.learning_rate,
-            "optimizer.weights.min_learning_rate",
-            self.min_learning_rate,
-            f"at most learning_rate={self.learning_rate}, where the schedule begins",
-        )
+        need_falling("optimizer.weights", self)
 
 
 @dataclass(frozen=True)
@@ -263,12 +259,8 @@ class SearchConfig(LearningConfig):
         self._check_relaxation()
         self._check_alpha_penalty()
         self._check_cost_penalty()
-        need(
-            self.search.warmup_epochs < self.search.epochs,
-            "search.warmup_epochs",
-            self.search.warmup_epochs,
-            f"below search.epochs={self.search.epochs}, or no alpha ever moves",
-        )
+        warmup, epochs = self.search.warmup_epochs, self.search.epochs
+        need(warmup < epochs, "search.warmup_epochs", warmup, f"below search.epochs={epochs}, or no alpha ever moves")
         self._check_order()
 
     @property
@@ -286,13 +278,9 @@ class SearchConfig(LearningConfig):
                 f"optimizer.alphas.order={alphas.order} unrolls a step of SGD, but optimizer.weights.name="
                 f"{weights.name}: take order=first or weights.name=sgd"
             )
-        room = self.search.epochs - self.search.warmup_epochs
-        need(
-            alphas.first_order_epochs <= room,
-            "optimizer.alphas.first_order_epochs",
-            alphas.first_order_epochs,
-            f"at most {room}, the epochs after the warm-up; 0 is usual",
-        )
+        room, first = self.search.epochs - self.search.warmup_epochs, alphas.first_order_epochs
+        wanted = f"at most {room}, the epochs after the warm-up; 0 is usual"
+        need(first <= room, "optimizer.alphas.first_order_epochs", first, wanted)
 
     def _check_space(self, task: str) -> None:
         kinds = self.kit.kinds

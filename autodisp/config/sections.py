@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -28,6 +27,7 @@ from autodisp.tasks.registry import KITS, kit_of, kit_of_dataset, open_kit
 from autodisp.tasks.sections import DatasetSection, NetworkSection, TaskSection
 
 Correction = Literal["residual", "fusion"]
+Quietness = Literal["quiet", "normal"]
 _SCALE = Must("at least 0 and at most 4; 0 is none, 1 the default, 2 strong", lambda scale: 0 <= scale <= 4)
 _SIDE = Must("at least 0 and at most 32, the side of the images; 0 is none, 16 is usual", lambda side: 0 <= side <= 32)
 
@@ -46,28 +46,26 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """Device, threads and precision of a prediction or an evaluation."""
+    """Device, threads, precision and output of a prediction or an evaluation."""
 
     device: Device = "auto"
     threads: Threads = None
     precision: Precision = "float32"
+    verbosity: Quietness = "normal"
 
     def check_model(self, checkpoint: str | None) -> None:
         """Refuses a precision for an ONNX file, whose precision was fixed by the export."""
         fits = self.precision == "float32" or not str(checkpoint).lower().endswith(".onnx")
-        need(
-            fits,
-            "run.precision",
-            self.precision,
-            f"float32 for checkpoint={checkpoint}, which has a precision of its own",
-        )
+        wanted = f"float32 for checkpoint={checkpoint}, which has a precision of its own"
+        need(fits, "run.precision", self.precision, wanted)
 
 
 @dataclass(frozen=True)
 class ReadersConfig:
-    """Reading processes of a check."""
+    """Reading processes and output of a check."""
 
     workers: Annotated[int | None, at_least(1, null="all cores"), at_most(256)] = None
+    verbosity: Quietness = "normal"
 
 
 @dataclass(frozen=True)
@@ -81,9 +79,6 @@ class RunConfig:
     sync_batchnorm: bool = False
     graphs: Literal["auto", "true", "false"] = "auto"
     verbosity: Literal["quiet", "normal", "verbose"] = "normal"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", os.path.expanduser(self.folder))
 
 
 Config = TypeVar("Config")

@@ -51,7 +51,7 @@ class BudgetConfig:
 
 @dataclass(frozen=True)
 class ClusterSection:
-    """What all clusters have."""
+    """Settings of every cluster."""
 
     name: str
     threads: _Threads = 1
@@ -63,7 +63,6 @@ class LocalConfig(ClusterSection):
 
     name: str = "local"
     workers: _Workers = None
-    threads: _Threads = 1
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,6 @@ class AddressConfig(ClusterSection):
 
     name: str = "address"
     address: str | None = None
-    threads: _Threads = 1
 
     def __post_init__(self) -> None:
         known = self.address is not None and re.match(r"(tcp|tls|ucx|wss?)://.", self.address) is not None
@@ -108,9 +106,8 @@ class StudyConfig:
     SECTIONS: ClassVar = {"study": STUDIES, "cluster": CLUSTERS}
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", os.path.expanduser(self.folder))
         if self.root is not None:
-            object.__setattr__(self, "root", os.path.abspath(os.path.expanduser(self.root)))
+            object.__setattr__(self, "root", os.path.abspath(self.root))
         if self.study.name != "drop":
             need(bool(self.budget.search), "budget", self.budget.name, f"one that has words for task={self.task.name}")
         if hasattr(self.study, "datasets"):

@@ -1,6 +1,7 @@
 """The section of each study in the config of autodisp-study."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
@@ -41,7 +42,7 @@ GIVEN = (
     "run.threads",
     "resume",
 )
-"""Settings of the runs that a study sets itself."""
+"""Settings of the runs that a study sets itself; those of Hydra have no effect in it."""
 BUDGET_WORDS = Must(
     "words such as training.steps=500, of settings that the study does not set itself",
     lambda words: all(map(_is_free, words)),
@@ -55,7 +56,7 @@ _METHODS = Must(
 def _is_free(word: str) -> bool:
     """Returns True for a word that sets something that the study does not set itself."""
     key, equals, _ = word.lstrip("+~").partition("=")
-    return bool(key and equals) and key not in GIVEN
+    return bool(key and equals) and key not in GIVEN and re.split(r"[./]", key)[0] != "hydra"
 
 
 def _once(names: Sequence[str], choices: Iterable[str]) -> bool:
@@ -64,7 +65,7 @@ def _once(names: Sequence[str], choices: Iterable[str]) -> bool:
 
 @dataclass(frozen=True)
 class StudySection:
-    """What all have."""
+    """Settings of every study."""
 
     name: str
 

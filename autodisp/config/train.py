@@ -19,6 +19,7 @@ from autodisp.config.checks import (
     Probability,
     at_least,
     need,
+    need_falling,
 )
 from autodisp.config.sections import (
     PUBLISHED_CUTOUT,
@@ -82,12 +83,7 @@ class TrainOptimizerConfig:
     warmup_steps: Annotated[int, at_least(0)] = 0
 
     def __post_init__(self) -> None:
-        need(
-            self.min_learning_rate <= self.learning_rate,
-            "optimizer.min_learning_rate",
-            self.min_learning_rate,
-            f"at most learning_rate={self.learning_rate}, where the schedule begins",
-        )
+        need_falling("optimizer", self)
         if self.schedule == "milestones":
             wanted = "a list of steps for schedule=milestones, such as [6000,8000]"
             need(bool(self.milestones), "optimizer.milestones", self.milestones, wanted)
@@ -118,12 +114,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         weights, steps = self.level_weights, self.level_steps
-        need(
-            len(weights) == len(steps),
-            "training.level_steps",
-            steps,
-            f"as many as training.level_weights has lists, {len(weights)}, such as [0,5000] for two",
-        )
+        wanted = f"as many as training.level_weights has lists, {len(weights)}, such as [0,5000] for two"
+        need(len(weights) == len(steps), "training.level_steps", steps, wanted)
         object.__setattr__(self, "level_weights", [[float(weight) for weight in row] for row in weights])
 
 

@@ -5,7 +5,7 @@ index comes first, so that the metrics do not depend on the sorting order of a d
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -45,10 +45,7 @@ class ClassificationFigures:
             "unanswered": self.unanswered,
             "accuracy": dict(self.overall.accuracy),
             "mean_per_class": dict(self.mean_per_class),
-            "classes": {
-                name: {"images": figures.images, "accuracy": dict(figures.accuracy)}
-                for name, figures in self.classes.items()
-            },
+            "classes": {name: asdict(figures) for name, figures in self.classes.items()},
             "confusion": [list(row) for row in self.confusion],
         }
 

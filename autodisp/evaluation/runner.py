@@ -22,11 +22,9 @@ class Metrics(Protocol[Figures_co]):
 
     def update(self, prediction: Tensor, batch: Any, /) -> None:
         """Adds one batch."""
-        ...
 
     def figures(self) -> Figures_co:
         """Returns the metrics of all batches so far."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +56,11 @@ def evaluate(
     metrics: Metrics[Figures],
     *,
     device: torch.device | str = "cpu",
-    warm_up: int = 1,
 ) -> Evaluation[Figures]:
     """Predicts every batch once and measures it.
+
+    The first one is predicted once more beforehand, without timing, since the first call allocates memory and chooses
+    algorithms.
 
     Args:
         predict: maps a batch on the device to the input of the metrics; called without gradients. A network must be on
@@ -68,14 +68,7 @@ def evaluate(
         batches: named tuples of tensors; the first axis of the first tensor counts images.
         metrics: updated with every batch.
         device: device to which the batches are moved.
-        warm_up: number of untimed predictions of the first batch beforehand, since the first calls allocate memory and
-            choose algorithms. All batches are timed.
-
-    Raises:
-        ValueError: warm_up is negative.
     """
-    if warm_up < 0:
-        raise ValueError(f"warm_up={warm_up}: must be 0 or more")
     device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -83,7 +76,7 @@ def evaluate(
     for index, loaded in enumerate(batches):
         batch = move(loaded, device)
         with torch.inference_mode():
-            for _ in range(0 if index else warm_up):
+            if index == 0:
                 predict(batch)
             wait_for(device)
             start = time.perf_counter()

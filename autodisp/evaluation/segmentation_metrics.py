@@ -1,7 +1,7 @@
 """Intersection over union and pixel accuracy of predicted class maps."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -30,15 +30,7 @@ class SegmentationFigures:
 
     def as_dict(self) -> dict[str, object]:
         """Converts to plain data; NaN stays NaN."""
-        return {
-            "images": self.images,
-            "pixels": self.pixels,
-            "miou": self.miou,
-            "accuracy": self.accuracy,
-            "iou": dict(self.iou),
-            "pixels_of": dict(self.pixels_of),
-            "confusion": [list(row) for row in self.confusion],
-        }
+        return asdict(self)
 
     def rows(self) -> Iterator[dict[str, str | int | float]]:
         """Yields a row for all classes and one for each class, see ``tables.Figures``."""
@@ -96,22 +88,3 @@ class SegmentationMetrics:
             pixels_of=dict(zip(self.classes, map(int, actual.tolist()), strict=True)),
             confusion=self._confusion.tolist(),
         )
-
-
-class MostFrequentClass:
-    """Predicts one class everywhere, the baseline that any network must beat.
-
-    Args:
-        index: of the class.
-        count: number of classes.
-    """
-
-    def __init__(self, index: int, count: int) -> None:
-        self.index, self.count = index, count
-
-    def __call__(self, batch: SegmentedImage) -> Tensor:
-        """Returns probabilities (B, classes, H, W), on the batch's device."""
-        height, width = batch.classes.shape[-2:]
-        found = batch.image.new_zeros(len(batch.classes), self.count, height, width)
-        found[:, self.index] = 1
-        return found

@@ -47,10 +47,7 @@ class Sparsification:
         self._sums.index_add_(0, place, values.double().cpu())
 
     def at(self, density: float) -> tuple[Tensor, float]:
-        """Sums over the most confident pixels.
-
-        Args:
-            density: share of the pixels, 0..1.
+        """Sums over the most confident pixels, a share of ``density`` in 0..1.
 
         Returns:
             The sums (columns,), and the smallest confidence among these pixels; zeros and 1 without a pixel.

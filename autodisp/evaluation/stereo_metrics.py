@@ -15,7 +15,7 @@ A prediction may have a confidence. Then the region `known` has the pixels of a 
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
 from autodisp.evaluation.sparsification import Sparsification
 from autodisp.networks.confidence import UNKNOWN
-from autodisp.tasks.disparity import BAD_PIXELS, D1_PIXELS, D1_SHARE
+from autodisp.tasks.disparity.task import BAD_PIXELS, D1_PIXELS, D1_SHARE
 
 RANGE_EDGES = (10.0, 40.0)
 FIGURES = ("epe", *(f"bad{pixels}" for pixels in BAD_PIXELS), "d1")
@@ -75,22 +75,16 @@ class StereoFigures:
     def as_dict(self) -> dict[str, object]:
         """Converts to plain data; NaN stays NaN."""
         regions = {
-            name: {
-                "images": region.images,
-                "pixels": region.pixels,
-                "not_finite": region.not_finite,
-                "pooled": dict(region.pooled),
-                "per_image": dict(region.per_image),
-                **({} if region.confidence is None else {"confidence": region.confidence}),
-            }
+            name: {key: value for key, value in asdict(region).items() if value is not None}
             for name, region in self.regions.items()
         }
-        curve = [] if self.by_confidence is None else [(share, self.confident(share / 100)) for share in _PERCENTS]
+        points = [] if self.by_confidence is None else [(share, self.confident(share / 100)) for share in _PERCENTS]
+        curve = [{"density": share, "confidence": point.confidence, **point.pooled} for share, point in points]
         return {
             "images": self.images,
             "largest": self.largest,
             "regions": regions,
-            **({"sparsification": [_point(*entry) for entry in curve]} if curve else {}),
+            **({"sparsification": curve} if curve else {}),
         }
 
     def rows(self) -> Iterator[dict[str, str | int | float]]:
@@ -218,10 +212,6 @@ class StereoMetrics:
             inside = occluded & ~out_of_frame
             regions += [valid & ~inside & ~out_of_frame, valid & inside, valid & out_of_frame]
         return regions + [valid & (truth >= low) & (truth < high) for low, high in self._ranges.values()]
-
-
-def _point(density: float, region: RegionFigures) -> dict[str, float | None]:
-    return {"density": density, "confidence": region.confidence, **region.pooled}
 
 
 def _confident(confidences: Sparsification, share: float, images: int) -> RegionFigures:

@@ -28,14 +28,12 @@ class Figures(Protocol):
 
     def as_dict(self) -> dict[str, Any]:
         """Converts to plain data; NaN stays NaN."""
-        ...
 
     def rows(self) -> Iterator[Row]:
         """Yields table rows by column: text, integers, and metrics as ``NAME_px`` and ``NAME_percent``.
 
         Rows with the same ``average`` are adjacent.
         """
-        ...
 
 
 Evaluations = Mapping[str, Evaluation[Any]]
@@ -64,10 +62,7 @@ def write_json(
 ) -> None:
     """Writes all results, including the confusion matrix, as one strict JSON object.
 
-    Args:
-        path: a file in a folder that exists.
-        evaluations: by method.
-        about: plain data on the evaluation (dataset, checkpoint, date, ...).
+    ``about`` is plain data on the evaluation (dataset, checkpoint, date, ...).
     """
     methods = {
         method: {
@@ -87,12 +82,7 @@ def write_json(
 
 
 def write_csv(path: str | os.PathLike[str], evaluations: Evaluations) -> None:
-    """Writes the rows of the table, unrounded, with the speed and memory of the method in the last columns.
-
-    Args:
-        path: a file in a folder that exists.
-        evaluations: by method.
-    """
+    """Writes the rows of the table, unrounded, with the speed and memory of the method in the last columns."""
     rows: list[Row] = []
     for method, evaluation in evaluations.items():
         cost: Row = {
@@ -104,7 +94,8 @@ def write_csv(path: str | os.PathLike[str], evaluations: Evaluations) -> None:
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({column: "" if _is_nan(value) else value for column, value in row.items()} for row in rows)
+        for row in rows:
+            writer.writerow({name: "" if value != value else value for name, value in row.items()})  # NaN
 
 
 def _table(evaluations: Evaluations, title: str) -> Table:
@@ -160,10 +151,6 @@ def _cost(method: str, evaluation: Evaluation[Any]) -> str:
     words = _NOTHING if math.isnan(speed) else f"{speed:.3g} images/s ({1000 / speed:.0f} ms)"
     where = "on the device" if evaluation.memory_of == "device" else "of the whole process"
     return f"{method}: {words}, peak memory {evaluation.peak_memory / _MIB:,.0f} MiB {where}"
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
 
 
 def _strict(value: Any) -> Any:

@@ -49,7 +49,6 @@ def of_run(run: Path, *, space: SearchSpace | None = None) -> Found:
     """Loads the cells found by a search, or those of its newest epoch if it is running or was stopped.
 
     Args:
-        run: folder of the search.
         space: search space of the cells; None for a built-in one, or if the run's config names its file.
 
     Raises:
@@ -115,6 +114,6 @@ def _own_space(run: Path) -> SearchSpace | None:
     if file is None:
         return None
     try:
-        return SearchSpace.load(Path(str(file)))
+        return SearchSpace.load(Path(str(file)).expanduser())
     except InputError as error:
         raise InputError(f"run={run}: was a search in a space of its own, but {error}; give space_file=PATH") from None

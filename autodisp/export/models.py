@@ -100,6 +100,8 @@ def export_model(
     card, _, network = model_file.load_network(checkpoint)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     outputs_of(network, card.task, confidence=confidence)
+    with staged(folder):
+        pass  # refuses a folder that cannot be used
     tell(f"{checkpoint}: {card.task}, {parameters:,} parameters; tracing, writing and comparing takes a minute or so")
     network = fused(network)
     program = traced(network, card.task, confidence=confidence)

@@ -60,7 +60,6 @@ def traced(network: nn.Module, task: str, *, confidence: bool = False) -> Export
 
     Args:
         network: a network of the task; not modified.
-        task: name of the task.
         confidence: adds a second output, see ``autodisp.networks.confidence``.
 
     Raises:
@@ -172,8 +171,6 @@ def differences(
 
     Args:
         network: in evaluation mode, on the CPU.
-        task: name of the task.
-        path: exported file.
         confidence: the file has the confidence as second output.
 
     Returns:

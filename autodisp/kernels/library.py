@@ -1,10 +1,10 @@
-"""The C++ of edges.cpp, compiled at its first use and kept.
+"""Compiles edges.cpp at its first use and stores the library.
 
-The compiled file lies in the cache folder under a name made of the source, the compiler and the flags, so that another
-version of either is compiled anew. The instructions are those that torch finds on this machine (AVX2, AVX-512, or the
-compiler's default) and never "native": a cache that several machines share holds one file for each.
+The file in the cache folder is named by a hash of the source, the compiler and the flags, so that another version of
+either is compiled anew. The instructions are those that torch finds on this machine (AVX2, AVX-512, or the compiler's
+default) and never "native": a cache that several machines share has one file for each.
 
-Threads are those of torch: the OpenMP runtime that torch has loaded is handed to the library, which links to none.
+Threads are those of torch: the library uses the OpenMP runtime that torch has loaded, and links to none.
 """
 
 import ctypes
@@ -29,33 +29,33 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "AVX2": AVX2,
     "DEFAULT": ("-DWIDTH=16",),
 }
-"""Flags by what torch calls the CPU's capability."""
+"""Flags by torch's name of the CPU's capability."""
 CACHE = "AUTODISP_CACHE"
 """The environment variable that names another cache folder."""
 
 
 class Unavailable(Exception):
-    """There is no library and none can be made; the message is a line that tells why."""
+    """The library cannot be built; the message is the reason in one line."""
 
 
 def cache_folder() -> Path:
-    """Where compiled libraries are kept."""
+    """Returns the folder of the compiled libraries."""
     given = os.environ.get(CACHE)
     root = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autodisp"
     return root / "kernels"
 
 
 def level_for(channels: int, itemsize: int) -> str:
-    """The instructions for tensors of that width: a pixel's few channels would leave half of a wide vector empty."""
+    """Returns the capability for tensors of that width: few channels would leave half of a wide vector empty."""
     level = torch.backends.cpu.get_cpu_capability()
     return "AVX2" if level == "AVX512" and channels * itemsize <= 32 else level
 
 
 def prepare(remark: Callable[[str], object]) -> None:
-    """Loads, and where needed compiles, all that this machine may use.
+    """Loads, and compiles if necessary, all libraries that this machine may use.
 
     Args:
-        remark: is given a line before a compilation, which takes a while.
+        remark: called with a line before a compilation, which takes a while.
 
     Raises:
         Unavailable: as for ``library``.
@@ -69,7 +69,7 @@ def prepare(remark: Callable[[str], object]) -> None:
 
 @functools.cache
 def library(level: str) -> ctypes.CDLL:
-    """The loaded library for a CPU of that capability, in torch's words.
+    """Loads the library for a CPU of that capability, in torch's terms.
 
     Raises:
         Unavailable: there is no compiler, or it fails.
@@ -89,7 +89,7 @@ def library(level: str) -> ctypes.CDLL:
 
 
 def _compilation(level: str) -> tuple[list[str], Path]:
-    """The command without its output, and the path where the library is kept."""
+    """Returns the command without its output, and the path of the library."""
     flags = LEVELS.get(level, LEVELS["DEFAULT"])
     compiler = shutil.which(os.environ.get("CXX") or "g++") or shutil.which("c++") or shutil.which("clang++")
     if os.name != "posix" or compiler is None:
@@ -105,7 +105,7 @@ def _compilation(level: str) -> tuple[list[str], Path]:
 
 
 def _compile(command: list[str], path: Path) -> None:
-    """Compiles beside the final name first, so that no other process loads half a file."""
+    """Compiles under another name first, so that no other process loads half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
@@ -114,7 +114,7 @@ def _compile(command: list[str], path: Path) -> None:
 
 
 def _share_threads(loaded: ctypes.CDLL) -> None:
-    """Hands over the entry points of torch's own OpenMP runtime; without them the library uses one thread."""
+    """Passes the entry points of torch's OpenMP runtime; without them the library uses one thread."""
     try:
         torch_library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")

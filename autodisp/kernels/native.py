@@ -29,7 +29,7 @@ from autodisp.cells.depthwise import depthwise
 from autodisp.kernels.library import level_for, library
 
 EPS = 1e-5
-"""Of batch normalisation: torch's default."""
+"""Epsilon of batch normalisation, torch's default."""
 KERNELS = (3, 5)
 GEOMETRIES = ((1, 1), (2, 1), (1, 2), (2, 2))
 """Stride and dilation."""
@@ -43,11 +43,11 @@ class Block(NamedTuple):
     stride: int
     dilation: int
     slope_in: float
-    """Of the activation on load for negative numbers: 0 is ReLU, 1 none."""
+    """Slope of the input's activation for negative numbers: 0 is ReLU, 1 none."""
     slope_out: float
-    """Of the one after the pointwise convolution."""
+    """Slope of the activation after the pointwise convolution."""
     parameters: tuple[int, ...]
-    """Places of the depthwise and pointwise weights, and of the bias where there is one."""
+    """Places of the depthwise and pointwise weights, and of the bias if there is one."""
 
 
 class Term(NamedTuple):
@@ -58,9 +58,9 @@ class Term(NamedTuple):
     source: int
     """Place of its input."""
     blocks: tuple[Block, ...]
-    """Empty: the input as it is."""
+    """Empty: the input itself."""
     normalised: bool
-    """Batch normalisation after the last block, or of the input."""
+    """True for batch normalisation after the last block, or of the input."""
 
 
 class NodeSum(NamedTuple):
@@ -69,7 +69,7 @@ class NodeSum(NamedTuple):
     terms: tuple[Term, ...]
     inputs: int
     batch_norm: bool
-    """Between the blocks of a term."""
+    """True for batch normalisation between the blocks of a term."""
 
 
 class _Unit(ctypes.Structure):
@@ -103,14 +103,14 @@ def node_sum(plan: NodeSum, weights: Tensor, tensors: Sequence[Tensor]) -> Tenso
     Returns:
         (B, C, ceil(H / stride), ceil(W / stride)) in channels_last.
     """
-    # here, where autograd sees it: a copy made inside would cut the second derivatives off
+    # outside of the function, since a copy made inside would have no second derivatives
     inputs = [x.contiguous(memory_format=torch.channels_last) for x in tensors[: plan.inputs]]
     parameters = [x.contiguous() for x in tensors[plan.inputs :]]
     return cast(Tensor, _Node.apply(plan, weights, *inputs, *parameters))
 
 
 def plain_sum(plan: NodeSum, weights: Tensor, tensors: Sequence[Tensor]) -> Tensor:
-    """The same by torch's operations, which may be differentiated as often as wanted."""
+    """Computes the same by torch's operations, which may be differentiated any number of times."""
     total: Tensor | None = None
     for term in plan.terms:
         y = tensors[term.source]
@@ -139,7 +139,7 @@ class _Node(Function):
     @staticmethod
     def forward(ctx: Any, plan: NodeSum, weights: Tensor, *tensors: Tensor) -> Tensor:
         kernels = _Kernels(tensors[0])
-        # scale and shift of what each block gives, or a term without blocks; 1 and 0 where nothing is normalised
+        # scale and shift of each block's output, or of a term without blocks; 1 and 0 where nothing is normalised
         count = sum(map(_rows, plan.terms))
         affine = tensors[0].new_zeros(2, count, tensors[0].shape[1])
         affine[0] = 1
@@ -281,22 +281,22 @@ def _through_blocks(
 
 
 def _rows(term: Term) -> int:
-    """Rows of the scales and shifts that a term takes."""
+    """Returns the number of rows of scales and shifts of a term."""
     return max(1, len(term.blocks))
 
 
 def _ends(plan: NodeSum) -> list[int]:
-    """The last row of each term."""
+    """Returns the last row of each term."""
     return [end - 1 for end in itertools.accumulate(map(_rows, plan.terms))]
 
 
 def _chosen(plan: NodeSum, weights: Tensor) -> Tensor:
-    """The terms' weights, (K, 1)."""
+    """Returns the weights of the terms, (K, 1)."""
     return weights.detach()[[term.weight for term in plan.terms]][:, None]
 
 
 class _Kernels:
-    """The compiled functions for tensors like one."""
+    """The compiled functions for the dtype and width of a tensor."""
 
     def __init__(self, like: Tensor) -> None:
         self.name = DTYPES[like.dtype]
@@ -308,7 +308,7 @@ class _Kernels:
         getattr(self.library, f"{function}_{self.name}")(ctypes.byref(arguments))
 
     def addresses(self, rows: Tensor) -> Callable[[int, int], int]:
-        """Where the row (C,) at two indices of a contiguous (n, m, C) lies."""
+        """Returns a function from two indices to the address of that row (C,) of a contiguous (n, m, C)."""
         start, size = rows.data_ptr(), rows.element_size() * self.channels
         count = rows.shape[1]
         return lambda first, second: start + (first * count + second) * size
@@ -347,7 +347,7 @@ class _Kernels:
         tensors: Sequence[Tensor],
         after: tuple[int, int] | None,
     ) -> Tensor:
-        """The output of a block.
+        """Computes the output of a block.
 
         Args:
             block, x, tensors: see ``node_sum``.
@@ -375,12 +375,12 @@ class _Kernels:
 
         Args:
             block, x, before, tensors: see ``forward``.
-            slopes: y and g, and the addresses of the factors by which the gradient to y is made of them.
-            into: where that to x goes, and whether it is added.
+            slopes: y and g, and the addresses of the factors with which the gradient to y is computed from them.
+            into: tensor for the gradient to x, and True to add it.
             found: by the places of the parameters.
 
         Returns:
-            (3, 1, C) of which the last three slopes of the block before are.
+            (3, 1, C), the factors of the previous block.
         """
         y, g, by = slopes
         unit = self._unit(block, x, before, tensors, y)

@@ -1,4 +1,4 @@
-"""The nodes of a supernet's cell by the compiled kernels where they apply, by the plain path elsewhere."""
+"""Evaluates the nodes of a supernet's cell by the compiled kernels where they apply, else by the plain path."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,13 +18,13 @@ from autodisp.kernels.native import DTYPES, EPS, GEOMETRIES, KERNELS, Block, Nod
 def build_node(
     kernels: str, device: torch.device, say: Callable[[str], object], remark: Callable[[str], object] = str
 ) -> Node:
-    """The way to evaluate nodes that a config names.
+    """Returns the function that evaluates nodes.
 
     Args:
         kernels: "native", "plain", or "auto" for native where that is possible.
         device: of the network.
-        say: is given a line where "auto" finds no compiler on the CPU.
-        remark: is given one before the kernels are compiled.
+        say: called with a line if "auto" finds no compiler on the CPU.
+        remark: called with a line before the kernels are compiled.
 
     Raises:
         InputError: "native" is not possible.
@@ -52,7 +52,7 @@ class _Link(NamedTuple):
     slope_out: float
 
     def block(self, tensors: list[Tensor]) -> Block:
-        """The block, its parameters added to the tensors."""
+        """Returns the block, and appends its parameters to the tensors."""
         given = [self.depthwise.weight, self.pointwise.weight]
         if self.pointwise.bias is not None:
             given.append(self.pointwise.bias)
@@ -63,10 +63,10 @@ class _Link(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """An operation as the kernels see it: (B, C, H, W) -> start(x), then the chain, then the normalisation."""
+    """An operation in the form of the kernels: (B, C, H, W) -> start(x), then the chain, then the normalisation."""
 
     start: Callable[[Source], Tensor]
-    """Evaluated by torch; the input itself where there is nothing to evaluate."""
+    """Evaluated by torch; the input itself if there is nothing to evaluate."""
     chain: tuple[_Link, ...]
     normalised: bool
 
@@ -75,7 +75,7 @@ _KNOWN: WeakKeyDictionary[nn.Module, list[_Candidate | None]] = WeakKeyDictionar
 
 
 def native_node(edges: Sequence[IncomingEdge], drop_probability: float | Tensor) -> Tensor | None:
-    """The sum of a node's incoming edges, as ``autodisp.cells.mixed.plain_node`` gives it.
+    """Computes the sum of a node's incoming edges, see ``autodisp.cells.mixed.plain_node``.
 
     Half precision and other devices take the plain path.
     """
@@ -90,7 +90,7 @@ def native_node(edges: Sequence[IncomingEdge], drop_probability: float | Tensor)
 
 
 def _sum(edges: Sequence[IncomingEdge]) -> Tensor:
-    """The sum of edges with active operations; what is linear in an edge is done once for all of them."""
+    """Sums edges with active operations; what is linear in an edge is computed once for all of them."""
     mixed = edges[0].mixed
     if mixed.share == 1:
         y = _operations(edges)
@@ -111,7 +111,7 @@ def _first(mixed: MixedOperation) -> Callable[[Tensor], Source]:
 
 
 def _operations(edges: Sequence[IncomingEdge]) -> Tensor:
-    """The weighted sum of the operations of edges, each edge times its factor."""
+    """Computes the weighted sum of the operations of edges, each edge times its factor."""
     inputs: list[Tensor] = []
     places: dict[int, int] = {}
     chosen: list[tuple[int, int, _Candidate]] = []
@@ -146,7 +146,7 @@ def _operations(edges: Sequence[IncomingEdge]) -> Tensor:
 
 
 def _candidates(mixed: MixedOperation) -> list[_Candidate | None]:
-    """All operations of an edge; None for ``none``."""
+    """Returns all operations of an edge; None for ``none``."""
     if mixed not in _KNOWN:
         _KNOWN[mixed] = [None if isinstance(one, Zero) else _candidate(one) for one in mixed.operations]
     return _KNOWN[mixed]
@@ -174,7 +174,7 @@ def _input(source: Source) -> Tensor:
 
 
 def _chain(layers: Sequence[nn.Module], normalised: bool) -> tuple[_Link, ...] | None:
-    """The layers as blocks that the kernels know, each normalised if the last one is; None for anything else."""
+    """Returns the layers as blocks of the kernels, each normalised if the last one is; None for anything else."""
     links, left = [], list(layers)
     while left:
         slope_in = 0.0 if isinstance(left[0], nn.ReLU) else 1.0
@@ -206,5 +206,5 @@ def _is_pointwise(layer: nn.Conv2d) -> bool:
 
 
 def _is_bare(layer: nn.Module) -> bool:
-    """Batch normalisation without parameters and running statistics."""
+    """Returns True for batch normalisation without parameters and running statistics."""
     return type(layer) is nn.BatchNorm2d and not layer.affine and not layer.track_running_stats and layer.eps == EPS

@@ -29,10 +29,7 @@ def has_volume(network: nn.Module) -> bool:
 
 
 def confidence_of(prediction: StereoPrediction) -> Tensor | None:
-    """Computes the confidence of each pixel's disparity.
-
-    Args:
-        prediction: of a network in evaluation mode.
+    """Computes the confidence of each pixel's disparity, for a network in evaluation mode.
 
     Returns:
         (B, 1, H, W), 0..1; None if the network has no matching volume at its end.
@@ -50,11 +47,7 @@ def confidence_of(prediction: StereoPrediction) -> Tensor | None:
 
 
 class WithConfidence(nn.Module):
-    """A disparity network with a matching volume, as a network that returns the confidence too.
-
-    Args:
-        network: returns a StereoPrediction.
-    """
+    """A disparity network with a matching volume, as a network that returns the confidence too."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
 """Aggregates a matching volume in three dimensions, guided by the decoder's features.
 
-A small hourglass after GC-Net (Kendall et al. 2017), at half and a quarter of the volume's resolution,
-where it costs little and sees far. The features excite its channels as in CoEx (Bangunharcana et al. 2021).
-Departs from both in that each 3x3x3 convolution is one of 3x3 within the pictures and one of 3 along the
-disparity: as 2-D convolutions over one memory layout these took an eighth of the time of 3-D ones at eight channels
-on a CPU. What it adds starts at zero, so that a head that starts as block matching still does.
+A small hourglass after GC-Net (Kendall et al. 2017), at half and a quarter of the volume's resolution, where it costs
+little and has a large receptive field. The features excite its channels as in CoEx (Bangunharcana et al. 2021).
+Departs from both in that each 3x3x3 convolution is one of 3x3 within the images and one of 3 along the disparity: as
+2-D convolutions over one memory layout these took an eighth of the time of 3-D ones at eight channels on a CPU. Its
+output is zero before training, so that a head that starts as block matching still does.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from autodisp.cells.operations import LEAK
+from autodisp.cells.operations import LEAK, initialise_zero
 
 
 class CostAggregation(nn.Module):
-    """Says what to add to a volume's logits.
+    """Computes what is added to a volume's logits.
 
     Args:
-        channels: of the features of the volume; twice as many at the coarser level.
-        guide: channels of the decoder's features that excite them.
+        channels: channels of the volume; twice as many at the coarser level.
+        guide: channels of the decoder's features, which excite them.
         groups: of a group-wise volume at half the resolution, to which the volume is halved without a convolution;
             0 for none.
-        aligned: interpolates disparities so that every second one is that of the coarser volume, which it is; False
-            for the networks that were trained with trilinear interpolation between the borders.
+        aligned: interpolates disparities so that every second one is that of the coarser volume; False for the networks
+            that were trained with trilinear interpolation between the borders.
     """
 
     def __init__(self, *, channels: int, guide: int, groups: int = 0, aligned: bool = False) -> None:
@@ -43,15 +43,12 @@ class CostAggregation(nn.Module):
         self.merge = VolumeBlock(channels, channels)
         self.cost = nn.Conv2d(channels, 1, 1)
 
-    @torch.no_grad()
     def start_at_zero(self) -> None:
-        """Adds nothing until it has learnt to."""
-        nn.init.zeros_(self.cost.weight)
-        assert self.cost.bias is not None
-        nn.init.zeros_(self.cost.bias)
+        """Initialises the last layer, so that nothing is added before training."""
+        initialise_zero(self.cost)
 
     def forward(self, volume: Tensor, features: Tensor, grouped: Tensor | None = None) -> Tensor:
-        """(B, D, h, w) to be added to the logits.
+        """Returns (B, D, h, w), to be added to the logits.
 
         Args:
             volume: (B, D, h, w), similarities.
@@ -84,7 +81,7 @@ class CostAggregation(nn.Module):
 
 
 class VolumeBlock(nn.Module):
-    """3x3 within the pictures, then 3 along the disparity: (B, inputs, D, h, w) -> (B, outputs, D/s, h/s, w/s)."""
+    """3x3 within the images, then 3 along the disparity: (B, inputs, D, h, w) -> (B, outputs, D/s, h/s, w/s)."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
         super().__init__()
@@ -105,7 +102,7 @@ class VolumeBlock(nn.Module):
 
 
 def _within(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 2-D convolution of every picture of a volume (B, C, D, h, w), which is a stack of pictures in memory."""
+    """Applies a 2-D convolution to every image of a volume (B, C, D, h, w), which is a stack of images in memory."""
     batch, channels, depth, height, width = x.shape
     pictures = x.transpose(1, 2).reshape(batch * depth, channels, height, width)
     y: Tensor = layer(pictures.contiguous(memory_format=torch.channels_last))

@@ -49,11 +49,7 @@ class FlowNetwork(Hourglass):
     """Encoder and decoder of cells between two images and the flow of the first.
 
     Args:
-        cells: the cell factory, with the kinds "normal", "reduce" and "upsample".
-        channels: C; cells at 1/8 have twice that width, it doubles at each reduction and halves at each upsampling.
-        stem_scale: s; the stems have int(s C) and twice that many channels.
-        encoder_cells: normal and reduction cells in turn, an even number: 6 reach 1/64.
-        decoder_cells: upsampling cells, at most encoder_cells / 2 + 1, which reach 1/4.
+        cells, channels, stem_scale, encoder_cells, decoder_cells: see ``DisparityNetwork``.
         max_displacement: of the correlation at 1/4, in all four directions, in its pixels.
 
     Raises:

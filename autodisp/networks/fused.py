@@ -17,11 +17,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 def fused(network: nn.Module) -> nn.Module:
-    """A copy of the network in evaluation mode, faster and with the same result up to rounding.
-
-    Args:
-        network: on its device; it is not changed.
-    """
+    """A copy of the network in evaluation mode, faster and with the same result up to rounding."""
     rewritten = copy.deepcopy(network).eval()
     for module in rewritten.modules():
         if isinstance(module, nn.Sequential):

@@ -3,10 +3,10 @@
 After the soft-argmin of GC-Net (Kendall et al. 2017) on a correlation volume instead of a learnt 3-D cost, brought
 to full resolution by the convex upsampling of RAFT (Teed and Deng 2020), which keeps edges where they are.
 
-It starts as block matching: before any training the descriptors are low frequencies of the image patch around each
-pixel, without its mean, and the volume is averaged over a window, so that a softmax over it already names the right
-bin for most pixels. Everything in it is then learnt. Small budgets need that: a network that begins without a notion
-of matching spends most of them on finding it.
+It starts as block matching: before training the descriptors are low frequencies of the image patch around each pixel,
+without its mean, and the volume is averaged over a window, so that a softmax over it already selects the right bin for
+most pixels. All of it is then learnt. Short trainings need that: a network without it spends most of them on learning
+to match.
 """
 
 import itertools
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from autodisp.cells.operations import LEAK
+from autodisp.cells.operations import LEAK, initialise_zero
 from autodisp.networks.cost_aggregation import CostAggregation
 from autodisp.networks.stereo_geometry import horizontal_correlation, warp_right_to_left
 
@@ -25,24 +25,24 @@ STRIDE = 4
 DESCRIPTOR = 32
 """Channels of the descriptors that are matched."""
 PATCH = 12
-"""Side of the patch that a descriptor starts from, pixels; symmetric about the 4x4 block it stands for."""
+"""Side of the patch of a descriptor, pixels; symmetric about its 4x4 block."""
 PATCH_SIGMA = 3.0
-"""Of the Gaussian that the patch is seen through, pixels."""
+"""Sigma of the Gaussian that weighs the patch, pixels."""
 COLOUR_FILTERS = 6
 """Descriptor channels for each of the two differences of colours; the others are brightness."""
 WINDOW = 5
-"""Side of the window that the volume is averaged over, cells of 4 pixels."""
+"""Side of the window over which the volume is averaged, cells of 4 pixels."""
 FIRST_TEMPERATURE = 20.0
-"""A cosine similarity of 1 against 0 then starts at odds of e^20, sharp enough to win against a hundred bins."""
+"""A cosine similarity of 1 against 0 then has odds of e^20 before training, enough against a hundred bins."""
 SMALLEST_NORM = 1e-2
-"""Descriptors shorter than this are not stretched to length one: what has no texture has no say."""
+"""Descriptors shorter than this are not normalised to length one, so that pixels without texture have no weight."""
 
 
 class Matching(NamedTuple):
-    """What the head computed, at 1/4 of the padded size."""
+    """Output of the head, at 1/4 of the padded size."""
 
     logits: Tensor
-    """(B, bins, h, w); bin k stands for a disparity of 4 k full-resolution pixels."""
+    """(B, bins, h, w); bin k is a disparity of 4 k full-resolution pixels."""
     matched: Tensor
     """(B, 1, h, w), the soft-argmin, full-resolution pixels."""
     disparity: Tensor
@@ -50,7 +50,7 @@ class Matching(NamedTuple):
     full: Tensor
     """(B, 1, 4 h, 4 w), full-resolution pixels at full resolution."""
     half: Tensor | None = None
-    """(B, 1, 2 h, 2 w), what a refinement at 1/2 predicts, full-resolution pixels."""
+    """(B, 1, 2 h, 2 w), the prediction of a refinement at 1/2, full-resolution pixels."""
 
 
 class MatchingHead(nn.Module):
@@ -85,16 +85,14 @@ class MatchingHead(nn.Module):
 
     @torch.no_grad()
     def start_as_block_matching(self) -> None:
-        """Sets the parameters to the start that the module describes; the rest of the network may be anything."""
+        """Sets the parameters to the initial values that the module describes, for any rest of the network."""
         if self.aggregation is not None:
             self.aggregation.start_at_zero()
         self.patch.weight.copy_(patch_filters())
         self.window.weight.fill_(1 / WINDOW**2)
         for layer in (self.descriptor[1], self.refine_cost, self.residual):
             assert isinstance(layer, nn.Conv2d)
-            nn.init.zeros_(layer.weight)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+            initialise_zero(layer)
 
     def describe(self, views: Tensor, quarter: Tensor, eighth: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptors of length one of the left and right views, (B, DESCRIPTOR, h, w) each.
@@ -158,12 +156,12 @@ def planes(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def precise(x: Tensor) -> Tensor:
-    """In float32 at least."""
+    """Converts to float32 at least."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def stretched(x: Tensor) -> Tensor:
-    """Brings vectors to length one along the channels, where they are not too short for it.
+    """Normalises vectors along the channels to length one, unless they are shorter than ``SMALLEST_NORM``.
 
     ``functional.normalize`` has no second derivative at zero, which the curvature needs.
     """
@@ -179,9 +177,9 @@ def patch_filters(
     brightness: int = DESCRIPTOR - 2 * COLOUR_FILTERS,
     colour: int = COLOUR_FILTERS,
 ) -> Tensor:
-    """The lowest frequencies of the DCT-II on a patch seen through a Gaussian: (brightness + 2 colour, 3, side, side).
+    """The lowest frequencies of the DCT-II on a patch weighed by a Gaussian: (brightness + 2 colour, 3, side, side).
 
-    Those of brightness sum to zero, so that a change of brightness is not seen.
+    Those of brightness sum to zero, so that they do not depend on a change of brightness.
 
     Args:
         side: of the patch, pixels.
@@ -209,7 +207,7 @@ def patch_filters(
 
 
 def convex_upsampling(coarse: Tensor, scores: Tensor) -> Tensor:
-    """Each fine pixel as a weighted mean of the 3x3 coarse pixels around it (RAFT; Teed and Deng 2020).
+    """Computes each fine pixel as a weighted mean of the 3x3 coarse pixels around it (RAFT; Teed and Deng 2020).
 
     Args:
         coarse: (B, 1, h, w); its values are not rescaled.

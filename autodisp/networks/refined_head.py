@@ -1,12 +1,12 @@
 """A matching head for little time and sub-pixel precision: a volume at 1/4, its best match, a residual stage at 1/2.
 
-Like ``autodisp.networks.matching_head`` it starts as block matching and learns from there. Departs from it in that
+Like ``autodisp.networks.matching_head`` it starts as block matching. Departs from it in that
 
 - descriptors start from patches of the views at half resolution, a quarter of the work for the same frequencies;
 - the disparity is the mean over the bins around the best one, not over all of them, whose far tail pulls the mean
-  towards the middle of the range where matching is unsure;
-- the aggregation reads a group-wise volume (Guo et al. 2019) of the features at 1/8 besides;
-- convex upsampling (Teed and Deng 2020) goes to 1/2 first, where a few channels see the correlation a pixel or two
+  towards the middle of the range where matching is uncertain;
+- the aggregation also reads a group-wise volume (Guo et al. 2019) of the features at 1/8;
+- convex upsampling (Teed and Deng 2020) goes to 1/2 first, where a few channels read the correlation a pixel or two
   around the match and correct it, and from there to 1/1.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from autodisp.cells.operations import LEAK
+from autodisp.cells.operations import LEAK, initialise_zero
 from autodisp.networks.cost_aggregation import CostAggregation
 from autodisp.networks.matching_head import (
     DESCRIPTOR,
@@ -33,18 +33,18 @@ from autodisp.networks.matching_head import (
 from autodisp.networks.stereo_geometry import group_correlation, local_correlation, one_sided_correlation
 
 PATCH, PATCH_SIGMA = 6, 1.5
-"""Of the descriptors at 1/4, in pixels of the views at 1/2."""
+"""Patches of the descriptors at 1/4, in pixels of the views at 1/2."""
 FINE_PATCH, FINE_SIGMA, FINE_DESCRIPTOR = 5, 1.2, 8
-"""Of the descriptors at 1/2, in pixels there."""
+"""Patches of the descriptors at 1/2, in pixels of that resolution, and their channels."""
 GROUP = 4
 """Channels of a group."""
 REACH = 2
-"""Bins to each side of the best one, which the disparity is the mean of."""
+"""Bins to each side of the best one over which the disparity is averaged."""
 FINE_REACH = 1
-"""Pixels of 1/2 to each side of the match, which the residual is read from."""
+"""Pixels of 1/2 to each side of the match from which the residual is computed."""
 EVIDENCE = 32
 MIDDLE = 2.0
-"""Score of the middle of nine at the start of a convex upsampling: half of the weight."""
+"""Score of the middle one of nine before training in a convex upsampling: half of the weight."""
 LOWEST = -1e4
 """Logit of a bin outside the range."""
 
@@ -54,11 +54,7 @@ class RefinedHead(nn.Module):
 
     Args:
         half: channels of the siamese features at 1/2.
-        quarter: channels of the siamese features at 1/4.
-        eighth: channels of the siamese features at 1/8.
-        decoder: channels of the decoder's finest features, at 1/4 or coarser.
-        max_disparity: largest disparity it can express, full-resolution pixels, at least 4.
-        aggregation: channels of a CostAggregation, 0 for none.
+        quarter, eighth, decoder, max_disparity, aggregation: see ``MatchingHead``.
         groups: of the aggregation's group-wise volume, 0 for none.
         refinement: channels of the residual stage at 1/2.
     """
@@ -100,14 +96,14 @@ class RefinedHead(nn.Module):
 
     @torch.no_grad()
     def start_as_block_matching(self) -> None:
-        """Sets the parameters to the start that the module describes; the rest of the network may be anything."""
+        """See ``MatchingHead.start_as_block_matching``."""
         if self.aggregation is not None:
             self.aggregation.start_at_zero()
         self.patch.weight.copy_(patch_filters(side=PATCH, sigma=PATCH_SIGMA))
         self.window.weight.fill_(1 / WINDOW**2)
         for layer in (self.descriptor[1], self.refine_cost):
             assert isinstance(layer, nn.Conv2d)
-            start_at_zero(layer)
+            initialise_zero(layer)
         self.correct.start_at_zero()
         self.refinement.start_as_block_matching()
 
@@ -167,7 +163,7 @@ class RefinedHead(nn.Module):
 
 
 class Refinement(nn.Module):
-    """Corrects a disparity at 1/2 by what the views show around the match, and brings it to 1/1.
+    """Corrects a disparity at 1/2 by the views around the match, and upsamples it to 1/1.
 
     Args:
         half: channels of the siamese features at 1/2.
@@ -193,10 +189,10 @@ class Refinement(nn.Module):
 
     @torch.no_grad()
     def start_as_block_matching(self) -> None:
-        """Descriptors are low frequencies of patches, and nothing is corrected."""
+        """Initialises the descriptors with low frequencies of patches, and the correction with zero."""
         filters = patch_filters(side=FINE_PATCH, sigma=FINE_SIGMA, brightness=FINE_DESCRIPTOR, colour=0)
         self.patch.weight.copy_(filters)
-        nn.init.zeros_(self.descriptor.weight)
+        initialise_zero(self.descriptor)
         self.correct.start_at_zero()
 
     def forward(self, coarse: Tensor, views: Tensor, half: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,7 +207,7 @@ class Refinement(nn.Module):
         left, right = stretched(self.patch(views) + _pointwise(self.descriptor, half)).chunk(2)
         known = coarse.detach()
         costs = local_correlation(FINE_DESCRIPTOR * left, right, known / 2, reach=FINE_REACH)
-        # Relief is what the neighbourhood shows; the absolute disparity would tie the correction to the range.
+        # The difference from the neighbourhood; with the absolute disparity the correction would depend on the range.
         mean = functional.interpolate(functional.avg_pool2d(known, 8), size, mode="bilinear", align_corners=False)
         relief = ((known - mean) / 8).clamp(-4, 4)
         seen = functional.interpolate(_pointwise(self.above, evidence), size, mode="bilinear", align_corners=False)
@@ -222,11 +218,7 @@ class Refinement(nn.Module):
 
 
 class Correction(nn.Module):
-    """A residual and the weights of a convex upsampling by two, from features of one resolution.
-
-    Args:
-        channels: of the features.
-    """
+    """A residual and the weights of a convex upsampling by two, from features of one resolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -234,10 +226,9 @@ class Correction(nn.Module):
 
     @torch.no_grad()
     def start_at_zero(self) -> None:
-        """Corrects nothing, and enlarges by a plain mean of each neighbourhood's middle."""
+        """Initialises the correction with zero, and the upsampling with half of the weight on the middle pixel."""
+        initialise_zero(self.layer)
         assert self.layer.bias is not None
-        nn.init.zeros_(self.layer.weight)
-        nn.init.zeros_(self.layer.bias)
         self.layer.bias[1 + 4 * 4 : 1 + 5 * 4] = MIDDLE
 
     def forward(self, coarse: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -260,19 +251,12 @@ class Correction(nn.Module):
 
 
 def _pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 1x1 convolution as a matrix product over the pixels, in channels_last."""
+    """Computes a 1x1 convolution as a matrix product over the pixels, in channels_last."""
     return functional.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias).permute(0, 3, 1, 2)
 
 
-def start_at_zero(layer: nn.Conv2d) -> None:
-    """Gives nothing until it has learnt to."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-
-
 def around_best(logits: Tensor, *, reach: int) -> tuple[Tensor, Tensor]:
-    """The soft-argmin over the bins around the best one.
+    """Computes the soft-argmin over the bins around the best one.
 
     Args:
         logits: (B, bins, h, w).

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autodisp.cells.cell import CellFactory
-from autodisp.cells.operations import initialise_he, transposed_convolution
+from autodisp.cells.operations import initialise_he, initialise_zero, transposed_convolution
 from autodisp.networks.disparity import MEAN_BRIGHTNESS, StereoPrediction
 from autodisp.networks.hourglass import FED_BACK_SCALE, Hourglass, Support, image_convolution, padded, stems
 from autodisp.networks.stereo_geometry import warp_right_to_left
@@ -30,13 +30,10 @@ class RefinementNetwork(Hourglass):
     """Encoder and decoder of cells that refine a disparity map.
 
     Args:
-        cells: the cell factory, with the kinds "normal", "reduce" and "upsample".
-        channels: C; cells at 1/8 have twice that width, it doubles at each reduction and halves at each upsampling.
-        stem_scale: s; the stems have int(s C) and twice that many channels.
+        cells, channels, stem_scale, support: see ``DisparityNetwork``.
         encoder_cells: reduction and normal cells in turn, an odd number: 7 reach 1/64.
         decoder_cells: upsampling cells, at most (encoder_cells + 1) / 2, which reach 1/4.
         to_full_resolution: adds two transposed convolutions from 1/4 to 1/1.
-        support: encoder cells that the upsampling cells read, see ``Support``.
     """
 
     def __init__(
@@ -68,16 +65,12 @@ class RefinementNetwork(Hourglass):
             initialise_he(self)
         for layer in self.predict:
             assert isinstance(layer, nn.Conv2d)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            initialise_zero(layer)
 
     def _add_finish(self, cells: CellFactory, *, half: int) -> None:
         """Appends the layers from the output of the decoder to 1/1, with their prediction convolutions.
 
-        Args:
-            cells: the factory of the decoder.
-            half: channels of the first stem, at 1/2.
+        The first stem, at 1/2, has ``half`` channels.
         """
         style = cells.style
         wide, narrow = (self._decoder_width(len(self.decoder) + step) for step in (0, 1))

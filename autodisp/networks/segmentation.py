@@ -33,10 +33,8 @@ class SegmentationNetwork(Hourglass):
     """Encoder and decoder of cells between an image and the classes of its pixels.
 
     Args:
-        cells: the cell factory, with the kinds "normal", "reduce" and "upsample".
+        cells, channels, stem_scale: see ``DisparityNetwork``.
         classes: number of classes.
-        channels: C; cells at 1/8 have twice that width, it doubles at each reduction and halves at each upsampling.
-        stem_scale: s; the stems have int(s C) and twice that many channels.
         encoder_cells: reduction and normal cells in turn, an odd number: 5 reach 1/32.
         decoder_cells: upsampling cells, at most (encoder_cells + 1) / 2, which reach 1/4.
 

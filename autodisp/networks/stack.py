@@ -1,7 +1,7 @@
 """Stacked disparity networks (Saikia et al. 2019): CSS and css are a DisparityNetwork and two RefinementNetworks.
 
 Each refinement receives the disparity of the previous stage at full resolution. The stack returns the prediction of its
-last stage, so losses, metrics, and programs need not know about the others.
+last stage, so losses, metrics and programs do not depend on the others.
 
 Trained stage by stage, as FlowNet 2.0 was (Ilg et al. 2017): first the network alone, then a stack of it and one
 refinement with ``frozen_stages=1``, and so on. The state of a stack contains that of the shorter stack under the same

@@ -1,5 +1,6 @@
 """Writes the newest image of a run, such as a predicted disparity, into its folder."""
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from autodisp.atomic import replacing
+
+Pictures = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
+"""Returns (H, W, 3) images of a run by name."""
 
 
 def keep_picture(folder: Path, name: str, picture: npt.NDArray[np.uint8]) -> None:

@@ -16,13 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SearchSpace
-from autodisp.observers.picture import keep_picture
+from autodisp.observers.picture import Pictures, keep_picture
 from autodisp.records import Record
 from autodisp.report.alphas import weights_figure
 from autodisp.report.cells import cells_figure, draw_cells
@@ -35,7 +33,6 @@ from autodisp.tracking import Tracker
 
 PICTURE_SECONDS = 30.0
 """Seconds between two sets of drawings, which take about as long as a very small epoch."""
-Pictures = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
 
 
 def as_code(genotype: Genotype) -> str:

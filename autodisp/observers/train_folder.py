@@ -14,18 +14,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from autodisp import model_file
 from autodisp.model_file import SUFFIX, ModelCard
-from autodisp.observers.picture import keep_picture
+from autodisp.observers.picture import Pictures, keep_picture
 from autodisp.records import Record
 from autodisp.tasks.base import Figure
 from autodisp.tracking import Tracker
-
-Pictures = Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
 
 
 class TrainFolder:

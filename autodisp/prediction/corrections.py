@@ -45,11 +45,7 @@ _Map = npt.NDArray[np.float32]
 
 
 class ResidualMatcher(StereoMatcher):
-    """Calls a network, and corrects its disparity by residual matching on the CPU; the confidence is the network's.
-
-    Args:
-        matcher: of the network, see ``autodisp.load``.
-    """
+    """Calls a network, and corrects its disparity by residual matching on the CPU; the confidence is the network's."""
 
     def __init__(self, matcher: StereoMatcher) -> None:
         super().__init__(matcher.network, device=matcher.device)

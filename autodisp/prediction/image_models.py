@@ -34,7 +34,6 @@ class Replayed:
 
     Args:
         network: on the device, in eval mode.
-        device: of the network.
     """
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
@@ -68,7 +67,6 @@ class ImageModel:
     Args:
         network: called as network(images, ...), returns the prediction, or a named tuple that begins with it; it is
             moved to the device and permanently set to eval mode.
-        device: device on which the network runs.
     """
 
     def __init__(self, network: nn.Module, *, device: str | torch.device = "cpu") -> None:
@@ -108,7 +106,6 @@ class ImageClassifier(ImageModel):
 
     Args:
         network: see ``ImageModel``; predicts logits.
-        device: device on which the network runs.
         classes: class names; None if unknown.
     """
 

@@ -19,7 +19,6 @@ class StereoMatcher:
     Args:
         network: called as network(left, right), returns a StereoPrediction or the disparity alone; it is moved to the
             device and permanently set to eval mode. The module of a torch.export.ExportedProgram is accepted as well.
-        device: device on which the network runs.
     """
 
     def __init__(self, network: nn.Module, *, device: str | torch.device = "cpu") -> None:

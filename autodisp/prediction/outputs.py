@@ -68,7 +68,6 @@ class OutputFolder:
         folder: output folder, created with the first prediction.
         wanted: keys of the endings.
         endings: formats with the endings of their file names.
-        overwrite: if True, existing files may be replaced.
         inputs: files that are never replaced, such as all views.
 
     Raises:
@@ -131,9 +130,7 @@ class OutputFolder:
         """Writes the wanted files of a prediction atomically; returns a line for each that cannot hold all values.
 
         Args:
-            name: of the prediction.
             writers: by output, a function for each ending.
-            pixels: number of pixels of the prediction.
 
         Raises:
             InputError: a file cannot be written.
@@ -156,17 +153,14 @@ class OutputFolder:
 
 
 class PredictionWriter(OutputFolder):
-    """Writes predictions into one folder, always in the same formats.
+    """Writes predictions into one folder, always in the same formats; see ``OutputFolder``.
 
     Args:
-        folder: output folder, created with the first prediction.
         wanted: keys of OUTPUTS.
         calibration: required for "depth" and "ply".
         max_depth: largest depth in the point cloud, metres; None: no limit.
         colour_range: disparities of the first and last colour; None: computed for each image.
         unknown: confidence below which a pixel is unknown; None: UNKNOWN in the point cloud, none elsewhere.
-        overwrite: if True, existing files may be replaced.
-        inputs: files that are never replaced, such as all views.
     """
 
     def __init__(

@@ -63,7 +63,6 @@ def depth_of(disparity: Floats, calibration: Calibration) -> npt.NDArray[np.floa
 
     Args:
         disparity: (H, W), pixels.
-        calibration: calibration of the cameras.
 
     Returns:
         (H, W), metres; infinite (unknown) where disparity + doffs is not positive or not finite.
@@ -85,7 +84,6 @@ def point_cloud(
     Args:
         disparity: (H, W), pixels.
         view: left view (3, H, W), RGB in 0..1.
-        calibration: calibration of the cameras.
         max_depth: metres; farther points are omitted.
 
     Raises:
@@ -104,12 +102,7 @@ def point_cloud(
 
 
 def write_ply(path: Path, cloud: PointCloud) -> None:
-    """Writes a binary little-endian PLY file.
-
-    Args:
-        path: a file in a folder that exists.
-        cloud: may be empty.
-    """
+    """Writes a binary little-endian PLY file."""
     vertices = np.empty(len(cloud.positions), dtype=_VERTEX)
     for index, name in enumerate(_VERTEX.names or ()):
         source = cloud.positions if index < 3 else cloud.colours

@@ -15,6 +15,8 @@ from autodisp.prediction.pairs import SingleImage, StereoPair, read_pair
 STEREO_ONLY = ("focal", "baseline", "colour_range", "unknown")
 """Settings of autodisp-predict for disparities."""
 Item = StereoPair | SingleImage
+NOTE = " · "
+"""Begins each note in the line about a prediction."""
 
 
 def refuse(config: Any, keys: Iterable[str], why: str) -> None:
@@ -31,7 +33,7 @@ def refuse(config: Any, keys: Iterable[str], why: str) -> None:
 def build_writer(outputs: Mapping[str, Sequence[str]], config: Any, items: Sequence[Item]) -> OutputFolder:
     """Builds the folder of the wanted outputs, by default all of them."""
     return OutputFolder(
-        Path(config.out).expanduser(),
+        Path(config.out),
         tuple(outputs) if config.outputs is None else config.outputs,
         endings=outputs,
         overwrite=config.overwrite,
@@ -50,9 +52,6 @@ def predict(
     Args:
         files_of: takes the prediction (C, H, W) on the CPU, the images and the model; returns functions that write
             the outputs, by name, and a description of the prediction.
-        item: one or two images.
-        model: the opened model.
-        writer: of the wanted outputs.
     """
     writer.check(item.name)
     images = read_pair(item) if isinstance(item, StereoPair) else (read_rgb(item.path, upright=True),)
@@ -62,7 +61,7 @@ def predict(
     files, words = files_of(found, images, model)
     height, width = found.shape[-2:]
     notes = writer.save_all(item.name, {name: [write] for name, write in files.items()}, pixels=height * width)
-    return f"{item.name}: {width}x{height}, {words}, {seconds:.2f} s{''.join(f' · {note}' for note in notes)}"
+    return f"{item.name}: {width}x{height}, {words}, {seconds:.2f} s{''.join(f'{NOTE}{note}' for note in notes)}"
 
 
 def _paths(item: Item) -> tuple[Path, ...]:

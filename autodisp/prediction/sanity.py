@@ -24,8 +24,7 @@ def moved_over_unmoved(left: Tensor, right: Tensor, disparity: Tensor) -> float:
     mean of each view there, which reduces the effect of different exposure.
 
     Args:
-        left: (3, H, W) in 0..1.
-        right: (3, H, W) in 0..1.
+        left, right: (3, H, W) in 0..1.
         disparity: (1, H, W) pixels.
 
     Returns:
@@ -51,8 +50,7 @@ def find_oddities(left: Tensor, right: Tensor, disparity: Tensor) -> list[str]:
     """Returns warnings about a pair; empty if it is plausible.
 
     Args:
-        left: (3, H, W) in 0..1.
-        right: (3, H, W) in 0..1.
+        left, right: (3, H, W) in 0..1.
         disparity: predicted disparity (1, H, W), pixels.
     """
     found = []

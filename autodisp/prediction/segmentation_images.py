@@ -32,18 +32,17 @@ def colour_classes(classes: npt.NDArray[np.uint8]) -> Image:
     return np.asarray(PALETTE[classes])
 
 
-def overlay(image: Tensor, classes: npt.NDArray[np.uint8], *, share: float = 0.5) -> Image:
-    """Blends an image with the colours of its class map.
+def overlay(image: Tensor, classes: npt.NDArray[np.uint8]) -> Image:
+    """Blends an image with the colours of its class map, half and half.
 
     Args:
         image: (3, H, W), RGB in 0..1.
         classes: (H, W).
-        share: weight of the colours.
 
     Returns:
         (H, W, 3).
     """
-    blended = (1 - share) * pixels_of(image) + share * colour_classes(classes)
+    blended = (pixels_of(image) + colour_classes(classes)) / 2
     return np.asarray(np.rint(blended), np.uint8)
 
 

@@ -9,6 +9,7 @@ from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.outputs import CONFIDENCE, OUTPUTS, PredictionWriter
 from autodisp.prediction.pairs import FoundPairs, StereoPair, find_pairs, read_pair
 from autodisp.prediction.point_cloud import Calibration
+from autodisp.prediction.programs import NOTE
 from autodisp.prediction.sanity import find_oddities
 
 WITHOUT_CALIBRATION = ("pfm", "png16", "colour")
@@ -27,7 +28,7 @@ def build_writer(config: Any, pairs: Sequence[StereoPair]) -> PredictionWriter:
         calibration = Calibration(config.focal, config.baseline, config.doffs, centre)
     default = WITHOUT_CALIBRATION if calibration is None else tuple(name for name in OUTPUTS if name != CONFIDENCE)
     return PredictionWriter(
-        Path(config.out).expanduser(),
+        Path(config.out),
         default if config.outputs is None else config.outputs,
         calibration=calibration,
         max_depth=config.max_depth,
@@ -54,5 +55,5 @@ def predict(pair: StereoPair, matcher: StereoMatcher, writer: PredictionWriter) 
         middle += f" (colours {written.colours[0]:.1f} to {written.colours[1]:.1f})"
     if written.unknown is not None:
         middle += f", {written.unknown:.1%} unknown"
-    notes = "".join(f" · {note}" for note in (*written.notes, *find_oddities(left, right, found)))
+    notes = "".join(f"{NOTE}{note}" for note in (*written.notes, *find_oddities(left, right, found)))
     return f"{pair.name}: {size}, {middle}, {seconds:.2f} s{notes}"

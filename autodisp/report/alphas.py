@@ -113,8 +113,6 @@ def weights_figure(kind: str, cell: CellSpace, weights: Tensor) -> Figure:
     """Draws the weights of one epoch.
 
     Args:
-        kind: of the cell.
-        cell: its space.
         weights: (edges, operations of an edge), in 0..1; an edge with fewer operations fills the beginning of its row.
     """
     rows = weights.detach().double().cpu().numpy()

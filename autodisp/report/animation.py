@@ -33,8 +33,6 @@ def write_animation(run: Run, folder: Path, notes: list[str]) -> list[str]:
     """Writes search.gif and search.mp4 into a folder.
 
     Args:
-        run: a search.
-        folder: exists.
         notes: receives a line for each file that could not be written.
 
     Returns:

@@ -65,7 +65,6 @@ def draw_cells(genotype: Genotype, path: Path, kinds: Sequence[str] | None = Non
     """Writes a drawing of the cells side by side.
 
     Args:
-        genotype: the cells.
         path: ends in .svg, .png (200 pixels per inch) or .pdf; its folder exists.
         kinds: kinds of cell to draw; None: all.
 

@@ -1,6 +1,5 @@
 """The charts of a comparison: overlaid curves, results over a setting, over the cost, and over the curvature."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,12 +37,7 @@ def style_of(policy: str) -> Any:
 
 
 def charts_of_group(entries: Sequence[Entry], key: str | None) -> Iterator[Chart]:
-    """Draws all charts of comparable runs.
-
-    Args:
-        entries: of one group.
-        key: the numeric setting to draw results over, None for none.
-    """
+    """Draws all charts of the runs of a group, those over a setting if ``key`` names a numeric one."""
     kind, metric, dataset = entries[0].group
     unit = entries[0].run.figure.unit
     prefix = "_".join("".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:40]
@@ -77,14 +71,7 @@ def charts_of_group(entries: Sequence[Entry], key: str | None) -> Iterator[Chart
 def _overlay(entries: Sequence[Entry], name: str, title: str, key: str) -> Iterator[Chart]:
     search = entries[0].run.kind == "search"
     settings, labels = _legend(entries)
-    curves = [
-        [
-            (epoch.epoch if search else epoch.values.get("step", epoch.epoch), epoch.values[key])
-            for epoch in entry.run.kept
-            if math.isfinite(epoch.values.get(key, math.nan))
-        ]
-        for entry in entries
-    ]
+    curves = [entry.run.course(key) for entry in entries]
     drawn = [(e, label, points) for e, label, points in zip(entries, labels, curves, strict=True) if points]
     if not drawn:
         return

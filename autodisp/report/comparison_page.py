@@ -37,8 +37,6 @@ def write_comparison(
     """Writes the page of a comparison and its charts.
 
     Args:
-        found: the runs.
-        folder: exists.
         key: the numeric setting to draw results over; None: the only one that differs, if there is exactly one.
         seen_from: the final folder of the page, for its links to the pages of the runs; None: ``folder``.
 

@@ -114,9 +114,7 @@ def charts_of(run: Run) -> Iterator[Chart]:
 def run_panels(run: Run) -> list[Panel]:
     """Returns the panels of a run; those of a training are over its steps."""
     training = run.kind == "training"
-    records = [
-        {**m.values, "epoch": m.values.get("step", m.epoch) if training else m.epoch} for m in run.epochs
-    ]  # fmt: skip
+    records = [{**epoch.values, "epoch": run.place(epoch)} for epoch in run.epochs]
     return panels_of(records, run.figure.name, unit=run.figure.unit, averages=local_average(run), training=training)
 
 
@@ -220,11 +218,8 @@ def draw_panel(
     """Draws the lines of a panel, a dotted line at each event, and a legend below the axes.
 
     Args:
-        axes: empty.
-        panel: has lines.
         events: each with ``event``, ``decided_epoch`` or ``epoch`` and, after a roll-back, ``returned_epoch``.
         span: limits of the horizontal axis.
-        along: name of that axis.
     """
     numbers: list[float] = []
     with style():

@@ -52,8 +52,6 @@ def training_command(config: Mapping[str, Any], genotype: Path, *, space_file: s
     """Returns the command that trains found cells in full, on the data they were found on.
 
     Args:
-        config: of the search, as plain data.
-        genotype: the file with the cells.
         space_file: of their space; None for the one that the search had.
     """
     name, file = setting_of(config, "task.name"), space_file or setting_of(config, "space.file")
@@ -64,12 +62,7 @@ def training_command(config: Mapping[str, Any], genotype: Path, *, space_file: s
 
 
 def evaluation_command(config: Mapping[str, Any], folder: Path) -> str:
-    """Returns the command that evaluates a trained network on its data at its resolution, without training samples.
-
-    Args:
-        config: of the training, as plain data.
-        folder: of the training.
-    """
+    """Returns the command that evaluates a trained network on its data at its resolution, without training samples."""
     dataset = setting_of(config, "dataset")
     if isinstance(dataset, Mapping) and (folder / TRAINED_ON).is_file():
         config = {**config, "dataset": {**dataset, "exclude": str(folder / TRAINED_ON)}}

@@ -8,7 +8,6 @@ page is shown dark (style.css).
 import base64
 import datetime
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,9 +90,3 @@ def write_page(
     # a lone surrogate, which JSON may contain, is not a character: it becomes a question mark
     (gallery.folder / PAGE).write_bytes(text.encode("utf-8", errors="replace"))
     return [PAGE, *gallery.files]
-
-
-def as_json(data: Any) -> Markup:
-    """Returns data for a script element, escaped so that it cannot end the element."""
-    text = json.dumps(data, separators=(",", ":"))
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))

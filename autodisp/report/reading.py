@@ -115,6 +115,14 @@ class Run:
             kept.append(epoch)
         return kept
 
+    def place(self, epoch: Epoch) -> int:
+        """Returns the place of a record on a horizontal axis: its epoch, or the step of a training."""
+        return epoch.epoch if self.kind == "search" else int(epoch.values.get("step", epoch.epoch))
+
+    def course(self, key: str) -> list[tuple[int, float]]:
+        """Returns (place, value) of a number of the records that count, where it is finite."""
+        return [(self.place(e), e.values[key]) for e in self.kept if math.isfinite(e.values.get(key, math.nan))]
+
     @property
     def chosen(self) -> Epoch | None:
         """The epoch whose cells the search returned, or the newest; of a training, the best."""
@@ -217,11 +225,7 @@ def is_run(folder: Path) -> bool:
 
 
 def read_run(folder: Path, *, key: str = "run") -> Run:
-    """Reads the folder of a run.
-
-    Args:
-        folder: the folder.
-        key: the setting that named it.
+    """Reads the folder of a run, which the setting ``key`` names.
 
     Raises:
         InputError: there is no such folder, it is not that of a run, or its records are damaged.

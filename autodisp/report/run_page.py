@@ -10,7 +10,7 @@ from autodisp.report.animation import write_animation
 from autodisp.report.cells import KIND_COLOURS, cells_figure
 from autodisp.report.curves import Chart, charts_of
 from autodisp.report.next_steps import next_commands
-from autodisp.report.page import Gallery, as_json, write_page
+from autodisp.report.page import Gallery, write_page
 from autodisp.report.reading import Run, flat_settings
 from autodisp.report.run_image import read_image
 from autodisp.report.viewer import viewer_of
@@ -28,8 +28,6 @@ def write_run_page(
     """Writes the page of a run and its images.
 
     Args:
-        run: the run.
-        folder: exists.
         sizes: facts about the networks, as (name, value).
         with_animation: write the GIF and the MP4, which take most of the time.
 
@@ -69,7 +67,6 @@ def write_run_page(
         (folder / PREDICTION).write_bytes(image.png)
         gallery.files.append(PREDICTION)
     content["viewer"] = viewer = viewer_of(run)
-    content["viewer_data"] = as_json(viewer.data) if viewer else ""
     content["animation"] = animation = write_animation(run, folder, notes) if viewer and with_animation else []
     gallery.files += animation
     return write_page(gallery, "run.html", content, notes, script="viewer.js" if viewer else None)

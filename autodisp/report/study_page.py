@@ -55,7 +55,7 @@ class ResultTable:
 
 @dataclass
 class Findings:
-    """What a study shows."""
+    """Findings of a study."""
 
     title: str
     lead: str = ""
@@ -72,8 +72,6 @@ def write_study_page(
     """Writes the page, its figures and tables.
 
     Args:
-        findings: to show.
-        folder: exists.
         how: commands and versions that made it.
         cost: the table of the runs with their times.
 

@@ -49,11 +49,7 @@ class AdaptiveRegularization:
         self.cap = cap
 
     def next(self, decision: Decision, weight_decay: float) -> Restart | None:
-        """Turns a decision of early stopping into a restart.
-
-        Args:
-            decision: the decision of early stopping.
-            weight_decay: the current weight decay.
+        """Turns a decision of early stopping into a restart, given the current weight decay.
 
         Returns:
             The restart, or None if the weight decay has reached the cap, in which case the search continues.

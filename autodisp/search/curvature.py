@@ -79,11 +79,6 @@ def hessian(loss: Loss, parameters: Sequence[Tensor], *, weight_decay: float = 0
     return (rows + rows.T) / 2 + weight_decay * unit_vectors
 
 
-def spectrum(matrix: Tensor) -> Tensor:
-    """The eigenvalues of a symmetric (n, n) matrix: (n,) float64 on the CPU, ascending; NaN if it is not finite."""
-    return _eigenpairs(matrix)[0]
-
-
 def dominant_eigenvalue(
     loss: Loss,
     parameters: Sequence[Tensor],
@@ -139,10 +134,10 @@ def curvature(
     if not full:
         found = dominant_eigenvalue(loss, parameters, tolerance=tolerance, start=start, weight_decay=weight_decay)
         return Curvature(found, None)
-    matrix = hessian(loss, parameters, weight_decay=weight_decay)
-    values, vectors = _eigenpairs(matrix)
-    if values.isnan().any():
-        return Curvature(_unknown(len(values), len(values)), values)
+    matrix = hessian(loss, parameters, weight_decay=weight_decay).detach().to("cpu", torch.float64)
+    if not matrix.isfinite().all():
+        return Curvature(_unknown(len(matrix), len(matrix)), torch.full_like(matrix[0], math.nan))
+    values, vectors = torch.linalg.eigh(matrix)
     return Curvature(Dominant(values[-1].item(), vectors[:, -1].clone(), len(values), 0.0), values)
 
 
@@ -220,8 +215,9 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
         for layer in module.modules():
             if isinstance(layer, _InstanceNorm):
                 # It updates its buffers regardless of track_running_stats, and needs them in eval mode.
-                if layer.training:
-                    _set_aside(layer, restored)
+                for name in ("running_mean", "running_var") if layer.training else ():
+                    restored.callback(setattr, layer, name, getattr(layer, name))
+                    setattr(layer, name, None)
             elif isinstance(layer, _NormBase):
                 restored.callback(setattr, layer, "track_running_stats", layer.track_running_stats)
                 layer.track_running_stats = False
@@ -237,12 +233,6 @@ def preserved_rng() -> Iterator[None]:
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         yield
-
-
-def _set_aside(layer: _InstanceNorm, restored: ExitStack) -> None:
-    for name in ("running_mean", "running_var"):
-        restored.callback(setattr, layer, name, getattr(layer, name))
-        setattr(layer, name, None)
 
 
 def flat_gradient(loss: Loss, parameters: Sequence[Tensor]) -> Tensor:
@@ -285,14 +275,6 @@ def hessian_product(gradient: Tensor, parameters: Sequence[Tensor], direction: T
         return torch.zeros_like(gradient)
     images = torch.autograd.grad(gradient, parameters, direction, retain_graph=True, materialize_grads=True)
     return distributed.mean([torch.cat([image.flatten() for image in images])])[0]
-
-
-def _eigenpairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    matrix = matrix.detach().to("cpu", torch.float64)
-    if not matrix.isfinite().all():
-        return torch.full_like(matrix[0], math.nan), torch.full_like(matrix, math.nan)
-    values, vectors = torch.linalg.eigh(matrix)
-    return values, vectors
 
 
 def _unknown(size: int, products: int) -> Dominant:

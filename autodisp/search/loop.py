@@ -44,15 +44,12 @@ class SearchObserver(Observer, Protocol):
 
     def epoch(self, record: dict[str, Any], genotype: Genotype, edge_weights: Mapping[str, Tensor]) -> None:
         """Called after each epoch."""
-        ...
 
     def event(self, kind: str, **entries: Any) -> None:
         """Called after early stopping, a roll-back, or a ranking."""
-        ...
 
     def message(self, text: str) -> None:
         """Shows a line to the user at once."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -203,10 +200,8 @@ class Search(SteppedRun):
         """Runs the search from the current state to the end, or until the policy stops it.
 
         Raises:
-            Interrupted: the run is to stop; its state is saved.
-            WrongSetting: a number was not finite; the state before that is saved.
-            InputError: a sample could not be read; the state before that is saved.
-            RunFault: a file could not be written, or a loader's worker died.
+            Interrupted, WrongSetting, InputError, RunFault: see ``SteppedRun.make_steps``.
+            RunFault: a file could not be written.
         """
         while True:
             answer = self._answer()
@@ -315,9 +310,6 @@ class Search(SteppedRun):
     def tune(self, *, alphas: bool) -> None:
         """Makes a weight step after the last epoch, optionally preceded by an alpha step, for a selection.
 
-        Args:
-            alphas: make an alpha step too.
-
         Raises:
             WrongSetting: a number was not finite; the step was not made.
         """
@@ -358,9 +350,7 @@ class Search(SteppedRun):
     def alpha_step(self, train_batch: Any, order: Order) -> None:
         """Moves the alphas once, on the next batch of the architecture split.
 
-        Args:
-            train_batch: batch of the weight split, which the second order needs.
-            order: of the gradient.
+        The second order needs ``train_batch``, a batch of the weight split, too.
         """
         supernet = self.supernet
         batch = supernet.to_device(self.next_batch(self.alpha_stream))

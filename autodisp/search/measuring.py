@@ -11,6 +11,7 @@ With one thread on the CPU, the processor time of the thread is measured, which 
 clock.
 """
 
+import json
 import platform
 import statistics
 import time
@@ -18,15 +19,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from autodisp.cells.cell import Cell, CellEdges, CellFactory, FoundCells, GraphCells
+from autodisp.cells.cell import Cell, CellFactory, FoundCells, MixedCells
 from autodisp.cells.genotype import Genotype
-from autodisp.cells.mixed import Edge, IncomingEdge, Node, total
+from autodisp.cells.mixed import Edge, IncomingEdge, total
 from autodisp.cells.mixture import Mixture
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import EdgeSpace, SearchSpace
@@ -62,7 +63,7 @@ class Deployment:
         """The task, the network and the sizes of the inputs, as plain data."""
         return {
             "task": self.task.name,
-            "network": _plain(self.task.settings),
+            "network": json.loads(json.dumps(self.task.settings)),  # compared with what is read from a file
             "style": asdict(self.style),
             "inputs": [list(tensor.shape) for tensor in self.inputs],
         }
@@ -90,90 +91,38 @@ class Deployment:
         return self.build(FoundCells(genotype, style=self.style))
 
 
-class Meter(Protocol):
+class Meter(NamedTuple):
     """Something that is read before and after a computation."""
 
-    def mark(self) -> Any:
-        """Reads the meter."""
-        ...
-
-    def between(self, first: Any, second: Any) -> float:
-        """Returns what was spent between two readings; called after ``finish``."""
-        ...
-
-    def finish(self) -> None:
-        """Waits for the end of all computations."""
-        ...
+    mark: Callable[[], Any]
+    """Reads the meter."""
+    between: Callable[[Any, Any], float]
+    """Returns what was spent between two readings; called after ``finish``."""
+    finish: Callable[[], None] = lambda: None
+    """Waits for the end of all computations."""
 
 
-class Clock:
-    """Milliseconds on the CPU."""
-
-    def __init__(self) -> None:
-        self.mark = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
-
-    def between(self, first: float, second: float) -> float:
-        """Milliseconds between two readings."""
-        return 1e3 * (second - first)
-
-    def finish(self) -> None:
-        """Returns at once."""
+def clock_of(device: torch.device) -> Meter:
+    """Returns the clock of a device in milliseconds; on a GPU by events in its stream."""
+    if device.type == "cuda":
+        return Meter(_event, lambda first, second: float(first.elapsed_time(second)), torch.cuda.synchronize)
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    return Meter(clock, lambda first, second: 1e3 * (second - first))
 
 
-class DeviceClock:
-    """Milliseconds on a GPU, by events in its stream."""
-
-    def mark(self) -> torch.cuda.Event:
-        """Records an event."""
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def between(self, first: torch.cuda.Event, second: torch.cuda.Event) -> float:
-        """Milliseconds between two events."""
-        return float(first.elapsed_time(second))
-
-    def finish(self) -> None:
-        """Waits for the GPU."""
-        torch.cuda.synchronize()
+def _event() -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
 
 
-class MacCounter:
-    """Multiplications of convolutions and matrix products, by torch's counter."""
-
-    def __init__(self, counter: FlopCounterMode) -> None:
-        self.counter = counter
-
-    def mark(self) -> int:
-        """Number of multiplications so far."""
-        return int(self.counter.get_total_flops()) // 2
-
-    def between(self, first: int, second: int) -> int:
-        """Multiplications between two readings."""
-        return second - first
-
-    def finish(self) -> None:
-        """Returns at once."""
+def _multiplications(counter: FlopCounterMode) -> Meter:
+    """Returns the meter of the multiplications in convolutions and matrix products."""
+    return Meter(lambda: int(counter.get_total_flops()) // 2, lambda first, second: second - first)
 
 
-class CandidateCells(GraphCells):
-    """Builds cells with every operation of the space on every edge, each as in a found network.
-
-    Args:
-        space: the search space.
-        style: style of the found network.
-        node: evaluates a node.
-    """
-
-    def __init__(self, space: SearchSpace, *, style: Style, node: Node) -> None:
-        self.space = space
-        self.style = style
-        self.kinds = space.kinds
-        self.node = node
-
-    def plan(self, kind: str) -> CellEdges:
-        """All edges of the space."""
-        return self.space.cells[kind].nodes
+class CandidateCells(MixedCells):
+    """Builds cells with every operation of the space on every edge, each as in a found network."""
 
     def edge(self, operations: tuple[str, ...], *, channels: int, stride: int) -> nn.Module:
         """The operations of the edge."""
@@ -192,7 +141,7 @@ class Candidates:
         self, deployment: Deployment, prepare: Callable[[nn.Module], nn.Module] = lambda network: network
     ) -> None:
         self.deployment = deployment
-        self.meter: Meter = Clock()
+        self.meter = clock_of(deployment.device)
         self.spent: list[tuple[nn.Module, Any, Any]] = []
         self.outputs: dict[nn.Module, tuple[int, ...]] = {}
 
@@ -205,7 +154,7 @@ class Candidates:
     def _timed(self, edge: IncomingEdge, place: int) -> Tensor:
         operation = cast(nn.ModuleList, edge.mixed)[place]
         began = self.meter.mark()
-        y: Tensor = operation(edge.source.x, None, 0.0)
+        y: Tensor = operation(edge.source.x, 0.0)
         self.spent.append((operation, began, self.meter.mark()))
         self.outputs[operation] = tuple(y.shape)
         return y
@@ -246,11 +195,6 @@ def cost_of(quantity: Quantity, deployment: Deployment, genotype: Genotype) -> f
         network, meter = _for_prediction(deployment.found(genotype)), clock_of(deployment.device)
         taken = [_run(network, deployment.inputs, meter) for _ in _rounds()]
         return statistics.median(taken[1:])
-
-
-def clock_of(device: torch.device) -> Meter:
-    """Returns the clock of a device."""
-    return DeviceClock() if device.type == "cuda" else Clock()
 
 
 def _latencies(deployment: Deployment) -> CostTable:
@@ -303,7 +247,7 @@ def _counted(quantity: Quantity, deployment: Deployment) -> CostTable:
     candidates, reference = Candidates(deployment), Genotype(space.name, space.sample(0))
     with FlopCounterMode(display=False) as counter:
         for path in covering_paths(space):
-            macs |= candidates.run(path, MacCounter(counter))
+            macs |= candidates.run(path, _multiplications(counter))
     cells = tuple(candidates.cells(macs.__getitem__ if quantity == "macs" else count_parameters))
     rest = _count(quantity, deployment, reference) - CostTable(quantity, space, 0, cells).of(reference)
     return CostTable(quantity, space, rest, cells, deployment.about, _versions())
@@ -314,7 +258,7 @@ def _count(quantity: Quantity, deployment: Deployment, genotype: Genotype) -> fl
     if quantity == "parameters":
         return count_parameters(network)
     with FlopCounterMode(display=False) as counter:
-        return _run(network, deployment.inputs, MacCounter(counter))
+        return _run(network, deployment.inputs, _multiplications(counter))
 
 
 def covering_paths(space: SearchSpace) -> list[Active]:
@@ -360,10 +304,3 @@ def _processor() -> str:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
-
-
-def _plain(value: Any) -> Any:
-    """Converts settings to the data that JSON gives back."""
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -164,7 +164,8 @@ class Perturbation(Selection):
             if search.stopping():
                 raise Interrupted
             share = (before + state["step"] // every) / self.tuning()
-            rate = _cosine(self.learning_rate / 10, self.min_learning_rate, share)
+            first, last = self.learning_rate / 10, self.min_learning_rate
+            rate = last + (first - last) * (1 + math.cos(math.pi * share)) / 2
             for group in search.weight_optimizer.param_groups:
                 group["lr"] = rate
             search.tune(alphas=moves)
@@ -252,7 +253,3 @@ def _rows(cell: CellSpace, node: int) -> list[int]:
     """Returns the rows of a node's edges in the tables."""
     first = sum(len(edges) for edges in cell.nodes[:node])
     return list(range(first, first + len(cell.nodes[node])))
-
-
-def _cosine(first: float, last: float, share: float) -> float:
-    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2

@@ -23,6 +23,7 @@ class RollBack:
     restart: Restart
 
 
+@dataclass(eq=False)
 class Regularization:
     """Combines the policies of a run.
 
@@ -31,11 +32,8 @@ class Regularization:
         adaptive: turns its decisions into restarts; None to stop.
     """
 
-    def __init__(
-        self, early_stopping: EarlyStopping | None = None, adaptive: AdaptiveRegularization | None = None
-    ) -> None:
-        self.early_stopping = early_stopping
-        self.adaptive = adaptive
+    early_stopping: EarlyStopping | None = None
+    adaptive: AdaptiveRegularization | None = None
 
     def answer(
         self, history: Sequence[tuple[int, float]], *, last_epoch: int, weight_decay: float
@@ -49,9 +47,7 @@ class Regularization:
         restart = self.adaptive.next(decision, weight_decay)
         return RollBack(decision, restart) if restart else None
 
-    def returnable(
-        self, history: Sequence[tuple[int, float]], epoch: int, *, weight_decay: float | None = None
-    ) -> set[int]:
+    def returnable(self, history: Sequence[tuple[int, float]], epoch: int, *, weight_decay: float) -> set[int]:
         """The epochs whose state a decision at this epoch or later may restore, once this epoch is complete.
 
         Each restart may return as far back as early stopping compares, counted from the epoch restored by the previous
@@ -60,8 +56,7 @@ class Regularization:
         Args:
             history: (epoch, eigenvalue) pairs of the current path.
             epoch: the newest complete epoch.
-            weight_decay: the current one. It bounds the number of remaining restarts and so the number of epochs;
-                without it every known epoch is kept.
+            weight_decay: the current one. It bounds the number of remaining restarts and so the number of epochs.
         """
         if self.adaptive is None or self.early_stopping is None:
             return {epoch}
@@ -71,8 +66,6 @@ class Regularization:
             for measured, value in history
             if measured >= rule.start_epoch and not math.isnan(value) and value != -math.inf
         ]
-        if weight_decay is None:
-            return {epoch, *known}
         reach = rule.every * (rule.window // 2 + rule.delta)
         oldest, decided = epoch + 1, epoch
         while restart := self.adaptive.next(Decision(decided, decided - reach, math.nan, math.nan), weight_decay):

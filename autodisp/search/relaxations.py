@@ -183,14 +183,11 @@ class Partial(Softmax):
 class Sigmoid(Relaxation):
     """The sigmoid of each alpha: operations of an edge do not compete (FairDARTS; Chu et al. 2020).
 
-    The penalty is its zero-one loss, which drives the sigmoids away from 1/2. Facts of the published search:
-    fairdarts/model_search.py, separate_loss.py and train_search.py of xiaomi-automl/FairDARTS.
+    The penalty is its zero-one loss, times a weight, which drives the sigmoids away from 1/2. Facts of the published
+    search: fairdarts/model_search.py, separate_loss.py and train_search.py of xiaomi-automl/FairDARTS.
 
     Departs from it in two ways: alphas begin near 0 instead of at 0; every node keeps as many edges as its space
     defines, each with one operation, while the published derivation omits operations below a threshold.
-
-    Args:
-        penalty: weight of the zero-one loss.
     """
 
     def __init__(self, penalty: float = 10.0) -> None:

@@ -58,12 +58,7 @@ def at_address(address: str) -> Iterator[Client]:
 
 @contextmanager
 def slurm(workers: int, cores: int, options: Mapping[str, Any]) -> Iterator[Client]:
-    """Starts a Slurm job for each worker.
-
-    Args:
-        workers: number of jobs.
-        cores: of a job.
-        options: see ``slurm_cluster``.
+    """Starts a Slurm job for each worker, see ``slurm_cluster``.
 
     Raises:
         RunFault: Slurm refuses the jobs.
@@ -77,10 +72,7 @@ def slurm(workers: int, cores: int, options: Mapping[str, Any]) -> Iterator[Clie
 
 
 def check_slurm(options: Mapping[str, Any]) -> None:
-    """Checks the names of options.
-
-    Args:
-        options: see ``slurm_cluster``.
+    """Checks the names of options, see ``slurm_cluster``.
 
     Raises:
         InputError: an option is unknown.

@@ -38,18 +38,16 @@ class DropStudy(Study):
             found = find_runs(self.folders, skip=results.folder)
         except InputError as error:
             raise InputError(f"study.{error}") from None  # it names its argument, runs
-        if not any(entry.run.kind == "search" for entry in found.entries):
+        searches = [entry for entry in found.entries if entry.run.kind == "search"]
+        if not searches:
             raise InputError(
                 f"study.runs={','.join(self.folders)}: none of the {len(found.entries)} runs is a search; name folders "
                 "with searches"
             )
         groups: dict[tuple[str, ...], list[Entry]] = {}
-        for entry in found.entries:
-            if entry.run.kind == "search":
-                space = _space_of(entry)
-                groups.setdefault((*entry.group[1:], ""), []).append(entry)
-                if space:
-                    groups.setdefault((*entry.group[1:], space), []).append(entry)
+        for entry in searches:
+            for space in dict.fromkeys(("", _space_of(entry))):
+                groups.setdefault((*entry.group[1:], space), []).append(entry)
         rows, charts = list[list[Value]](), list[Chart]()
         for (metric, dataset, space), entries in groups.items():
             for measure, words in _MEASURES:
@@ -67,7 +65,7 @@ class DropStudy(Study):
         note = "Spearman's correlation with the dominant eigenvalue; interval of 95 %, bootstrap over the searches."
         return Findings(
             "discretisation drop over the eigenvalue",
-            f"{sum(entry.run.kind == 'search' for entry in found.entries)} searches",
+            f"{len(searches)} searches",
             [ResultTable("drop", "Correlation with the eigenvalue", heads, rows, note)],
             charts,
             notes=[*found.notes],

@@ -1,4 +1,4 @@
-"""How the runs of a study ended, in a file next to the folder of each."""
+"""Endings of the runs of a study, in a file next to the folder of each."""
 
 import json
 from contextlib import suppress
@@ -45,18 +45,14 @@ def read_ending(folder: Path) -> Ending:
     with suppress(OSError, ValueError, TypeError, RecursionError):
         found = Ending(**json.loads(ending_file(folder).read_text(encoding="utf-8")))
         numbers = [found.exit_code, found.attempts, found.seconds, *([] if found.metric is None else [found.metric])]
-        texts = [found.message, found.host]
-        if found.state in get_args(State) and all(map(_is_number, numbers)) and all(map(_is_text, texts)):
+        texts = isinstance(found.message, str) and isinstance(found.host, str)
+        if texts and found.state in get_args(State) and all(map(_is_number, numbers)):
             ending = found
     return ending if not ending.is_done or folder.is_dir() else Ending()
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def write_ending(folder: Path, ending: Ending) -> None:

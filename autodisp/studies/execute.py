@@ -37,8 +37,6 @@ def execute(
     Args:
         runs: in the order of ``in_order``.
         study: the folder of the study, in a file system that all workers share.
-        client: of the cluster.
-        perform: see ``Perform``.
         watch: called about once a second with the endings so far, by name.
 
     Returns:

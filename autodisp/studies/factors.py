@@ -6,6 +6,7 @@ early stopping and dashed with it. The metric of disparity is treated alike.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from autodisp.report.comparison_charts import STYLES
 from autodisp.report.curves import Chart, empty_chart
@@ -38,14 +39,12 @@ class FactorStudy(Study):
         """Returns search, training and evaluation for each value, space, policy and seed."""
         return [
             run
-            for dataset in self.datasets
-            for space in self.spaces
-            for policy in self.policies
-            for value in self.values
-            for seed in protocol.seeds
+            for dataset, space, policy, value, seed in product(
+                self.datasets, self.spaces, self.policies, map(exactly, self.values), protocol.seeds
+            )
             for run in chain_of(
-                protocol, dataset, space, seed, f"regularization={policy}", f"{self.key}={exactly(value)}",
-                policy=policy, factor=exactly(value),
+                protocol, dataset, space, seed, f"regularization={policy}", f"{self.key}={value}",
+                policy=policy, factor=value,
             )
         ]  # fmt: skip
 
@@ -59,9 +58,8 @@ class FactorStudy(Study):
             values = tested.get(key, [])
             metrics = [results.endings[run.name].metric for run in searches]
             found = [results.as_shown(metric) for metric in metrics if metric is not None]
-            free = [count for run in searches if (count := parameter_free(results, run)) is not None]
             known = published("factors", dataset, f"{last} {factor}") or published("searched", dataset, space, factor)
-            results_of = (mean(values), deviation(values), len(values), mean(found), mean(free))
+            results_of = (mean(values), deviation(values), len(values), mean(found), parameter_free(results, searches))
             rows.append([dataset, space, policy, float(factor), *results_of, known])
         unit = f"test {in_words(results.shown)}"
         searched_by = f"validation {in_words(results.shown)}, of the search"

@@ -78,12 +78,7 @@ class Run:
         return tuple(run for one in self.settings if isinstance(one, Link) for run in (*one.runs, *one.owners))
 
     def words(self, study: Path, endings: Mapping[str, Ending]) -> list[str]:
-        """Returns the words of its command line, without the folder of the run.
-
-        Args:
-            study: the folder of the study.
-            endings: of the runs that it needs.
-        """
+        """Returns the words of its command line, without the folder of the run."""
         return [
             setting(one.key, study / RUNS / one.chosen(endings).name / one.file) if isinstance(one, Link) else one
             for one in self.settings

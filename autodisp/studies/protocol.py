@@ -52,12 +52,8 @@ class Protocol:
         """Returns a training; the labels are added to the dataset, the seed, and those of the search.
 
         Args:
-            dataset: its name.
             cells: value of ``genotype``; or a search, whose cells are trained; or the link to one.
-            seed: of the training.
-            words: more words.
             short: True for the short training of the budget.
-            labels: of the run.
         """
         link: str | Link
         if isinstance(cells, Run):

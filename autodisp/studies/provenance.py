@@ -1,16 +1,18 @@
-"""What made the results of a study: its command, the versions, and the machine."""
+"""Provenance of the results of a study: its command, the versions, and the machine."""
 
 import json
 import os
-import platform
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 import autodisp
 from autodisp.errors import InputError
+from autodisp.search.measuring import machine
 
 PROVENANCE = "provenance.json"
 """File in the folder of a study."""
@@ -18,13 +20,14 @@ PROVENANCE = "provenance.json"
 
 def provenance(command: str) -> dict[str, str]:
     """Returns the command, the versions and the machine of this process, and the commit if it runs from a checkout."""
+    made_on = machine(torch.device("cpu"))
     return {
         "command": command,
         "autodisp": autodisp.__version__,
         **({"commit": commit} if (commit := _commit()) else {}),
         "torch": version("torch"),
-        "python": platform.python_version(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "python": made_on["python"],
+        "machine": f"{made_on['processor']}, {os.cpu_count()} cores",
     }
 
 
@@ -53,11 +56,3 @@ def _commit() -> str:
         words = ["git", "-C", str(package), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         return subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     return ""
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

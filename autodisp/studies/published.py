@@ -1,7 +1,6 @@
 """Published results, for comparison with those of a study. The numbers and their sources are in published.json."""
 
 import json
-from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -13,16 +12,8 @@ def _numbers() -> Any:
 
 
 def published(study: str, *keys: str) -> str | None:
-    """Returns the published result of a study, such as "4.66 ± 0.71"; None if there is none.
-
-    Args:
-        study: its name.
-        keys: such as dataset, space and policy.
-    """
-    return _known(_numbers()["results"].get(study, {}), keys)
-
-
-def _known(node: Any, keys: Sequence[str]) -> str | None:
+    """Returns the published result of a study, such as "4.66 ± 0.71"; None if there is none."""
+    node = _numbers()["results"].get(study, {})
     for key in keys:
         node = node.get(key) if isinstance(node, dict) else None
     return node if isinstance(node, str) else None

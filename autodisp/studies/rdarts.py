@@ -6,6 +6,7 @@ The paper varies the weight decay (L2) or drop-path (DP); the baselines vary the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from autodisp.report.study_page import Findings, ResultTable, Value
 from autodisp.studies.graph import Link, Run
@@ -30,8 +31,8 @@ class RdartsStudy(Study):
 
     def runs(self, protocol: Protocol) -> list[Run]:
         """Returns searches, short trainings, the training in full of the best cells and its evaluation."""
-        return [run for dataset in self.datasets for space in self.spaces for seed in protocol.seeds
-                for run in self._chosen(protocol, dataset, space, seed)]  # fmt: skip
+        each = product(self.datasets, self.spaces, protocol.seeds)
+        return [run for dataset, space, seed in each for run in self._chosen(protocol, dataset, space, seed)]
 
     def _chosen(self, protocol: Protocol, dataset: str, space: str, seed: int) -> list[Run]:
         searches = [
@@ -61,20 +62,13 @@ class RdartsStudy(Study):
                 (search,) = run.needs
                 words = (run.labels["dataset"], run.labels["space"], run.labels["seed"], run.labels["value"])
                 mark = "yes" if search.name in chosen else ""
-                short.append([*words, results.endings[run.name].metric, parameter_free(results, search), mark])
+                short.append([*words, results.endings[run.name].metric, parameter_free(results, [search]), mark])
         rows: list[list[Value]] = []
         for (dataset, space), values in tested_by(results, "dataset", "space").items():
             known = published("rdarts", dataset, self.policy if last == "seed" else last, space)
             rows.append([dataset, space, mean(values), deviation(values), len(values), known])
-        heads = [
-            "dataset",
-            "space",
-            "seed",
-            last,
-            f"validation {in_words(figure)}",
-            "parameter-free operations",
-            "chosen",
-        ]
+        heads = ["dataset", "space", "seed", last, f"validation {in_words(figure)}"]
+        heads += ["parameter-free operations", "chosen"]
         tested = ["dataset", "space", f"test {in_words(results.shown)}, mean", "deviation", "seeds", "published error"]
         return Findings(
             f"R-DARTS over {self.key}",

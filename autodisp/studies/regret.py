@@ -6,7 +6,6 @@ architecture drawn at random. Where the table has latencies, the found cells are
 and latency, for searches with a cost penalty.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -101,9 +100,9 @@ class RegretStudy(Study):
         panels = {
             f"regret of the derived cells, {figure.unit}": [self.course(read) for _, read in reads],
             f"validation {figure.name} of the supernet, {figure.unit}": [
-                _points(read, f"valid/{figure.name}") for _, read in reads
+                read.course(f"valid/{figure.name}") for _, read in reads
             ],
-            "dominant eigenvalue": [_points(read, "eigenvalue") for _, read in reads],
+            "dominant eigenvalue": [read.course("eigenvalue") for _, read in reads],
         }
         stops = [would_stop(read) if policy == "none" else None for policy, read in reads]
         names = ("regret", "validated", "eigenvalue")
@@ -138,17 +137,13 @@ def _costs(table: Table, found: Mapping[str, Sequence[Entry]]) -> list[Chart]:
 def would_stop(read: Read) -> tuple[int, int] | None:
     """Returns the epoch at which DARTS-ES would stop a search, and the epoch that it would return; None if never."""
     every = int(read.setting("curvature.every", 1))
-    rule, history = EarlyStopping(every=every), _points(read, "eigenvalue")
+    rule, history = EarlyStopping(every=every), read.course("eigenvalue")
     last = int(read.setting("search.epochs", 0)) - 1
     for count in range(1, len(history) + 1):
         decision = rule.decide(history[:count], last)
         if decision is not None:
             return decision.decided_epoch, decision.returned_epoch
     return None
-
-
-def _points(read: Read, key: str) -> Points:
-    return [(e.epoch, e.values[key]) for e in read.kept if math.isfinite(e.values.get(key, math.nan))]
 
 
 def _chart(

@@ -25,13 +25,7 @@ from autodisp.tasks.base import Figure
 
 @dataclass
 class Results:
-    """What the runs of a study have left.
-
-    Args:
-        folder: of the study.
-        runs: of the study.
-        protocol: of its runs.
-    """
+    """Results of the runs of a study."""
 
     folder: Path
     runs: Sequence[Run]

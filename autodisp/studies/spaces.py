@@ -1,8 +1,8 @@
 """study=spaces: searches of several spaces with each policy; their cells are trained and evaluated (RobustDARTS)."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from autodisp.report.comparison_charts import STYLES
 from autodisp.report.curves import Chart, empty_chart, whole_numbers
@@ -30,36 +30,19 @@ class SpacesStudy(Study):
         """Returns search, training and evaluation of each setting and seed."""
         return [
             run
-            for dataset in self.datasets
-            for space in self.spaces
-            for policy in self.policies
-            for seed in protocol.seeds
+            for dataset, space, policy, seed in product(self.datasets, self.spaces, self.policies, protocol.seeds)
             for run in chain_of(protocol, dataset, space, seed, f"regularization={policy}", policy=policy)
         ]
 
     def findings(self, results: Results) -> Findings:
         """Returns the test results, with the published ones, and the found cells."""
-        figure = results.protocol.figure
-        grouped = tested_by(results, *HEADS)
+        figure, tested, searched = results.protocol.figure, tested_by(results, *HEADS), searches_by(results, *HEADS)
         rows: list[list[Value]] = []
-        for dataset in self.datasets:
-            for space in self.spaces:
-                for policy in self.policies:
-                    key = (dataset, space, policy)
-                    values, searches = grouped.get(key, []), searches_by(results, *HEADS).get(key, [])
-                    skips = [value for run in searches if (value := parameter_free(results, run)) is not None]
-                    rows.append(
-                        [*key, mean(values), deviation(values), len(values), mean(skips),
-                         published("spaces", *key)]
-                    )  # fmt: skip
-        heads = [
-            *HEADS,
-            f"test {in_words(results.shown)}, mean",
-            "deviation",
-            "seeds",
-            "parameter-free operations",
-            "published error",
-        ]
+        for key in product(self.datasets, self.spaces, self.policies):
+            values, free = tested.get(key, []), parameter_free(results, searched.get(key, []))
+            rows.append([*key, mean(values), deviation(values), len(values), free, published("spaces", *key)])
+        heads = [*HEADS, f"test {in_words(results.shown)}, mean", "deviation", "seeds"]
+        heads += ["parameter-free operations", "published error"]
         note = "Published: test error in percent, mean and deviation over searches."
         searches = results.done("search")
         return Findings(
@@ -73,11 +56,11 @@ class SpacesStudy(Study):
 
 
 def chain_of(
-    protocol: Protocol, dataset: str, space: str, seed: int, *words: str, short: bool = False, **labels: str
+    protocol: Protocol, dataset: str, space: str, seed: int, *words: str, **labels: str
 ) -> tuple[Run, Run, Run]:
     """Returns a search, the training of its cells and the evaluation."""
     search = protocol.searches(dataset, space, seed, *words, **labels)
-    training = protocol.trains(dataset, search, seed, short=short)
+    training = protocol.trains(dataset, search, seed)
     return search, training, protocol.evaluates(dataset, training)
 
 
@@ -98,10 +81,10 @@ def searches_by(results: Results, *labels: str) -> dict[tuple[str, ...], list[Ru
     return found
 
 
-def parameter_free(results: Results, search: Run) -> float | None:
-    """Returns the number of operations without parameters in the found cells."""
-    chosen = results.read(search).chosen
-    return None if chosen is None else chosen.values.get("parameter_free")
+def parameter_free(results: Results, searches: Sequence[Run]) -> float | None:
+    """Returns the mean number of operations without parameters in the found cells; None if none is recorded."""
+    chosen = [epoch for run in searches if (epoch := results.read(run).chosen) is not None]
+    return mean([epoch.values["parameter_free"] for epoch in chosen if "parameter_free" in epoch.values])
 
 
 def courses(results: Results, searches: Sequence[Run], key: str) -> Chart | None:
@@ -112,10 +95,7 @@ def courses(results: Results, searches: Sequence[Run], key: str) -> Chart | None
     drawn = set[str]()
     with style():
         for run in searches:
-            points = [
-                (e.epoch, e.values[key]) for e in results.read(run).kept if math.isfinite(e.values.get(key, math.nan))
-            ]
-            if points:
+            if points := results.read(run).course(key):
                 group, policy = (run.labels["dataset"], run.labels["space"]), run.labels.get("policy", "")
                 label = " ".join((*group, policy))
                 look = {"color": COLOURS[groups.index(group) % len(COLOURS)], "linestyle": STYLES.get(policy, "solid")}

@@ -60,11 +60,7 @@ class TableStudy(Study):
 
     def table(self, results: Results) -> Table | None:
         """Returns the table of the trainings that are complete; None if none is."""
-        figure, trained, facts = (
-            results.protocol.figure,
-            dict[int, list[Trained]](),
-            dict[int, tuple[int, float | None]](),
-        )
+        trained, facts = dict[int, list[Trained]](), dict[int, tuple[int, float | None]]()
         evaluations = {run.needs[0].name: run for run in results.done("evaluate")}
         for run in self._trainings(results):
             index, curve = int(run.labels["index"]), results.curve(run)
@@ -79,7 +75,7 @@ class TableStudy(Study):
         entries = [
             Entry(index, *facts[index], sorted(runs, key=lambda run: run.seed)) for index, runs in trained.items()
         ]
-        return Table(self.space, figure, entries, self._about(results)) if entries else None
+        return Table(self.space, results.protocol.figure, entries, self._about(results)) if entries else None
 
     def _trainings(self, results: Results, length: str = "") -> list[Run]:
         return [run for run in results.done("train") if run.labels.get("length", "") == length]

@@ -48,7 +48,6 @@ def carry_out(tuning: Tuning, folder: Path, train: Callable[[Sequence[str], Path
     """Carries out a trial, or resumes the one that is in the folder.
 
     Args:
-        tuning: of the run.
         folder: of the trial, inside that of the runs.
         train: trains with the words in a folder, resuming what is there; returns the validation metric.
 

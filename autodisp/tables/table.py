@@ -53,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Spread:
-    """How much architectures differ, and how much seeds do, as standard deviations of the metric."""
+    """Standard deviations of the metric between architectures, and between seeds."""
 
     architectures: float
     """Of the means of the architectures."""
@@ -62,14 +62,7 @@ class Spread:
 
 
 class Table:
-    """Architectures of a space, each trained alike with one or more seeds.
-
-    Args:
-        space: the search space.
-        figure: the metric.
-        entries: in any order.
-        about: how it was made.
-    """
+    """Architectures of a space, each trained alike with one or more seeds."""
 
     def __init__(self, space: SearchSpace, figure: Figure, entries: Sequence[Entry], about: Mapping[str, Any]) -> None:
         self.space = space

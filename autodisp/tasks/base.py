@@ -48,37 +48,30 @@ class Task(Protocol):
     @property
     def settings(self) -> dict[str, Any]:
         """Constructor arguments that rebuild the same network, as plain data."""
-        ...
 
     def build_network(self, cells: CellFactory) -> nn.Module:
         """Builds the network; called as ``network(*inputs(batch), weights)`` with edge weights or None.
 
         Its output is a tensor, or a named tuple that begins with one: the prediction.
         """
-        ...
 
     def coarsest(self, height: int, width: int) -> tuple[int, int]:
         """Returns (height, width) of the smallest feature map in a training step on images of the given size."""
-        ...
 
     def inputs(self, batch: Any) -> tuple[Tensor, ...]:
         """Extracts the network's inputs from a batch."""
-        ...
 
     def loss(self, output: Any, batch: Any) -> Tensor:
         """Computes the scalar loss; zero, with zero gradient, if no sample of the batch has ground truth.
 
         A mean over the valid pixels is computed by ``mean_over``.
         """
-        ...
 
     def measure(self, output: Any, batch: Any) -> Sums:
         """Sums the metrics over one batch, without gradient."""
-        ...
 
     def constant(self, batches: Iterable[Any]) -> float:
         """Returns the task's metric for the best constant prediction, a baseline for any network."""
-        ...
 
 
 class LevelledTask(Task, Protocol):
@@ -86,7 +79,6 @@ class LevelledTask(Task, Protocol):
 
     def loss(self, output: Any, batch: Any, level_weights: Sequence[float] | None = None) -> Tensor:
         """See ``Task.loss``; ``level_weights``, coarse to fine, replace the task's own if given."""
-        ...
 
 
 class SelfTaughtTask(Task, Protocol):
@@ -94,7 +86,6 @@ class SelfTaughtTask(Task, Protocol):
 
     def labelled(self, teacher: nn.Module, batch: Any) -> Any:
         """Returns the batch for the loss, with predictions of the teacher in place of the ground truth."""
-        ...
 
 
 class StoredTask:

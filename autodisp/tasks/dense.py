@@ -64,21 +64,12 @@ class DenseTask(StoredTask, Generic[Batch]):
         raise NotImplementedError
 
 
-def level_weights_at(strides: Sequence[int]) -> tuple[float, ...]:
-    """Returns the level weights of the FlowNet family: 1/16 at 1/64, 1/32 and 1/16, then 1/8, 1/4, 1/2 and 1.
-
-    They are divided by the weight of the finest level, so that the scale of the loss (and with it the effect of
-    learning rate, clipping and volume weight) does not depend on the resolution at which a network ends.
-
-    Args:
-        strides: strides of the levels, coarse to fine.
-    """
-    weights = [max(1 / stride, SMALLEST_LEVEL_WEIGHT) for stride in strides]
-    return tuple(weight / weights[-1] for weight in weights)
-
-
 def fitted_level_weights(strides: Sequence[int], given: Sequence[float] | None) -> tuple[float, ...]:
-    """Returns one weight per level: those given, or else those of ``level_weights_at``.
+    """Returns one weight per level: those given, or else those of the FlowNet family.
+
+    The latter are 1/16 at 1/64, 1/32 and 1/16, then 1/8, 1/4, 1/2 and 1, divided by the weight of the finest level, so
+    that the scale of the loss (and with it the effect of learning rate, clipping and volume weight) does not depend on
+    the resolution at which a network ends.
 
     Args:
         strides: strides of the levels, coarse to fine.
@@ -86,7 +77,8 @@ def fitted_level_weights(strides: Sequence[int], given: Sequence[float] | None) 
             ones, more repeat the first.
     """
     if given is None:
-        return level_weights_at(strides)
+        weights = [max(1 / stride, SMALLEST_LEVEL_WEIGHT) for stride in strides]
+        return tuple(weight / weights[-1] for weight in weights)
     repeated = [given[0]] * (len(strides) - len(given))
     return (*repeated, *given[-len(strides) :])
 

@@ -23,12 +23,9 @@ _OPENED: dict[str, TaskKit] = {}
 
 
 def open_kit(factory: str) -> TaskKit:
-    """Imports the kit that ``task.factory`` names and registers it under its own name. Its file is run once.
+    """Imports the kit ``FILE.py:NAME`` or ``MODULE:NAME`` and registers it under its own name. Its file is run once.
 
     Only call this with a setting of the user: a factory named in a model file must never be run.
-
-    Args:
-        factory: ``FILE.py:NAME`` or ``MODULE:NAME``.
 
     Raises:
         WrongSetting: the kit does not exist or is invalid.

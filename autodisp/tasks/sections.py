@@ -117,13 +117,8 @@ class ScenesSection(DatasetSection):
     def arguments(self, *, seed: int, split: Literal["train", "test"], samples: str) -> dict[str, Any]:
         """Returns the arguments of the dataset; for the test split those of the held-out scenes.
 
-        Args:
-            seed: of the run.
-            split: split of the dataset.
-            samples: noun for the samples.
-
         Raises:
-            WrongSetting: the seed is that of the held-out scenes.
+            WrongSetting: the seed of the run is that of the held-out scenes.
         """
         if split == "test" and seed == SCENES_TEST_SEED:
             raise WrongSetting(f"seed={seed}: is that of the held-out {samples} of {self.name}; take another one")

@@ -3,7 +3,6 @@
 An interval is the steps between two validations. The weights that are validated and written are the averaged ones (EMA)
 if there is an average, else the network's own.
 
-
 A batch on which nothing can be measured, such as one without a valid pixel, is a step that changes neither weights,
 optimizer nor average: with a gradient of zero, momentum and weight decay would still move the weights. Only the
 running statistics of batch normalisation are updated, since they depend on the input alone. Its loss counts in no mean.
@@ -37,7 +36,6 @@ class TrainObserver(Observer, Protocol):
 
     def interval(self, record: dict[str, Any], *, best: bool) -> None:
         """Called after each interval and its validation; ``best`` is True for the best validation so far."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -160,10 +158,8 @@ class Training(SteppedRun):
         """Trains from the current state to the end; returns the last record.
 
         Raises:
-            Interrupted: the run is to stop; its state is saved.
-            WrongSetting: a number was not finite; the state before that is saved.
-            InputError: a sample could not be read; the state before that is saved.
-            RunFault: a file could not be written, or a loader's worker died.
+            Interrupted, WrongSetting, InputError, RunFault: see ``SteppedRun.make_steps``.
+            RunFault: a file could not be written.
         """
         progress = self.progress
         while progress.steps < self.settings.steps or progress.sums:

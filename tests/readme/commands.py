@@ -4,6 +4,7 @@ import importlib.resources
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import setup_globals
 
-from autodisp.config.reference import PROGRAMS, Program
+from autodisp.config.reference import PROGRAMS
 from tests.programs import composed
 
 README = Path(__file__).parent.parent.parent / "README.md"
-BY_NAME = {f"autodisp-{program.name}": program for program in PROGRAMS}
+BY_NAME = {f"autodisp-{program}": program for program in PROGRAMS}
 
 
 def of_readme(text: str | None = None) -> list[list[str]]:
@@ -29,8 +30,8 @@ def of_help(program: str) -> list[list[str]]:
     """The examples of its ``--help``."""
     kind = program.removeprefix("autodisp-")
     config = importlib.resources.files(f"autodisp.configs.{kind}") / f"{kind}.yaml"
-    template = yaml.safe_load(config.read_text(encoding="utf-8"))["hydra"]["help"]["template"]
-    return list(_commands(template.partition("Examples:")[2].partition("${")[0]))
+    footer = yaml.safe_load(config.read_text(encoding="utf-8"))["hydra"]["help"]["footer"]
+    return list(_commands(footer.partition("Examples:")[2].partition("\n\n")[0]))
 
 
 def _commands(text: str) -> Iterator[list[str]]:
@@ -45,11 +46,11 @@ def parse(words: list[str]) -> None:
     Of a sweep (-m) the first two values of each setting count. Raises what the program would refuse the line for, or
     KeyError where there is no such program.
     """
-    program: Program = BY_NAME[words[0]]
+    program = BY_NAME[words[0]]
     words = [word for word in words[1:] if not word.startswith("-")]
     setup_globals()  # the resolver ``now``
     for overrides in zip(*(islice(cycle(swept(word)), 2) for word in words), strict=True):
-        program.parse(composed(program.name, *overrides))
+        import_module(f"autodisp.config.{program}").parse(composed(program, *overrides))
 
 
 def swept(word: str) -> list[str]:

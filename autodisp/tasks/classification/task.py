@@ -59,11 +59,10 @@ class ClassificationTask(StoredTask):
 
     def loss(self, output: ClassScores, batch: LabelledImage) -> Tensor:
         """Computes the mean cross-entropy, plus that of the auxiliary head if it is active."""
-        loss = functional.cross_entropy(output.logits, torch.as_tensor(batch.label))
+        labels = torch.as_tensor(batch.label)
+        loss = functional.cross_entropy(output.logits, labels)
         if output.auxiliary is not None:
-            loss = loss + self.auxiliary_weight * functional.cross_entropy(
-                output.auxiliary, torch.as_tensor(batch.label)
-            )
+            loss = loss + self.auxiliary_weight * functional.cross_entropy(output.auxiliary, labels)
         return loss
 
     def constant(self, batches: Iterable[LabelledImage]) -> float:

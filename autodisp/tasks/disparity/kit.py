@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from autodisp.config.checks import need, shown
@@ -20,7 +21,7 @@ from autodisp.datasets.sintel import Sintel
 from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation
 from autodisp.datasets.unlabelled import UnlabelledPairs
 from autodisp.errors import InputError, WrongSetting
-from autodisp.evaluation.baselines import BestConstant
+from autodisp.evaluation.baselines import best_constant
 from autodisp.evaluation.stereo_metrics import StereoMetrics
 from autodisp.networks.confidence import WithConfidence, has_volume
 from autodisp.networks.stack import StackedDisparityNetwork
@@ -154,7 +155,8 @@ DATASETS = {
 
 def _unstored(task: DisparityTaskConfig, network: Any) -> Mapping[str, Any]:
     weight = {} if task.volume_weight is None else {"volume_weight": task.volume_weight}
-    return {"frozen_stages": getattr(network, "frozen_stages", 0), **weight}
+    frozen = getattr(network, "frozen_stages", 0)
+    return {"frozen_stages": frozen, "robust_scale": task.robust_scale, **weight}
 
 
 def _adapt(settings: Mapping[str, Any], config: Any, facts: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -196,16 +198,12 @@ def _metrics(config: Any, dataset: StereoDataset) -> Any:
 
 def _predictor(config: Any, model: Any) -> Callable[[Any], Tensor]:
     matched = model.with_confidence if config.densities else model
-
-    def predict(batch: StereoSample) -> Tensor:
-        found: Tensor = matched(batch.left, batch.right)
-        return found
-
-    return predict
+    return lambda batch: matched(batch.left, batch.right)
 
 
 def _constant(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
-    return BestConstant.of(batches)
+    constant = best_constant(batches)
+    return lambda batch: torch.full_like(batch.disparity, constant)
 
 
 def _sgbm(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
@@ -238,13 +236,11 @@ def _check_sections(task: DisparityTaskConfig, network: Any) -> None:
 def _self_taught(section: DisparityTaskConfig) -> Callable[[Any], SelfTaughtTask] | None:
     if section.loss == "ground_truth":
         return None
-    from autodisp.tasks.disparity.photometric import SMOOTHNESS_WEIGHT, TEACHER_WEIGHT, PhotometricDisparity
+    from autodisp.tasks.disparity.photometric import PhotometricDisparity
 
-    return partial(
-        PhotometricDisparity,
-        smoothness_weight=SMOOTHNESS_WEIGHT if section.smoothness_weight is None else section.smoothness_weight,
-        teacher_weight=TEACHER_WEIGHT if section.teacher_weight is None else section.teacher_weight,
-    )
+    weights = {"smoothness_weight": section.smoothness_weight, "teacher_weight": section.teacher_weight}
+    given = {name: weight for name, weight in weights.items() if weight is not None}
+    return lambda task: PhotometricDisparity(**{**vars(task), **given})
 
 
 def _figure(section: Mapping[str, Any]) -> Figure:

@@ -14,16 +14,14 @@ github.com/mrharicot/monodepth, ``monodepth_model.py``); SSIM has kornia's Gauss
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
 import torch
 from kornia.losses import inverse_depth_smoothness_loss, ssim_loss
 from torch import Tensor, nn
 
-from autodisp.cells.cell import CellFactory
 from autodisp.datasets.samples import StereoSample
-from autodisp.networks.disparity import DisparityNetwork, StereoPrediction
-from autodisp.networks.stack import StackedDisparityNetwork
+from autodisp.networks.disparity import StereoPrediction
 from autodisp.networks.stereo_geometry import warp_right_to_left
 from autodisp.tasks.base import Figure, Sums, mean_over, sum_of
 from autodisp.tasks.disparity.task import DisparityTask
@@ -36,61 +34,30 @@ EDGES = 10.0
 """Factor on the views in the smoothness: a step of 0.1 in 0..1 reduces its weight to 1 / e."""
 CONSISTENT = 1.0
 """Largest difference between the disparities of both views at a match, pixels, as SGBM's ``disp12MaxDiff``."""
-SMOOTHNESS_WEIGHT, TEACHER_WEIGHT = 0.01, 0.3
 
 
-class PhotometricDisparity:
+@dataclass(kw_only=True, eq=False)
+class PhotometricDisparity(DisparityTask):
     """The disparity task on batches whose ground truth is not used for training.
 
     Validation selects by the photometric error, as there may be no ground truth. The other metrics are those of the
     task, over the pixels with ground truth.
 
     Args:
-        task: the task with ground truth.
         smoothness_weight: weight of the smoothness, which is in pixels of disparity per pixel.
         teacher_weight: weight of the task's loss against the teacher's disparity.
     """
 
-    name = DisparityTask.name
-    kinds: ClassVar[tuple[str, ...]] = DisparityTask.kinds
+    smoothness_weight: float = 0.01
+    teacher_weight: float = 0.3
+
     figure = Figure("photometric", "min", "%")
-
-    def __init__(
-        self,
-        task: DisparityTask,
-        *,
-        smoothness_weight: float = SMOOTHNESS_WEIGHT,
-        teacher_weight: float = TEACHER_WEIGHT,
-    ) -> None:
-        self.task = task
-        self.smoothness_weight = smoothness_weight
-        self.teacher_weight = teacher_weight
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """See ``DisparityTask.settings``."""
-        return self.task.settings
-
-    def build_network(self, cells: CellFactory) -> DisparityNetwork | StackedDisparityNetwork:
-        """See ``DisparityTask.build_network``."""
-        return self.task.build_network(cells)
-
-    def coarsest(self, height: int, width: int) -> tuple[int, int]:
-        """See ``DisparityTask.coarsest``."""
-        return self.task.coarsest(height, width)
-
-    def inputs(self, batch: StereoSample) -> tuple[Tensor, ...]:
-        """Returns the two views."""
-        return self.task.inputs(batch)
+    unstored = DisparityTask.unstored | {"smoothness_weight", "teacher_weight"}
 
     def labelled(self, teacher: nn.Module, batch: StereoSample) -> StereoSample:
         """Returns the batch with the teacher's disparity in place of the ground truth, valid where it is consistent.
 
-        The teacher predicts the disparity of the right view from the mirrored, swapped views.
-
-        Args:
-            teacher: a network in evaluation mode.
-            batch: views of any size.
+        The teacher, in evaluation mode, predicts the disparity of the right view from the mirrored, swapped views.
         """
         with torch.no_grad():
             left = _predicted(teacher, batch.left, batch.right)
@@ -100,13 +67,7 @@ class PhotometricDisparity:
     def loss(
         self, output: StereoPrediction, batch: StereoSample, level_weights: Sequence[float] | None = None
     ) -> Tensor:
-        """Computes the loss, see the module.
-
-        Args:
-            output: of the student.
-            batch: see ``labelled``.
-            level_weights: see ``DisparityTask.loss``.
-        """
+        """Computes the loss of the student on a batch of ``labelled``, see the module."""
         with torch.autocast(batch.left.device.type, enabled=False):  # SSIM is a difference of nearly equal numbers
             disparity = output.disparity.float()
             error = photometric_error(batch.left, batch.right, disparity, batch.valid)
@@ -115,7 +76,7 @@ class PhotometricDisparity:
                 smoothness = inverse_depth_smoothness_loss(disparity, EDGES * batch.left)
                 total = total + self.smoothness_weight * smoothness
         if self.teacher_weight > 0:
-            total = total + self.teacher_weight * self.task.loss(output, batch, level_weights)
+            total = total + self.teacher_weight * super().loss(output, batch, level_weights)
         return total
 
     def measure(self, output: StereoPrediction, batch: StereoSample) -> Sums:
@@ -127,7 +88,7 @@ class PhotometricDisparity:
         inside = output.disparity.detach().float().clamp(min=0.0).minimum(columns)
         with torch.autocast(batch.left.device.type, enabled=False):
             error = photometric_error(batch.left, batch.right, inside)
-        return {"photometric": sum_of(100.0 * error), **self.task.measure(output, batch)}
+        return {"photometric": sum_of(100.0 * error), **super().measure(output, batch)}
 
     def constant(self, batches: Iterable[StereoSample]) -> float:
         """Returns NaN: no constant disparity is a baseline of the photometric error."""

@@ -1,5 +1,6 @@
 """Config sections of disparity estimation: task, datasets, network."""
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -18,6 +19,7 @@ _SUBSETS = Must(
     "a list of A, B, C, each at most once",
     lambda letters: 0 < len(letters) == len(set(letters)) and set(letters) <= set("ABC"),
 )
+_SCALE = Must("above 0 and finite, or null for the error itself", lambda scale: 0 < scale < math.inf)
 _NEAREST = Must("above 0 and at most 1", lambda share: 0 < share <= 1)
 _CAMERA = Must("at least 0 and at most 4", lambda strength: 0 <= strength <= 4)
 _SHARE = Must("a share, 0 to 1", lambda share: 0 <= share <= 1)
@@ -31,6 +33,7 @@ class DisparityTaskConfig(TaskSection):
 
     name: str = "disparity"
     volume_weight: Annotated[float | None, at_least(0.0, null="1")] = None
+    robust_scale: Annotated[float | None, _SCALE] = None
     loss: Literal["ground_truth", "photometric"] = "ground_truth"
     smoothness_weight: Annotated[float | None, at_least(0.0, null="0.01")] = None
     teacher_weight: Annotated[float | None, at_least(0.0, null="0.3")] = None

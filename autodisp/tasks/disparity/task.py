@@ -37,6 +37,7 @@ class DisparityTask(DenseTask[StereoSample]):
         frozen_stages: number of leading stages that are not trained.
         to_full_resolution: if True, the last refinement continues from 1/4 to full resolution.
         volume_weight: weight of the cross-entropy on the matching volume, added to the disparity loss.
+        robust_scale: c, pixels: the loss of a level is the mean of c log(1 + e / c) over errors e; None for that of e.
         support: encoder cells read by the upsampling cells, see ``autodisp.networks.hourglass.Support``; for the others
             see ``DenseTask``.
 
@@ -57,11 +58,12 @@ class DisparityTask(DenseTask[StereoSample]):
     frozen_stages: int = 0
     to_full_resolution: bool = False
     volume_weight: float = 1.0
+    robust_scale: float | None = None
     support: Support = "reduce"
 
     name = "disparity"
     figure = Figure("epe", "min", "px")
-    unstored = DenseTask.unstored | {"frozen_stages", "volume_weight"}
+    unstored = DenseTask.unstored | {"frozen_stages", "volume_weight", "robust_scale"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,13 +106,13 @@ class DisparityTask(DenseTask[StereoSample]):
         if output.matching is not None and self.volume_weight > 0:
             total = total + self.volume_weight * volume_cross_entropy(output.matching, batch)
         for stage in output.earlier:
-            total = total + self.loss(stage, batch, level_weights)
+            total = total + DisparityTask.loss(self, stage, batch, level_weights)
         return total
 
     def level_loss(self, batch: StereoSample) -> Callable[[Tensor, int], Tensor]:
-        """Returns the mean L1 of a level."""
+        """Returns the mean L1 of a level, or its robust form."""
         return lambda found, stride: masked_l1(
-            found, *truth_at_stride(batch.disparity, batch.valid, stride, found.shape[-2:])
+            found, *truth_at_stride(batch.disparity, batch.valid, stride, found.shape[-2:]), self.robust_scale
         )
 
     def constant(self, batches: Iterable[StereoSample]) -> float:
@@ -146,12 +148,15 @@ class DisparityTask(DenseTask[StereoSample]):
         return sums
 
 
-def masked_l1(prediction: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+def masked_l1(prediction: Tensor, truth: Tensor, valid: Tensor, robust_scale: float | None = None) -> Tensor:
     """Computes the mean absolute difference over the valid pixels; 0, with zero gradient, if there are none.
 
-    All tensors are (B, 1, h, w).
+    All tensors are (B, 1, h, w). With a robust scale c a difference e counts as c log(1 + e / c), whose derivative is 1
+    at 0 and 1/2 at c: pixels that cannot be matched, such as occluded ones, weigh less than the precision of the rest.
     """
     difference = torch.where(valid, prediction - truth, 0.0).abs()
+    if robust_scale is not None:
+        difference = robust_scale * torch.log1p(difference / robust_scale)
     return mean_over(difference.sum(), valid.sum())
 
 

@@ -12,7 +12,7 @@ from autodisp.datasets.segmentation_files import Cityscapes, Folders, Voc2012
 from autodisp.datasets.segmentation_transforms import CenterCrop, SegmentationAugmentation
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.shapes3d_classes import Shapes3DClasses
-from autodisp.evaluation.segmentation_metrics import MostFrequentClass, SegmentationMetrics
+from autodisp.evaluation.segmentation_metrics import SegmentationMetrics
 from autodisp.prediction import segmentation_program
 from autodisp.prediction.image_models import open_classifier
 from autodisp.prediction.outputs import CLASS_OUTPUTS
@@ -90,8 +90,16 @@ def _metrics(config: Any, dataset: Any) -> SegmentationMetrics:
     return SegmentationMetrics([str(name) for name in dataset.classes])
 
 
-def _most_frequent(config: Any, batches: Any, facts: Mapping[str, Any]) -> MostFrequentClass:
-    return MostFrequentClass(int(class_counts(batches).argmax()), facts["classes"])
+def _most_frequent(config: Any, batches: Any, facts: Mapping[str, Any]) -> Any:
+    """Returns a predictor of the most frequent class everywhere, as probabilities (B, classes, H, W)."""
+    index = int(class_counts(batches).argmax())
+
+    def predict(batch: SegmentedImage) -> Tensor:
+        found = batch.image.new_zeros(len(batch.classes), facts["classes"], *batch.classes.shape[-2:])
+        found[:, index] = 1
+        return found
+
+    return predict
 
 
 def _errors(prediction: Tensor, batch: SegmentedImage) -> Tensor:
