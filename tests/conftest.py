@@ -1,6 +1,7 @@
 """Fixtures that tests of several modules use."""
 
 import gc
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,3 +41,16 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         return 0
 
     return call
+
+
+@pytest.fixture
+def genuine() -> Callable[[str], Path]:
+    """Return the place of genuine data beside the checkout; skip the test where it is absent."""
+
+    def genuine(name: str) -> Path:
+        path = Path(os.environ.get("AUTODISP_SHARED", Path(__file__).parents[2] / "shared")) / "data" / name
+        if not path.exists():
+            pytest.skip(f"{path} is absent: set AUTODISP_SHARED to the folder that holds data/{name}")
+        return path
+
+    return genuine

@@ -1,4 +1,4 @@
-"""Images and maps of the datasets, written by other code than that which is under test."""
+"""Images and maps of the datasets, written and warped by other code than that which is under test."""
 
 import struct
 from pathlib import Path
@@ -7,6 +7,9 @@ import cv2
 import imageio.v3 as iio
 import numpy as np
 import torch
+from torch import Tensor
+
+from autodisp.datasets.samples import StereoSample
 
 
 def put(path: Path, pixels: np.ndarray) -> Path:
@@ -35,3 +38,18 @@ def rgb(pixels: np.ndarray) -> torch.Tensor:
     """(H, W, 3) or (H, W) of 8 bits as (3, H, W) in 0..1."""
     whole = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
     return torch.tensor(whole.astype(np.float64) / 255).permute(2, 0, 1).float()
+
+
+def photometric_error(sample: StereoSample, disparity: Tensor, where: Tensor | None = None) -> float:
+    """Mean absolute difference of the left view and the right one at x - d, interpolated linearly by hand.
+
+    Unless ``where`` says otherwise, over the pixels that both views show.
+    """
+    _, height, width = sample.left.shape
+    x = (torch.arange(width) - disparity[0]).clamp(0, width - 1)
+    first = x.floor().long().clamp(max=width - 2)
+    rows = torch.arange(height)[:, None]
+    warped = (1 - x + first) * sample.right[:, rows, first] + (x - first) * sample.right[:, rows, first + 1]
+    if where is None:
+        where = (sample.valid & ~sample.occluded & ~sample.out_of_frame)[0]
+    return float((warped - sample.left).abs().mean(dim=0)[where].mean())

@@ -3,8 +3,11 @@
 import functools
 import os
 import re
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +52,29 @@ def _sets_a_value(program: str, word: str) -> bool:
     return top in tree and isinstance(tree._get_node(top), DictConfig) == bool(rest)
 
 
+def command_of(program: str, *words: str) -> list[str]:
+    """Return the command that runs a program in a process of its own."""
+    code = f"import sys; sys.argv[0] = 'autodisp-{program}'; from autodisp.cli.entry import {program}; {program}()"
+    return [sys.executable, "-c", code, *words]
+
+
 def start(folder: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a program in a process of its own; for most tests the fixture ``call`` will do."""
-    code = f"import sys; sys.argv[0] = 'autodisp-{program}'; from autodisp.cli.entry import {program}; {program}()"
     return subprocess.run(
-        [sys.executable, "-c", code, *words],
+        command_of(program, *words),
         cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """Let no larger file be written."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -70,12 +89,17 @@ def untimed(folder: Path) -> list[dict[str, Any]]:
 
 
 def differences(first: Any, second: Any) -> list[str]:
-    """Return the places where two nested states differ, in structure or in any bit of a tensor."""
+    """Return the places where two nested states differ, in structure, type or any bit of a tensor; NaN equals NaN."""
     (one, form), (other, other_form) = (_pytree.tree_flatten_with_path(state) for state in (first, second))
     if form != other_form:
         return ["the structure"]
-    return [
-        _pytree.keystr(path)
-        for (path, mine), (_, theirs) in zip(one, other, strict=True)
-        if not (torch.equal(mine, theirs) if isinstance(mine, Tensor) else mine == theirs)
-    ]
+    pairs = zip(one, other, strict=True)
+    return [_pytree.keystr(path) for (path, mine), (_, theirs) in pairs if not _equal(mine, theirs)]
+
+
+def _equal(mine: Any, theirs: Any) -> bool:
+    if type(mine) is not type(theirs):
+        return False
+    if isinstance(mine, Tensor):
+        return mine.dtype == theirs.dtype and torch.equal(mine, theirs)
+    return bool(mine == theirs or (mine != mine and theirs != theirs))

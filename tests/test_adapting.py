@@ -19,8 +19,8 @@ from autodisp.report.next_steps import next_commands
 from autodisp.report.reading import read_run
 from autodisp.tasks.disparity.photometric import PhotometricDisparity
 from autodisp.tracking import ConsoleProgress
-from autodisp.training.loop import Training
 from tests.programs import composed, differences, untimed
+from tests.test_cli_train import killed_at_step
 
 TINY = ("network=disparity_tiny", "dataset.height=40", "dataset.width=72", "dataset.max_disparity=16",
         "training.steps=1", "training.batch_size=2", "validation.every=1", "validation.samples=1", "run.workers=0",
@@ -54,22 +54,6 @@ def run(folder: Path, *overrides: str) -> Path:
     return train(composed("train", f"run.folder={folder}", "recipe=adapt", *FEW, *overrides))
 
 
-def killed(folder: Path, *overrides: str) -> Path:
-    """The folder of a training that died in its third step."""
-    original = Training.step
-
-    def step(training: Training) -> Any:
-        if training.progress.steps == 3:
-            raise KeyboardInterrupt
-        return original(training)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "step", step)
-        with pytest.raises(KeyboardInterrupt):
-            run(folder, *overrides)
-    return folder
-
-
 def told(folder: Path) -> list[str]:
     """The records as text, in which NaN equals NaN, without times."""
     return [str({key: value for key, value in record.items() if "second" not in key}) for record in untimed(folder)]
@@ -96,7 +80,7 @@ def test_the_users_pairs(model: Path, rig: Path, tmp_path: Path, capsys: pytest.
         min(record["valid/photometric"] for record in records),
     )
     assert not any("autodisp-evaluate" in command for _, command in next_commands(read))
-    other = killed(tmp_path / "killed", *overrides)
+    other = killed_at_step(3, run, tmp_path / "killed", *overrides)
     words = [f"resume={other}"]
     resume(composed("train", "run.folder=unused", *words), words)
     assert told(other) == told(folder)

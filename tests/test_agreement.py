@@ -1,6 +1,5 @@
 """Swapped views, a wrong sign and a wrong scale are noticed; right samples and those that tell nothing are not."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from autodisp.datasets.middlebury import Middlebury2014
 from autodisp.datasets.samples import StereoDataset, StereoSample
 from autodisp.datasets.shapes3d import Shapes3D
 
-SHARED = Path(os.environ.get("AUTODISP_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 GENUINE: dict[str, Callable[[Path], StereoDataset]] = {
     "flyingthings3d": FlyingThings3D,
     "kitti2015": lambda root: Kitti(root, year=2015),
@@ -140,10 +138,8 @@ def test_the_correlations_are_those_of_the_pixels_in_view(samples: list[StereoSa
 
 
 @pytest.mark.parametrize("name", GENUINE)
-def test_genuine_frames(name: str) -> None:
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"no genuine data in {SHARED / name}: set AUTODISP_SHARED to the folder that holds data/{name}")
-    data = GENUINE[name](SHARED / name)
+def test_genuine_frames(name: str, genuine: Callable[[str], Path]) -> None:
+    data = GENUINE[name](genuine(name))
     for sample in (data[index] for index in range(len(data))):
         assert [disagreement(change(sample)) for change in (made, other_camera, noisy)] == [None] * 3
         for change, words in WRONG.items():

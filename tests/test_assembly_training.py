@@ -600,38 +600,6 @@ def test_a_model_of_another_task_is_refused(tmp_path: Path) -> None:
         build_network(config, card_of(config))
 
 
-@pytest.mark.parametrize("crop", ["null", "[40,72]"])
-def test_one_pixel_of_one_sample_is_refused_before_batch_normalisation(things: Path, crop: str) -> None:
-    """It was torch that gave up, in the first step and at every resume."""
-    base = ("network.encoder_cells=8", "training.batch_size=1", f"dataset.crop={crop}")
-    config = stereo("flyingthings3d", things, *base)
-    refused_before_the_folder_is_made(
-        config, r"^training\.batch_size=1: .* one sample of 40x72, .* or larger images, or fewer cells$"
-    )
-
-
-def test_one_image_before_an_auxiliary_head_is_refused(tmp_path: Path) -> None:
-    write_cifar10(tmp_path)
-    base = (f"dataset.root={tmp_path}", *TINY_IMAGES, "training.batch_size=1", "task.auxiliary_weight=0.4")
-    refused_before_the_folder_is_made(
-        config_of(*base), r"^training\.batch_size=1: .* 32x32, .* or task\.auxiliary_weight=0$"
-    )
-
-
-def refused_before_the_folder_is_made(config: TrainConfig, says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        build_training(
-            config, build_train_data(config), Path("unused"), ConsoleProgress(), prepare=lambda: pytest.fail("made")
-        )
-
-
-def test_the_fingerprint_is_of_what_the_result_depends_on() -> None:
-    base = config_of().fingerprint()
-    assert config_of("run.folder=elsewhere", "run.workers=0", "run.threads=3").fingerprint() == base
-    assert config_of("seed=1").fingerprint() != base
-    assert config_of("training.average=null").fingerprint() != base
-
-
 def test_what_a_model_says_of_its_origin(tmp_path: Path) -> None:
     config = config_of("seed=6")
     about = card_of(config).about

@@ -1,7 +1,7 @@
 """The baselines on scenes with a known answer, and on the genuine frames where they are."""
 
 import math
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ from autodisp.evaluation.baselines import best_constant
 from autodisp.evaluation.stereo_metrics import StereoMetrics
 from autodisp.prediction.semi_global_matching import MODES, SemiGlobalMatching, fill_from_background
 from autodisp.tasks.disparity.kit import KIT
-
-SHARED = Path(os.environ.get("AUTODISP_SHARED", Path(__file__).parents[2] / "shared"))
 
 
 def pair(height: int, width: int, *, near: int, far: int, seed: int = 0) -> StereoSample:
@@ -188,11 +186,9 @@ def test_no_valid_pixel_gives_nan() -> None:
 
 
 @pytest.mark.slow
-def test_the_genuine_frames() -> None:
+def test_the_genuine_frames(genuine: Callable[[str], Path]) -> None:
     """The reference names neither its settings nor its order of frames; the defaults were picked to come near it."""
-    root = SHARED / "data" / "flyingthings3d"
-    if not root.is_dir():
-        pytest.skip(f"no genuine data in {root}: set AUTODISP_SHARED to the folder that holds data/flyingthings3d")
+    root = genuine("flyingthings3d")
     matching = SemiGlobalMatching(max_disparity=192)
     found = []
     for split in ("TEST", "TRAIN"):

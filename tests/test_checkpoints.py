@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree
+from torch import nn
 
 from autodisp.checkpoints import Checkpoints, read_checkpoint
 from autodisp.errors import InputError, RunFault
 from autodisp.run_state import VERSION, RunState
 from autodisp.search.loop import SearchProgress
+from tests.programs import differences
 
 EMPTY = {"version": VERSION, "parts": {}, "streams": {}, "progress": {}, "rng": {}, "records": 0}
 
@@ -21,13 +21,6 @@ class Stream:
 
     def seek(self, position: int) -> None:
         self.position = position
-
-
-def assert_same(first: Any, second: Any) -> None:
-    (leaves, form), (others, other_form) = _pytree.tree_flatten(first), _pytree.tree_flatten(second)
-    assert form == other_form
-    for one, other in zip(leaves, others, strict=True):
-        assert torch.equal(one, other) if isinstance(one, Tensor) else one == other
 
 
 @pytest.fixture
@@ -68,7 +61,7 @@ def test_a_damaged_file_is_refused_or_read_as_it_was(saved: tuple[Checkpoints, b
             assert "\n" not in found
             refused += 1
         else:
-            assert_same(found, whole)
+            assert differences(found, whole) == []
     assert refused > 50
 
 

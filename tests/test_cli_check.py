@@ -7,7 +7,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,9 +17,8 @@ from autodisp.cli.check import check, next_command
 from autodisp.config.check import parse
 from autodisp.datasets.shapes3d import Shapes3D, write
 from autodisp.errors import InputError, RunFault
-from tests.programs import composed
+from tests.programs import command_of, composed, start
 
-PROGRAM = "import sys; sys.argv[0] = 'autodisp-check'; from autodisp.cli.entry import check; check()"
 TINY = ("dataset.height=64", "dataset.width=96", "dataset.max_disparity=16")
 
 
@@ -28,18 +26,6 @@ TINY = ("dataset.height=64", "dataset.width=96", "dataset.max_disparity=16")
 def frames(tmp_path: Path) -> Path:
     write(Shapes3D(length=6, seed=0, height=48, width=64, max_disparity=16), tmp_path / "data", train=5)
     return tmp_path / "data"
-
-
-def call(folder: Path, *overrides: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *overrides],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def run(folder: Path, root: Path, *overrides: str) -> CheckReport:
@@ -170,17 +156,14 @@ def test_a_report_that_cannot_be_written(tmp_path: Path, frames: Path, monkeypat
 def test_exit_codes(tmp_path: Path, frames: Path) -> None:
     (frames / "disparity/TRAIN/A/0003/left/0006.pfm").write_bytes(b"Pf")
     things = ["dataset=flyingthings3d", f"dataset.root={frames}", "dataset.half_resolution=false", "dataset.crop=null"]
-    first = call(tmp_path, *things, "out=first")
-    out, err = first.communicate()
-    assert (first.returncode, err) == (2, "")
-    following = shlex.split(out.split("next:  ")[1].strip())
+    first = start(tmp_path, "check", *things, "out=first")
+    assert (first.returncode, first.stderr) == (2, "")
+    following = shlex.split(first.stdout.split("next:  ")[1].strip())
     assert following == ["autodisp-search", *things, "dataset.exclude=first/excluded.txt"]
-    second = call(tmp_path, *following[1:], "out=second")
-    out, err = second.communicate()
-    assert (second.returncode, err) == (0, "")
-    third = call(tmp_path, "dataset=sintel")
-    out, err = third.communicate()
-    assert (third.returncode, out, err.count("\n")) == (2, "", 1)
+    second = start(tmp_path, "check", *following[1:], "out=second")
+    assert (second.returncode, second.stderr) == (0, "")
+    third = start(tmp_path, "check", "dataset=sintel")
+    assert (third.returncode, third.stdout, third.stderr.count("\n")) == (2, "", 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "first", "second"]
 
 
@@ -188,7 +171,7 @@ def test_exit_codes(tmp_path: Path, frames: Path) -> None:
 def test_an_interruption_leaves_at_once_and_leaves_nothing(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *TINY, "dataset.length=1000000", "run.workers=2", "out=out"],
+        command_of("check", *TINY, "dataset.length=1000000", "run.workers=2", "out=out"),
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", "COLUMNS": "120"},
         stdout=theirs,

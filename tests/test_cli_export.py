@@ -5,19 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from autodisp import model_file
 from autodisp.assembly.export import build_out
 from autodisp.cells.genotype import Genotype, load
-from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.cli import export as program
 from autodisp.config.export import parse
 from autodisp.errors import InputError
 from autodisp.export import models
-from autodisp.model_file import card_of
 from autodisp.tasks.classification import ClassificationTask
+from tests.made_models import write_model
 from tests.programs import composed
 
 SPACE = SPACES["autodispnet"]
@@ -35,12 +32,8 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     task = ClassificationTask(channels=2, layers=3, classes=4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
-    card = card_of(task, Style("darts", affine=True), load("darts_v2"), SPACES["darts"], {})
-    torch.manual_seed(0)
-    path = tmp_path / "training" / "best.safetensors"
-    path.parent.mkdir()
-    model_file.save(path, card, card.build()[1].state_dict())
-    return path
+    (tmp_path / "training").mkdir()
+    return write_model(tmp_path / "training" / "best.safetensors", task, "darts_v2")
 
 
 def files(folder: Path) -> list[str]:

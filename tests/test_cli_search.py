@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -28,8 +27,8 @@ from autodisp.errors import InputError, RunFault
 from autodisp.observers.search_folder import SearchFolder
 from autodisp.search.loop import Search
 from autodisp.tasks.base import Figure
-from tests.crashing.searches import write_images
-from tests.programs import composed, contents, differences, untimed
+from tests.made_data import write_cifar10
+from tests.programs import composed, contents, differences, files_up_to, untimed
 
 SMALL = (
     "experiment=smoke", "task=classification", "dataset=cifar10", "space=tiny81", "network=classification_tiny",
@@ -45,7 +44,7 @@ STEREO = (
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("images")
-    write_images(root)
+    write_cifar10(root)
     return root
 
 
@@ -245,16 +244,6 @@ def test_epochs_are_not_added_to_what_grows_over_them(word: str, why: str) -> No
 # --- the disk ---
 
 
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [f"checkpoints/.{os.getpid()}.epoch_0001.pt", "metrics.jsonl"], ids=["the state", "the records"]
@@ -325,12 +314,6 @@ def test_a_run_folder_that_is_removed(tmp_path: Path) -> None:
         run(folder)
     assert str(folder) in str(caught.value)
     assert not folder.exists()
-
-
-@pytest.mark.parametrize("folder", ["/proc/nowhere/run", "/dev/null/run"])
-def test_a_folder_that_cannot_be_made(folder: str) -> None:
-    with pytest.raises(InputError, match=r"run\.folder=.*: cannot be used \(.*\); take another one"):
-        run(Path(folder))
 
 
 # --- data and numbers ---

@@ -2,14 +2,13 @@
 
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from autodisp.tables import load
-from tests.programs import start
+from tests.programs import command_of, start
 
 pytest.importorskip("distributed")
 WORDS = ["study=table", "budget=smoke", "study.samples=1", "seeds=[0]", "folder=made", "cluster.workers=1"]
@@ -58,9 +57,8 @@ def test_a_failed_run_has_its_line_and_its_log(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_study_says_how_it_goes_on(tmp_path: Path, number: signal.Signals) -> None:
-    code = "import sys; sys.argv[0] = 'autodisp-study'; from autodisp.cli.entry import study; study()"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *WORDS],
+        command_of("study", *WORDS),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

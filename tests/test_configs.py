@@ -149,7 +149,7 @@ def test_searches_cut_out_where_they_drop_paths(overrides: list[str], side: int)
 
 def test_the_fingerprint_is_of_what_the_result_depends_on() -> None:
     base = config_of().fingerprint()
-    assert config_of("run.folder=elsewhere", "run.workers=0").fingerprint() == base
+    assert config_of("run.folder=elsewhere", "run.workers=0", "run.threads=3").fingerprint() == base
     assert config_of("seed=1").fingerprint() != base
     assert config_of("optimizer.weights.learning_rate=0.01").fingerprint() != base
 

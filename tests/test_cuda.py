@@ -29,17 +29,13 @@ from autodisp.search.loop import Search
 from autodisp.tracking import ConsoleProgress
 from tests.programs import composed, start, untimed
 from tests.test_distributed import environment, free_port
+from tests.test_meta import FACTS
 
 DEVICE = os.environ.get("AUTODISP_TEST_DEVICE", "cuda")
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="there is no GPU"),
 ]
-FACTS: dict[str, dict[str, Any]] = {
-    "classification": {"classes": 3, "mean": (0.5,) * 3, "std": (0.2,) * 3},
-    "segmentation": {"classes": 3},
-    "disparity": {},
-}
 TASKS = (
     ("task=classification", "space=tiny81"),
     ("task=classification", "space=s2", "network.layers=3"),

@@ -12,13 +12,10 @@ from PIL import Image
 
 from autodisp.datasets.disparity_png import read_disparity_png, write_disparity_png
 from autodisp.errors import InputError
+from tests.fuzzing.seeds import png_chunk
 
 LEVELS = np.random.default_rng(0).integers(0, 65536, (5, 7)).astype(np.uint16)
 LEVELS[0, :4] = [0, 1, 255, 65535]
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def png16(levels: np.ndarray) -> bytes:
@@ -26,7 +23,7 @@ def png16(levels: np.ndarray) -> bytes:
     height, width = levels.shape
     rows = b"".join(b"\0" + struct.pack(f">{width}H", *row) for row in levels.tolist())
     header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
 

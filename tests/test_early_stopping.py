@@ -1,7 +1,6 @@
 import json
 import math
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -61,17 +60,8 @@ def test_published_traces(eigenvalues: list[float], expected: tuple[int, int] | 
     assert first_decision(EarlyStopping(), list(zip(EPOCHS, eigenvalues, strict=True))) == expected
 
 
-def shared_traces() -> list[dict[str, Any]]:
-    shared = Path(os.environ.get("AUTODISP_SHARED", Path(__file__).parents[2] / "shared"))
-    path = shared / "data" / "curvature_traces.json"
-    if not path.exists():
-        pytest.skip(f"{path} is absent: set AUTODISP_SHARED to the folder that holds data/curvature_traces.json")
-    traces: list[dict[str, Any]] = json.loads(path.read_text())["traces"]
-    return traces
-
-
-def test_all_shared_traces() -> None:
-    traces = shared_traces()
+def test_all_shared_traces(genuine: Callable[[str], Path]) -> None:
+    traces = json.loads(genuine("curvature_traces.json").read_text())["traces"]
     assert len(traces) == 12
     for trace in traces:
         expected = None if trace["decided"] is None else (trace["decided"], trace["returned"])

@@ -113,20 +113,6 @@ def test_every_dataset_ends_in_a_genotype(
     assert "found normal cell" in capsys.readouterr().out
 
 
-def test_two_runs_with_one_seed_are_bitwise_equal(tmp_path: Path) -> None:
-    overrides = ["dataset.length=12", f"dataset.height={HEIGHT}", f"dataset.width={WIDTH}", "dataset.crop=[32,48]",
-                 "dataset.max_disparity=16", "search.steps_per_epoch=2", *QUICK]  # fmt: skip
-    histories = []
-    for name, workers in (("a", 0), ("b", 1)):
-        folder = run(tmp_path / name, *overrides, f"run.workers={workers}")
-        records = read_json_lines(folder / "metrics.jsonl")
-        kept = [{key: value for key, value in record.items() if "seconds" not in key} for record in records]
-        genotype = json.loads((folder / "genotype.json").read_text())
-        genotype["provenance"].pop("run")
-        histories.append((kept, genotype))
-    assert histories[0] == histories[1]
-
-
 def test_the_next_command_trains_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_svhn(tmp_path / "my data")
     run(tmp_path / "run", "task=classification", "dataset=svhn", f"dataset.root={tmp_path / 'my data'}", "space=tiny81")

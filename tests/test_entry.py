@@ -10,6 +10,7 @@ import pytest
 
 import autodisp
 from autodisp.cli import entry
+from tests.programs import command_of
 
 SCRIPTS = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]["scripts"]
 _CALL = """
@@ -50,8 +51,7 @@ def test_help_and_misspelt_settings_wait_for_no_library(tmp_path: Path, words: l
 
 
 def test_a_reader_that_has_enough_is_no_fault(tmp_path: Path) -> None:
-    program = "import sys; sys.argv[0] = 'autodisp-search'; from autodisp.cli.entry import search; search()"
-    command = [sys.executable, "-c", program, "--help"]
+    command = command_of("search", "--help")
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.close()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from autodisp.errors import InputError
 from autodisp.prediction.exported import OnnxNetwork, open_exported
+from tests.test_fuzz import Trap
 
 CPU = torch.device("cpu")
 DESCRIPTION = {"schema": "autodisp/model", "version": 1, "task": "disparity", "about": {"steps": 3}}
@@ -152,16 +153,6 @@ def test_damaged_numbers_are_found_by_their_checksum(tmp_path: Path) -> None:
         open_exported(path, device=CPU)
 
 
-class Bomb:
-    """Makes a file where it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return open, (str(self.path), "w")
-
-
 def rewritten(path: Path, change: Callable[[str, bytes], dict[str, bytes]], more: dict[str, bytes]) -> None:
     """The archive with each entry replaced by what it is changed to, and more."""
     with zipfile.ZipFile(path) as archive:
@@ -187,7 +178,7 @@ def test_an_archive_that_was_written_anew_is_fine(tmp_path: Path) -> None:
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     sprung = tmp_path / "sprung"
-    bomb = pickle.dumps(Bomb(sprung))
+    bomb = pickle.dumps(Trap(sprung))
 
     def in_samples(name: str, content: bytes) -> dict[str, bytes]:
         return {name: bomb if name.endswith("sample_inputs/model.pt") else content}

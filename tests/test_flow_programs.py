@@ -12,16 +12,13 @@ from torchvision.datasets._optical_flow import _read_flo as read_middlebury
 from torchvision.utils import flow_to_image
 
 import autodisp
-from autodisp.cells.genotype import load
-from autodisp.cells.operations import Style
-from autodisp.cells.spaces import SPACES
 from autodisp.cli import check, evaluate, export, predict, report, search, train
 from autodisp.datasets.images import read_rgb
 from autodisp.errors import InputError
-from autodisp.model_file import card_of, save
 from autodisp.prediction.flow_images import colour_flow, panel
 from autodisp.tasks.flow import FlowTask
 from tests.image_files import read_kitti_flow
+from tests.made_models import write_model
 from tests.programs import composed
 
 SHAPES = ("dataset=shapes3d_flow", "dataset.length=8", "dataset.height=32", "dataset.width=64", "dataset.max_flow=6")
@@ -32,10 +29,7 @@ SIZE = (21, 38)
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("flow") / "best.safetensors"
     task = FlowTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=1, max_displacement=1)
-    card = card_of(task, Style("dense", affine=True), load("autodispnet"), SPACES["autodispnet"], {})
-    torch.manual_seed(0)
-    save(path, card, card.build()[1].state_dict())
-    return path
+    return write_model(path, task, "autodispnet")
 
 
 def write_images(folder: Path, *names: str) -> None:

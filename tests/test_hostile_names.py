@@ -53,11 +53,6 @@ def test_an_odd_name_is_a_name(tmp_path: Path, name: str) -> None:
     assert below(tmp_path) == {"out", f"out/{name}-disparity.pfm"}
 
 
-def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be written"):
-        write(PredictionWriter(tmp_path / "out", ["pfm"]), 250 * "a")
-
-
 def test_a_linked_folder_among_the_predictions_is_not_entered(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "elsewhere").mkdir()

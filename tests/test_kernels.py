@@ -2,15 +2,15 @@
 
 import itertools
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from autodisp.cells.architecture import Architecture
-from autodisp.cells.cell import MixedCells, set_drop_path
+from autodisp.cells.cell import set_drop_path
 from autodisp.cells.mixed import IncomingEdge, MixedOperation, Source, plain_node
 from autodisp.cells.mixture import Mixture, Row
 from autodisp.cells.operations import OPERATIONS, Style
@@ -19,6 +19,7 @@ from autodisp.errors import InputError
 from autodisp.kernels import library, native, nodes
 from autodisp.kernels.native import Block, NodeSum, Term, node_sum, plain_sum
 from autodisp.kernels.nodes import build_node, native_node
+from tests.made_models import TwoCells
 
 CPU = torch.device("cpu")
 GEOMETRIES = list(itertools.product((3, 5), native.GEOMETRIES))
@@ -134,29 +135,13 @@ def test_threads_change_the_last_digits_at_most_and_repeat_themselves() -> None:
         assert torch.equal(two, again)
 
 
-class TwoCells(nn.Module):
-    """A normal and a reduction cell."""
-
-    def __init__(self, space: str, style: Style, *, is_native: bool, channels: int = 3) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        cells = MixedCells(SPACES[space], style=style, node=native_node if is_native else plain_node)
-        width = cells.outputs("normal", channels=channels)
-        self.normal = cells.encoder_cell("normal", inputs=(3, 3), channels=channels, after_reduction=False)
-        self.reduce = cells.encoder_cell("reduce", inputs=(3, width), channels=channels, after_reduction=False)
-
-    def forward(self, image: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        value: Tensor = self.reduce((image, self.normal((image, image), weights)), weights)
-        return value
-
-
 @pytest.mark.parametrize("space", ["darts", "s1", "s3", "autodispnet"])
 def test_cells(space: str) -> None:
     style = Style("dense", batch_norm=False) if space == "autodispnet" else Style()
     architecture = Architecture(SPACES[space], scale=1.0).double()
     found = []
-    for is_native in (True, False):
-        network = TwoCells(space, style, is_native=is_native).double()
+    for node in (native_node, plain_node):
+        network = TwoCells(space, style, node=node, channels=3).double()
         y = network(drawn(2, 3, 9, 8), Mixture(architecture.weights()))
         leaves = [*network.parameters(), *architecture.parameters()]
         gradients = torch.autograd.grad(y.square().mean(), leaves, materialize_grads=True)
@@ -170,8 +155,8 @@ def test_second_derivatives_of_a_small_cell() -> None:
     architecture = Architecture(SPACES["s3"], scale=1.0).double()
     alphas = [*architecture.parameters()]
     rows = []
-    for is_native in (True, False):
-        network = TwoCells("s3", Style(), is_native=is_native, channels=2).double()
+    for node in (native_node, plain_node):
+        network = TwoCells("s3", node=node).double()
         image = drawn(2, 3, 8, 8)  # in NCHW
         loss = network(image, Mixture(architecture.weights())).pow(3).mean()
         leaves = [*alphas, network.normal.prepare[0][1].weight, network.normal.edges[0].operations[2][1].weight]
@@ -218,8 +203,8 @@ def test_every_operation_and_every_row(style: Style, stride: int, share: int, au
 def test_drop_path_draws_alike() -> None:
     architecture = Architecture(SPACES["s2"], scale=1.0).double()
     found = []
-    for is_native in (True, False):
-        network = TwoCells("s2", Style(), is_native=is_native).double()
+    for node in (native_node, plain_node):
+        network = TwoCells("s2", node=node, channels=3).double()
         set_drop_path(network, 0.5)
         torch.manual_seed(3)
         found.append(network(drawn(6, 3, 8, 8), Mixture(architecture.weights())))
@@ -230,7 +215,7 @@ def test_drop_path_draws_alike() -> None:
 def test_elsewhere_the_plain_path_is_taken(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "node_sum", None)  # a call would fail
     device = "meta" if where == "meta" else "cpu"
-    network = TwoCells("s2", Style(), is_native=True).to(device)
+    network = TwoCells("s2", node=native_node, channels=3).to(device)
     weights = Architecture(SPACES["s2"]).to(device).weights()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=where == "autocast"):
         assert network(torch.zeros(2, 3, 8, 8, device=device), weights).shape == (2, 12, 4, 4)

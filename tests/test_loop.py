@@ -1,16 +1,16 @@
 """The search loop on a task of its own, which shows that the engine knows none."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from autodisp.cells.architecture import Architecture
-from autodisp.cells.cell import CellFactory, MixedCells
+from autodisp.cells.cell import MixedCells
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
@@ -18,13 +18,13 @@ from autodisp.checkpoints import Checkpoints
 from autodisp.errors import InputError, Interrupted
 from autodisp.search import loop
 from autodisp.search.adaptive import AdaptiveRegularization, Restart
-from autodisp.search.curvature import frozen_statistics, hessian
+from autodisp.search.curvature import frozen_statistics, hessian, preserved_rng
 from autodisp.search.early_stopping import Decision, EarlyStopping
 from autodisp.search.loop import Search, SearchSettings
 from autodisp.search.regularization import Regularization, RollBack, Stop
 from autodisp.search.supernet import Supernet
-from autodisp.tasks.base import Figure, Sums, sum_of
-from tests.shared_runs import Network
+from autodisp.tasks.base import Sums, sum_of
+from tests.shared_runs import MaskedTask
 
 
 class Batch(NamedTuple):
@@ -32,25 +32,14 @@ class Batch(NamedTuple):
     target: Tensor
 
 
-class DenseTask:
+class DenseTask(MaskedTask):
     name = "dense"
-    kinds = ("normal", "reduce")
-    figure = Figure("mse", "min")
-
-    def build_network(self, cells: CellFactory) -> nn.Module:
-        return Network(cells)
-
-    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
-        return (batch.image,)
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return (output - batch.target).square().mean()
 
     def measure(self, output: Tensor, batch: Batch) -> Sums:
         return {"mse": sum_of((output.detach() - batch.target).square())}
-
-    def constant(self, batches: Iterable[Batch]) -> float:
-        return float("nan")
 
 
 class Batches:
@@ -155,6 +144,16 @@ def tensors(search: Search) -> list[Tensor]:
 
 def same(first: list[Tensor], second: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def alpha_gradients(search: Search, batch: Batch, order: str = "first") -> list[Tensor]:
+    """What an alpha step would descend along; nothing moves."""
+    found: list[list[Tensor]] = []
+    with preserved_rng(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search.guard, "note", lambda _, gradients: found.append([g.clone() for g in gradients]))
+        patch.setattr(search.guard, "step", lambda optimizer: None)
+        search.alpha_step(batch, order)
+    return found[-1]
 
 
 @pytest.mark.slow

@@ -9,35 +9,22 @@ from torch import Tensor, nn
 
 import autodisp
 from autodisp import model_file
-from autodisp.cells.genotype import load as load_genotype
-from autodisp.cells.operations import Style
-from autodisp.cells.spaces import SPACES
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.errors import InputError
-from autodisp.model_file import card_of
 from autodisp.prediction.image_models import ImageClassifier
 from autodisp.prediction.inference import StereoMatcher
-from autodisp.tasks.base import Task
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
 from autodisp.tasks.sections import SCENES_TEST_SEED
+from tests.made_models import write_model
 
 DISPARITY = DisparityTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=2, max_displacement=3)
 IMAGES = ClassificationTask(channels=2, layers=3, classes=4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 CLASSES = ["a", "b", "c", "d"]
 
 
-def saved(path: Path, task: Task) -> Path:
-    genotype = load_genotype("autodispnet" if task is DISPARITY else "darts_v2")
-    style = Style("dense" if task is DISPARITY else "darts", affine=True)
-    card = card_of(task, style, genotype, SPACES[genotype.space], {"classes": CLASSES} if task is IMAGES else {})
-    torch.manual_seed(0)
-    model_file.save(path, card, card.build()[1].state_dict())
-    return path
-
-
 def test_a_disparity_model_is_called_on_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved(tmp_path / "a.safetensors", DISPARITY)
+    path = write_model(tmp_path / "a.safetensors", DISPARITY, "autodispnet")
     matcher = autodisp.load(path)
     assert isinstance(matcher, StereoMatcher)
     left, right = torch.rand(2, 1, 3, 20, 30)
@@ -52,7 +39,7 @@ def test_a_disparity_model_is_called_on_pairs(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_classification_model_is_called_on_images(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.safetensors", IMAGES)
+    path = write_model(tmp_path / "a.safetensors", IMAGES, "darts_v2", classes=CLASSES)
     classifier = autodisp.load(str(path))
     assert isinstance(classifier, ImageClassifier)
     assert classifier.classes == CLASSES
@@ -128,7 +115,7 @@ def test_the_shipped_network_is_small_free_of_foreign_data_and_matches() -> None
 
 
 def test_the_shipped_model_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved(tmp_path / "a.safetensors", DISPARITY)
+    path = write_model(tmp_path / "a.safetensors", DISPARITY, "autodispnet")
     monkeypatch.setattr(model_file, "SHIPPED", path)
     assert model_file.model_path("shipped") == model_file.model_path(None) == path
     assert isinstance(autodisp.load("shipped"), StereoMatcher)

@@ -206,12 +206,6 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("name", ["../a", "a/../../b", "/a", "", ".", ".."])
-def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="is no name for a prediction"):
-        PredictionWriter(tmp_path, ["pfm"]).check(name)
-
-
 @pytest.mark.parametrize("shape", [(1, 9, 13), (9, 12), (117,)])
 def test_shapes_that_do_not_fit(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"must be \(H, W\) and \(3, H, W\)"):

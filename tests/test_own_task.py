@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 
-from autodisp.cells import genotype
-from autodisp.cells.operations import Style
-from autodisp.cells.spaces import SPACES
 from autodisp.cli import check, evaluate, export, predict, report, search, train
 from autodisp.config import evaluate as evaluate_config
 from autodisp.errors import InputError
-from autodisp.model_file import card_of, load, save
+from autodisp.model_file import load
 from autodisp.tasks.registry import KITS, open_kit, rebuild
+from tests.made_models import write_model
 from tests.programs import composed
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "own_task.py"
@@ -22,44 +20,32 @@ OWN = ("task=own", f"task.factory={EXAMPLE}:KIT")
 DATA = ("dataset=shapes3d", "dataset.length=8", "dataset.height=32", "dataset.width=64", "dataset.max_disparity=12")
 
 
-def tree_of(program: str, *words: str) -> Any:
-    return composed(program, *words)
-
-
-def model(path: Path, **about: Any) -> Path:
-    open_kit(f"{EXAMPLE}:KIT")
-    task, cells = rebuild("monocular", {"channels": 2}), genotype.load("darts_v2")
-    card = card_of(task, Style(affine=True), cells, SPACES["darts"], about)
-    save(path, card, card.build()[1].state_dict())
-    return path
-
-
 @pytest.mark.slow
 def test_it_goes_through_the_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ["experiment=smoke", "network=own", "network.channels=2", "space=s2"]
-    found = search.search(tree_of("search", *OWN, *DATA, *more, f"run.folder={tmp_path / 'search'}"))
+    found = search.search(composed("search", *OWN, *DATA, *more, f"run.folder={tmp_path / 'search'}"))
     assert found is not None
     assert f"autodisp-train task=own task.factory={EXAMPLE}:KIT dataset=shapes3d" in capsys.readouterr().out
     more = [f"genotype={found / 'genotype.json'}", "network.channels=2", "training.steps=2", "training.batch_size=2"]
     more += ["validation.samples=2", "validation.every=1", "run.workers=0", f"run.folder={tmp_path / 'train'}"]
-    best = train.train(tree_of("train", *OWN, *DATA, *more)) / "best.safetensors"
+    best = train.train(composed("train", *OWN, *DATA, *more)) / "best.safetensors"
     assert load(best)[0].about["factory"] == f"{EXAMPLE}:KIT"
-    again = train.resume(tree_of("train", f"resume={best.parent}"), [])
+    again = train.resume(composed("train", f"resume={best.parent}"), [])
     assert again == best.parent
     out = evaluate.evaluate(
-        tree_of("evaluate", *OWN, *DATA, "split=train", f"checkpoint={best}", f"out={tmp_path / 'e'}")
+        composed("evaluate", *OWN, *DATA, "split=train", f"checkpoint={best}", f"out={tmp_path / 'e'}")
     )
     (figures,) = json.loads((out / "evaluation.json").read_text())["methods"].values()
     assert figures["figures"]["pooled"]["mae"] > 0
-    export.export(tree_of("export", *OWN, f"checkpoint={best}", "format=pt2", f"out={tmp_path / 'x'}"))
+    export.export(composed("export", *OWN, f"checkpoint={best}", "format=pt2", f"out={tmp_path / 'x'}"))
     exported = tmp_path / "x" / "best.pt2"
     out = evaluate.evaluate(
-        tree_of("evaluate", *OWN, *DATA, "split=train", f"checkpoint={exported}", f"out={tmp_path / 'e2'}")
+        composed("evaluate", *OWN, *DATA, "split=train", f"checkpoint={exported}", f"out={tmp_path / 'e2'}")
     )
     (same,) = json.loads((out / "evaluation.json").read_text())["methods"].values()
     assert same["figures"]["pooled"]["mae"] == pytest.approx(figures["figures"]["pooled"]["mae"], rel=1e-4)
-    assert report.report(tree_of("report", *OWN, f"run={best.parent}")).is_file()
-    assert not check.check(tree_of("check", *OWN, *DATA, "run.workers=1", f"out={tmp_path / 'c'}"), []).problems
+    assert report.report(composed("report", *OWN, f"run={best.parent}")).is_file()
+    assert not check.check(composed("check", *OWN, *DATA, "run.workers=1", f"out={tmp_path / 'c'}"), []).problems
 
 
 @pytest.mark.parametrize(
@@ -95,14 +81,16 @@ def test_it_goes_through_the_programs(tmp_path: Path, capsys: pytest.CaptureFixt
 )
 def test_what_does_not_fit_gets_its_line(run: Callable[[Any], Any], words: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line):
-        run(tree_of(*words))
+        run(composed(*words))
 
 
 def test_a_model_does_not_bring_its_file_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file from a stranger may name any file: it is named to the user, and not run."""
     trap = tmp_path / "trap.py"
     trap.write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\nKIT = None\n")
-    path = model(tmp_path / "a.safetensors", factory=f"{trap}:KIT")
+    open_kit(f"{EXAMPLE}:KIT")
+    path, task = tmp_path / "a.safetensors", rebuild("monocular", {"channels": 2})
+    write_model(path, task, "darts_v2", factory=f"{trap}:KIT")
     assert load(path)[0].task == "monocular"
     monkeypatch.delitem(KITS, "monocular")
     with pytest.raises(InputError, match=rf"is for task 'monocular'.*task\.factory={trap}:KIT, a file that is run"):
@@ -119,5 +107,5 @@ def test_its_name_may_not_be_that_of_another(tmp_path: Path) -> None:
 
 def test_the_dataset_decides_where_no_kit_is_named() -> None:
     open_kit(f"{EXAMPLE}:KIT")
-    config = evaluate_config.parse(tree_of("evaluate", "baseline=constant", "out=x"))
+    config = evaluate_config.parse(composed("evaluate", "baseline=constant", "out=x"))
     assert config.kit.name == "disparity"

@@ -10,10 +10,9 @@ from autodisp.cells.architecture import Architecture
 from autodisp.cells.spaces import SPACES
 from autodisp.config.search import AlphaPenaltyConfig
 from autodisp.search.costs import CostPenalty
-from autodisp.search.curvature import preserved_rng
 from autodisp.search.penalties import PENALTIES, beta
 from tests.test_costs import made_table
-from tests.test_loop import make
+from tests.test_loop import alpha_gradients, make
 from tests.test_methods import METHODS, made
 
 
@@ -55,10 +54,7 @@ def test_a_penalty_on_the_cost_is_a_term_of_the_upper_loss(name: str, order: Any
     for penalised in (False, True):
         search.supernet.cost_penalty = penalty if penalised else None
         search.alpha_stream.seek(0)
-        with preserved_rng(), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(search.guard, "note", lambda _, found: gradients.append([g.clone() for g in found]))
-            patch.setattr(search.guard, "step", lambda optimizer: None)
-            search.alpha_step(search.weight_stream.at(0), order)
+        gradients.append(alpha_gradients(search, search.weight_stream.at(0), order))
     term = penalty(search.supernet.mean())
     slopes = torch.autograd.grad(term, search.supernet.alphas)
     assert any(slope.abs().max() > 1e-3 for slope in slopes)
@@ -84,10 +80,7 @@ def test_the_penalty_grows_with_the_epochs_of_a_search(tmp_path: Path) -> None:
         for penalised in (True, False):
             search.supernet.alpha_penalty = (lambda made, progress: beta(made, progress, 3.0)) if penalised else None
             search.alpha_stream.seek(0)
-            with preserved_rng(), pytest.MonkeyPatch.context() as patch:
-                patch.setattr(search.guard, "note", lambda _, found: gradients.append([g.clone() for g in found]))
-                patch.setattr(search.guard, "step", lambda optimizer: None)
-                search.alpha_step(search.weight_stream.at(0), "first")
+            gradients.append(alpha_gradients(search, search.weight_stream.at(0)))
     for at_start, without, later, without_later, table in zip(
         *gradients, search.supernet.architecture.weights().values(), strict=True
     ):

@@ -164,23 +164,6 @@ def test_a_node_reads_the_nodes_before_it() -> None:
     assert checked_cells(cells) == {"normal": ((("skip_connect", 1),), (("none", 2),))}
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b'{"epoch": 0}\nnonsense\n{"epoch": 1}\n', "line 2 is no JSON object"),
-        (b"[" * 100_000 + b"\n{}\n", "line 1"),
-        (b"\xff\xff\n{}\n", "line 1"),
-    ],
-)
-def test_damaged_records_are_one_line(tmp_path: Path, content: bytes, words: str) -> None:
-    folder = write_search(tmp_path / "run")
-    (folder / "metrics.jsonl").write_bytes(content)
-    with pytest.raises(InputError, match=words) as caught:
-        read_run(folder)
-    assert "\n" not in str(caught.value)
-    assert "metrics.jsonl" in str(caught.value)
-
-
 def test_folders_of_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"run=.*gone: no such folder"):
         read_run(tmp_path / "gone")

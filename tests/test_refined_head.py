@@ -97,12 +97,6 @@ def test_the_best_match_is_the_mean_around_the_highest_bin() -> None:
                     assert shares[batch, k - best + 2, y, x].item() == pytest.approx(weight.item())
 
 
-def test_a_far_second_match_does_not_move_the_best_one() -> None:
-    logits = torch.full((1, 40, 1, 1), -20.0)
-    logits[0, 5], logits[0, 30] = 2.0, 1.9
-    assert around_best(logits, reach=2)[0].item() == pytest.approx(5.0)
-
-
 def test_a_correction_is_a_1x1_convolution_and_a_convex_mean() -> None:
     layer = Correction(3).double()
     coarse, features = torch.rand(2, 1, 4, 5, dtype=torch.float64), torch.randn(2, 3, 4, 5, dtype=torch.float64)

@@ -4,7 +4,7 @@ import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from autodisp.cells.architecture import Architecture, one_hot, single_path
-from autodisp.cells.cell import MixedCells
 from autodisp.cells.genotype import Genotype, check
 from autodisp.cells.mixed import MixedOperation
 from autodisp.cells.mixture import Mixture
-from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.search import bilevel
 from autodisp.search.curvature import frozen_statistics, preserved_rng
 from autodisp.search.relaxations import Dirichlet, Gumbel, Sigmoid, Softmax, Uniform
 from autodisp.search.selection import Ranking
-from tests.test_loop import Batches, make, same, tensors
+from tests.made_models import TwoCells
+from tests.test_loop import Batches, alpha_gradients, make, same, tensors
 
 
 class Noisy(Softmax):
@@ -47,22 +46,6 @@ class Noisy(Softmax):
 
     def penalty(self, architecture: Architecture, progress: float) -> Tensor:
         return 0.5 * sum((alphas.square().sum() for alphas in architecture.alphas.values()), torch.zeros(()))
-
-
-class TwoCells(nn.Module):
-    """A normal and a reduction cell of any number of nodes."""
-
-    def __init__(self, space: str) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        cells = MixedCells(SPACES[space], style=Style())
-        width = cells.outputs("normal", channels=2)
-        self.normal = cells.encoder_cell("normal", inputs=(3, 3), channels=2, after_reduction=False)
-        self.reduce = cells.encoder_cell("reduce", inputs=(3, width), channels=2, after_reduction=False)
-
-    def forward(self, image: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        value: Tensor = self.reduce((image, self.normal((image, image), weights)), weights)
-        return value
 
 
 def uniform_search(folder: Path, **settings: Any) -> Any:
@@ -206,12 +189,10 @@ def test_phases_progress_and_the_penalty_reach_the_loop(tmp_path: Path) -> None:
     gradients = []
     for penalised in (True, False):
         search.alpha_stream.seek(2)
-        with preserved_rng(), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(search.guard, "note", lambda _, found: gradients.append([g.clone() for g in found]))
-            patch.setattr(search.guard, "step", lambda optimizer: None)
+        with pytest.MonkeyPatch.context() as patch:
             if not penalised:
                 patch.setattr(noisy, "penalty", lambda *_: None)
-            search.alpha_step(batch, "first")
+            gradients.append(alpha_gradients(search, batch))
     for with_penalty, without, alphas in zip(*gradients, supernet.alphas, strict=True):
         torch.testing.assert_close(with_penalty, without + alphas.detach())
 

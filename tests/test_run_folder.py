@@ -1,8 +1,5 @@
 """The claim on the folder of a run, an evaluation or a check."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,43 +13,15 @@ from autodisp.errors import InputError
 from autodisp.run_lock import LOCK
 from tests.programs import composed
 
-_OWNER = """
-import sys, time
-from pathlib import Path
-from omegaconf import OmegaConf
-from autodisp.cli.run_folder import claimed
-with claimed(Path(sys.argv[1]), OmegaConf.create({"out": sys.argv[1]}), key="out"):
-    print("in", flush=True)
-    time.sleep(60)
-"""
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has claimed a folder, in which there is nothing yet."""
-    command = [sys.executable, "-c", _OWNER, str(tmp_path / "run")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"in\n"
-        yield process
-        process.kill()
-
 
 def named(folder: Path) -> DictConfig:
     return OmegaConf.create({"out": str(folder)})
 
 
-def test_an_empty_folder_is_of_one_process_until_that_is_dead(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
-    folder = tmp_path / "run"
-    with (
-        pytest.raises(InputError, match=rf"in use by process {other.pid} on \S+;"),
-        claimed(folder, named(folder), key="out"),
-    ):
-        pass
-    other.kill()
-    other.wait()
-    with claimed(folder, named(folder), key="out"):
-        assert [path.name for path in folder.iterdir()] == [LOCK]
+def test_what_a_dead_process_left_of_its_claim_is_no_content(tmp_path: Path) -> None:
+    (tmp_path / LOCK).write_text("process 7 on another-machine\n")
+    with claimed(tmp_path, named(tmp_path), key="out"):
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
 @pytest.mark.parametrize("locks", [True, False])

@@ -1,6 +1,5 @@
 import copy
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from autodisp.errors import InputError
 from autodisp.networks.classification import ClassificationNetwork
 from autodisp.run_state import RunState, StepSnapshot
 from autodisp.search.loop import SearchProgress
+from tests.programs import differences
 
 
 class Batches:
@@ -76,23 +76,6 @@ class Training:
         self.progress.epochs += 1
 
 
-def assert_same(first: Any, second: Any, where: str = "state") -> None:
-    assert type(first) is type(second), where
-    if isinstance(first, Tensor):
-        assert first.dtype == second.dtype, where
-        assert torch.equal(first, second), where
-    elif isinstance(first, dict):
-        assert list(first) == list(second), where
-        for key in first:
-            assert_same(first[key], second[key], f"{where}.{key}")
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second), where
-        for index, (one, other) in enumerate(zip(first, second, strict=True)):
-            assert_same(one, other, f"{where}[{index}]")
-    else:
-        assert first == second, where
-
-
 @pytest.mark.slow
 def test_a_restored_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "checkpoints")
@@ -109,17 +92,17 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     resumed.epoch()
     torch.rand(5)
     resumed.state.restore(saved)
-    assert_same(resumed.state.capture(), checkpoints.load(0))
+    assert differences(resumed.state.capture(), checkpoints.load(0)) == []
     resumed.epoch()
     resumed.epoch()
-    assert_same(resumed.state.capture(), expected)
+    assert differences(resumed.state.capture(), expected) == []
 
     straight.state.restore(checkpoints.load(0))  # rolling back the run itself
     assert straight.progress.history == [(0, straight.progress.history[0][1])]
     assert (straight.progress.epochs, straight.progress.steps) == (1, 2)
     straight.epoch()
     straight.epoch()
-    assert_same(straight.state.capture(), expected)
+    assert differences(straight.state.capture(), expected) == []
 
 
 def test_a_written_state_does_not_move_with_the_run(tmp_path: Path) -> None:
@@ -129,7 +112,7 @@ def test_a_written_state_does_not_move_with_the_run(tmp_path: Path) -> None:
     before = checkpoints.load(0)
     history = list(training.progress.history)
     training.epoch()
-    assert_same(checkpoints.load(0), before)
+    assert differences(checkpoints.load(0), before) == []
     assert before["progress"]["history"] == [list(pair) for pair in history]
     assert before["parts"]["schedule"]["last_epoch"] == 1
 
@@ -170,6 +153,6 @@ def test_a_snapshot_rolls_a_step_back() -> None:
         assert not torch.equal(moved[-1], before[0]["parts"]["network"][list(training.network.state_dict())[-1]])
         snapshot.roll_back()
         after = copy.deepcopy((training.state.capture(), dict(training.alphas.state)))
-        assert_same(after[0], before[0])
+        assert differences(after[0], before[0]) == []
         assert [list(entries) for entries in after[1].values()] == [list(entries) for entries in before[1].values()]
         training.alphas.step()

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from kornia import enhance
-from torch import Tensor
 
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.shapes3d import Shapes3D
@@ -14,14 +13,10 @@ from autodisp.datasets.stereo_transforms import (
     reframe,
 )
 from autodisp.errors import InputError
+from tests.image_files import photometric_error
+from tests.programs import differences
 
 SHAPES = Shapes3D(length=6, seed=0, height=96, width=192)
-
-
-def assert_equal(one: StereoSample, two: StereoSample) -> None:
-    for name, a, b in zip(StereoSample._fields, one, two, strict=True):
-        assert a.dtype == b.dtype
-        assert torch.equal(a, b), name
 
 
 def cut(sample: StereoSample, y: int, x: int, height: int, width: int) -> StereoSample:
@@ -41,22 +36,11 @@ def ramps(height: int, width: int) -> StereoSample:
     return StereoSample(view, view.clone(), disparity, ~nothing, nothing, gone)
 
 
-def photometric_error(sample: StereoSample, disparity: Tensor) -> float:
-    """Mean absolute difference of the left view and the warped right one where the left is seen by both."""
-    _, height, width = sample.left.shape
-    x = (torch.arange(width) - disparity[0]).clamp(0, width - 1)
-    first = x.floor().long().clamp(max=width - 2)
-    rows = torch.arange(height)[:, None]
-    warped = (1 - x + first) * sample.right[:, rows, first] + (x - first) * sample.right[:, rows, first + 1]
-    seen = (sample.valid & ~sample.occluded & ~sample.out_of_frame)[0]
-    return float((warped - sample.left).abs().mean(dim=0)[seen].mean())
-
-
 @pytest.mark.parametrize("crop", [None, (96, 192)])
 def test_scale_zero_leaves_a_sample_of_the_right_size_unchanged(crop: tuple[int, int] | None) -> None:
     sample = SHAPES[0]
-    assert_equal(StereoAugmentation(scale=0, crop=crop)(sample, np.random.default_rng(0)), sample)
-    assert_equal(CenterCrop(crop=crop)(sample), sample)
+    assert differences(StereoAugmentation(scale=0, crop=crop)(sample, np.random.default_rng(0)), sample) == []
+    assert differences(CenterCrop(crop=crop)(sample), sample) == []
 
 
 def test_scale_zero_crops_the_same_window_everywhere() -> None:
@@ -67,7 +51,7 @@ def test_scale_zero_crops_the_same_window_everywhere() -> None:
         after = StereoAugmentation(scale=0, crop=(90, 181))(sample, np.random.default_rng(seed))
         matches = [k for k, window in enumerate(windows) if torch.equal(window.left, after.left)]
         assert len(matches) == 1
-        assert_equal(after, windows[matches[0]])
+        assert differences(after, windows[matches[0]]) == []
         seen.add(matches[0])
     assert len(seen) > 30
 
@@ -142,7 +126,7 @@ def test_what_comes_out_keeps_the_contract(crop: tuple[int, int] | None) -> None
         sample = SHAPES[seed % 6]
         before = [plane.clone() for plane in sample]
         one, two = (StereoAugmentation(scale=2, crop=crop)(sample, np.random.default_rng(seed)) for _ in range(2))
-        assert_equal(one, two)
+        assert differences(one, two) == []
         assert all(torch.equal(a, b) for a, b in zip(before, sample, strict=True))
         assert isinstance(one, StereoSample)
         assert one.left.shape == one.right.shape == (3, height, width)
@@ -273,19 +257,19 @@ def test_a_small_sample_is_enlarged_with_its_proportions() -> None:
 def test_center_crop_takes_the_middle(crop: tuple[int, int], corner: tuple[int, int]) -> None:
     for index in range(3):
         after = CenterCrop(crop=crop)(SHAPES[index])
-        assert_equal(after, cut(SHAPES[index], *corner, *crop))
+        assert differences(after, cut(SHAPES[index], *corner, *crop)) == []
 
 
 def test_center_crop_pads_what_is_too_small() -> None:
     sample = SHAPES[5]
     after = CenterCrop(crop=(100, 150))(sample)
     assert [tuple(plane.shape) for plane in after] == 2 * [(3, 100, 150)] + 4 * [(1, 100, 150)]
-    assert_equal(StereoSample(*(plane[:, :96] for plane in after)), cut(sample, 0, 21, 96, 150))
+    assert differences(StereoSample(*(plane[:, :96] for plane in after)), cut(sample, 0, 21, 96, 150)) == []
     assert not torch.stack(after[3:])[:, :, 96:].any()
     assert (after.disparity[:, 96:] == 0).all()
     assert torch.equal(after.right[:, 96:], after.right[:, 95:96].expand(3, 4, 150))
     both = CenterCrop(crop=(97, 195))(sample)
-    assert_equal(StereoSample(*(plane[:, :96, :192] for plane in both)), sample)
+    assert differences(StereoSample(*(plane[:, :96, :192] for plane in both)), sample) == []
     assert both.valid.sum() == 96 * 192
 
 

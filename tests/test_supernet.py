@@ -1,6 +1,5 @@
 """Task, network and alphas together: what a loss is a function of, and what a measurement leaves alone."""
 
-from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -18,6 +17,7 @@ from autodisp.search.relaxations import Partial
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
+from tests.programs import differences
 
 BOTH = pytest.mark.parametrize("task", ["classification", "disparity"])
 
@@ -67,11 +67,6 @@ def state(supernet: Supernet) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
-def assert_same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
-    assert first.keys() == second.keys()
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
-
-
 @BOTH
 def test_own_parameters_given_by_name_change_nothing(task: str) -> None:
     supernet = make(task)
@@ -116,14 +111,6 @@ def test_every_weight_and_every_alpha_has_a_part_in_the_loss(task: str) -> None:
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
 
 
-def test_alphas_are_one_vector_for_each_kind_of_cell() -> None:
-    supernet = make("disparity")
-    assert [len(alphas) for alphas in supernet.alphas] == [
-        supernet.architecture.space.cells[kind].alphas for kind in ("normal", "reduce", "upsample")
-    ]
-    assert {id(alphas) for alphas in supernet.alphas}.isdisjoint(map(id, supernet.network.parameters()))
-
-
 def test_accuracy_is_pooled_over_uneven_batches() -> None:
     supernet, batches = make("classification"), images(5, 3, 1)
     right, losses = 0, []
@@ -163,7 +150,7 @@ def test_evaluate_leaves_everything_as_it_is(task: str) -> None:
     assert any("running_mean" in name for name in before)
     modes = [module.training for module in supernet.network.modules()]
     supernet.evaluate(batches_of(task, 3, 2))
-    assert_same(before, state(supernet))
+    assert differences(before, state(supernet)) == []
     assert torch.equal(random, torch.get_rng_state())
     assert [module.training for module in supernet.network.modules()] == modes
     cells = [module for module in supernet.network.modules() if isinstance(module, Cell)]
@@ -224,7 +211,7 @@ def test_discretised_weights_are_those_written_by_hand() -> None:
         "normal": torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]),
         "reduce": torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
     }
-    assert_same(supernet.discretised(), by_hand)
+    assert differences(dict(supernet.discretised()), by_hand) == []
     batches = images(3, 2)
     assert supernet.evaluate(batches, by_hand) == pytest.approx(supernet.evaluate(batches, supernet.discretised()))
     assert supernet.evaluate(batches, by_hand) != supernet.evaluate(batches)

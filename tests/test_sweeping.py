@@ -27,7 +27,7 @@ from autodisp.report.comparison_charts import charts_of_group
 from autodisp.report.evaluations import EVALUATION
 from autodisp.report.reading import Epoch, Run
 from autodisp.tasks.base import Figure
-from tests.crashing.searches import write_images
+from tests.made_data import write_cifar10
 
 STUB = '''
 """Stands in for a program: does what the seed says."""
@@ -288,7 +288,7 @@ def test_searches_over_weight_decay_and_the_report_on_them(
     """In earnest: what the sweeper is returned is what the runs recorded and the report shows."""
     for drawing in ("_show", "draw_curves"):
         monkeypatch.setattr(SearchFolder, drawing, lambda *_: None)
-    write_images(Path("images"))
+    write_cifar10(Path("images"))
     tiny = ["experiment=smoke", "task=classification", "dataset=cifar10", "dataset.root=images", "space=tiny81",
             "network=classification_tiny", "regularization=none", "search.epochs=1", "search.steps_per_epoch=1",
             "curvature.tolerance=0.5", "run.workers=0"]  # fmt: skip

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import FoundCells, MixedCells
 from autodisp.cells.genotype import load
 from autodisp.cells.operations import Style
@@ -309,18 +308,6 @@ def test_no_constant_is_better_than_the_best_one() -> None:
         assert best == pytest.approx(min(answers), abs=1 / BINS)
     assert math.isnan(task().constant([]))
     assert math.isnan(task().constant([scene(share=0.0)]))
-
-
-@pytest.mark.parametrize("head", ["regression", "matching"])
-def test_the_loss_reaches_every_weight_and_alpha(head: str) -> None:
-    torch.manual_seed(0)
-    space, one = SPACES["autodispnet"], scene(32, 32)
-    network = task(head=head, max_disparity=32).build_network(MixedCells(space, style=Style("dense"))).double()
-    architecture = Architecture(space).double()
-    output = network(*task().inputs(one), architecture.weights())
-    loss = task().loss(output, one)
-    parameters = [*network.parameters(), *architecture.parameters()]
-    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(loss, parameters))
 
 
 def test_the_network_has_the_numbers_of_the_task() -> None:

@@ -18,7 +18,7 @@ from autodisp.datasets.samples import FlowSample
 from autodisp.datasets.shapes3d_flow import Shapes3DFlow
 from autodisp.errors import InputError
 from autodisp.evaluation.pooled_metrics import PooledMetrics
-from autodisp.networks.flow import FlowNetwork, FlowPrediction, correlation_2d
+from autodisp.networks.flow import FlowPrediction, correlation_2d
 from autodisp.tasks.base import Sums, means, pool
 from autodisp.tasks.flow.task import FlowTask, best_constant, flow_sums
 from autodisp.tasks.registry import KITS
@@ -180,15 +180,6 @@ def test_the_network_starts_as_block_matching() -> None:
     assert matched.shape == (1, 2, 14, 23)
     inner = matched[0, :, 3:-4, 3:-3]
     assert (inner - torch.tensor([-4.0, 8.0])[:, None, None]).abs().max() < 1
-
-
-@pytest.mark.parametrize(("cells", "text"), [((3, 1), "take 2, 4, 6"), ((2, 3), "1 to 2"), ((2, 0), "1 to 2")])
-def test_wrong_numbers_of_cells_are_refused(cells: tuple[int, int], text: str) -> None:
-    settings = {**NETWORK, "encoder_cells": cells[0], "decoder_cells": cells[1]}
-    with pytest.raises(ValueError, match=text):
-        FlowNetwork(FoundCells(FOUND, style=Style()), **settings)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="level_weights is empty"):
-        task(level_weights=())
 
 
 def scenes(**settings: object) -> Shapes3DFlow:

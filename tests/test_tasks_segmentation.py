@@ -190,15 +190,6 @@ def test_gradients_reach_every_weight_but_not_through_what_is_fed_back() -> None
     assert net.predict[0].weight.grad is None
 
 
-@pytest.mark.parametrize(("cells", "text"), [((2, 1), "take 1, 3, 5"), ((3, 3), "1 to 2"), ((3, 0), "1 to 2")])
-def test_wrong_numbers_of_cells_are_refused(cells: tuple[int, int], text: str) -> None:
-    factory = FoundCells(load("autodispnet"), style=Style())
-    with pytest.raises(ValueError, match=text):
-        SegmentationNetwork(
-            factory, classes=2, channels=2, stem_scale=1.0, encoder_cells=cells[0], decoder_cells=cells[1]
-        )
-
-
 def pairs(**settings: object) -> Shapes3D:
     return Shapes3D(**{"length": 3, "seed": 4, "height": 48, "width": 64, **settings})  # type: ignore[arg-type]
 

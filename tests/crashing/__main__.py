@@ -15,8 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-from tests.crashing.searches import POLICIES, TASKS, Case, attempt, differences, warm_up, write_images
+from tests.crashing.searches import POLICIES, TASKS, Case, attempt, differences, warm_up
 from tests.crashing.weapons import POINTS, UNNAMED_STATE, Weapon
+from tests.made_data import write_cifar10
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/crash"), help="for the runs; is emptied")
     given = parser.parse_args()
     shutil.rmtree(given.out, ignore_errors=True)
-    write_images(given.out / "images")
+    write_cifar10(given.out / "images")
     warm_up()
     wrong = 0
     for task in given.tasks:

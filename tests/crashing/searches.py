@@ -5,21 +5,17 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from hydra import compose, initialize_config_module
-from torch import Tensor
-from torch.utils import _pytree
 
 from autodisp.checkpoints import Checkpoints
 from autodisp.cli.search import resume, search
-from autodisp.records import read_json_lines
 from autodisp.search.loop import Search
+from tests import programs
 from tests.crashing.weapons import Weapon
 
 EPOCHS = 6
@@ -48,7 +44,7 @@ class Case:
     task: str
     policy: str
     data: Path
-    """Where ``write_images`` wrote."""
+    """Where ``write_cifar10`` wrote."""
     workers: int = 0
 
     def overrides(self, folder: Path) -> list[str]:
@@ -56,17 +52,6 @@ class Case:
         root = [f"dataset.root={self.data}"] if self.task == "classification" else []
         chosen = f"regularization={self.policy}"
         return [*COMMON, *TASKS[self.task], *root, chosen, f"run.workers={self.workers}", f"run.folder={folder}"]
-
-
-def write_images(root: Path) -> None:
-    """24 noise images as CIFAR-10's binary files hold them."""
-    folder = root / "cifar-10-batches-bin"
-    folder.mkdir(parents=True)
-    draw = np.random.default_rng(0)
-    records = draw.integers(0, 256, (24, 1 + 3 * 32 * 32), dtype=np.uint8)
-    records[:, 0] %= 10
-    for number, part in enumerate(np.array_split(records, 5), start=1):
-        (folder / f"data_batch_{number}.bin").write_bytes(part.tobytes())
 
 
 def warm_up() -> None:
@@ -141,28 +126,12 @@ def _say_that_curvature_rises() -> None:
 def differences(first: Path, second: Path) -> list[str]:
     """What two finished runs differ in, apart from times: records, found cells, and every bit of the last state."""
     found = []
-    pairs = [_untimed(read_json_lines(folder / "metrics.jsonl")) for folder in (first, second)]
-    if pairs[0] != pairs[1]:
-        lines = [number for number, (a, b) in enumerate(zip(*pairs, strict=False)) if a != b]
-        found.append(f"metrics.jsonl: {len(pairs[0])} and {len(pairs[1])} records, of which {lines} differ")
+    one, other = programs.untimed(first), programs.untimed(second)
+    if one != other:
+        lines = [number for number, (a, b) in enumerate(zip(one, other, strict=False)) if a != b]
+        found.append(f"metrics.jsonl: {len(one)} and {len(other)} records, of which {lines} differ")
     if (first / "genotype.json").read_bytes() != (second / "genotype.json").read_bytes():
         found.append("genotype.json")
-    states = []
-    for folder in (first, second):
-        state = Checkpoints(folder / "checkpoints").newest(found.append)
-        if state is None:
-            return [*found, f"{folder}: no state"]
-        states.append(_pytree.tree_flatten_with_path(state)[0])
-    if [path for path, _ in states[0]] != [path for path, _ in states[1]]:
-        found.append("states of different form")
-    else:
-        found += [
-            f"state{_pytree.keystr(path)}"
-            for (path, one), (_, other) in zip(*states, strict=True)
-            if not (torch.equal(one, other) if isinstance(one, Tensor) else one == other)
-        ]
-    return found
-
-
-def _untimed(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in record.items() if not key.startswith("seconds")} for record in records]
+    states = {folder: Checkpoints(folder / "checkpoints").newest(found.append) for folder in (first, second)}
+    found += [f"{folder}: no state" for folder, state in states.items() if state is None]
+    return [*found, *(f"state{place}" for place in programs.differences(*states.values()))]
