@@ -199,11 +199,13 @@ def test_where_es_would_stop(tmp_path: Path) -> None:
 
 
 def test_drop_over_the_eigenvalue(tmp_path: Path) -> None:
-    for number in range(4):
-        records = [record_of(0, eigenvalue=float(number), discretisation_drop=float(number))]
+    for number in range(5):
+        value = float(min(number, 3))  # the last two ended alike
+        records = [record_of(0, eigenvalue=value, discretisation_drop=value)]
         write_search(tmp_path / "runs" / str(number))
         (tmp_path / "runs" / str(number) / "metrics.jsonl").write_text(json.dumps(records[0]) + "\n")
     findings = DropStudy([str(tmp_path / "runs")]).findings(Results(tmp_path / "study", [], PROTOCOL))
+    assert findings.lead == "5 searches, 4 of them distinct"
     rows = {row[1]: row for row in rows_of(findings.tables[0])[1:] if "drop" in row[2]}
     assert [float(value) for value in rows["all"][3:5]] == [4.0, 1.0]
     assert rows["s2"][3:] == rows["all"][3:]

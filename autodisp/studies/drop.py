@@ -45,7 +45,8 @@ class DropStudy(Study):
                 "with searches"
             )
         groups: dict[tuple[str, ...], list[Entry]] = {}
-        for entry in searches:
+        distinct = _distinct(searches)
+        for entry in distinct:
             for space in dict.fromkeys(("", _space_of(entry))):
                 groups.setdefault((*entry.group[1:], space), []).append(entry)
         rows, charts = list[list[Value]](), list[Chart]()
@@ -65,11 +66,27 @@ class DropStudy(Study):
         note = "Spearman's correlation with the dominant eigenvalue; interval of 95 %, bootstrap over the searches."
         return Findings(
             "discretisation drop over the eigenvalue",
-            f"{len(searches)} searches",
+            f"{len(searches)} searches, {len(distinct)} of them distinct",
             [ResultTable("drop", "Correlation with the eigenvalue", heads, rows, note)],
             charts,
             notes=[*found.notes],
         )
+
+
+def _distinct(searches: Sequence[Entry]) -> list[Entry]:
+    """Returns one of the searches that ended alike, the one with the most results.
+
+    Several studies may have the same search, and one that early stopping did not stop is the plain one.
+    """
+    ended: dict[tuple[object, ...], Entry] = {}
+    for entry in sorted(searches, key=_results, reverse=True):
+        ended.setdefault((entry.group, _space_of(entry), entry.eigenvalue, entry.result("drop")), entry)
+    numbers = {entry.number for entry in ended.values()}
+    return [entry for entry in searches if entry.number in numbers]
+
+
+def _results(entry: Entry) -> int:
+    return sum(entry.result(measure) is not None for measure, _ in _MEASURES)
 
 
 def _chart(metric: str, dataset: str, entries: Sequence[Entry]) -> Chart:
