@@ -76,11 +76,12 @@ class DropStudy(Study):
 def _distinct(searches: Sequence[Entry]) -> list[Entry]:
     """Returns one of the searches that ended alike, the one with the most results.
 
-    Several studies may have the same search, and one that early stopping did not stop is the plain one.
+    Several studies may contain the same search, and early stopping that does not act leaves the plain one.
     """
     ended: dict[tuple[object, ...], Entry] = {}
     for entry in sorted(searches, key=_results, reverse=True):
-        ended.setdefault((entry.group, _space_of(entry), entry.eigenvalue, entry.result("drop")), entry)
+        end = entry.number if entry.eigenvalue is None else (entry.eigenvalue, entry.result("drop"))
+        ended.setdefault((entry.group, _space_of(entry), entry.run.setting("seed"), end), entry)
     numbers = {entry.number for entry in ended.values()}
     return [entry for entry in searches if entry.number in numbers]
 

@@ -106,7 +106,7 @@ class DisparityTask(DenseTask[StereoSample]):
         if output.matching is not None and self.volume_weight > 0:
             total = total + self.volume_weight * volume_cross_entropy(output.matching, batch)
         for stage in output.earlier:
-            total = total + DisparityTask.loss(self, stage, batch, level_weights)
+            total = total + DisparityTask.loss(self, stage, batch, level_weights)  # not that of a derived task
         return total
 
     def level_loss(self, batch: StereoSample) -> Callable[[Tensor, int], Tensor]:

@@ -1,5 +1,5 @@
 """Optical flow."""
 
-from autodisp.tasks.flow.task import FlowTask
+from autodisp.tasks.flow.task import FlowTask, best_constant, flow_sums
 
-__all__ = ["FlowTask"]
+__all__ = ["FlowTask", "best_constant", "flow_sums"]

@@ -1,5 +1,5 @@
 """Semantic segmentation."""
 
-from autodisp.tasks.segmentation.task import SegmentationTask
+from autodisp.tasks.segmentation.task import SegmentationTask, class_weights, classes_at_stride
 
-__all__ = ["SegmentationTask"]
+__all__ = ["SegmentationTask", "class_weights", "classes_at_stride"]
