@@ -125,7 +125,8 @@ def _check(program: str, words: Sequence[str], *, with_data: bool) -> None:
     try:
         tree = composed(program, words)
     except HydraException as error:
-        raise InputError(in_one_line(error, program=f"autodisp-{program}")) from None
+        line = in_one_line(error, program=f"autodisp-{program}")
+        raise InputError(f"{line} (in autodisp-{program} {' '.join(words)})") from None
     if program == "search":
         of_search = search.parse(tree)
         if with_data:
