@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autodisp.cells.operations import LEAK, initialise_zero
+from autodisp.networks.stereo_geometry import precise
 
 
 class CostAggregation(nn.Module):
@@ -64,8 +65,8 @@ class CostAggregation(nn.Module):
         fine = self.fine(fine * _excitation(self.excite, features, fine))
         coarse = self.halve_again(fine)
         coarse = self.coarse(coarse * _excitation(self.excite_coarse, features, coarse))
-        narrow = _within(self.narrow, coarse)
-        cost = _within(self.cost, self.merge(fine + self._enlarged(narrow, fine.shape[2:])))
+        narrow = precise(_within(self.narrow, coarse))  # on a CPU interpolating bfloat16 takes twice as long
+        cost = precise(_within(self.cost, self.merge(fine + self._enlarged(narrow, fine.shape[2:]))))
         return self._enlarged(cost, volume.shape[1:]).squeeze(1)
 
     def _enlarged(self, volume: Tensor, size: Sequence[int]) -> Tensor:
@@ -75,7 +76,8 @@ class CostAggregation(nn.Module):
         depth, height, width = size
         between = (volume + torch.cat([volume[:, :, 1:], volume[:, :, -1:]], dim=2)) / 2
         deep = torch.stack([volume, between], dim=3).flatten(2, 3)[:, :, :depth]
-        wide = functional.interpolate(deep.flatten(1, 2), (height, width), mode="bilinear", align_corners=False)
+        pictures = deep.flatten(1, 2).contiguous(memory_format=torch.channels_last)  # four times as fast to interpolate
+        wide = functional.interpolate(pictures, (height, width), mode="bilinear", align_corners=False)
         enlarged: Tensor = wide.unflatten(1, (volume.shape[1], depth))
         return enlarged
 

@@ -23,10 +23,9 @@ from autodisp.networks.matching_head import (
     STRIDE,
     WINDOW,
     patch_filters,
-    precise,
     stretched,
 )
-from autodisp.networks.stereo_geometry import horizontal_correlation
+from autodisp.networks.stereo_geometry import horizontal_correlation, precise
 
 _FIRST_TEMPERATURE = 80.0
 """Sharper than that of the disparities, which are soft-argmaxed over fewer candidates."""

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from autodisp.cells.operations import LEAK, initialise_zero
 from autodisp.networks.cost_aggregation import CostAggregation
-from autodisp.networks.stereo_geometry import horizontal_correlation, warp_right_to_left
+from autodisp.networks.stereo_geometry import horizontal_correlation, precise, warp_right_to_left
 
 STRIDE = 4
 DESCRIPTOR = 32
@@ -153,11 +153,6 @@ def planes(layer: nn.Conv2d, x: Tensor) -> Tensor:
     product = torch.bmm(weight, x.flatten(2)).add_(layer.bias.view(1, -1, 1))
     y: Tensor = product.unflatten(2, x.shape[-2:])
     return y
-
-
-def precise(x: Tensor) -> Tensor:
-    """Converts to float32 at least."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def stretched(x: Tensor) -> Tensor:

@@ -27,10 +27,14 @@ from autodisp.networks.matching_head import (
     convex_upsampling,
     patch_filters,
     planes,
-    precise,
     stretched,
 )
-from autodisp.networks.stereo_geometry import group_correlation, local_correlation, one_sided_correlation
+from autodisp.networks.stereo_geometry import (
+    group_correlation,
+    local_correlation,
+    one_sided_correlation,
+    precise,
+)
 
 PATCH, PATCH_SIGMA = 6, 1.5
 """Patches of the descriptors at 1/4, in pixels of the views at 1/2."""
@@ -141,18 +145,17 @@ class RefinedHead(nn.Module):
         """
         if features.shape[-2:] != volume.shape[-2:]:
             features = functional.interpolate(features, volume.shape[-2:], mode="bilinear", align_corners=False)
-        cost = self.log_temperature.exp() * volume
+        cost = precise(self.log_temperature.exp() * volume)
         cost += _pointwise(self.refine_cost, features)
         if self.aggregation is not None:
             cost += self.aggregation(volume, features, self._grouped(eighth))
-        logits = precise(cost)
-        cells, shares = around_best(logits, reach=REACH)
+        cells, shares = around_best(cost, reach=REACH)
         read = torch.cat([features, shares, cells.detach() / self.bins], dim=1)
         evidence = self.evidence(read)
         matched = STRIDE * cells
         disparity, coarse = self.correct(matched, evidence)
         refined, full = self.refinement(coarse, views, half, evidence)
-        return Matching(logits, matched, disparity, full, refined)
+        return Matching(cost, matched, disparity, full, refined)
 
     def _grouped(self, eighth: Tensor) -> Tensor | None:
         """The group-wise volume at 1/8, whose bins are every second one of the volume at 1/4."""
@@ -204,7 +207,7 @@ class Refinement(nn.Module):
             evidence: (B, ..., h, w).
         """
         size = coarse.shape[-2:]
-        left, right = stretched(self.patch(views) + _pointwise(self.descriptor, half)).chunk(2)
+        left, right = stretched(precise(self.patch(views) + _pointwise(self.descriptor, half))).chunk(2)
         known = coarse.detach()
         costs = local_correlation(FINE_DESCRIPTOR * left, right, known / 2, reach=FINE_REACH)
         # The difference from the neighbourhood; with the absolute disparity the correction would depend on the range.

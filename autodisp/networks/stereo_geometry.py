@@ -145,9 +145,9 @@ def warp_right_to_left(right: Tensor, disparity: Tensor) -> Tensor:
             "resize the disparity and multiply it by the width ratio first"
         )
     width = right.shape[-1]
-    precise = torch.promote_types(disparity.dtype, torch.float32)
-    columns = torch.arange(width, dtype=precise, device=disparity.device)
-    x: Tensor = (columns - disparity).clamp(-1, width)
+    exact = precise(disparity)
+    columns = torch.arange(width, dtype=exact.dtype, device=disparity.device)
+    x: Tensor = (columns - exact).clamp(-1, width)
     first = x.detach().floor()
     share = x - first
     warped = _columns(right, first) * (1 - share) + _columns(right, first + 1) * share
@@ -159,3 +159,8 @@ def _columns(view: Tensor, x: Tensor) -> Tensor:
     width = view.shape[-1]
     index = x.long().clamp(0, width - 1).expand_as(view)
     return torch.where((x >= 0) & (x < width), view.gather(3, index), 0.0)
+
+
+def precise(x: Tensor) -> Tensor:
+    """Converts to float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

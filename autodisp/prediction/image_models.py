@@ -145,7 +145,7 @@ def from_array(view: Array, name: str) -> Tensor:
     if view.dtype.byteorder == ">":
         batch = batch.astype(view.dtype.newbyteorder("="))
     try:
-        tensor = torch.from_numpy(np.require(batch.transpose(0, 3, 1, 2), requirements=["C", "W"]))
+        tensor = torch.from_numpy(np.require(batch, requirements=["C", "W"])).permute(0, 3, 1, 2)
     except TypeError as error:
         raise TypeError(_unfit(name, str(view.dtype))) from error
     return _checked(tensor, name)
