@@ -142,20 +142,13 @@ class Shapes3D:
         return len(self.names)
 
     def __getitem__(self, index: int) -> StereoSample:
-        """Draws one pair.
-
-        Raises:
-            IndexError: not in 0 .. length - 1.
-        """
+        """Draws one pair; see `scene` for its errors."""
         return self._draw(index)[0]
 
     def segmented(self, index: int) -> SegmentedImage:
         """Draws the left view of a pair with the kind of shape at each pixel, an index of `shapes3d_shapes.CLASSES`.
 
         The class is that of the surface whose disparity the pair has there: exact, with the same outline.
-
-        Raises:
-            IndexError: not in 0 .. length - 1.
         """
         pair, kinds = self._draw(index)
         return SegmentedImage(pair.left, torch.from_numpy(kinds))
