@@ -35,17 +35,12 @@ from autodisp.cells.cell import MixedCells
 from autodisp.cells.genotype import load
 from autodisp.cells.operations import build_operation
 from autodisp.cells.spaces import SPACES, SearchSpace
-from autodisp.config.search import SearchConfig, parse
+from autodisp.config.search import SearchConfig
 from autodisp.errors import InputError
 from autodisp.search.supernet import Supernet
 from autodisp.tracking import ConsoleProgress
 from tests.made_data import HEIGHT, SCENES, WIDTH, write_cifar10, write_frames, write_svhn
-from tests.programs import composed
-
-
-def config_of(*overrides: str) -> SearchConfig:
-    # hydra's own `now` resolver needs a running job
-    return parse(composed("search", "run.folder=unused", *overrides))
+from tests.programs import search_config as config_of
 
 
 def smoke(*overrides: str) -> SearchConfig:

@@ -298,7 +298,7 @@ seed=2147483647: is that of the held-out pairs of shapes3d; take another one
 genotype=null: must be a name of the zoo, a genotype.json of a search, or 'designed'
 genotype=autodispnett: no such file, and the zoo has autodispnet, [...] darts_v2; did you mean 'autodispnet'?
 genotype=nowhere/genotype.json: no such file, [...] of these, SPACE:INDEX, or a genotype.json of a search
-genotype=darts_v2: has the cells normal, reduce, but task=disparity [...] of such a search, or the other task
+genotype=darts_v2: has the cells normal, reduce, but task=disparity needs normal, reduce, [...] or the other task
 genotype=random:s9: no such space; there are s1, s2, s3, s4, darts, [...] did you mean 'random:s4'?
 space_file=nowhere.json: cannot be read as the JSON of a search space [...] SearchSpace.to_json shows the form
 parameters=0: must be at least 1 and at most 1000000000, or null for as they are
