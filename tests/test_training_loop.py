@@ -170,6 +170,18 @@ def resume(training: Training) -> int:
     return training.progress.steps
 
 
+def seen(step: int) -> Sample:
+    """Batch of a training step; channels_last changes no value, but the order in which convolutions add up."""
+    batch = Batches(1).at(step)
+    return batch._replace(image=batch.image.to(memory_format=torch.channels_last))
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
 def by_hand(
     steps: int, *, optimizer: str, clip: float, factor: schedules.Factor, dtype: torch.dtype | None = None
 ) -> tuple[nn.Module, list[float]]:
@@ -181,11 +193,9 @@ def by_hand(
     losses = []
     for step in range(steps):
         chosen.param_groups[0]["lr"] = RATE * factor(step)
-        batch = Batches(1).at(step)
-        # channels_last changes no value, but the order in which convolutions add up
-        image = batch.image.to(memory_format=torch.channels_last)
+        batch = seen(step)
         with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
-            loss = masked_mse(network(image), batch)
+            loss = masked_mse(network(batch.image), batch)
         chosen.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
@@ -375,14 +385,9 @@ def test_frozen_normalisation_uses_and_keeps_the_running_statistics(tmp_path: Pa
     chosen = optimizer_of("sgd", network)
     network.eval()
     for step in range(6):
-        batch = Batches(1).at(step)
-        image = batch.image.to(memory_format=torch.channels_last)
         with torch.no_grad():
-            target = by_teacher(network, batch._replace(image=image))
-        loss = masked_mse(network(image), target)
-        chosen.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        chosen.step()
+            target = by_teacher(network, seen(step))
+        descend(chosen, masked_mse(network(target.image), target))
     assert same(training.network.parameters(), network.parameters())
 
 
@@ -403,16 +408,11 @@ def test_a_teacher_of_averaged_weights_against_a_plain_loop(tmp_path: Path, deca
     teacher = copy.deepcopy(network) if decay else network
     chosen = optimizer_of("sgd", network)
     for step in range(4):
-        batch = Batches(1).at(step)
-        image = batch.image.to(memory_format=torch.channels_last)
-        output = network.train()(image)
+        output = network.train()(seen(step).image)
         with torch.no_grad():
-            target = by_teacher(teacher.eval(), batch._replace(image=image))
+            target = by_teacher(teacher.eval(), seen(step))
         network.train()
-        loss = masked_mse(output, target)
-        chosen.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        chosen.step()
+        descend(chosen, masked_mse(output, target))
         if decay:
             for mean, value in zip(teacher.parameters(), network.parameters(), strict=True):
                 share = 1.0 if step == 0 else 1 - decay
@@ -664,13 +664,8 @@ def untimed(record: Mapping[str, Any]) -> dict[str, Any]:
 def test_a_resumed_training_is_the_uninterrupted_one(
     tmp_path: Path, optimizer: str, damaged: Callable[[int], Batches], settings: dict[str, Any]
 ) -> None:
-    options: dict[str, Any] = {
-        "optimizer": optimizer,
-        "drop_path": 0.4,
-        "clip": 0.5,
-        "factor": schedules.warmed_up(schedules.cosine(6), 2),
-        **settings,
-    }
+    factor = schedules.warmed_up(schedules.cosine(6), 2)
+    options: dict[str, Any] = {"optimizer": optimizer, "drop_path": 0.4, "clip": 0.5, "factor": factor, **settings}
     straight, expected = make(tmp_path / "straight", **options)
     straight.run()
 
@@ -683,9 +678,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(
     assert resume(resumed) == 4, "the state before the batch that was refused"
     resumed.run()
     assert differences(everything(straight), everything(resumed)) == []
-    assert [untimed(record) for record in [*first.records, *second.records]] == [
-        untimed(record) for record in expected.records
-    ]
+    assert [*map(untimed, [*first.records, *second.records])] == [*map(untimed, expected.records)]
     assert resumed.checkpoints.epochs() == [4, 6]
 
 
@@ -718,8 +711,7 @@ def test_a_validation_that_fails_loses_no_step(tmp_path: Path, fails_at: int) ->
     assert resume(again) == fails_at
     again.run()
     assert differences(everything(whole), everything(again)) == []
-    told = [*listener.records, *rest.records]
-    assert [untimed(record) for record in told] == [untimed(record) for record in expected.records]
+    assert [*map(untimed, [*listener.records, *rest.records])] == [*map(untimed, expected.records)]
 
 
 def test_a_network_that_was_evaluated_is_trained_in_training_mode(tmp_path: Path) -> None:
