@@ -46,8 +46,7 @@ search.warmup_epochs=20: must be below search.epochs=20, or no alpha ever moves
 search.drop_path=1.0: must be at least 0 and below 1; 0 is none
 search.drop_path=nan: must be at least 0 and below 1; 0 is none
 search.precision=float8: must be one of float32, bfloat16, float16; did you mean 'float32'?
-search.precision=
-    search.precision='': must be one of float32, bfloat16, float16
+search.precision='': must be one of float32, bfloat16, float16
 search=3: must be a section with keys, such as search.KEY=VALUE; see --help
 optimizer.weights=null: must be a section with keys, such as optimizer.weights.KEY=VALUE
 seed=-1: must be at least 0 and below 2^32; 0 is usual
@@ -67,8 +66,7 @@ optimizer.weights.name=adma: must be one of sgd, adamw; did you mean 'adamw'?
 optimizer.alphas.betas=[0.5]: must be two numbers, each at least 0 and below 1, such as [0.5,0.999]
 optimizer.alphas.betas=[0.5,1]
     optimizer.alphas.betas=[0.5, 1.0]: must be two numbers, each at least 0 and below 1, such as [0.5,0.999]
-optimizer.alphas.betas=[0.5,x]
-    optimizer.alphas.betas=[0.5, x]: must be a list of numbers, such as [0.5,2]
+optimizer.alphas.betas=[0.5, x]: must be a list of numbers, such as [0.5,2]
 optimizer.alphas.betas=0.5: must be a list of numbers, such as [0.5,2]
 optimizer.alphas.order=exact
     optimizer.alphas.order=exact unrolls a step of SGD, but [...] take order=first or weights.name=sgd
@@ -103,18 +101,14 @@ dataset.width=100000: must be at most 8192; 384 is usual
 dataset.max_disparity=384: must be below dataset.width=384
 dataset.max_disparity=0: must be at least 4; 96 is usual
 dataset.crop=[64]: must be [height, width], each at least 32, or null
-dataset.crop=[16,64]
-    dataset.crop=[16, 64]: must be [height, width], each at least 32, or null
-dataset.crop=[200,100]
-    dataset.crop=[200, 100]: must be no larger than the images, 192x384
-dataset.crop=[64.5,64]
-    dataset.crop=[64.5, 64]: must be a list of whole numbers, such as [1,2], or null
+dataset.crop=[16, 64]: must be [height, width], each at least 32, or null
+dataset.crop=[200, 100]: must be no larger than the images, 192x384
+dataset.crop=[64.5, 64]: must be a list of whole numbers, such as [1,2], or null
 dataset.crop=5: must be a list of whole numbers, such as [1,2], or null
 dataset.limit=0: must be at least 1, or null for all
 dataset.cache=often: must be true or false
 dataset=flyingthings3d dataset.subsets=[]: must be a list of A, B, C, each at most once
-dataset=flyingthings3d dataset.subsets=[A,A]
-    dataset.subsets=[A, A]: must be a list of A, B, C, each at most once
+dataset=flyingthings3d dataset.subsets=[A, A]: must be a list of A, B, C, each at most once
 dataset=flyingthings3d dataset.subsets=[D]: must be a list of A, B, C, each at most once
 dataset=flyingthings3d dataset.layout=ful: must be one of auto, full, subset; did you mean 'full'?
 dataset=flyingthings3d "dataset.official_exclusions=''"
@@ -140,8 +134,7 @@ network=classification
     network=classification does not fit task=disparity: take network=disparity
 space.file=nowhere.json: cannot be read as the JSON of a search space [...] SearchSpace.to_json shows the form
 space.file=folder: cannot be read as the JSON of a search space [...] SearchSpace.to_json shows the form
-space.file=
-    space.file='': must be a path to the JSON of a search space, or null for a named one
+space.file='': must be a path to the JSON of a search space, or null for a named one
 space.name=s9: must be one of s1, s2, s3, s4, darts, tiny81, autodispnet, tiny81_disparity; did you mean 's4'?
 network.channels=0: must be at least 1; 24 is usual
 network.channels=100000: must be at most 1024; 24 is usual
@@ -156,8 +149,7 @@ network.head=matching network.aggregation=8 network.groups=4
     network.groups=4: must be 0 without network.head=refined and network.aggregation, which read them
 network.refinement=1: must be at least 2; 16 is usual
 dataset.nearest=0.0: must be above 0 and at most 1; 1 is usual
-dataset.objects=[5,2]
-    dataset.objects=[5, 2]: must be [least, largest], 0 <= least <= largest <= 200
+dataset.objects=[5, 2]: must be [least, largest], 0 <= least <= largest <= 200
 dataset.ground=2.0: must be a share, 0 to 1; 0 is usual
 dataset.camera=5.0: must be at least 0 and at most 4; 0 is usual
 network.frozen_stages=1: must be below network.stages=1: the last one is always trained; 0 freezes none
@@ -174,8 +166,7 @@ run.graphs=1: must be one of auto, true, false
 run.workers=-1: must be at least 0; 1 is usual
 run.workers=1000: must be at most 256; 1 is usual
 run.threads=0: must be at least 1 and at most 1024, or null for all cores
-run.folder=
-    run.folder='': must be a path to a folder that the run makes, such as runs/first
+run.folder='': must be a path to a folder that the run makes, such as runs/first
 "run.folder='aNULb'"
     run.folder=a\x00b: must be free of control characters, a path to a folder that the run makes, such as runs/first
 run.folder=LONG
@@ -242,10 +233,8 @@ task=segmentation dataset=folders dataset.classes=256: must be at most 255, or n
 task=segmentation network.encoder_cells=2: must be odd, as cells start and end with a reduction; 5 is usual
 task=segmentation network.decoder_cells=3: must be at most 2, the last of which is at 1/4
 task=segmentation network.stem_scale=0.01: must be at least 1 / channels; 1 is usual
-task=segmentation dataset.objects=[5,2]
-    dataset.objects=[5, 2]: must be [least, largest], 0 <= least <= largest <= 200
-task=segmentation dataset.crop=[200,300]
-    dataset.crop=[200, 300]: must be no larger than the images, 96x192
+task=segmentation dataset.objects=[5, 2]: must be [least, largest], 0 <= least <= largest <= 200
+task=segmentation dataset.crop=[200, 300]: must be no larger than the images, 96x192
 task=segmentation space=s1
     space=s1 does not fit task=segmentation: take space=autodispnet or space=tiny81_disparity
 task=segmentation network=disparity_small
@@ -284,8 +273,7 @@ task=classification training.level_weights=[[1]] training.level_steps=[0]
 optimizer.learning_rate=0.0: must be above 0 and finite; 0.001 is usual
 optimizer.schedule=milestones
     optimizer.milestones=[]: must be a list of steps for schedule=milestones, such as [6000,8000]
-optimizer.schedule=milestones optimizer.milestones=[-5,5]
-    optimizer.milestones=[-5, 5]: must be ascending steps above 0, such as [6000,8000]
+optimizer.schedule=milestones optimizer.milestones=[-5, 5]: must be ascending steps above 0, such as [6000,8000]
 optimizer.milestones=[100]: belong to schedule=milestones, but [...] leave them empty, or take that schedule
 optimizer.schedule=constant optimizer.min_learning_rate=0.001
     optimizer.min_learning_rate=0.001: is where schedule=cosine ends, but schedule=constant: leave it 0
@@ -323,15 +311,13 @@ training.level_weights=[[1,0]] training.level_steps=[0]
     training.level_weights=[[1, 0]]: must be lists of weights of [...] last one of each above 0, such as [[0.5,1]]
 training.level_weights=[[]] training.level_steps=[0]
     training.level_weights=[[]]: must be lists of weights of at [...] last one of each above 0, such as [[0.5,1]]
-training.level_weights=[[1],[1]] training.level_steps=[0,0]
-    training.level_steps=[0, 0]: must be ascending from 0, such as [0,5000]
+training.level_weights=[[1],[1]] training.level_steps=[0, 0]: must be ascending from 0, such as [0,5000]
 optimizer.name=adma: must be one of sgd, adam, adamw; did you mean 'adam'?
 optimizer.momentum=1.0: must be at least 0 and below 1; 0.9 is usual
 optimizer.clip=0.0: must be above 0 (inf for no clipping); 5 is usual
 optimizer.min_learning_rate=1.0: must be at most learning_rate=0.002, where the schedule begins
 optimizer.schedule=step: must be one of cosine, milestones, constant
-optimizer.schedule=milestones optimizer.milestones=[5,5]
-    optimizer.milestones=[5, 5]: must be ascending steps above 0, such as [6000,8000]
+optimizer.schedule=milestones optimizer.milestones=[5, 5]: must be ascending steps above 0, such as [6000,8000]
 validation.batch_size=0: must be at least 1; 1 is usual
 recipe=finetune init=a parameters=5: must be null with network=from_checkpoint, whose model determines it
 genotype=tiny81_disparity:81: space 'tiny81_disparity' has the genotypes 0 to 80
@@ -360,8 +346,7 @@ NOTHING
     checkpoint=null and baseline=null: give checkpoint=best.safetensors, [...] or a checkpoint and a baseline
 checkpoint=nowhere.safetensors: no such file; autodisp-train writes best.safetensors into its run folder
 checkpoint=folder: is a folder; name a file in it, such as folder/best.safetensors
-checkpoint=
-    checkpoint='': must be a path to a model file such as best.safetensors, or shipped
+checkpoint='': must be a path to a model file such as best.safetensors, or shipped
 baseline=sgmb: must be one of sgbm, constant; did you mean 'sgbm'?
 baseline=sgbm ranges=[10,5]
     ranges=[10.0, 5.0]: must be ascending disparities above 0, such as [10,40]
@@ -376,8 +361,7 @@ baseline=sgbm dataset=cifar10
 baseline=sgbm dataset=sintel dataset.max_disparity=4096: must be at most 2032 for baseline=sgbm
 baseline=sgbm run.device=gpu: must be one of auto, cpu, cuda, cuda:N; did you mean 'cpu'?
 baseline=sgbm run.threads=0: must be at least 1 and at most 1024, or null for all cores
-baseline=sgbm "out=''"
-    out='': must be a path to a folder that the evaluation makes, such as runs/metrics
+baseline=sgbm out='': must be a path to a folder that the evaluation makes, such as runs/metrics
 baseline=sgbm out=folder: is not empty, and a run overwrites nothing; take another folder
 baseline=sgbm pictures=101: must be 0 to 100
 baseline=sgbm correction=residual: must be null without a checkpoint for disparity
@@ -396,15 +380,12 @@ left=a.png run.precision=half: must be one of float32, bfloat16, float16
 left=a.png unknown=1.5: must be 0 to 1, or null for the point cloud's own
 NOTHING
     left=null: must be an image, a folder, or a quoted pattern such as 'left/*.png'
-left=
-    left='': must be a path to an image, a folder, or a quoted pattern such as 'left/*.png'
+left='': must be a path to an image, a folder, or a quoted pattern such as 'left/*.png'
 left=nowhere: there is no such file or folder; a pattern has a *, ? or [...] and stands in quotes
 left=file
     left=file is a file and right is not set: name the right view too, or one folder of both
-left=[a,b]
-    left=[a, b]: must be text, in quotes where it looks like something else, or null
-left=folder "out=''"
-    out='': must be a path to a folder for the predictions, such as predictions
+left=[a, b]: must be text, in quotes where it looks like something else, or null
+left=folder out='': must be a path to a folder for the predictions, such as predictions
 left=folder outputs=[]: must be some of pfm, png16, colour, [...] index, overlay, flo, or null for the usual ones
 left=folder outputs=[pgm]
     outputs=pgm: must be one of pfm, png16, colour, depth, ply, confidence, index, overlay, flo; did you mean 'pfm'?
@@ -459,13 +440,11 @@ checkpoint=shipped space_file=a.json: must be null with checkpoint=, which holds
 genotype=darts_v2 space_file=folder
     space_file=folder: cannot be read as the JSON of a search space [...] SearchSpace.to_json shows the form
 genotype=darts_v2 out=file: cannot be used (File exists); take another folder
-genotype=darts_v2 "out=''"
-    out='': must be a path to a folder, or null for one next to what is exported
+genotype=darts_v2 out='': must be a path to a folder, or null for one next to what is exported
 genotype=darts_v2 overwrite=x: must be true or false
 checkpoint=a genotype=b
     checkpoint=a: excludes genotype=; give one of checkpoint, genotype
-checkpoint=a format=[onnx,onnx]
-    format=[onnx, onnx]: must be one or both of onnx, pt2
+checkpoint=a format=[onnx, onnx]: must be one or both of onnx, pt2
 checkpoint=a format=[[onnx]]
     format=[onnx]: must be one of onnx, pt2; did you mean 'onnx'?
 run=a format=onnx: must be null with run=: it is of a checkpoint's network
@@ -478,8 +457,7 @@ study=table study.space=s2
 study=table study.dataset=cifar10
     dataset cifar10 does not fit task=disparity: take one of [...] own
 study=table study.samples=0: must be at least 1, or null for all
-study=spaces study.policies=[none,esa]
-    study.policies=[none, esa]: must be one or more of none, es, ada, each once
+study=spaces study.policies=[none, esa]: must be one or more of none, es, ada, each once
 study=regret
     study.table=null: must be a path to a table.json of study=table, or the name of a table in the package
 study=regret study.table=none.json
@@ -494,10 +472,8 @@ study=regret study.table=t "study.methods=['seed=3']"
     study.methods=[seed=3]: must be words such as relaxation=dirichlet, of settings that the study does not set itself
 study=regret study.table=t "study.methods=['skip=auxiliary space=s2']"
     study.methods=[skip=auxiliary space=s2]: must be words [...] settings that the study does not set itself
-study=spaces study.spaces=[s1,s1]
-    study.spaces=[s1, s1]: must be one or more of s1, s2, [...] tiny81_disparity, each once
-study=spaces study.datasets=[shapes3d,shapes3d]
-    study.datasets=[shapes3d, shapes3d]: must be one or more of shapes3d, [...] own, each once
+study=spaces study.spaces=[s1, s1]: must be one or more of s1, s2, [...] tiny81_disparity, each once
+study=spaces study.datasets=[shapes3d, shapes3d]: must be one or more of shapes3d, [...] own, each once
 study=spaces study.datasets=[]: must be one or more of shapes3d, [...] own, each once
 study=table study.samples=1 study.checked=5: must be at most study.samples=1
 study=hyperparameters budget.steps=[]: must be one or more numbers of steps
@@ -512,8 +488,7 @@ study=hyperparameters study.learning_rate=[1,0.1]
     study.learning_rate=[1.0, 0.1]: must be the lowest and the highest value, above 0 and finite
 study=drop study.runs=[]: must be a folder or a pattern of folders, or a list of them
 seeds=[]: must be one or more different whole numbers of at least 0, such as [0,1,2]
-seeds=[1,1]
-    seeds=[1, 1]: must be one or more different whole numbers of at least 0, such as [0,1,2]
+seeds=[1, 1]: must be one or more different whole numbers of at least 0, such as [0,1,2]
 budget.train=[steps]: must be words such as training.steps=500, of settings that the study does not set itself
 'budget.search=["space=s2"]'
     budget.search=[space=s2]: must be words such as training.steps=500, of settings that the study does not set itself
@@ -545,8 +520,7 @@ run=a runs=b
 run=a study=b
     run=a: excludes study=; give one of them
 study=none: its study.yaml cannot be read (FileNotFoundError); name the folder of autodisp-study
-run=
-    run='': must be the folder of a run
+run='': must be the folder of a run
 runs=[]: must be a folder or a pattern of folders, or a list of them
 runs=[1]: must be a folder or a pattern of folders, or a list of them
 runs=a threads=0: must be at least 1 and at most 1024, or null for all cores
@@ -637,7 +611,9 @@ def entries(table: str) -> Iterator[tuple[list[str], str]]:
     for command, line in re.findall(r"^(\S.*)\n(?: +(.*)\n)?", table, re.MULTILINE):
         if not line:
             command, _, rest = command.partition(": ")
-            line = f"{command.split()[-1]}: {rest}"
+            (last,) = re.findall(r"(?:\S+=\[[^=]*|\S+)$", command)  # a list is shown with spaces
+            line = f"{last}: {rest}"
+            command = command.replace(", ", ",")
         words = [word.replace("NUL", "\0").replace("LONG", 300 * "a") for word in shlex.split(command)]
         yield [word for word in words if word != "NOTHING"], line.replace("SHOWN", 80 * "a")
 
