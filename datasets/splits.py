@@ -97,10 +97,7 @@ class Part(Generic[Sample]):
     """
 
     def __init__(
-        self,
-        dataset: MapDataset[Sample],
-        indices: Sequence[int],
-        transform: Callable[[Sample], Sample] | None = None,
+        self, dataset: MapDataset[Sample], indices: Sequence[int], transform: Callable[[Sample], Sample] | None = None
     ) -> None:
         self.dataset = dataset
         self.indices = list(indices)

@@ -18,12 +18,7 @@ from autodisp.errors import InputError
 SKIP, SEP3, SEP5, MAX, AVG = "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "max_pool_3x3", "avg_pool_3x3"
 DIL3, DIL5 = "dil_conv_3x3", "dil_conv_5x5"
 
-DARTS_V1_NORMAL = (
-    ((SEP3, 1), (SEP3, 0)),
-    ((SKIP, 0), (SEP3, 1)),
-    ((SKIP, 0), (SEP3, 1)),
-    ((SEP3, 0), (SKIP, 2)),
-)
+DARTS_V1_NORMAL = (((SEP3, 1), (SEP3, 0)), ((SKIP, 0), (SEP3, 1)), ((SKIP, 0), (SEP3, 1)), ((SEP3, 0), (SKIP, 2)))
 DARTS_V1_REDUCE = (((MAX, 0), (MAX, 1)), ((SKIP, 2), (MAX, 0)), ((MAX, 0), (SKIP, 2)), ((SKIP, 2), (AVG, 0)))
 DARTS_V2_NORMAL = (((SEP3, 0), (SEP3, 1)), ((SEP3, 0), (SEP3, 1)), ((SEP3, 1), (SKIP, 0)), ((SKIP, 0), (DIL3, 2)))
 DARTS_V2_REDUCE = (((MAX, 0), (MAX, 1)), ((SKIP, 2), (MAX, 1)), ((MAX, 0), (SKIP, 2)), ((SKIP, 2), (MAX, 1)))
@@ -99,11 +94,7 @@ def tables_of(space: SearchSpace, draw: random.Random, levels: int) -> dict[str,
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    st.sampled_from([*SPACES.values(), MIXED_NONE]),
-    st.integers(0, 10**9),
-    st.sampled_from([2, 5, 1 << 20]),
-)
+@given(st.sampled_from([*SPACES.values(), MIXED_NONE]), st.integers(0, 10**9), st.sampled_from([2, 5, 1 << 20]))
 def test_derivation_against_a_naive_one(space: SearchSpace, seed: int, levels: int) -> None:
     tables = tables_of(space, random.Random(seed), levels)
     weights: dict[str, Tensor] = {}
