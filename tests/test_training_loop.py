@@ -233,23 +233,6 @@ def test_the_weights_are_those_of_a_plain_loop(
     assert [record["learning_rate"] for record in listener.records] == [RATE * factor(step) for step in (2, 5, 6)]
 
 
-@pytest.mark.parametrize("decay", [0.5, 0.9])
-def test_the_average_is_exponential(tmp_path: Path, decay: float) -> None:
-    """It begins with the weights after the first step: d^(n-1) w_1 + (1 - d) sum over k from 2 to n of d^(n-k) w_k."""
-    training, listener = make(tmp_path, average=decay, steps=5, validate_every=2)
-    training.run()
-    assert training.average is not None
-    weights, count = listener.weights, len(listener.weights)
-    shares = [decay ** (count - 1), *((1 - decay) * decay ** (count - k) for k in range(2, count + 1))]
-    assert math.fsum(shares) == pytest.approx(1)
-    for index, found in enumerate(training.average.module.parameters()):
-        expected = sum(share * one[index].double() for share, one in zip(shares, weights, strict=True))
-        assert isinstance(expected, Tensor)
-        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-7)
-    assert same(training.average.module.buffers(), training.network.buffers()), "statistics are copied, not averaged"
-    assert not same(training.average.module.parameters(), training.network.parameters())
-
-
 def test_the_average_is_what_is_judged(tmp_path: Path) -> None:
     training, listener = make(tmp_path, average=0.9)
     training.run()
