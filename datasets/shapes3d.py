@@ -28,7 +28,7 @@ from autodisp.commands import command
 from autodisp.datasets.flyingthings3d import write_frame
 from autodisp.datasets.noise import gaussian_noise
 from autodisp.datasets.samples import SegmentedImage, StereoSample
-from autodisp.datasets.shapes3d_camera import photographed
+from autodisp.datasets.shapes3d_camera import graded, photographed, to_bytes
 from autodisp.datasets.shapes3d_rendering import Layer, render
 from autodisp.datasets.shapes3d_scene import draw_scene
 from autodisp.datasets.shapes3d_textures import draw_pattern_bank, read_photographs
@@ -231,19 +231,13 @@ def _expose(rng: np.random.Generator, view: NDArray[np.float32], strength: float
         if rng.random() < 0.25:
             view = np.asarray(cv2.GaussianBlur(view, (0, 0), 0.1 + 0.3 * strength), np.float32)
         gain = 1 + strength * (rng.uniform(-0.01, 0.01) + rng.uniform(-0.003, 0.003, 3))
-        bent = cv2.pow(np.maximum(view, 0) / np.float32(255), math.exp(strength * rng.uniform(-0.015, 0.015)))
-        offset = strength * rng.uniform(-0.7, 0.7)
-        view = np.asarray(bent * (255 * gain).astype(np.float32) + np.float32(offset), np.float32)
+        view = graded(view, gain, math.exp(strength * rng.uniform(-0.015, 0.015)), strength * rng.uniform(-0.7, 0.7))
         view += gaussian_noise(rng, (*view.shape[:2], 3), strength * rng.uniform(0, 1.5))
-    return _tensor(_to_bytes(view))
+    return _tensor(to_bytes(view))
 
 
 def _tensor(view: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(view).permute(2, 0, 1).contiguous().float().div_(255)
-
-
-def _to_bytes(view: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.convertScaleAbs(np.maximum(view, 0)), np.uint8)
 
 
 def write(data: Shapes3D, root: Path, *, train: int) -> None:
