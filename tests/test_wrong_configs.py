@@ -450,6 +450,16 @@ checkpoint=a format=[[onnx]]
 run=a format=onnx: must be null with run=: it is of a checkpoint's network
 run=a threads=0: must be at least 1 and at most 1024, or null for all cores
 """
+CHECK = r"""
+dataset=sintel split=test
+    split=test: dataset=sintel has ground truth for its training images only; take split=train
+split=val: must be one of train, test
+seed=-1: must be at least 0 and below 2^32; 0 is usual
+run.workers=0: must be at least 1, or null for all cores
+timeout=nan: must be a number of seconds above 0
+dataset=sintel
+    dataset.root is not set: it must be the folder that holds [...] task=disparity dataset=shapes3d needs no data
+"""
 STUDY = r"""
 study=table study.space=tiny: must be one of s1, s2, s3, s4, darts, tiny81, autodispnet, tiny81_disparity
 study=table study.space=s2
@@ -598,11 +608,11 @@ search seed=-1: must be at least 0 and below 2^32; 0 is usual
 """
 TABLES = {
     "search": SEARCH, "train": TRAIN, "evaluate": EVALUATE, "predict": PREDICT, "export": EXPORT, "report": REPORT,
-    "study": STUDY,
+    "check": CHECK, "study": STUDY,
 }  # fmt: skip
 ENOUGH = {"evaluate": ["baseline=sgbm"], "predict": ["left=a"], "export": ["run=a"], "report": ["run=a"]}
 """What a program needs at least."""
-BESIDES = {"search": ["run.folder=x"], "train": ["run.folder=x"], "evaluate": ["out=x"]}
+BESIDES = {"search": ["run.folder=x"], "train": ["run.folder=x"], "evaluate": ["out=x"], "check": ["out=x"]}
 """Settings of a program that are drawn from the clock."""
 
 
@@ -660,7 +670,7 @@ def test_a_wrong_setting_gets_its_line(
     tree = composed(program, *BESIDES.get(program, []), *words)
     before = left_in(folder)
     with pytest.raises(InputError) as caught:
-        getattr(import_module(f"autodisp.cli.{program}"), program)(tree)
+        getattr(import_module(f"autodisp.cli.{program}"), program)(tree, *([words] if program == "check" else []))
     assert_is(str(caught.value), line)
     assert capsys.readouterr() == ("", "")
     assert left_in(folder) == before
@@ -742,7 +752,10 @@ def test_no_number_takes_what_cannot_be_meant(program: str, overrides: list[str]
     tree, keys = variant(program, overrides)
     numbers = [key for key in keys if type(OmegaConf.select(tree, key)) in (int, float)]
     for key in numbers:
-        as_large_as_you_like = isinstance(OmegaConf.select(tree, key), float) and value == 10**20
+        is_float = (
+            isinstance(OmegaConf.select(tree, key), float) or key == "timeout"
+        )  # of which the YAML has a whole one
+        as_large_as_you_like = is_float and value == 10**20
         if as_large_as_you_like or (key == "doffs" and value != "x" and value == value):
             continue
         line = refused(program, tree, key, value)
