@@ -14,10 +14,12 @@ import numpy.typing as npt
 import torch
 
 from autodisp.datasets.in_memory import ImagesInMemory
-from autodisp.datasets.layout import DamagedFiles, find_root, require_choice
+from autodisp.datasets.layout import AnyPath, DamagedFiles, find_root, require_choice
 from autodisp.errors import InputError
 
 Split = Literal["train", "test"]
+Images = tuple[torch.Tensor, torch.Tensor, Sequence[str]]
+"""Images (N, 3, 32, 32) uint8, labels (N,) int64 and class names."""
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
@@ -82,13 +84,7 @@ class _Cifar(ImagesInMemory):
 
     _variant: ClassVar[_Variant]
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str] | None,
-        *,
-        split: Split = "train",
-        exclude: str | os.PathLike[str] | None = None,
-    ) -> None:
+    def __init__(self, root: AnyPath | None, *, split: Split = "train", exclude: AnyPath | None = None) -> None:
         images, labels, classes = _read(self._variant, root, split)
         mean, std = self._variant.mean, self._variant.std
         super().__init__(images, labels, classes=classes, mean=mean, std=std, split=split, exclude=exclude)
@@ -106,10 +102,7 @@ class CIFAR100(_Cifar):
     _variant = _CIFAR100
 
 
-def _read(
-    variant: _Variant, root: str | os.PathLike[str] | None, split: Split
-) -> tuple[torch.Tensor, torch.Tensor, Sequence[str]]:
-    """Reads images (N, 3, 32, 32) uint8, labels (N,) int64 and class names."""
+def _read(variant: _Variant, root: AnyPath | None, split: Split) -> Images:
     require_choice("split", split, variant.binary_files)
     pickles, first = variant.pickle_folder, variant.binary_files[split][0]
     if root is not None and os.path.basename(os.path.abspath(root)) == pickles:
@@ -126,7 +119,7 @@ def _read(
     return _read_binary(variant, below if below.is_dir() else folder, split)
 
 
-def _read_pickles(variant: _Variant, folder: Path, split: Split) -> tuple[torch.Tensor, torch.Tensor, Sequence[str]]:
+def _read_pickles(variant: _Variant, folder: Path, split: Split) -> Images:
     import torchvision  # takes seconds to load, and only pickles need it
     from torchvision.datasets.utils import check_integrity
 
@@ -146,7 +139,7 @@ def _read_pickles(variant: _Variant, folder: Path, split: Split) -> tuple[torch.
     return images, torch.tensor(data.targets, dtype=torch.int64), data.classes
 
 
-def _read_binary(variant: _Variant, folder: Path, split: Split) -> tuple[torch.Tensor, torch.Tensor, Sequence[str]]:
+def _read_binary(variant: _Variant, folder: Path, split: Split) -> Images:
     files = [folder / name for name in variant.binary_files[split]]
     found, damaged = [], []
     for path in files:

@@ -6,11 +6,11 @@ since one list covers a whole dataset; any other entry that names no sample is r
 to other data.
 """
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
+from autodisp.datasets.layout import AnyPath
 from autodisp.errors import WrongSetting
 
 _SHOWN = 60
@@ -18,10 +18,7 @@ _COMMENT = re.compile(r"(?:^|\s)#.*", re.DOTALL)
 
 
 def read_exclusions(
-    path: str | os.PathLike[str] | None,
-    known: Collection[str],
-    *,
-    elsewhere: Callable[[str], object] = lambda name: None,
+    path: AnyPath | None, known: Collection[str], *, elsewhere: Callable[[str], object] = lambda name: None
 ) -> set[str]:
     """Reads the samples named in a list.
 
@@ -53,7 +50,7 @@ def read_exclusions(
     return found
 
 
-def read_entries(path: str | os.PathLike[str]) -> list[str]:
+def read_entries(path: AnyPath) -> list[str]:
     """Reads all samples named in a list, of any part, in the order of the list.
 
     Raises:
@@ -81,7 +78,7 @@ def can_be_listed(name: str) -> bool:
     return bool(name) and name == _entry_of(name) and not re.search(r"[\r\n]", name)
 
 
-def numbered_entries(path: str | os.PathLike[str], *, key: str) -> Iterator[tuple[int, str]]:
+def numbered_entries(path: AnyPath, *, key: str) -> Iterator[tuple[int, str]]:
     """Yields the entries of the list that the setting ``key`` names, with their line numbers, without comments.
 
     Raises:

@@ -92,11 +92,7 @@ class FlowFiles(FrameFiles[FlowSample]):
         images: all images; the second image of a frame is the one with the next number.
         others: flow and masks, in the order in which ``_read`` takes them.
         empty: error message if there is no frame at all, with the source of the data.
-        elsewhere: see `exclusions.read_exclusions`.
-        options: see `Options`.
-
-    Raises:
-        InputError: see `FrameFiles`.
+        elsewhere, options: see `FrameFiles`.
     """
 
     has_occlusion = False

@@ -19,13 +19,6 @@ class FlowAugmentation(WindowAugmentation[FlowSample]):
     images. At strength s a sample is mirrored with probability 0.5 min(s, 1), and turned upside down with 0.1
     min(s, 1). Vectors are scaled and mirrored with the images, and never interpolated. Pixels whose match is cut off by
     the window become ``unmatched``, even if the dataset does not know such pixels.
-
-    Args:
-        scale: the strength, 0..4; 0 only leaves the random crop.
-        crop: (height, width) of the result; None keeps the size of the sample. A smaller sample is enlarged to it.
-
-    Raises:
-        InputError: a value is out of range.
     """
 
     def _reframed(self, sample: FlowSample, corner: Size, window: Size, size: Size) -> FlowSample:

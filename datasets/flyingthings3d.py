@@ -5,7 +5,6 @@ is dense and does not mark occluded pixels. A copy written by `write_frame` cont
 occlusions/ and outofframe/, which the official release does not have.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from autodisp.datasets.frame_files import REMEDY
 from autodisp.datasets.images import read_mask, read_rgb, write_png
 from autodisp.datasets.layout import (
     PICTURES,
+    AnyPath,
     Frame,
     Tree,
     find_root,
@@ -76,12 +76,12 @@ class FlyingThings3D(StereoFiles):
 
     def __init__(
         self,
-        root: str | os.PathLike[str] | None,
+        root: AnyPath | None,
         *,
         split: Split = "TRAIN",
         render_pass: RenderPass = "cleanpass",
         subsets: Sequence[str] = _LETTERS,
-        excluded: str | os.PathLike[str] | None = None,
+        excluded: AnyPath | None = None,
         layout: Layout = "auto",
         **options: Unpack[Options],
     ) -> None:
@@ -114,11 +114,7 @@ class FlyingThings3D(StereoFiles):
         self._turn_sign = flat
 
     def flaws(self, index: int) -> DisparityFlaws:
-        """Counts invalid values in the ground truth of one frame; the release contains some NaN.
-
-        Raises:
-            InputError: the file is damaged.
-        """
+        """Counts invalid values in the ground truth of one frame; the release contains some NaN."""
         return DisparityFlaws.of(self._read_disparity(self.paths(index)[2]))
 
     def _read(self, *files: Path) -> StereoSample:
@@ -178,9 +174,7 @@ def _parts(splits: Sequence[str], subsets: Sequence[str], flat: bool) -> set[str
     return {_FLAT_SPLIT[split] for split in splits} if flat else {f"{s}/{letter}" for s in splits for letter in subsets}
 
 
-def _find_layout(
-    root: str | os.PathLike[str] | None, split: Split, render_pass: RenderPass, layout: Layout
-) -> tuple[Path, bool]:
+def _find_layout(root: AnyPath | None, split: Split, render_pass: RenderPass, layout: Layout) -> tuple[Path, bool]:
     """Finds the folder; returns it and True if it is in the "subset" layout."""
     full = [f"frames_{render_pass}/{split}", f"frames_{render_pass}_webp/{split}"]
     flat = [f"{_FLAT_SPLIT[split]}/{_FLAT_VIEWS[render_pass]}"]

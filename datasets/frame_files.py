@@ -1,13 +1,12 @@
 """Common base of the readers of datasets with separate files for each sample."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Generic, Required, TypedDict, TypeVar
 
 from autodisp.datasets.exclusions import read_exclusions
-from autodisp.datasets.layout import Frame, NotThere, Tree, match
+from autodisp.datasets.layout import AnyPath, Frame, NotThere, Tree, match
 
 REMEDY = "Complete the download, or leave these frames out: autodisp-check writes the list that dataset.exclude takes"
 Sample = TypeVar("Sample")
@@ -16,7 +15,7 @@ Sample = TypeVar("Sample")
 class Options(TypedDict, total=False):
     """Options of every reader."""
 
-    exclude: str | os.PathLike[str] | None
+    exclude: AnyPath | None
     """List of names to leave out, see `exclusions`."""
     strict: bool
     """Rejects incomplete frames (the default); if False, they are left out and described in `incomplete`."""
@@ -63,7 +62,7 @@ class FrameFiles(ABC, Generic[Sample]):
         ignored: Collection[Frame] = (),
         elsewhere: Callable[[str], object] = lambda name: None,
         remedy: str = REMEDY,
-        exclude: str | os.PathLike[str] | None = None,
+        exclude: AnyPath | None = None,
         strict: bool = True,
     ) -> None:
         known = {frame.name: frame for tree in trees for frame in tree.files}

@@ -7,7 +7,8 @@ so such PNGs are decoded by OpenCV. Other formats of Pillow are not opened at al
 import io
 import os
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +97,8 @@ def read_classes(path: str | os.PathLike[str]) -> Tensor:
         InputError: the file is missing, truncated or of another kind.
     """
     path = Path(path)
-    data = bytes_of(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata
-            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-                image.verify()
-            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-                mode, pixels = image.mode, np.array(image)
-    except Exception as error:  # Pillow's decoders may raise any exception on malformed bytes
-        reason = in_one_line(error) or type(error).__name__
-        raise InputError(f"{path}: is not a readable image ({reason}); is it truncated, or no PNG?") from error
+    with _opened(path, ("PNG",), "no PNG") as (image, data):
+        mode, pixels = image.mode, np.array(image)
     if mode != "P" and (mode != "L" or data[_PNG_DEPTH] != 8):
         raise InputError(
             f"{path}: is an image of Pillow's mode {mode}, but a class map needs a palette or 8-bit grey; convert its "
@@ -139,41 +131,39 @@ def bytes_of(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
 
 
-def _decode(path: Path, *, upright: bool = False) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
-    """Decodes (H, W, 3) RGB of 8 or 16 bits; returns it with Pillow's name of the stored mode."""
+@contextmanager
+def _opened(path: Path, formats: tuple[str, ...], doubt: str) -> Iterator[tuple[Image.Image, bytes]]:
+    """Opens an image, yields it with the bytes of its file, and names the file in any error of decoding."""
     data = bytes_of(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata
-            pixels, mode = _decode_by_pillow(data, upright)
+            with Image.open(io.BytesIO(data), formats=formats) as image:
+                image.verify()  # verifies the checksums of a PNG; afterwards the image must be opened again
+            with Image.open(io.BytesIO(data), formats=formats) as image:
+                yield image, data
     except UnidentifiedImageError:
-        raise InputError(f"{path}: is not a readable image: none of {', '.join(_FORMATS)}, or a damaged one") from None
+        raise InputError(f"{path}: is not a readable image: none of {', '.join(formats)}, or a damaged one") from None
     except Exception as error:  # Pillow's decoders may raise any exception on malformed bytes
         reason = in_one_line(error) or type(error).__name__
-        raise InputError(
-            f"{path}: is not a readable image ({reason}); is it truncated, or of another format?"
-        ) from error
+        raise InputError(f"{path}: is not a readable image ({reason}); is it truncated, or {doubt}?") from error
+
+
+def _decode(path: Path, *, upright: bool = False) -> tuple[npt.NDArray[np.uint8 | np.uint16], str]:
+    """Decodes (H, W, 3) RGB of 8 or 16 bits, by Pillow if it is right; returns it with Pillow's name of its mode."""
+    with _opened(path, _FORMATS, "of another format") as (image, data):
+        mode, turned = image.mode, image
+        if upright:
+            with suppress(Exception):  # damaged EXIF data; the image itself may be sound
+                turned = ImageOps.exif_transpose(image)
+        pixels: npt.NDArray[Any] = np.array(turned if mode.startswith(_UNCONVERTED) else turned.convert("RGB"))
+        if image.format == "PNG" and data[_PNG_DEPTH] == 16 and mode not in _SIXTEEN_BITS:
+            pixels = _decode_by_opencv(data)
     if mode == "I" and data.startswith(_PGM):
         pixels = pixels.astype(np.uint16)  # Pillow scales more than 8 bits to 16 and keeps them in 32
     if pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path}: is an image of {pixels.dtype} (Pillow's mode {mode}): save it with 8 or 16 bits")
     return (np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels), mode
-
-
-def _decode_by_pillow(data: bytes, upright: bool) -> tuple[npt.NDArray[Any], str]:
-    """Decodes the pixels, as RGB if Pillow converts them correctly, and the stored mode."""
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        image.verify()  # verifies the checksums of a PNG; afterwards the image must be opened again
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        mode, is_png = image.mode, image.format == "PNG"
-        turned: Image.Image = image
-        if upright:
-            with suppress(Exception):  # damaged EXIF data; the image itself may be sound
-                turned = ImageOps.exif_transpose(image)
-        pixels = np.array(turned if mode.startswith(_UNCONVERTED) else turned.convert("RGB"))
-        if is_png and data[_PNG_DEPTH] == 16 and mode not in _SIXTEEN_BITS:
-            pixels = _decode_by_opencv(data)
-    return pixels, mode
 
 
 def _decode_by_opencv(data: bytes) -> npt.NDArray[Any]:

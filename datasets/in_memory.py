@@ -1,6 +1,5 @@
 """Labelled images in memory, the common base of CIFAR-10, CIFAR-100 and SVHN."""
 
-import os
 import re
 from collections.abc import Sequence
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from autodisp.datasets.exclusions import read_exclusions
+from autodisp.datasets.layout import AnyPath
 from autodisp.datasets.samples import LabelledImage
 from autodisp.errors import WrongSetting
 
@@ -39,7 +39,7 @@ class ImagesInMemory:
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         split: str = "train",
-        exclude: str | os.PathLike[str] | None = None,
+        exclude: AnyPath | None = None,
     ) -> None:
         self.names: Sequence[str] = [f"{split}/{index:05d}" for index in range(len(labels))]
         elsewhere = re.compile(rf"(?!{split}/)(train|test|extra)/\d{{5,}}", re.ASCII).fullmatch

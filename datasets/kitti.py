@@ -4,13 +4,12 @@ The ground truth is sparse, from a laser scanner. KITTI's "non-occluded" ground 
 visible in the right view; here pixels outside of the right view are distinguished from those occluded in it.
 """
 
-import os
 from pathlib import Path
 from typing import Literal, NamedTuple, Unpack
 
 from autodisp.datasets.disparity_png import read_disparity_png
 from autodisp.datasets.images import read_rgb
-from autodisp.datasets.layout import Tree, find_root, require_choice, require_one_size, tree_of
+from autodisp.datasets.layout import AnyPath, Tree, find_root, require_choice, require_one_size, tree_of
 from autodisp.datasets.occlusion import split_occlusion
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.stereo_files import Options, StereoFiles
@@ -62,13 +61,7 @@ class Kitti(StereoFiles):
         InputError: the data is missing, or that of the other year; or see `FrameFiles`.
     """
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str] | None,
-        *,
-        year: Year,
-        **options: Unpack[Options],
-    ) -> None:
+    def __init__(self, root: AnyPath | None, *, year: Year, **options: Unpack[Options]) -> None:
         require_choice("year", year, _LAYOUTS)
         layout = _LAYOUTS[year]
         folder = _find(root, year)
@@ -89,7 +82,7 @@ class Kitti(StereoFiles):
         return StereoSample(left, right, disparity, valid, *split_occlusion(valid & ~visible, disparity))
 
 
-def _find(root: str | os.PathLike[str] | None, year: int) -> Path:
+def _find(root: AnyPath | None, year: int) -> Path:
     """Finds the folder that contains training/, after checking that it is not that of the other year."""
     if root is not None and str(root).strip():
         there = Path(root).expanduser() / "training"

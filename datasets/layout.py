@@ -13,6 +13,8 @@ from torch import Tensor
 
 from autodisp.errors import InputError, WrongSetting
 
+AnyPath = str | os.PathLike[str]
+"""A path in a setting."""
 PICTURES = (".png", ".webp")
 _SHOWN = 3
 
@@ -57,7 +59,7 @@ class Tree(NamedTuple):
 
 
 def find_root(
-    root: str | os.PathLike[str] | None,
+    root: AnyPath | None,
     *,
     looked_for: Sequence[str],
     origin: str,

@@ -84,11 +84,7 @@ class Middlebury2014(StereoFiles):
                 self._files[index] += (masks[frame],)
 
     def flaws(self, index: int) -> DisparityFlaws:
-        """Counts invalid values in the ground truth of one scene; plus infinity marks unknown pixels.
-
-        Raises:
-            InputError: the file is damaged.
-        """
+        """Counts invalid values in the ground truth of one scene; plus infinity marks unknown pixels."""
         return DisparityFlaws.of(read_disparity_pfm(self.paths(index)[2]), unknown=float("inf"))
 
     def _read(self, *files: Path) -> StereoSample:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from autodisp.datasets.exclusions import read_exclusions
 from autodisp.datasets.flaws import DisparityFlaws
-from autodisp.datasets.layout import DifferentSizes
+from autodisp.datasets.layout import AnyPath, DifferentSizes
 from autodisp.datasets.resolution import halve
 from autodisp.datasets.samples import StereoDataset, StereoSample
 from autodisp.errors import InputError, WrongSetting, in_one_line
@@ -48,9 +48,9 @@ class Own:
     def __init__(
         self,
         factory: str | None,
-        root: str | os.PathLike[str] | None,
+        root: AnyPath | None,
         *,
-        exclude: str | os.PathLike[str] | None = None,
+        exclude: AnyPath | None = None,
         half_resolution: bool = False,
     ) -> None:
         self._again = partial(Own, factory, root, exclude=exclude, half_resolution=half_resolution)

@@ -19,6 +19,8 @@ import cv2
 import torch
 
 Result = TypeVar("Result")
+_LONGEST_WAIT = 3600.0
+"""Seconds; the system refuses to wait for weeks."""
 
 
 class Lost(NamedTuple):
@@ -56,7 +58,7 @@ def apply_to_all(
             if not busy:
                 return
             first = min(deadline for _, _, deadline in busy.values())
-            ready = wait(list(busy), timeout=max(0.0, first - time.monotonic()))
+            ready = wait(list(busy), timeout=min(max(0.0, first - time.monotonic()), _LONGEST_WAIT))
             for connection, (worker, number, deadline) in list(busy.items()):
                 result: Result | Lost
                 if connection in ready:

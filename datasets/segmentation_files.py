@@ -47,13 +47,7 @@ class SegmentationFiles(FrameFiles[SegmentedImage]):
     """
 
     def __init__(
-        self,
-        folder: Path,
-        trees: Sequence[Tree],
-        *,
-        classes: Sequence[str],
-        empty: str,
-        **options: Unpack[Options],
+        self, folder: Path, trees: Sequence[Tree], *, classes: Sequence[str], empty: str, **options: Unpack[Options]
     ) -> None:
         super().__init__(folder, trees, empty=empty, elsewhere=lambda name: self._elsewhere(name), **options)
         self.classes = tuple(classes)
@@ -181,9 +175,6 @@ class Cityscapes(SegmentationFiles):
         root: the folder that contains leftImg8bit and gtFine.
         split: train or val; the ground truth of test is not published.
         options: see `Options`.
-
-    Raises:
-        InputError: see `SegmentationFiles`.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ from autodisp.commands import command
 from autodisp.datasets.flyingthings3d import write_frame
 from autodisp.datasets.noise import gaussian_noise
 from autodisp.datasets.samples import SegmentedImage, StereoSample
-from autodisp.datasets.shapes3d_camera import photographed
+from autodisp.datasets.shapes3d_camera import graded, photographed, to_bytes
 from autodisp.datasets.shapes3d_rendering import Layer, render
 from autodisp.datasets.shapes3d_scene import draw_scene
 from autodisp.datasets.shapes3d_textures import draw_pattern_bank, read_photographs
@@ -142,20 +142,13 @@ class Shapes3D:
         return len(self.names)
 
     def __getitem__(self, index: int) -> StereoSample:
-        """Draws one pair.
-
-        Raises:
-            IndexError: not in 0 .. length - 1.
-        """
+        """Draws one pair; see `scene` for its errors."""
         return self._draw(index)[0]
 
     def segmented(self, index: int) -> SegmentedImage:
         """Draws the left view of a pair with the kind of shape at each pixel, an index of `shapes3d_shapes.CLASSES`.
 
         The class is that of the surface whose disparity the pair has there: exact, with the same outline.
-
-        Raises:
-            IndexError: not in 0 .. length - 1.
         """
         pair, kinds = self._draw(index)
         return SegmentedImage(pair.left, torch.from_numpy(kinds))
@@ -238,19 +231,13 @@ def _expose(rng: np.random.Generator, view: NDArray[np.float32], strength: float
         if rng.random() < 0.25:
             view = np.asarray(cv2.GaussianBlur(view, (0, 0), 0.1 + 0.3 * strength), np.float32)
         gain = 1 + strength * (rng.uniform(-0.01, 0.01) + rng.uniform(-0.003, 0.003, 3))
-        bent = cv2.pow(np.maximum(view, 0) / np.float32(255), math.exp(strength * rng.uniform(-0.015, 0.015)))
-        offset = strength * rng.uniform(-0.7, 0.7)
-        view = np.asarray(bent * (255 * gain).astype(np.float32) + np.float32(offset), np.float32)
+        view = graded(view, gain, math.exp(strength * rng.uniform(-0.015, 0.015)), strength * rng.uniform(-0.7, 0.7))
         view += gaussian_noise(rng, (*view.shape[:2], 3), strength * rng.uniform(0, 1.5))
-    return _tensor(_to_bytes(view))
+    return _tensor(to_bytes(view))
 
 
 def _tensor(view: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(view).permute(2, 0, 1).contiguous().float().div_(255)
-
-
-def _to_bytes(view: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.convertScaleAbs(np.maximum(view, 0)), np.uint8)
 
 
 def write(data: Shapes3D, root: Path, *, train: int) -> None:

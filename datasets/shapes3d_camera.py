@@ -40,7 +40,7 @@ def photographed(rng: np.random.Generator, views: Sequence[Float], strength: flo
         seen = _exposed(rng, np.asarray(seen, np.float32), strength)
         if sigma > 0:
             seen = seen + gaussian_noise(rng, (*seen.shape[:2], 3), sigma)
-        taken.append(_compressed(np.asarray(cv2.convertScaleAbs(np.maximum(seen, 0)), np.uint8), quality))
+        taken.append(_compressed(to_bytes(seen), quality))
     return taken
 
 
@@ -57,9 +57,18 @@ def _misaligned(rng: np.random.Generator, view: Float, strength: float) -> Float
 
 def _exposed(rng: np.random.Generator, view: Float, strength: float) -> Float:
     gain = 2 ** (strength * (rng.uniform(-0.2, 0.2) + rng.uniform(-0.06, 0.06, 3)))
-    gamma = 2 ** (strength * rng.uniform(-0.12, 0.12))
+    return graded(view, gain, 2 ** (strength * rng.uniform(-0.12, 0.12)), strength * rng.uniform(-6, 6))
+
+
+def graded(view: Float, gain: NDArray[np.float64], gamma: float, offset: float) -> Float:
+    """Returns gain * view^gamma + offset of a view in 0..255, with a gain for each channel."""
     bent = cv2.pow(np.maximum(view, 0) / np.float32(255), gamma)
-    return np.asarray(bent * (255 * gain).astype(np.float32) + np.float32(strength * rng.uniform(-6, 6)), np.float32)
+    return np.asarray(bent * (255 * gain).astype(np.float32) + np.float32(offset), np.float32)
+
+
+def to_bytes(view: Float) -> NDArray[np.uint8]:
+    """Rounds a view to whole numbers in 0..255."""
+    return np.asarray(cv2.convertScaleAbs(np.maximum(view, 0)), np.uint8)
 
 
 def _compressed(view: NDArray[np.uint8], quality: int | None) -> NDArray[np.uint8]:

@@ -21,9 +21,5 @@ class Shapes3DClasses:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> SegmentedImage:
-        """Draws one view.
-
-        Raises:
-            IndexError: not in 0 .. length - 1.
-        """
+        """Draws one view; see `Shapes3D` for its errors."""
         return self.pairs.segmented(index)

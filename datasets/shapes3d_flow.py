@@ -51,11 +51,7 @@ class Shapes3DFlow:
         return len(self.scenes)
 
     def __getitem__(self, index: int) -> FlowSample:
-        """Draws one scene.
-
-        Raises:
-            IndexError: not in 0 .. length - 1.
-        """
+        """Draws one scene; see `Shapes3D` for its errors."""
         layers, rng = self.scenes.scene(index)
         camera = self.max_flow * _CAMERA * rng.uniform() * _direction(rng)
         moves = [self._move(rng, layer, camera) for layer in layers]

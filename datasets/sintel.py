@@ -4,7 +4,6 @@ Occluded and out-of-frame pixels are separate, unlike in torchvision's SintelSte
 is rendered and dense: every pixel is valid, including masked ones and those with a disparity of zero (far away).
 """
 
-import os
 from pathlib import Path
 from typing import Literal, Unpack
 
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from autodisp.datasets.images import read_mask, read_rgb, read_rgb8
-from autodisp.datasets.layout import find_root, folders_in, require_choice, require_one_size, tree_of
+from autodisp.datasets.layout import AnyPath, find_root, folders_in, require_choice, require_one_size, tree_of
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.stereo_files import Options, StereoFiles
 
@@ -41,13 +40,7 @@ class Sintel(StereoFiles):
 
     has_occlusion = True
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str] | None,
-        *,
-        render_pass: RenderPass = "clean",
-        **options: Unpack[Options],
-    ) -> None:
+    def __init__(self, root: AnyPath | None, *, render_pass: RenderPass = "clean", **options: Unpack[Options]) -> None:
         require_choice("render_pass", render_pass, ("clean", "final"))
         views = f"training/{render_pass}_left"
         folder = find_root(root, looked_for=[views], origin=_ORIGIN)

@@ -61,9 +61,6 @@ def deal(groups_or_n: Sequence[str] | int, *, limit: int | None, seed: int) -> t
 
     Returns:
         Ascending indices, among all samples, of those for the weights and of those for the architecture.
-
-    Raises:
-        InputError: see `subset` and `halves`.
     """
     n = groups_or_n if isinstance(groups_or_n, int) else len(groups_or_n)
     chosen = subset(n, limit=limit, seed=seed)
@@ -100,10 +97,7 @@ class Part(Generic[Sample]):
     """
 
     def __init__(
-        self,
-        dataset: MapDataset[Sample],
-        indices: Sequence[int],
-        transform: Callable[[Sample], Sample] | None = None,
+        self, dataset: MapDataset[Sample], indices: Sequence[int], transform: Callable[[Sample], Sample] | None = None
     ) -> None:
         self.dataset = dataset
         self.indices = list(indices)

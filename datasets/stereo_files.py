@@ -40,10 +40,6 @@ class StereoFiles(FrameFiles[StereoSample], ABC):
         self._half_resolution = half_resolution
 
     def __getitem__(self, index: int) -> StereoSample:
-        """Reads one frame.
-
-        Raises:
-            InputError: a file is damaged, or the sizes of the files differ.
-        """
+        """Reads one frame, see `FrameFiles`."""
         sample = super().__getitem__(index)
         return halve(sample) if self._half_resolution else sample

@@ -35,15 +35,6 @@ class StereoAugmentation(WindowAugmentation[StereoSample]):
     of the right view, up to a fifth of each side, are filled with its mean colour. Disparities are multiplied by the x
     factor and, like the masks, never interpolated. Left pixels whose match lies under a patch become ``occluded``;
     pixels whose match is cut off by the window become ``out_of_frame``, even if the dataset has no such masks.
-
-    Args:
-        scale: the strength, 0..4; 0 only leaves the random crop, 1 is the default, 2 the strongest of the published
-            experiments.
-        crop: (height, width) of the result; None keeps the size of the sample. A smaller sample is enlarged to it,
-            preserving its aspect ratio.
-
-    Raises:
-        InputError: a value is out of range.
     """
 
     def _reframed(self, sample: StereoSample, corner: Size, window: Size, size: Size) -> StereoSample:

@@ -4,7 +4,6 @@ Unlike torchvision, which only accepts the official files, this reads files with
 files is the digit 0 and becomes class 0.
 """
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from autodisp.datasets.in_memory import ImagesInMemory
-from autodisp.datasets.layout import find_root, require_choice
+from autodisp.datasets.layout import AnyPath, find_root, require_choice
 from autodisp.errors import InputError, in_one_line
 
 Split = Literal["train", "test", "extra"]
@@ -35,13 +34,7 @@ class SVHN(ImagesInMemory):
         InputError: the file is missing or damaged, a label is out of range, or the list does not match the data.
     """
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str] | None,
-        *,
-        split: Split = "train",
-        exclude: str | os.PathLike[str] | None = None,
-    ) -> None:
+    def __init__(self, root: AnyPath | None, *, split: Split = "train", exclude: AnyPath | None = None) -> None:
         require_choice("split", split, ("train", "test", "extra"))
         name = f"{split}_32x32.mat"
         origin = "SVHN comes from http://ufldl.stanford.edu/housenumbers (format 2, cropped digits), as train_32x32.mat"

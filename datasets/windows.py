@@ -30,8 +30,10 @@ class Augmentation:
     """Base of the augmentations with a single strength.
 
     Args:
-        scale: the strength, 0..4; 0 only leaves the random crop.
-        crop: (height, width) of the result; None keeps the size of the sample.
+        scale: the strength, 0..4; 0 only leaves the random crop, 1 is the default, 2 the strongest of the published
+            experiments.
+        crop: (height, width) of the result; None keeps the size of the sample. A smaller sample of two views is
+            enlarged to it, preserving its aspect ratio.
 
     Raises:
         InputError: a value is out of range.

@@ -20,10 +20,11 @@ def put(path: Path, pixels: np.ndarray) -> Path:
 
 
 def put_pfm(path: Path, pixels: np.ndarray, *, end: str = "\n") -> Path:
-    """Writes a little-endian map, whose header lines end in ``end``."""
+    """Writes a little-endian map, (H, W) or (H, W, 3), whose header lines end in ``end``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    body = b"".join(struct.pack("<f", value) for row in pixels[::-1] for value in row)
-    path.write_bytes(f"Pf{end}{pixels.shape[1]} {pixels.shape[0]}{end}-1.0\n".encode() + body)
+    body = b"".join(struct.pack("<f", value) for row in pixels[::-1] for value in row.flat)
+    magic = "Pf" if pixels.ndim == 2 else "PF"
+    path.write_bytes(f"{magic}{end}{pixels.shape[1]} {pixels.shape[0]}{end}-1.0\n".encode() + body)
     return path
 
 

@@ -6,7 +6,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils import _pytree
 
+from autodisp import configs
+from autodisp.cells.spaces import SPACES
+from autodisp.config.search import SearchConfig, parse
 from autodisp.records import read_json_lines
+from autodisp.tasks.kit import TaskKit
+from autodisp.tasks.registry import KITS
 
 
 def composed(program: str, *overrides: str) -> DictConfig:
@@ -50,6 +55,23 @@ def _sets_a_value(program: str, word: str) -> bool:
     top, _, rest = named[1].partition(".")
     tree = _composed(program)
     return top in tree and isinstance(tree._get_node(top), DictConfig) == bool(rest)
+
+
+def search_config(*overrides: str) -> SearchConfig:
+    """Return the typed settings of a search; Hydra's own resolver of the folder needs a running job."""
+    return parse(composed("search", "run.folder=unused", *overrides))
+
+
+def task_of(program: str, choice: str) -> list[str]:
+    """Return the setting of the task that ``GROUP=CHOICE`` needs."""
+    group, name = choice.split("=")
+    name = str(configs.settings(program, group, name).get("name"))
+    fits: dict[str, Callable[[TaskKit], bool]] = {
+        "dataset": lambda kit: name in kit.datasets,
+        "network": lambda kit: name in kit.networks or name == "from_checkpoint",
+        "space": lambda kit: kit.kinds == set(SPACES[name].kinds),
+    }
+    return [f"task={next(kit.name for kit in KITS.values() if fits[group](kit))}"] if group in fits else []
 
 
 def command_of(program: str, *words: str) -> list[str]:

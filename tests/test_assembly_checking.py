@@ -1,7 +1,6 @@
 """A whole check, from its config: what is found, and that a run without the excluded samples finds nothing more."""
 
 import os
-import re
 import shlex
 import shutil
 from collections import Counter
@@ -422,19 +421,3 @@ def test_the_report_is_plain(frames: Path) -> None:
     assert sum(plain["counts"].values()) == 1
     assert plain["problems"][0]["sample"] == plain["excluded"][0] == name(0)
     assert plain["config"]["dataset"]["root"] == str(frames)
-
-
-@pytest.mark.parametrize(
-    ("override", "says"),
-    [
-        ("dataset=sintel split=test", "split=test: dataset=sintel has ground truth for its training images only"),
-        ("split=val", "split=val: must be one of train, test"),
-        ("seed=-1", "seed=-1: must be at least 0"),
-        ("run.workers=0", "run.workers=0: must be at least 1, or null"),
-        ("timeout=nan", "timeout=nan: must be a number of seconds above 0"),
-        ("dataset=sintel", "dataset.root is not set"),
-    ],
-)
-def test_wrong_settings(override: str, says: str) -> None:
-    with pytest.raises(InputError, match=re.escape(says)):
-        checked(*override.split())

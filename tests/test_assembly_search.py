@@ -35,17 +35,17 @@ from autodisp.cells.cell import MixedCells
 from autodisp.cells.genotype import load
 from autodisp.cells.operations import build_operation
 from autodisp.cells.spaces import SPACES, SearchSpace
-from autodisp.config.search import SearchConfig, parse
+from autodisp.config.search import SearchConfig
 from autodisp.errors import InputError
 from autodisp.search.supernet import Supernet
 from autodisp.tracking import ConsoleProgress
 from tests.made_data import HEIGHT, SCENES, WIDTH, write_cifar10, write_frames, write_svhn
-from tests.programs import composed
+from tests.programs import search_config as config_of
 
 
-def config_of(*overrides: str) -> SearchConfig:
-    # hydra's own `now` resolver needs a running job
-    return parse(composed("search", "run.folder=unused", *overrides))
+def task_in(config: SearchConfig, **facts: Any) -> Any:
+    """The task of a config, without data."""
+    return build_search_task(config, SearchData([], [], lambda sample, _: sample, [], facts))
 
 
 def smoke(*overrides: str) -> SearchConfig:
@@ -273,24 +273,19 @@ def test_the_network_has_the_numbers_of_its_config() -> None:
         "network=disparity_tiny", "network.channels=3", "network.encoder_cells=4", "network.decoder_cells=2",
         "network.max_displacement=5", "network.head=regression", "dataset.max_disparity=20",
     )  # fmt: skip
-    task: Any = build_search_task(config, SearchData([], [], lambda sample, _: sample, []))
     space = build_space(config)
-    network = task.build_network(MixedCells(space, style=build_style(config.network, space)))
+    network = task_in(config).build_network(MixedCells(space, style=build_style(config.network, space)))
     assert (len(network.encoder), len(network.decoder), network.max_displacement) == (4, 2, 5)
     assert network.siamese.channels == 6
     assert network.matching is None
-    matching: Any = build_search_task(
-        config_of("dataset.max_disparity=20"), SearchData([], [], lambda sample, _: sample, [])
-    )
+    matching = task_in(config_of("dataset.max_disparity=20"))
     head = matching.build_network(MixedCells(space, style=build_style(config.network, space))).matching
     assert head.bins == 6  # 0, 4, ..., 20
 
 
 @pytest.mark.parametrize(("given", "expected"), [("null", 1.0), ("0.5", 0.5)])
 def test_the_weight_of_the_volume(given: str, expected: float) -> None:
-    config = config_of(f"task.volume_weight={given}")
-    task: Any = build_search_task(config, SearchData([], [], lambda sample, _: sample, []))
-    assert task.volume_weight == expected
+    assert task_in(config_of(f"task.volume_weight={given}")).volume_weight == expected
 
 
 @pytest.mark.parametrize("norm", [True, False])
@@ -339,8 +334,7 @@ def test_a_gpu_that_is_not_there_is_refused(
 
 
 def supernet_of(config: SearchConfig, space: SearchSpace, *, seed: int = 0) -> Supernet:
-    facts = config.kit.datasets[config.dataset.name].facts
-    task = build_search_task(config, SearchData([], [], lambda sample, _: sample, [], facts))
+    task = task_in(config, **config.kit.datasets[config.dataset.name].facts)
     cells = MixedCells(space, style=build_style(config.network, space))
     return build_supernet(task, cells, space, seed=seed, device=torch.device("cpu"))
 

@@ -30,8 +30,7 @@ from autodisp.datasets.checking import (
 )
 from autodisp.datasets.flow_files import SintelFlow
 from autodisp.datasets.flyingthings3d import FlyingThings3D
-from autodisp.datasets.kitti import Kitti
-from autodisp.datasets.middlebury import Middlebury2006, Middlebury2014
+from autodisp.datasets.middlebury import Middlebury2014
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.sintel import Sintel
 from tests.image_files import put, put_pfm
@@ -60,8 +59,7 @@ def frame(root: Path, truth: np.ndarray, *, stem: str = "0006") -> Path:
 
 def kinds(inspector: Inspector, index: int = 0) -> list[str]:
     """Of problems, then of notes."""
-    inspection = inspector(index)
-    return [found.kind for found in inspection.found]
+    return [found.kind for found in inspector(index).found]
 
 
 @pytest.mark.parametrize(
@@ -91,12 +89,8 @@ def test_disparities_of_flyingthings3d(
     assert [note.kind for note in found if note.is_note] == notes
     assert {problem.file for problem in found} <= {str(path)}
     assert {problem.sample for problem in found} <= {"TRAIN/A/0000/0006"}
-    says = {note.kind: note.says for note in found}
-    assert says.get(NEGATIVE) in (
-        None,
-        "1 pixel(s), 0.04%, are negative: masked",
-        "2240 pixel(s), 100.00%, are negative: masked",
-    )
+    says = {note.says for note in found if note.kind == NEGATIVE}
+    assert says <= {f"{count} are negative: masked" for count in ("1 pixel(s), 0.04%,", "2240 pixel(s), 100.00%,")}
 
 
 @pytest.mark.parametrize(("valid", "enough"), [(2, False), (3, True)])
@@ -133,21 +127,6 @@ def test_infinity_is_unknown_to_middlebury(tmp_path: Path, truth: np.ndarray, fo
         picture(tmp_path / f"Piano/{name}.png")
     put_pfm(tmp_path / "Piano/disp0.pfm", truth)
     assert kinds(Inspector(Middlebury2014(tmp_path))) == found
-
-
-def test_maps_without_a_truth_in_pngs(tmp_path: Path) -> None:
-    nothing = np.zeros((HEIGHT, WIDTH), np.uint16)
-    for stem, truth in (("000000_10", nothing), ("000001_10", nothing + 1)):
-        for folder in ("image_2", "image_3"):
-            picture(tmp_path / f"training/{folder}/{stem}.png")
-        picture(tmp_path / f"training/disp_occ_0/{stem}.png", truth)
-    inspector = Inspector(Kitti(tmp_path, year=2015))
-    assert (kinds(inspector, 0), kinds(inspector, 1)) == ([NO_TRUTH], [])
-    for name in ("view1", "view5"):
-        picture(tmp_path / f"old/Art/{name}.png")
-    path = picture(tmp_path / "old/Art/disp1.png", nothing.astype(np.uint8))
-    [problem] = Inspector(Middlebury2006(tmp_path / "old"))(0).found
-    assert (problem.kind, problem.file) == (NO_TRUTH, str(path))
 
 
 @pytest.mark.parametrize("part", ["clean_left", "clean_right", "disparities", "occlusions", "outofframe"])

@@ -1,7 +1,6 @@
 """Every YAML composes, parses and builds; what does not fit is refused by name in one line."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,9 +24,9 @@ from autodisp.config.search import SearchConfig, parse
 from autodisp.errors import InputError
 from autodisp.networks.unbuilt import unbuilt
 from autodisp.search.supernet import Supernet
-from autodisp.tasks.kit import TaskKit
-from autodisp.tasks.registry import KITS, dataset_entries
-from tests.programs import composed
+from autodisp.tasks.registry import dataset_entries
+from tests.programs import composed, task_of
+from tests.programs import search_config as config_of
 
 CHOICES = [
     f"{group}={choice}"
@@ -35,22 +34,6 @@ CHOICES = [
     for choice in choices
     if (group, choice) not in (("task", "own"), ("network", "own"), ("relaxation", "own"), ("dataset", "pairs"))
 ]
-
-
-def task_of(group: str, choice: str) -> list[str]:
-    """The setting of the task that a choice needs."""
-    name = configs.settings("search", group, choice).get("name")
-    fits: dict[str, Callable[[TaskKit], bool]] = {
-        "dataset": lambda kit: name in kit.datasets,
-        "network": lambda kit: name in kit.networks,
-        "space": lambda kit: kit.kinds == set(SPACES[str(name)].kinds),
-    }
-    return [f"task={next(kit.name for kit in KITS.values() if fits[group](kit))}"] if group in fits else []
-
-
-def config_of(*overrides: str) -> SearchConfig:
-    # hydra's own `now` resolver needs a running job
-    return parse(composed("search", "run.folder=unused", *overrides))
 
 
 BUILT: dict[str, Supernet] = {}
@@ -71,7 +54,7 @@ def supernet_of(config: SearchConfig) -> Supernet:
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_builds(choice: str) -> None:
-    task = task_of(*choice.split("="))
+    task = task_of("search", choice)
     ranked = ["selection=ranking"] if choice in ("relaxation=uniform", "relaxation=frozen") else []
     target = ["cost_penalty.target=1"] if choice.startswith("cost_penalty=") and choice != "cost_penalty=none" else []
     config = config_of(*task, *ranked, choice, *target)
@@ -114,16 +97,10 @@ def test_the_published_random_search() -> None:
 def test_the_published_numbers() -> None:
     config = config_of("experiment=robustdarts", "regularization=es")
     weights, alphas, rule = (
-        config.optimizer.weights,
-        config.optimizer.alphas,
-        build_regularization(config).early_stopping,
-    )
-    assert (config.search.epochs, config.search.batch_size, config.network.channels, config.network.layers) == (
-        50,
-        64,
-        16,
-        8,
-    )
+        config.optimizer.weights, config.optimizer.alphas, build_regularization(config).early_stopping,
+    )  # fmt: skip
+    assert (config.search.epochs, config.search.batch_size) == (50, 64)
+    assert (config.network.channels, config.network.layers) == (16, 8)
     assert (weights.learning_rate, weights.min_learning_rate, weights.momentum) == (0.025, 0.001, 0.9)
     assert (weights.weight_decay, weights.clip) == (3e-4, 5)
     assert (alphas.learning_rate, list(alphas.betas), alphas.weight_decay) == (3e-4, [0.5, 0.999], 1e-3)

@@ -71,14 +71,6 @@ def test_what_is_stored(tmp_path: Path, pixels: float, stored: int) -> None:
     assert lost == (stored == 0 and math.isfinite(pixels))
 
 
-def test_nan_is_unknown_and_not_counted(tmp_path: Path) -> None:
-    disparity = torch.tensor([[[3.0, math.nan, 999.0]]])
-    assert write_disparity_png(tmp_path / "x.png", disparity) == 1
-    read, known = read_disparity_png(tmp_path / "x.png")
-    assert read.tolist() == [[[3.0, 0, 0]]]
-    assert known.tolist() == [[[True, False, False]]]
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_any_float_type_and_both_shapes(tmp_path: Path, dtype: torch.dtype) -> None:
     disparity = torch.tensor([[1.5, 2.25], [0.5, 7.0]], dtype=dtype, requires_grad=True)

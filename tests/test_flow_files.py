@@ -14,7 +14,7 @@ from torchvision import datasets as reference
 from autodisp.datasets.flow_files import FlyingThings3DFlow, SintelFlow, outside, read_flo, write_flo, write_flow_png
 from autodisp.datasets.layout import DifferentSizes
 from autodisp.errors import InputError
-from tests.image_files import put, read_kitti_flow, rgb
+from tests.image_files import put, put_pfm, read_kitti_flow, rgb
 
 HEIGHT, WIDTH = 4, 6
 SCENES = ("0000", "0001")
@@ -43,9 +43,7 @@ def put_flo(path: Path, flow: np.ndarray) -> None:
 
 
 def put_colour_pfm(path: Path, flow: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    body = b"".join(struct.pack("<fff", *vector, 0) for row in flow[::-1] for vector in row)
-    path.write_bytes(f"PF\n{flow.shape[1]} {flow.shape[0]}\n-1\n".encode() + body)
+    put_pfm(path, np.dstack([flow, np.zeros(flow.shape[:2])]))
 
 
 def write_flyingthings3d(root: Path) -> Path:
@@ -218,9 +216,5 @@ def test_written_files(tmp_path: Path) -> None:
 
 def test_outside() -> None:
     flow = torch.zeros(2, 2, 3)
-    flow[:, 0, 0], flow[:, 1, 2], flow[:, 0, 1] = (
-        torch.tensor([-0.1, 0]),
-        torch.tensor([0, 0.1]),
-        torch.tensor([1, 1.0]),
-    )
+    flow[:, 0, 0], flow[:, 1, 2], flow[:, 0, 1] = torch.tensor([[-0.1, 0], [0, 0.1], [1, 1.0]])
     assert outside(flow).tolist() == [[[True, False, False], [False, False, True]]]

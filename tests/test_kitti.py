@@ -104,19 +104,6 @@ def test_a_missing_file_is_named_and_shifts_nothing(tmp_path: Path, year: int, p
         Kitti(tmp_path, year=year)
 
 
-@YEARS
-def test_upper_case_suffixes_and_foreign_files(tmp_path: Path, year: int) -> None:
-    write(tmp_path, year)
-    for folder in FOLDERS[year]:
-        place = tmp_path / "training" / folder
-        (place / "000000_10.png").rename(place / "000000_10.PNG")
-        (place / ".000005_10.png").write_bytes(b"")
-        (place / "Thumbs.db").write_bytes(b"")
-    data = Kitti(str(tmp_path), year=year)
-    assert tuple(data.names) == STEMS
-    assert torch.equal(data[0].valid[0], torch.tensor(truth(STEMS[0]) > 0))
-
-
 def test_the_other_year_is_named(tmp_path: Path) -> None:
     write(tmp_path, 2015)
     with pytest.raises(InputError, match=r"KITTI 2015.*not training/disp_occ of 2012.*kitti2015"):

@@ -180,11 +180,7 @@ def test_different_sizes_are_told_as_such(tmp_path: Path) -> None:
         ('["a", "b", "c"]', "[1, 2, 3]", "names[0] is 1; it must be text"),
         ("has_occlusion = False", "has_occlusion = print", "has_occlusion is a builtin_function_or_method; it must be"),
         ("self.root = root", "raise SystemExit('usage: rig')", "raised SystemExit: usage: rig at line 11 of "),
-        (
-            "import torch",
-            "import sys; sys.exit('usage: rig')",
-            "importing it raised SystemExit: usage: rig at line 2 of ",
-        ),
+        ("import torch", "raise SystemExit('usage: rig')", "importing it raised SystemExit: usage: rig at line 2 of "),
         ("import torch", "open('no_such_list.txt')", "importing it raised FileNotFoundError: [Errno 2]"),
         ("import torch", "import no_such", "importing it raised ModuleNotFoundError"),
         ("import torch", "import torch torch", "importing it raised SyntaxError"),
@@ -222,9 +218,8 @@ def test_where_it_lies_does_not_depend_on_where_a_run_goes_on(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     config = OwnConfig(factory="rig.py:Rig", root="data")
     assert (config.factory, config.root) == (f"{tmp_path}/rig.py:Rig", f"{tmp_path}/data")
-    keep_config(
-        tmp_path, OmegaConf.create({"dataset": {"name": "own", "factory": "rig.py:Rig", "root": "data"}}), config
-    )
+    given = OmegaConf.create({"dataset": {"name": "own", "factory": "rig.py:Rig", "root": "data"}})
+    keep_config(tmp_path, given, config)
     kept = OmegaConf.load(tmp_path / "config.yaml")
     assert kept == {"dataset": {"name": "own", "factory": config.factory, "root": config.root}}
     config = OwnConfig(factory="package.module:Rig")

@@ -64,16 +64,6 @@ def test_an_edge_gives_no_disparity_in_between() -> None:
     assert set(half.disparity.unique().tolist()) == {5.0, 25.0}
 
 
-def test_what_is_unknown_does_not_leak() -> None:
-    disparity = torch.full((4, 4), 8.0)
-    valid = torch.ones(4, 4, dtype=torch.bool)
-    valid[0, :2] = False
-    valid[2:, 2:] = False
-    half = halve(sample_of(disparity, valid))
-    assert half.disparity[0].tolist() == [[4.0, 4.0], [4.0, 0.0]]
-    assert half.valid[0].tolist() == [[True, True], [True, False]]
-
-
 def test_too_small() -> None:
     with pytest.raises(ValueError, match="3x1"):
         halve(sample_of(torch.ones(1, 3), torch.ones(1, 3, dtype=torch.bool)))

@@ -54,9 +54,7 @@ def test_voc(tmp_path: Path) -> None:
     more = Voc2012(tmp_path, names="train_aug", masks="SegmentationClassAug")
     assert more.names == ["2007_000032", "2007_000039", "2008_000001"]
     assert np.array_equal(more[0].classes.numpy(), class_map("aug2007_000032", 21))
-    with pytest.raises(
-        InputError, match=r"train_aug.*SegmentationClass/2008_000001\.png missing|2008_000001\.png missing"
-    ):
+    with pytest.raises(InputError, match=r"SegmentationClass/2008_000001\.png missing"):
         Voc2012(tmp_path, names="train_aug")
     with pytest.raises(InputError, match=r"none\.txt: there is no such list; its folder holds train, train_aug, val"):
         Voc2012(tmp_path, names="none")
@@ -105,7 +103,7 @@ def test_masks_of_another_kind_are_refused(tmp_path: Path, pixels: np.ndarray, m
     with pytest.raises(InputError, match=r"mask\.png: is not a readable image"):
         read_classes(path)
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(path, format="TIFF")
-    with pytest.raises(InputError, match=r"mask\.png: is not a readable image .*no PNG\?"):
+    with pytest.raises(InputError, match=r"mask\.png: is not a readable image: none of PNG, or a damaged one"):
         read_classes(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_classes(tmp_path / "none.png")
@@ -232,9 +230,7 @@ def test_a_city_without_label_ids(tmp_path: Path) -> None:
     write_cityscapes(tmp_path)
     for path in (tmp_path / "gtFine/train/ulm").glob("*_labelIds.png"):
         path.rename(path.with_name(path.name.replace("labelIds", "labelTrainIds")))
-    with pytest.raises(
-        InputError, match=r"2 of 4 frames are incomplete: .*ulm_000000_000019_gtFine_labelIds\.png miss"
-    ):
+    with pytest.raises(InputError, match=r"2 of 4 frames are incomplete: .*ulm_000000_000019_gtFine_labelIds\.png"):
         Cityscapes(tmp_path)
     assert Cityscapes(tmp_path, strict=False).groups == ["aachen", "aachen"]
     with pytest.raises(InputError, match=r"leftImg8bit/test holds no image\. Cityscapes comes from"):

@@ -5,13 +5,7 @@ from kornia import enhance
 
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.shapes3d import Shapes3D
-from autodisp.datasets.stereo_transforms import (
-    CenterCrop,
-    StereoAugmentation,
-    matched_within,
-    recolour,
-    reframe,
-)
+from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation, matched_within, recolour, reframe
 from autodisp.errors import InputError
 from tests.image_files import photometric_error
 from tests.programs import differences

@@ -21,15 +21,8 @@ NAN, INF = math.nan, math.inf
 
 
 def task(**arguments: object) -> DisparityTask:
-    numbers = {
-        "channels": 2,
-        "stem_scale": 1,
-        "encoder_cells": 2,
-        "decoder_cells": 2,
-        "max_displacement": 4,
-        **arguments,
-    }
-    return DisparityTask(**numbers)  # type: ignore[arg-type]
+    numbers = {"channels": 2, "stem_scale": 1, "encoder_cells": 2, "decoder_cells": 2, "max_displacement": 4}
+    return DisparityTask(**{**numbers, **arguments})  # type: ignore[arg-type]
 
 
 def sample(disparity: Tensor, valid: Tensor) -> StereoSample:
@@ -138,45 +131,33 @@ def test_volume_cross_entropy_at_single_truths(disparity: float) -> None:
     assert (found.item() == 0.0) == (disparity > 12)
 
 
+FAMILY = {128: 1 / 16, 64: 1 / 16, 32: 1 / 16, 16: 1 / 16, 8: 1 / 8, 4: 1 / 4, 2: 1 / 2, 1: 1}
+"""Weights of the FlowNet family by stride."""
+
+
 @pytest.mark.parametrize(
-    ("given", "levels", "expected"),
+    ("given", "strides", "expected"),
     [
-        ((0.5, 0.25, 2.0), 3, (0.5, 0.25, 2.0)),
-        ((9.0, 0.5, 0.25, 2.0), 3, (0.5, 0.25, 2.0)),
-        ((0.5, 2.0), 4, (0.5, 0.5, 0.5, 2.0)),
-        ((2.0,), 3, (2.0, 2.0, 2.0)),
+        ((0.5, 0.25, 2.0), (16, 8, 4), (0.5, 0.25, 2.0)),
+        ((9.0, 0.5, 0.25, 2.0), (16, 8, 4), (0.5, 0.25, 2.0)),
+        ((0.5, 2.0), (32, 16, 8, 4), (0.5, 0.5, 0.5, 2.0)),
+        ((2.0,), (16, 8, 4), (2.0, 2.0, 2.0)),
+        *(
+            (None, strides, tuple(FAMILY[stride] / FAMILY[strides[-1]] for stride in strides))
+            for strides in ((64, 32, 16, 8, 4), (64, 32, 16, 8), (128, 64, 32, 16, 8, 4, 2, 1), (16, 4), (32, 16))
+        ),
     ],
 )
 def test_level_weights_count_from_the_finest(
-    given: tuple[float, ...], levels: int, expected: tuple[float, ...]
+    given: tuple[float, ...] | None, strides: tuple[int, ...], expected: tuple[float, ...]
 ) -> None:
+    """Those of the family are by resolution, with the finest one whole."""
     one = scene(16, 16)
-    strides = [4 * 2 ** (levels - 1 - index) for index in range(levels)]
     output = prediction(one, strides)
     parts = [level_by_loop(level, one, stride) for level, stride in zip(output.levels, strides, strict=True)]
     parts[-1] = l1_by_loop(output.disparity, one)
     total = sum(weight * part for weight, part in zip(expected, parts, strict=True))
     assert task(level_weights=given).loss(output, one).item() == pytest.approx(total)
-
-
-@pytest.mark.parametrize(
-    ("strides", "expected"),
-    [
-        ((64, 32, 16, 8, 4), (1 / 16, 1 / 16, 1 / 16, 1 / 8, 1 / 4)),
-        ((64, 32, 16, 8), (1 / 16, 1 / 16, 1 / 16, 1 / 8)),
-        ((128, 64, 32, 16, 8, 4, 2, 1), (1 / 16, 1 / 16, 1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)),
-        ((16, 4), (1 / 16, 1 / 4)),
-        ((32, 16), (1 / 16, 1 / 16)),
-    ],
-)
-def test_level_weights_are_those_of_the_resolution(strides: list[int], expected: tuple[float, ...]) -> None:
-    """The family's, by level; the finest one counts whole."""
-    one = scene(16, 16)
-    output = prediction(one, list(strides))
-    parts = [level_by_loop(level, one, stride) for level, stride in zip(output.levels, strides, strict=True)]
-    parts[-1] = l1_by_loop(output.disparity, one)
-    total = sum(weight / expected[-1] * part for weight, part in zip(expected, parts, strict=True))
-    assert task().loss(output, one).item() == pytest.approx(total)
 
 
 @pytest.mark.parametrize("stages", [1, 2])

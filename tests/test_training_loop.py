@@ -170,6 +170,18 @@ def resume(training: Training) -> int:
     return training.progress.steps
 
 
+def seen(step: int) -> Sample:
+    """Batch of a training step; channels_last changes no value, but the order in which convolutions add up."""
+    batch = Batches(1).at(step)
+    return batch._replace(image=batch.image.to(memory_format=torch.channels_last))
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
 def by_hand(
     steps: int, *, optimizer: str, clip: float, factor: schedules.Factor, dtype: torch.dtype | None = None
 ) -> tuple[nn.Module, list[float]]:
@@ -181,11 +193,9 @@ def by_hand(
     losses = []
     for step in range(steps):
         chosen.param_groups[0]["lr"] = RATE * factor(step)
-        batch = Batches(1).at(step)
-        # channels_last changes no value, but the order in which convolutions add up
-        image = batch.image.to(memory_format=torch.channels_last)
+        batch = seen(step)
         with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
-            loss = masked_mse(network(image), batch)
+            loss = masked_mse(network(batch.image), batch)
         chosen.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
@@ -221,23 +231,6 @@ def test_the_weights_are_those_of_a_plain_loop(
     means = [math.fsum(losses[start : start + 3]) / len(losses[start : start + 3]) for start in (0, 3, 6)]
     assert [record["train/loss"] for record in listener.records] == pytest.approx(means)
     assert [record["learning_rate"] for record in listener.records] == [RATE * factor(step) for step in (2, 5, 6)]
-
-
-@pytest.mark.parametrize("decay", [0.5, 0.9])
-def test_the_average_is_exponential(tmp_path: Path, decay: float) -> None:
-    """It begins with the weights after the first step: d^(n-1) w_1 + (1 - d) sum over k from 2 to n of d^(n-k) w_k."""
-    training, listener = make(tmp_path, average=decay, steps=5, validate_every=2)
-    training.run()
-    assert training.average is not None
-    weights, count = listener.weights, len(listener.weights)
-    shares = [decay ** (count - 1), *((1 - decay) * decay ** (count - k) for k in range(2, count + 1))]
-    assert math.fsum(shares) == pytest.approx(1)
-    for index, found in enumerate(training.average.module.parameters()):
-        expected = sum(share * one[index].double() for share, one in zip(shares, weights, strict=True))
-        assert isinstance(expected, Tensor)
-        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-7)
-    assert same(training.average.module.buffers(), training.network.buffers()), "statistics are copied, not averaged"
-    assert not same(training.average.module.parameters(), training.network.parameters())
 
 
 def test_the_average_is_what_is_judged(tmp_path: Path) -> None:
@@ -375,14 +368,9 @@ def test_frozen_normalisation_uses_and_keeps_the_running_statistics(tmp_path: Pa
     chosen = optimizer_of("sgd", network)
     network.eval()
     for step in range(6):
-        batch = Batches(1).at(step)
-        image = batch.image.to(memory_format=torch.channels_last)
         with torch.no_grad():
-            target = by_teacher(network, batch._replace(image=image))
-        loss = masked_mse(network(image), target)
-        chosen.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        chosen.step()
+            target = by_teacher(network, seen(step))
+        descend(chosen, masked_mse(network(target.image), target))
     assert same(training.network.parameters(), network.parameters())
 
 
@@ -403,16 +391,11 @@ def test_a_teacher_of_averaged_weights_against_a_plain_loop(tmp_path: Path, deca
     teacher = copy.deepcopy(network) if decay else network
     chosen = optimizer_of("sgd", network)
     for step in range(4):
-        batch = Batches(1).at(step)
-        image = batch.image.to(memory_format=torch.channels_last)
-        output = network.train()(image)
+        output = network.train()(seen(step).image)
         with torch.no_grad():
-            target = by_teacher(teacher.eval(), batch._replace(image=image))
+            target = by_teacher(teacher.eval(), seen(step))
         network.train()
-        loss = masked_mse(output, target)
-        chosen.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        chosen.step()
+        descend(chosen, masked_mse(output, target))
         if decay:
             for mean, value in zip(teacher.parameters(), network.parameters(), strict=True):
                 share = 1.0 if step == 0 else 1 - decay
@@ -664,13 +647,8 @@ def untimed(record: Mapping[str, Any]) -> dict[str, Any]:
 def test_a_resumed_training_is_the_uninterrupted_one(
     tmp_path: Path, optimizer: str, damaged: Callable[[int], Batches], settings: dict[str, Any]
 ) -> None:
-    options: dict[str, Any] = {
-        "optimizer": optimizer,
-        "drop_path": 0.4,
-        "clip": 0.5,
-        "factor": schedules.warmed_up(schedules.cosine(6), 2),
-        **settings,
-    }
+    factor = schedules.warmed_up(schedules.cosine(6), 2)
+    options: dict[str, Any] = {"optimizer": optimizer, "drop_path": 0.4, "clip": 0.5, "factor": factor, **settings}
     straight, expected = make(tmp_path / "straight", **options)
     straight.run()
 
@@ -683,9 +661,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(
     assert resume(resumed) == 4, "the state before the batch that was refused"
     resumed.run()
     assert differences(everything(straight), everything(resumed)) == []
-    assert [untimed(record) for record in [*first.records, *second.records]] == [
-        untimed(record) for record in expected.records
-    ]
+    assert [*map(untimed, [*first.records, *second.records])] == [*map(untimed, expected.records)]
     assert resumed.checkpoints.epochs() == [4, 6]
 
 
@@ -718,8 +694,7 @@ def test_a_validation_that_fails_loses_no_step(tmp_path: Path, fails_at: int) ->
     assert resume(again) == fails_at
     again.run()
     assert differences(everything(whole), everything(again)) == []
-    told = [*listener.records, *rest.records]
-    assert [untimed(record) for record in told] == [untimed(record) for record in expected.records]
+    assert [*map(untimed, [*listener.records, *rest.records])] == [*map(untimed, expected.records)]
 
 
 def test_a_network_that_was_evaluated_is_trained_in_training_mode(tmp_path: Path) -> None:

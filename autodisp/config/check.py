@@ -6,12 +6,7 @@ from typing import Annotated
 
 from autodisp.config import sections
 from autodisp.config.checks import ABOVE_0, Must, PathTo, Seed
-from autodisp.config.sections import (
-    ReadersConfig,
-    TaskChoiceConfig,
-    check_dataset,
-    kit_by_choice,
-)
+from autodisp.config.sections import ReadersConfig, TaskChoiceConfig, check_dataset, kit_by_choice
 from autodisp.errors import InputError
 from autodisp.tasks.kit import DatasetEntry, Split, TaskKit
 from autodisp.tasks.sections import DatasetSection

@@ -23,12 +23,7 @@ from autodisp.config.checks import (
     need_choice,
     need_falling,
 )
-from autodisp.config.sections import (
-    PUBLISHED_CUTOUT,
-    LearningConfig,
-    RunConfig,
-    need_ground_truth,
-)
+from autodisp.config.sections import PUBLISHED_CUTOUT, LearningConfig, RunConfig, need_ground_truth
 from autodisp.errors import InputError
 from autodisp.tasks.sections import NetworkSection
 

@@ -31,17 +31,8 @@ MOST_ARCHITECTURES = 100_000
 """Largest number of architectures in a table."""
 _TABLE = PathTo("a table.json of study=table, or the name of a table in the package")
 GIVEN = (
-    "task",
-    "dataset",
-    "dataset.root",
-    "space",
-    "genotype",
-    "checkpoint",
-    "seed",
-    "run.folder",
-    "run.threads",
-    "resume",
-)
+    "task", "dataset", "dataset.root", "space", "genotype", "checkpoint", "seed", "run.folder", "run.threads", "resume",
+)  # fmt: skip
 """Settings of the runs that a study sets itself; those of Hydra have no effect in it."""
 BUDGET_WORDS = Must(
     "words such as training.steps=500, of settings that the study does not set itself",

@@ -21,12 +21,7 @@ from autodisp.config.checks import (
     need,
     need_falling,
 )
-from autodisp.config.sections import (
-    PUBLISHED_CUTOUT,
-    FromCheckpointConfig,
-    LearningConfig,
-    need_ground_truth,
-)
+from autodisp.config.sections import PUBLISHED_CUTOUT, FromCheckpointConfig, LearningConfig, need_ground_truth
 from autodisp.errors import InputError
 from autodisp.tasks.registry import KITS
 

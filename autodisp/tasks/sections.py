@@ -61,15 +61,12 @@ class DenseNetworkSection(NetworkSection):
 
     def __post_init__(self) -> None:
         most = self.encoder_cells // 2 + 1
-        need(
-            self.decoder_cells <= most,
-            "network.decoder_cells",
-            self.decoder_cells,
-            f"at most {most}, the last of which is at 1/4",
-        )
+        self._need(self.decoder_cells <= most, "decoder_cells", f"at most {most}, the last of which is at 1/4")
         whole = int(self.stem_scale * self.channels) >= 1
-        usual = f"at least 1 / channels; {type(self).stem_scale:g} is usual"
-        need(whole, "network.stem_scale", self.stem_scale, usual)
+        self._need(whole, "stem_scale", f"at least 1 / channels; {type(self).stem_scale:g} is usual")
+
+    def _need(self, fits: bool, key: str, wanted: str) -> None:
+        need(fits, f"network.{key}", getattr(self, key), wanted)
 
 
 @dataclass(frozen=True)
@@ -107,12 +104,8 @@ class ScenesSection(DatasetSection):
     objects: Annotated[list[int], _OBJECTS] = field(default_factory=lambda: [8, 21])
 
     def __post_init__(self) -> None:
-        need(
-            self.crop is None or (self.crop[0] <= self.height and self.crop[1] <= self.width),
-            "dataset.crop",
-            self.crop,
-            f"no larger than the images, {self.height}x{self.width}",
-        )
+        fits = self.crop is None or (self.crop[0] <= self.height and self.crop[1] <= self.width)
+        need(fits, "dataset.crop", self.crop, f"no larger than the images, {self.height}x{self.width}")
 
     def arguments(self, *, seed: int, split: Literal["train", "test"], samples: str) -> dict[str, Any]:
         """Returns the arguments of the dataset; for the test split those of the held-out scenes.

@@ -37,11 +37,7 @@ def _entry(reader: Callable[..., Any], classes: int) -> DatasetEntry:
     )
 
 
-DATASETS = {
-    "cifar10": _entry(CIFAR10, 10),
-    "cifar100": _entry(CIFAR100, 100),
-    "svhn": _entry(SVHN, 10),
-}
+DATASETS = {"cifar10": _entry(CIFAR10, 10), "cifar100": _entry(CIFAR100, 100), "svhn": _entry(SVHN, 10)}
 
 
 def _facts(dataset: Any) -> Mapping[str, Any]:
@@ -91,12 +87,7 @@ KIT = TaskKit(
     open_model=open_classifier,
     inputs=lambda batch: (batch.image,),
     interface=Interface(
-        ("images",),
-        "logits",
-        ("batch", None),
-        "",
-        any_batch=True,
-        result="(B, classes), before the softmax",
+        ("images",), "logits", ("batch", None), "", any_batch=True, result="(B, classes), before the softmax"
     ),
     cutout=True,
     remedy="task.auxiliary_weight=0",

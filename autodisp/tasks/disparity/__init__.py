@@ -10,12 +10,4 @@ from autodisp.tasks.disparity.task import (
     volume_cross_entropy,
 )
 
-__all__ = [
-    "BAD_PIXELS",
-    "BINS",
-    "D1_PIXELS",
-    "D1_SHARE",
-    "DisparityTask",
-    "masked_l1",
-    "volume_cross_entropy",
-]
+__all__ = ["BAD_PIXELS", "BINS", "D1_PIXELS", "D1_SHARE", "DisparityTask", "masked_l1", "volume_cross_entropy"]

@@ -151,34 +151,17 @@ class DisparityNetworkConfig(DenseNetworkSection):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        need(
-            self.groups == 0 or (self.head == "refined" and self.aggregation > 0),
-            "network.groups",
-            self.groups,
-            "0 without network.head=refined and network.aggregation, which read them",
+        read = self.head == "refined" and self.aggregation > 0
+        wanted = "0 without network.head=refined and network.aggregation, which read them"
+        self._need(read or self.groups == 0, "groups", wanted)
+        has_volume = self.head != "regression"
+        self._need(
+            has_volume or self.aggregation == 0, "aggregation", "0 for network.head=regression, which has no volume"
         )
-        need(
-            self.head != "regression" or self.aggregation == 0,
-            "network.aggregation",
-            self.aggregation,
-            "0 for network.head=regression, which has no volume",
-        )
-        need(
-            self.frozen_stages < self.stages,
-            "network.frozen_stages",
-            self.frozen_stages,
-            f"below network.stages={self.stages}: the last one is always trained; 0 freezes none",
-        )
-        need(
-            self.stages > 1 or not self.to_full_resolution,
-            "network.to_full_resolution",
-            self.to_full_resolution,
-            "false for a network without refinement stages (network.stages=1)",
-        )
+        below = f"below network.stages={self.stages}: the last one is always trained; 0 freezes none"
+        self._need(self.frozen_stages < self.stages, "frozen_stages", below)
+        wanted = "false for a network without refinement stages (network.stages=1)"
+        self._need(self.stages > 1 or not self.to_full_resolution, "to_full_resolution", wanted)
         most = self.encoder_cells // 2 + 1
-        need(
-            self.decoder_cells == most or not self.to_full_resolution,
-            "network.to_full_resolution",
-            self.to_full_resolution,
-            f"false for network.decoder_cells={self.decoder_cells}, which do not reach 1/4; take {most} of them",
-        )
+        wanted = f"false for network.decoder_cells={self.decoder_cells}, which do not reach 1/4; take {most} of them"
+        self._need(self.decoder_cells == most or not self.to_full_resolution, "to_full_resolution", wanted)

@@ -4,13 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from autodisp.config.checks import Must, at_least, at_most, need
-from autodisp.tasks.sections import (
-    LARGEST_SIDE,
-    CroppedFilesSection,
-    DenseNetworkSection,
-    ScenesSection,
-    TaskSection,
-)
+from autodisp.tasks.sections import LARGEST_SIDE, CroppedFilesSection, DenseNetworkSection, ScenesSection, TaskSection
 
 _EVEN = Must("even, as cells come in pairs; 4 is usual", lambda cells: cells % 2 == 0)
 
