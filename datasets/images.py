@@ -148,6 +148,8 @@ def _decode(path: Path, *, upright: bool = False) -> tuple[npt.NDArray[np.uint8 
             pixels, mode = _decode_by_pillow(data, upright)
     except UnidentifiedImageError:
         raise InputError(f"{path}: is not a readable image: none of {', '.join(_FORMATS)}, or a damaged one") from None
+    except MemoryError:
+        raise InputError(f"{path}: is too large for the memory; is it damaged, or can it be made smaller?") from None
     except Exception as error:  # Pillow's decoders may raise any exception on malformed bytes
         reason = in_one_line(error) or type(error).__name__
         raise InputError(
