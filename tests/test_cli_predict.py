@@ -430,6 +430,13 @@ def test_classes_of_single_images(tmp_path: Path, segmenter: Path, capsys: pytes
     assert "overwrite=true" in problems[0]
 
 
+@pytest.mark.parametrize("classes", [5, ["one"]])
+def test_class_names_that_are_not_those_of_the_network(tmp_path: Path, classes: object) -> None:
+    model = write_model(tmp_path / "best.safetensors", SEGMENTED, "autodispnet", classes=classes)
+    iio.imwrite(tmp_path / "a.png", picture(1))
+    assert run(model, tmp_path / "out", f"left={tmp_path / 'a.png'}", "outputs=[index]") == []
+
+
 def test_settings_of_pairs_are_refused_for_single_images(tmp_path: Path, segmenter: Path) -> None:
     iio.imwrite(tmp_path / "a.png", picture(1))
     one = [f"checkpoint={segmenter}", f"left={tmp_path / 'a.png'}", f"out={tmp_path / 'out'}"]
