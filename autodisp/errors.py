@@ -34,6 +34,16 @@ class Interrupted(Exception):
     """A run has saved its state and stopped on request."""
 
 
+_NO_MEMORY = ("can't allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Returns True for an error of numpy or torch for which there was too little memory, on any device."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    )
+
+
 def first_line(error: Exception) -> str:
     """First line of the message of an exception; the name of its type if there is none."""
     lines = str(error).strip().splitlines()

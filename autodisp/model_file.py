@@ -191,7 +191,7 @@ def _read_card(text: str, path: Path) -> ModelCard:
             style=Style(**data["style"]),
             genotype=genotype,
             space=space,
-            about=data["about"],
+            about=dict(data["about"]),
         )
     except InputError:
         raise

@@ -144,6 +144,8 @@ def _opened(path: Path, formats: tuple[str, ...], doubt: str) -> Iterator[tuple[
                 yield image, data
     except UnidentifiedImageError:
         raise InputError(f"{path}: is not a readable image: none of {', '.join(formats)}, or a damaged one") from None
+    except MemoryError:
+        raise InputError(f"{path}: is too large for the memory; is it damaged, or can it be made smaller?") from None
     except Exception as error:  # Pillow's decoders may raise any exception on malformed bytes
         reason = in_one_line(error) or type(error).__name__
         raise InputError(f"{path}: is not a readable image ({reason}); is it truncated, or {doubt}?") from error

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import chdir
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -118,7 +119,7 @@ class Own:
             return self._made[self._kept[index]]
         except (InputError, MemoryError):
             raise
-        except Exception as error:  # user code may raise anything
+        except (Exception, SystemExit) as error:  # user code may raise anything
             raise InputError(f"{self._origin}: sample '{self.names[index]}' {self._words(error)}") from error
 
     def _find(self, where: str, name: str) -> Callable[..., Any]:
@@ -212,7 +213,10 @@ def _size(plane: Tensor) -> str:
 
 
 def run_file(path: str) -> ModuleType:
-    """Runs a file and returns its module; while running, it may import modules from its folder."""
+    """Runs a file and returns its module; while running, it may import modules from its folder.
+
+    Afterwards the current folder, where relative paths begin, and torch's gradient mode are those of before.
+    """
     name = f"_own_dataset_{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -223,7 +227,8 @@ def run_file(path: str) -> ModuleType:
     added = [] if folder in sys.path else [folder]
     sys.path += added
     try:
-        spec.loader.exec_module(module)
+        with chdir("."), torch.enable_grad():
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

@@ -1,5 +1,6 @@
 """Stereo pairs without ground truth, such as the user's own."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
@@ -37,8 +38,8 @@ class UnlabelledPairs(StereoFiles):
         **options: Unpack[Options],
     ) -> None:
         exclude = options.get("exclude")
-        lacks = {problem.partition(": ")[0]: problem for problem in problems}
-        left_out = set() if exclude is None else set(read_entries(exclude))
+        lacks = {os.path.abspath(problem.partition(": ")[0]): problem for problem in problems}
+        left_out = set() if exclude is None else set(map(os.path.abspath, read_entries(exclude)))
         lonely = {file: problem for file, problem in lacks.items() if file not in left_out}
         if lonely and options.get("strict", True):
             more = f"; and {len(lonely) - 1} more file(s)" if len(lonely) > 1 else ""
@@ -50,7 +51,11 @@ class UnlabelledPairs(StereoFiles):
             Tree(side, {Frame("", name): files[index] for name, files in pairs.items()})
             for index, side in enumerate(("the left view", "the right view"))
         ]
-        super().__init__(place, trees, empty="holds no pair", elsewhere=lacks.__contains__, **options)
+
+        def elsewhere(name: str) -> bool:
+            return os.path.abspath(name) in lacks
+
+        super().__init__(place, trees, empty="holds no pair", elsewhere=elsewhere, **options)
         self.incomplete |= lonely
         if options.get("strict", True):
             for index in range(len(self)):

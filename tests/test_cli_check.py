@@ -122,12 +122,14 @@ def test_a_damaged_file_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_odd_file_names_are_printed(tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scene = os.fsdecode(b"sc\xe9ne [red]")
+    scene = os.fsdecode(b"sc\xe9ne\x1b[31m [red]")
     path = frames / "frames_cleanpass/TRAIN/A" / scene / "left/0001.png"
     path.parent.mkdir(parents=True)
     path.touch()
     report = run(tmp_path / "out", frames)
-    assert "[red]" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "[red]" in said
+    assert "\x1b" not in said
     assert list(report.excluded) == [f"TRAIN/A/{scene}/0001"]
     again = run(tmp_path / "again", frames, f"dataset.exclude={tmp_path / 'out/excluded.txt'}")
     assert again.problems == []

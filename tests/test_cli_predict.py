@@ -17,6 +17,7 @@ from autodisp.datasets.pfm import read_pfm
 from autodisp.errors import InputError
 from autodisp.prediction.corrections import REACH, ResidualMatcher
 from autodisp.prediction.inference import StereoMatcher
+from autodisp.prediction.pairs import StereoPair, read_pair
 from autodisp.prediction.segmentation_images import PALETTE
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
@@ -170,6 +171,19 @@ def test_the_rest_of_a_folder_goes_on(
     said = capsys.readouterr()
     assert [line.partition(": ")[2] for line in said.err.splitlines()] == problems
     assert f"5 pairs, 5 problems (above); files: {tmp_path / 'out'}/" in said.out
+
+
+def test_a_pair_too_large_for_the_memory_does_not_end_the_rest(
+    model: Path, rig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(pair: StereoPair) -> tuple[torch.Tensor, torch.Tensor]:
+        if pair.name == "2":
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return read_pair(pair)
+
+    monkeypatch.setattr("autodisp.prediction.stereo_program.read_pair", read)
+    assert run(model, tmp_path / "out", *folders(rig), "outputs=[pfm]") == ["2: out of memory; take smaller images"]
+    assert files(tmp_path / "out") == ["1-disparity.pfm", "3-disparity.pfm"]
 
 
 @pytest.mark.parametrize(("name", "grey"), [("a.png", True), ("a.jpg", False), ("a.webp", False), ("a.JPEG", True)])
@@ -414,6 +428,13 @@ def test_classes_of_single_images(tmp_path: Path, segmenter: Path, capsys: pytes
     problems = predict(composed("predict", *settings))
     assert len(problems) == 2  # the folder of the predictions is no input
     assert "overwrite=true" in problems[0]
+
+
+@pytest.mark.parametrize("classes", [5, ["one"]])
+def test_class_names_that_are_not_those_of_the_network(tmp_path: Path, classes: object) -> None:
+    model = write_model(tmp_path / "best.safetensors", SEGMENTED, "autodispnet", classes=classes)
+    iio.imwrite(tmp_path / "a.png", picture(1))
+    assert run(model, tmp_path / "out", f"left={tmp_path / 'a.png'}", "outputs=[index]") == []
 
 
 def test_settings_of_pairs_are_refused_for_single_images(tmp_path: Path, segmenter: Path) -> None:

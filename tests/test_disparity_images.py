@@ -88,6 +88,11 @@ def test_a_panel_holds_its_four_tiles_pixel_by_pixel(size: tuple[int, int]) -> N
     assert contains(sheet, error_colours(prediction, truth, valid))
 
 
+def test_a_panel_of_disparities_beyond_all_images() -> None:
+    left, truth, prediction, valid = planes(5, 7)
+    assert panel(left, torch.full_like(truth, 1e30), prediction, valid).size
+
+
 def test_a_panel_says_the_mean_error_of_valid_pixels() -> None:
     left, truth, _, valid = planes(20, 30)
     small, large = (panel(left, truth, truth + error, valid) for error in (0.25, 0.75))

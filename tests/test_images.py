@@ -163,6 +163,16 @@ def test_nothing_is_said_of_odd_but_whole_pictures(tmp_path: Path, capfd: pytest
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_lack_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(data: bytes, upright: bool) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("autodisp.datasets.images._decode_by_pillow", fails)
+    (tmp_path / "a.png").touch()
+    with pytest.raises(InputError, match=r"a\.png: is too large for the memory; is it damaged, or can it be"):
+        read_rgb(tmp_path / "a.png")
+
+
 def test_formats_that_run_programs_are_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")

@@ -121,6 +121,7 @@ def change(path: Path, edit: Any) -> None:
         (lambda data: data.update(version=2), "version 2, but this program reads version 1; update autodisp"),
         (lambda data: data.update(task="depth"), "is for task 'depth', but there are classification, disparity"),
         (lambda data: data.pop("settings"), "its description is damaged (KeyError: 'settings')"),
+        (lambda data: data.update(about=None), "its description is damaged (TypeError"),
         (lambda data: data["settings"].update(colour=3), "its description is damaged (TypeError"),
         (lambda data: data["settings"].update(encoder_cells=3), "its description is damaged (ValueError"),
         (lambda data: data["style"].update(flavour="fine"), "flavour is 'fine'"),

@@ -151,6 +151,7 @@ def test_a_module_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("hidden = None", "occluded is NoneType; it must be"),
         ("return left", "is a Tensor; it must be a StereoSample"),
         ("raise KeyError('p')", "raised KeyError: 'p' at line 21 of "),
+        ("import sys; sys.exit('p')", "raised SystemExit: p at line 21 of "),
     ],
 )
 def test_a_sample_that_is_none_is_named(tmp_path: Path, change: str, says: str) -> None:
@@ -193,6 +194,15 @@ def test_a_class_that_is_no_dataset_is_refused(tmp_path: Path, old: str, new: st
     assert says in str(caught.value)
     assert str(caught.value).startswith(f"dataset.factory={tmp_path}/rig.py:Rig")
     assert "\n" not in str(caught.value)
+
+
+def test_what_its_file_changes_ends_with_the_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    change = "import os, torch; os.chdir('..'); torch.set_grad_enabled(False)"
+    Own(rig(tmp_path, source=READER.replace("import torch", change)), tmp_path)
+    assert Path.cwd() == tmp_path / "here"
+    assert torch.is_grad_enabled()
 
 
 def test_no_samples(tmp_path: Path) -> None:

@@ -86,6 +86,13 @@ def test_its_name_may_not_be_that_of_another(tmp_path: Path) -> None:
     file.write_text("from autodisp.tasks.disparity.kit import KIT\n")
     with pytest.raises(InputError, match="its name 'disparity' is taken"):
         open_kit(f"{file}:KIT")
+    file.write_text(EXAMPLE.read_text().replace("name=Monocular.name", "name='mono'"))
+    with pytest.raises(InputError, match="its name 'mono' is not 'monocular', that of its task; give both one name"):
+        open_kit(f"{file}:KIT")
+
+
+def test_experiment_smoke_has_a_network_for_it() -> None:
+    assert composed("search", *OWN, "experiment=smoke", "space=s2").network == {"name": "own", "channels": 4}
 
 
 def test_the_dataset_decides_where_no_kit_is_named() -> None:

@@ -55,6 +55,19 @@ def test_a_fault_keeps_its_traceback() -> None:
         run_program(fails)
 
 
+@pytest.mark.parametrize("fault", [MemoryError(), RuntimeError("CUDA out of memory.\nTried 2 GiB")])
+def test_a_lack_of_memory_is_one_line_and_exit_code_1(fault: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> None:
+        raise fault
+
+    with pytest.raises(SystemExit) as end:
+        run_program(fails)
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert "out of memory" in said
+    assert said.count("\n") == 1
+
+
 def test_an_interrupted_program_says_so_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt

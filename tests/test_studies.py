@@ -129,6 +129,7 @@ def test_an_ending_is_read_as_it_was_written(tmp_path: Path) -> None:
         '{"state": "dnoe"}',
         '{"state": "done", "metric": "1"}',
         '{"state": "done", "seconds": []}',
+        '{"state": "done", "metric": 1%s}' % ("0" * 400),
     ):
         folder.with_name("run.json").write_text(damaged)
         assert read_ending(folder) == Ending()

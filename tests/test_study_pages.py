@@ -175,6 +175,25 @@ def test_a_damaged_run_is_left_out_with_a_note(tmp_path: Path) -> None:
     assert f"{evaluation}: left out: cannot be read (JSONDecodeError" in last.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("program", "file", "damage", "noted"),
+    [
+        ("evaluate", "evaluation.json", '{"methods": null}', False),
+        ("evaluate", "evaluation.json", "[" * 100_000, True),
+        ("train", "metrics.jsonl", '{"event": "start", "parameters": null}\n', True),
+        ("train", "metrics.jsonl", '{"epoch": 0, "step": 1, "valid/accuracy": 1%s}\n' % ("0" * 400), True),
+    ],
+)
+def test_a_damaged_value_is_left_out(tmp_path: Path, program: str, file: str, damage: str, noted: bool) -> None:
+    study = TableStudy("cifar10", SPACE, 2)
+    results = made(study, tmp_path, {str(index): 1.0 for index in study.indices()})
+    (tmp_path / RUNS / results.done(program)[0].name / file).write_text(damage)
+    findings = study.findings(Results(tmp_path, results.runs, PROTOCOL))
+    assert len(findings.notes) == noted
+    counts = [row[-1] for row in rows_of(findings.tables[1])[1:]]
+    assert sorted(counts) == (["1", "2"] if program == "train" else ["2", "2"])
+
+
 def test_found_cells_among_all_by_metric_and_latency(tmp_path: Path) -> None:
     study = RegretStudy(table_of_space(latency=3.0), "cifar10", "tiny81", [], ["cost_penalty=latency"])
     findings = study.findings(made(study, tmp_path, {"0": 90.0, "1": 90.0}))
@@ -196,13 +215,18 @@ def test_where_es_would_stop(tmp_path: Path) -> None:
         config={"curvature": {"every": 1}, "search": {"epochs": 40}},
     )  # fmt: skip
     assert would_stop(read_run(flat)) is None
+    for damaged in ({"curvature": {"every": None}, "search": {"epochs": 40}}, {"search": {"epochs": "x"}}):
+        (folder / "config.yaml").write_text(json.dumps(damaged))
+        assert would_stop(read_run(folder)) is None
 
 
 def test_drop_over_the_eigenvalue(tmp_path: Path) -> None:
     for number in range(5):
         value = float(min(number, 3))  # the last two ended alike
         records = [record_of(0, eigenvalue=value, discretisation_drop=value)]
-        write_search(tmp_path / "runs" / str(number))
+        folder = write_search(tmp_path / "runs" / str(number))
+        config = folder / "config.yaml"
+        config.write_text(config.read_text().replace("seed: 0", "seed: []"))  # edited
         (tmp_path / "runs" / str(number) / "metrics.jsonl").write_text(json.dumps(records[0]) + "\n")
     findings = DropStudy([str(tmp_path / "runs")]).findings(Results(tmp_path / "study", [], PROTOCOL))
     assert findings.lead == "5 searches, 4 of them distinct"

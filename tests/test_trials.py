@@ -99,15 +99,25 @@ def test_trials_that_are_all_alike_have_no_importances(runs: Path) -> None:
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_a_damaged_trial_or_journal_is_one_line(runs: Path) -> None:
     carry_out(tuning(0), runs / "a", Bowl())
-    for damaged in ("{", "[]", '{"params": {}, "values": {}}', '{"number": 0, "params": {"a": "b"}, "values": {}}'):
+    for damaged in (
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"params": {}, "values": {}}',
+        '{"number": NaN, "params": {}, "values": {}}',
+        '{"number": 0, "params": {"a": "b"}, "values": {}}',
+        '{"number": 0, "params": {}, "values": {"1": 1%s}}' % ("0" * 400),
+    ):
         (runs / "a" / TRIAL).write_text(damaged)
         with pytest.raises(InputError, match=r"trial\.json: cannot be read \(.*\); delete its folder"):
             carry_out(tuning(0), runs / "a", Bowl())
     journal = runs.parent / JOURNAL
-    journal.write_text("damaged\n" + journal.read_text())
-    with pytest.raises(InputError, match=r"optuna\.journal: cannot be read \(.*\); move it away"):
-        carry_out(tuning(1), runs / "b", Bowl())
-    assert importances(journal) == {}
+    written = journal.read_text()
+    for damaged in ("damaged\n", "[5]\n", '{"op_code": "x"}\n'):
+        journal.write_text(damaged + written)
+        with pytest.raises(InputError, match=r"optuna\.journal: cannot be read \(.*\); move it away"):
+            carry_out(tuning(1), runs / "b", Bowl())
+        assert importances(journal) == {}
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from autodisp.cli.console import build_console, say
 from autodisp.cli.run_folder import claimed
 from autodisp.commands import Word, command
 from autodisp.config.check import parse
+from autodisp.config.checks import printable
 from autodisp.errors import RunFault
 from autodisp.report.next_steps import task_words
 
@@ -89,7 +90,7 @@ def _key(word: Word) -> str:
 def _show(report: CheckReport, folder: Path, console: Console, following: str) -> None:
     """Prints the table, the verdict, and the next command."""
 
-    def printable(text: str) -> str:  # file names may contain characters that the terminal's encoding lacks
+    def encodable(text: str) -> str:  # file names may contain characters that the terminal's encoding lacks
         return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
 
     splits = ", ".join(f"{count} {split}" for split, count in report.samples.items())
@@ -101,11 +102,11 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
         findings = [found for found in everything if found.kind == kind]
         for first in findings[:1]:
             place = first.sample or first.file
-            firsts.append(f"first {kind}: {'' if place in first.says else f'{place}: '}{first.says}")
-        files = [finding.file.removeprefix(root) if root else finding.file for finding in findings[:_SHOWN]]
+            firsts.append(printable(f"first {kind}: {'' if place in first.says else f'{place}: '}{first.says}"))
+        files = [printable(finding.file.removeprefix(root) if root else finding.file) for finding in findings[:_SHOWN]]
         more = [f"and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
         words = kind if kind in report.kinds else f"{kind} (a note)"
-        table.add_row(words, str(len(findings)), printable("\n".join([*files, *more])))
+        table.add_row(words, str(len(findings)), encodable("\n".join([*files, *more])))
     console.print(table, markup=False)
     lines = (
         *firsts,
@@ -115,7 +116,7 @@ def _show(report: CheckReport, folder: Path, console: Console, following: str) -
         f"files: {folder}/ ({REPORT}, {LIST})",
         f"next:  {'fix it, then ' if report.obstacle else ''}{following}",
     )
-    say(console, *map(printable, lines))
+    say(console, *map(encodable, lines))
 
 
 def verdict(report: CheckReport) -> str:

@@ -16,6 +16,7 @@ from autodisp.assembly.evaluation import (
 from autodisp.assembly.networks import build_device, use_threads
 from autodisp.cli.console import build_console, say
 from autodisp.cli.run_folder import claimed
+from autodisp.config.checks import printable
 from autodisp.config.evaluate import parse
 from autodisp.evaluation.tables import print_table, write_csv, write_json
 from autodisp.report.evaluations import main_metric
@@ -51,7 +52,7 @@ def evaluate(tree: DictConfig) -> Path:
     for method, shown in pictures.items():
         first, kit = shown[0], config.kit.worst
         error = kit.shown.format(first[kit.metric]) if kit is not None else ""
-        say(details, f"{method}: worst on {first['sample']}, {error} ({first['picture']})")
+        say(details, f"{method}: worst on {printable(first['sample'])}, {error} ({first['picture']})")
     notes = (*data.notes(), *config.kit.notes_on_evaluation(config, results))
     say(console, *(f"note:  {note}" for note in notes))
     files = [EVALUATION, "evaluation.csv", *(["worst_*.png"] if pictures else [])]

@@ -12,7 +12,7 @@ from autodisp.cli.program import WRONG_INPUT, program_name
 from autodisp.cli.supervision import run_console
 from autodisp.config.checks import naming, printable
 from autodisp.config.predict import PredictConfig, parse
-from autodisp.errors import InputError
+from autodisp.errors import InputError, is_lack_of_memory
 from autodisp.prediction.programs import NOTE
 from autodisp.tasks.base import autocast
 from autodisp.tracking import ConsoleProgress
@@ -46,9 +46,14 @@ def predict(tree: DictConfig) -> list[str]:
             with autocast(config.run.precision, device):
                 line = prediction.predict(item, model, writer)
             (console.message if NOTE in line else console.note)(printable(line))
-        except InputError as error:
-            problems.append(str(error))
-            _complain(str(error))
+        except (InputError, MemoryError, RuntimeError) as error:
+            if not isinstance(error, InputError) and not is_lack_of_memory(error):
+                raise
+            problem = (
+                str(error) if isinstance(error, InputError) else f"{item.name}: out of memory; take smaller images"
+            )
+            problems.append(problem)
+            _complain(problem)
     _show_summary(config, f"{len(found)} {prediction.item}{'s' if len(found) > 1 else ''}", problems, console)
     return problems
 

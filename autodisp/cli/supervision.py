@@ -8,7 +8,6 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.table import Table
 
 from autodisp import distributed, torchrun
@@ -16,12 +15,10 @@ from autodisp.cli.console import build_console, say
 from autodisp.cli.program import program_name
 from autodisp.cli.signals import StopSignals
 from autodisp.commands import command
-from autodisp.errors import InputError, Interrupted, RunFault, UnusableState, WrongSetting
+from autodisp.errors import InputError, Interrupted, RunFault, UnusableState, WrongSetting, is_lack_of_memory
 from autodisp.run_files import CHECKPOINTS
 from autodisp.run_lock import locked
 from autodisp.tracking import ConsoleProgress
-
-_NO_MEMORY = ("can't allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
 
 
 @contextmanager
@@ -58,7 +55,7 @@ def supervised_run(folder: Path, *, memory: Sequence[str]) -> Iterator[StopSigna
             kind = RunFault if isinstance(error, RunFault) else InputError
             raise kind(f"{error}{_how_to_resume(folder, resuming)}") from error
         except (MemoryError, RuntimeError) as error:
-            if not _is_lack_of_memory(error):
+            if not is_lack_of_memory(error):
                 raise
             raise RunFault(
                 f"out of memory; settings that determine it: {', '.join(memory)}; lower one of them in a new run "
@@ -89,12 +86,6 @@ def print_summary(table: Table, lines: Iterable[str]) -> None:
     console = build_console()
     console.print(table)
     say(console, *lines)
-
-
-def _is_lack_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(words in str(error) for words in _NO_MEMORY)
 
 
 def _resuming(folder: Path) -> str:

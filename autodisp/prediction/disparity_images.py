@@ -161,7 +161,7 @@ def _scale(values: Values) -> tuple[float, float]:
     if not values.size:
         return 0.0, 1.0
     low, high = (float(bound) for bound in np.percentile(values, (0.5, 99.5)))
-    return low, max(high, low + 1.0)
+    return low, max(high, low + 1.0, math.nextafter(low, math.inf))  # the last one beyond 2^53
 
 
 def _error_limit(values: Values) -> float:

@@ -121,7 +121,8 @@ class ImageClassifier(ImageModel):
 
 def open_classifier(network: nn.Module, device: torch.device, about: Mapping[str, Any]) -> ImageClassifier:
     """Opens a network with the class names of its model card, see ``TaskKit.open_model``."""
-    return ImageClassifier(network, device=device, classes=about.get("classes"))
+    names = about.get("classes")
+    return ImageClassifier(network, device=device, classes=names if isinstance(names, list) else None)
 
 
 def in_unit_range(view: Tensor) -> Tensor:

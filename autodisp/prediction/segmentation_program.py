@@ -36,6 +36,7 @@ def files_of(
         "overlay": lambda file: write_png(file, overlay(images[0], classes)),
     }
     counts = np.bincount(classes.ravel())
-    names = model.classes or [f"class {index}" for index in range(len(counts))]
+    named = list(model.classes or ())
+    names = [*named, *(f"class {index}" for index in range(len(named), len(counts)))]
     most = [index for index in counts.argsort(kind="stable")[::-1][:_SHOWN] if counts[index]]
     return files, ", ".join(f"{names[index]} {100 * counts[index] / classes.size:.0f} %" for index in most)

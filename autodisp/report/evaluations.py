@@ -40,7 +40,7 @@ def read_tested(folder: Path) -> MeasuredNetwork | None:
 def main_metric(folder: Path) -> float | None:
     """Returns EPE or top-1 of the evaluation in a folder: of the network or, without one, of the baseline."""
     content = _read(folder)
-    methods = setting_of(content, "methods", {})
+    methods = list(found) if isinstance(found := setting_of(content, "methods"), Mapping) else []
     metrics = [_metrics(content, method) for method in ("network", *methods) if method in methods]
     return next(iter(metrics[0].values()), None) if metrics else None
 

@@ -81,7 +81,7 @@ def _distinct(searches: Sequence[Entry]) -> list[Entry]:
     ended: dict[tuple[object, ...], Entry] = {}
     for entry in sorted(searches, key=_results, reverse=True):
         end = entry.number if entry.eigenvalue is None else (entry.eigenvalue, entry.result("drop"))
-        ended.setdefault((entry.group, _space_of(entry), entry.run.setting("seed"), end), entry)
+        ended.setdefault((entry.group, _space_of(entry), str(entry.run.setting("seed")), end), entry)
     numbers = {entry.number for entry in ended.values()}
     return [entry for entry in searches if entry.number in numbers]
 

@@ -42,7 +42,7 @@ def ending_file(folder: Path) -> Path:
 def read_ending(folder: Path) -> Ending:
     """Reads the ending of a run; that of a run which waits if there is none, it is damaged, or its folder is gone."""
     ending = Ending()
-    with suppress(OSError, ValueError, TypeError, RecursionError):
+    with suppress(OSError, ValueError, TypeError, OverflowError, RecursionError):
         found = Ending(**json.loads(ending_file(folder).read_text(encoding="utf-8")))
         numbers = [found.exit_code, found.attempts, found.seconds, *([] if found.metric is None else [found.metric])]
         texts = isinstance(found.message, str) and isinstance(found.host, str)

@@ -41,7 +41,7 @@ def read_provenance(folder: Path) -> Mapping[str, str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {str(key): str(value) for key, value in content.items()}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path}: cannot be read ({type(error).__name__}); begin the study again, which does not repeat its runs"
         ) from None

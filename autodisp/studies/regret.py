@@ -136,11 +136,12 @@ def _costs(table: Table, found: Mapping[str, Sequence[Entry]]) -> list[Chart]:
 
 def would_stop(read: Read) -> tuple[int, int] | None:
     """Returns the epoch at which DARTS-ES would stop a search, and the epoch that it would return; None if never."""
-    every = int(read.setting("curvature.every", 1))
+    every, epochs = read.setting("curvature.every", 1), read.setting("search.epochs", 0)
+    if type(every) is not int or type(epochs) is not int or every < 1:
+        return None  # of a damaged config
     rule, history = EarlyStopping(every=every), read.course("eigenvalue")
-    last = int(read.setting("search.epochs", 0)) - 1
     for count in range(1, len(history) + 1):
-        decision = rule.decide(history[:count], last)
+        decision = rule.decide(history[:count], epochs - 1)
         if decision is not None:
             return decision.decided_epoch, decision.returned_epoch
     return None

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from autodisp.cells.genotype import Genotype, from_json
 from autodisp.errors import InputError, in_one_line
@@ -53,10 +52,11 @@ class Results:
                     self.genotype(run)
                 elif run.program == "train":
                     self.curve(run)
+                    self.parameters(run)
                 elif run.program == "evaluate":
                     json.loads((self.folder_of(run) / EVALUATION).read_text(encoding="utf-8"))
                 self._readable[run.name] = True
-            except (InputError, OSError, ValueError, KeyError, TypeError) as error:
+            except (InputError, OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                 self._readable[run.name] = False
                 self.notes.append(
                     f"{run.name}: left out: cannot be read ({type(error).__name__}: {in_one_line(error, at_most=80)}); "
@@ -81,9 +81,9 @@ class Results:
         points = [(record["step"], record[key]) for record in records if "event" not in record and key in record]
         return [(int(step), float(value)) for step, value in points if math.isfinite(value)]
 
-    def start(self, training: Run) -> Mapping[str, Any]:
-        """Returns what a training recorded before its first step."""
-        return start_record(read_json_lines(self.folder_of(training) / METRICS))
+    def parameters(self, training: Run) -> int:
+        """Returns the number of parameters that a training recorded before its first step; 0 if it did not."""
+        return int(float(start_record(read_json_lines(self.folder_of(training) / METRICS)).get("parameters", 0)))
 
     def tested(self, evaluation: Run) -> float | None:
         """Returns the metric of a complete evaluation."""

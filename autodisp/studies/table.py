@@ -71,7 +71,7 @@ class TableStudy(Study):
             test = None if evaluation is None else results.tested(evaluation)
             trained.setdefault(index, []).append(Trained(int(run.labels["trained with"]), curve[-1][1], curve, test))
             latency = None if evaluation is None else speed(results.folder_of(evaluation))
-            facts[index] = (int(results.start(run).get("parameters", 0)), latency or facts.get(index, (0, None))[1])
+            facts[index] = (results.parameters(run), latency or facts.get(index, (0, None))[1])
         entries = [
             Entry(index, *facts[index], sorted(runs, key=lambda run: run.seed)) for index, runs in trained.items()
         ]

@@ -11,6 +11,7 @@ import yaml
 
 from autodisp.atomic import replacing
 from autodisp.errors import InputError, in_one_line
+from autodisp.report.reading import as_number
 
 JOURNAL = "optuna.journal"
 """File in the folder of the study."""
@@ -106,11 +107,11 @@ def read_trial(path: Path) -> dict[str, Any]:
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        numbers = [content["number"], *content["params"].values(), *map(int, content["values"])]
+        numbers = [*content["params"].values(), *map(int, content["values"])]
         numbers += [value for value in content["values"].values() if value is not None]
-        if not all(isinstance(number, int | float) for number in numbers):
+        if type(content["number"]) is not int or None in map(as_number, numbers):
             raise TypeError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path}: cannot be read ({type(error).__name__}); delete its folder, and the study begins the trial again"
         ) from None
@@ -134,7 +135,7 @@ def importances(journal: Path) -> dict[str, float]:
             evaluator = optuna.importance.PedAnovaImportanceEvaluator()
             study = optuna.load_study(study_name=_NAME, storage=_storage(journal))
             return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
-    except (InputError, UserWarning, ValueError, RuntimeError, KeyError):
+    except Exception:  # too few trials, or a damaged journal, of which Optuna may raise any exception
         return {}
 
 
@@ -150,7 +151,7 @@ def _study(journal: Path, tuning: Tuning) -> Any:
             study_name=_NAME, storage=_storage(journal), direction=direction, sampler=sampler, pruner=pruner,
             load_if_exists=True,
         )  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # of a damaged journal Optuna may raise any exception
         raise InputError(
             f"{journal}: cannot be read ({type(error).__name__}: {in_one_line(error, at_most=80)}); move it away, and "
             "the trials that are not done begin a new one"

@@ -43,6 +43,11 @@ def open_kit(factory: str) -> TaskKit:
         raise WrongSetting(f"task.factory={factory}: {where} has no TaskKit '{name}'; write FILE.py:KIT")
     if kit.name in (*_COMES_WITH_IT, OWN):
         raise WrongSetting(f"task.factory={factory}: its name '{kit.name}' is taken; give the kit another name")
+    if kit.name != kit.task.name:
+        raise WrongSetting(
+            f"task.factory={factory}: its name '{kit.name}' is not '{kit.task.name}', that of its task; give both one "
+            "name"
+        )
     if not issubclass(kit.section, OwnTaskConfig):
         raise WrongSetting(
             f"task.factory={factory}: its section {kit.section.__name__} has no factory; derive it from OwnTaskConfig"
