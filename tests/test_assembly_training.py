@@ -41,7 +41,8 @@ CHOICES = [
     f"{group}={choice}"
     for group, choices in configs.groups("train").items()
     for choice in choices
-    if (group, choice) not in (("task", "own"), ("network", "own"), ("dataset", "pairs"))  # tests of their own
+    if (group, choice)
+    not in (("task", "own"), ("network", "own"), ("network", "own_tiny"), ("dataset", "pairs"))  # tests of their own
 ]
 FROM_FILE = ("from_checkpoint", "finetune", "adapt")
 TINY = ("network=disparity_tiny", "dataset.height=40", "dataset.width=72", "dataset.max_disparity=16")

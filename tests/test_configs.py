@@ -32,7 +32,8 @@ CHOICES = [
     f"{group}={choice}"
     for group, choices in configs.groups("search").items()
     for choice in choices
-    if (group, choice) not in (("task", "own"), ("network", "own"), ("relaxation", "own"), ("dataset", "pairs"))
+    if (group, choice)
+    not in (("task", "own"), ("network", "own"), ("network", "own_tiny"), ("relaxation", "own"), ("dataset", "pairs"))
 ]
 
 

@@ -164,10 +164,10 @@ def test_nothing_is_said_of_odd_but_whole_pictures(tmp_path: Path, capfd: pytest
 
 
 def test_a_lack_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(data: bytes, upright: bool) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("autodisp.datasets.images._decode_by_pillow", fails)
+    monkeypatch.setattr("autodisp.datasets.images.Image.open", fails)
     (tmp_path / "a.png").touch()
     with pytest.raises(InputError, match=r"a\.png: is too large for the memory; is it damaged, or can it be"):
         read_rgb(tmp_path / "a.png")
