@@ -46,14 +46,15 @@ def predict(tree: DictConfig) -> list[str]:
             with autocast(config.run.precision, device):
                 line = prediction.predict(item, model, writer)
             (console.message if NOTE in line else console.note)(printable(line))
-        except (InputError, MemoryError, RuntimeError) as error:
-            if not isinstance(error, InputError) and not is_lack_of_memory(error):
+            continue
+        except InputError as error:
+            problem = str(error)
+        except (MemoryError, RuntimeError) as error:
+            if not is_lack_of_memory(error):
                 raise
-            problem = (
-                str(error) if isinstance(error, InputError) else f"{item.name}: out of memory; take smaller images"
-            )
-            problems.append(problem)
-            _complain(problem)
+            problem = f"{item.name}: out of memory; take smaller images"
+        problems.append(problem)
+        _complain(problem)
     _show_summary(config, f"{len(found)} {prediction.item}{'s' if len(found) > 1 else ''}", problems, console)
     return problems
 

@@ -29,12 +29,7 @@ from autodisp.networks.matching_head import (
     planes,
     stretched,
 )
-from autodisp.networks.stereo_geometry import (
-    group_correlation,
-    local_correlation,
-    one_sided_correlation,
-    precise,
-)
+from autodisp.networks.stereo_geometry import group_correlation, local_correlation, one_sided_correlation, precise
 
 PATCH, PATCH_SIGMA = 6, 1.5
 """Patches of the descriptors at 1/4, in pixels of the views at 1/2."""
