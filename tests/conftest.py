@@ -3,18 +3,34 @@
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from autodisp.cli import entry
+from autodisp.errors import InputError, RunFault
 
 
 def pytest_collection_finish() -> None:
     """Leave what was imported to no further garbage collection, which would walk a million objects each time."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def messages_of_one_line(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test in which a message for the user has several lines, also where the test expects the error."""
+    messages: list[str] = []
+
+    def heard(error: Exception, *words: object) -> None:
+        Exception.__init__(error, *words)
+        messages.append(str(error))
+
+    for kind in (InputError, RunFault):
+        monkeypatch.setattr(kind, "__init__", heard)
+    yield
+    assert [message for message in messages if "\n" in message] == []
 
 
 @pytest.fixture

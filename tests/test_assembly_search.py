@@ -550,11 +550,9 @@ def test_a_space_of_ones_own_is_searched(tmp_path: Path, frames: Path) -> None:
 
 def test_a_space_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     file = own_space(tmp_path / "space.json", lambda data: data["cells"].pop("upsample"))
-    says = "has the cells normal, reduce but task=disparity needs normal, reduce, upsample"
-    with pytest.raises(InputError, match=says) as caught:
+    says = f"{file}.* has the cells normal, reduce but task=disparity needs normal, reduce, upsample"
+    with pytest.raises(InputError, match=says):
         build_space(smoke(f"space.file={file}"))
-    assert str(file) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_what_a_whole_search_is_made_of(tmp_path: Path, frames: Path) -> None:

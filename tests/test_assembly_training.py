@@ -446,13 +446,8 @@ def test_from_checkpoint_takes_cells_and_settings_over(tmp_path: Path) -> None:
 
 def test_another_width_is_refused_by_name(tmp_path: Path) -> None:
     path = model(tmp_path / "a.safetensors", *TINY)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=f"^init={path}: weight 'stem.* in the file but .* in the network"):
         weights_of(*TINY, "network.channels=3", f"init={path}")
-    says = str(caught.value)
-    assert says.startswith(f"init={path}: weight 'stem.")
-    assert "in the file but" in says
-    assert "in the network" in says
-    assert "\n" not in says
 
 
 @pytest.mark.parametrize("network", ["classification_tiny", "from_checkpoint"])

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -194,10 +195,8 @@ def test_a_resumed_search_keeps_its_config(whole: Path, said: list[str], says: s
     before = contents(whole)
     words = [f"resume={whole}", *said]
     elsewhere = [] if "run.folder=elsewhere" in said else ["run.folder=unused"]
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=f"{re.escape(says)}.*A run keeps its config"):
         resume(composed("search", *elsewhere, *words), words)
-    assert says in str(caught.value)
-    assert "A run keeps its config" in str(caught.value)
     assert contents(whole) == before
 
 
@@ -257,12 +256,13 @@ def test_a_full_disk(tmp_path: Path, whole: Path, name: str) -> None:
             (folder / name).rename(kept)
         (folder / name).symlink_to("/dev/full")
 
-    with before_step(3, fill), pytest.raises(RunFault) as caught:
+    program = os.path.basename(sys.argv[0])
+    says = (
+        r"cannot be written \(No space left on device\).*the state before is saved: once that is fixed, "
+        f"`{program} resume={folder}`"
+    )
+    with before_step(3, fill), pytest.raises(RunFault, match=says):
         run(folder)
-    says = str(caught.value)
-    assert "cannot be written (No space left on device)" in says
-    assert f"the state before is saved: once that is fixed, `{os.path.basename(sys.argv[0])} resume={folder}`" in says
-    assert "\n" not in says
     if kept.exists():
         (folder / name).unlink()
         kept.rename(folder / name)
@@ -307,12 +307,9 @@ def test_what_is_for_watching_only_ends_no_run(
 @pytest.mark.slow
 def test_a_run_folder_that_is_removed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with (
-        before_step(3, lambda: shutil.rmtree(folder)),
-        pytest.raises(RunFault, match=r"the run folder is gone, and with it the run$") as caught,
-    ):
+    gone = pytest.raises(RunFault, match=rf"{folder}.*: the run folder is gone, and with it the run$")
+    with before_step(3, lambda: shutil.rmtree(folder)), gone:
         run(folder)
-    assert str(folder) in str(caught.value)
     assert not folder.exists()
 
 
@@ -385,7 +382,6 @@ def test_out_of_memory_says_what_decides_it(tmp_path: Path) -> None:
     says = str(caught.value)
     for words in ("out of memory", "search.batch_size=2", "network.channels=4", "plan=true", "starts it again"):
         assert words in says
-    assert "\n" not in says
 
 
 def test_the_record_says_what_a_search_began_with(whole: Path) -> None:

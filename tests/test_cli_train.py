@@ -1,6 +1,7 @@
 """Whole small trainings through the program's own functions, and the program as it is called."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -251,11 +252,9 @@ def test_a_fine_tuning_goes_on_without_the_model_it_began_with(tmp_path: Path, w
 )
 def test_a_resumed_training_keeps_its_config(whole: Path, said: list[str], says: str) -> None:
     before = contents(whole)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=re.escape(says)):
         go_on(whole, *said)
-    assert says in str(caught.value)
     assert contents(whole) == before
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -274,10 +273,8 @@ def test_what_is_no_run_is_not_resumed(tmp_path: Path, content: str | None, says
     if content is not None:
         (tmp_path / "config.yaml").write_text(content)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=re.escape(says)):
         go_on(tmp_path)
-    assert says in str(caught.value)
-    assert "\n" not in str(caught.value)
     assert sorted(tmp_path.iterdir()) == before
 
 

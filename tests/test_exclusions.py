@@ -1,5 +1,6 @@
 """Lists of samples to leave out: what is read, what is refused, and that a written list reads back."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,9 @@ def test_no_list_leaves_nothing_out() -> None:
 )
 def test_an_entry_that_names_nothing_is_refused_in_one_line(tmp_path: Path, text: str | bytes, says: str) -> None:
     path = listed(tmp_path, text)
-    with pytest.raises(WrongSetting) as caught:
+    with pytest.raises(WrongSetting, match=f"^dataset.exclude={path}: .*{re.escape(says)}") as caught:
         read_exclusions(path, KNOWN)
-    message = str(caught.value)
-    assert says in message
-    assert message.startswith(f"dataset.exclude={path}: ")
-    assert "\n" not in message
-    assert len(message) < 600
+    assert len(str(caught.value)) < 600
 
 
 def test_an_entry_of_another_part_is_passed_over(tmp_path: Path) -> None:

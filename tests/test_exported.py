@@ -94,11 +94,8 @@ def test_a_model_with_other_inputs_is_refused(tmp_path: Path, suffix: str) -> No
 
 def test_an_onnx_file_for_another_size(tmp_path: Path) -> None:
     network, _ = open_exported(write_onnx(tmp_path / "a.onnx"), device=CPU)
-    with pytest.raises(
-        InputError, match=r"a\.onnx: onnxruntime cannot run it on float32 of \(1, 3, 8, 5\) and"
-    ) as caught:
+    with pytest.raises(InputError, match=r"a\.onnx: onnxruntime cannot run it on float32 of \(1, 3, 8, 5\) and"):
         network(*torch.rand(2, 1, 3, 8, 5))
-    assert "\n" not in str(caught.value)
 
 
 def test_a_program_moves_to_another_device_with_the_tensors_that_it_makes(tmp_path: Path) -> None:
@@ -130,9 +127,8 @@ def test_without_a_description_a_file_is_refused(tmp_path: Path, suffix: str) ->
 def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, suffix: str, part: int) -> None:
     path = WRITERS[suffix](tmp_path / f"a{suffix}")
     path.write_bytes(path.read_bytes()[:part])
-    with pytest.raises(InputError, match=rf"a{suffix}: .*is it cut off\?") as caught:
+    with pytest.raises(InputError, match=rf"a{suffix}: .*is it cut off\?"):
         open_exported(path, device=CPU)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])

@@ -239,9 +239,8 @@ def test_masks_of_a_written_copy(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_settings(settings: dict, says: str) -> None:
-    with pytest.raises(InputError, match=says) as caught:
+    with pytest.raises(InputError, match=says):
         FlyingThings3D(**settings)
-    assert "\n" not in str(caught.value)
 
 
 def random_sample(seed: int) -> StereoSample:

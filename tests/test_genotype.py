@@ -185,9 +185,8 @@ def with_cell(**cells: Any) -> dict[str, Any]:
     ],
 )
 def test_malformed_json_is_refused_in_one_short_line(data: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(InputError, match=f"^g.json: .*{message}") as caught:
         from_json(data, origin="g.json")
-    assert str(caught.value).startswith("g.json: ")
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 700
 
@@ -218,9 +217,8 @@ def replaced(kind: str, node: int, choices: NodeChoice) -> Genotype:
     ],
 )
 def test_cells_that_a_space_does_not_hold(genotype: Genotype, space: str, message: str) -> None:
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(InputError, match=f"^g.json: .*{message}"):
         check(genotype, SPACES[space], origin="g.json")
-    assert str(caught.value).startswith("g.json: ")
 
 
 def test_the_degenerate_cell_belongs_to_s1_only() -> None:
@@ -413,9 +411,8 @@ PLAIN = published(DARTS_V2)
     ],
 )
 def test_strings_that_are_refused_in_one_short_line(text: str, message: str) -> None:
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(InputError, match=f"^log.txt: .*({message})") as caught:
         parse(text, origin="log.txt")
-    assert str(caught.value).startswith("log.txt: ")
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 700
 

@@ -43,9 +43,8 @@ def test_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_root("~/here", **ask) == tmp_path / "here"
     for root in (None, "", "  ", tmp_path, tmp_path / "none", tmp_path / "here" / "b" / "x"):
-        with pytest.raises(InputError, match=r"dataset\.root.*a or b.*example\.org.*shapes3d") as caught:
+        with pytest.raises(InputError, match=r"dataset\.root.*a or b.*example\.org.*shapes3d"):
             find_root(root, **ask)
-        assert "\n" not in str(caught.value)
 
 
 def tree(top: str, root: Path, *stems: str) -> Tree:

@@ -133,11 +133,8 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path: Path, edit: Any, s
     path = tmp_path / "a.safetensors"
     saved(path)
     change(path, edit)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=f"^{path}: .*{re.escape(says)}"):
         model_file.load_network(path)
-    assert says in str(caught.value)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

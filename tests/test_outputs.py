@@ -197,9 +197,8 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"^out=.*: .*file is no folder; take another folder"):
             PredictionWriter(folder, ["pfm"])
     for folder, name in ((tmp_path, "file/a"), (tmp_path, 300 * "n")):
-        with pytest.raises(InputError, match="cannot be written") as caught:
+        with pytest.raises(InputError, match="cannot be written"):
             PredictionWriter(folder, ["pfm"]).write(name, *prediction())
-        assert "\n" not in str(caught.value)
     (tmp_path / "a-disparity.pfm").mkdir()
     with pytest.raises(InputError, match="cannot be written"):
         PredictionWriter(tmp_path, ["pfm"], overwrite=True).write("a", *prediction())

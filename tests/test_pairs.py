@@ -226,9 +226,8 @@ def test_what_makes_no_pair(left: str, right: str | None, words: str) -> None:
     make("a.png e/.keep f/x.txt n/aleftt.txt n/a.png n/b.png h/a_left.png r/9.png")
     make(" ".join(f"l/{index}.png" for index in range(1, 9)))
     make("frames/f0.png frames/f1.png frames/f2.png")
-    with pytest.raises(InputError, match=words) as caught:
+    with pytest.raises(InputError, match=words):
         find_pairs(left, right)
-    assert "\n" not in str(caught.value)
 
 
 def views(folder: Path, left: np.ndarray, right: np.ndarray) -> StereoPair:

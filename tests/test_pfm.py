@@ -122,10 +122,8 @@ GOOD = pack([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], "<")
 def test_refuses_malformed_files_by_name(tmp_path: Path, data: bytes, says: str) -> None:
     path = tmp_path / "bad.pfm"
     path.write_bytes(data)
-    with pytest.raises(InputError, match=says) as caught:
+    with pytest.raises(InputError, match=f"^{path}: .*{says}"):
         read_pfm(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_disparity_has_one_channel(tmp_path: Path) -> None:

@@ -68,9 +68,8 @@ def test_truncated_files_are_named(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "train_32x32.mat"
     put(path, [1, 2, 3])
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(InputError, match=str(path)) as caught:
+    with pytest.raises(InputError, match=str(path)):
         SVHN(tmp_path)
-    assert "\n" not in str(caught.value)
 
 
 def test_wrong_settings(tmp_path: Path) -> None:

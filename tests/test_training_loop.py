@@ -463,12 +463,9 @@ def test_a_float16_step_that_overflows_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_loss_that_is_no_number_stops_before_the_update(tmp_path: Path, optimizer: str) -> None:
     training, listener = make(tmp_path, stream=Batches(1, spoilt=[4]), optimizer=optimizer, average=0.9, clip=0.5)
-    with pytest.raises(InputError) as caught:
+    says = r"^step 4 \(batch 4\): the training loss is not finite; the step was not made\. "
+    with pytest.raises(InputError, match=rf"{says}.*optimizer\.learning_rate \({RATE:g} now\)"):
         training.run()
-    says = str(caught.value)
-    assert says.startswith("step 4 (batch 4): the training loss is not finite; the step was not made. ")
-    assert f"optimizer.learning_rate ({RATE:g} now)" in says
-    assert "\n" not in says
     assert len(listener.weights) == 4
     assert same(training.network.parameters(), listener.weights[-1])
     assert training.progress.steps == training.stream.position == 4

@@ -80,9 +80,8 @@ def test_samples_are_left_out_by_name(rig: Path) -> None:
 def test_a_view_without_a_partner_is_named(rig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (rig / "right/1.png").unlink()
     lonely = str(rig / "left/1.png")
-    with pytest.raises(InputError, match=rf"^{re.escape(lonely)}: has no partner .*\. Complete the pairs") as caught:
+    with pytest.raises(InputError, match=rf"^{re.escape(lonely)}: has no partner .*\. Complete the pairs"):
         opened(root=rig)
-    assert "\n" not in str(caught.value)
     dataset = opened(root=rig, strict=False)
     assert (dataset.names, list(dataset.incomplete)) == (["left/0", "left/2"], [lonely])
     (rig / "list.txt").write_text(f"{lonely}\n")
@@ -124,6 +123,5 @@ def test_a_view_that_is_no_image_is_named(rig: Path) -> None:
 def test_what_is_refused(settings: dict[str, str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "left/0.png", 0)
-    with pytest.raises(InputError, match=says) as caught:
+    with pytest.raises(InputError, match=says):
         opened(**settings)
-    assert "\n" not in str(caught.value)
