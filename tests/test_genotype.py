@@ -110,17 +110,6 @@ def test_derivation_against_a_naive_one(space: SearchSpace, seed: int, levels: i
     check(found, space)
 
 
-def test_none_is_left_out_wherever_it_stands() -> None:
-    weights = torch.tensor([[0.9, 0.1, 0], [0.2, 0.7, 0.05], [0.1, 0.2, 0.7], [0.15, 0, 0], [0.9, 0.04, 0.05]])
-    found = derive(MIXED_NONE, {"normal": weights})
-    assert found.cells["normal"] == (((SEP3, 0),), ((SKIP, 0), (SEP5, 1)))
-
-
-def test_derivation_needs_no_gradient_and_leaves_none() -> None:
-    weights = {kind: torch.rand(2, 3, requires_grad=True).tanh() for kind in ("normal", "reduce")}
-    assert derive(SPACES["tiny81"], weights).kinds == ("normal", "reduce")
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(SPACES)), st.integers(0, 10**6))
 def test_json_round_trip(name: str, seed: int) -> None:
@@ -317,18 +306,13 @@ def test_the_first_space_that_holds_the_cells_is_taken() -> None:
     assert parse(published(tiny, "[2]")).space == "tiny81"
 
 
-def test_flat_strings_are_cut_by_what_the_given_space_keeps() -> None:
-    own = SearchSpace("own", "darts", {"normal": MIXED_NONE.cells["normal"]})
-    cells = {"normal": (((SEP3, 0),), ((SKIP, 2), (SEP5, 1)))}
-    assert parse(f"Genotype(normal={flat(cells['normal'])})", space=own) == Genotype("own", cells)
-
-
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from(sorted(SPACES)), st.integers(0, 10**6))
-def test_any_genotype_is_read_from_its_string(name: str, seed: int) -> None:
-    cells = SPACES[name].sample(seed)
+@given(st.sampled_from([*SPACES.values(), MIXED_NONE]), st.integers(0, 10**6))
+def test_any_genotype_is_read_from_its_string(space: SearchSpace, seed: int) -> None:
+    """Flat strings are cut by what the given space keeps."""
+    cells = space.sample(seed)
     text = f"Genotype({', '.join(f'{kind}={flat(nodes)}' for kind, nodes in cells.items())})"
-    assert parse(text, space=SPACES[name]) == Genotype(name, cells)
+    assert parse(text, space=space) == Genotype(space.name, cells)
 
 
 AMOEBANET = (

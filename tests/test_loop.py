@@ -241,12 +241,6 @@ def test_half_precision_is_for_the_weight_step_alone(tmp_path: Path, monkeypatch
     assert all(torch.allclose(a, b, atol=0.1, rtol=0.1) for a, b in pairs if a.is_floating_point())
 
 
-def test_a_constructor_makes_no_step(tmp_path: Path) -> None:
-    search, _ = make(tmp_path)
-    assert not hasattr(search.weight_optimizer, "_opt_called"), "set by the schedule at a step"
-    assert not search.weight_optimizer.state
-
-
 def test_a_validation_reads_each_batch_once(tmp_path: Path) -> None:
     search, _ = make(tmp_path)
     batches, read = search.validation, []

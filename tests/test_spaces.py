@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from autodisp.cells.genotype import Genotype, check, load
+from autodisp.cells.genotype import load
 from autodisp.cells.operations import OPERATIONS
 from autodisp.cells.spaces import (
     INPUTS,
@@ -31,39 +31,20 @@ SKIP, SEP, MAX, AVG = "skip_connect", "sep_conv_3x3", "max_pool_3x3", "avg_pool_
 DIL3, DIL5 = "dil_conv_3x3", "dil_conv_5x5"
 
 S1 = {
-    "normal": {
-        (0, 0): (SKIP, DIL3),
-        (0, 1): (SKIP, DIL5),
-        (1, 0): (SKIP, DIL5),
-        (1, 1): (SKIP, SEP),
-        (1, 2): (SKIP, DIL3),
-        (2, 0): (MAX, SKIP),
-        (2, 1): (SKIP, SEP),
-        (2, 2): (SKIP, SEP),
-        (2, 3): (SKIP, DIL3),
-        (3, 0): (SKIP, SEP),
-        (3, 1): (MAX, SKIP),
-        (3, 2): (SKIP, DIL3),
-        (3, 3): (DIL3, DIL5),
-        (3, 4): (DIL3, DIL5),
-    },
-    "reduce": {
-        (0, 0): (MAX, AVG),
-        (0, 1): (MAX, DIL3),
-        (1, 0): (MAX, AVG),
-        (1, 1): (MAX, AVG),
-        (1, 2): (SKIP, DIL5),
-        (2, 0): (MAX, AVG),
-        (2, 1): (MAX, SEP),
-        (2, 2): (SKIP, DIL3),
-        (2, 3): (SKIP, DIL5),
-        (3, 0): (MAX, AVG),
-        (3, 1): (MAX, AVG),
-        (3, 2): (SKIP, DIL5),
-        (3, 3): (SKIP, DIL5),
-        (3, 4): (SKIP, DIL5),
-    },
+    "normal": [
+        [(SKIP, DIL3), (SKIP, DIL5)],
+        [(SKIP, DIL5), (SKIP, SEP), (SKIP, DIL3)],
+        [(MAX, SKIP), (SKIP, SEP), (SKIP, SEP), (SKIP, DIL3)],
+        [(SKIP, SEP), (MAX, SKIP), (SKIP, DIL3), (DIL3, DIL5), (DIL3, DIL5)],
+    ],
+    "reduce": [
+        [(MAX, AVG), (MAX, DIL3)],
+        [(MAX, AVG), (MAX, AVG), (SKIP, DIL5)],
+        [(MAX, AVG), (MAX, SEP), (SKIP, DIL3), (SKIP, DIL5)],
+        [(MAX, AVG), (MAX, AVG), (SKIP, DIL5), (SKIP, DIL5), (SKIP, DIL5)],
+    ],
 }
+"""Operations by node and source."""
 
 
 @st.composite
@@ -114,10 +95,8 @@ def test_published_numbers_of_alphas(name: str, alphas: int, flavour: str) -> No
 def test_s1_edge_by_edge() -> None:
     for kind, table in S1.items():
         nodes = SPACES["s1"].cells[kind].nodes
-        found = {(index, edge.source): edge.operations for index, node in enumerate(nodes) for edge in node}
-        assert {place: set(names) for place, names in found.items()} == {
-            place: set(names) for place, names in table.items()
-        }
+        assert [[edge.source for edge in node] for node in nodes] == [list(range(len(row))) for row in table]
+        assert [[set(edge.operations) for edge in node] for node in nodes] == [[*map(set, row)] for row in table]
 
 
 @pytest.mark.parametrize(
@@ -151,14 +130,6 @@ def test_a_place_is_that_of_the_enumeration(space: SearchSpace) -> None:
             space.at(index)
 
 
-def test_places_of_a_large_space_are_distinct_genotypes_of_it() -> None:
-    space = SPACES["autodispnet"]
-    found = [space.at(index) for index in (0, 1, space.size // 3, space.size - 1)]
-    assert all(one != other for one, other in itertools.combinations(found, 2))
-    for cells in found:
-        check(Genotype(space.name, cells), space, origin="here")
-
-
 def test_tiny81_disparity_has_the_upsampling_cell_that_is_published() -> None:
     space, published = SPACES["tiny81_disparity"], [sorted(node) for node in load("autodispnet").cells["upsample"]]
     found = all_of(space)
@@ -166,18 +137,11 @@ def test_tiny81_disparity_has_the_upsampling_cell_that_is_published() -> None:
     assert all([sorted(node) for node in cells["upsample"]] == published for cells in found)
 
 
-def test_tiny81_holds_81_architectures() -> None:
-    found = [tuple(sorted(cells.items())) for cells in all_of(SPACES["tiny81"])]
-    assert len(set(found)) == len(found) == SPACES["tiny81"].size == 81
-    for cells in map(dict, found):
-        for (node,) in cells.values():
-            assert [source for _, source in node] == [0, 1]
-
-
 def test_sizes_in_closed_form() -> None:
     pairs = math.prod(math.comb(n, 2) for n in (2, 3, 4, 5))
     assert SPACES["s2"].size == SPACES["s3"].size == SPACES["s4"].size == (pairs * 4**4) ** 2
     assert SPACES["darts"].size == (pairs * 7**8) ** 2
+    assert SPACES["tiny81"].size == 3**4
     threes = math.comb(2, 2) * math.comb(3, 2) * math.comb(4, 2)
     upsample = 5**4 * math.comb(5, 2) * 5**2 * math.comb(6, 2) * 5**2
     assert SPACES["autodispnet"].size == threes * 5**6 * threes * 3**6 * upsample

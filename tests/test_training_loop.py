@@ -504,13 +504,6 @@ def test_a_fault_after_a_spoilt_step_names_the_spoilt_one(tmp_path: Path) -> Non
     assert training.checkpoints.epochs() == [2]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_constructor_makes_no_step(tmp_path: Path, optimizer: str) -> None:
-    training, _ = make(tmp_path, optimizer=optimizer)
-    assert not training.optimizer.state
-    assert not hasattr(training.optimizer, "_opt_called")
-
-
 def test_states_of_earlier_versions_are_resumed(tmp_path: Path) -> None:
     """They have a schedule and an average of torch's, and an optimizer that is not fused."""
     training, _ = make(tmp_path / "now", average=0.9, steps=3)
