@@ -8,12 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from autodisp import model_file
-from autodisp.cells.cell import MixedCells
+from autodisp.cells.cell import FoundCells, MixedCells
 from autodisp.cells.genotype import load
 from autodisp.cells.mixed import Node, plain_node
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.tasks.base import Task
+
+PLAIN = Style("dense", batch_norm=False)
+
+
+def found_cells(style: Style = PLAIN) -> FoundCells:
+    """Return the published cells of AutoDispNet."""
+    return FoundCells(load("autodispnet"), style=style)
 
 
 def write_model(path: Path, task: Task, genotype: str, **about: Any) -> Path:

@@ -6,7 +6,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torch.utils import _pytree
 
@@ -108,6 +109,18 @@ def untimed(folder: Path) -> list[dict[str, Any]]:
     """Return the records of a run without what depends on the clock."""
     records = read_json_lines(folder / "metrics.jsonl")
     return [{key: value for key, value in record.items() if not key.startswith("seconds")} for record in records]
+
+
+def tensorboard(folder: Path) -> EventAccumulator:
+    """Return everything that the event files of a folder hold."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    events.Reload()
+    return events
+
+
+def same(first: Iterable[Tensor], second: Iterable[Tensor]) -> bool:
+    """Return whether as many tensors are equal one by one."""
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def differences(first: Any, second: Any) -> list[str]:

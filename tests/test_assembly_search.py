@@ -40,6 +40,7 @@ from autodisp.errors import InputError
 from autodisp.search.supernet import Supernet
 from autodisp.tracking import ConsoleProgress
 from tests.made_data import HEIGHT, SCENES, WIDTH, write_cifar10, write_frames, write_svhn
+from tests.programs import same
 from tests.programs import search_config as config_of
 
 
@@ -152,7 +153,7 @@ def test_training_crops_and_validation_batches(frames: Path) -> None:
     first, second = list(data.validation), list(data.validation)
     assert [len(batch.left) for batch in first] == [2, 2]
     for one, other in zip(first, second, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+        assert same(one, other)
     # what is validated on is the middle of pictures of the architecture half, as they are
     top, left = (HEIGHT - 32) // 2, (WIDTH - 48) // 2
     middles = [
@@ -365,9 +366,10 @@ def test_the_seed_decides_weights_and_alphas() -> None:
     torch.manual_seed(123)
     first, again, other = (supernet_of(config, SPACES["tiny81"], seed=seed) for seed in (5, 5, 6))
     for parts in ("network", "architecture"):
-        one, same, different = (list(getattr(net, parts).parameters()) for net in (first, again, other))
-        assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
-        assert not all(torch.equal(a, b) for a, b in zip(one, different, strict=True))
+        one, equal, different = (getattr(net, parts).parameters() for net in (first, again, other))
+        one = list(one)
+        assert same(one, equal)
+        assert not same(one, different)
 
 
 def test_sgd_has_the_numbers_of_its_config() -> None:
@@ -414,8 +416,8 @@ def test_ada_raises_an_l2_term_of_the_loss() -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    for found, expected in zip(layers[0].parameters(), layers[1].parameters(), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    found, expected = (list(layer.parameters()) for layer in layers)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_without_ada_adamw_keeps_its_decoupled_decay_unless_told() -> None:
@@ -577,7 +579,7 @@ def test_what_a_whole_search_is_made_of(tmp_path: Path, frames: Path) -> None:
     assert search.supernet.device == torch.device("cpu")
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in search.supernet.network.modules())
     expected = Architecture(SPACES["autodispnet"], seed=4).alphas.values()
-    assert all(torch.equal(a, b) for a, b in zip(search.supernet.alphas, expected, strict=True))
+    assert same(search.supernet.alphas, expected)
     rates = []
     for _ in range(3):
         rates.append(search.weight_optimizer.param_groups[0]["lr"])

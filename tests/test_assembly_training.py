@@ -35,7 +35,7 @@ from autodisp.tasks.disparity import DisparityTask
 from autodisp.tasks.disparity.kit import DATASETS
 from autodisp.tracking import ConsoleProgress
 from tests.made_data import HEIGHT, SCENES, WIDTH, write_cifar10, write_frames
-from tests.programs import composed, task_of
+from tests.programs import composed, same, task_of
 
 CHOICES = [
     f"{group}={choice}"
@@ -216,8 +216,8 @@ def test_the_seed_decides_the_start() -> None:
         torch.rand(3)
         _, network = build_network(config, card_of(config))
         starts.append([tensor.clone() for tensor in network.state_dict().values()])
-    assert all(torch.equal(a, b) for a, b in zip(starts[0], starts[1], strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(starts[0], starts[2], strict=True))
+    assert same(starts[0], starts[1])
+    assert not same(starts[0], starts[2])
 
 
 # --- cells ---

@@ -23,6 +23,7 @@ from autodisp.errors import InputError
 from autodisp.kernels.nodes import build_node
 from autodisp.networks.classification import ClassificationNetwork
 from autodisp.networks.disparity import DisparityNetwork
+from tests.programs import same
 
 DENSE = Style("dense", batch_norm=False)
 
@@ -184,24 +185,6 @@ def test_the_found_network_is_the_supernet_under_one_hot_weights(
     assert seen[0].std() > 0
 
 
-@pytest.mark.parametrize(("build", "space"), [(classifier, "s3"), (regressor, "autodispnet"), (matcher, "autodispnet")])
-def test_weights_and_alphas_are_disjoint_and_complete(build: object, space: str) -> None:
-    """Every parameter is either a weight or an alpha, and the output depends on each one."""
-    torch.manual_seed(0)
-    style = Style() if build is classifier else DENSE
-    network, architecture = build(MixedCells(SPACES[space], style=style)), Architecture(SPACES[space]).double()
-    weights, alphas = list(network.parameters()), list(architecture.parameters())
-    assert not {id(weight) for weight in weights} & {id(alpha) for alpha in alphas}
-    views = images(2, 3, 64, 64).sigmoid()
-    inputs = (views,) if build is classifier else (views, views.roll(-2, dims=3))
-    output = network(*inputs, architecture.weights())
-    read = [output.logits] if build is classifier else [output.disparity, *output.levels]
-    loss = torch.stack([tensor.tanh().sum() for tensor in read]).sum()
-    gradients = torch.autograd.grad(loss, [*weights, *alphas])
-    assert all(gradient.isfinite().all() for gradient in gradients)
-    assert all(gradient.abs().sum() > 0 for gradient in gradients[len(weights) :])
-
-
 def test_drop_path_acts_while_training_only_and_can_be_held() -> None:
     genotype = Genotype("s2", SPACES["s2"].sample(0))
     network = classifier(FoundCells(genotype, style=Style()))
@@ -257,8 +240,7 @@ def test_drop_path_in_a_supernet_masks_whole_edges(space: str, style: Style) -> 
         y = evaluate()
         leaves = [*inputs, weights, *cell.parameters()]
         found.append([y, *torch.autograd.grad((y * probe).sum(), leaves)])
-    for seen, expected in zip(*found, strict=True):
-        torch.testing.assert_close(seen, expected, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.slow
@@ -353,8 +335,7 @@ def test_recomputed_cells_give_the_same_numbers_and_keep_less(native: bool) -> N
         again = torch.autograd.grad(slopes[0].square().sum(), [*architecture.parameters()])
         found.append((kept, [scores, *slopes, *again, *network.buffers()]))
     (whole, first), (less, second) = found
-    for one, other in zip(first, second, strict=True):
-        assert torch.equal(one, other)
+    assert same(first, second)
     assert less < whole / 2
 
 
@@ -373,4 +354,4 @@ def test_recomputed_cells_keep_the_weights_that_they_were_called_with(differenti
         loss = functional_call(network, others, arguments).logits.pow(3).mean()
         wanted = [*architecture.parameters(), *(others.values() if differentiable else ())]
         found.append(torch.autograd.grad(loss, wanted))
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert same(*found)

@@ -186,14 +186,6 @@ def test_a_pair_too_large_for_the_memory_does_not_end_the_rest(
     assert files(tmp_path / "out") == ["1-disparity.pfm", "3-disparity.pfm"]
 
 
-@pytest.mark.parametrize(("name", "grey"), [("a.png", True), ("a.jpg", False), ("a.webp", False), ("a.JPEG", True)])
-def test_pictures_of_any_kind(model: Path, tmp_path: Path, name: str, grey: bool) -> None:
-    put_pair(tmp_path / "rig", name, seed=1, grey=grey)
-    assert run(model, tmp_path / "out", *folders(tmp_path / "rig"), "outputs=[pfm]") == []
-    found = read_pfm(tmp_path / "out" / "a-disparity.pfm")
-    assert np.array_equal(found, expected(model, *(tmp_path / "rig" / side / name for side in ("left", "right"))))
-
-
 @pytest.mark.parametrize("size", [(1, 1), (5, 70), (64, 33)])
 def test_pictures_of_any_size(model: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     for side in ("left", "right"):

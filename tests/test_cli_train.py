@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import autodisp
 from autodisp import model_file
@@ -30,7 +29,7 @@ from autodisp.records import read_json_lines
 from autodisp.tasks.base import Figure
 from autodisp.training.loop import Training
 from tests.made_data import write_cifar10
-from tests.programs import composed, contents
+from tests.programs import composed, contents, tensorboard
 
 SMALL = (
     "network=disparity_tiny", "dataset.length=6", "dataset.height=40", "dataset.width=72", "dataset.max_disparity=16",
@@ -62,9 +61,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 
 def shown(folder: Path) -> list[tuple[int, float]]:
-    events = EventAccumulator(str(folder / "tensorboard"))
-    events.Reload()
-    return [(event.step, event.value) for event in events.Scalars("valid/epe")]
+    return [(event.step, event.value) for event in tensorboard(folder / "tensorboard").Scalars("valid/epe")]
 
 
 def assert_same_results(first: Path, second: Path) -> None:
@@ -311,9 +308,7 @@ def test_a_classification_training(tmp_path: Path) -> None:
     assert task.settings["auxiliary"]
     best = max(found, key=lambda record: record["valid/accuracy"])
     assert card.about["steps"] == best["step"]
-    events = EventAccumulator(str(folders[0] / "tensorboard"))
-    events.Reload()
-    assert events.Tags()["images"] == []
+    assert tensorboard(folders[0] / "tensorboard").Tags()["images"] == []
     classifier = autodisp.load(folders[0] / "best.safetensors")
     assert isinstance(classifier, ImageClassifier)
     assert classifier(torch.rand(2, 3, 32, 32)).sum(dim=1).tolist() == pytest.approx([1, 1])

@@ -27,7 +27,7 @@ from autodisp.search.bilevel import InnerStep, alpha_gradient
 from autodisp.search.curvature import flat_gradient, frozen_statistics, hessian_product
 from autodisp.search.loop import Search
 from autodisp.tracking import ConsoleProgress
-from tests.programs import composed, start, untimed
+from tests.programs import composed, same, start, untimed
 from tests.test_distributed import environment, free_port
 from tests.test_meta import FACTS
 
@@ -163,7 +163,7 @@ def test_graphs_change_no_bit(tmp_path: Path, order: str, more: tuple[str, ...])
         results.append(run(search_on(DEVICE, tmp_path / graphs, *words, f"run.graphs={graphs}", steps, said=said)))
     draws = order == "finite_difference" and more  # the same random numbers three times
     assert ("without CUDA graphs" in said.getvalue()) == bool(draws and DEVICE == "cuda")
-    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    assert same(*results)
 
 
 def test_a_search_resumes_bitwise(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_search_resumes_bitwise(tmp_path: Path) -> None:
         first.run()
     second = search_on(DEVICE, tmp_path / "parts", *words, resume=True)
     assert second.progress.steps == 7
-    assert all(torch.equal(a, b) for a, b in zip(whole, run(second), strict=True))
+    assert same(whole, run(second))
 
 
 @pytest.mark.parametrize("task", TASKS[2:], ids=lambda task: "-".join(word.partition("=")[2] for word in task))

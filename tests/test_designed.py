@@ -1,19 +1,17 @@
-from typing import cast
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from autodisp.cells.cell import CellFactory, FoundCells, set_drop_path
+from autodisp.cells.cell import CellFactory, set_drop_path
 from autodisp.cells.designed import DesignedCells
-from autodisp.cells.genotype import load
 from autodisp.cells.operations import LEAK, Style
 from autodisp.networks.classification import ClassificationNetwork
 from autodisp.networks.disparity import DisparityNetwork, Head
-from autodisp.networks.parameter_count import channels_for, count_parameters
+from autodisp.networks.parameter_count import count_parameters
 from autodisp.networks.refinement import RefinementNetwork
 from autodisp.networks.unbuilt import unbuilt
+from tests.made_models import found_cells
 
 PLAIN = Style("dense", batch_norm=False)
 EVERY_STYLE = pytest.mark.parametrize("style", [PLAIN, Style("dense"), Style(), Style(affine=True)])
@@ -92,7 +90,7 @@ def test_it_is_a_disparity_network_like_any(head: Head, style: Style) -> None:
         assert output.disparity.shape == (2, 1, 33, 71)
         assert [level.shape[-2:] for level in output.levels] == [(2, 3), (4, 6), (8, 12), (16, 24)]
         assert output.disparity.isfinite().all()
-    found = network(FoundCells(load("autodispnet"), style=style), head=head, encoder_cells=4, decoder_cells=3)
+    found = network(found_cells(style), head=head, encoder_cells=4, decoder_cells=3)
     assert [level.shape for level in found(*pair(33, 71, batch=2)).levels] == [x.shape for x in output.levels]
 
 
@@ -112,17 +110,3 @@ def test_refinement_and_classification_take_it_too(style: Style) -> None:
     refinement = RefinementNetwork(cells, channels=2, stem_scale=1, encoder_cells=3, decoder_cells=2)
     assert refinement(left, right, torch.ones(2, 1, 20, 30)).disparity.shape == (2, 1, 20, 30)
     assert ClassificationNetwork(cells, channels=2, layers=4, classes=5)(left).logits.shape == (2, 5)
-
-
-@pytest.mark.parametrize("head", ["regression", "matching"])
-@pytest.mark.parametrize("channels", [6, 18])
-def test_found_and_designed_networks_can_be_compared_at_equal_size(head: Head, channels: int) -> None:
-    def build(cells: CellFactory, width: int) -> nn.Module:
-        return DisparityNetwork(cells, channels=width, stem_scale=2, head=head)
-
-    with unbuilt():
-        wanted = count_parameters(build(FoundCells(load("autodispnet"), style=PLAIN), channels))
-    found = channels_for(wanted, lambda width: build(DesignedCells(style=PLAIN), width))
-    with unbuilt():
-        designed = cast(DisparityNetwork, build(DesignedCells(style=PLAIN), found))
-    assert abs(count_parameters(designed) - wanted) <= 0.1 * wanted

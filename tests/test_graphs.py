@@ -12,7 +12,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from autodisp.graphs import WARM_UPS, Graphs, flatten, unflatten
 from autodisp.search.loop import Search
 from autodisp.search.relaxations import Dirichlet, Gumbel
-from tests.test_loop import make, same, tensors
+from tests.programs import same
+from tests.test_loop import make, tensors
 
 T = TypeVar("T")
 

@@ -9,20 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from autodisp.cells.cell import FoundCells
-from autodisp.cells.genotype import load
 from autodisp.cells.operations import Style
 from autodisp.networks.disparity import DisparityNetwork, StereoPrediction
 from autodisp.prediction.inference import StereoMatcher
+from tests.made_models import found_cells
 
 
 @pytest.fixture(scope="module")
 def network() -> DisparityNetwork:
     torch.manual_seed(0)
-    cells = FoundCells(load("autodispnet"), style=Style("dense"))
     return DisparityNetwork(
-        cells, channels=2, stem_scale=1, encoder_cells=2, decoder_cells=2, max_displacement=4, head="matching",
-        max_disparity=32,
+        found_cells(Style("dense")), channels=2, stem_scale=1, encoder_cells=2, decoder_cells=2, max_displacement=4,
+        head="matching", max_disparity=32,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from autodisp.kernels import library, native, nodes
 from autodisp.kernels.native import Block, NodeSum, Term, node_sum, plain_sum
 from autodisp.kernels.nodes import build_node, native_node
 from tests.made_models import TwoCells
+from tests.programs import same
 
 CPU = torch.device("cpu")
 GEOMETRIES = list(itertools.product((3, 5), native.GEOMETRIES))
@@ -130,9 +131,9 @@ def test_threads_change_the_last_digits_at_most_and_repeat_themselves() -> None:
         torch.set_num_threads(count)
         y = case.sums()[0]
         found.append([y, *torch.autograd.grad(y.square().sum(), case.leaves)])
-    for one, two, again in zip(*found, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-10)
-        assert torch.equal(two, again)
+    one, two, again = found
+    torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-10)
+    assert same(two, again)
 
 
 @pytest.mark.parametrize("space", ["darts", "s1", "s3", "autodispnet"])
@@ -271,8 +272,7 @@ def test_other_instructions_and_one_compilation(level: str, tmp_path: Path, monk
         seen, expected = case.sums()
         torch.testing.assert_close(seen, expected, rtol=1e-9, atol=1e-9)
         found = [torch.autograd.grad(y.sum(), case.leaves) for y in (seen, expected)]
-        for one, two in zip(*found, strict=True):
-            torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(*found, rtol=1e-8, atol=1e-8)
     monkeypatch.setattr(library, "_compile", lambda *_: pytest.fail("compiled again"))
     library.library.__wrapped__(level)
     (kept,) = (tmp_path / "kernels").iterdir()

@@ -24,6 +24,7 @@ from autodisp.search.loop import Search, SearchSettings
 from autodisp.search.regularization import Regularization, RollBack, Stop
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Sums, sum_of
+from tests.programs import same
 from tests.shared_runs import MaskedTask
 
 
@@ -142,10 +143,6 @@ def tensors(search: Search) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in state]
 
 
-def same(first: list[Tensor], second: list[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
 def alpha_gradients(search: Search, batch: Batch, order: str = "first") -> list[Tensor]:
     """What an alpha step would descend along; nothing moves."""
     found: list[list[Tensor]] = []
@@ -185,7 +182,7 @@ def test_each_level_moves_its_own_parameters(tmp_path: Path) -> None:
     assert moved == [False] * (len(moved) - 2) + [True, True]
     assert all(parameter.grad is None for parameter in supernet.network.parameters())
     search.weight_step(batch)
-    assert all(torch.equal(a, b) for a, b in zip(after[-2:], tensors(search)[-2:], strict=True))
+    assert same(after[-2:], tensors(search)[-2:])
     assert all(alpha.grad is None for alpha in supernet.alphas)
 
 

@@ -4,18 +4,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autodisp.cells.architecture import Architecture
-from autodisp.cells.cell import CellFactory, FoundCells, MixedCells
-from autodisp.cells.genotype import load
+from autodisp.cells.cell import CellFactory, MixedCells
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES, SearchSpace, dense_cell
 from autodisp.networks.disparity import DisparityNetwork, Head
 from autodisp.networks.unbuilt import unbuilt
-
-PLAIN = Style("dense", batch_norm=False)
-
-
-def found_cells(style: Style = PLAIN) -> FoundCells:
-    return FoundCells(load("autodispnet"), style=style)
+from tests.made_models import PLAIN, found_cells
 
 
 def build(cells: CellFactory | None = None, *, head: Head = "regression", **arguments: object) -> DisparityNetwork:
@@ -28,17 +22,6 @@ def pair(height: int, width: int, batch: int = 1) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     left, right = torch.rand(2, batch, 3, height, width, generator=generator, dtype=torch.float64)
     return left, right
-
-
-@pytest.mark.parametrize(
-    ("channels", "stem_scale", "expected"), [(42, 64 / 42, 36_989_773), (18, 2, 6_931_157)], ids=["C", "c"]
-)
-def test_published_cells_give_the_published_number_of_parameters(
-    channels: int, stem_scale: float, expected: int
-) -> None:
-    with unbuilt():
-        network = DisparityNetwork(found_cells(), channels=channels, stem_scale=stem_scale)
-    assert sum(parameter.numel() for parameter in network.parameters()) == expected
 
 
 def test_topology_is_the_published_one() -> None:

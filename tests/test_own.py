@@ -19,6 +19,7 @@ from autodisp.datasets.resolution import halve
 from autodisp.errors import InputError, WrongSetting
 from autodisp.tasks.disparity.kit import DATASETS
 from autodisp.tasks.disparity.sections import OwnConfig
+from tests.programs import same
 
 READER = """
 import torch
@@ -71,7 +72,7 @@ def test_listed_samples_are_left_out(tmp_path: Path) -> None:
 def test_it_can_be_halved(tmp_path: Path) -> None:
     whole, half = (Own(rig(tmp_path), None, half_resolution=halved)[2] for halved in (False, True))
     assert half.left.shape == (3, 16, 24)
-    assert all(torch.equal(mine, theirs) for mine, theirs in zip(half, halve(whole), strict=True))
+    assert same(half, halve(whole))
 
 
 def test_what_is_no_disparity_counts_nowhere_and_is_told_by_a_check(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.genotype import Genotype, derive, load
@@ -23,6 +22,7 @@ from autodisp.report.reading import read_run
 from autodisp.search.early_stopping import EarlyStopping
 from autodisp.tasks.base import Figure
 from autodisp.tracking import ConsoleProgress, Tracker
+from tests.programs import tensorboard
 
 NAN, INF = float("nan"), float("inf")
 TINY = SPACES["tiny81"]
@@ -265,8 +265,7 @@ def test_tensorboard_tells_the_cells_in_words(told: Told) -> None:
     record = told.epoch(1)
     told.folder.finish(found, record)
     told.tracker.close()
-    board = EventAccumulator(str(told.root / "tensorboard"))
-    board.Reload()
+    board = tensorboard(told.root / "tensorboard")
     texts = {
         tag: [event.tensor_proto.string_val[0].decode() for event in board.Tensors(f"{tag}/text_summary")]
         for tag in ("genotype", "found")

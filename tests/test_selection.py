@@ -14,7 +14,8 @@ from autodisp.errors import Interrupted
 from autodisp.search import selection
 from autodisp.search.selection import Argmax, Ranking
 from autodisp.tasks.base import Figure
-from tests.test_loop import make, same, tensors
+from tests.programs import same
+from tests.test_loop import make, tensors
 from tests.test_relaxations import uniform_search
 
 

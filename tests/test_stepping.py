@@ -7,6 +7,7 @@ from torch import Tensor
 from autodisp.run_state import RunState
 from autodisp.search.loop import SearchProgress
 from autodisp.stepping import ALPHAS, LOSS, WEIGHTS, NotFinite, StepGuard
+from tests.programs import same
 
 NAN, INF = float("nan"), float("inf")
 
@@ -49,10 +50,6 @@ class Run:
         tensors = [self.alpha, self.weight, self.statistic, *(x for x in state if isinstance(x, Tensor))]
         numbers = torch.tensor([self.stream.position, self.progress.step])
         return [tensor.detach().clone() for tensor in [*tensors, numbers, torch.get_rng_state()]]
-
-
-def same(first: list[Tensor], second: list[Tensor]) -> bool:
-    return len(first) == len(second) and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("fused", [True, False])

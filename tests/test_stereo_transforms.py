@@ -8,7 +8,7 @@ from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.datasets.stereo_transforms import CenterCrop, StereoAugmentation, matched_within, recolour, reframe
 from autodisp.errors import InputError
 from tests.image_files import photometric_error
-from tests.programs import differences
+from tests.programs import differences, same
 
 SHAPES = Shapes3D(length=6, seed=0, height=96, width=192)
 
@@ -121,7 +121,7 @@ def test_what_comes_out_keeps_the_contract(crop: tuple[int, int] | None) -> None
         before = [plane.clone() for plane in sample]
         one, two = (StereoAugmentation(scale=2, crop=crop)(sample, np.random.default_rng(seed)) for _ in range(2))
         assert differences(one, two) == []
-        assert all(torch.equal(a, b) for a, b in zip(before, sample, strict=True))
+        assert same(before, sample)
         assert isinstance(one, StereoSample)
         assert one.left.shape == one.right.shape == (3, height, width)
         assert all(plane.shape == (1, height, width) for plane in one[2:])

@@ -13,8 +13,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from autodisp.assembly.search import SearchData, build_search
-from autodisp.cells.cell import FoundCells
-from autodisp.cells.genotype import load
 from autodisp.cells.operations import Style
 from autodisp.checkpoints import Checkpoints
 from autodisp.config.search import parse
@@ -28,7 +26,8 @@ from autodisp.tracking import ConsoleProgress
 from autodisp.training.average import MovingAverage
 from autodisp.training.loop import Training, TrainSettings
 from autodisp.training.schedules import cosine
-from tests.programs import composed
+from tests.made_models import found_cells
+from tests.programs import composed, same
 
 FETCHING = {
     "aten::_local_scalar_dense",
@@ -111,7 +110,7 @@ def test_a_training_step_fetches_nothing(tmp_path: Path, optimizer: str, precisi
     """Nor does a batch without a valid pixel, which moves nothing."""
     task = DisparityTask(channels=2, stem_scale=1, encoder_cells=2, decoder_cells=2, max_displacement=2,
                          head="matching", max_disparity=16)  # fmt: skip
-    network = task.build_network(FoundCells(load("autodispnet"), style=Style("dense", affine=True)))
+    network = task.build_network(found_cells(Style("dense", affine=True)))
     batch = collate([*data_of("disparity").weight_half][:2])
     batches = iter([batch, batch, batch._replace(valid=torch.zeros_like(batch.valid)), batch])
     stream = SimpleNamespace(next=lambda: next(batches), position=0, seek=lambda _: None, waited=0.0)
@@ -131,7 +130,7 @@ def test_a_training_step_fetches_nothing(tmp_path: Path, optimizer: str, precisi
             weights.append([parameter.detach().clone() for parameter in network.parameters()])
             training.step()
     assert fetches.found == []
-    assert all(torch.equal(a, b) for a, b in zip(weights[1], weights[2], strict=True))
+    assert same(weights[1], weights[2])
     assert any(not torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
     training.guard.look()
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodisp.cells.cell import FoundCells, MixedCells
-from autodisp.cells.genotype import load
+from autodisp.cells.cell import MixedCells
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.datasets.samples import StereoSample
@@ -16,6 +15,7 @@ from autodisp.networks.matching_head import Matching
 from autodisp.tasks.base import Sums, means, pool
 from autodisp.tasks.dense import truth_at_stride
 from autodisp.tasks.disparity.task import BINS, DisparityTask, masked_l1, volume_cross_entropy
+from tests.made_models import found_cells
 
 NAN, INF = math.nan, math.inf
 
@@ -164,7 +164,7 @@ def test_level_weights_count_from_the_finest(
 @pytest.mark.parametrize("size", [(16, 16), (9, 16), (16, 17), (33, 16)])
 def test_the_coarsest_feature_map_is_the_one_that_torch_cannot_normalise(stages: int, size: tuple[int, int]) -> None:
     one = task(stages=stages)
-    network = one.build_network(FoundCells(load("autodispnet"), style=Style("dense"))).train()
+    network = one.build_network(found_cells(Style("dense"))).train()
     views = torch.rand(2, 1, 3, *size)
     with pytest.raises(ValueError, match="more than 1 value") if one.coarsest(*size) == (1, 1) else nullcontext():
         network(*views)

@@ -8,8 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodisp.cells.cell import FoundCells
-from autodisp.cells.genotype import load
 from autodisp.cells.operations import Style
 from autodisp.datasets.samples import IGNORED, SegmentedImage
 from autodisp.datasets.segmentation_transforms import CenterCrop, SegmentationAugmentation
@@ -22,6 +20,7 @@ from autodisp.networks.segmentation import ClassMaps, SegmentationNetwork
 from autodisp.tasks.base import Sums, means, pool
 from autodisp.tasks.segmentation.kit import KIT
 from autodisp.tasks.segmentation.task import SegmentationTask, class_weights, classes_at_stride
+from tests.made_models import found_cells
 
 COUNT = 4
 NAMES = ("a", "b", "c", "d")
@@ -33,7 +32,7 @@ def task(**settings: object) -> SegmentationTask:
 
 def network(classes: int = COUNT) -> SegmentationNetwork:
     torch.manual_seed(0)
-    cells = FoundCells(load("autodispnet"), style=Style())
+    cells = found_cells(Style())
     return SegmentationNetwork(cells, classes=classes, channels=2, stem_scale=2.0, encoder_cells=3, decoder_cells=2)
 
 

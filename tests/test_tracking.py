@@ -16,6 +16,7 @@ from tensorboard.summary.writer import event_file_writer
 from autodisp.errors import InputError
 from autodisp.records import read_json_lines
 from autodisp.tracking import ConsoleProgress, TensorBoard, Tracker, Verbosity
+from tests.programs import tensorboard
 
 NAN, INF = math.nan, math.inf
 
@@ -225,12 +226,6 @@ def test_the_same_on_a_terminal(
 # -- TensorBoard
 
 
-def events(folder: Path) -> EventAccumulator:
-    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
-    accumulator.Reload()
-    return accumulator
-
-
 def decoded(accumulator: EventAccumulator, tag: str) -> np.ndarray:
     (image,) = accumulator.Images(tag)
     return cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
@@ -244,7 +239,7 @@ def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
     board.image("picture", picture, 3)
     board.text("note", "**hello**", 3)
     board.close()
-    accumulator = events(tmp_path)
+    accumulator = tensorboard(tmp_path)
     assert set(accumulator.Tags()["scalars"]) == {"train/loss", "n"}
     loss = accumulator.Scalars("train/loss")
     assert [event.step for event in loss] == [3, 4]
@@ -265,7 +260,7 @@ def test_the_settings_are_a_text_and_hyperparameters(tmp_path: Path) -> None:
     board.settings(values, metrics=["valid/accuracy"])
     board.scalars({"valid/accuracy": 41.5}, 1)
     board.close()
-    accumulator = events(tmp_path)
+    accumulator = tensorboard(tmp_path)
     (text,) = accumulator.Tensors("config/text_summary")
     written = text.tensor_proto.string_val[0].decode()
     assert all(line.startswith("    ") for line in written.splitlines()), "Markdown leaves it as it is"
@@ -314,7 +309,7 @@ def test_a_tracker_tells_all_three(tmp_path: Path) -> None:
         "back to epoch 0",
         "epoch 1 [2/3]  again",
     ]
-    accumulator = events(run / "tensorboard")
+    accumulator = tensorboard(run / "tensorboard")
     assert [event.step for event in accumulator.Scalars("valid/epe")] == [0, 1, 2]
     assert [event.value for event in accumulator.Scalars("epoch")] == [0, 1, 1]
     (text,) = accumulator.Tensors("events/text_summary")
@@ -343,7 +338,7 @@ def test_a_resumed_run_leaves_the_same_record_as_one_that_was_never_stopped(
     go(tmp_path / "parts", range(3, 6), checkpoint)
     whole, parts = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts"))
     assert whole == parts
-    losses = events(tmp_path / "parts" / "tensorboard").Scalars("loss")
+    losses = tensorboard(tmp_path / "parts" / "tensorboard").Scalars("loss")
     assert [event.step for event in losses] == list(range(6))
     assert [event.value for event in losses] == pytest.approx([1 / (epoch + 1) for epoch in range(6)])
 

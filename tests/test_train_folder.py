@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
 from torch import nn
 
 from autodisp import model_file
@@ -22,6 +21,7 @@ from autodisp.observers.train_folder import TrainFolder
 from autodisp.records import read_json_lines
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tracking import ConsoleProgress, Tracker
+from tests.programs import tensorboard
 
 NAN, INF = math.nan, math.inf
 TASK = ClassificationTask(channels=1, layers=3, classes=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
@@ -139,16 +139,10 @@ def test_figures_that_are_no_numbers(told: Told, value: float) -> None:
         assert card.about["figures"] == {"valid/loss": 2.0}
 
 
-def events(root: Path) -> EventAccumulator:
-    found = EventAccumulator(str(root / "tensorboard"), size_guidance={SCALARS: 0, IMAGES: 0})
-    found.Reload()
-    return found
-
-
 def test_scalars_and_pictures_stand_at_their_step(told: Told) -> None:
     records = [told.interval(number, best=False) for number in range(3)]
     told.tracker.close()
-    found = events(told.root)
+    found = tensorboard(told.root / "tensorboard")
     for name in records[0]:
         points = [(event.step, event.value) for event in found.Scalars(name)]
         assert points == [(record["step"], pytest.approx(record[name])) for record in records]
@@ -164,7 +158,7 @@ def test_a_task_without_pictures(tmp_path: Path) -> None:
     told = Told(tmp_path, pictures=False)
     told.interval(0, best=False)
     told.tracker.close()
-    found = events(tmp_path)
+    found = tensorboard(tmp_path / "tensorboard")
     assert found.Tags()["images"] == []
     assert "valid/accuracy" in found.Tags()["scalars"]
 

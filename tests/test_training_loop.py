@@ -24,7 +24,7 @@ from autodisp.tasks.disparity import DisparityTask
 from autodisp.training import schedules
 from autodisp.training.average import MovingAverage
 from autodisp.training.loop import Training, TrainSettings
-from tests.programs import differences
+from tests.programs import differences, same
 from tests.shared_runs import MaskedTask, Network, Sample
 
 NAN, INF = math.nan, math.inf
@@ -113,10 +113,6 @@ class Listener:
 
 def copies(tensors: Iterable[Tensor]) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in tensors]
-
-
-def same(first: Iterable[Tensor], second: Iterable[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def optimizer_of(name: str, network: nn.Module, *, fused: bool | None = None) -> torch.optim.Optimizer:
