@@ -245,14 +245,6 @@ def test_a_gradient_is_not_asked_for_nor_kept() -> None:
     assert evaluated([(batch, prediction.clone().requires_grad_())]) == evaluated([(batch, prediction)])
 
 
-def test_one_pass_or_many_is_the_same() -> None:
-    batch, prediction = scene(4, seed=9)
-    alone = [(StereoSample(*(part[k : k + 1] for part in batch)), prediction[k : k + 1]) for k in range(4)]
-    whole, apart = evaluated([(batch, prediction)]), evaluated(alone)
-    for name, region in whole.regions.items():
-        assert flat(region) == pytest.approx(flat(apart.regions[name]), rel=1e-12)
-
-
 @pytest.mark.parametrize("shape", [(3, 7, 11), (3, 1, 7, 12), (2, 1, 7, 11), (3, 3, 7, 11)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"must be \(B, 1, H, W\)"):

@@ -13,14 +13,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from autodisp.cells.cell import Cell, FoundCells
-from autodisp.cells.genotype import Genotype, load
+from autodisp.cells.genotype import Genotype
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
 from autodisp.checkpoints import Checkpoints
-from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError, WrongSetting
 from autodisp.tasks.base import Figure
-from autodisp.tasks.disparity import DisparityTask
 from autodisp.training import schedules
 from autodisp.training.average import MovingAverage
 from autodisp.training.loop import Training, TrainSettings
@@ -692,64 +690,39 @@ def test_a_network_that_was_evaluated_is_trained_in_training_mode(tmp_path: Path
     assert same(training.network.state_dict().values(), expected.network.state_dict().values())
 
 
-def stereo(seed: int, *, truth: bool = True) -> StereoSample:
-    draw = torch.Generator().manual_seed(seed)
-    views = torch.rand(2, 1, 3, 32, 32, generator=draw)
-    disparity = 8 * torch.rand(1, 1, 32, 32, generator=draw)
-    nowhere = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
-    valid = ~nowhere if truth else nowhere
-    return StereoSample(views[0], views[1], torch.where(valid, disparity, NAN), valid, nowhere, nowhere)
-
-
-class Frames(Batches):
-    def at(self, position: int) -> Any:
-        return stereo(1000 * self.seed + position, truth=position not in self.empty)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("optimizer", "empty", "head"),
-    [("sgd", 0, "regression"), ("sgd", 2, "matching"), ("adamw", 0, "matching"), ("adamw", 2, "regression")],
-)
-def test_a_batch_without_a_valid_pixel_adds_nothing(tmp_path: Path, optimizer: str, empty: int, head: Any) -> None:
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("empty", [0, 2])
+def test_a_batch_without_a_valid_pixel_adds_nothing(tmp_path: Path, optimizer: str, empty: int) -> None:
     """Neither to weights (momentum and weight decay would move them), nor to optimizer, average and figures."""
-    task = DisparityTask(channels=2, stem_scale=1, encoder_cells=2, decoder_cells=2, max_displacement=2, head=head,
-                         max_disparity=16)  # fmt: skip
-    torch.manual_seed(0)
-    network = task.build_network(FoundCells(load("autodispnet"), style=Style("dense", affine=True)))
-    stream = Frames(1, empty=[empty])
-    states = []
-
-    class Watching(Listener):
-        def step(self, interval: int, step: int, figures: Callable[[], Mapping[str, float]]) -> None:
-            super().step(interval, step, figures)
-            states.append(of(training))
-
-    def of(training: Training) -> dict[str, Any]:
-        assert training.average is not None
-        optimizer_state = copy.deepcopy(training.optimizer.state_dict()["state"])
-        average = copy.deepcopy(training.average.state_dict())
-        return {"weights": copies(training.network.parameters()), "optimizer": optimizer_state, "average": average}
-
-    training, _ = make(
-        tmp_path, task=task, network=network, stream=stream, optimizer=optimizer, average=0.9, steps=4,
-        validate_every=4, validation=[stereo(5, truth=False), stereo(6)], factor=schedules.cosine(4),
+    batches, factor = Batches(2, empty=[0]), schedules.cosine(4)
+    training, listener = make(
+        tmp_path, stream=Batches(1, empty=[empty]), optimizer=optimizer, average=0.9, steps=4, validate_every=4,
+        validation=[batches.at(0), batches.at(1)], factor=factor,
     )  # fmt: skip
-    states.append(of(training))
-    listener = Watching()
-    training.observer = listener
-    listener.training = training
+    assert training.average is not None
+    parts = (training.optimizer, training.average)
+    states = [copy.deepcopy([part.state_dict() for part in parts])]
+    told = listener.step
+
+    def step(*arguments: Any) -> None:
+        told(*arguments)
+        states.append(copy.deepcopy([part.state_dict() for part in parts]))
+
+    listener.weights.append(copies(training.network.parameters()))
+    listener.step = step  # type: ignore[method-assign]
     training.run()
-    for step in range(4):
-        if step == empty:
-            assert differences(states[step], states[step + 1]) == []
-        else:
-            assert not same(states[step]["weights"], states[step + 1]["weights"])
-    assert training.progress.steps == stream.position == 4
-    assert listener.rates == [RATE * schedules.cosine(4)(step) for step in range(4)], "the schedule counts every step"
+    for before in range(4):
+        optimizers = [states[before + after][0]["state"] for after in (0, 1)]
+        unmoved = [
+            same(*listener.weights[before : before + 2]),
+            differences(*optimizers) == [],
+            differences(*(states[before + after][1] for after in (0, 1))) == [],
+        ]
+        assert unmoved == [before == empty] * 3
+    assert training.progress.steps == training.stream.position == 4
+    assert listener.rates == [RATE * factor(step) for step in range(4)], "the schedule counts every step"
     record = listener.records[0]
-    for name in ("train/loss", "train/epe", "valid/loss", "valid/epe"):
-        assert math.isfinite(record[name])
+    assert all(math.isfinite(record[f"{part}/{name}"]) for part in ("train", "valid") for name in ("loss", "mse"))
     assert record["train/loss"] > 0
-    training.validation = [stereo(6)]
+    training.validation = [batches.at(1)]
     assert training.validate() == {key[6:]: record[key] for key in record if key.startswith("valid/")}
