@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hypothesis import settings
 
 from autodisp.cli import entry
 from autodisp.errors import InputError, RunFault
+
+settings.register_profile("any speed", deadline=None)
+settings.load_profile("any speed")
 
 
 def pytest_collection_finish() -> None:

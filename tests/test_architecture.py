@@ -99,7 +99,7 @@ def test_second_derivatives_exist() -> None:
     assert torch.autograd.gradgradcheck(loss, (alphas,))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(sorted(SPACES)), st.integers(0, 10**6))
 def test_one_hot_weights_prefer_their_genotype(name: str, seed: int) -> None:
     space = SPACES[name]

@@ -89,7 +89,7 @@ def test_entries_come_back_bit_for_bit(entry: Any) -> None:
     assert source.made == {0: 1}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=12))
 def test_any_bits_of_a_float_come_back(words: list[int]) -> None:
     entry = torch.from_numpy(np.array(words, dtype=np.uint32).view(np.float32).copy())

@@ -196,7 +196,7 @@ symmetric = st.integers(1, 9).flatmap(
 )
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120, derandomize=True)
 @given(symmetric)
 def test_lanczos_against_eigvalsh(drawn: tuple[list[float], int]) -> None:
     eigenvalues, seed = drawn

@@ -149,29 +149,20 @@ def test_a_confidence_that_differs_is_not_kept() -> None:
         models._check({(1, 1): Comparison(0.0, 1.0, 0.04)}, Path("a.onnx"), "px")
 
 
-def test_classification_files_are_the_network_at_any_size_and_batch(images: list[ExportedModel]) -> None:
-    network = autodisp.load(beside(images[0]))
-    assert isinstance(network, ImageClassifier)
-    for model in images:
+@pytest.mark.parametrize(("task", "sizes"), [("images", [(32, 32), (33, 47), (1, 1)]), ("segmented", STEREO_SIZES)])
+def test_files_for_single_images_are_the_network_at_any_size_and_batch(
+    task: str, sizes: list[tuple[int, int]], request: pytest.FixtureRequest
+) -> None:
+    models = request.getfixturevalue(task)
+    network = autodisp.load(beside(models[0]))
+    for model in models:
         opened = autodisp.load(model.path)
         assert isinstance(opened, ImageClassifier)
         assert opened.classes == ["a", "b", "c", "d"]
-        for size, batch in itertools.product([(32, 32), (33, 47), (1, 1)], (1, 3)):
-            views = pair(size, batch)[0]
-            torch.testing.assert_close(opened(views), network(views), atol=1e-5, rtol=0)
-
-
-def test_segmentation_files_are_the_network_at_any_size_and_batch(segmented: list[ExportedModel]) -> None:
-    network = autodisp.load(beside(segmented[0]))
-    assert isinstance(network, ImageClassifier)
-    for model in segmented:
-        opened = autodisp.load(model.path)
-        assert isinstance(opened, ImageClassifier)
-        assert opened.classes == ["a", "b", "c", "d"]
-        for size, batch in itertools.product(STEREO_SIZES, (1, 3)):
+        for size, batch in itertools.product(sizes, (1, 3)):
             views = pair(size, batch)[0]
             expected = network(views)
-            assert expected.shape == (batch, 4, *size)
+            assert expected.shape == ((batch, 4) if task == "images" else (batch, 4, *size))
             torch.testing.assert_close(opened(views), expected, atol=1e-5, rtol=0)
 
 

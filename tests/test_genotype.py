@@ -93,7 +93,7 @@ def tables_of(space: SearchSpace, draw: random.Random, levels: int) -> dict[str,
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([*SPACES.values(), MIXED_NONE]), st.integers(0, 10**9), st.sampled_from([2, 5, 1 << 20]))
 def test_derivation_against_a_naive_one(space: SearchSpace, seed: int, levels: int) -> None:
     tables = tables_of(space, random.Random(seed), levels)
@@ -110,7 +110,7 @@ def test_derivation_against_a_naive_one(space: SearchSpace, seed: int, levels: i
     check(found, space)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(sorted(SPACES)), st.integers(0, 10**6))
 def test_json_round_trip(name: str, seed: int) -> None:
     genotype = Genotype(name, SPACES[name].sample(seed), {"run": "r", "epoch": seed, "eigenvalue": None})
@@ -306,7 +306,7 @@ def test_the_first_space_that_holds_the_cells_is_taken() -> None:
     assert parse(published(tiny, "[2]")).space == "tiny81"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from([*SPACES.values(), MIXED_NONE]), st.integers(0, 10**6))
 def test_any_genotype_is_read_from_its_string(space: SearchSpace, seed: int) -> None:
     """Flat strings are cut by what the given space keeps."""
@@ -441,7 +441,7 @@ def test_the_reason_is_that_of_the_nearest_space(
     assert "It names space" not in str(caught.value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet="Genotype()[]{},='\"\\ \nnorma_l0123.", max_size=60), st.integers(0, len(PLAIN)))
 def test_no_text_gives_anything_but_a_genotype_or_an_input_error(noise: str, position: int) -> None:
     for text in (noise, f"Genotype({noise})", PLAIN[:position] + noise + PLAIN[position:]):

@@ -120,7 +120,7 @@ def make(
     supernet = Supernet(task, network, Architecture(space, seed=seed, edges=share > 1))
     weights = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=3e-4)
     listener = Listener()
-    numbers = {"epochs": 3, "steps_per_epoch": 3, "curvature_every": 1, **settings}
+    numbers = {"epochs": 3, "steps_per_epoch": 3, "curvature_every": 1, "curvature_tolerance": 0.3, **settings}
     search = Search(
         supernet,
         weight_stream=Batches(1, spoilt),
@@ -187,7 +187,7 @@ def test_each_level_moves_its_own_parameters(tmp_path: Path) -> None:
 
 
 def test_alphas_wait_for_the_warm_up(tmp_path: Path) -> None:
-    search, _ = make(tmp_path, warmup_epochs=2)
+    search, _ = make(tmp_path, warmup_epochs=2, curvature_every=3)
     start = [alpha.detach().clone() for alpha in search.supernet.alphas]
     search.run_epoch()
     search.run_epoch()
@@ -205,7 +205,8 @@ def test_second_order_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         original(search, batch, order)
 
     monkeypatch.setattr(Search, "alpha_step", spy)
-    search, _ = make(tmp_path, epochs=4, steps_per_epoch=1, warmup_epochs=1, first_order_epochs=1, order="exact")
+    settings: dict[str, Any] = {"warmup_epochs": 1, "first_order_epochs": 1, "order": "exact", "curvature_every": 4}
+    search, _ = make(tmp_path, epochs=4, steps_per_epoch=1, **settings)
     search.run()
     assert orders == [(1, "first"), (2, "exact"), (3, "exact")]
 
@@ -305,7 +306,7 @@ def test_the_curvature_is_taken_on_the_batch_of_the_last_alpha_step(tmp_path: Pa
 def test_what_fails_after_the_steps_of_an_epoch_loses_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, fails_in: int
 ) -> None:
-    options: dict[str, Any] = {"drop_path": 0.3, "order": "exact", "warmup_epochs": 1}
+    options: dict[str, Any] = {"drop_path": 0.3, "warmup_epochs": 1}
     whole, _ = make(tmp_path / "whole", **options)
     whole.run()
     search, _ = make(tmp_path / "cut", **options)
@@ -331,15 +332,15 @@ def test_what_fails_after_the_steps_of_an_epoch_loses_none(
 
 
 def test_a_search_that_was_stopped_measures_the_same(tmp_path: Path) -> None:
-    whole, _ = make(tmp_path / "whole")
+    whole, _ = make(tmp_path / "whole", epochs=2)
     whole.run()
     for stop_after in (2, 3):  # in the middle of the first epoch; right after it
         folder = tmp_path / str(stop_after)
-        search, _ = make(folder)
+        search, _ = make(folder, epochs=2)
         search.stopping = lambda search=search, last=stop_after: search.progress.steps == last
         with pytest.raises(Interrupted):
             search.run()
-        assert eigenvalues(resumed(folder)) == eigenvalues(whole)
+        assert eigenvalues(resumed(folder, epochs=2)) == eigenvalues(whole)
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -360,7 +361,7 @@ def test_the_eigenvalue_of_a_zero_hessian_is_unknown(tmp_path: Path, full: bool,
 def test_full_hessian_and_lanczos_agree(tmp_path: Path) -> None:
     values = []
     for full in (False, True):
-        search, listener = make(tmp_path / str(full), curvature_full=full)
+        search, listener = make(tmp_path / str(full), curvature_full=full, curvature_tolerance=1e-3, epochs=2)
         search.run()
         values.append([record["eigenvalue"] for record in listener.records])
         assert (listener.records[0]["spectrum"] is not None) == full
@@ -450,7 +451,7 @@ def test_ada_with_the_real_rule_ends_at_the_cap(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_auxiliary_factor_falls_with_the_epochs(tmp_path: Path) -> None:
-    search, _ = make(tmp_path, epochs=4, steps_per_epoch=1, curvature_tolerance=0.5, auxiliary=True)
+    search, _ = make(tmp_path, epochs=4, steps_per_epoch=1, auxiliary=True)
     network, factors = search.supernet.network, []
     for _ in range(4):
         search.run_epoch()

@@ -60,7 +60,7 @@ def newest(search: Search) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_an_interrupted_search_resumes_bitwise(name: str, tmp_path: Path) -> None:
-    settings = {"epochs": 2, "steps_per_epoch": 2, "drop_path": 0.2, "curvature_tolerance": 0.3}
+    settings = {"epochs": 2, "steps_per_epoch": 2, "drop_path": 0.2}
     whole, listener = made(name, tmp_path / "whole", **settings)
     expected = whole.run()
     half, _ = made(name, tmp_path / "parts", **settings)
@@ -81,7 +81,7 @@ def test_an_interrupted_search_resumes_bitwise(name: str, tmp_path: Path) -> Non
 def test_a_roll_back_draws_as_from_its_checkpoint(name: str, tmp_path: Path) -> None:
     decision = Decision(decided_epoch=1, returned_epoch=0, earlier_average=1.0, newest_average=2.0)
     back = Scripted(1, RollBack(decision, Restart(epoch=0, weight_decay=1e-2)))
-    settings = {"epochs": 2, "steps_per_epoch": 1, "curvature_tolerance": 0.3}
+    settings = {"epochs": 2, "steps_per_epoch": 1}
     search, listener = made(name, tmp_path, regularization=back, **settings)
     outcome = search.run()
     assert outcome.restarts == 1
@@ -110,7 +110,7 @@ def test_alphas_move_under_every_order(name: str, order: Any, tmp_path: Path) ->
 def test_measuring_changes_no_step(name: str, tmp_path: Path) -> None:
     found = []
     for every in (1, 2):
-        search, _ = made(name, tmp_path / str(every), epochs=3, curvature_every=every, curvature_tolerance=0.3)
+        search, _ = made(name, tmp_path / str(every), epochs=3, curvature_every=every)
         search.run()
         found.append(tensors(search))
     assert same(*found)

@@ -65,22 +65,22 @@ def test_an_array_of_an_image_may_be_read_only() -> None:
     assert ImageClassifier(Constant())(image).shape == (1, 4)
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 10), (2, 3, 8, 10), (8, 10, 4), (1, 1, 8, 10, 3), (0, 10, 3)])
-def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"images (has the shape|holds no pixel)"):
-        ImageClassifier(Constant())(np.zeros(shape, np.float32))
-
-
-@pytest.mark.parametrize("dtype", [np.int64, np.bool_])
-def test_other_counts_are_refused(dtype: type) -> None:
-    with pytest.raises(TypeError, match=r"must be uint8, uint16, or floating in 0\.\.1"):
-        ImageClassifier(Constant())(np.zeros((8, 10, 3), dtype))
-
-
-@pytest.mark.parametrize("value", [255.0, float("nan")])
-def test_other_ranges_are_refused(value: float) -> None:
-    with pytest.raises(ValueError, match=r"floating colours must be in 0\.\.1"):
-        ImageClassifier(Constant())(np.full((8, 10, 3), value, np.float32))
+@pytest.mark.parametrize(
+    ("images", "error", "says"),
+    [
+        *(
+            (np.zeros(shape, np.float32), ValueError, r"images (has the shape|holds no pixel)")
+            for shape in ((3, 8, 10), (2, 3, 8, 10), (8, 10, 4), (1, 1, 8, 10, 3), (0, 10, 3))
+        ),
+        (np.zeros((8, 10, 3), np.int64), TypeError, r"must be uint8, uint16, or floating in 0\.\.1"),
+        (np.zeros((8, 10, 3), np.bool_), TypeError, r"must be uint8, uint16, or floating in 0\.\.1"),
+        (np.full((8, 10, 3), 255.0, np.float32), ValueError, r"floating colours must be in 0\.\.1"),
+        (np.full((8, 10, 3), np.nan, np.float32), ValueError, r"floating colours must be in 0\.\.1"),
+    ],
+)
+def test_other_arrays_are_refused(images: np.ndarray, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        ImageClassifier(Constant())(images)
 
 
 def test_the_result_takes_part_in_autograd() -> None:

@@ -133,7 +133,7 @@ def test_a_projection_runs_what_is_left_alone() -> None:
 
 
 def perturbed_search(folder: Path, relaxation: Any = None, **settings: Any) -> Any:
-    search, listener = make(folder, epochs=1, steps_per_epoch=2, curvature_tolerance=0.5, drop_path=0.2, **settings)
+    search, listener = make(folder, epochs=1, steps_per_epoch=2, drop_path=0.2, **settings)
     search.supernet.relaxation = relaxation or Softmax()
     search.selection = Perturbation(
         SPACES["tiny81"], search.validation, seed=1, tuning_epochs=2, learning_rate=0.05, min_learning_rate=0.001

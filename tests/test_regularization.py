@@ -64,7 +64,7 @@ def eigenvalues(draw: random.Random) -> float:
     return draw.choice([draw.uniform(-1, 1), math.exp(draw.gauss(0, 2)), math.nan, math.inf, -math.inf, 0.0])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     seed=st.integers(0, 10**9),
     every=st.integers(1, 3),

@@ -20,7 +20,7 @@ from tests.test_relaxations import uniform_search
 
 
 def test_the_argmax_is_what_the_epoch_recorded(tmp_path: Path) -> None:
-    search, listener = make(tmp_path, epochs=2, steps_per_epoch=1, curvature_tolerance=0.5)
+    search, listener = make(tmp_path, epochs=2, steps_per_epoch=1)
     outcome = search.run()
     assert isinstance(search.selection, Argmax)
     assert search.selection.evaluations(100_000) == 0

@@ -159,7 +159,7 @@ def test_autodispnet_is_the_published_topology() -> None:
     assert not [name for edge in cells["reduce"].edges for name in edge.operations if name.startswith("dil")]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cell_spaces())
 def test_counts_agree_with_enumeration(cell: CellSpace) -> None:
     space = SearchSpace("random", "darts", {"normal": cell})
@@ -171,7 +171,7 @@ def test_counts_agree_with_enumeration(cell: CellSpace) -> None:
         assert set(found) == set(itertools.product(*per_node))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(spaces(), st.integers(0, 10**6))
 def test_samples_belong_to_the_space_and_to_the_seed(space: SearchSpace, seed: int) -> None:
     found = space.sample(seed)
@@ -216,7 +216,7 @@ def test_named_spaces_go_to_json_and_back(space: SearchSpace, tmp_path: Path) ->
     assert SearchSpace.load(path) == space
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(spaces())
 def test_any_space_goes_to_json_and_back(space: SearchSpace) -> None:
     assert SearchSpace.from_json(json.loads(json.dumps(space.to_json())), file="f.json") == space
@@ -296,7 +296,7 @@ def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(places(valid())), json_values)
 def test_a_spoilt_file_is_refused_or_still_a_space(path: tuple[Any, ...], value: Any) -> None:
     try:

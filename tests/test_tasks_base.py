@@ -36,7 +36,7 @@ def test_which_figure_is_better(direction: Literal["min", "max"], value: float, 
     assert Figure("f", direction).better(value, than) is better
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), max_size=6), min_size=1, max_size=5))
 def test_pooled_means_are_those_of_the_whole(batches: list[list[float]]) -> None:
     sums: Sums = {}
