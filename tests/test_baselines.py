@@ -148,12 +148,6 @@ def test_filling_against_a_loop(size: tuple[int, int], share: float) -> None:
     assert np.array_equal(filled, filled_by_loop(disparity, known))
 
 
-def test_filling_takes_the_background() -> None:
-    disparity = np.array([[-1, 5, -1, -1, 2, -1], [-1] * 6, [9, 1, 1, 1, 1, 1]], np.float32)
-    filled = fill_from_background(disparity, disparity >= 0)
-    assert filled.tolist() == [[5, 5, 2, 2, 2, 2], [5, 1, 1, 1, 1, 1], [9, 1, 1, 1, 1, 1]]
-
-
 @pytest.mark.parametrize("count", [1, 2, 17, 400])
 def test_the_best_constant_is_the_median(count: int) -> None:
     generator = torch.Generator().manual_seed(count)

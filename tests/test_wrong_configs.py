@@ -18,7 +18,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from autodisp.config import predict
-from autodisp.config.checks import nearest, nearest_setting, printable, shown
 from autodisp.config.parsing import dotted
 from autodisp.errors import InputError
 from autodisp.prediction.outputs import CLASS_OUTPUTS, FLOW_OUTPUTS, OUTPUTS
@@ -186,40 +185,3 @@ def test_the_outputs_are_those_that_can_be_written() -> None:
         prediction = KITS[task].prediction
         assert prediction is not None
         assert prediction.outputs is outputs
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "null"), (True, "true"), ("", "''"), ([1, None], "[1, null]"), ("a\nb", "a\\nb"),
-        ("\x1b[31m", "\\x1b[31m"),
-        (0.5, "0.5"), ("é", "é"), ("x" * 90, "x" * 80 + "..."), ("\udc80", "\\udc80"),
-    ],
-)  # fmt: skip
-def test_a_value_is_shown_in_one_line(value: object, text: str) -> None:
-    assert shown(value) == text
-    assert printable(text) == text
-
-
-@pytest.mark.parametrize(
-    ("word", "near"), [("sgdd", "sgd"), ("SGD", "sgd"), ("adma", "adamw"), ("", None), ("qqqq", None)]
-)
-def test_the_nearest_choice(word: str, near: str | None) -> None:
-    assert nearest(word, ["sgd", "adamw"]) == near
-
-
-@pytest.mark.parametrize(
-    ("key", "near"),
-    [
-        ("run.folde", "run.folder"), ("folder", "run.folder"), ("rum.folder", "run.folder"),
-        ("rum.device", "run.device"),
-        ("size", "a.size or b.size"), ("runn", "run"), ("qqqq", None), ("qqqq.zzzz", None),
-        ("o.lr", "o.w.learning_rate or o.a.learning_rate"), ("run.lr", "o.w.learning_rate or o.a.learning_rate"),
-        ("o.a.LR", "o.a.learning_rate"), ("run.qqq", None),
-        ("o.learningrate", "o.w.learning_rate or o.a.learning_rate"),
-    ],
-)  # fmt: skip
-def test_the_nearest_setting(key: str, near: str | None) -> None:
-    settings = ["run", "run.folder", "run.device", "a", "a.size", "b", "b.size", "o", "o.w", "o.w.learning_rate", "o.a",
-                "o.a.learning_rate"]  # fmt: skip
-    assert nearest_setting(key, settings) == near
