@@ -12,8 +12,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from autodisp.graphs import WARM_UPS, Graphs, flatten, unflatten
 from autodisp.search.loop import Search
 from autodisp.search.relaxations import Dirichlet, Gumbel
+from tests.made_searches import make, tensors
 from tests.programs import same
-from tests.test_loop import make, tensors
 
 T = TypeVar("T")
 

@@ -26,9 +26,9 @@ from autodisp.search.perturbed import Perturbed
 from autodisp.search.regularization import RollBack
 from autodisp.search.relaxations import Dirichlet, Gumbel, Partial, Sigmoid, Softmax
 from tests.made_data import write_cifar10
+from tests.made_searches import Listener, Scripted, make, tensors
 from tests.programs import composed, same
 from tests.test_costs import made_table
-from tests.test_loop import Listener, Scripted, make, tensors
 
 Made = tuple[Search, Listener]
 METHODS: dict[str, Callable[[], Any]] = {

@@ -11,8 +11,8 @@ from autodisp.cells.spaces import SPACES
 from autodisp.config.search import AlphaPenaltyConfig
 from autodisp.search.costs import CostPenalty
 from autodisp.search.penalties import PENALTIES, beta
+from tests.made_searches import alpha_gradients, make
 from tests.test_costs import made_table
-from tests.test_loop import alpha_gradients, make
 from tests.test_methods import METHODS, made
 
 

@@ -21,8 +21,8 @@ from autodisp.search.perturbation import Perturbation, Projection
 from autodisp.search.relaxations import Frozen, Gumbel, Softmax
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.base import Figure
+from tests.made_searches import make, tensors
 from tests.programs import same
-from tests.test_loop import make, tensors
 
 
 class Linear(Supernet):

@@ -23,10 +23,9 @@ from autodisp.cells.spaces import SPACES
 from autodisp.search import bilevel
 from autodisp.search.curvature import frozen_statistics, preserved_rng
 from autodisp.search.relaxations import Dirichlet, Gumbel, Sigmoid, Softmax, Uniform
-from autodisp.search.selection import Ranking
 from tests.made_models import TwoCells
+from tests.made_searches import Batches, alpha_gradients, make, tensors, uniform_search
 from tests.programs import same
-from tests.test_loop import Batches, alpha_gradients, make, tensors
 
 
 class Noisy(Softmax):
@@ -47,13 +46,6 @@ class Noisy(Softmax):
 
     def penalty(self, architecture: Architecture, progress: float) -> Tensor:
         return 0.5 * sum((alphas.square().sum() for alphas in architecture.alphas.values()), torch.zeros(()))
-
-
-def uniform_search(folder: Path, **settings: Any) -> Any:
-    search, listener = make(folder, **settings)
-    search.supernet.relaxation = Uniform()
-    search.selection = Ranking([Batches(4).at(0)], [Batches(4).at(k) for k in range(2)], seed=1, samples=4, finalists=2)
-    return search, listener
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -14,9 +14,8 @@ from autodisp.errors import Interrupted
 from autodisp.search import selection
 from autodisp.search.selection import Argmax, Ranking
 from autodisp.tasks.base import Figure
+from tests.made_searches import make, tensors, uniform_search
 from tests.programs import same
-from tests.test_loop import make, tensors
-from tests.test_relaxations import uniform_search
 
 
 def test_the_argmax_is_what_the_epoch_recorded(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from autodisp.tasks.base import Figure
 from autodisp.training import schedules
 from autodisp.training.average import MovingAverage
 from autodisp.training.loop import Training, TrainSettings
+from tests.made_searches import Batches
 from tests.programs import differences, same
 from tests.shared_runs import MaskedTask, Network, Sample
 
@@ -50,32 +51,6 @@ def dense_network() -> Network:
 def masked_mse(output: Tensor, batch: Sample) -> Tensor:
     error = torch.where(batch.valid, output - batch.target, 0.0).square()
     return error.sum() / batch.valid.sum().clamp(min=1)
-
-
-class Batches:
-    """Batch k is a function of k; some are without truth, some spoilt."""
-
-    def __init__(self, seed: int, *, empty: Iterable[int] = (), spoilt: Iterable[int] = ()) -> None:
-        self.seed, self.empty, self.spoilt = seed, set(empty), set(spoilt)
-        self.position, self.waited = 0, 0.0
-
-    def at(self, position: int) -> Sample:
-        draw = torch.Generator().manual_seed(1000 * self.seed + position)
-        image = torch.rand(2, 3, 6, 6, generator=draw)
-        target = image.mean(dim=1, keepdim=True)[..., ::2, ::2]
-        valid = torch.rand(target.shape, generator=draw) < 0.8
-        if position in self.empty:
-            valid = torch.zeros_like(valid)
-        if position in self.spoilt:
-            target = target * NAN
-        return Sample(image, target, valid)
-
-    def next(self) -> Sample:
-        self.position += 1
-        return self.at(self.position - 1)
-
-    def seek(self, position: int) -> None:
-        self.position = position
 
 
 class Cut(Batches):
