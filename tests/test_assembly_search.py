@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import autodisp
-from autodisp.assembly.networks import build_device, build_style
+from autodisp.assembly.networks import build_style
 from autodisp.assembly.running import build_graphs
 from autodisp.assembly.search import (
     SearchData,
@@ -33,7 +33,6 @@ from autodisp.assembly.search import (
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import MixedCells
 from autodisp.cells.genotype import load
-from autodisp.cells.operations import build_operation
 from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.config.search import SearchConfig
 from autodisp.errors import InputError
@@ -275,51 +274,6 @@ def test_the_network_has_the_numbers_of_its_config() -> None:
 @pytest.mark.parametrize(("given", "expected"), [("null", 1.0), ("0.5", 0.5)])
 def test_the_weight_of_the_volume(given: str, expected: float) -> None:
     assert task_in(config_of(f"task.volume_weight={given}")).volume_weight == expected
-
-
-@pytest.mark.parametrize("norm", [True, False])
-def test_batch_normalisation_can_be_left_out_of_the_dense_flavour(norm: bool) -> None:
-    config = smoke(f"network.batch_norm={norm}")
-    style = build_style(config.network, build_space(config))
-    layers = build_operation("sep_conv_3x3", channels=2, style=style).modules()
-    assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in layers) == norm
-
-
-@pytest.mark.parametrize(
-    ("name", "gpu", "expected"),
-    [
-        ("cpu", True, "cpu"),
-        ("cpu", False, "cpu"),
-        ("auto", False, "cpu"),
-        ("auto", True, "cuda"),
-        ("cuda", True, "cuda"),
-    ],
-)
-def test_devices(name: str, gpu: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(gpu))
-    assert build_device(name) == torch.device(expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "gpus", "ranks", "line"),
-    [
-        ("cuda", 0, 1, r"^run\.device=cuda: .*no usable GPU; take run\.device=cpu or auto$"),
-        ("cuda:2", 2, 1, r"^run\.device=cuda:2: there is no GPU 2, the last is 1; take run\.device=cuda:1$"),
-        ("cuda:1", 2, 2, r"^run\.device=cuda:1: 2 processes need a GPU each; take run\.device=cuda$"),
-        ("cuda", 1, 2, r"^run\.device=cuda: there is no GPU 1, .*; take run\.device=cpu, or fewer processes$"),
-    ],
-)
-def test_a_gpu_that_is_not_there_is_refused(
-    name: str, gpus: int, ranks: int, line: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    if ranks > 1:
-        for variable, value in (("TORCHELASTIC_RUN_ID", "test"), ("WORLD_SIZE", ranks), ("LOCAL_RANK", ranks - 1)):
-            monkeypatch.setenv(variable, str(value))
-    with pytest.raises(InputError, match=line):
-        build_device(name)
 
 
 def supernet_of(config: SearchConfig, space: SearchSpace, *, seed: int = 0) -> Supernet:

@@ -1,8 +1,5 @@
 """Every YAML composes, parses and builds; what does not fit is refused by name in one line."""
 
-import json
-from pathlib import Path
-
 import pytest
 from omegaconf import open_dict
 
@@ -19,9 +16,7 @@ from autodisp.assembly.search import (
 )
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.cell import MixedCells
-from autodisp.cells.spaces import SPACES
 from autodisp.config.search import SearchConfig, parse
-from autodisp.errors import InputError
 from autodisp.networks.unbuilt import unbuilt
 from autodisp.search.supernet import Supernet
 from autodisp.tasks.registry import dataset_entries
@@ -130,14 +125,6 @@ def test_the_fingerprint_is_of_what_the_result_depends_on() -> None:
     assert config_of("run.folder=elsewhere", "run.workers=0", "run.threads=3").fingerprint() == base
     assert config_of("seed=1").fingerprint() != base
     assert config_of("optimizer.weights.learning_rate=0.01").fingerprint() != base
-
-
-def test_the_darts_flavour_always_normalises(tmp_path: Path) -> None:
-    space = SPACES["autodispnet"].to_json() | {"flavour": "darts", "name": "mine"}
-    (tmp_path / "space.json").write_text(json.dumps(space))
-    config = config_of(f"space.file={tmp_path / 'space.json'}", "network.batch_norm=false")
-    with pytest.raises(InputError, match=r"network\.batch_norm=false: space 'mine' is of the darts flavour"):
-        build_style(config.network, build_space(config))
 
 
 def test_every_dataset_has_one_yaml_for_all_programs() -> None:

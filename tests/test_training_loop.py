@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from autodisp.cells.cell import Cell, FoundCells
 from autodisp.cells.genotype import Genotype
@@ -282,18 +282,6 @@ def test_the_best_is_kept_by_the_figure(
     assert progress.best == pytest.approx(NAN if at is None else values[at], nan_ok=True)
 
 
-def test_the_best_survives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flags = []
-    for values, steps in (([3.0, 2.0], 4), ([2.5, 1.0], 8)):
-        given = iter(values)
-        monkeypatch.setattr(Training, "validate", lambda training, given=given: {"loss": 0.0, "mse": next(given)})
-        training, listener = make(tmp_path, steps=steps, validate_every=2)
-        resume(training)
-        training.run()
-        flags.append(listener.best)
-    assert flags == [[True, True], [False, True]]
-
-
 def test_drop_path_grows_with_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
     original = Cell.forward
@@ -497,25 +485,6 @@ def test_states_of_earlier_versions_are_resumed(tmp_path: Path) -> None:
     assert same(*results)
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.9])
-def test_the_average_is_that_of_torch(decay: float) -> None:
-    torch.manual_seed(0)
-    network = dense_network()
-    mine = MovingAverage(network, decay)
-    theirs = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
-    assert list(mine.state_dict()) == list(theirs.state_dict())
-    for step, made in enumerate((0.0, 1.0, 1.0, 0.0, 1.0)):
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter += torch.randn(parameter.shape)
-            network.train()(Batches(1).at(step).image)
-        mine.update(network, torch.tensor(made))
-        if made:
-            theirs.update_parameters(network)
-        for (name, one), other in zip(mine.state_dict().items(), theirs.state_dict().values(), strict=True):
-            torch.testing.assert_close(one, other, msg=name)
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_gradient_that_is_no_number_stops_too(tmp_path: Path, precision: str) -> None:
     class Steep(DenseTask):
@@ -622,15 +591,6 @@ def test_a_resumed_training_is_the_uninterrupted_one(
     assert differences(everything(straight), everything(resumed)) == []
     assert [*map(untimed, [*first.records, *second.records])] == [*map(untimed, expected.records)]
     assert resumed.checkpoints.epochs() == [4, 6]
-
-
-def test_a_finished_training_has_nothing_to_do(tmp_path: Path) -> None:
-    training, listener = make(tmp_path)
-    last = training.run()
-    again, listener = make(tmp_path)
-    assert resume(again) == 6
-    assert again.run() == last
-    assert listener.steps == []
 
 
 @pytest.mark.parametrize("fails_at", [3, 6, 7])
