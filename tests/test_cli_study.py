@@ -15,6 +15,7 @@ from autodisp.tables import load
 from tests.programs import command_of, start
 
 pytest.importorskip("distributed")
+pytestmark = pytest.mark.slow
 TOY = ["budget=smoke", "seeds=[0]", "folder=made", "cluster.workers=1"]
 WORDS = ["study=table", "study.samples=1", *TOY]
 
@@ -28,7 +29,6 @@ def table_of(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.slow
 def test_a_table_is_made_planned_and_reported(tmp_path: Path) -> None:
     planned = start(tmp_path, "study", *WORDS, "plan=true")
     assert "to run: 1 x train, 1 x evaluate" in planned.stdout
@@ -56,7 +56,6 @@ def test_a_table_is_made_planned_and_reported(tmp_path: Path) -> None:
     assert (tmp_path / "made" / "table.json").read_bytes() == table
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("study", "words", "counts"),
     [
@@ -93,7 +92,6 @@ def test_a_study_with_searches_reports_what_its_evaluations_give(
         }
 
 
-@pytest.mark.slow
 def test_the_regret_of_a_search_is_that_of_its_cells_in_the_table(tmp_path: Path) -> None:
     done = start(tmp_path, "study", "study=regret", "study.table=tiny81_shapes3d", "study.policies=[none]", *TOY)
     assert done.returncode == 0, done.stderr
@@ -103,7 +101,6 @@ def test_the_regret_of_a_search_is_that_of_its_cells_in_the_table(tmp_path: Path
     assert float(row["regret, px"]) == load("tiny81_shapes3d").regret(genotype.load(found))
 
 
-@pytest.mark.slow
 def test_the_trials_of_hyperparameters_are_pruned_and_reported(tmp_path: Path) -> None:
     done = start(tmp_path, "study", "study=hyperparameters", "study.trials=2", *TOY)
     assert done.returncode == 0, done.stderr
@@ -117,7 +114,6 @@ def test_the_trials_of_hyperparameters_are_pruned_and_reported(tmp_path: Path) -
         assert {step: float(value) for step, value in shown.items() if value} == trial["values"]
 
 
-@pytest.mark.slow
 def test_a_failed_run_has_its_line_and_its_log(tmp_path: Path) -> None:
     words = [*WORDS, "seeds=[0,1]", 'budget.short=["network=disparity_tiny","init=nowhere.safetensors"]']
     done = start(tmp_path, "study", *words)
@@ -129,7 +125,6 @@ def test_a_failed_run_has_its_line_and_its_log(tmp_path: Path) -> None:
     assert first.read_text().startswith("autodisp-train: init=nowhere.safetensors: no such file")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_study_says_how_it_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     process = subprocess.Popen(
@@ -150,7 +145,6 @@ def test_a_stopped_study_says_how_it_goes_on(tmp_path: Path, number: signal.Sign
     assert "study: 2 of 2 runs done" in again.stdout
 
 
-@pytest.mark.slow
 def test_missing_data_is_told_in_one_line_before_a_folder_exists(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
     for words, expected in (

@@ -13,6 +13,7 @@ from autodisp.errors import InputError
 from autodisp.studies.trials import JOURNAL, TRIAL, Tuning, carry_out, importances
 
 optuna = pytest.importorskip("optuna")
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 RANGES = {"optimizer.learning_rate": (1e-4, 1e-1), "optimizer.weight_decay": (1e-6, 1e-2)}
 
 
@@ -40,7 +41,6 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_trials_find_the_optimum_and_poor_ones_are_pruned(runs: Path) -> None:
     bowl = Bowl()
     found = [carry_out(tuning(trial), runs / str(trial), bowl) for trial in range(25)]
@@ -56,7 +56,6 @@ def test_trials_find_the_optimum_and_poor_ones_are_pruned(runs: Path) -> None:
     assert set(first["params"]) == set(RANGES)
 
 
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_a_killed_trial_is_resumed_with_its_values(runs: Path) -> None:
     bowl = Bowl()
 
@@ -75,7 +74,6 @@ def test_a_killed_trial_is_resumed_with_its_values(runs: Path) -> None:
     assert len(bowl.calls) == 3
 
 
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_a_lost_journal_is_written_again(runs: Path) -> None:
     carry_out(tuning(0), runs / "other", Bowl())
     value = carry_out(tuning(0), runs / "a", Bowl())
@@ -89,14 +87,12 @@ def test_a_lost_journal_is_written_again(runs: Path) -> None:
     assert (found, again.calls) == (value, [])
 
 
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_trials_that_are_all_alike_have_no_importances(runs: Path) -> None:
     for trial in range(3):
         assert carry_out(tuning(trial, [1]), runs / str(trial), lambda words, folder: 0.5) == 0.5
     assert importances(runs.parent / JOURNAL) == {}
 
 
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_a_damaged_trial_or_journal_is_one_line(runs: Path) -> None:
     carry_out(tuning(0), runs / "a", Bowl())
     for damaged in (
