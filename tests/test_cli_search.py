@@ -307,7 +307,7 @@ def test_what_is_for_watching_only_ends_no_run(
 @pytest.mark.slow
 def test_a_run_folder_that_is_removed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    gone = pytest.raises(RunFault, match=rf"{folder}.*: the run folder is gone, and with it the run$")
+    gone = pytest.raises(RunFault, match=rf"{folder}.*; the run folder is gone, and with it the run$")
     with before_step(3, lambda: shutil.rmtree(folder)), gone:
         run(folder)
     assert not folder.exists()
