@@ -32,7 +32,6 @@ from autodisp.run_files import CHECKPOINTS
 from autodisp.search.adaptive import AdaptiveRegularization
 from autodisp.search.costs import CostPenalty, CostTable
 from autodisp.search.early_stopping import EarlyStopping
-from autodisp.search.growth import growth
 from autodisp.search.loop import Search, SearchSettings
 from autodisp.search.perturbation import Perturbation
 from autodisp.search.regularization import Regularization
@@ -368,7 +367,7 @@ def _streams(
 
 def _covering(augmentation: Any, settings: SearchSettings, first: int, batch: int) -> Transform[Any]:
     """The augmentation of a batch, with cut-out as frequent as in its epoch; batch 0 belongs to the epoch ``first``."""
-    changed: Transform[Any] = augmentation.covering(growth(first + batch // settings.steps_per_epoch, settings.epochs))
+    changed: Transform[Any] = augmentation.covering(settings.growth(first + batch // settings.steps_per_epoch))
     return changed
 
 
