@@ -13,14 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from autodisp import model_file
-from autodisp.assembly.networks import (
-    build_device,
-    build_style,
-    check_batch,
-    find_genotype,
-    load_space,
-    use_threads,
-)
+from autodisp.assembly.networks import build_device, build_style, check_batch, find_genotype, load_space, use_threads
 from autodisp.assembly.running import build_graphs, build_images, build_optimizer, build_tracker, origin_of
 from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
@@ -31,12 +24,12 @@ from autodisp.config.sections import FromCheckpointConfig
 from autodisp.config.train import TrainConfig
 from autodisp.datasets.streams import Stream
 from autodisp.errors import InputError
-from autodisp.model_file import SUFFIX, ModelCard
+from autodisp.model_file import ModelCard
 from autodisp.networks.parameter_count import channels_for, count_parameters
 from autodisp.networks.synchronised import synchronise
 from autodisp.networks.unbuilt import unbuilt
 from autodisp.observers.train_folder import TrainFolder
-from autodisp.run_files import CHECKPOINTS
+from autodisp.run_files import CHECKPOINTS, LAST
 from autodisp.tasks.base import LevelledTask, Task, channels_last
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import KITS, rebuild
@@ -295,14 +288,15 @@ def _on_device(
 ) -> tuple[Task, nn.Module, Callable[[nn.Module, Any], Any] | None]:
     """Builds the task, the network, which must be able to take its batches, and the labels of a ``SelfTaughtTask``."""
     task, network = build_network(config, card, resumed=resumed)
-    wrap = config.kit.self_taught(config.task)
-    taught = None if wrap is None else wrap(task)
     network.to(device)
     if config.run.sync_batchnorm:
         synchronise(network)
     size = config.training.batch_size
     check_batch(task, card.style, config.dataset, data.train, batch=size, key=f"training.batch_size={size}")
-    return (task, network, None) if taught is None else (taught, network, taught.labelled)
+    if (self_taught := config.kit.self_taught(config.task)) is None:
+        return task, network, None
+    taught = self_taught(task)
+    return taught, network, taught.labelled
 
 
 def _predicting(task: Task, network: nn.Module) -> Callable[[Any], Any]:
@@ -345,7 +339,7 @@ def _card(config: TrainConfig, data: TrainData, folder: Path | None) -> ModelCar
 
     The genotype file that the run started from may have been moved since then.
     """
-    if folder is not None and (model := folder / f"last{SUFFIX}").exists():
+    if folder is not None and (model := folder / LAST).exists():
         return dataclasses.replace(model_file.load(model)[0], about=provenance(config, data))
     return build_card(config, data)
 

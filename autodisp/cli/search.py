@@ -28,14 +28,14 @@ from autodisp.assembly.search import (
 from autodisp.cli.console import build_console
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import raisable, resumed_config
-from autodisp.cli.run_folder import claimed, keep_command, keep_config
+from autodisp.cli.run_folder import begin_run, claimed, keep_config
 from autodisp.cli.supervision import memory_settings, print_summary, run_console, supervised_run
 from autodisp.commands import as_typed
 from autodisp.config.search import SearchConfig, parse
 from autodisp.records import Record, start_record
 from autodisp.report.next_steps import report_command, training_command
 from autodisp.report.reading import read_run
-from autodisp.run_files import CHECKPOINTS, GENOTYPE
+from autodisp.run_files import GENOTYPE
 from autodisp.search.costs import CostTable, random_costs
 from autodisp.search.loop import Outcome
 from autodisp.search.measuring import cost_of
@@ -70,15 +70,9 @@ def search(tree: DictConfig) -> Path | None:
         show_plan(config, data)
         return None
     with claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder:
-        distributed.on_first(lambda: _prepare(config, tree, folder))
+        distributed.on_first(lambda: begin_run(folder, tree, config))
         _run(config, data, folder)
         return folder
-
-
-def _prepare(config: SearchConfig, tree: DictConfig, folder: Path) -> None:
-    keep_command(folder)
-    keep_config(folder, tree, config.dataset, config.task, config.relaxation)
-    (folder / CHECKPOINTS).mkdir()
 
 
 def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
@@ -113,7 +107,7 @@ def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictC
     memory = [*memory_settings(config, *keys, *second), *recompute]
     with supervised_run(folder, memory=memory) as stopping, run_console(config) as console:
         if resumed is not None:
-            distributed.on_first(lambda: keep_config(folder, resumed, config.dataset, config.task, config.relaxation))
+            distributed.on_first(lambda: keep_config(folder, resumed, config))
         costs = distributed.on_first(lambda: build_costs(config, data, folder, resume=resumed is not None))
         with distributed.agreed():
             parts = build_search(

@@ -16,22 +16,15 @@ from autodisp.assembly.train_data import TrainData, build_train_data
 from autodisp.assembly.training import TrainParts, build_training
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import raisable, resumed_config
-from autodisp.cli.run_folder import claimed, keep_command, keep_config
+from autodisp.cli.run_folder import begin_run, claimed, keep_config
 from autodisp.cli.signals import StopSignals
 from autodisp.cli.supervision import memory_settings, print_summary, run_console, supervised_run
 from autodisp.commands import as_typed
 from autodisp.config.train import TrainConfig, parse
 from autodisp.records import start_record
-from autodisp.report.next_steps import (
-    BEST,
-    LAST,
-    TRAINED_ON,
-    evaluation_command,
-    prediction_command,
-    report_command,
-)
+from autodisp.report.next_steps import evaluation_command, prediction_command, report_command
 from autodisp.report.reading import read_run
-from autodisp.run_files import CHECKPOINTS
+from autodisp.run_files import BEST, LAST, TRAINED_ON
 from autodisp.tracking import ConsoleProgress
 
 UNIT = "interval"
@@ -82,10 +75,8 @@ def train(tree: DictConfig) -> Path:
 
 
 def _prepare(config: TrainConfig, data: TrainData, tree: DictConfig, folder: Path) -> None:
-    keep_command(folder)
-    keep_config(folder, tree, config.dataset, config.task)
     write_trained_on(folder / TRAINED_ON, config.dataset, data.trained_on, data.held_out)
-    (folder / CHECKPOINTS).mkdir()
+    begin_run(folder, tree, config)
 
 
 def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
@@ -98,11 +89,8 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
     with distributed.agreed():
         wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
         data = build_train_data(config)
-    with (
-        supervised_run(folder, memory=_memory(config)) as stopping,
-        run_console(config, unit=UNIT) as console,
-    ):
-        distributed.on_first(lambda: keep_config(folder, wanted, config.dataset, config.task))
+    with supervised_run(folder, memory=_memory(config)) as stopping, run_console(config, unit=UNIT) as console:
+        distributed.on_first(lambda: keep_config(folder, wanted, config))
         with distributed.agreed():
             parts = build_training(config, data, folder, console, prepare=None, stopping=stopping)
         steps = parts.training.progress.steps

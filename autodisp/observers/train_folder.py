@@ -17,9 +17,10 @@ from typing import Any
 from torch import nn
 
 from autodisp import model_file
-from autodisp.model_file import SUFFIX, ModelCard
+from autodisp.model_file import ModelCard
 from autodisp.observers.picture import Pictures, keep_picture
 from autodisp.records import Record
+from autodisp.run_files import BEST, LAST
 from autodisp.tasks.base import Figure
 from autodisp.tracking import Tracker
 
@@ -66,15 +67,15 @@ class TrainFolder:
             self.tracker.tensorboard.image(name, picture, record["step"])
             keep_picture(self.folder, name, picture)
         self.tracker.epoch(record, self._line(record, best), step=record["step"])
-        self._save("last", record)
+        self._save(LAST, record)
         if best:
-            self._save("best", record)
+            self._save(BEST, record)
 
     def _save(self, name: str, record: Mapping[str, Any]) -> None:
         figures = {key: value for key, value in record.items() if key.startswith("valid/") and math.isfinite(value)}
         about = {**self.card.about, "steps": record["step"], "figures": figures}
         card = dataclasses.replace(self.card, about=about)
-        model_file.save(self.folder / f"{name}{SUFFIX}", card, self.network.state_dict())
+        model_file.save(self.folder / name, card, self.network.state_dict())
 
     def _line(self, record: Mapping[str, Any], best: bool) -> str:
         name, unit = self.figure.name, self.figure.unit

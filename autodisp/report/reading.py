@@ -20,7 +20,7 @@ from autodisp.cells.genotype import SCHEMA
 from autodisp.cells.spaces import INPUTS, KINDS, SPACES, NodeChoice, SearchSpace
 from autodisp.errors import InputError
 from autodisp.records import read_json_lines
-from autodisp.run_files import COMMAND, CONFIG, GENOTYPE, GENOTYPES, METRICS, TENSORBOARD
+from autodisp.run_files import BEST, COMMAND, CONFIG, GENOTYPE, GENOTYPES, LAST, METRICS, TENSORBOARD
 from autodisp.run_lock import at_work
 from autodisp.tasks.base import Figure
 from autodisp.tasks.registry import KITS
@@ -312,7 +312,7 @@ def _read_genotype(path: Path, notes: list[str]) -> tuple[Cells, dict[str, Any]]
 
 def _read_model(folder: Path, notes: list[str]) -> tuple[Cells, dict[str, Any]]:
     """Returns the cells of a training's network and the facts in its model file."""
-    for path in (folder / f"{name}{model_file.SUFFIX}" for name in ("best", "last")):
+    for path in (folder / BEST, folder / LAST):
         if path.is_file():
             try:
                 card, _ = model_file.load(path)
