@@ -130,9 +130,7 @@ def derive(space: SearchSpace, weights: Mapping[str, Tensor]) -> Genotype:
 def _derive_node(edges: Sequence[tuple[EdgeSpace, list[float]]], keep: int) -> NodeChoice:
     best = []
     for edge, row in edges:
-        weight, position = max(
-            ((row[index], -index) for index, name in enumerate(edge.operations) if name != "none"),
-        )
+        weight, position = max((row[index], -index) for index, name in enumerate(edge.operations) if name != "none")
         best.append((weight, edge.operations[-position], edge.source))
     best.sort(key=lambda entry: (-entry[0], entry[2]))
     return tuple((name, source) for _, name, source in best[:keep])
