@@ -1,8 +1,8 @@
 """autodisp-train: trains a network of found cells in full and writes the model to a run folder."""
 
-import contextlib
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def train(tree: DictConfig) -> Path:
         config = parse(tree)
         build_device(config.run.device)
         data = build_train_data(config)
-    with contextlib.ExitStack() as held:
+    with ExitStack() as held:
 
         def prepare() -> Path:
             folder = held.enter_context(claimed(Path(config.run.folder), tree, resumes_with=program_name()))
@@ -115,7 +115,7 @@ def _memory(config: TrainConfig) -> list[str]:
 
 def _run(config: TrainConfig, data: TrainData, parts: TrainParts, console: ConsoleProgress) -> None:
     settings, figure = parts.training.settings, parts.training.task.figure
-    try:
+    with closing(parts):
         console.note(f"run folder: {parts.folder.folder} · {parts.parameters:,} parameters")
         if not parts.training.progress.steps:
             start = parts.begin()
@@ -123,8 +123,6 @@ def _run(config: TrainConfig, data: TrainData, parts: TrainParts, console: Conso
                 console.note(f"before the first step: valid {figure.name} {first:.2f} {figure.unit}")
         console.start(settings.intervals, min(settings.validate_every, settings.steps))
         parts.training.run()
-    finally:
-        parts.close()
     if distributed.is_first():
         show_summary(config, data, parts)
 
