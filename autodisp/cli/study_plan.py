@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from autodisp.assembly.search import build_data
 from autodisp.assembly.train_data import build_train_data
-from autodisp.assembly.training import build_genotype, build_training
+from autodisp.assembly.training import build_genotype, build_train_network, build_training
 from autodisp.cli.hydra_errors import in_one_line
 from autodisp.cli.search import measured_plan
 from autodisp.cli.studied_run import PROGRAM_OF, composed
@@ -175,7 +175,7 @@ def _of_training(tree: DictConfig) -> float:
     with (
         tempfile.TemporaryDirectory() as folder,
         run_console(config) as console,
-        closing(build_training(config, data, Path(folder), console, prepare=lambda: Path(folder))) as parts,
+        closing(build_training(config, data, Path(folder), console, build_train_network(config, data))) as parts,
     ):
         parts.begin()
         parts.training.network.train()
