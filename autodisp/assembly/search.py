@@ -239,9 +239,9 @@ class SearchParts:
     search: Search
     folder: SearchFolder
     close: Callable[[], None]
-    arithmetic: Mapping[str, Any] = field(default_factory=dict)
+    arithmetic: Mapping[str, Any]
     """Settings that change the last digits: "kernels", native or plain, and "threads"."""
-    resumed: bool = False
+    resumed: bool
     """True if it resumes from a saved state."""
 
     def begin(self) -> dict[str, float]:

@@ -203,7 +203,7 @@ class TrainParts:
     folder: TrainFolder
     parameters: int
     close: Callable[[], None]
-    fine_tunes: bool = False
+    fine_tunes: bool
     """True if it starts from trained weights."""
 
     def begin(self) -> dict[str, float]:

@@ -60,7 +60,7 @@ class SearchFolder:
         figure: Figure,
         early_stopping: EarlyStopping | None,
         provenance: Mapping[str, Any],
-        pictures: Pictures | None = None,
+        pictures: Pictures | None,
     ) -> None:
         self.folder = tracker.folder
         self.space = space

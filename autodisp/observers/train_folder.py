@@ -37,7 +37,7 @@ class TrainFolder:
     """
 
     def __init__(
-        self, tracker: Tracker, *, figure: Figure, card: ModelCard, network: nn.Module, pictures: Pictures | None = None
+        self, tracker: Tracker, *, figure: Figure, card: ModelCard, network: nn.Module, pictures: Pictures | None
     ) -> None:
         self.folder = tracker.folder
         self.figure = figure
