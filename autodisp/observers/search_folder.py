@@ -1,15 +1,4 @@
-"""The run folder of a search, written while it runs.
-
-config.yaml                the resolved config
-metrics.jsonl              one record per epoch, and the events
-tensorboard/               the same, with heat maps and images
-checkpoints/               the states to resume from and roll back to
-genotypes/epoch_0003.json  the cells of every epoch
-genotype.json              the cells found
-cell_normal.svg .png ...   their drawings
-curves.png                 losses, metric, eigenvalue, decisions
-prediction.png             the newest image of a prediction, if the task draws one
-"""
+"""Writes the run folder of a search while it runs; docs/files.md lists the files."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

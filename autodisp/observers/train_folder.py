@@ -1,13 +1,4 @@
-"""The run folder of a training, written while it runs.
-
-config.yaml         the resolved config
-metrics.jsonl       one record per interval between validations
-tensorboard/        the same, with images
-checkpoints/        the state to resume from
-best.safetensors    the model with the best validation metric so far
-last.safetensors    the newest one
-prediction.png      the newest image of a prediction, if the task draws one
-"""
+"""Writes the run folder of a training while it runs; docs/files.md lists the files."""
 
 import dataclasses
 import math
