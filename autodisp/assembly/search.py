@@ -215,11 +215,6 @@ def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.op
     )
 
 
-def build_schedule(config: SearchConfig, optimizer: torch.optim.Optimizer) -> CosineAnnealingLR:
-    """Builds the schedule of the weights' learning rate by epoch."""
-    return CosineAnnealingLR(optimizer, config.search.epochs, eta_min=config.optimizer.weights.min_learning_rate)
-
-
 def build_alpha_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
     """Builds Adam with L2 decay, as in DARTS."""
     settings = config.optimizer.alphas
@@ -292,7 +287,7 @@ def build_search(
         pictures=build_images(config, data.validation, device, supernet.predict),
     )
     weight_stream, alpha_stream = _streams(config, data, settings, closing, pinned=device.type == "cuda")
-    weight_optimizer = build_weight_optimizer(config, supernet)
+    weight_optimizer, last_rate = build_weight_optimizer(config, supernet), config.optimizer.weights.min_learning_rate
     search = Search(
         supernet,
         weight_stream=weight_stream,
@@ -300,7 +295,7 @@ def build_search(
         validation=data.validation,
         weight_optimizer=weight_optimizer,
         alpha_optimizer=build_alpha_optimizer(config, supernet),
-        schedule=build_schedule(config, weight_optimizer),
+        schedule=CosineAnnealingLR(weight_optimizer, config.search.epochs, eta_min=last_rate),
         regularization=regularization,
         settings=settings,
         checkpoints=checkpoints,
