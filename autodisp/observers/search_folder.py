@@ -84,7 +84,10 @@ class SearchFolder:
             self._show(genotype, edge_weights)
         self.tracker.epoch({key: value for key, value in record.items() if value is not None}, self._line(record))
         if draws:
-            self._draw_curves_if_possible()
+            try:
+                self.draw_curves()
+            except OSError as error:  # a drawing must not end a run
+                self.message(f"{self.folder / CURVES}: cannot be written ({error.strerror}); the run continues")
             self._drawn = time.monotonic()
 
     def event(self, kind: str, **entries: Any) -> None:
@@ -118,13 +121,6 @@ class SearchFolder:
                 **genotype.provenance,
             },
         )
-
-    def _draw_curves_if_possible(self) -> None:
-        """Draws curves.png; a failure is only reported, since a drawing must not end a run."""
-        try:
-            self.draw_curves()
-        except OSError as error:
-            self.message(f"{self.folder / 'curves.png'}: cannot be written ({error.strerror}); the run continues")
 
     def draw_curves(self) -> None:
         """Draws curves.png."""
