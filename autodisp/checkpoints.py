@@ -9,7 +9,6 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ import torch
 
 from autodisp import distributed
 from autodisp.atomic import leftovers, replacing
-from autodisp.errors import InputError, RunFault, UnusableState, first_line, in_one_line
+from autodisp.errors import InputError, RunFault, UnusableState, causes, first_line, in_one_line
 from autodisp.run_state import CONTENTS, VERSION
 
 _NAME = r"_(\d{4,})(?:_at_(\d{6,}))?\.pt"
@@ -53,7 +52,7 @@ class Checkpoints:
         """Path of the state after that epoch, or after that many steps into the next one."""
         return self.folder / (f"{self.unit}_{epoch:04d}" + (f"_at_{step:06d}" if step else "") + ".pt")
 
-    def save(self, epoch: int, state: dict[str, Any], *, step: int = 0) -> Path:
+    def save(self, epoch: int, state: dict[str, Any], *, step: int = 0) -> None:
         """Writes the state after that epoch, or after that many steps into the next one.
 
         Among several processes, which have the same state, the first one writes it and the others wait.
@@ -61,9 +60,7 @@ class Checkpoints:
         Raises:
             RunFault: it cannot be written; an earlier file of that name is untouched.
         """
-        path = self.path(epoch, step)
-        distributed.on_first(partial(self._save, state, path))
-        return path
+        distributed.on_first(lambda: self._save(state, self.path(epoch, step)))
 
     def _save(self, state: dict[str, Any], path: Path) -> None:
         try:
@@ -73,13 +70,13 @@ class Checkpoints:
         except OSError as error:
             raise RunFault(f"{path}: cannot be written ({error.strerror or error})") from error
 
-    def load(self, epoch: int, step: int = 0) -> dict[str, Any]:
-        """Reads the state after that epoch, or after that many steps into the next one.
+    def load(self, epoch: int) -> dict[str, Any]:
+        """Reads the state after that epoch.
 
         Raises:
             InputError: the file is missing or damaged.
         """
-        return read_checkpoint(self.path(epoch, step))
+        return read_checkpoint(self.path(epoch))
 
     def newest(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
         """Returns the newest state that can be read; None if there is none.
@@ -173,11 +170,9 @@ def _write(state: dict[str, Any], path: Path) -> None:
 
 def _reason(error: Exception, temporary: Path) -> str:
     """Returns the reason why a file could not be written, which torch's writer often omits."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in causes(error):
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-        cause = cause.__cause__ or cause.__context__
     try:
         with temporary.open("ab") as file:
             file.write(b" " * (1 << 16))

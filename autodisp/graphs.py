@@ -15,7 +15,7 @@ The tests of ``Graphs`` replace ``CudaRecorder`` by a tracer; tests/test_cuda.py
 """
 
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 T = TypeVar("T")
 
@@ -173,7 +174,7 @@ class Graphs:
 
         Args:
             name: of the computation, in the plural, as the user reads it.
-            compute: maps the inputs to tensors; both may be nested in tuples, lists and mappings.
+            compute: maps the inputs to tensors; both may be nested in tuples, lists and dictionaries.
             inputs: of this run. Everything else that the computation reads must keep its memory, as parameters and
                 buffers do, and only change in place.
             parameters: those in which it leaves gradients; they have none before.
@@ -220,27 +221,13 @@ class Graphs:
 
 
 def flatten(tree: Any) -> tuple[list[Tensor], Hashable]:
-    """Returns the tensors in nested tuples, lists and mappings, and a description of the rest."""
-    if isinstance(tree, Tensor):
-        return [tree], Tensor
-    if isinstance(tree, Mapping):
-        names, entries = tuple(tree), list(tree.values())
-    elif isinstance(tree, tuple | list):
-        names, entries = (), list(tree)
-    else:
-        return [], (None, tree)
-    parts = [flatten(entry) for entry in entries]
-    return [x for part, _ in parts for x in part], (type(tree), names, tuple(form for _, form in parts))
+    """Returns the tensors in nested tuples, lists and dictionaries, and a description of the rest."""
+    leaves, structure = tree_flatten(tree)
+    rest = tuple(Tensor if isinstance(leaf, Tensor) else leaf for leaf in leaves)
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)], (structure, rest)
 
 
 def unflatten(form: Any, tensors: Iterator[Tensor]) -> Any:
-    """Puts tensors back where ``flatten`` found them; a mapping becomes a dictionary."""
-    if form is Tensor:
-        return next(tensors)
-    if form[0] is None:
-        return form[1]
-    kind, names, forms = form
-    entries = [unflatten(inner, tensors) for inner in forms]
-    if issubclass(kind, Mapping):
-        return dict(zip(names, entries, strict=True))
-    return kind(*entries) if hasattr(kind, "_fields") else kind(entries)
+    """Puts tensors back where ``flatten`` found them."""
+    structure, rest = form
+    return tree_unflatten([next(tensors) if leaf is Tensor else leaf for leaf in rest], structure)

@@ -9,7 +9,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,9 @@ class ModelCard:
     style: Style
     genotype: Genotype | None
     """None: hand-designed cells."""
-    space: SearchSpace | None = None
+    space: SearchSpace | None
     """Search space of the genotype, if it is not a named one."""
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any]
     """Origin of the weights: dataset, steps, metrics, versions."""
 
     def cells(self) -> CellFactory:

@@ -33,7 +33,7 @@ from torch.utils._pytree import tree_leaves
 import autodisp
 from autodisp.assembly.search import build_search, build_weight_optimizer
 from autodisp.assembly.train_data import build_train_data
-from autodisp.assembly.training import build_training
+from autodisp.assembly.training import build_train_network, build_training
 from autodisp.cli.studied_run import composed
 from autodisp.config import train as train_config
 from autodisp.datasets.samples import LabelledImage
@@ -285,9 +285,9 @@ def _measure_training(card: Card, words: tuple[str, ...], about: dict[str, Any])
     config = train_config.parse(composed("train", words))
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as folder:
-        parts = build_training(
-            config, build_train_data(config), Path(folder), ConsoleProgress(said), prepare=lambda: Path(folder)
-        )
+        data = build_train_data(config)
+        built = build_train_network(config, data)
+        parts = build_training(config, data, Path(folder), ConsoleProgress(said), built)
         training = parts.training
         training.network.train()
         batch = move(training.stream.next(), card.device)

@@ -140,12 +140,7 @@ class MixedCells(GraphCells):
     def edge(self, operations: tuple[str, ...], *, channels: int, stride: int) -> nn.Module:
         """A mixed operation."""
         return MixedOperation(
-            operations,
-            channels=channels,
-            stride=stride,
-            style=self.style,
-            share=self.share,
-            auxiliary=self.auxiliary,
+            operations, channels=channels, stride=stride, style=self.style, share=self.share, auxiliary=self.auxiliary
         )
 
 

@@ -130,9 +130,7 @@ def derive(space: SearchSpace, weights: Mapping[str, Tensor]) -> Genotype:
 def _derive_node(edges: Sequence[tuple[EdgeSpace, list[float]]], keep: int) -> NodeChoice:
     best = []
     for edge, row in edges:
-        weight, position = max(
-            ((row[index], -index) for index, name in enumerate(edge.operations) if name != "none"),
-        )
+        weight, position = max((row[index], -index) for index, name in enumerate(edge.operations) if name != "none")
         best.append((weight, edge.operations[-position], edge.source))
     best.sort(key=lambda entry: (-entry[0], entry[2]))
     return tuple((name, source) for _, name, source in best[:keep])
@@ -332,14 +330,12 @@ def _call(text: str, origin: str) -> tuple[ast.Call, str]:
         raise _wrong(origin, "the 'Genotype(' call is not closed; is the line cut off?")
     if len(source) > LONGEST_CALL:
         raise _wrong(origin, f"the 'Genotype(...)' call has {len(source)} characters, more than {LONGEST_CALL}")
-    call: ast.expr | None = None
+    call = None
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings of the parser about escapes in strings
         call = ast.parse(source, mode="eval").body
-    if call is None:
-        raise _wrong(origin, "the 'Genotype(...)' call is no valid Python expression")
     if not isinstance(call, ast.Call):
-        raise _wrong(origin, "no 'Genotype(...)' call")
+        raise _wrong(origin, "the 'Genotype(...)' call is no valid Python expression")
     return call, source
 
 

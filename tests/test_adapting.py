@@ -10,7 +10,7 @@ import torch
 
 from autodisp import model_file
 from autodisp.assembly.train_data import build_train_data
-from autodisp.assembly.training import build_training
+from autodisp.assembly.training import build_train_network, build_training
 from autodisp.cli.train import resume, train
 from autodisp.config.train import parse
 from autodisp.datasets.images import write_png
@@ -119,7 +119,7 @@ def test_the_recipe(model: Path, rig: Path, tmp_path: Path) -> None:
     data = build_train_data(config)
     assert (len(data.trained_on), len(data.held_out)) == (4, 1)
     assert not set(data.trained_on) & set(data.held_out)
-    parts = build_training(config, data, tmp_path, ConsoleProgress(), prepare=lambda: tmp_path)
+    parts = build_training(config, data, tmp_path, ConsoleProgress(), build_train_network(config, data))
     task = parts.training.task
     assert isinstance(task, PhotometricDisparity)
     assert (task.smoothness_weight, task.teacher_weight) == (0.01, 0.3)

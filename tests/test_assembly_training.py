@@ -17,6 +17,7 @@ from autodisp.assembly.training import (
     build_genotype,
     build_network,
     build_schedule,
+    build_train_network,
     build_train_optimizer,
     build_training,
 )
@@ -391,11 +392,10 @@ def test_every_number_arrives(tmp_path: Path) -> None:
         "optimizer.warmup_steps=2", "task.volume_weight=0.3", "task.robust_scale=0.5", "run.workers=0",
         "training.level_weights=[[1,2],[3,4.0]]", "training.level_steps=[0,5]",
     )  # fmt: skip
-    data, made = build_train_data(config), []
-    parts = build_training(config, data, tmp_path, ConsoleProgress(), prepare=lambda: made.append(True) or tmp_path)
+    data = build_train_data(config)
+    parts = build_training(config, data, tmp_path, ConsoleProgress(), build_train_network(config, data))
     training = parts.training
     try:
-        assert made == [True]
         settings = training.settings
         assert (settings.steps, settings.validate_every, settings.clip) == (9, 4, 3)
         assert (settings.drop_path, settings.precision) == (0.25, "bfloat16")

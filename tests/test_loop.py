@@ -246,7 +246,7 @@ def test_early_stopping_returns_the_earlier_genotype(tmp_path: Path) -> None:
     stop = Stop(Decision(decided_epoch=2, returned_epoch=1, earlier_average=1.0, newest_average=2.0))
     search, listener = make(tmp_path, epochs=5, regularization=Scripted(2, stop))
     outcome = search.run()
-    assert outcome.epoch == 1
+    assert outcome.record["epoch"] == 1
     assert outcome.genotype.to_json()["cells"] == listener.records[1]["genotype"]
     assert outcome.genotype.to_json()["cells"] != listener.records[2]["genotype"], "or this test says nothing"
     assert len(listener.records) == 3

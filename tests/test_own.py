@@ -5,6 +5,7 @@ import pickle
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -228,7 +229,7 @@ def test_where_it_lies_does_not_depend_on_where_a_run_goes_on(tmp_path: Path, mo
     config = OwnConfig(factory="rig.py:Rig", root="data")
     assert (config.factory, config.root) == (f"{tmp_path}/rig.py:Rig", f"{tmp_path}/data")
     given = OmegaConf.create({"dataset": {"name": "own", "factory": "rig.py:Rig", "root": "data"}})
-    keep_config(tmp_path, given, config)
+    keep_config(tmp_path, given, SimpleNamespace(dataset=config))
     kept = OmegaConf.load(tmp_path / "config.yaml")
     assert kept == {"dataset": {"name": "own", "factory": config.factory, "root": config.root}}
     config = OwnConfig(factory="package.module:Rig")

@@ -1,7 +1,7 @@
 """Builds and runs an evaluation from its typed config."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,9 @@ class EvaluationData:
     names: Sequence[str]
     """Names of the samples, in order."""
     metrics: Callable[[], Metrics[Any]]
-    notes: Callable[[], list[str]] = list
+    notes: Callable[[], list[str]]
     """Notes on the data, from a few samples."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any]
     """See ``TaskKit.facts``."""
 
 

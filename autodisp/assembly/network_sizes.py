@@ -24,6 +24,7 @@ from autodisp.cells.genotype import Genotype, check
 from autodisp.config.search import SearchConfig, parse
 from autodisp.errors import InputError
 from autodisp.networks.parameter_count import count_parameters
+from autodisp.run_files import BEST, LAST
 from autodisp.tasks.base import Task
 from autodisp.tasks.registry import KITS, dataset_entries, is_open
 
@@ -74,8 +75,7 @@ def _of_model(
     config: Mapping[str, Any], folder: Path, count: Callable[[Task, nn.Module, tuple[int, int] | None], Found]
 ) -> Found | None:
     """Applies a function to the network in a training's folder, of fake tensors, and the size of its input."""
-    for name in ("best", "last"):
-        path = folder / f"{name}{model_file.SUFFIX}"
+    for path in (folder / BEST, folder / LAST):
         if not path.is_file():
             continue
         try:

@@ -25,12 +25,7 @@ def build_relaxation(config: RelaxationConfig) -> Relaxation:
     if config.factory is not None:
         return _build_own(config.factory)
     if config.name == "perturbed":
-        return Perturbed(
-            _build_method(config),
-            config.attack,
-            radius=config.radius,
-            steps=config.steps,
-        )
+        return Perturbed(_build_method(config), config.attack, radius=config.radius, steps=config.steps)
     return _build_method(config)
 
 

@@ -11,7 +11,6 @@ from autodisp.config.report import ReportConfig
 from autodisp.errors import InputError
 from autodisp.report.comparison import common_folder, find_runs
 from autodisp.report.comparison_page import write_comparison
-from autodisp.report.page import PAGE
 from autodisp.report.reading import is_run, read_run
 from autodisp.report.run_page import write_run_page
 
@@ -75,8 +74,3 @@ def _report_on_run(config: ReportConfig, folder: Path, out: Path) -> list[str]:
     sizes = search_sizes(run.config, run.cells) if run.kind == "search" else training_sizes(run.config, folder)
     with staged(out) as stage:
         return write_run_page(run, stage, sizes=sizes, with_animation=config.animation)
-
-
-def page_of(out: Path) -> Path:
-    """Returns the page in a report's folder."""
-    return out / PAGE

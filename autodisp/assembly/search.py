@@ -32,7 +32,6 @@ from autodisp.run_files import CHECKPOINTS
 from autodisp.search.adaptive import AdaptiveRegularization
 from autodisp.search.costs import CostPenalty, CostTable
 from autodisp.search.early_stopping import EarlyStopping
-from autodisp.search.growth import growth
 from autodisp.search.loop import Search, SearchSettings
 from autodisp.search.perturbation import Perturbation
 from autodisp.search.regularization import Regularization
@@ -216,11 +215,6 @@ def build_weight_optimizer(config: SearchConfig, supernet: Supernet) -> torch.op
     )
 
 
-def build_schedule(config: SearchConfig, optimizer: torch.optim.Optimizer) -> CosineAnnealingLR:
-    """Builds the schedule of the weights' learning rate by epoch."""
-    return CosineAnnealingLR(optimizer, config.search.epochs, eta_min=config.optimizer.weights.min_learning_rate)
-
-
 def build_alpha_optimizer(config: SearchConfig, supernet: Supernet) -> torch.optim.Optimizer:
     """Builds Adam with L2 decay, as in DARTS."""
     settings = config.optimizer.alphas
@@ -240,9 +234,9 @@ class SearchParts:
     search: Search
     folder: SearchFolder
     close: Callable[[], None]
-    arithmetic: Mapping[str, Any] = field(default_factory=dict)
+    arithmetic: Mapping[str, Any]
     """Settings that change the last digits: "kernels", native or plain, and "threads"."""
-    resumed: bool = False
+    resumed: bool
     """True if it resumes from a saved state."""
 
     def begin(self) -> dict[str, float]:
@@ -293,7 +287,7 @@ def build_search(
         pictures=build_images(config, data.validation, device, supernet.predict),
     )
     weight_stream, alpha_stream = _streams(config, data, settings, closing, pinned=device.type == "cuda")
-    weight_optimizer = build_weight_optimizer(config, supernet)
+    weight_optimizer, last_rate = build_weight_optimizer(config, supernet), config.optimizer.weights.min_learning_rate
     search = Search(
         supernet,
         weight_stream=weight_stream,
@@ -301,7 +295,7 @@ def build_search(
         validation=data.validation,
         weight_optimizer=weight_optimizer,
         alpha_optimizer=build_alpha_optimizer(config, supernet),
-        schedule=build_schedule(config, weight_optimizer),
+        schedule=CosineAnnealingLR(weight_optimizer, config.search.epochs, eta_min=last_rate),
         regularization=regularization,
         settings=settings,
         checkpoints=checkpoints,
@@ -368,7 +362,7 @@ def _streams(
 
 def _covering(augmentation: Any, settings: SearchSettings, first: int, batch: int) -> Transform[Any]:
     """The augmentation of a batch, with cut-out as frequent as in its epoch; batch 0 belongs to the epoch ``first``."""
-    changed: Transform[Any] = augmentation.covering(growth(first + batch // settings.steps_per_epoch, settings.epochs))
+    changed: Transform[Any] = augmentation.covering(settings.growth(first + batch // settings.steps_per_epoch))
     return changed
 
 

@@ -13,14 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from autodisp import model_file
-from autodisp.assembly.networks import (
-    build_device,
-    build_style,
-    check_batch,
-    find_genotype,
-    load_space,
-    use_threads,
-)
+from autodisp.assembly.networks import build_device, build_style, check_batch, find_genotype, load_space, use_threads
 from autodisp.assembly.running import build_graphs, build_images, build_optimizer, build_tracker, origin_of
 from autodisp.assembly.train_data import TrainData
 from autodisp.cells.genotype import Genotype
@@ -31,12 +24,12 @@ from autodisp.config.sections import FromCheckpointConfig
 from autodisp.config.train import TrainConfig
 from autodisp.datasets.streams import Stream
 from autodisp.errors import InputError
-from autodisp.model_file import SUFFIX, ModelCard
+from autodisp.model_file import ModelCard
 from autodisp.networks.parameter_count import channels_for, count_parameters
 from autodisp.networks.synchronised import synchronise
 from autodisp.networks.unbuilt import unbuilt
 from autodisp.observers.train_folder import TrainFolder
-from autodisp.run_files import CHECKPOINTS
+from autodisp.run_files import CHECKPOINTS, LAST
 from autodisp.tasks.base import LevelledTask, Task, channels_last
 from autodisp.tasks.kit import TaskKit
 from autodisp.tasks.registry import KITS, rebuild
@@ -210,7 +203,7 @@ class TrainParts:
     folder: TrainFolder
     parameters: int
     close: Callable[[], None]
-    fine_tunes: bool = False
+    fine_tunes: bool
     """True if it starts from trained weights."""
 
     def begin(self) -> dict[str, float]:
@@ -227,43 +220,75 @@ class TrainParts:
         return start
 
 
+@dataclass(frozen=True)
+class TrainNetwork:
+    """A network to train, on its device."""
+
+    card: ModelCard
+    task: Task
+    network: nn.Module
+    device: torch.device
+    labels: Callable[[nn.Module, Any], Any] | None
+    """See ``Training``."""
+    state: dict[str, Any] | None
+    """State that the training resumes from, if any."""
+
+
+def build_train_network(
+    config: TrainConfig, data: TrainData, *, resume: Path | None = None, warn: Callable[[str], None] = lambda _: None
+) -> TrainNetwork:
+    """Builds the network to train, which may fail for its settings: before the folder of a run is created.
+
+    Args:
+        config, data: of the training.
+        resume: folder of a run, to resume from its newest state if there is one.
+        warn: see ``Checkpoints.newest``.
+
+    Raises:
+        InputError: the network cannot be built or cannot take its batches, or no state can be read.
+    """
+    state = None if resume is None else _states(resume).newest(warn)
+    card = _card(config, data, resume if state else None)
+    device = build_device(config.run.device)
+    use_threads(config.run.threads)
+    task, network = build_network(config, card, resumed=state is not None)
+    network.to(device)
+    if config.run.sync_batchnorm:
+        synchronise(network)
+    size = config.training.batch_size
+    check_batch(task, card.style, config.dataset, data.train, batch=size, key=f"training.batch_size={size}")
+    if (self_taught := config.kit.self_taught(config.task)) is None:
+        return TrainNetwork(card, task, network, device, None, state)
+    taught = self_taught(task)
+    return TrainNetwork(card, taught, network, device, taught.labelled, state)
+
+
 def build_training(
     config: TrainConfig,
     data: TrainData,
     folder: Path,
     console: ConsoleProgress,
+    built: TrainNetwork,
     *,
-    prepare: Callable[[], Path] | None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> TrainParts:
-    """Builds all parts of a training.
+    """Builds all parts of a training, in a run folder that exists.
 
     Args:
-        config, data, folder, console: of the training; the console shows its progress.
-        prepare: creates the folder and returns it, or another one if it is taken; called once the network has been
-            built, which may fail for its settings. None resumes from the newest state in the folder, if there is one.
+        config, data, folder, console, built: of the training; the console shows its progress.
         stopping: see ``SteppedRun``.
 
     Raises:
-        InputError: the network cannot be built, or the folder cannot be used.
+        InputError: a setting cannot be used.
     """
-    state = Checkpoints(folder / CHECKPOINTS, unit="step").newest(console.message) if prepare is None else None
-    card = _card(config, data, folder if state else None)
-    device = build_device(config.run.device)
-    use_threads(config.run.threads)
-    task, network, labels = _on_device(config, data, card, device, resumed=state is not None)
-    if prepare is not None:
-        folder = prepare()
-        for note in card.genotype.notes if card.genotype else []:
-            console.note(note)
+    task, network, device, state = built.task, built.network, built.device, built.state
     average = None if config.training.average is None else MovingAverage(network, config.training.average)
     closing = ExitStack()
     evaluated = network if average is None else average.module
-    metrics = [f"valid/{task.figure.name}"]
     observer = TrainFolder(
-        build_tracker(config, folder, console, closing, state, metrics, by_step=True),
+        build_tracker(config, folder, console, closing, state, [f"valid/{task.figure.name}"], by_step=True),
         figure=task.figure,
-        card=card,
+        card=built.card,
         network=evaluated,
         pictures=build_images(config, data.validation, device, _predicting(task, evaluated)),
     )
@@ -275,12 +300,12 @@ def build_training(
         validation=data.validation,
         optimizer=build_train_optimizer(config, network),
         settings=_build_settings(config),
-        checkpoints=Checkpoints(folder / CHECKPOINTS, unit="step"),
+        checkpoints=_states(folder),
         observer=observer,
         schedule=build_schedule(config),
         average=average,
         loss=loss,
-        labels=labels,
+        labels=built.labels,
         stopping=stopping,
         graphs=build_graphs(config, device, console.message),
         stage=stage,
@@ -290,19 +315,8 @@ def build_training(
     return TrainParts(training, observer, count_parameters(network), closing.close, fine_tunes=config.init is not None)
 
 
-def _on_device(
-    config: TrainConfig, data: TrainData, card: ModelCard, device: torch.device, *, resumed: bool
-) -> tuple[Task, nn.Module, Callable[[nn.Module, Any], Any] | None]:
-    """Builds the task, the network, which must be able to take its batches, and the labels of a ``SelfTaughtTask``."""
-    task, network = build_network(config, card, resumed=resumed)
-    wrap = config.kit.self_taught(config.task)
-    taught = None if wrap is None else wrap(task)
-    network.to(device)
-    if config.run.sync_batchnorm:
-        synchronise(network)
-    size = config.training.batch_size
-    check_batch(task, card.style, config.dataset, data.train, batch=size, key=f"training.batch_size={size}")
-    return (task, network, None) if taught is None else (taught, network, taught.labelled)
+def _states(folder: Path) -> Checkpoints:
+    return Checkpoints(folder / CHECKPOINTS, unit="step")
 
 
 def _predicting(task: Task, network: nn.Module) -> Callable[[Any], Any]:
@@ -345,7 +359,7 @@ def _card(config: TrainConfig, data: TrainData, folder: Path | None) -> ModelCar
 
     The genotype file that the run started from may have been moved since then.
     """
-    if folder is not None and (model := folder / f"last{SUFFIX}").exists():
+    if folder is not None and (model := folder / LAST).exists():
         return dataclasses.replace(model_file.load(model)[0], about=provenance(config, data))
     return build_card(config, data)
 

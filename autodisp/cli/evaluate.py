@@ -7,12 +7,7 @@ import torch
 from omegaconf import DictConfig
 
 import autodisp
-from autodisp.assembly.evaluation import (
-    build_evaluation_data,
-    build_predictors,
-    run_evaluation,
-    write_pictures,
-)
+from autodisp.assembly.evaluation import build_evaluation_data, build_predictors, run_evaluation, write_pictures
 from autodisp.assembly.networks import build_device, use_threads
 from autodisp.cli.console import build_console, say
 from autodisp.cli.run_folder import claimed

@@ -5,9 +5,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from autodisp.assembly.networks import use_threads
-from autodisp.assembly.reporting import build_report, page_of, report_folder
+from autodisp.assembly.reporting import build_report, report_folder
 from autodisp.cli.console import build_console, say
 from autodisp.config.report import parse
+from autodisp.report.page import PAGE
 
 
 def run(tree: DictConfig) -> None:
@@ -23,11 +24,11 @@ def report(tree: DictConfig) -> Path:
     """
     config = parse(tree)
     use_threads(config.threads)
-    replaces = page_of(report_folder(config)).exists()
+    replaces = (report_folder(config) / PAGE).exists()
     folder, files = build_report(config)
     say(
         build_console(),
-        f"page:  {page_of(folder)}{' (replaces the previous one)' if replaces else ''}",
+        f"page:  {folder / PAGE}{' (replaces the previous one)' if replaces else ''}",
         f"files: {folder}/ ({', '.join(files[1:])})",
     )
-    return page_of(folder)
+    return folder / PAGE

@@ -119,14 +119,20 @@ def _refuse_content(folder: Path, key: str, resumes_with: str | None) -> None:
     raise Taken(f"{key}={folder}: is not empty, and a run overwrites nothing; take another folder")
 
 
-def keep_config(folder: Path, tree: DictConfig, dataset: Any, task: Any = None, relaxation: Any = None) -> None:
-    """Writes the composed config into the run's folder, with the absolute paths of the typed sections."""
+def begin_run(folder: Path, tree: DictConfig, config: Any) -> None:
+    """Writes the first files of a run into its folder, and creates that of its states."""
+    keep_command(folder)
+    keep_config(folder, tree, config)
+    (folder / CHECKPOINTS).mkdir()
+
+
+def keep_config(folder: Path, tree: DictConfig, config: Any) -> None:
+    """Writes the composed config into the run's folder, with the absolute paths of the typed one."""
     kept = tree.copy()
-    if getattr(relaxation, "factory", None) is not None:
-        OmegaConf.update(kept, "relaxation.factory", relaxation.factory)
-    for name, section in (("dataset", dataset), ("task", task)):
-        for key in ("factory", "root"):
-            if hasattr(section, "factory") and hasattr(section, key):
+    for name in ("dataset", "task", "relaxation"):
+        section = getattr(config, name, None)
+        for key in ("factory", "root") if getattr(section, "factory", None) is not None else ():
+            if hasattr(section, key):
                 OmegaConf.update(kept, f"{name}.{key}", getattr(section, key))
     OmegaConf.save(kept, folder / CONFIG, resolve=True)
 

@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, median
@@ -28,14 +29,14 @@ from autodisp.assembly.search import (
 from autodisp.cli.console import build_console
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import raisable, resumed_config
-from autodisp.cli.run_folder import claimed, keep_command, keep_config
+from autodisp.cli.run_folder import begin_run, claimed, keep_config
 from autodisp.cli.supervision import memory_settings, print_summary, run_console, supervised_run
 from autodisp.commands import as_typed
 from autodisp.config.search import SearchConfig, parse
 from autodisp.records import Record, start_record
 from autodisp.report.next_steps import report_command, training_command
 from autodisp.report.reading import read_run
-from autodisp.run_files import CHECKPOINTS, GENOTYPE
+from autodisp.run_files import GENOTYPE
 from autodisp.search.costs import CostTable, random_costs
 from autodisp.search.loop import Outcome
 from autodisp.search.measuring import cost_of
@@ -70,15 +71,9 @@ def search(tree: DictConfig) -> Path | None:
         show_plan(config, data)
         return None
     with claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder:
-        distributed.on_first(lambda: _prepare(config, tree, folder))
+        distributed.on_first(lambda: begin_run(folder, tree, config))
         _run(config, data, folder)
         return folder
-
-
-def _prepare(config: SearchConfig, tree: DictConfig, folder: Path) -> None:
-    keep_command(folder)
-    keep_config(folder, tree, config.dataset, config.task, config.relaxation)
-    (folder / CHECKPOINTS).mkdir()
 
 
 def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
@@ -113,43 +108,46 @@ def _run(config: SearchConfig, data: SearchData, folder: Path, *, resumed: DictC
     memory = [*memory_settings(config, *keys, *second), *recompute]
     with supervised_run(folder, memory=memory) as stopping, run_console(config) as console:
         if resumed is not None:
-            distributed.on_first(lambda: keep_config(folder, resumed, config.dataset, config.task, config.relaxation))
+            distributed.on_first(lambda: keep_config(folder, resumed, config))
         costs = distributed.on_first(lambda: build_costs(config, data, folder, resume=resumed is not None))
         with distributed.agreed():
             parts = build_search(
                 config, data, folder, console, costs=costs, resume=resumed is not None, stopping=stopping
             )
-        try:
+        with closing(parts):
             console.note(f"run folder: {folder}")
-            if config.regularization.name == "ada" and config.optimizer.weights.name == "adamw":
-                console.note("regularization=ada raises an L2 term of the loss: adamw is Adam with such a term here")
-            if not parts.search.supernet.relaxation.moves_alphas:
-                console.note(
-                    f"relaxation={config.relaxation.name}: optimizer.alphas and curvature have nothing to act on"
-                )
-            warn_if_policy_cannot_act(config, parts, console)
-            if costs is not None:
-                warn_of_target(costs, config.cost_penalty.target, console)
-            if parts.resumed:
-                progress = parts.search.progress
-                end = "; all of its epochs are done" if progress.epochs >= config.search.epochs else ""
-                console.note(f"resumed at epoch {progress.epochs}, step {progress.step}{end}")
-                if other := other_arithmetic(start_record(parts.folder.records), parts.arithmetic):
-                    console.message(other)
-            else:
-                entry = config.kit.datasets[config.dataset.name]
-                for note in notes_on_samples(config.dataset, entry, data.weight_half, enlarges=True):
-                    console.message(note)
-                parts.begin()
+            _begin(config, data, parts, costs, console)
             console.start(config.search.epochs, parts.search.settings.steps_per_epoch)
             outcome = parts.search.run()
             if costs is not None:
                 _measure_cost(config, data, parts, outcome)
             parts.folder.finish(outcome.genotype, outcome.record)
-        finally:
-            parts.close()
     if distributed.is_first():
         show_summary(config, parts, outcome)
+
+
+def _begin(
+    config: SearchConfig, data: SearchData, parts: SearchParts, costs: CostTable | None, console: ConsoleProgress
+) -> None:
+    """Shows notes on the settings, and on the state of a resumed search or on the data of another one."""
+    if config.regularization.name == "ada" and config.optimizer.weights.name == "adamw":
+        console.note("regularization=ada raises an L2 term of the loss: adamw is Adam with such a term here")
+    if not parts.search.supernet.relaxation.moves_alphas:
+        console.note(f"relaxation={config.relaxation.name}: optimizer.alphas and curvature have nothing to act on")
+    warn_if_policy_cannot_act(config, parts, console)
+    if costs is not None:
+        warn_of_target(costs, config.cost_penalty.target, console)
+    if parts.resumed:
+        progress = parts.search.progress
+        end = "; all of its epochs are done" if progress.epochs >= config.search.epochs else ""
+        console.note(f"resumed at epoch {progress.epochs}, step {progress.step}{end}")
+        if other := other_arithmetic(start_record(parts.folder.records), parts.arithmetic):
+            console.message(other)
+        return
+    entry = config.kit.datasets[config.dataset.name]
+    for note in notes_on_samples(config.dataset, entry, data.weight_half, enlarges=True):
+        console.message(note)
+    parts.begin()
 
 
 def show_plan(config: SearchConfig, data: SearchData) -> None:
@@ -184,11 +182,8 @@ def measured_plan(config: SearchConfig, data: SearchData) -> tuple[Plan, CostTab
         found = build_costs(config, data, Path(folder))
         if found is not None and config.cost_penalty.save is not None:
             save_costs(found, Path(config.cost_penalty.save))
-        parts = build_search(config, data, Path(folder), console, costs=found)
-        try:
+        with closing(build_search(config, data, Path(folder), console, costs=found)) as parts:
             return plan_search(parts.search), found
-        finally:
-            parts.close()
 
 
 def _show_costs(costs: CostTable) -> None:

@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from io import StringIO
 from itertools import combinations
 from math import ceil
@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from autodisp.assembly.search import build_data
 from autodisp.assembly.train_data import build_train_data
-from autodisp.assembly.training import build_genotype, build_training
+from autodisp.assembly.training import build_genotype, build_train_network, build_training
 from autodisp.cli.hydra_errors import in_one_line
 from autodisp.cli.search import measured_plan
 from autodisp.cli.studied_run import PROGRAM_OF, composed
@@ -172,17 +172,17 @@ def _of_training(tree: DictConfig) -> float:
     config = train.parse(tree)
     began = time.perf_counter()
     data = build_train_data(config)
-    with tempfile.TemporaryDirectory() as folder, run_console(config) as console:
-        parts = build_training(config, data, Path(folder), console, prepare=lambda: Path(folder))
-        try:
-            parts.begin()
-            parts.training.network.train()
-            parts.training.make_steps(1)
-            before = time.perf_counter() - began
-            steps = [_seconds(lambda: parts.training.make_steps(1)) for _ in range(_STEPS)]
-            validation = _seconds(parts.training.validate)
-        finally:
-            parts.close()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        run_console(config) as console,
+        closing(build_training(config, data, Path(folder), console, build_train_network(config, data))) as parts,
+    ):
+        parts.begin()
+        parts.training.network.train()
+        parts.training.make_steps(1)
+        before = time.perf_counter() - began
+        steps = [_seconds(lambda: parts.training.make_steps(1)) for _ in range(_STEPS)]
+        validation = _seconds(parts.training.validate)
     rounds = ceil(config.training.steps / config.validation.every)
     return before + config.training.steps * median(steps) + rounds * validation
 

@@ -22,7 +22,7 @@ class StudyProgress:
 
     def __init__(self, console: Console, runs: Sequence[Run]) -> None:
         self._console = console
-        self._runs = {run.name: run for run in runs}
+        self._runs = runs
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("runs", total=len(runs))
@@ -50,7 +50,7 @@ class StudyProgress:
                 self._began.setdefault(name, now)
         counts = Counter(ending.state for ending in endings.values())
         elapsed = {name: now - began for name, began in self._began.items()}
-        left = time_left(list(self._runs.values()), endings, max(1, workers), elapsed=elapsed)
+        left = time_left(self._runs, endings, max(1, workers), elapsed=elapsed)
         words = f"{counts['done']} done, {counts['running']} running, {counts['failed']} failed"
         words += f", {in_time(left)} left" if left else ""
         words += "" if workers else ", no worker has joined yet"

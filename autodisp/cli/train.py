@@ -1,8 +1,8 @@
 """autodisp-train: trains a network of found cells in full and writes the model to a run folder."""
 
-import contextlib
 import math
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,25 +13,17 @@ from autodisp import distributed
 from autodisp.assembly.data import notes_on_samples, write_trained_on
 from autodisp.assembly.networks import build_device
 from autodisp.assembly.train_data import TrainData, build_train_data
-from autodisp.assembly.training import TrainParts, build_training
+from autodisp.assembly.training import TrainParts, build_train_network, build_training
 from autodisp.cli.program import program_name
 from autodisp.cli.resuming import raisable, resumed_config
-from autodisp.cli.run_folder import claimed, keep_command, keep_config
-from autodisp.cli.signals import StopSignals
+from autodisp.cli.run_folder import begin_run, claimed, keep_config
 from autodisp.cli.supervision import memory_settings, print_summary, run_console, supervised_run
 from autodisp.commands import as_typed
 from autodisp.config.train import TrainConfig, parse
 from autodisp.records import start_record
-from autodisp.report.next_steps import (
-    BEST,
-    LAST,
-    TRAINED_ON,
-    evaluation_command,
-    prediction_command,
-    report_command,
-)
+from autodisp.report.next_steps import evaluation_command, prediction_command, report_command
 from autodisp.report.reading import read_run
-from autodisp.run_files import CHECKPOINTS
+from autodisp.run_files import BEST, LAST, TRAINED_ON
 from autodisp.tracking import ConsoleProgress
 
 UNIT = "interval"
@@ -59,33 +51,24 @@ def train(tree: DictConfig) -> Path:
         config = parse(tree)
         build_device(config.run.device)
         data = build_train_data(config)
-    with contextlib.ExitStack() as held:
-
-        def prepare() -> Path:
-            folder = held.enter_context(claimed(Path(config.run.folder), tree, resumes_with=program_name()))
+    with run_console(config, unit=UNIT) as console:
+        built = build_train_network(config, data)
+        with claimed(Path(config.run.folder), tree, resumes_with=program_name()) as folder:
             distributed.on_first(lambda: _prepare(config, data, tree, folder))
-            signals.append(held.enter_context(supervised_run(folder, memory=_memory(config))))
+            with supervised_run(folder, memory=_memory(config)) as stopping:
+                for note in built.card.genotype.notes if built.card.genotype else ():
+                    console.note(note)
+                parts = build_training(config, data, folder, console, built, stopping=stopping)
+                entry = config.kit.datasets[config.dataset.name]
+                for note in notes_on_samples(config.dataset, entry, data.train, enlarges=True):
+                    console.message(note)
+                _run(config, data, parts, console)
             return folder
-
-        signals: list[StopSignals] = []
-        console = held.enter_context(run_console(config, unit=UNIT))
-        parts = build_training(
-            config, data, Path(config.run.folder), console, prepare=prepare,
-            stopping=lambda: bool(signals and signals[0]()),
-        )  # fmt: skip
-        folder = parts.folder.folder
-        entry = config.kit.datasets[config.dataset.name]
-        for note in notes_on_samples(config.dataset, entry, data.train, enlarges=True):
-            console.message(note)
-        _run(config, data, parts, console)
-        return folder
 
 
 def _prepare(config: TrainConfig, data: TrainData, tree: DictConfig, folder: Path) -> None:
-    keep_command(folder)
-    keep_config(folder, tree, config.dataset, config.task)
     write_trained_on(folder / TRAINED_ON, config.dataset, data.trained_on, data.held_out)
-    (folder / CHECKPOINTS).mkdir()
+    begin_run(folder, tree, config)
 
 
 def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
@@ -98,13 +81,11 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
     with distributed.agreed():
         wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
         data = build_train_data(config)
-    with (
-        supervised_run(folder, memory=_memory(config)) as stopping,
-        run_console(config, unit=UNIT) as console,
-    ):
-        distributed.on_first(lambda: keep_config(folder, wanted, config.dataset, config.task))
+    with supervised_run(folder, memory=_memory(config)) as stopping, run_console(config, unit=UNIT) as console:
+        distributed.on_first(lambda: keep_config(folder, wanted, config))
         with distributed.agreed():
-            parts = build_training(config, data, folder, console, prepare=None, stopping=stopping)
+            built = build_train_network(config, data, resume=folder, warn=console.message)
+            parts = build_training(config, data, folder, console, built, stopping=stopping)
         steps = parts.training.progress.steps
         end = "; all of its steps are done" if steps >= config.training.steps else ""
         console.note(f"resumed at step {steps} of {config.training.steps}{end}")
@@ -127,7 +108,7 @@ def _memory(config: TrainConfig) -> list[str]:
 
 def _run(config: TrainConfig, data: TrainData, parts: TrainParts, console: ConsoleProgress) -> None:
     settings, figure = parts.training.settings, parts.training.task.figure
-    try:
+    with closing(parts):
         console.note(f"run folder: {parts.folder.folder} · {parts.parameters:,} parameters")
         if not parts.training.progress.steps:
             start = parts.begin()
@@ -135,8 +116,6 @@ def _run(config: TrainConfig, data: TrainData, parts: TrainParts, console: Conso
                 console.note(f"before the first step: valid {figure.name} {first:.2f} {figure.unit}")
         console.start(settings.intervals, min(settings.validate_every, settings.steps))
         parts.training.run()
-    finally:
-        parts.close()
     if distributed.is_first():
         show_summary(config, data, parts)
 

@@ -1,7 +1,7 @@
 """Metrics of a task's ``measure`` over a whole split, sufficient for a custom task."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +17,7 @@ class PooledFigures:
     images: int
     pooled: Mapping[str, float]
     units: Mapping[str, str]
-    regions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    regions: Mapping[str, Mapping[str, float]]
     """The metrics of further regions of the images, by the name of the region."""
 
     def as_dict(self) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class SegmentationFigures:
     def rows(self) -> Iterator[dict[str, str | int | float]]:
         """Yields a row for all classes and one for each class, see ``tables.Figures``."""
         yield {"class": "all", "pixels": self.pixels, "iou_percent": self.miou, "accuracy_percent": self.accuracy}
-        for row, (name, iou) in zip(self.confusion, self.iou.items(), strict=True):
-            index, count = list(self.iou).index(name), self.pixels_of[name]
+        for index, (name, iou) in enumerate(self.iou.items()):
+            row, count = self.confusion[index], self.pixels_of[name]
             right = 100.0 * row[index] / count if count else float("nan")
             yield {"class": name, "pixels": count, "iou_percent": iou, "accuracy_percent": right}
 

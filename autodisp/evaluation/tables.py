@@ -90,7 +90,7 @@ def write_csv(path: str | os.PathLike[str], evaluations: Evaluations) -> None:
             "peak_memory_mib": evaluation.peak_memory / _MIB,
             "memory_of": evaluation.memory_of,
         }
-        rows += [row | cost for row in _rows(method, evaluation.figures)]
+        rows += [{"method": method, **row, **cost} for row in evaluation.figures.rows()]
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
@@ -101,9 +101,8 @@ def write_csv(path: str | os.PathLike[str], evaluations: Evaluations) -> None:
 def _table(evaluations: Evaluations, title: str) -> Table:
     sections: dict[str, list[Row]] = {}
     for method, evaluation in evaluations.items():
-        for row in _rows(method, evaluation.figures):
+        for row in map(dict, evaluation.figures.rows()):
             heading = f"{method} (by {_BY[str(row.pop('average'))]})" if "average" in row else method
-            del row["method"]
             sections.setdefault(heading, []).append(row)
     everything = [row for rows in sections.values() for row in rows]
     omitted = set() if any(row.get("not_finite") for row in everything) else {"not_finite"}
@@ -119,11 +118,6 @@ def _table(evaluations: Evaluations, title: str) -> Table:
             table.add_row(*(_shown(column, row[column]) for column in columns))
         table.add_section()
     return table
-
-
-def _rows(method: str, figures: Figures) -> Iterator[Row]:
-    for row in figures.rows():
-        yield {"method": method, **row}
 
 
 def _heading(column: str) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from autodisp.cells import genotype as genotypes
 from autodisp.cells.genotype import Genotype
 from autodisp.cells.spaces import SearchSpace
@@ -15,6 +13,7 @@ from autodisp.commands import setting
 from autodisp.errors import InputError
 from autodisp.records import read_json_lines
 from autodisp.report.cells import draw_cells
+from autodisp.report.reading import read_config, setting_of
 from autodisp.run_files import CONFIG, GENOTYPE, GENOTYPES, METRICS
 
 SPACE, DRAWINGS = "space.json", ("cells.svg", "cells.png")
@@ -69,7 +68,8 @@ def of_run(run: Path, *, space: SearchSpace | None = None) -> Found:
             continue
         notes = [f"passed over: {problem}" for problem in problems]
         if path.name != GENOTYPE:
-            notes.append(f"the search has not come to its end: these are the cells after {_epoch_words(path)} ({path})")
+            epoch = int(path.stem.removeprefix("epoch_"))
+            notes.append(f"the search has not come to its end: these are the cells after epoch {epoch} ({path})")
         return Found(genotype, space, tuple(notes))
     raise InputError(problems[0])
 
@@ -92,12 +92,6 @@ def _last_epoch(run: Path) -> int | None:
     return next((record["epoch"] for record in reversed(records) if "event" not in record and "epoch" in record), None)
 
 
-def _epoch_words(path: Path) -> str:
-    match = _EPOCH.fullmatch(path.name)
-    assert match is not None
-    return f"epoch {int(match[1])}"
-
-
 def _what_it_is(run: Path) -> str:
     models = sorted(path.name for path in run.glob("*.safetensors"))
     if models:
@@ -107,10 +101,7 @@ def _what_it_is(run: Path) -> str:
 
 def _own_space(run: Path) -> SearchSpace | None:
     """Loads the space whose file is named in the run's config."""
-    try:
-        file = OmegaConf.select(OmegaConf.load(run / CONFIG), "space.file")
-    except Exception:  # the parser may raise any exception; without a config the space is a built-in one
-        return None
+    file = setting_of(read_config(run / CONFIG, []), "space.file")  # None without a config
     if file is None:
         return None
     try:

@@ -8,6 +8,7 @@ from autodisp import model_file
 from autodisp.atomic import refuse_overwriting, staged
 from autodisp.export.programs import CONFIDENCE, WRITERS, Comparison, differences, need_packages, outputs_of, traced
 from autodisp.networks.fused import fused
+from autodisp.networks.parameter_count import count_parameters
 from autodisp.tasks.registry import KITS
 
 TOLERANCE = 1e-3
@@ -98,7 +99,7 @@ def export_model(
     if not overwrite:
         refuse_overwriting(folder, list(names.values()))
     card, _, network = model_file.load_network(checkpoint)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
+    parameters = count_parameters(network)
     outputs_of(network, card.task, confidence=confidence)
     with staged(folder):
         pass  # refuses a folder that cannot be used

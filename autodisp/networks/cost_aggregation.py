@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autodisp.cells.operations import LEAK, initialise_zero
-from autodisp.networks.stereo_geometry import precise
+from autodisp.networks.stereo_geometry import precise, resized
 
 
 class CostAggregation(nn.Module):
@@ -59,8 +59,7 @@ class CostAggregation(nn.Module):
         if grouped is None:
             fine = self.halve(volume.unsqueeze(1))
         else:
-            size = grouped.shape[-2:]
-            halved = functional.interpolate(volume, size, mode="bilinear", align_corners=False)[:, ::2]
+            halved = resized(volume, grouped.shape[-2:])[:, ::2]
             fine = self.halve(torch.cat([halved.unsqueeze(1), grouped], dim=1))
         fine = self.fine(fine * _excitation(self.excite, features, fine))
         coarse = self.halve_again(fine)
@@ -77,7 +76,7 @@ class CostAggregation(nn.Module):
         between = (volume + torch.cat([volume[:, :, 1:], volume[:, :, -1:]], dim=2)) / 2
         deep = torch.stack([volume, between], dim=3).flatten(2, 3)[:, :, :depth]
         pictures = deep.flatten(1, 2).contiguous(memory_format=torch.channels_last)  # four times as fast to interpolate
-        wide = functional.interpolate(pictures, (height, width), mode="bilinear", align_corners=False)
+        wide = resized(pictures, (height, width))
         enlarged: Tensor = wide.unflatten(1, (volume.shape[1], depth))
         return enlarged
 

@@ -18,7 +18,7 @@ from autodisp.cells.operations import initialise_he
 from autodisp.networks.hourglass import Hourglass, Support, padded, stems
 from autodisp.networks.matching_head import STRIDE, Matching, MatchingHead
 from autodisp.networks.refined_head import RefinedHead
-from autodisp.networks.stereo_geometry import horizontal_correlation, one_sided_correlation
+from autodisp.networks.stereo_geometry import horizontal_correlation, one_sided_correlation, resized
 
 Head = Literal["regression", "matching", "refined"]
 MEAN_BRIGHTNESS = 0.4
@@ -132,7 +132,7 @@ class DisparityNetwork(Hourglass):
         volume = None
         if isinstance(self.matching, RefinedHead):
             size = quarter.shape[-2] * 2, quarter.shape[-1] * 2
-            views = functional.interpolate(views, size, mode="bilinear", align_corners=False)  # a mean of 2x2
+            views = resized(views, size)  # a mean of 2x2
         if self.matching is not None:
             descriptors = self.matching.describe(views, quarter, eighth)
             volume = self.matching.correlate(descriptors)
@@ -150,7 +150,7 @@ class DisparityNetwork(Hourglass):
                 levels, strides = [*levels, matching.half], [*strides, STRIDE // 2]
             finest = matching.full
         else:
-            finest = functional.interpolate(levels[-1], views.shape[-2:], mode="bilinear", align_corners=False)
+            finest = resized(levels[-1], views.shape[-2:])
         disparity = self._returned(finest, left.shape[-2:])
         return StereoPrediction(disparity, tuple(levels), tuple(strides), matching)
 

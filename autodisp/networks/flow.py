@@ -17,15 +17,8 @@ from autodisp.cells.cell import CellFactory
 from autodisp.cells.operations import initialise_he
 from autodisp.networks.disparity import MEAN_BRIGHTNESS
 from autodisp.networks.hourglass import FED_BACK_SCALE, Hourglass, padded, stems
-from autodisp.networks.matching_head import (
-    DESCRIPTOR,
-    PATCH,
-    STRIDE,
-    WINDOW,
-    patch_filters,
-    stretched,
-)
-from autodisp.networks.stereo_geometry import horizontal_correlation, precise
+from autodisp.networks.matching_head import DESCRIPTOR, PATCH, STRIDE, WINDOW, patch_filters, stretched
+from autodisp.networks.stereo_geometry import horizontal_correlation, precise, resized
 
 _FIRST_TEMPERATURE = 80.0
 """Sharper than that of the disparities, which are soft-argmaxed over fewer candidates."""
@@ -98,7 +91,7 @@ class FlowNetwork(Hourglass):
         states = torch.cat([ours, theirs], dim=1), functional.avg_pool2d(volume, 2)
         supports, bottleneck = self._encode(states, weights)
         fine = torch.cat([quarter.chunk(2)[0], volume], dim=1)
-        matched = functional.interpolate(self._matched(volume), images.shape[-2:], mode="bilinear", align_corners=False)
+        matched = resized(self._matched(volume), images.shape[-2:])
         levels, _ = self._decode(bottleneck, [fine, ours, *supports], weights, matched)
         return FlowPrediction(*self._output(levels, images, first.shape[-2:]))
 

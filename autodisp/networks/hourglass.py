@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from autodisp.cells.cell import CellFactory
 from autodisp.cells.operations import Style, convolution
+from autodisp.networks.stereo_geometry import resized, without_autocast
 
 T = TypeVar("T")
 Support = Literal["reduce", "normal"]
@@ -213,8 +214,7 @@ class Hourglass(nn.Module):
 
     def _fed_back(self, prediction: Tensor, support: Tensor) -> Tensor:
         """The prediction without gradient, as ``_feedback``, resized to the support: (B, outputs, h, w)."""
-        fed_back = self._feedback(prediction.detach())
-        return functional.interpolate(fed_back, support.shape[-2:], mode="bilinear", align_corners=False)
+        return resized(self._feedback(prediction.detach()), support.shape[-2:])
 
     def _feedback(self, prediction: Tensor) -> Tensor:
         """Maps a prediction to what the next level reads: clamped and scaled."""
@@ -222,12 +222,7 @@ class Hourglass(nn.Module):
 
     def _predict(self, index: int, features: Tensor, base: Tensor | None) -> Tensor:
         """The prediction convolution plus the mean of the base under each pixel: (B, outputs, h, w)."""
-        device = features.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
-                predicted: Tensor = self.predict[index](features.float())
-        else:
-            predicted = self.predict[index](features)
+        predicted = without_autocast(self.predict[index], features)
         return predicted if base is None else predicted + functional.avg_pool2d(base, self.stride // 2**index)
 
     def _strides(self, levels: Sequence[Tensor]) -> list[int]:
@@ -237,7 +232,7 @@ class Hourglass(nn.Module):
         self, levels: Sequence[Tensor], images: Tensor, size: Sequence[int]
     ) -> tuple[Tensor, tuple[Tensor, ...], tuple[int, ...]]:
         """Returns the finest prediction at full resolution without the padding, all predictions, and their strides."""
-        finest = functional.interpolate(levels[-1], images.shape[-2:], mode="bilinear", align_corners=False)
+        finest = resized(levels[-1], images.shape[-2:])
         return finest[..., : size[0], : size[1]], tuple(levels), tuple(self._strides(levels))
 
     def _returned(self, finest: Tensor, size: Sequence[int]) -> Tensor:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from autodisp.cells.operations import LEAK, initialise_zero
 from autodisp.networks.cost_aggregation import CostAggregation
-from autodisp.networks.stereo_geometry import horizontal_correlation, precise, warp_right_to_left
+from autodisp.networks.stereo_geometry import horizontal_correlation, precise, resized, warp_right_to_left
 
 STRIDE = 4
 DESCRIPTOR = 32
@@ -103,7 +103,7 @@ class MatchingHead(nn.Module):
         """
         margin = (PATCH - STRIDE) // 2
         patches = self.patch(functional.pad(views, (margin,) * 4, mode="replicate"))
-        coarse = functional.interpolate(self.coarse(eighth), quarter.shape[-2:], mode="bilinear", align_corners=False)
+        coarse = resized(self.coarse(eighth), quarter.shape[-2:])
         learnt = self.descriptor(self.fine(quarter) + coarse)
         left, right = stretched(patches + learnt).chunk(2)
         return left, right
@@ -124,7 +124,7 @@ class MatchingHead(nn.Module):
             features: (B, decoder, h', w') of the decoder, resized to the volume where coarser.
         """
         if features.shape[-2:] != volume.shape[-2:]:
-            features = functional.interpolate(features, volume.shape[-2:], mode="bilinear", align_corners=False)
+            features = resized(features, volume.shape[-2:])
         cost = self.log_temperature.exp() * volume + self.refine_cost(features)
         if self.aggregation is not None:
             cost = cost + self.aggregation(volume, features)

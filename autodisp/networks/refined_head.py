@@ -11,6 +11,7 @@ Like ``autodisp.networks.matching_head`` it starts as block matching. Departs fr
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,14 @@ from autodisp.networks.matching_head import (
     planes,
     stretched,
 )
-from autodisp.networks.stereo_geometry import group_correlation, local_correlation, one_sided_correlation, precise
+from autodisp.networks.stereo_geometry import (
+    group_correlation,
+    local_correlation,
+    one_sided_correlation,
+    precise,
+    resized,
+    without_autocast,
+)
 
 PATCH, PATCH_SIGMA = 6, 1.5
 """Patches of the descriptors at 1/4, in pixels of the views at 1/2."""
@@ -114,9 +122,7 @@ class RefinedHead(nn.Module):
             quarter, eighth: the siamese features, (2 B, ..., h, w) and (2 B, ..., h / 2, w / 2).
         """
         patches = self.patch(views)
-        coarse = functional.interpolate(
-            _pointwise(self.coarse, eighth), quarter.shape[-2:], mode="bilinear", align_corners=False
-        )
+        coarse = resized(_pointwise(self.coarse, eighth), quarter.shape[-2:])
         learnt = self.descriptor(_pointwise(self.fine, quarter) + coarse)
         left, right = stretched(patches + learnt).chunk(2)
         return left, right
@@ -139,7 +145,7 @@ class RefinedHead(nn.Module):
             half, eighth: the siamese features at 1/2 and 1/8.
         """
         if features.shape[-2:] != volume.shape[-2:]:
-            features = functional.interpolate(features, volume.shape[-2:], mode="bilinear", align_corners=False)
+            features = resized(features, volume.shape[-2:])
         cost = precise(self.log_temperature.exp() * volume)
         cost += _pointwise(self.refine_cost, features)
         if self.aggregation is not None:
@@ -206,9 +212,9 @@ class Refinement(nn.Module):
         known = coarse.detach()
         costs = local_correlation(FINE_DESCRIPTOR * left, right, known / 2, reach=FINE_REACH)
         # The difference from the neighbourhood; with the absolute disparity the correction would depend on the range.
-        mean = functional.interpolate(functional.avg_pool2d(known, 8), size, mode="bilinear", align_corners=False)
+        mean = resized(functional.avg_pool2d(known, 8), size)
         relief = ((known - mean) / 8).clamp(-4, 4)
-        seen = functional.interpolate(_pointwise(self.above, evidence), size, mode="bilinear", align_corners=False)
+        seen = resized(_pointwise(self.above, evidence), size)
         seen += _pointwise(self.own, half.chunk(2)[0])
         seen += _pointwise(self.around, torch.cat([costs, relief], dim=1))
         refined, full = self.correct(coarse, self.look(seen))
@@ -236,14 +242,8 @@ class Correction(nn.Module):
             coarse: (B, 1, h, w).
             features: (B, channels, h, w).
         """
-        device = features.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):  # casting its many planes takes longer than they save
-                return self._corrected(coarse, precise(features))
-        return self._corrected(coarse, features)
-
-    def _corrected(self, coarse: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        scores = precise(planes(self.layer, features))
+        # casting its many planes takes longer than they save
+        scores = precise(without_autocast(partial(planes, self.layer), features))
         corrected = coarse + scores[:, :1]
         return corrected, convex_upsampling(corrected, scores[:, 1:])
 

@@ -14,13 +14,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from autodisp.cells.cell import CellFactory
 from autodisp.cells.operations import initialise_he, initialise_zero, transposed_convolution
 from autodisp.networks.disparity import MEAN_BRIGHTNESS, StereoPrediction
 from autodisp.networks.hourglass import FED_BACK_SCALE, Hourglass, Support, image_convolution, padded, stems
-from autodisp.networks.stereo_geometry import warp_right_to_left
+from autodisp.networks.stereo_geometry import resized, warp_right_to_left
 
 INPUTS = 3 + 3 + 3 + 1
 """Channels: left view, right view, warped right view, disparity."""
@@ -111,7 +110,7 @@ class RefinementNetwork(Hourglass):
             for upsample, beside in zip(self.finish, (half, self.image(seen[:, :3])), strict=True):
                 features = torch.cat([beside, upsample(features), self._fed_back(levels[-1], beside)], dim=1)
                 levels.append(self._predict(len(levels), features, base))
-        finest = functional.interpolate(levels[-1], base.shape[-2:], mode="bilinear", align_corners=False)
+        finest = resized(levels[-1], base.shape[-2:])
         return StereoPrediction(self._returned(finest, size), tuple(levels), tuple(self._strides(levels)), None)
 
     def _seen(self, left: Tensor, right: Tensor, disparity: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 Disparities refer to the left view: a point at x in the left view is at x - d in the right view.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -164,3 +166,17 @@ def _columns(view: Tensor, x: Tensor) -> Tensor:
 def precise(x: Tensor) -> Tensor:
     """Converts to float32 at least."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def without_autocast(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Applies a layer in float32 at least where autocast is enabled, and as it is elsewhere."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
+            return layer(precise(x))
+    return layer(x)
+
+
+def resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Interpolates (B, C, H, W) bilinearly between the centres of the pixels to another height and width."""
+    return functional.interpolate(x, size, mode="bilinear", align_corners=False)

@@ -1,15 +1,4 @@
-"""The run folder of a search, written while it runs.
-
-config.yaml                the resolved config
-metrics.jsonl              one record per epoch, and the events
-tensorboard/               the same, with heat maps and images
-checkpoints/               the states to resume from and roll back to
-genotypes/epoch_0003.json  the cells of every epoch
-genotype.json              the cells found
-cell_normal.svg .png ...   their drawings
-curves.png                 losses, metric, eigenvalue, decisions
-prediction.png             the newest image of a prediction, if the task draws one
-"""
+"""Writes the run folder of a search while it runs; docs/files.md lists the files."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +49,7 @@ class SearchFolder:
         figure: Figure,
         early_stopping: EarlyStopping | None,
         provenance: Mapping[str, Any],
-        pictures: Pictures | None = None,
+        pictures: Pictures | None,
     ) -> None:
         self.folder = tracker.folder
         self.space = space
@@ -95,7 +84,10 @@ class SearchFolder:
             self._show(genotype, edge_weights)
         self.tracker.epoch({key: value for key, value in record.items() if value is not None}, self._line(record))
         if draws:
-            self._draw_curves_if_possible()
+            try:
+                self.draw_curves()
+            except OSError as error:  # a drawing must not end a run
+                self.message(f"{self.folder / CURVES}: cannot be written ({error.strerror}); the run continues")
             self._drawn = time.monotonic()
 
     def event(self, kind: str, **entries: Any) -> None:
@@ -129,13 +121,6 @@ class SearchFolder:
                 **genotype.provenance,
             },
         )
-
-    def _draw_curves_if_possible(self) -> None:
-        """Draws curves.png; a failure is only reported, since a drawing must not end a run."""
-        try:
-            self.draw_curves()
-        except OSError as error:
-            self.message(f"{self.folder / 'curves.png'}: cannot be written ({error.strerror}); the run continues")
 
     def draw_curves(self) -> None:
         """Draws curves.png."""

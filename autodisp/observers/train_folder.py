@@ -1,13 +1,4 @@
-"""The run folder of a training, written while it runs.
-
-config.yaml         the resolved config
-metrics.jsonl       one record per interval between validations
-tensorboard/        the same, with images
-checkpoints/        the state to resume from
-best.safetensors    the model with the best validation metric so far
-last.safetensors    the newest one
-prediction.png      the newest image of a prediction, if the task draws one
-"""
+"""Writes the run folder of a training while it runs; docs/files.md lists the files."""
 
 import dataclasses
 import math
@@ -17,9 +8,10 @@ from typing import Any
 from torch import nn
 
 from autodisp import model_file
-from autodisp.model_file import SUFFIX, ModelCard
+from autodisp.model_file import ModelCard
 from autodisp.observers.picture import Pictures, keep_picture
 from autodisp.records import Record
+from autodisp.run_files import BEST, LAST
 from autodisp.tasks.base import Figure
 from autodisp.tracking import Tracker
 
@@ -36,13 +28,7 @@ class TrainFolder:
     """
 
     def __init__(
-        self,
-        tracker: Tracker,
-        *,
-        figure: Figure,
-        card: ModelCard,
-        network: nn.Module,
-        pictures: Pictures | None = None,
+        self, tracker: Tracker, *, figure: Figure, card: ModelCard, network: nn.Module, pictures: Pictures | None
     ) -> None:
         self.folder = tracker.folder
         self.figure = figure
@@ -66,15 +52,15 @@ class TrainFolder:
             self.tracker.tensorboard.image(name, picture, record["step"])
             keep_picture(self.folder, name, picture)
         self.tracker.epoch(record, self._line(record, best), step=record["step"])
-        self._save("last", record)
+        self._save(LAST, record)
         if best:
-            self._save("best", record)
+            self._save(BEST, record)
 
     def _save(self, name: str, record: Mapping[str, Any]) -> None:
         figures = {key: value for key, value in record.items() if key.startswith("valid/") and math.isfinite(value)}
         about = {**self.card.about, "steps": record["step"], "figures": figures}
         card = dataclasses.replace(self.card, about=about)
-        model_file.save(self.folder / f"{name}{SUFFIX}", card, self.network.state_dict())
+        model_file.save(self.folder / name, card, self.network.state_dict())
 
     def _line(self, record: Mapping[str, Any], best: bool) -> str:
         name, unit = self.figure.name, self.figure.unit

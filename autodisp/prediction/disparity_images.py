@@ -52,7 +52,7 @@ def usual_range(disparity: Tensor, valid: Tensor | None = None) -> tuple[float, 
     return _scale(values[known])
 
 
-def usual_error(prediction: Tensor, truth: Tensor, valid: Tensor | None = None) -> float:
+def usual_error(prediction: Tensor, truth: Tensor, valid: Tensor) -> float:
     """Returns the default error of the last colour, which almost no pixel exceeds."""
     error, known = _error(prediction, truth, valid)
     return _error_limit(error[known])
@@ -151,7 +151,7 @@ def _map(values: Tensor, valid: Tensor | None) -> tuple[Values, Mask]:
     return array, known
 
 
-def _error(prediction: Tensor, truth: Tensor, valid: Tensor | None) -> tuple[Values, Mask]:
+def _error(prediction: Tensor, truth: Tensor, valid: Tensor) -> tuple[Values, Mask]:
     if prediction.shape != truth.shape:
         raise ValueError(f"the prediction is {tuple(prediction.shape)} but the ground truth {tuple(truth.shape)}")
     return _map((prediction.detach().to("cpu", torch.float32) - truth.detach().to("cpu", torch.float32)).abs(), valid)

@@ -119,12 +119,7 @@ def run_panels(run: Run) -> list[Panel]:
 
 
 def panels_of(
-    records: Sequence[Record],
-    metric: str | None,
-    *,
-    unit: str = "",
-    averages: Pairs = (),
-    training: bool = False,
+    records: Sequence[Record], metric: str | None, *, unit: str = "", averages: Pairs = (), training: bool = False
 ) -> list[Panel]:
     """Returns the panels that have values, in reading order.
 

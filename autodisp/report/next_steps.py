@@ -7,15 +7,11 @@ from typing import Any
 from autodisp import configs
 from autodisp.commands import Word, command
 from autodisp.report.reading import Run, setting_of
-from autodisp.run_files import GENOTYPE
+from autodisp.run_files import BEST, GENOTYPE, LAST, TRAINED_ON
 from autodisp.tasks.kit import Prediction
 from autodisp.tasks.own import OWN
 from autodisp.tasks.registry import DEFAULT, KITS, dataset_entries
 
-BEST, LAST = "best.safetensors", "last.safetensors"
-"""Models of a training; there is no best one without a validation."""
-TRAINED_ON = "trained_on.txt"
-"""A list of the training samples, written if others of the same split are held out."""
 _ALWAYS = ("factory", "root", "exclude")
 """Settings of a dataset that are always repeated."""
 

@@ -19,8 +19,8 @@ from autodisp import model_file
 from autodisp.cells.genotype import SCHEMA
 from autodisp.cells.spaces import INPUTS, KINDS, SPACES, NodeChoice, SearchSpace
 from autodisp.errors import InputError
-from autodisp.records import read_json_lines
-from autodisp.run_files import COMMAND, CONFIG, GENOTYPE, GENOTYPES, METRICS, TENSORBOARD
+from autodisp.records import read_json_lines, start_record
+from autodisp.run_files import BEST, COMMAND, CONFIG, GENOTYPE, GENOTYPES, LAST, METRICS, TENSORBOARD
 from autodisp.run_lock import at_work
 from autodisp.tasks.base import Figure
 from autodisp.tasks.registry import KITS
@@ -130,9 +130,8 @@ class Run:
         if self.kind == "training":
             key, best = f"valid/{self.figure.name}", None
             for epoch in kept:
-                if not math.isnan(value := epoch.values.get(key, math.nan)) and (
-                    best is None or self.figure.better(value, best.values[key])
-                ):
+                than = math.nan if best is None else best.values[key]
+                if self.figure.better(epoch.values.get(key, math.nan), than):
                     best = epoch
             return best
         returned = as_number(self.provenance.get("epoch"))
@@ -250,7 +249,7 @@ def read_run(folder: Path, *, key: str = "run") -> Run:
         _metric(config, epochs),
         epochs=_epochs(epochs, notes),
         events=[event for event in map(_event, records) if event is not None and event["event"] != "start"],
-        start=next((_numbers(record) for record in records if record.get("event") == "start"), {}),
+        start=_numbers(start_record(records)),
         found=found,
         provenance=provenance,
         command=_read_text(folder / COMMAND, notes),
@@ -312,7 +311,7 @@ def _read_genotype(path: Path, notes: list[str]) -> tuple[Cells, dict[str, Any]]
 
 def _read_model(folder: Path, notes: list[str]) -> tuple[Cells, dict[str, Any]]:
     """Returns the cells of a training's network and the facts in its model file."""
-    for path in (folder / f"{name}{model_file.SUFFIX}" for name in ("best", "last")):
+    for path in (folder / BEST, folder / LAST):
         if path.is_file():
             try:
                 card, _ = model_file.load(path)

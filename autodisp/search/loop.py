@@ -28,7 +28,6 @@ from autodisp.records import Record
 from autodisp.run_state import BatchStream
 from autodisp.search.bilevel import InnerStep, Order, alpha_gradient, new_seed
 from autodisp.search.curvature import Curvature, curvature, frozen_statistics, preserved_rng
-from autodisp.search.growth import growth
 from autodisp.search.regularization import Regularization, RollBack, Stop
 from autodisp.search.relaxations import Phase
 from autodisp.search.selection import Argmax, Selection
@@ -74,6 +73,13 @@ class SearchSettings:
     def order_at(self, epoch: int) -> Order:
         """Order of that epoch's alpha steps."""
         return "first" if epoch < self.warmup_epochs + self.first_order_epochs else self.order
+
+    def growth(self, epoch: int) -> float:
+        """Fraction of the full strength of drop-path and cut-out in an epoch, 0 in the first and 1 in the last one.
+
+        e / (n - 1), as in the searches of RobustDARTS; 1 in epochs after the last one, 0 in a search of one epoch.
+        """
+        return min(epoch / (self.epochs - 1), 1.0) if self.epochs > 1 else 0.0
 
     def measures(self, epoch: int) -> bool:
         """Returns True if the curvature is measured after that epoch; it always is after the last one."""
@@ -123,11 +129,6 @@ class Outcome:
     """Record of the epoch whose alphas gave the genotype."""
     stopped: Stop | None
     restarts: int
-
-    @property
-    def epoch(self) -> int:
-        """The epoch whose alphas gave the genotype."""
-        return int(self.record["epoch"])
 
 
 class Search(SteppedRun):
@@ -235,15 +236,17 @@ class Search(SteppedRun):
     def run_epoch(self) -> Record:
         """Runs the rest of the current epoch, and makes its measurements, its record and its checkpoint."""
         settings, progress, epoch = self.settings, self.progress, self.progress.epochs
-        set_drop_path(self.supernet.network, settings.drop_path * growth(epoch, settings.epochs))
+        set_drop_path(self.supernet.network, settings.drop_path * settings.growth(epoch))
         set_auxiliary(self.supernet.network, 1 - epoch / settings.epochs)
         began, waited = time.perf_counter(), self._waited()
         learning_rate = float(self.weight_optimizer.param_groups[0]["lr"])
         self.supernet.network.train()
         self.make_steps(settings.steps_per_epoch - progress.step)
         train, trained = means(progress.sums), time.perf_counter() - began
-        with self.step_saved():
-            measured = self._measure(epoch)
+        with self.step_saved():  # validated first, since the progress keeps the eigenvalue
+            validated = self.validate()
+            measures = self.supernet.relaxation.moves_alphas and settings.measures(epoch)
+            curved = self.measure_curvature() if measures else {}
         advance(self.schedule)
         genotype = self._candidate()
         progress.genotypes[epoch] = json.dumps(genotype.to_json())
@@ -255,7 +258,8 @@ class Search(SteppedRun):
             "learning_rate": learning_rate,
             "weight_decay": progress.weight_decay,
             **{f"train/{name}": value for name, value in train.items()},
-            **measured,
+            **curved,
+            **validated,
             **self._describe(genotype),
             "seconds": time.perf_counter() - began,
             "seconds_waiting": self._waited() - waited,
@@ -284,13 +288,6 @@ class Search(SteppedRun):
         """Saves the state between two steps of an epoch; before the first step it is that of the previous epoch."""
         if self.progress.step:
             self.checkpoints.save(self.progress.epochs, self.captured(), step=self.progress.step)
-
-    def _measure(self, epoch: int) -> dict[str, Any]:
-        """Validates and, if due, measures the curvature, in this order since the progress keeps the latter's result."""
-        validated = self.validate()
-        measures = self.supernet.relaxation.moves_alphas and self.settings.measures(epoch)
-        curved = self.measure_curvature() if measures else {}
-        return {**curved, **validated}
 
     def step(self) -> None:
         """Makes one alpha step, after the warm-up, and one weight step."""
@@ -394,10 +391,14 @@ class Search(SteppedRun):
         seed, inner = new_seed(), InnerStep.of(self.weight_optimizer, weights)
 
         def gradients(train_batch: Any, batch: Any) -> list[Tensor]:
+            def upper_loss(parameters: Mapping[str, Tensor]) -> Tensor:
+                loss, penalty = supernet.loss(batch, parameters, self._mixture("alphas")), supernet.penalty(self.share)
+                return loss if penalty is None else loss + penalty
+
             return alpha_gradient(
                 order,
                 lambda parameters: supernet.loss(train_batch, parameters, self._mixture("alphas")),
-                lambda parameters: self._penalised(supernet.loss(batch, parameters, self._mixture("alphas"))),
+                upper_loss,
                 weights,
                 supernet.alphas,
                 inner,
@@ -428,11 +429,6 @@ class Search(SteppedRun):
     def _mixture(self, phase: Phase, loss: Callable[[Mixture], Tensor] | None = None) -> Mixture:
         """The edge weights of a forward pass."""
         return self.supernet.weights(phase, self.share, loss)
-
-    def _penalised(self, loss: Tensor) -> Tensor:
-        """The upper-level loss, with penalties."""
-        penalty = self.supernet.penalty(self.share)
-        return loss if penalty is None else loss + penalty
 
     def weight_step(self, batch: Any) -> Sums:
         """Moves the weights once; returns loss and metrics of the batch before the update."""

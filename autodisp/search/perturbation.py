@@ -23,7 +23,7 @@ from autodisp.cells.mixture import Mixture
 from autodisp.cells.spaces import CellSpace, SearchSpace
 from autodisp.errors import Interrupted
 from autodisp.search.curvature import preserved_rng
-from autodisp.search.selection import Selection, score_to_sort
+from autodisp.search.selection import Selection, score_of, score_to_sort
 
 if TYPE_CHECKING:
     from autodisp.search.loop import Search
@@ -144,14 +144,8 @@ class Perturbation(Selection):
         finally:
             supernet.projection = None
             search.save()
-        return genotype.with_provenance(
-            figure={
-                "name": supernet.task.figure.name,
-                "value": value if math.isfinite(value) else None,  # JSON has no NaN
-                "of": "architecture split, with the shared weights",
-            },
-            perturbation={"rounds": len(self.rounds), "tuning_epochs": self.tuning_epochs},
-        )
+        perturbation = {"rounds": len(self.rounds), "tuning_epochs": self.tuning_epochs}
+        return genotype.with_provenance(figure=score_of(supernet.task.figure, value), perturbation=perturbation)
 
     def _tune(self, search: "Search", state: dict[str, Any]) -> None:
         """Makes the rest of the steps between two rounds."""

@@ -19,6 +19,7 @@ from autodisp.cells.genotype import Genotype, from_json
 from autodisp.errors import Interrupted
 from autodisp.search.curvature import preserved_rng
 from autodisp.search.supernet import Supernet
+from autodisp.tasks.base import Figure
 
 if TYPE_CHECKING:
     from autodisp.search.loop import Search
@@ -130,11 +131,8 @@ class Ranking(Selection):
                 search.observer.event("ranking", rounds=rounds, samples=self.samples, **{figure.name: value})
         finally:
             search.save()
-        known_value = value if math.isfinite(value) else None  # JSON has no NaN
-        return genotype.with_provenance(
-            figure={"name": figure.name, "value": known_value, "of": "architecture split, with the shared weights"},
-            ranking={"rounds": rounds, "samples": self.samples, "finalists": self.finalists},
-        )
+        ranking = {"rounds": rounds, "samples": self.samples, "finalists": self.finalists}
+        return genotype.with_provenance(figure=score_of(figure, value), ranking=ranking)
 
     def _drawn(self, supernet: Supernet, purpose: str) -> Iterator[Genotype]:
         """Yields random architectures without end, the same ones for the same seed and purpose."""
@@ -151,6 +149,12 @@ def _score(supernet: Supernet, genotype: Genotype, batches: Iterable[Any]) -> fl
     path = single_path(supernet.architecture.space, genotype, supernet.device)
     with preserved_rng():
         return supernet.evaluate(batches, path)[supernet.task.figure.name]
+
+
+def score_of(figure: Figure, value: float) -> dict[str, Any]:
+    """Returns the metric of cells under the shared weights, for their provenance."""
+    known = value if math.isfinite(value) else None  # JSON has no NaN
+    return {"name": figure.name, "value": known, "of": "architecture split, with the shared weights"}
 
 
 def score_to_sort(cost: float) -> float:

@@ -84,10 +84,7 @@ class Supernet:
         return self.network(*self.task.inputs(batch), weights)
 
     def loss(
-        self,
-        batch: Any,
-        parameters: Mapping[str, Tensor] | None = None,
-        edge_weights: EdgeWeights | None = None,
+        self, batch: Any, parameters: Mapping[str, Tensor] | None = None, edge_weights: EdgeWeights | None = None
     ) -> Tensor:
         """The loss of a batch, by default with the network's weights and under the mean edge weights."""
         if parameters is None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from autodisp.report.comparison_charts import STYLES
+from autodisp.report.comparison_charts import style_of
 from autodisp.report.curves import Chart, empty_chart
 from autodisp.report.figures import COLOURS, style
 from autodisp.report.study_page import Findings, ResultTable, Value
@@ -87,7 +87,7 @@ class FactorStudy(Study):
                         if (on, of, by) == (dataset, space, policy)
                     )
                     if points:
-                        look = {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[policy]}
+                        look = {"color": COLOURS[place % len(COLOURS)], "linestyle": style_of(policy)}
                         every = [(x, value) for x, values in points for value in values]
                         axes.plot(*zip(*every, strict=True), "o", alpha=0.4, markersize=3, color=look["color"])
                         means = [sum(values) / len(values) for _, values in points]

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autodisp.commands import setting
-from autodisp.run_files import GENOTYPE
+from autodisp.run_files import BEST, GENOTYPE
 from autodisp.studies.graph import Link, Run
 from autodisp.tasks.base import Figure
-
-BEST = "best.safetensors"
 
 
 def exactly(value: float) -> str:

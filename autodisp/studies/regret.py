@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autodisp.errors import InputError
-from autodisp.report.comparison_charts import STYLES
+from autodisp.report.comparison_charts import style_of
 from autodisp.report.curves import Chart, empty_chart, whole_numbers
 from autodisp.report.figures import COLOURS, style
 from autodisp.report.reading import Run as Read
@@ -157,7 +157,7 @@ def _chart(
             colour = COLOURS[known.index(policy) % len(COLOURS)]
             if points:
                 label = policy if policy not in policies[:place] else None
-                axes.plot(*zip(*points, strict=True), color=colour, linestyle=STYLES.get(policy, "solid"), label=label)
+                axes.plot(*zip(*points, strict=True), color=colour, linestyle=style_of(policy), label=label)
             if stop is not None:
                 axes.axvline(stop, color=colour, linestyle=(0, (1, 1.5)), linewidth=1.0)
         whole_numbers(axes)

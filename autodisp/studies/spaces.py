@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from autodisp.report.comparison_charts import STYLES
+from autodisp.report.comparison_charts import style_of
 from autodisp.report.curves import Chart, empty_chart, whole_numbers
 from autodisp.report.figures import COLOURS, style
 from autodisp.report.study_page import Findings, ResultTable, Value
@@ -98,7 +98,7 @@ def courses(results: Results, searches: Sequence[Run], key: str) -> Chart | None
             if points := results.read(run).course(key):
                 group, policy = (run.labels["dataset"], run.labels["space"]), run.labels.get("policy", "")
                 label = " ".join((*group, policy))
-                look = {"color": COLOURS[groups.index(group) % len(COLOURS)], "linestyle": STYLES.get(policy, "solid")}
+                look = {"color": COLOURS[groups.index(group) % len(COLOURS)], "linestyle": style_of(policy)}
                 axes.plot(*zip(*points, strict=True), label=None if label in drawn else label, **look)
                 drawn.add(label)
         whole_numbers(axes)
