@@ -119,7 +119,7 @@ def test_what_is_no_table(tmp_path: Path, text: str) -> None:
     [
         ({"about": []}, "about must be an object"),
         ({"architectures": 2}, "an architecture is in it twice"),
-        ({"metric": {"name": "epe", "direction": "up", "unit": "px"}}, "metric.direction is 'up', not min or max"),
+        ({"metric": {"name": "epe", "direction": "up", "unit": "px"}}, "direction is 'up', must be 'min' or 'max'"),
         ({"metric of one": math.inf}, "a metric or latency is not a finite number"),
         ({"metric of one": 1e200}, "a metric or latency is not a finite number"),
         ({"seed of one": None}, "parameters or a seed is not a whole number"),
