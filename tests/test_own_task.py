@@ -122,9 +122,7 @@ def test_a_wrong_kit_gets_its_line(tmp_path: Path, right: str, wrong: str, line:
         ("def constant(self, batches): pass", "constant of Wrong returns None, must be a number"),
     ],
 )
-def test_what_a_task_returns_is_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str, line: str
-) -> None:
+def test_what_a_task_returns_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str, line: str) -> None:
     monkeypatch.delitem(KITS, "monocular", raising=False)  # restored afterwards
     file = tmp_path / "wrong.py"
     kind = f"class Wrong(Monocular):\n    {wrong}\n\nKIT = TaskKit("
