@@ -55,8 +55,18 @@ def test_a_fault_keeps_its_traceback() -> None:
         run_program(fails)
 
 
-@pytest.mark.parametrize("fault", [MemoryError(), RuntimeError("CUDA out of memory.\nTried 2 GiB")])
-def test_a_lack_of_memory_is_one_line_and_exit_code_1(fault: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (MemoryError(), "out of memory"),
+        (RuntimeError("CUDA out of memory.\nTried 2 GiB"), "out of memory"),
+        (OSError(28, "No space left on device"), "a file: cannot be written (No space left on device); make room"),
+        (OSError(30, "Read-only file system", "a.csv"), "a.csv: cannot be written (Read-only file system); make room"),
+    ],
+)
+def test_a_lack_of_memory_or_room_is_one_line_and_exit_code_1(
+    fault: Exception, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fails() -> None:
         raise fault
 
@@ -64,7 +74,7 @@ def test_a_lack_of_memory_is_one_line_and_exit_code_1(fault: Exception, capsys: 
         run_program(fails)
     assert end.value.code == 1
     said = capsys.readouterr().err
-    assert "out of memory" in said
+    assert words in said
     assert said.count("\n") == 1
 
 

@@ -20,7 +20,7 @@ from autodisp import torchrun
 from autodisp.cli.helping import print_help
 from autodisp.cli.hydra_errors import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
 from autodisp.cli.malloc import keep_freed_memory
-from autodisp.errors import InputError, RunFault, causes, first_line, is_lack_of_memory
+from autodisp.errors import InputError, RunFault, causes, first_line, is_full_disk, is_lack_of_memory
 
 WRONG_INPUT, GAVE_WAY = 2, 1
 INTERRUPTED = 130
@@ -92,6 +92,11 @@ def explained(error: Exception) -> tuple[int, str] | None:
         return GAVE_WAY, str(error)
     if is_lack_of_memory(error):
         return GAVE_WAY, f"out of memory ({first_line(error)}); take smaller images or a smaller network, or free some"
+    if isinstance(error, OSError) and is_full_disk(error):
+        return (
+            GAVE_WAY,
+            f"{error.filename or 'a file'}: cannot be written ({error.strerror}); make room, or write elsewhere",
+        )
     if isinstance(error, InputError | HydraException | OmegaConfBaseException):
         wrapped = next((cause for cause in causes(error) if isinstance(cause, InputError)), error)
         return WRONG_INPUT, explain(wrapped)
