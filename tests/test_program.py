@@ -47,6 +47,15 @@ def test_help_lists_groups_choices_and_settings(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_neither_locale_nor_notebook_ends_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")  # has no dash
+    monkeypatch.setenv("MPLBACKEND", "not_installed")
+    data = ("dataset=shapes3d", "dataset.length=1", "dataset.height=32", "dataset.width=48", "dataset.max_disparity=9")
+    done = start(tmp_path, "evaluate", "baseline=constant", *data, "pictures=1", "out=o")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "o" / "worst_constant_1.png").is_file()
+
+
 def test_a_fault_keeps_its_traceback() -> None:
     def fails() -> None:
         raise RuntimeError("ours")

@@ -5,6 +5,7 @@ or a bug, with its traceback. 130, 143, 138, 140: stopped by SIGINT, SIGTERM, SI
 For a sweep (-m) see ``sweeping``.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,9 @@ def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None
     """Runs a function decorated by ``hydra.main`` with the configs of that name, and exits with its status code."""
     # Hydra would print its own message and exit with 1; this makes it propagate exceptions.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ["MPLBACKEND"] = "agg"  # a notebook sets its own, which matplotlib refuses where it is not installed
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # such as a dash in a locale without it, after hours of work
     keep_freed_memory()
     _pass_over_byte_order_marks()
     with wrong_input_leaves():
