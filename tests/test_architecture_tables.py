@@ -104,6 +104,9 @@ def test_shipped_tables_tell_how_they_were_made() -> None:
 def test_cells_that_a_table_lacks() -> None:
     with pytest.raises(InputError, match=r"are not among the 5 architectures of the table of space 'tiny81'"):
         table_of(metrics=METRICS[:5]).regret(cells_of(50))
+    for place in (0, 6):
+        with pytest.raises(InputError, match=rf"^place={place}: must be 1, the best, to 5, the architectures of the"):
+            table_of(metrics=METRICS[:5]).best(place)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "autodisp/table", "version": 2}', "null"])
