@@ -1,5 +1,6 @@
 """Errors that are shown as one line on the console instead of a traceback."""
 
+import errno
 import re
 from collections.abc import Iterator
 
@@ -34,6 +35,7 @@ class Interrupted(Exception):
     """A run has saved its state and stopped on request."""
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _NO_MEMORY = ("can't allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
 
 
@@ -42,6 +44,11 @@ def is_lack_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
     )
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Returns True for an error of a file that could not be written because the disk is full, read-only, or failing."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def first_line(error: Exception) -> str:

@@ -10,7 +10,6 @@ import json
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -263,6 +262,8 @@ def load(source: str | Path, *, space: SearchSpace | None = None) -> Genotype:
         return parse(text, origin=str(path), space=space)
     if (fields := _json_fields(data, str(path))) is not None:
         return _of_fields(fields, origin=str(path), space=space)
+    if CALL.search(text) and "schema" not in data:
+        return parse(text, origin=str(path), space=space)  # JSON with a published string in it
     return from_json(data, origin=str(path), space=space)
 
 
@@ -330,12 +331,14 @@ def _call(text: str, origin: str) -> tuple[ast.Call, str]:
         raise _wrong(origin, "the 'Genotype(' call is not closed; is the line cut off?")
     if len(source) > LONGEST_CALL:
         raise _wrong(origin, f"the 'Genotype(...)' call has {len(source)} characters, more than {LONGEST_CALL}")
-    call = None
-    with suppress(SyntaxError, ValueError, RecursionError, MemoryError), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings of the parser about escapes in strings
-        call = ast.parse(source, mode="eval").body
-    if not isinstance(call, ast.Call):
-        raise _wrong(origin, "the 'Genotype(...)' call is no valid Python expression")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # warnings of the parser about escapes in strings
+            call = ast.parse(source, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        reason = getattr(error, "msg", type(error).__name__)
+        raise _wrong(origin, f"the 'Genotype(...)' call is no valid Python expression ({reason})") from None
+    assert isinstance(call, ast.Call)
     return call, source
 
 
@@ -460,6 +463,8 @@ def _split(kind: str, pairs: list[Choice], keep: Sequence[int] | None, where: st
 
 
 def _check_concat(kind: str, nodes: int, concat: Any, origin: str) -> None:
-    expected = list(range(INPUTS[kind], INPUTS[kind] + nodes))
-    if concat is not None and (not isinstance(concat, list) or sorted(map(str, concat)) != sorted(map(str, expected))):
-        raise _wrong(origin, f"{kind} cell concatenates {concat} but here a cell's output is all its nodes, {expected}")
+    expected = range(INPUTS[kind], INPUTS[kind] + nodes)
+    listed = sorted(map(str, concat)) if isinstance(concat, list) else None
+    if concat not in (None, str(expected)) and listed != sorted(map(str, expected)):
+        nodes_here = f"here a cell's output is all its nodes, {list(expected)}"
+        raise _wrong(origin, f"{kind} cell concatenates {concat} but {nodes_here}")

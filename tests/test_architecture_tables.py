@@ -104,6 +104,9 @@ def test_shipped_tables_tell_how_they_were_made() -> None:
 def test_cells_that_a_table_lacks() -> None:
     with pytest.raises(InputError, match=r"are not among the 5 architectures of the table of space 'tiny81'"):
         table_of(metrics=METRICS[:5]).regret(cells_of(50))
+    for place in (0, 6):
+        with pytest.raises(InputError, match=rf"^place={place}: must be 1, the best, to 5, the architectures of the"):
+            table_of(metrics=METRICS[:5]).best(place)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "autodisp/table", "version": 2}', "null"])
@@ -119,7 +122,7 @@ def test_what_is_no_table(tmp_path: Path, text: str) -> None:
     [
         ({"about": []}, "about must be an object"),
         ({"architectures": 2}, "an architecture is in it twice"),
-        ({"metric": {"name": "epe", "direction": "up", "unit": "px"}}, "metric.direction is 'up', not min or max"),
+        ({"metric": {"name": "epe", "direction": "up", "unit": "px"}}, "direction is 'up', must be 'min' or 'max'"),
         ({"metric of one": math.inf}, "a metric or latency is not a finite number"),
         ({"metric of one": 1e200}, "a metric or latency is not a finite number"),
         ({"seed of one": None}, "parameters or a seed is not a whole number"),

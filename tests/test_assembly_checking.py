@@ -294,14 +294,15 @@ def test_too_little_is_left(frames: Path) -> None:
     assert [remark for remark in report.remarks if remark.startswith("a search cannot use")]
 
 
-def test_an_absent_test_split_is_a_remark(frames: Path) -> None:
+@pytest.mark.parametrize(("split", "left"), [("test", {"train": 10}), ("train", {"test": 2})])
+def test_an_absent_split_is_a_remark(frames: Path, split: str, left: dict[str, int]) -> None:
     for top in ("frames_cleanpass", "disparity"):
-        (frames / top / "TEST").rename(frames / f"{top}_away")
+        shutil.rmtree(frames / top / split.upper())
     report = checked(*things(frames))
-    assert (report.samples, report.problems) == ({"train": 10}, [])
-    assert report.remarks[0].startswith("no test split was checked: ")
+    assert (report.samples, report.problems) == (left, [])
+    assert report.remarks[0].startswith(f"no {split} split was checked: ")
     with pytest.raises(InputError, match="which it does not hold"):
-        checked(*things(frames, "split=test"))
+        checked(*things(frames, f"split={split}"))
 
 
 class Fatal(checking.Inspector):

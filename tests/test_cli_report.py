@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autodisp.cli import report as program
-from autodisp.errors import InputError
+from autodisp.errors import InputError, RunFault
 from tests.made_runs import write_search, write_training
 from tests.programs import composed, contents, files_up_to
 
@@ -46,7 +46,7 @@ def test_a_report_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -
     program.report(composed("report", f"run={folder}", QUICK))
     before = contents(folder)
     says = r"^out=.*report: .* cannot be written \(File too large\)$"
-    with files_up_to(5_000), pytest.raises(InputError, match=says):
+    with files_up_to(5_000), pytest.raises(RunFault, match=says):
         program.report(composed("report", f"run={folder}", QUICK))
     assert contents(folder) == before
 

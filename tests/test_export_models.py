@@ -295,3 +295,10 @@ def test_files_in_the_way_and_missing_packages_are_named_first(tmp_path: Path, m
 
 def test_every_format_has_its_packages() -> None:
     assert set(programs.PACKAGES) == set(programs.WRITERS)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no device that is always full")
+def test_a_full_disk_does_not_abort_the_process() -> None:
+    program = torch.export.export(nn.Identity(), (torch.zeros(1),))
+    with pytest.raises(OSError, match="No space left on device"):
+        programs.write_pt2(program, card(IMAGES), Path("/dev/full"))

@@ -336,6 +336,7 @@ PLAIN = published(DARTS_V2)
         (f"{PLAIN}\n{PLAIN[:50]}", "holds 2 different 'Genotype"),
         ("Genotype(normal=[('a', 0)), 1])", "no valid Python expression"),
         ("Genotype(normal=lambda)", "no valid Python expression"),
+        (PLAIN.replace("'", "\u2019"), r"no valid Python expression \(invalid character '\u2019' \(U\+2019\)\)"),
         ("Genotype(normal='\\_')", "no list of .operation, source. pairs"),
         ("Genotype(normal=__import__('os').system('false'))", "is no plain data"),
         ("Genotype(normal=[__import__('os').system('false')])", "is no plain data"),
@@ -502,7 +503,8 @@ def as_fields(cells: dict[str, Any]) -> dict[str, Any]:
 def test_a_named_tuple_written_as_json(tmp_path: Path) -> None:
     path, fields = tmp_path / "genotype.json", as_fields(DARTS_V2)
     for data in (fields, [fields[name] for name in ("normal", "normal_concat", "reduce", "reduce_concat")],
-                 {kind: fields[kind] for kind in ("reduce", "normal")}):  # fmt: skip
+                 {kind: fields[kind] for kind in ("reduce", "normal")}, {**fields, "reduce_concat": "range(2, 6)"},
+                 PLAIN, {"accuracy": 97.2, "genotype": PLAIN}):  # fmt: skip
         path.write_text(json.dumps(data))
         assert load(path) == Genotype("darts", DARTS_V2)
     for data, message in (

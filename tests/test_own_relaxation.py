@@ -86,3 +86,21 @@ def test_what_is_wrong_with_it_is_said_in_one_line(code: str, says: str, tmp_pat
 def test_a_factory_names_file_and_class() -> None:
     with pytest.raises(InputError, match=r"relaxation\.factory=sharpened\.py: must be a file and a class in it"):
         RelaxationConfig(name="own", factory="sharpened.py")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line"),
+    [
+        ("return Mixture(tables)", "return tables", "weights returns .* must be a Mixture"),
+        ("return Mixture(tables)", "pass", "weights returns None, must be a Mixture"),
+        ("dim=-1)", "dim=-1)[:1]", r"weights returns {'normal': \(1, 2\), .* must be tables {'normal': \(14, 2\), "),
+        ("dim=-1)", "dim=-1).detach()", "weights returns constant tables, must be differentiable in the alphas"),
+        ("return None", "return 0.1", "penalty returns 0.1, must be a scalar tensor or None"),
+    ],
+)
+def test_what_it_returns_is_checked(tmp_path: Path, right: str, wrong: str, line: str) -> None:
+    file = example(tmp_path)
+    file.write_text(file.read_text().replace(right, wrong))
+    relaxation, architecture = opened(f"{file}:Sharpened"), Architecture(SPACES["s2"])
+    with pytest.raises(InputError, match=rf"^relaxation\.factory={file}:Sharpened: {line}"):
+        relaxation.weights(architecture, "alphas", 0.5), relaxation.penalty(architecture, 0.5)

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from autodisp.cli import check, evaluate, export, predict, report, search, train
 from autodisp.config import evaluate as evaluate_config
+from autodisp.datasets.samples import StereoSample
 from autodisp.errors import InputError
 from autodisp.model_file import load
 from autodisp.tasks.registry import KITS, open_kit, rebuild
@@ -89,6 +92,47 @@ def test_its_name_may_not_be_that_of_another(tmp_path: Path) -> None:
     file.write_text(EXAMPLE.read_text().replace("name=Monocular.name", "name='mono'"))
     with pytest.raises(InputError, match="its name 'mono' is not 'monocular', that of its task; give both one name"):
         open_kit(f"{file}:KIT")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line"),
+    [
+        ('"mae", "min"', '"mae", "lower"', "importing it raised ValueError: direction is 'lower', must be 'min' or"),
+        ('("normal", "reduce")', '("normal")', "kinds of its task is 'normal', must be a tuple of some of normal,"),
+        ("task=Monocular,", "task=Monocular(),", r"its task is Monocular\(channels=4\), must be type"),
+        ("datasets=DATASETS", "datasets=[1]", r"its datasets is \[1\], must be Mapping"),
+        ("augment=augmented(StereoAugmentation)", "augment=None", "its augment is None, must be Callable"),
+    ],
+)
+def test_a_wrong_kit_gets_its_line(tmp_path: Path, right: str, wrong: str, line: str) -> None:
+    file = tmp_path / "wrong.py"
+    file.write_text(EXAMPLE.read_text().replace(right, wrong))
+    with pytest.raises(InputError, match=rf"^task\.factory={file}:KIT: {line}"):
+        open_kit(f"{file}:KIT")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ("def loss(self, output, batch): return output", "loss of Wrong returns a tensor .* must be a scalar tensor"),
+        ("def loss(self, output, batch): return output.detach().mean()", "loss .* without a gradient, must be"),
+        ("def measure(self, output, batch): return {'mae': 1.0}", "measure of Wrong returns {'mae': 1.0}, must be a"),
+        ("def measure(self, output, batch): return {'epe': output[0, 0, 0]}", ".* a count, with 'mae'$"),
+        ("def inputs(self, batch): return batch.left", "inputs of Wrong returns .* must be a tuple of tensors"),
+        ("def constant(self, batches): pass", "constant of Wrong returns None, must be a number"),
+    ],
+)
+def test_what_a_task_returns_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str, line: str) -> None:
+    monkeypatch.delitem(KITS, "monocular", raising=False)  # restored afterwards
+    file = tmp_path / "wrong.py"
+    kind = f"class Wrong(Monocular):\n    {wrong}\n\nKIT = TaskKit("
+    text = EXAMPLE.read_text().replace("KIT = TaskKit(", kind).replace("task=Monocular,", "task=Wrong,")
+    file.write_text(text)
+    task: Any = open_kit(f"{file}:KIT").task()
+    output, truth = torch.ones(1, 1, 2, 2, requires_grad=True), torch.ones(1, 1, 2, 2)
+    batch = StereoSample(truth, truth, truth, truth > 0, truth < 0, truth < 0)
+    with pytest.raises(InputError, match=rf"^task\.factory={file}:KIT: {line}"):
+        task.inputs(batch), task.loss(output, batch), task.measure(output, batch), task.constant([batch])
 
 
 def test_experiment_smoke_has_a_network_for_it() -> None:

@@ -74,6 +74,16 @@ ONE_FOLDER = [
         ["left/2: d/left/2.png d/right/2.png"],
         ["d/left/left_1.png", "d/left/right_1.png", "d/right/left_1.png", "d/right/right_1.png"],
     ),
+    # maps beside the views, and alone
+    ("left.png right.png left_disp.png right_disp.png", ["left: d/left.png d/right.png"], []),
+    ("a_left.jpg a_right.jpg a_left.disp.png a_right.disp.png", ["a_left: d/a_left.jpg d/a_right.jpg"], []),
+    (
+        "rgb/Camera_0/0.jpg rgb/Camera_1/0.jpg depth/Camera_0/0.png depth/Camera_1/0.png",
+        ["rgb/Camera_0/0: d/rgb/Camera_0/0.jpg d/rgb/Camera_1/0.jpg"],
+        [],
+    ),
+    ("depth_l.png depth_r.png a.png", ["depth_l: d/depth_l.png d/depth_r.png"], []),
+    ("dispersed_l.png dispersed_r.png", ["dispersed_l: d/dispersed_l.png d/dispersed_r.png"], []),
     # what is hidden or no picture
     (".a_left.png a_left.png a_right.png .git/b_left.png .git/b_right.png", ["a_left: d/a_left.png d/a_right.png"], []),
     ("a.b_left.tif a.b_right.TIFF a.c_left.bmp", ["a.b_left: d/a.b_left.tif d/a.b_right.TIFF"], ["d/a.c_left.bmp"]),

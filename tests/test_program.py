@@ -47,6 +47,15 @@ def test_help_lists_groups_choices_and_settings(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_neither_locale_nor_notebook_ends_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")  # has no dash
+    monkeypatch.setenv("MPLBACKEND", "not_installed")
+    data = ("dataset=shapes3d", "dataset.length=1", "dataset.height=32", "dataset.width=48", "dataset.max_disparity=9")
+    done = start(tmp_path, "evaluate", "baseline=constant", *data, "pictures=1", "out=o")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "o" / "worst_constant_1.png").is_file()
+
+
 def test_a_fault_keeps_its_traceback() -> None:
     def fails() -> None:
         raise RuntimeError("ours")
@@ -55,8 +64,18 @@ def test_a_fault_keeps_its_traceback() -> None:
         run_program(fails)
 
 
-@pytest.mark.parametrize("fault", [MemoryError(), RuntimeError("CUDA out of memory.\nTried 2 GiB")])
-def test_a_lack_of_memory_is_one_line_and_exit_code_1(fault: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (MemoryError(), "out of memory"),
+        (RuntimeError("CUDA out of memory.\nTried 2 GiB"), "out of memory"),
+        (OSError(28, "No space left on device"), "a file: cannot be written (No space left on device); make room"),
+        (OSError(30, "Read-only file system", "a.csv"), "a.csv: cannot be written (Read-only file system); make room"),
+    ],
+)
+def test_a_lack_of_memory_or_room_is_one_line_and_exit_code_1(
+    fault: Exception, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fails() -> None:
         raise fault
 
@@ -64,7 +83,7 @@ def test_a_lack_of_memory_is_one_line_and_exit_code_1(fault: Exception, capsys: 
         run_program(fails)
     assert end.value.code == 1
     said = capsys.readouterr().err
-    assert "out of memory" in said
+    assert words in said
     assert said.count("\n") == 1
 
 

@@ -142,8 +142,8 @@ class Check:
         return report
 
     def _open(self) -> Iterator[tuple[str, Any]]:
-        """Opens the splits; an unreadable split becomes a problem, a missing test split a remark."""
-        config, report = self.config, self.report
+        """Opens the splits; an unreadable split becomes a problem, a missing one of two a remark."""
+        config, report, absent = self.config, self.report, list[NotThere]()
         # Halving the resolution would conceal flaws of single pixels.
         data: Any = config.dataset
         if self._halved:
@@ -152,8 +152,9 @@ class Check:
             try:
                 yield split, config.entry.build(data, seed=config.seed, split=split, strict=False)
             except InputError as error:
-                if isinstance(error, NotThere) and split == "test" and config.split is None:
-                    report.remarks.append(f"no test split was checked: {error}")
+                if isinstance(error, NotThere) and config.split is None:
+                    absent.append(error)
+                    report.remarks.append(f"no {split} split was checked: {error}")
                 elif isinstance(error, WrongSetting) or not config.entry.in_few_files:
                     raise
                 else:
@@ -162,6 +163,8 @@ class Check:
                     damaged = [Problem(UNREADABLE, "", message.split(": ")[0], message) for message in says]
                     # A file of both splits is one problem.
                     report.found += [problem for problem in damaged if problem not in report.found]
+        if absent and len(absent) == len(config.splits):
+            raise absent[0]
 
     def _inspect(self, dataset: Any) -> Generator[tuple[int, Inspection], None, None]:
         """Inspects one split; yields the samples in any order."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import torch
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from autodisp.errors import InputError
 from autodisp.evaluation.runner import Evaluation, Metrics, evaluate
 from autodisp.evaluation.worst import Case, WithWorst
 from autodisp.prediction.models import open_model
+from autodisp.prediction.outputs import write_png
 from autodisp.tasks.base import autocast
 from autodisp.tasks.kit import Split, TaskKit, WorstSamples
 
@@ -143,7 +143,7 @@ def write_pictures(
     for method, cases in worst.items():
         for place, case in enumerate(cases, start=1):
             name = f"worst_{method}_{place:0{len(str(len(cases)))}}.png"
-            iio.imwrite(folder / name, next(images), plugin="pillow", extension=".png")
+            write_png(folder / name, next(images))
             about = {"picture": name, "sample": names[case.index], kit.metric: case.error}
             written.setdefault(method, []).append(about)
     return written

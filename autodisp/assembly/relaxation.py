@@ -4,16 +4,29 @@ import math
 from collections.abc import Callable
 from importlib import import_module
 
+import torch
 from torch import Tensor
 
 from autodisp.cells.architecture import Architecture
+from autodisp.cells.mixture import Mixture
 from autodisp.config.search import AlphaPenaltyConfig, CostPenaltyConfig, RelaxationConfig
 from autodisp.datasets.own import run_file
-from autodisp.errors import WrongSetting, in_one_line
+from autodisp.errors import InputError, WrongSetting, in_one_line
 from autodisp.search.costs import CostPenalty, CostTable
 from autodisp.search.penalties import PENALTIES
 from autodisp.search.perturbed import Perturbed
-from autodisp.search.relaxations import Dirichlet, Frozen, Gumbel, Partial, Relaxation, Sigmoid, Softmax, Uniform
+from autodisp.search.relaxations import (
+    Dirichlet,
+    Frozen,
+    Gumbel,
+    Loss,
+    Partial,
+    Phase,
+    Relaxation,
+    Sigmoid,
+    Softmax,
+    Uniform,
+)
 
 
 def build_relaxation(config: RelaxationConfig) -> Relaxation:
@@ -65,7 +78,41 @@ def _build_own(factory: str) -> Relaxation:
         raise WrongSetting(f"{origin}: has no {', '.join(missing)}; see autodisp.search.relaxations.Relaxation")
     if not made.moves_alphas:
         raise WrongSetting(f"{origin}: its moves_alphas is False, must be True; without alphas take relaxation=frozen")
-    return made
+    return _Checked(made, origin)
+
+
+class _Checked(Relaxation):
+    """A custom relaxation whose results are checked where they are returned: the engine would fail elsewhere."""
+
+    def __init__(self, made: Relaxation, origin: str) -> None:
+        self.made, self.origin = made, origin
+
+    def weights(self, architecture: Architecture, phase: Phase, progress: float, loss: Loss | None = None) -> Mixture:
+        found = self.made.weights(architecture, phase, progress, loss)
+        return self._mixture("weights", architecture, found, moves=phase == "alphas")
+
+    def mean(self, architecture: Architecture) -> Mixture:
+        return self._mixture("mean", architecture, self.made.mean(architecture), moves=True)
+
+    def penalty(self, architecture: Architecture, progress: float) -> Tensor | None:
+        found: object = self.made.penalty(architecture, progress)
+        if found is None or (isinstance(found, Tensor) and found.ndim == 0):
+            return found
+        raise self._wrong("penalty", found, "a scalar tensor or None")
+
+    def _mixture(self, name: str, architecture: Architecture, found: object, *, moves: bool) -> Mixture:
+        wanted = {kind: tuple(architecture.present(kind).shape) for kind in architecture.space.kinds}
+        if not isinstance(found, Mixture):
+            raise self._wrong(name, found, "a Mixture")
+        if (shapes := {kind: tuple(table.shape) for kind, table in found.items()}) != wanted:
+            raise self._wrong(name, shapes, f"tables {wanted}")
+        if moves and torch.is_grad_enabled() and not any(table.requires_grad for table in found.tensors):
+            raise self._wrong(name, "constant tables", "differentiable in the alphas")
+        return found
+
+    def _wrong(self, name: str, found: object, wanted: str) -> InputError:
+        shown = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else in_one_line(found, at_most=100)
+        return InputError(f"{self.origin}: {name} returns {shown}, must be {wanted}")
 
 
 def build_alpha_penalty(config: AlphaPenaltyConfig) -> Callable[[Architecture, float], Tensor] | None:

@@ -8,7 +8,7 @@ from autodisp.assembly.studies import STUDY
 from autodisp.assembly.study_reporting import read_study
 from autodisp.atomic import staged
 from autodisp.config.report import ReportConfig
-from autodisp.errors import InputError
+from autodisp.errors import InputError, RunFault, is_full_disk
 from autodisp.report.comparison import common_folder, find_runs
 from autodisp.report.comparison_page import write_comparison
 from autodisp.report.reading import is_run, read_run
@@ -27,6 +27,7 @@ def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
 
     Raises:
         InputError: there is no run, it cannot be read, or the folder cannot be used.
+        RunFault: there is no room for the report.
     """
     out = report_folder(config)
     try:
@@ -44,7 +45,8 @@ def build_report(config: ReportConfig) -> tuple[Path, list[str]]:
             return out, write_comparison(found, stage, key=config.key, seen_from=out)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise InputError(f"out={out}: {error.filename or 'a file'} cannot be written ({reason})") from None
+        kind = RunFault if is_full_disk(error) else InputError
+        raise kind(f"out={out}: {error.filename or 'a file'} cannot be written ({reason})") from None
 
 
 def report_folder(config: ReportConfig) -> Path:

@@ -69,7 +69,7 @@ def next_command(report: CheckReport, folder: Path, overrides: Sequence[str]) ->
     if report.excluded:
         words = [word for word in words if _key(word) != "dataset.exclude"]
         words.append(("dataset.exclude", folder / LIST))
-    if config.split == "test":
+    if "test" in (config.split, *report.samples) and "train" not in report.samples:
         words = [word for word in words if _key(word) not in ("seed", "dataset")]
         model = "checkpoint=runs/MY_TRAINING/best.safetensors"
         return command("autodisp-evaluate", model, ("dataset", config.dataset.name), *words)

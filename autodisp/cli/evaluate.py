@@ -36,11 +36,11 @@ def evaluate(tree: DictConfig) -> Path:
     predictors = build_predictors(config, data, device)
     with claimed(Path(config.out), tree, key="out") as folder:
         results, worst = run_evaluation(data, predictors, device, pictures=config.pictures, kit=config.kit)
-        pictures = write_pictures(folder, worst, data.names, config.kit.worst)
         versions = {"autodisp": autodisp.__version__, "torch": torch.__version__}
-        about = {"config": asdict(config), "split": data.split, "pictures": pictures, **versions}
         console = build_console()
         print_table(results, console, title=f"{config.dataset.name}, {data.split} split")
+        pictures = write_pictures(folder, worst, data.names, config.kit.worst)
+        about = {"config": asdict(config), "split": data.split, "pictures": pictures, **versions}
         write_json(folder / EVALUATION, results, about=about)
         write_csv(folder / "evaluation.csv", results)
     details = build_console(quiet=config.run.verbosity == "quiet")

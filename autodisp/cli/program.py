@@ -5,6 +5,7 @@ or a bug, with its traceback. 130, 143, 138, 140: stopped by SIGINT, SIGTERM, SI
 For a sweep (-m) see ``sweeping``.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from autodisp import torchrun
 from autodisp.cli.helping import print_help
 from autodisp.cli.hydra_errors import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
 from autodisp.cli.malloc import keep_freed_memory
-from autodisp.errors import InputError, RunFault, causes, first_line, is_lack_of_memory
+from autodisp.errors import InputError, RunFault, causes, first_line, is_full_disk, is_lack_of_memory
 
 WRONG_INPUT, GAVE_WAY = 2, 1
 INTERRUPTED = 130
@@ -33,6 +34,9 @@ def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None
     """Runs a function decorated by ``hydra.main`` with the configs of that name, and exits with its status code."""
     # Hydra would print its own message and exit with 1; this makes it propagate exceptions.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ["MPLBACKEND"] = "agg"  # a notebook sets its own, which matplotlib refuses where it is not installed
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # such as a dash in a locale without it, after hours of work
     keep_freed_memory()
     _pass_over_byte_order_marks()
     with wrong_input_leaves():
@@ -92,6 +96,11 @@ def explained(error: Exception) -> tuple[int, str] | None:
         return GAVE_WAY, str(error)
     if is_lack_of_memory(error):
         return GAVE_WAY, f"out of memory ({first_line(error)}); take smaller images or a smaller network, or free some"
+    if isinstance(error, OSError) and is_full_disk(error):
+        return (
+            GAVE_WAY,
+            f"{error.filename or 'a file'}: cannot be written ({error.strerror}); make room, or write elsewhere",
+        )
     if isinstance(error, InputError | HydraException | OmegaConfBaseException):
         wrapped = next((cause for cause in causes(error) if isinstance(cause, InputError)), error)
         return WRONG_INPUT, explain(wrapped)

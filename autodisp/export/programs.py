@@ -11,6 +11,7 @@ Every file is compared numerically with its network, see ``differences``.
 """
 
 import copy
+import io
 import json
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -96,7 +97,9 @@ def _admit_any_size(program: ExportedProgram) -> None:
 
 def write_pt2(program: ExportedProgram, card: ModelCard, path: Path) -> None:
     """Writes a file for torch.export.load, with the model card in its extra files."""
-    torch.export.save(program, path, extra_files={EXTRA_FILE: _text(card)})
+    archive = io.BytesIO()  # torch aborts the process where a file cannot be written
+    torch.export.save(program, archive, extra_files={EXTRA_FILE: _text(card)})
+    path.write_bytes(archive.getvalue())
 
 
 def write_onnx(program: ExportedProgram, card: ModelCard, path: Path) -> None:

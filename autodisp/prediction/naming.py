@@ -62,5 +62,7 @@ RULES = (
     _rule("", "left", "right", beginning="", end=""),  # imgleft, leftcam
 )
 """Earlier rules take precedence: a paired file is not considered by later rules."""
+GROUND_TRUTH = re.compile(rf"{_BEGINNING}(?i:disp|disparit(?:y|ies)|depths?|masks?|occlusions?|segmentation)(?![a-z])")
+"""A word of a path that tells a map of both views, as InStereo2K's left_disp.png, from a view."""
 LAST_RESORT = _rule("", "0", "1", beginning="^(?!.*(?i:left|right)).*(?<![0-9])", end="$", only_two=True)
 """Used only if no other rule finds a pair: many pairs come with disp0 and disp1, and numbers usually count frames."""

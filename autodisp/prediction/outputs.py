@@ -20,7 +20,7 @@ from torch import Tensor
 from autodisp.atomic import replacing
 from autodisp.datasets.disparity_png import write_disparity_png
 from autodisp.datasets.pfm import write_pfm
-from autodisp.errors import InputError
+from autodisp.errors import InputError, RunFault, is_full_disk
 from autodisp.networks.confidence import UNKNOWN
 from autodisp.prediction.disparity_images import colour_disparity, usual_range
 from autodisp.prediction.point_cloud import Calibration, depth_of, point_cloud, write_ply
@@ -134,6 +134,7 @@ class OutputFolder:
 
         Raises:
             InputError: a file cannot be written.
+            RunFault: likewise, for lack of room.
         """
         writes = [write for output in self.wanted for write in writers[output]]
         lost = {file: self._save(file, write) for file, write in zip(self.files(name), writes, strict=True)}
@@ -288,8 +289,9 @@ def write_depth_png(path: Path, depth: Plane) -> int:
 
 def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
     """Writes an image (H, W, 3) or (H, W), RGB or grey; the path may have any suffix."""
-    iio.imwrite(path, image, plugin="pillow", extension=".png")
+    path.write_bytes(iio.imwrite("<bytes>", image, plugin="pillow", extension=".png"))
 
 
-def _unwritable(file: Path, error: OSError) -> InputError:
-    return InputError(f"{file}: cannot be written ({error.strerror or error}); is there room, and may you write there?")
+def _unwritable(file: Path, error: OSError) -> InputError | RunFault:
+    kind = RunFault if is_full_disk(error) else InputError
+    return kind(f"{file}: cannot be written ({error.strerror or error}); is there room, and may you write there?")

@@ -2,7 +2,8 @@
 
 - Two folders: files with the same path below their folder, with any suffix. If there are none, names that differ by one
   of the words of `naming`, such as a_left and a_right.
-- One folder: paths that differ by one of those words, in a name (a_left.png) or a folder (left/a.png).
+- One folder: paths that differ by one of those words, in a name (a_left.png) or a folder (left/a.png). Paths with a
+  word such as disp, depth or mask are ground truth, and ignored where there are other pairs.
 - Patterns such as 'data/*_L.png' and 'data/*_R.png': files for which the wildcards match the same text; if there are
   none, files with the same name without suffix.
 
@@ -15,6 +16,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Container, Hashable, Iterable, Mapping
+from contextlib import suppress
 from itertools import chain, takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from autodisp.datasets.images import read_rgb
 from autodisp.errors import InputError
-from autodisp.prediction.naming import LAST_RESORT, RULES, Rule
+from autodisp.prediction.naming import GROUND_TRUTH, LAST_RESORT, RULES, Rule
 from autodisp.prediction.outputs import CLASS_OUTPUTS, FLOW_OUTPUTS, OUTPUTS
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm", ".pnm", ".bmp", ".tif", ".tiff")
@@ -165,6 +167,13 @@ def _expanded(place: StrPath) -> Path:
 def _one_folder(root: Path, skip: Path | None) -> FoundPairs:
     problems: list[str] = []
     files = _pictures_below(root, (skip,), problems)
+    views = {file: name for file, name in files.items() if not GROUND_TRUTH.search(name)}
+    with suppress(InputError):
+        return _in_one_folder(root, views, list(problems))
+    return _in_one_folder(root, files, problems)
+
+
+def _in_one_folder(root: Path, files: Mapping[Path, str], problems: list[str]) -> FoundPairs:
     names = set(files.values())
     rest, pairs, used = dict(files), list[tuple[Path, Path]](), list[Rule]()
     for rule in (*RULES, LAST_RESORT):

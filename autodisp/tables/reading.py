@@ -14,7 +14,7 @@ _LARGEST = 1e30
 """Deviations are sums of squares."""
 
 
-def _check(space: SearchSpace, figure: Figure, entries: Sequence[Entry], about: object) -> None:
+def _check(space: SearchSpace, entries: Sequence[Entry], about: object) -> None:
     indices = [entry.index for entry in entries]
     numbers = [
         *(run.metric for entry in entries for run in entry.runs),
@@ -27,7 +27,6 @@ def _check(space: SearchSpace, figure: Figure, entries: Sequence[Entry], about: 
         f"indices must be below {space.size}": all(0 <= index < space.size for index in indices),
         "a metric or latency is not a finite number": all(abs(number) <= _LARGEST for number in numbers),
         "parameters or a seed is not a whole number": all(type(count) is int for count in counts),
-        f"metric.direction is {figure.direction!r}, not min or max": figure.direction in ("min", "max"),
         "about must be an object": isinstance(about, dict),
     }
     if failed := [words for words, holds in checks.items() if not holds]:
@@ -51,7 +50,7 @@ def load(name: str | Path) -> Table:
             for entry in data["architectures"] if (runs := entry["runs"])
         ]  # fmt: skip
         space, figure = SearchSpace.from_json(data["space"], file=str(name)), Figure(**data["metric"])
-        _check(space, figure, entries, data["about"])
+        _check(space, entries, data["about"])
         return Table(space, figure, entries, data["about"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(

@@ -104,7 +104,15 @@ class Table:
         return abs(entry.metric - self.best().metric)
 
     def best(self, place: int = 1) -> Entry:
-        """Returns the entry of that rank."""
+        """Returns the entry of that rank.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not 1 <= place <= len(self._ranked):
+            raise InputError(
+                f"place={place}: must be 1, the best, to {len(self._ranked)}, the architectures of the table"
+            )
         return self._ranked[place - 1]
 
     def spread(self) -> Spread:

@@ -27,6 +27,10 @@ class Figure:
     direction: Literal["min", "max"]
     unit: str = ""
 
+    def __post_init__(self) -> None:
+        if self.direction not in ("min", "max"):
+            raise ValueError(f"direction is {self.direction!r}, must be 'min' or 'max'")
+
     def better(self, value: float, than: float) -> bool:
         """Returns True if ``value`` is better than ``than``; NaN is worse than any number."""
         if value != value or than != than:

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
+from autodisp.errors import InputError, in_one_line
 from autodisp.tasks.base import Figure, SelfTaughtTask, Task
 from autodisp.tasks.sections import DatasetSection, NetworkSection, TaskSection
 
@@ -185,9 +186,19 @@ class TaskKit:
     def build_task(
         self, task: TaskSection, network: NetworkSection, data: DatasetSection, facts: Mapping[str, Any] = _NONE
     ) -> Task:
-        """Builds the task of the given sections; ``facts`` as of the field of that name, which precede the others."""
+        """Builds the task of the given sections; ``facts`` as of the field of that name, which precede the others.
+
+        Raises:
+            InputError: the task does not take these arguments.
+        """
         own = {**network.arguments, **self.unstored(task, network), **self.arguments(task, data)}
-        return self.task(**{**own, **facts})
+        try:
+            return self.task(**{**own, **facts})
+        except TypeError as error:
+            raise InputError(
+                f"task={task.name}: {in_one_line(error)}; the settings of network={network.name} must be fields of "
+                f"{self.task.__name__}"
+            ) from error
 
 
 def augmented(kind: Callable[..., T]) -> Callable[[Any, Any, int, Any], T]:

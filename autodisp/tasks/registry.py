@@ -1,12 +1,14 @@
 """Registry of the task kits by name; a custom kit is added when a setting names its file."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 from autodisp.datasets.own import run_file
 from autodisp.errors import WrongSetting, in_one_line
 from autodisp.tasks.base import Task
+from autodisp.tasks.checked import check_kit, checked
 from autodisp.tasks.classification.kit import KIT as CLASSIFICATION
 from autodisp.tasks.disparity.kit import KIT as DISPARITY
 from autodisp.tasks.flow.kit import KIT as FLOW
@@ -41,6 +43,7 @@ def open_kit(factory: str) -> TaskKit:
         ) from error
     if not isinstance(kit, TaskKit):
         raise WrongSetting(f"task.factory={factory}: {where} has no TaskKit '{name}'; write FILE.py:KIT")
+    check_kit(kit, f"task.factory={factory}")
     if kit.name in (*_COMES_WITH_IT, OWN):
         raise WrongSetting(f"task.factory={factory}: its name '{kit.name}' is taken; give the kit another name")
     if kit.name != kit.task.name:
@@ -52,6 +55,7 @@ def open_kit(factory: str) -> TaskKit:
         raise WrongSetting(
             f"task.factory={factory}: its section {kit.section.__name__} has no factory; derive it from OwnTaskConfig"
         )
+    kit = replace(kit, task=checked(kit.task, f"task.factory={factory}"))
     _OPENED[factory] = KITS[kit.name] = kit
     return kit
 
