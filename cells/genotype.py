@@ -336,10 +336,12 @@ def _call(text: str, origin: str) -> tuple[ast.Call, str]:
             warnings.simplefilter("ignore")  # warnings of the parser about escapes in strings
             call = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        reason = getattr(error, "msg", type(error).__name__)
-        raise _wrong(origin, f"the 'Genotype(...)' call is no valid Python expression ({reason})") from None
-    assert isinstance(call, ast.Call)
-    return call, source
+        deep = isinstance(error, RecursionError | MemoryError)
+        reason = "nested too deeply" if deep else getattr(error, "msg", str(error))
+    else:
+        assert isinstance(call, ast.Call)
+        return call, source
+    raise _wrong(origin, f"the 'Genotype(...)' call is no valid Python expression ({reason})")
 
 
 def _sources(text: str) -> Iterator[str | None]:
