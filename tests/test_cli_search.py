@@ -212,6 +212,29 @@ def test_a_search_whose_states_were_deleted_keeps_its_results(tmp_path: Path, wh
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize("change", ["fewer images", "another space"])
+def test_a_search_is_not_resumed_on_other_data_or_another_space(tmp_path: Path, change: str) -> None:
+    """Its two splits would be dealt anew: images that trained the weights would validate."""
+    root, space = tmp_path / "images", tmp_path / "space.json"
+    write_cifar10(root)
+    written = {**SPACES["tiny81"].to_json(), "name": "mine"}
+    space.write_text(json.dumps(written))
+    words = [f"dataset.root={root}", f"space.file={space}", "search.epochs=1", "search.steps_per_epoch=1"]
+    folder = run(tmp_path / "run", *words)
+    go_on(folder)  # with the same files
+    if change == "another space":
+        space.write_text(json.dumps(written).replace("max_pool_3x3", "avg_pool_3x3"))
+        says = "its space.file has other cells than when the run began"
+    else:
+        batch = root / "cifar-10-batches-bin" / "data_batch_2.bin"
+        batch.write_bytes(batch.read_bytes()[: 3073 * 4])
+        says = r"its data has other samples \(23 now, 24 when it began\), so the splits would be others"
+    before = contents(folder)
+    with pytest.raises(InputError, match=f"^resume=.*: {says}: put the files back as they were, or start another run$"):
+        go_on(folder)
+    assert contents(folder) == before
+
+
 def test_the_same_command_line_may_be_said_again(tmp_path: Path, whole: Path) -> None:
     folder = shutil.copytree(whole, tmp_path / "run")
     root = f"dataset.root={os.environ['TEST_IMAGES']}"

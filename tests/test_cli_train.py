@@ -76,6 +76,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(tmp_path_factory.mktemp("whole") / "run", *SMALL)
 
 
+def test_a_training_is_not_resumed_on_other_data(tmp_path: Path) -> None:
+    """Held-out samples would be others, among them some that it was trained on."""
+    root = tmp_path / "images"
+    write_cifar10(root)
+    folder = run(tmp_path / "run", "dataset=cifar10", f"dataset.root={root}", "validation.fraction=0.5", *IMAGES)
+    go_on(folder)  # with the same files
+    batch = root / "cifar-10-batches-bin" / "data_batch_2.bin"
+    batch.write_bytes(batch.read_bytes()[: 3073 * 4])
+    before = contents(folder)
+    with pytest.raises(InputError, match=r"^resume=.*its data has other samples \(23 now, 24 when it began\), so the"):
+        go_on(folder)
+    assert contents(folder) == before
+
+
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     tree = composed("train", "resume='~/gone'", "init='~/a.safetensors'", "run.folder='~/run'")

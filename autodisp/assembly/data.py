@@ -1,7 +1,9 @@
 """Builds datasets from their config sections, for every program."""
 
+import hashlib
+import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,23 @@ def kept(data: Any, dataset: Any) -> MapDataset[Any]:
     if store is not None:
         dataset = Stored(dataset, Path(store).expanduser() / dataset.key, StereoSample)
     return Cached(dataset) if getattr(data, "cache", False) else dataset
+
+
+def fingerprint_of(*parts: Part[Any]) -> Mapping[str, Any]:
+    """Returns the number of samples in the parts of a run's data, and a digest of their names."""
+    names = [[_names_of(part.dataset)[index] for index in part.indices] for part in parts]
+    return {"count": sum(map(len, names)), "digest": digest_of(names)}
+
+
+def digest_of(data: Any) -> str:
+    """Returns a digest of plain data."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _names_of(dataset: Any) -> Sequence[Any]:
+    read = dataset.dataset if isinstance(dataset, Cached | Stored) else dataset
+    names: Sequence[Any] = getattr(read, "names", range(len(read)))
+    return names
 
 
 def notes_on_samples(data: Any, entry: DatasetEntry, samples: MapDataset[Any], *, enlarges: bool) -> list[str]:

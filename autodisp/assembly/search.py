@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
+from autodisp.assembly.data import digest_of, fingerprint_of, groups_of, kept, need_truth, require_one_size
 from autodisp.assembly.networks import build_device, build_style, check_batch, load_space, use_threads
 from autodisp.assembly.relaxation import build_alpha_penalty, build_cost_penalty, build_relaxation
 from autodisp.assembly.running import build_graphs, build_images, build_optimizer, build_tracker, origin_of
@@ -57,6 +57,8 @@ class SearchData:
     """See ``TaskKit.facts``."""
     fixed: Callable[[Any], Any] | None = None
     """Transform of validation samples, in place of the augmentation."""
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    """Facts about files outside of the run's folder that a resumed run must find as they were."""
 
 
 def build_space(config: SearchConfig) -> SearchSpace:
@@ -118,13 +120,18 @@ def _read_data(config: SearchConfig) -> SearchData:
     validation = _validation(config, Part(samples, alphas, fixed))
     for part in (Part(samples, weights), validation):
         need_truth(section, entry, part)
+    weight_half, alpha_half = Part(samples, weights), Part(samples, alphas)
     return SearchData(
-        weight_half=Part(samples, weights),
-        alpha_half=Part(samples, alphas),
+        weight_half=weight_half,
+        alpha_half=alpha_half,
         transform=kit.augment(section, config.augmentation, config.cutout, dataset),
         validation=fixed_batches(validation, size),
         facts=kit.facts(dataset),
         fixed=fixed,
+        fingerprint={
+            "samples": fingerprint_of(weight_half, alpha_half),
+            "space": digest_of(build_space(config).to_json()),
+        },
     )
 
 
@@ -236,6 +243,8 @@ class SearchParts:
     close: Callable[[], None]
     arithmetic: Mapping[str, Any]
     """Settings that change the last digits: "kernels", native or plain, and "threads"."""
+    fingerprint: Mapping[str, Any]
+    """See ``SearchData``."""
     resumed: bool
     """True if it resumes from a saved state."""
 
@@ -244,7 +253,7 @@ class SearchParts:
         supernet, validation = self.search.supernet, self.search.validation
         first = {f"valid/{name}": value for name, value in supernet.evaluate(validation).items()}
         start = {"constant": supernet.task.constant(validation), **first}
-        self.folder.tracker.event("start", **start, **self.arithmetic)
+        self.folder.tracker.event("start", **start, **self.arithmetic, **self.fingerprint)
         return start
 
 
@@ -307,7 +316,7 @@ def build_search(
     if state is not None:
         search.state.restore(state)
     arithmetic = {"kernels": "plain" if node is plain_node else "native", "threads": torch.get_num_threads()}
-    return SearchParts(search, observer, closing.close, arithmetic, resumed=state is not None)
+    return SearchParts(search, observer, closing.close, arithmetic, data.fingerprint, resumed=state is not None)
 
 
 def _build_supernet(

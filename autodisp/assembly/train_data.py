@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from autodisp.assembly.data import groups_of, kept, need_truth, require_one_size
+from autodisp.assembly.data import fingerprint_of, groups_of, kept, need_truth, require_one_size
 from autodisp.config.train import TrainConfig
 from autodisp.datasets.splits import Part, halves, subset
 from autodisp.datasets.streams import fixed_batches
@@ -31,6 +31,8 @@ class TrainData:
     class_names: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     """See ``TaskKit.facts``."""
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    """See ``SearchData``."""
 
 
 def build_train_data(config: TrainConfig) -> TrainData:
@@ -80,6 +82,7 @@ def _read_data(config: TrainConfig) -> TrainData:
         held_out=untrained,
         class_names=getattr(dataset, "classes", ()),
         facts=kit.facts(dataset),
+        fingerprint={"samples": fingerprint_of(train_part, held_out)},
     )
 
 

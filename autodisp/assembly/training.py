@@ -205,6 +205,8 @@ class TrainParts:
     close: Callable[[], None]
     fine_tunes: bool
     """True if it starts from trained weights."""
+    fingerprint: Mapping[str, Any]
+    """See ``SearchData``."""
 
     def begin(self) -> dict[str, float]:
         """Records the number of parameters, and the metrics before the first step.
@@ -216,7 +218,7 @@ class TrainParts:
         start = {"constant": training.task.constant(training.validation)}
         if self.fine_tunes:
             start |= {f"valid/{name}": value for name, value in training.validate().items()}
-        self.folder.tracker.event("start", parameters=self.parameters, **start)
+        self.folder.tracker.event("start", parameters=self.parameters, **start, **self.fingerprint)
         return start
 
 
@@ -312,7 +314,14 @@ def build_training(
     )
     if state is not None:
         training.state.restore(state)
-    return TrainParts(training, observer, count_parameters(network), closing.close, fine_tunes=config.init is not None)
+    return TrainParts(
+        training,
+        observer,
+        count_parameters(network),
+        closing.close,
+        fine_tunes=config.init is not None,
+        fingerprint=data.fingerprint,
+    )
 
 
 def _states(folder: Path) -> Checkpoints:

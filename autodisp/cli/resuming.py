@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from autodisp.commands import command
 from autodisp.config.checks import need_path
 from autodisp.errors import InputError
-from autodisp.records import read_json_lines
+from autodisp.records import read_json_lines, start_record
 from autodisp.report.reading import flat_settings
 from autodisp.run_files import CHECKPOINTS, CONFIG, METRICS
 
@@ -135,6 +135,27 @@ def _refuse_links(folder: Path) -> None:
                 f"resume={folder}: {path} is a link to {path.resolve()}, outside of it, and a run writes into its own "
                 "folder only: put there what it points to"
             )
+
+
+def refuse_other_files(folder: Path, now: Mapping[str, Any]) -> None:
+    """Refuses a run whose samples or space are not those that it began with: resumed, it would be another run.
+
+    Args:
+        folder: of the run.
+        now: the fingerprint of its data, see ``SearchData``; what an earlier version did not record is not compared.
+
+    Raises:
+        InputError: they differ.
+    """
+    path = folder / METRICS
+    start = start_record(read_json_lines(path)) if path.is_file() else {}
+    for key, found in now.items():
+        if (began := start.get(key, found)) != found:
+            what = "its space.file has other cells than when the run began"
+            if isinstance(began, Mapping):
+                counts = f"{found['count']} now, {began.get('count')} when it began"
+                what = f"its data has other samples ({counts}), so the splits would be others"
+            raise InputError(f"resume={folder}: {what}: put the files back as they were, or start another run")
 
 
 def _refuse_lost_states(folder: Path) -> None:

@@ -28,7 +28,7 @@ from autodisp.assembly.search import (
 )
 from autodisp.cli.console import build_console
 from autodisp.cli.program import program_name
-from autodisp.cli.resuming import raisable, resumed_config
+from autodisp.cli.resuming import raisable, refuse_other_files, resumed_config
 from autodisp.cli.run_folder import begin_run, claimed, keep_config
 from autodisp.cli.supervision import memory_settings, print_summary, run_console, supervised_run
 from autodisp.commands import as_typed
@@ -87,6 +87,7 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
         wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
         check_parts(config)
         data = build_data(config)
+        refuse_other_files(folder, data.fingerprint)
     _run(config, data, folder, resumed=wanted)
     return folder
 

@@ -15,7 +15,7 @@ from autodisp.assembly.networks import build_device
 from autodisp.assembly.train_data import TrainData, build_train_data
 from autodisp.assembly.training import TrainParts, build_train_network, build_training
 from autodisp.cli.program import program_name
-from autodisp.cli.resuming import raisable, resumed_config
+from autodisp.cli.resuming import raisable, refuse_other_files, resumed_config
 from autodisp.cli.run_folder import begin_run, claimed, keep_config
 from autodisp.cli.supervision import memory_settings, print_summary, run_console, supervised_run
 from autodisp.commands import as_typed
@@ -81,6 +81,7 @@ def resume(tree: DictConfig, overrides: Sequence[str] | None = None) -> Path:
     with distributed.agreed():
         wanted, config = resumed_config(tree, folder, parse=parse, grows=_grows, overrides=overrides)
         data = build_train_data(config)
+        refuse_other_files(folder, data.fingerprint)
     with supervised_run(folder, memory=_memory(config)) as stopping, run_console(config, unit=UNIT) as console:
         distributed.on_first(lambda: keep_config(folder, wanted, config))
         with distributed.agreed():
