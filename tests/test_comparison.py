@@ -15,6 +15,8 @@ from autodisp.evaluation.stereo_metrics import StereoMetrics
 from autodisp.evaluation.tables import write_json
 from autodisp.report.comparison import common_folder, find_runs, numeric_settings, varying_keys
 from autodisp.report.evaluations import MeasuredNetwork, read_tested
+from autodisp.tasks.classification import ClassificationTask
+from tests.made_models import write_model
 from tests.made_runs import config_of, record_of, write_evaluation, write_run, write_search, write_training
 
 
@@ -64,6 +66,32 @@ def test_a_damaged_run_is_passed_over_with_a_note(runs: Path) -> None:
 def test_nothing_found_is_one_line(runs: Path, pattern: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         find_runs([pattern.format(runs)])
+
+
+def test_runs_of_several_machines_are_linked_to_their_own(tmp_path: Path) -> None:
+    """Copied side by side, their configs name the same folders."""
+    for machine in ("one", "two"):
+        root = tmp_path / machine
+        write_search(root / "search", run={"folder": "search"})
+        write_training(root / "training", genotype="search/genotype.json", run={"folder": "training"})
+        write_evaluation(root / "evaluation", checkpoint="training/best.safetensors")
+    entries = {
+        f"{entry.run.folder.parent.name} {entry.run.name}": entry for entry in find_runs([str(tmp_path)]).entries
+    }
+    for machine in ("one", "two"):
+        training = entries[f"{machine} training"]
+        assert entries[f"{machine} search"].trainings == [training]
+        assert training.evaluation is not None
+
+
+def test_a_training_of_other_cells_is_not_that_of_a_search(tmp_path: Path) -> None:
+    """The search is gone, and another one is in a folder of its name."""
+    write_search(tmp_path / "search", run={"folder": "search"})
+    training = write_training(tmp_path / "training", genotype="search/genotype.json")
+    task = ClassificationTask(channels=2, layers=3, classes=10, mean=(0.5,) * 3, std=(0.25,) * 3)
+    write_model(training / "last.safetensors", task, "darts_v2")
+    search, _ = find_runs([str(tmp_path)]).entries
+    assert search.trainings == []
 
 
 def test_links_that_go_in_circles_end(runs: Path) -> None:

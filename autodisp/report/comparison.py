@@ -3,14 +3,15 @@
 import glob
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from autodisp.errors import InputError
 from autodisp.report.evaluations import MeasuredNetwork, read_tested
-from autodisp.report.reading import Epoch, Run, as_number, flat_settings, is_run, read_run
+from autodisp.report.reading import Cells, Epoch, Run, as_number, flat_settings, is_run, read_run
 from autodisp.run_files import EVALUATION
 
 _WORDS = ("space.name", "regularization.name", "network.name")
@@ -156,7 +157,7 @@ def find_runs(patterns: Sequence[str], *, skip: Path | None = None) -> FoundRuns
             f"runs={','.join(patterns)}: no run that can be read among {len(folders)} folders"
             + (f" ({notes[0]})" if notes else "; name the folder above them, or a pattern such as 'runs/**'")
         )
-    _link(entries, [tested for folder in sorted(evaluations) if (tested := read_tested(folder))])
+    _link(entries, {folder: tested for folder in sorted(evaluations) if (tested := read_tested(folder))})
     return FoundRuns(entries, len(lost), notes)
 
 
@@ -216,22 +217,41 @@ def differences(entries: Sequence[Entry]) -> dict[str, list[str]]:
     return {name: values for name, values in found.items() if len(set(values)) > 1}
 
 
-def _link(entries: Sequence[Entry], evaluations: Iterable[MeasuredNetwork]) -> None:
-    """Gives each search the trainings of its genotype.json, and each training the last evaluation of its model."""
-    by_setting = {str(entry.run.setting("run.folder")): entry for entry in entries}
-    by_folder = {entry.run.folder.resolve(): entry for entry in entries}
+def _link(entries: Sequence[Entry], evaluations: Mapping[Path, MeasuredNetwork]) -> None:
+    """Gives each search the trainings of its genotype.json, and each training the last evaluation of its model.
 
-    def run_of(file: str | Path, kind: str) -> Entry | None:
+    A file is named as seen when the run was made. Folders that were copied since then, such as those of several
+    machines, may all match that name: of these, the nearest one is meant.
+    """
+
+    named = defaultdict[str, list[Entry]](list)
+    for entry in entries:
+        for name in {str(entry.run.setting("run.folder")), str(entry.run.folder.resolve())}:
+            named[name].append(entry)
+
+    def run_of(file: str | Path, kind: str, user: Path) -> Entry | None:
         parent = Path(file).parent
-        entry = by_setting.get(str(parent)) or by_folder.get(parent.resolve())
-        return entry if entry is not None and entry.run.kind == kind else None
+        meant = {entry.number: entry for name in (str(parent), str(parent.resolve())) for entry in named[name]}
+        shared = {number: _shared(entry.run.folder, user) for number, entry in meant.items() if entry.run.kind == kind}
+        nearest = [number for number in shared if shared[number] == max(shared.values())]
+        return meant[nearest[0]] if len(nearest) == 1 else None
 
     for entry in entries:
         genotype = entry.run.setting("genotype")
-        names_file = isinstance(genotype, str) and genotype.endswith(".json")
-        if entry.run.kind == "training" and names_file and (search := run_of(genotype, "search")):
-            search.trainings.append(entry)
-    for tested in evaluations:
-        training = run_of(tested.checkpoint, "training")
+        if entry.run.kind == "training" and isinstance(genotype, str) and genotype.endswith(".json"):
+            search = run_of(genotype, "search", entry.run.folder)
+            if search is not None and _same(entry.run.found, search.run.found):
+                search.trainings.append(entry)
+    for folder, tested in evaluations.items():
+        training = run_of(tested.checkpoint, "training", folder)
         if training is not None and training.run.setting("dataset.name") == tested.dataset:
             training.evaluation = tested
+
+
+def _same(one: Cells, other: Cells) -> bool:
+    return not one or not other or one == other
+
+
+def _shared(one: Path, other: Path) -> int:
+    """Counts the folders that two paths have in common."""
+    return len(Path(os.path.commonpath([one.resolve(), other.resolve()])).parts)
