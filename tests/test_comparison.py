@@ -94,6 +94,24 @@ def test_a_training_of_other_cells_is_not_that_of_a_search(tmp_path: Path) -> No
     assert search.trainings == []
 
 
+def test_trainings_on_several_datasets_are_not_averaged(tmp_path: Path) -> None:
+    """Nor those that are not complete."""
+    write_search(tmp_path / "search")
+    genotype = str(tmp_path / "search" / "genotype.json")
+
+    def trained() -> float | None:
+        return find_runs([str(tmp_path)]).entries[0].result("trained")
+
+    write_training(tmp_path / "stopped", genotype=genotype, training={"steps": 900})
+    assert trained() is None
+    write_training(tmp_path / "transferred", genotype=genotype, intervals=5, dataset={"name": "cifar100"})
+    assert trained() == 44.0
+    write_training(tmp_path / "transferred again", genotype=genotype, dataset={"name": "svhn"})
+    assert trained() is None
+    write_training(tmp_path / "usual", genotype=genotype)
+    assert trained() == 42.0
+
+
 def test_links_that_go_in_circles_end(runs: Path) -> None:
     (runs / "a" / "loop").symlink_to(runs)
     found = find_runs([f"{runs}/*"])

@@ -97,15 +97,22 @@ class Entry:
             name: ``validated`` (the validation metric, of the supernet or of the trained network), ``tested`` (the
                 metric on the test split) or, for a search, ``discretised`` (the validation metric with the found cells
                 only), ``drop`` (the cost of discretising) or ``trained`` (the validation metric after training). For a
-                search, ``trained`` and ``tested`` are means over the trainings of its cells.
+                search, ``trained`` is the mean over the complete trainings of its cells, and ``tested`` over all of
+                them: those on its own dataset or, without any, on another one. None if they are on several others.
         """
         metric = self.run.figure.name
         if name == "tested" and self.run.kind == "training":
             return None if self.evaluation is None else self.evaluation.metrics.get(metric)
         if name in ("trained", "tested"):
             inner = "validated" if name == "trained" else name
-            known = [entry.result(inner) for entry in self.trainings if entry.run.figure.name == metric]
-            values = [value for value in known if value is not None]
+            known = [
+                (entry._data(), value)
+                for entry in self.trainings
+                if entry.run.figure.name == metric and (name == "tested" or entry.run.finished)
+                if (value := entry.result(inner)) is not None
+            ]
+            known = [(data, value) for data, value in known if data == self._data()] or known
+            values = [value for _, value in known] if len({data for data, _ in known}) == 1 else []
             return sum(values) / len(values) if values else None
         keys = {
             "validated": f"valid/{metric}",
