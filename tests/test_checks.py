@@ -32,11 +32,11 @@ def test_the_nearest_choice(word: str, near: str | None) -> None:
         ("rum.device", "run.device"),
         ("size", "a.size or b.size"), ("runn", "run"), ("qqqq", None), ("qqqq.zzzz", None),
         ("o.lr", "o.w.learning_rate or o.a.learning_rate"), ("run.lr", "o.w.learning_rate or o.a.learning_rate"),
-        ("o.a.LR", "o.a.learning_rate"), ("run.qqq", None),
+        ("o.a.LR", "o.a.learning_rate"), ("run.qqq", None), ("space.file", "space_file"),
         ("o.learningrate", "o.w.learning_rate or o.a.learning_rate"),
     ],
 )  # fmt: skip
 def test_the_nearest_setting(key: str, near: str | None) -> None:
     settings = ["run", "run.folder", "run.device", "a", "a.size", "b", "b.size", "o", "o.w", "o.w.learning_rate", "o.a",
-                "o.a.learning_rate"]  # fmt: skip
+                "o.a.learning_rate", "space_file"]  # fmt: skip
     assert nearest_setting(key, settings) == near

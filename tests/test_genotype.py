@@ -524,7 +524,7 @@ def test_own_spaces_are_given(tmp_path: Path) -> None:
     genotype = Genotype("own", own.sample(0))
     genotype.save(tmp_path / "g.json")
     assert load(tmp_path / "g.json", space=own) == genotype
-    with pytest.raises(InputError, match=r"names space 'own', which is none of .*; give its space.file"):
+    with pytest.raises(InputError, match=r"names space 'own', which is none of .*; name its file by space_file="):
         load(tmp_path / "g.json")
 
 

@@ -183,7 +183,7 @@ def nearest_setting(key: str, settings: Sequence[str]) -> str | None:
         return " or ".join([setting for setting in elsewhere if setting in below] or elsewhere)
     if section and section not in settings:
         near = nearest(section, [setting for setting in settings if "." not in setting])
-        return f"{near}.{name}" if near else None
+        return f"{near}.{name}" if any(setting.startswith(f"{near}.") for setting in settings) else near
     siblings = below if section else [setting for setting in settings if "." not in setting]
     near = nearest(name, [setting.rpartition(".")[2] for setting in siblings])
     if near:
