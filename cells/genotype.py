@@ -220,7 +220,8 @@ def from_json(data: Any, *, origin: str, space: SearchSpace | None = None) -> Ge
     if space is None:
         if genotype.space not in SPACES:
             name = in_one_line(genotype.space, at_most=60)
-            raise _wrong(origin, f"names space '{name}', which is none of {_listed(SPACES)}; name its file by space_file=")
+            remedy = "name its file by space_file="
+            raise _wrong(origin, f"names space '{name}', which is none of {_listed(SPACES)}; {remedy}")
         space = SPACES[genotype.space]
     check(genotype, space, origin=origin)
     return genotype
