@@ -132,8 +132,8 @@ def kept(data: Any, dataset: Any) -> MapDataset[Any]:
 
 
 def fingerprint_of(*parts: Part[Any]) -> Mapping[str, Any]:
-    """Returns the number of samples in the parts of a run's data, and a digest of their names."""
-    names = [[_names_of(part.dataset)[index] for index in part.indices] for part in parts]
+    """Returns the number of samples in the parts of a run's data, and a digest of their names in any order."""
+    names = [_names_of(part) for part in parts]
     return {"count": sum(map(len, names)), "digest": digest_of(names)}
 
 
@@ -142,10 +142,10 @@ def digest_of(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _names_of(dataset: Any) -> Sequence[Any]:
-    read = dataset.dataset if isinstance(dataset, Cached | Stored) else dataset
-    names: Sequence[Any] = getattr(read, "names", range(len(read)))
-    return names
+def _names_of(part: Part[Any]) -> list[str]:
+    dataset = part.dataset.dataset if isinstance(part.dataset, Cached | Stored) else part.dataset
+    names = getattr(dataset, "names", range(len(dataset)))
+    return sorted(str(names[index]) for index in part.indices)
 
 
 def notes_on_samples(data: Any, entry: DatasetEntry, samples: MapDataset[Any], *, enlarges: bool) -> list[str]:
