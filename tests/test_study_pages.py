@@ -85,6 +85,20 @@ def test_a_table_of_architectures(tmp_path: Path) -> None:
     assert study.check(results) is None
 
 
+def test_a_training_that_diverged_is_left_out_of_a_table(tmp_path: Path) -> None:
+    """Its last finite metric is that of a shorter training."""
+    study = TableStudy("cifar10", SPACE, 2)
+    results = made(study, tmp_path, dict.fromkeys(map(str, study.indices()), 10.0))
+    lost = results.done("train")[0]
+    with (tmp_path / RUNS / lost.name / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        record = {"epoch": 2, "step": 10, "valid/accuracy": None, "non_finite": [[["valid/accuracy"], "nan"]]}
+        file.write(json.dumps(record) + "\n")
+    table = study.table(results)
+    assert table is not None
+    assert sorted(len(entry.runs) for entry in table.entries) == [1, 2]
+    assert results.notes == [f"{lost.name}: left out: its last validation metric is not finite"]
+
+
 def test_a_table_is_checked_by_longer_trainings(tmp_path: Path) -> None:
     study = TableStudy("cifar10", SPACE, None, checked=4)
     protocol = replace(PROTOCOL, check=["training.steps=4"])

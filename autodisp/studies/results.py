@@ -75,10 +75,12 @@ class Results:
         return self._read[run.name]
 
     def curve(self, training: Run) -> list[tuple[int, float]]:
-        """Returns (step, validation metric) of a training, without what is not finite."""
+        """Returns (step, validation metric) of a training, without what is not finite; empty if it ends with that."""
         key = f"valid/{self.protocol.figure.name}"
         records = read_json_lines(self.folder_of(training) / METRICS)
         points = [(record["step"], record[key]) for record in records if "event" not in record and key in record]
+        if points and not math.isfinite(points[-1][1]):
+            return []
         return [(int(step), float(value)) for step, value in points if math.isfinite(value)]
 
     def parameters(self, training: Run) -> int:

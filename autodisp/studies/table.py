@@ -65,7 +65,7 @@ class TableStudy(Study):
         for run in self._trainings(results):
             index, curve = int(run.labels["index"]), results.curve(run)
             if not curve:
-                results.notes.append(f"{run.name}: left out: no finite validation metric")
+                results.notes.append(f"{run.name}: left out: its last validation metric is not finite")
                 continue
             evaluation = evaluations.get(run.name)
             test = None if evaluation is None else results.tested(evaluation)
