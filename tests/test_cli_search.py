@@ -255,7 +255,16 @@ def test_epochs_are_added_where_they_change_nothing_before(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("word", "why"), [("search.drop_path=0.2", "drop-path rises"), ("augmentation.cutout=16", "cut-out rises")]
+    ("word", "why"),
+    [
+        ("search.drop_path=0.2", "drop-path rises"),
+        ("augmentation.cutout=16", "cut-out rises"),
+        ("relaxation=gumbel", "the temperature of relaxation=gumbel falls over all epochs"),
+        ("relaxation=perturbed", "the radius of relaxation=perturbed rises"),
+        ("alpha_penalty=beta", "alpha_penalty=beta rises"),
+        ("skip=auxiliary", "skip=auxiliary falls"),
+        ("selection=perturbation", "selection=perturbation tunes the supernet after all epochs"),
+    ],
 )
 def test_epochs_are_not_added_to_what_grows_over_them(word: str, why: str) -> None:
     constant = ("task=classification", "optimizer.weights.min_learning_rate=0.025", "run.folder=unused")

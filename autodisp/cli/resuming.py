@@ -83,17 +83,17 @@ def resumed_config(
     return wanted, config
 
 
-def raisable(key: str, *, falling: str | None = None, rising: str | None = None) -> dict[str, str | None]:
+def raisable(key: str, depends: Mapping[str, bool]) -> dict[str, str | None]:
     """Returns a number of epochs or steps with the reason against raising it: those that are done depend on it.
 
     Args:
         key: of the setting.
-        falling, rising: name of a quantity that falls or rises over all epochs or steps.
+        depends: reasons, such as "drop-path rises over", with True for those that apply.
     """
     unit = key.rpartition(".")[2]
-    for name, verb in ((falling, "falls"), (rising, "rises")):
-        if name:
-            return {key: f"{name} {verb} over all {unit}, so the ones done would have been others"}
+    for words, holds in depends.items():
+        if holds:
+            return {key: f"{words} all {unit}, so the ones done would have been others"}
     return {key: None}
 
 

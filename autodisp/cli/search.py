@@ -97,8 +97,17 @@ def _grows(config: SearchConfig) -> dict[str, str | None]:
     weights = config.optimizer.weights
     return raisable(
         "search.epochs",
-        falling=None if weights.min_learning_rate == weights.learning_rate else "the learning rate",
-        rising="drop-path" if config.search.drop_path else "cut-out" if config.cutout else None,
+        {
+            "the learning rate falls over": weights.min_learning_rate != weights.learning_rate,
+            "drop-path rises over": config.search.drop_path > 0,
+            "cut-out rises over": config.cutout > 0,
+            "the temperature of relaxation=gumbel falls over": config.relaxation.name == "gumbel",
+            "the radius of relaxation=perturbed rises over": config.relaxation.name == "perturbed",
+            "relaxation=own may change over": config.relaxation.name == "own",
+            "alpha_penalty=beta rises over": config.alpha_penalty.name == "beta",
+            "skip=auxiliary falls over": config.skip.name == "auxiliary",
+            "selection=perturbation tunes the supernet after": config.selection.name == "perturbation",
+        },
     )
 
 

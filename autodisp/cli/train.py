@@ -98,8 +98,10 @@ def _grows(config: TrainConfig) -> dict[str, str | None]:
     """Settings that may be raised, each with the reason against it; steps that are done must not depend on them."""
     return raisable(
         "training.steps",
-        falling="schedule=cosine" if config.optimizer.schedule == "cosine" else None,
-        rising="drop-path" if config.training.drop_path else None,
+        {
+            "schedule=cosine falls over": config.optimizer.schedule == "cosine",
+            "drop-path rises over": config.training.drop_path > 0,
+        },
     )
 
 
