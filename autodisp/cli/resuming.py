@@ -13,7 +13,7 @@ from autodisp.commands import command
 from autodisp.config.checks import need_path
 from autodisp.errors import InputError
 from autodisp.records import read_json_lines, start_record
-from autodisp.report.reading import flat_settings
+from autodisp.report.reading import flat_settings, setting_of
 from autodisp.run_files import CHECKPOINTS, CONFIG, METRICS
 
 FREE = (
@@ -150,10 +150,10 @@ def refuse_other_files(folder: Path, now: Mapping[str, Any]) -> None:
     path = folder / METRICS
     start = start_record(read_json_lines(path)) if path.is_file() else {}
     for key, found in now.items():
-        if (began := start.get(key, found)) != found:
+        if start.get(key, found) != found:
             what = "its space.file has other cells than when the run began"
-            if isinstance(began, Mapping):
-                counts = f"{found['count']} now, {began.get('count')} when it began"
+            if key == "samples":
+                counts = f"{found['count']} now, {setting_of(start, 'samples.count')} when it began"
                 what = f"its data has other samples ({counts}), so the splits would be others"
             raise InputError(f"resume={folder}: {what}: put the files back as they were, or start another run")
 
