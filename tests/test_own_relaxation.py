@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from autodisp.assembly.relaxation import build_relaxation
 from autodisp.cells.architecture import Architecture
 from autodisp.cells.genotype import load
-from autodisp.cells.spaces import SPACES
+from autodisp.cells.spaces import SPACES, SearchSpace
 from autodisp.cli.search import search
 from autodisp.config.search import RelaxationConfig
 from autodisp.errors import InputError, WrongSetting
@@ -104,3 +104,20 @@ def test_what_it_returns_is_checked(tmp_path: Path, right: str, wrong: str, line
     relaxation, architecture = opened(f"{file}:Sharpened"), Architecture(SPACES["s2"])
     with pytest.raises(InputError, match=rf"^relaxation\.factory={file}:Sharpened: {line}"):
         relaxation.weights(architecture, "alphas", 0.5), relaxation.penalty(architecture, 0.5)
+
+
+def test_weights_of_operations_that_an_edge_lacks_are_refused(tmp_path: Path) -> None:
+    """Those of its operations would not add up to 1, and entropies would be too large, without any sign of it."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import torch\nfrom autodisp.cells.mixture import Mixture\nfrom autodisp.search.relaxations import Softmax\n"
+        "class Mine(Softmax):\n"
+        "    def mean(self, architecture):\n"
+        "        tables = {k: architecture.table(k, a, 0.0) for k, a in architecture.alphas.items()}\n"
+        "        return Mixture({kind: torch.softmax(table, -1) for kind, table in tables.items()})\n"
+    )
+    opened(f"{file}:Mine").mean(Architecture(SPACES["s2"]))  # two operations on each edge
+    nodes = [[[0, ["skip_connect"]], [1, ["skip_connect", "sep_conv_3x3"]]]]
+    data = {"name": "mine", "flavour": "darts", "cells": {"normal": {"keep": [2], "nodes": nodes}}}
+    with pytest.raises(InputError, match="mean returns weights in columns that an edge lacks, must be 0 there, as"):
+        opened(f"{file}:Mine").mean(Architecture(SearchSpace.from_json(data, file="space.json")))

@@ -86,6 +86,8 @@ class _Checked(Relaxation):
 
     def __init__(self, made: Relaxation, origin: str) -> None:
         self.made, self.origin = made, origin
+        self.padded = set[str]()
+        """Names of the results whose padding was checked, once each since it waits for the device."""
 
     def weights(self, architecture: Architecture, phase: Phase, progress: float, loss: Loss | None = None) -> Mixture:
         found = self.made.weights(architecture, phase, progress, loss)
@@ -108,6 +110,10 @@ class _Checked(Relaxation):
             raise self._wrong(name, shapes, f"tables {wanted}")
         if moves and torch.is_grad_enabled() and not any(table.requires_grad for table in found.tensors):
             raise self._wrong(name, "constant tables", "differentiable in the alphas")
+        if name not in self.padded and any(bool(found[kind][~architecture.present(kind)].any()) for kind in wanted):
+            must = "0 there, as after a softmax of architecture.table(kind, alphas, float('-inf'))"
+            raise self._wrong(name, "weights in columns that an edge lacks", must)
+        self.padded.add(name)
         return found
 
     def _wrong(self, name: str, found: object, wanted: str) -> InputError:
