@@ -160,17 +160,18 @@ def _decode(path: Path, *, upright: bool = False) -> tuple[npt.NDArray[np.uint8 
                 turned = ImageOps.exif_transpose(image)
         pixels: npt.NDArray[Any] = np.array(turned if mode.startswith(_UNCONVERTED) else turned.convert("RGB"))
         if image.format == "PNG" and data[_PNG_DEPTH] == 16 and mode not in _SIXTEEN_BITS:
-            pixels = _decode_by_opencv(data)
+            pixels = _decode_by_opencv(data, upright=upright)
     if mode == "I" and data.startswith(_PGM):
         pixels = pixels.astype(np.uint16)  # Pillow scales more than 8 bits to 16 and keeps them in 32
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)  # a TIFF may be big-endian
     if pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path}: is an image of {pixels.dtype} (Pillow's mode {mode}): save it with 8 or 16 bits")
     return (np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels), mode
 
 
-def _decode_by_opencv(data: bytes) -> npt.NDArray[Any]:
+def _decode_by_opencv(data: bytes, *, upright: bool) -> npt.NDArray[Any]:
     """Decodes the RGB of a PNG that Pillow has decoded without error."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if decoded is None:
         raise ValueError("OpenCV cannot decode it")
