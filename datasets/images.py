@@ -27,6 +27,8 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "PPM", "BMP", "TIFF")
 _UNCONVERTED = ("I", "F")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _PGM = (b"P2", b"P5")
+_ORIENTATION = 0x112
+"""EXIF tag."""
 _PNG_DEPTH = 24
 """Offset of the byte with the number of bits per channel."""
 
@@ -155,9 +157,11 @@ def _decode(path: Path, *, upright: bool = False) -> tuple[npt.NDArray[np.uint8 
     """Decodes (H, W, 3) RGB of 8 or 16 bits, by Pillow if it is right; returns it with Pillow's name of its mode."""
     with _opened(path, _FORMATS, "of another format") as (image, data):
         mode, turned = image.mode, image
-        if upright:
-            with suppress(Exception):  # damaged EXIF data; the image itself may be sound
+        with suppress(Exception):  # damaged EXIF data; the image itself may be sound
+            if upright:
                 turned = ImageOps.exif_transpose(image)
+            elif image.format == "TIFF":
+                turned = _as_stored(image)
         pixels: npt.NDArray[Any] = np.array(turned if mode.startswith(_UNCONVERTED) else turned.convert("RGB"))
         if image.format == "PNG" and data[_PNG_DEPTH] == 16 and mode not in _SIXTEEN_BITS:
             pixels = _decode_by_opencv(data, upright=upright)
@@ -167,6 +171,14 @@ def _decode(path: Path, *, upright: bool = False) -> tuple[npt.NDArray[np.uint8 
     if pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path}: is an image of {pixels.dtype} (Pillow's mode {mode}): save it with 8 or 16 bits")
     return (np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels), mode
+
+
+def _as_stored(image: Image.Image) -> Image.Image:
+    """Undoes the orientation of a TIFF, which Pillow applies while loading it."""
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    image.load()
+    image.getexif()[_ORIENTATION] = {6: 8, 8: 6}.get(orientation, orientation)  # all others are their own inverse
+    return ImageOps.exif_transpose(image)
 
 
 def _decode_by_opencv(data: bytes, *, upright: bool) -> npt.NDArray[Any]:

@@ -73,17 +73,19 @@ def test_sixteen_bit_tiff_of_either_byte_order(tmp_path: Path, mode: str) -> Non
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_deep_colours_are_turned_like_others(tmp_path: Path, orientation: int) -> None:
+def test_deep_colours_and_tiff_are_turned_like_others(tmp_path: Path, orientation: int) -> None:
     turned = Image.Exif()
     turned[0x112] = orientation
-    Image.fromarray(RGB).save(tmp_path / "shallow.png", exif=turned)
+    for name in ("shallow.png", "x.tiff"):
+        Image.fromarray(RGB).save(tmp_path / name, exif=turned)
     _, plain = cv2.imencode(".png", 257 * RGB[..., ::-1].astype(np.uint16))
     block = b"eXIf" + turned.tobytes().removeprefix(b"Exif\0\0")
     chunk = (len(block) - 4).to_bytes(4, "big") + block + zlib.crc32(block).to_bytes(4, "big")
     (tmp_path / "deep.png").write_bytes(plain.tobytes()[:33] + chunk + plain.tobytes()[33:])  # behind the header
     for upright in (False, True):
-        shallow, deep = (read_rgb(tmp_path / f"{name}.png", upright=upright) for name in ("shallow", "deep"))
-        torch.testing.assert_close(deep, shallow)
+        shallow = read_rgb(tmp_path / "shallow.png", upright=upright)
+        for name in ("deep.png", "x.tiff"):
+            torch.testing.assert_close(read_rgb(tmp_path / name, upright=upright), shallow)
 
 
 @pytest.mark.parametrize(("largest", "stored"), [(65535, [0, 300, 65535]), (1023, [0, 511, 1023])])

@@ -255,7 +255,7 @@ def test_sizes_that_differ_are_named(here: Path) -> None:
         read_pair(pair)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "png", "tiff"])
 def test_an_orientation_in_the_metadata_is_not_applied(here: Path, suffix: str) -> None:
     picture = Image.fromarray(np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None], 32, axis=0))
     exif = Image.Exif()
