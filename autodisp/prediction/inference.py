@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from autodisp.networks.confidence import confidence_of, has_volume
+from autodisp.networks.confidence import confidence_of, end_of_volume, has_volume
 from autodisp.networks.disparity import StereoPrediction
 from autodisp.prediction.image_models import Array, Replayed, from_array, from_tensor, in_unit_range, ready
 from autodisp.tasks.base import main_output
@@ -60,6 +60,11 @@ class StereoMatcher:
     def has_confidence(self) -> bool:
         """True for a network with a matching volume, or one that was exported with its confidence."""
         return has_volume(self.network) or getattr(self.network, "outputs", 1) > 1
+
+    @property
+    def max_disparity(self) -> float:
+        """Largest disparity that its matching volume holds, pixels; infinite if there is none, or it is not known."""
+        return end_of_volume(self.network)
 
     def with_confidence(self, left: Tensor, right: Tensor) -> Tensor:
         """Predicts the disparity like ``__call__``, and its confidence where the network has one.
