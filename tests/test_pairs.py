@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from autodisp.errors import InputError
-from autodisp.prediction.pairs import StereoPair, find_pairs, read_pair
+from autodisp.prediction.pairs import StereoPair, find_images, find_pairs, read_pair
 
 
 @pytest.fixture(autouse=True)
@@ -199,6 +199,15 @@ def test_predictions_beside_their_views_are_left_out(left: str, right: str | Non
     assert not problems
     make("d/left/2-colour.png d/right/2-colour.png")
     assert len(find_pairs(left, right).pairs) == 2, "it belongs to no view that is there"
+
+
+def test_predictions_of_an_earlier_folder_are_left_out() -> None:
+    make("d/left/1.png d/right/1.png d/first/left/1-colour.png d/first/left/1-disparity.png d/first/1-confidence.png")
+    assert found("d", skip="d/second") == ({"left/1: d/left/1.png d/right/1.png"}, [])
+    make("f/1.png f/2.png f/2.jpg f/first/1-flow.png f/first/2.png-colour.png f/second/first/1-flow-overlay.png")
+    images, problems = find_images("f", skip="f/third")
+    assert [str(image.path) for image in images] == ["f/1.png", "f/2.jpg", "f/2.png"]
+    assert not problems
 
 
 def test_links_are_followed_but_not_in_circles() -> None:
