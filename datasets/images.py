@@ -27,6 +27,8 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "PPM", "BMP", "TIFF")
 _UNCONVERTED = ("I", "F")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _PGM = (b"P2", b"P5")
+_ORIENTATION = 0x112
+"""EXIF tag."""
 _PNG_DEPTH = 24
 """Offset of the byte with the number of bits per channel."""
 
@@ -155,22 +157,33 @@ def _decode(path: Path, *, upright: bool = False) -> tuple[npt.NDArray[np.uint8 
     """Decodes (H, W, 3) RGB of 8 or 16 bits, by Pillow if it is right; returns it with Pillow's name of its mode."""
     with _opened(path, _FORMATS, "of another format") as (image, data):
         mode, turned = image.mode, image
-        if upright:
-            with suppress(Exception):  # damaged EXIF data; the image itself may be sound
+        with suppress(Exception):  # damaged EXIF data; the image itself may be sound
+            if upright:
                 turned = ImageOps.exif_transpose(image)
+            elif image.format == "TIFF":
+                turned = _as_stored(image)
         pixels: npt.NDArray[Any] = np.array(turned if mode.startswith(_UNCONVERTED) else turned.convert("RGB"))
         if image.format == "PNG" and data[_PNG_DEPTH] == 16 and mode not in _SIXTEEN_BITS:
-            pixels = _decode_by_opencv(data)
+            pixels = _decode_by_opencv(data, upright=upright)
     if mode == "I" and data.startswith(_PGM):
         pixels = pixels.astype(np.uint16)  # Pillow scales more than 8 bits to 16 and keeps them in 32
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)  # a TIFF may be big-endian
     if pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path}: is an image of {pixels.dtype} (Pillow's mode {mode}): save it with 8 or 16 bits")
     return (np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels), mode
 
 
-def _decode_by_opencv(data: bytes) -> npt.NDArray[Any]:
+def _as_stored(image: Image.Image) -> Image.Image:
+    """Undoes the orientation of a TIFF, which Pillow applies while loading it."""
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    image.load()
+    image.getexif()[_ORIENTATION] = {6: 8, 8: 6}.get(orientation, orientation)  # all others are their own inverse
+    return ImageOps.exif_transpose(image)
+
+
+def _decode_by_opencv(data: bytes, *, upright: bool) -> npt.NDArray[Any]:
     """Decodes the RGB of a PNG that Pillow has decoded without error."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if decoded is None:
         raise ValueError("OpenCV cannot decode it")

@@ -10,6 +10,7 @@ from autodisp.datasets.frame_files import FrameFiles
 from autodisp.datasets.layout import Tree
 from autodisp.datasets.resolution import halve
 from autodisp.datasets.samples import StereoSample
+from autodisp.errors import InputError
 
 
 class Options(frame_files.Options, total=False):
@@ -42,4 +43,11 @@ class StereoFiles(FrameFiles[StereoSample], ABC):
     def __getitem__(self, index: int) -> StereoSample:
         """Reads one frame, see `FrameFiles`."""
         sample = super().__getitem__(index)
-        return halve(sample) if self._half_resolution else sample
+        if not self._half_resolution:
+            return sample
+        try:
+            return halve(sample)
+        except ValueError as error:
+            raise InputError(
+                f"{self.paths(index)[0]}: {error}; set dataset.half_resolution=false, or exclude it"
+            ) from None

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -139,6 +140,22 @@ def test_ground_truth_beyond_the_range_of_the_baseline_is_told(
         "(dataset.max_disparity=16): nearer surfaces count as errors; take dataset.max_disparity=32"
     ) in capsys.readouterr().out
     run(tmp_path / "enough", *settings, "dataset.max_disparity=32")
+    assert "note:" not in capsys.readouterr().out
+
+
+def test_ground_truth_beyond_the_volume_of_the_network_is_told(
+    tmp_path: Path, frames: Path, stereo_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    low = DisparityTask(channels=2, stem_scale=2.0, encoder_cells=2, decoder_cells=2, max_displacement=3,
+                        head="matching", max_disparity=15)  # fmt: skip
+    write_model(tmp_path / "low.safetensors", low, "autodispnet")
+    settings = ("dataset=flyingthings3d", f"dataset.root={frames}", "split=train")
+    run(tmp_path / "low", f"checkpoint={tmp_path / 'low.safetensors'}", *settings)
+    out = capsys.readouterr().out.replace("\n", " ")
+    assert re.search(
+        r"note:  the ground truth goes up to \d\d\.\d px, but the matching volume of .* ends at 16 px: ", out
+    )
+    run(tmp_path / "enough", f"checkpoint={stereo_model}", *settings)
     assert "note:" not in capsys.readouterr().out
 
 

@@ -18,9 +18,9 @@ from autodisp import model_file
 from autodisp.cells.genotype import Genotype, load
 from autodisp.cells.operations import Style
 from autodisp.cells.spaces import SPACES
-from autodisp.errors import InputError
+from autodisp.errors import InputError, RunFault
 from autodisp.export import models, programs
-from autodisp.export.models import ExportedModel, ExportError, export_model
+from autodisp.export.models import ExportedModel, export_model
 from autodisp.export.programs import Comparison, traced
 from autodisp.model_file import ModelCard, card_of
 from autodisp.networks.refinement import RefinementNetwork
@@ -145,7 +145,7 @@ def test_a_model_without_confidence_is_not_exported_with_one(tmp_path: Path) -> 
 
 def test_a_confidence_that_differs_is_not_kept() -> None:
     models._check({(1, 1): Comparison(0.0, 1.0, 0.02)}, Path("a.onnx"), "px")
-    with pytest.raises(ExportError, match=r"the confidence of 4\.0% of the pixels would differ"):
+    with pytest.raises(RunFault, match=r"the confidence of 4\.0% of the pixels would differ"):
         models._check({(1, 1): Comparison(0.0, 1.0, 0.04)}, Path("a.onnx"), "px")
 
 
@@ -254,7 +254,7 @@ def test_what_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return traced(other, task)
 
     monkeypatch.setattr(models, "traced", another)
-    with pytest.raises(ExportError, match=r"tiny\.pt2: would differ from PyTorch by 0\.01 on 32x48 images"):
+    with pytest.raises(RunFault, match=r"tiny\.pt2: would differ from PyTorch by 0\.01 on 32x48 images"):
         list(export_model(path, tmp_path / "new" / "out", ["pt2"]))
     assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.safetensors"]
 
@@ -278,7 +278,7 @@ def test_the_tolerance_is_a_thousandth_and_grows_beyond_256(difference: float, l
     if kept:
         models._check(found, Path("a.onnx"), "px")
         return
-    with pytest.raises(ExportError, match=r"a\.onnx: would differ from PyTorch by .* px on 2x3 images, more than "):
+    with pytest.raises(RunFault, match=r"a\.onnx: would differ from PyTorch by .* px on 2x3 images, more than "):
         models._check(found, Path("a.onnx"), "px")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from autodisp.errors import InputError
 from autodisp.prediction.exported import OnnxNetwork, open_exported
@@ -27,10 +28,12 @@ class Difference(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.tensor([2.0]), requires_grad=False)
         self.register_buffer("shift", torch.arange(5.0))
+        self.register_buffer("thirds", torch.full((1, 3, 1, 1), 1 / 3))
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         made = torch.arange(5.0, device=left.device)
-        return self.scale * (left - right).mean(dim=1, keepdim=True) + self.shift + made
+        mean = functional.conv2d(left - right, self.thirds).to(torch.float32)  # under autocast of another dtype before
+        return self.scale * mean + self.shift + made
 
 
 def views(batch: int) -> tuple[Tensor, Tensor]:
@@ -83,6 +86,14 @@ def test_a_file_is_called_on_any_number_of_pairs(tmp_path: Path, suffix: str, ba
     network, card = open_exported(WRITERS[suffix.lower()](tmp_path / f"a{suffix}"), device=CPU)
     assert card == DESCRIPTION
     torch.testing.assert_close(network(*views(batch)), Difference()(*views(batch)))
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_autocast_does_not_reach_into_a_file(tmp_path: Path, suffix: str) -> None:
+    network, _ = open_exported(WRITERS[suffix](tmp_path / f"a{suffix}"), device=CPU)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network(*views(1))
+    torch.testing.assert_close(found, Difference()(*views(1)))
 
 
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])

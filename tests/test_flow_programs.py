@@ -15,6 +15,7 @@ import autodisp
 from autodisp.cli import check, evaluate, export, predict, report, search, train
 from autodisp.datasets.images import read_rgb
 from autodisp.errors import InputError
+from autodisp.prediction import flow_program
 from autodisp.prediction.flow_images import colour_flow, panel
 from autodisp.tasks.flow import FlowTask
 from tests.image_files import read_kitti_flow
@@ -108,11 +109,22 @@ def test_frames_follow_by_number_and_not_across_folders(
     assert np.array_equal(read_middlebury(str(tmp_path / "out/a/f9-flow.flo")), flow)
 
 
+def test_sequences_in_one_folder_stay_apart(tmp_path: Path) -> None:
+    write_images(tmp_path, "1_left", "1_right", "2_left", "2_right", "9_left", "10_left", "cover")
+    found = flow_program.find(composed("predict", f"left={tmp_path}", "right=null", f"out={tmp_path / 'out'}"))
+    pairs = sorted((pair.left.stem, pair.right.stem) for pair in found.pairs)
+    assert pairs == [("1_left", "2_left"), ("1_right", "2_right"), ("2_left", "9_left"), ("9_left", "10_left")]
+    assert not found.problems
+
+
 def test_two_images(tmp_path: Path, model: Path) -> None:
     write_images(tmp_path, "a", "b")
     words = [f"checkpoint={model}", f"left={tmp_path / 'a.png'}", f"out={tmp_path / 'out'}", "outputs=[flo]"]
     with pytest.raises(InputError, match=r"left=.*a\.png: is one image and right is not set"):
         predict.predict(composed("predict", *words))
+    folder = [words[0], f"left={tmp_path}", words[2]]
+    with pytest.raises(InputError, match="has no two images whose names differ by their numbers alone and right is"):
+        predict.predict(composed("predict", *folder))
     with pytest.raises(InputError, match=r"colour_range=.*is for stereo pairs"):
         predict.predict(composed("predict", *words[:3], "outputs=[colour]", "colour_range=[0,1]"))
     with pytest.raises(InputError, match=r"unknown=0\.5: is for stereo pairs"):

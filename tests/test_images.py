@@ -1,6 +1,7 @@
 """Pictures against the arrays they were made from."""
 
 import io
+import zlib
 from pathlib import Path
 
 import cv2
@@ -61,6 +62,30 @@ def test_sixteen_bits_keep_their_precision(tmp_path: Path, channels: int) -> Non
 def test_sixteen_bit_tiff_is_scaled_not_clipped(tmp_path: Path) -> None:
     Image.fromarray(DEEP[..., 0]).save(tmp_path / "x.tiff")
     torch.testing.assert_close(read_rgb(tmp_path / "x.tiff"), as_tensor(DEEP[..., 0], 65535), rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_sixteen_bit_tiff_of_either_byte_order(tmp_path: Path, mode: str) -> None:
+    grey = DEEP[..., 0]
+    stored = grey.astype(">u2" if mode == "I;16B" else "<u2").tobytes()
+    Image.frombytes(mode, grey.shape[::-1], stored).save(tmp_path / "x.tiff")
+    torch.testing.assert_close(read_rgb(tmp_path / "x.tiff"), as_tensor(grey, 65535), rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_deep_colours_and_tiff_are_turned_like_others(tmp_path: Path, orientation: int) -> None:
+    turned = Image.Exif()
+    turned[0x112] = orientation
+    for name in ("shallow.png", "x.tiff"):
+        Image.fromarray(RGB).save(tmp_path / name, exif=turned)
+    _, plain = cv2.imencode(".png", 257 * RGB[..., ::-1].astype(np.uint16))
+    block = b"eXIf" + turned.tobytes().removeprefix(b"Exif\0\0")
+    chunk = (len(block) - 4).to_bytes(4, "big") + block + zlib.crc32(block).to_bytes(4, "big")
+    (tmp_path / "deep.png").write_bytes(plain.tobytes()[:33] + chunk + plain.tobytes()[33:])  # behind the header
+    for upright in (False, True):
+        shallow = read_rgb(tmp_path / "shallow.png", upright=upright)
+        for name in ("deep.png", "x.tiff"):
+            torch.testing.assert_close(read_rgb(tmp_path / name, upright=upright), shallow)
 
 
 @pytest.mark.parametrize(("largest", "stored"), [(65535, [0, 300, 65535]), (1023, [0, 511, 1023])])

@@ -131,6 +131,12 @@ def test_an_exported_network() -> None:
     assert expected.max() > 0
 
 
+def test_arrays_have_a_confidence_like_tensors(network: DisparityNetwork) -> None:
+    matcher, views = StereoMatcher(network), pair(2, 3, 20, 40)
+    arrays = [view.permute(0, 2, 3, 1).numpy() for view in views]
+    assert np.array_equal(matcher.with_confidence(*arrays), matcher.with_confidence(*views).numpy())
+
+
 def test_a_grey_and_a_coloured_view() -> None:
     left, right = np.random.default_rng(0).random((2, 4, 5, 3), dtype=np.float32)
     grey = right[..., 1]

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import autodisp
 from autodisp import model_file
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.errors import InputError
-from autodisp.prediction.image_models import ImageClassifier
+from autodisp.prediction.image_models import ImageClassifier, ImageModel
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
@@ -75,12 +76,21 @@ def test_an_array_of_an_image_may_be_read_only() -> None:
         (np.zeros((8, 10, 3), np.int64), TypeError, r"must be uint8, uint16, or floating in 0\.\.1"),
         (np.zeros((8, 10, 3), np.bool_), TypeError, r"must be uint8, uint16, or floating in 0\.\.1"),
         (np.full((8, 10, 3), 255.0, np.float32), ValueError, r"floating colours must be in 0\.\.1"),
+        (Image.new("RGB", (10, 8)), TypeError, r"images is a Image: must be a numpy array or a tensor, such as"),
         (np.full((8, 10, 3), np.nan, np.float32), ValueError, r"floating colours must be in 0\.\.1"),
     ],
 )
-def test_other_arrays_are_refused(images: np.ndarray, error: type[Exception], says: str) -> None:
+def test_other_images_are_refused(images: object, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         ImageClassifier(Constant())(images)
+
+
+def test_as_many_images_as_the_network_takes() -> None:
+    image = np.zeros((8, 10, 3), np.uint8)
+    with pytest.raises(TypeError, match=r"2 images: the network takes 1; np\.stack makes a batch"):
+        ImageClassifier(Constant())(image, image)
+    with pytest.raises(TypeError, match="1 images: the network takes 2"):
+        ImageModel(Constant(), inputs=2)(image)
 
 
 def test_the_result_takes_part_in_autograd() -> None:

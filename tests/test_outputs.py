@@ -210,3 +210,14 @@ def test_shapes_that_do_not_fit(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"must be \(H, W\) and \(3, H, W\)"):
         PredictionWriter(tmp_path, ["pfm"]).write("a", np.ones(shape, np.float32), prediction()[1])
     assert names(tmp_path) == []
+
+
+def test_an_empty_point_cloud_is_told(tmp_path: Path) -> None:
+    calibration = Calibration(focal=100.0, baseline=1.0)
+    disparity, view = np.array([[5.0, 2.0]], np.float32), torch.zeros(3, 1, 2)
+    for limit, notes in (
+        (19.9, ["the point cloud is empty: the nearest pixel is at 20 m, beyond max_depth=19.9"]),
+        (20, []),
+    ):
+        writer = PredictionWriter(tmp_path, ["ply"], calibration=calibration, max_depth=limit, overwrite=True)
+        assert writer.write("a", disparity, view).notes == notes

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from autodisp.errors import InputError
-from autodisp.prediction.pairs import StereoPair, find_pairs, read_pair
+from autodisp.prediction.pairs import StereoPair, find_images, find_pairs, read_pair
 
 
 @pytest.fixture(autouse=True)
@@ -201,6 +201,15 @@ def test_predictions_beside_their_views_are_left_out(left: str, right: str | Non
     assert len(find_pairs(left, right).pairs) == 2, "it belongs to no view that is there"
 
 
+def test_predictions_of_an_earlier_folder_are_left_out() -> None:
+    make("d/left/1.png d/right/1.png d/first/left/1-colour.png d/first/left/1-disparity.png d/first/1-confidence.png")
+    assert found("d", skip="d/second") == ({"left/1: d/left/1.png d/right/1.png"}, [])
+    make("f/1.png f/2.png f/2.jpg f/first/1-flow.png f/first/2.png-colour.png f/second/first/1-flow-overlay.png")
+    images, problems = find_images("f", skip="f/third")
+    assert [str(image.path) for image in images] == ["f/1.png", "f/2.jpg", "f/2.png"]
+    assert not problems
+
+
 def test_links_are_followed_but_not_in_circles() -> None:
     make("data/a_left.png data/a_right.png d/b_left.png d/b_right.png")
     os.symlink("../data", "d/linked")
@@ -255,7 +264,7 @@ def test_sizes_that_differ_are_named(here: Path) -> None:
         read_pair(pair)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "png", "tiff"])
 def test_an_orientation_in_the_metadata_is_not_applied(here: Path, suffix: str) -> None:
     picture = Image.fromarray(np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None], 32, axis=0))
     exif = Image.Exif()

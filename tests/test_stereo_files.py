@@ -47,6 +47,15 @@ def test_frames_in_order_with_their_files(root: Path) -> None:
     assert same(halve(data[1]), Rig(root, half_resolution=True)[1])
 
 
+def test_a_row_of_pixels_is_not_halved(root: Path) -> None:
+    class Row(Rig):
+        def _read(self, *files: Path) -> StereoSample:
+            return StereoSample(*(plane[:, :1] for plane in super()._read(*files)))
+
+    with pytest.raises(InputError, match=r"a/l/1\.png: a sample of 6x1 cannot be halved; set dataset\.half_resol"):
+        Row(root, half_resolution=True)[0]
+
+
 def test_a_list_leaves_frames_out(root: Path) -> None:
     listed = root / "list.txt"
     listed.write_text("a/2\n# and\nb/1 # dark")

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from autodisp.datasets.samples import LabelledImage, StereoSample
 from autodisp.evaluation.classification_metrics import ClassificationFigures, ClassificationMetrics
+from autodisp.evaluation.pooled_metrics import PooledFigures
 from autodisp.evaluation.runner import Evaluation
 from autodisp.evaluation.stereo_metrics import FIGURES, StereoFigures, StereoMetrics
 from autodisp.evaluation.tables import Evaluations, print_table, write_csv, write_json
@@ -90,6 +91,12 @@ def test_the_terminal_shows_every_class() -> None:
     ]
     assert lines[start - 3] == ["top-1", "top-3"]
     assert "1,024 MiB on the device" in text
+
+
+def test_a_heading_without_a_number_ends_without_a_dash() -> None:
+    figures = PooledFigures(1, {"iou": 1.0, "mae": 2.0, "bad3": 3.0}, {"mae": "px"}, {})
+    lines = [line.split() for line in printed({"network": Evaluation(figures, 1, 1.0, 1, "process")}).splitlines()]
+    assert lines[:2] == [["IoU", "mae", "bad-3"], ["region", "images", "%", "px", "%"]]
 
 
 def test_json_is_strict_and_complete(tmp_path: Path) -> None:

@@ -65,13 +65,15 @@ def build_evaluation_data(config: EvaluateConfig) -> EvaluationData:
     )
 
 
-def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch.device) -> dict[str, Predictor]:
-    """Builds the predictors to evaluate, by their names in the table.
+def build_predictors(
+    config: EvaluateConfig, data: EvaluationData, device: torch.device
+) -> tuple[dict[str, Predictor], Any]:
+    """Builds the predictors to evaluate, by their names in the table; returns them, and the model or None.
 
     Raises:
         InputError: the model cannot be used, or has another task or other classes than the dataset.
     """
-    found: dict[str, Predictor] = {}
+    found, model = dict[str, Predictor](), None
     kit = config.kit
     if config.baseline is not None:
         found[config.baseline] = kit.baselines[config.baseline](config, data.batches, data.facts)
@@ -87,7 +89,7 @@ def build_predictors(config: EvaluateConfig, data: EvaluationData, device: torch
         found["network"] = _predictor(config, model, device)
         if config.correction is not None:
             found[config.correction] = _predictor(config, kit.corrections[config.correction](model), device)
-    return found
+    return found, model
 
 
 def _predictor(config: EvaluateConfig, model: Any, device: torch.device) -> Predictor:

@@ -33,7 +33,7 @@ def evaluate(tree: DictConfig) -> Path:
     device = build_device(config.run.device)
     use_threads(config.run.threads)
     data = build_evaluation_data(config)
-    predictors = build_predictors(config, data, device)
+    predictors, model = build_predictors(config, data, device)
     with claimed(Path(config.out), tree, key="out") as folder:
         results, worst = run_evaluation(data, predictors, device, pictures=config.pictures, kit=config.kit)
         versions = {"autodisp": autodisp.__version__, "torch": torch.__version__}
@@ -48,7 +48,7 @@ def evaluate(tree: DictConfig) -> Path:
         first, kit = shown[0], config.kit.worst
         error = kit.shown.format(first[kit.metric]) if kit is not None else ""
         say(details, f"{method}: worst on {printable(first['sample'])}, {error} ({first['picture']})")
-    notes = (*data.notes(), *config.kit.notes_on_evaluation(config, results))
+    notes = (*data.notes(), *config.kit.notes_on_evaluation(config, results, model))
     say(console, *(f"note:  {note}" for note in notes))
     files = [EVALUATION, "evaluation.csv", *(["worst_*.png"] if pictures else [])]
     say(details, f"files: {folder}/ ({', '.join(files)})")

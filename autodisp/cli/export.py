@@ -1,6 +1,5 @@
 """autodisp-export: found cells as JSON and a drawing, a trained network as ONNX and torch.export files."""
 
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,28 +10,21 @@ from autodisp.assembly.export import build_found, build_out
 from autodisp.assembly.networks import use_threads
 from autodisp.atomic import refuse_overwriting, staged
 from autodisp.cli.console import build_console, say
-from autodisp.cli.program import program_name
 from autodisp.commands import command
 from autodisp.config.checks import naming
 from autodisp.config.export import ExportConfig, parse
 from autodisp.export.found_cells import SPACE, Found
-from autodisp.export.models import ExportError, export_model
+from autodisp.export.models import export_model
 from autodisp.model_file import model_path
 from autodisp.report.next_steps import training_command
 from autodisp.report.reading import read_config, setting_of
 from autodisp.run_files import CONFIG, GENOTYPE
 from autodisp.tasks.registry import DEFAULT, KITS
 
-FAULT = 1
-
 
 def run(tree: DictConfig) -> None:
     """Runs the program on its composed config."""
-    try:
-        export(tree)
-    except ExportError as error:
-        print(f"{program_name()}: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(FAULT)
+    export(tree)
 
 
 def export(tree: DictConfig) -> Path:
@@ -40,7 +32,7 @@ def export(tree: DictConfig) -> Path:
 
     Raises:
         InputError: a setting, or the cells or the model, cannot be used.
-        ExportError: a file would not compute the same as its network.
+        RunFault: a file would not compute the same as its network.
     """
     config = parse(tree)
     use_threads(config.threads)

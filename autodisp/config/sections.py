@@ -54,8 +54,8 @@ class MachineConfig:
     verbosity: Quietness = "normal"
 
     def check_model(self, checkpoint: str | None) -> None:
-        """Refuses a precision for an ONNX file, whose precision was fixed by the export."""
-        fits = self.precision == "float32" or not str(checkpoint).lower().endswith(".onnx")
+        """Refuses a precision for an exported file, whose precision was fixed by the export."""
+        fits = self.precision == "float32" or not str(checkpoint).lower().endswith((".onnx", ".pt2"))
         wanted = f"float32 for checkpoint={checkpoint}, which has a precision of its own"
         need(fits, "run.precision", self.precision, wanted)
 

@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,7 +41,7 @@ Evaluations = Mapping[str, Evaluation[Any]]
 """Evaluations on the same data by method name, such as sgbm, with metrics as ``Figures``."""
 
 _MIB = 2**20
-_TITLES = {"epe": "EPE", "d1": "D1", "fl": "Fl"}
+_TITLES = {"epe": "EPE", "d1": "D1", "fl": "Fl", "iou": "IoU"}
 _NOTHING = "–"
 _WORDS = ("region", "class")
 _BY = {"pixels": "pixel", "images": "image"}
@@ -125,8 +126,7 @@ def _heading(column: str) -> str:
     metric, _, unit = column.rpartition("_")
     if unit not in ("px", "percent"):
         return column.replace("_", "\n")
-    stem = metric.rstrip("0123456789")
-    title = _TITLES.get(metric, f"{stem}-{metric.removeprefix(stem)}")
+    title = _TITLES.get(metric, re.sub("(?<=[a-z])(?=[0-9]+$)", "-", metric))
     return f"{title}\n{'%' if unit == 'percent' else unit}"
 
 

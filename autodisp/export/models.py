@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autodisp import model_file
 from autodisp.atomic import refuse_overwriting, staged
+from autodisp.errors import RunFault
 from autodisp.export.programs import CONFIDENCE, WRITERS, Comparison, differences, need_packages, outputs_of, traced
 from autodisp.networks.fused import fused
 from autodisp.networks.parameter_count import count_parameters
@@ -17,14 +18,8 @@ EXACT_UP_TO = 256.0
 """Larger outputs raise the tolerance in proportion, since float32 is less exact there. No trained network has such
 outputs; an untrained AutoDispNet-c gives 3,500 pixels, where PyTorch with and without channels_last differs by 0.005
 pixels."""
-
-
 UNSURE = 0.03
 """Largest share of pixels whose confidence may differ."""
-
-
-class ExportError(RuntimeError):
-    """An exported file does not reproduce the output of its network."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +86,7 @@ def export_model(
     Raises:
         InputError: the checkpoint or the folder is unusable, a file already exists, a package is missing, or the
             network has no confidence.
-        ExportError: a file differs from PyTorch by more than TOLERANCE; it is not kept.
+        RunFault: a file differs from PyTorch by more than TOLERANCE; it is not kept.
     """
     names = {form: f"{checkpoint.stem}.{form}" for form in formats}
     for form in formats:
@@ -118,12 +113,12 @@ def _check(found: Mapping[tuple[int, int], Comparison], path: Path, unit: str) -
     for (height, width), (difference, largest, unsure) in found.items():
         allowed = TOLERANCE * max(1.0, largest / EXACT_UP_TO)
         if not difference <= allowed:
-            raise ExportError(
+            raise RunFault(
                 f"{path}: would differ from PyTorch by {_measured(difference, unit)} on {height}x{width} images, "
                 f"more than {allowed:.2g}; the file is not kept"
             )
         if not unsure <= UNSURE:
-            raise ExportError(
+            raise RunFault(
                 f"{path}: the confidence of {unsure:.1%} of the pixels would differ from PyTorch on {height}x{width} "
                 f"images, more than {UNSURE:.0%}; the file is not kept"
             )

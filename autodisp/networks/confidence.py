@@ -5,6 +5,8 @@ halved where the disparities themselves show that there is no match: the pixel l
 view, or outside of it. Of the choices compared in EXPERIMENTS.md it ranks errors best, in one pass of the network.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,6 +28,13 @@ INVISIBLE = 0.49
 def has_volume(network: nn.Module) -> bool:
     """Returns True for a network whose disparity is read from a matching volume."""
     return isinstance(network, DisparityNetwork) and network.matching is not None
+
+
+def end_of_volume(network: nn.Module) -> float:
+    """Returns the largest disparity of the matching volume, pixels; infinite without one."""
+    if not isinstance(network, DisparityNetwork) or network.matching is None:
+        return math.inf
+    return float(STRIDE * (network.matching.bins - 1))
 
 
 def confidence_of(prediction: StereoPrediction) -> Tensor | None:

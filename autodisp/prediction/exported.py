@@ -7,7 +7,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,6 +123,20 @@ class _OneByOne(nn.Module):
         return torch.cat(found) if self.outputs == 1 else tuple(map(torch.cat, zip(*found, strict=True)))
 
 
+class _Program(nn.Module):
+    """Calls a traced program, which asserts the dtypes of its tensors, without autocast."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = program
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Returns the output of the program."""
+        device = inputs[0].device.type
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+            return self.program(*inputs)
+
+
 class _Opened(NamedTuple):
     network: nn.Module
     inputs: int
@@ -146,7 +160,7 @@ def _open_pt2(path: Path, device: torch.device) -> _Opened:
             program = torch.export.load(file, extra_files=files)
         if device.type != "cpu":  # the program creates tensors on the device on which it was traced
             program = move_to_device_pass(program, device)
-        network = program.module(check_guards=False)  # guards would be run as Python
+        network = _Program(program.module(check_guards=False))  # guards would be run as Python
         signature = program.graph_signature
         return _Opened(network, len(signature.user_inputs), len(signature.user_outputs), files[EXTRA_FILE])
     except Exception as error:  # a damaged program may raise any exception

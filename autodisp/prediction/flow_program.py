@@ -1,9 +1,11 @@
 """Flow of image pairs, as autodisp-predict runs it."""
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,16 @@ from autodisp.datasets.flow_files import write_flo, write_flow_png
 from autodisp.errors import InputError
 from autodisp.prediction.flow_images import colour_flow
 from autodisp.prediction.outputs import Write, write_png
-from autodisp.prediction.pairs import FoundPairs, StereoPair, find_images, find_pairs
+from autodisp.prediction.pairs import FoundPairs, SingleImage, StereoPair, find_images, find_pairs
 from autodisp.prediction.programs import STEREO_ONLY, refuse
+
+_NUMBER = re.compile("[0-9]+")
 
 
 def find(config: Any) -> FoundPairs:
     """Finds the pairs: ``left`` and ``right`` are first and second images, ``left`` alone has sequences.
 
-    The images of a folder are a sequence, in the order of the numbers in their names: frame_9, frame_10.
+    Images of a folder whose names differ by numbers alone are a sequence, in the order of these: frame_9, frame_10.
 
     Raises:
         InputError: there is none, or a setting is for stereo pairs.
@@ -29,18 +33,22 @@ def find(config: Any) -> FoundPairs:
     if config.right is not None:
         return find_pairs(str(config.left), config.right, skip=config.out)
     images, problems = find_images(str(config.left), skip=config.out)
-    images = sorted(images, key=lambda image: (str(image.path.parent), _numbered(image.path.stem)))
-    following = [(one, other) for one, other in pairwise(images) if one.path.parent == other.path.parent]
+    sequences = defaultdict[tuple[Path, str], list[SingleImage]](list)
+    for image in images:
+        sequences[image.path.parent, _NUMBER.sub("0", image.path.stem)].append(image)
+    following = [
+        StereoPair(one.name, one.path, other.path)
+        for sequence in sequences.values()
+        for one, other in pairwise(sorted(sequence, key=lambda image: _numbers(image.path.stem)))
+    ]
     if not following:
-        found = "is one image" if len(images) == 1 else "has no two images in one folder"
+        found = "is one image" if len(images) == 1 else "has no two images whose names differ by their numbers alone"
         raise InputError(f"left={config.left}: {found} and right is not set: name the second one as right=")
-    return FoundPairs([StereoPair(one.name, one.path, other.path) for one, other in following], problems)
+    return FoundPairs(following, problems)
 
 
-def _numbered(name: str) -> list[tuple[int, str]]:
-    """Splits a name into numbers and texts, which sort by number."""
-    parts = re.findall(r"([0-9]+)|([^0-9]+)", name)
-    return [(int(number) if number else -1, text or number) for number, text in parts]
+def _numbers(name: str) -> list[int]:
+    return [int(number) for number in _NUMBER.findall(name)]
 
 
 def files_of(flow: Tensor, images: Sequence[Tensor], model: Any) -> tuple[Mapping[str, Write], str]:

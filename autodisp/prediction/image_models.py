@@ -67,28 +67,32 @@ class ImageModel:
     Args:
         network: called as network(images, ...), returns the prediction, or a named tuple that begins with it; it is
             moved to the device and permanently set to eval mode.
+        inputs: number of images that it takes.
     """
 
-    def __init__(self, network: nn.Module, *, device: str | torch.device = "cpu") -> None:
+    def __init__(self, network: nn.Module, *, device: str | torch.device = "cpu", inputs: int = 1) -> None:
         self.device = torch.device(device)
         self.network = ready(network, self.device)
+        self.inputs = inputs
         self._call = Replayed(self.network, self.device)
 
     def __call__(self, *images: Array | Tensor) -> Tensor:
         """Returns the prediction, (B, ...) float32.
 
         Args:
-            images: as many as the network takes, RGB or grey. Arrays are (H, W, 3), (H, W) or (B, H, W, 3), tensors
+            images: as many as ``inputs``, RGB or grey. Arrays are (H, W, 3), (H, W) or (B, H, W, 3), tensors
                 (3, H, W) or (B, 3, H, W), also with 1 channel instead of 3. Either uint8 or uint16, with a maximum of
                 255 or 65535, or floating point in 0..1.
 
         Raises:
-            TypeError: the dtype is not supported.
+            TypeError: their number, the type or the dtype is not supported.
             ValueError: a shape or a range of values is wrong, or the shapes differ.
         """
-        batches = (
-            from_tensor(each, "images") if isinstance(each, Tensor) else from_array(each, "images") for each in images
-        )
+        if len(images) != self.inputs:
+            raise TypeError(
+                f"{len(images)} images: the network takes {self.inputs}; np.stack makes a batch of several of one size"
+            )
+        batches = (_from_any(each, "images") for each in images)
         values = [in_unit_range(batch.to(self.device)).expand(-1, 3, -1, -1) for batch in batches]
         if len({value.shape for value in values}) > 1:
             shapes = " and ".join(str(tuple(value.shape)) for value in values)
@@ -128,6 +132,14 @@ def open_classifier(network: nn.Module, device: torch.device, about: Mapping[str
 def in_unit_range(view: Tensor) -> Tensor:
     """Converts the colours of a view to float32 in 0..1."""
     return view.to(torch.float32) / _FULL_SCALE.get(view.dtype, 1.0)
+
+
+def _from_any(view: Array | Tensor, name: str) -> Tensor:
+    if isinstance(view, np.ndarray):
+        return from_array(view, name)
+    if isinstance(view, Tensor):
+        return from_tensor(view, name)
+    raise TypeError(f"{name} is a {type(view).__name__}: must be a numpy array or a tensor, such as np.asarray(image)")
 
 
 def from_array(view: Array, name: str) -> Tensor:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from autodisp.networks.confidence import confidence_of, has_volume
+from autodisp.networks.confidence import confidence_of, end_of_volume, has_volume
 from autodisp.networks.disparity import StereoPrediction
 from autodisp.prediction.image_models import Array, Replayed, from_array, from_tensor, in_unit_range, ready
 from autodisp.tasks.base import main_output
@@ -47,32 +47,47 @@ class StereoMatcher:
             TypeError: the views are neither arrays nor tensors, or one of each, or of an unsupported dtype.
             ValueError: a shape or a range of values is wrong, or the views differ in size.
         """
-        if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
-            return self._matched(from_array(left, "left"), from_array(right, "right")).cpu().numpy()
-        if isinstance(left, Tensor) and isinstance(right, Tensor):
-            return self._matched(from_tensor(left, "left"), from_tensor(right, "right")).to(left.device)
-        raise TypeError(
-            f"left is a {type(left).__name__} and right a {type(right).__name__}: both must be numpy arrays "
-            "or both tensors, such as np.asarray(image)"
-        )
+        return self._called(left, right, confident=False)
 
     @property
     def has_confidence(self) -> bool:
         """True for a network with a matching volume, or one that was exported with its confidence."""
         return has_volume(self.network) or getattr(self.network, "outputs", 1) > 1
 
-    def with_confidence(self, left: Tensor, right: Tensor) -> Tensor:
+    @property
+    def max_disparity(self) -> float:
+        """Largest disparity that its matching volume holds, pixels; infinite if there is none, or it is not known."""
+        return end_of_volume(self.network)
+
+    @overload
+    def with_confidence(self, left: Array, right: Array) -> npt.NDArray[np.float32]: ...
+    @overload
+    def with_confidence(self, left: Tensor, right: Tensor) -> Tensor: ...
+    def with_confidence(self, left: Array | Tensor, right: Array | Tensor) -> npt.NDArray[np.float32] | Tensor:
         """Predicts the disparity like ``__call__``, and its confidence where the network has one.
 
         Args:
-            left, right: tensors as in ``__call__``.
+            left, right: see ``__call__``.
 
         Returns:
             (B, 2, H, W) float32: pixels, and 0..1, see ``autodisp.networks.confidence``; (B, 1, H, W) without
             ``has_confidence``.
         """
-        matched = self._matched(from_tensor(left, "left"), from_tensor(right, "right"), confident=self.has_confidence)
-        return matched.to(left.device)
+        return self._called(left, right, confident=self.has_confidence)
+
+    def _called(
+        self, left: Array | Tensor, right: Array | Tensor, *, confident: bool
+    ) -> npt.NDArray[np.float32] | Tensor:
+        if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+            arrays = from_array(left, "left"), from_array(right, "right")
+            return self._matched(*arrays, confident=confident).cpu().numpy()
+        if isinstance(left, Tensor) and isinstance(right, Tensor):
+            tensors = from_tensor(left, "left"), from_tensor(right, "right")
+            return self._matched(*tensors, confident=confident).to(left.device)
+        raise TypeError(
+            f"left is a {type(left).__name__} and right a {type(right).__name__}: both must be numpy arrays "
+            "or both tensors, such as np.asarray(image)"
+        )
 
     def _matched(self, left: Tensor, right: Tensor, *, confident: bool = False) -> Tensor:
         if _size(left) != _size(right):

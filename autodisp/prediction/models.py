@@ -40,5 +40,7 @@ def open_model(model: str | Path | None, *, device: str | torch.device) -> tuple
     else:
         card, _, network = model_file.load_network(path)
         network, task, about = fused(network), card.task, card.about
-    opened = KITS[task].open_model
-    return task, ImageModel(network, device=where) if opened is None else opened(network, where, about)
+    kit = KITS[task]
+    if kit.open_model is not None:
+        return task, kit.open_model(network, where, about)
+    return task, ImageModel(network, device=where, inputs=len(kit.interface.inputs))

@@ -220,7 +220,7 @@ class PredictionWriter(OutputFolder):
         writers = self._writers(disparity, cloud, view, confidence, colours or (0.0, 1.0))
         notes = self.save_all(name, writers, pixels=disparity.size)
         if self.calibration is not None:
-            notes += _implausible_depth(disparity, self.calibration)
+            notes += _implausible_depth(disparity, self.calibration, self.max_depth)
         return Written(self.files(name), notes, colours, share)
 
     def _writers(
@@ -253,12 +253,19 @@ def _beyond(file: Path) -> str:
     return "disparities of 256 px and more"
 
 
-def _implausible_depth(disparity: Plane, calibration: Calibration) -> list[str]:
-    """Returns a warning if no pixel has a depth, or nearly all exceed 65.5 m, as with a baseline in millimetres."""
+def _implausible_depth(disparity: Plane, calibration: Calibration, max_depth: float | None) -> list[str]:
+    """Returns a warning if no pixel has a depth, or nearly all exceed 65.5 m, as with a baseline in millimetres.
+
+    Likewise if the largest depth of the point cloud leaves no point.
+    """
     depth = depth_of(disparity, calibration)
     known = depth[np.isfinite(depth)]
     if not known.size and np.isfinite(disparity).any():
         return [f"no pixel has a depth: is doffs={calibration.doffs:g} that of these images?"]
+    if known.size and max_depth is not None and known.min() > max_depth:
+        return [
+            f"the point cloud is empty: the nearest pixel is at {known.min():.3g} m, beyond max_depth={max_depth:g}"
+        ]
     if not known.size or (nearest := float(np.percentile(known, 5))) <= _LARGEST / _MILLIMETRES:
         return []
     return [

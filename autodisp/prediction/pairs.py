@@ -335,8 +335,8 @@ def _fixed_part(pattern: Path) -> Path:
 
 
 def _views(files: list[Path]) -> list[Path]:
-    """Returns visible images, except those that an earlier run wrote next to their view."""
+    """Returns visible images, except those that an earlier run wrote, named after one of the others."""
     pictures = [file for file in files if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
-    bare = {str(file.with_suffix("")) for file in pictures}
-    written = {name + ending for name in bare for ending in _PREDICTIONS}
-    return [file for file in pictures if str(file.with_suffix("")) not in written]
+    named = {name for file in pictures for name in (file.stem, file.name)}
+    written = {name + ending for name in named for ending in _PREDICTIONS}
+    return [file for file in pictures if file.stem not in written]

@@ -163,8 +163,8 @@ class TaskKit:
     check_search: Callable[[Any], None] = _nothing
     check_training: Callable[[Any], None] = _nothing
     check_evaluation: Callable[[Any], None] = _nothing
-    notes_on_evaluation: Callable[[Any, Mapping[str, Any]], list[str]] = field(default=lambda config, results: [])
-    """Takes the config and the evaluations by method."""
+    notes_on_evaluation: Callable[[Any, Mapping[str, Any], Any], list[str]] = field(default=lambda *about: [])
+    """Takes the config, the evaluations by method, and the model or None."""
     designed: bool = False
     """True if there are hand-designed cells for its network."""
     cutout: bool = False

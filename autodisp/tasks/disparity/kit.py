@@ -273,11 +273,22 @@ def _check_evaluation(config: Any) -> None:
         need(most <= LARGEST, "dataset.max_disparity", most, f"at most {LARGEST} for baseline=sgbm")
 
 
-def _notes_on_evaluation(config: Any, results: Mapping[str, Any]) -> list[str]:
-    """Compares the errors at the density of baseline=sgbm, and warns if the ground truth exceeds its search range."""
-    if config.baseline != "sgbm":
+def _notes_on_evaluation(config: Any, results: Mapping[str, Any], model: Any) -> list[str]:
+    """Compares the errors at the density of baseline=sgbm, and warns if the ground truth exceeds a range of search."""
+    notes = [] if model is None else _beyond_volume(config, results["network"].figures.largest, model.max_disparity)
+    if config.baseline == "sgbm":
+        notes += [*_at_equal_density(results), *_beyond_range(config, results)]
+    return notes
+
+
+def _beyond_volume(config: Any, largest: float, found: float) -> list[str]:
+    if largest <= found:
         return []
-    return [*_at_equal_density(results), *_beyond_range(config, results)]
+    return [
+        f"the ground truth goes up to {largest:.1f} px, but the matching volume of checkpoint="
+        f"{shown(config.checkpoint)} ends at {found:g} px: nearer surfaces count as errors; take smaller images, or a "
+        "network trained with a larger dataset.max_disparity"
+    ]
 
 
 def _at_equal_density(results: Mapping[str, Any]) -> list[str]:
