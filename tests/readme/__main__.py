@@ -21,7 +21,7 @@ import numpy as np
 from autodisp.datasets.shapes3d import Shapes3D, write
 from tests.readme.commands import of_readme, swept
 
-ELSEWHERE = ("sintel", "svhn", "kitti2015")
+ELSEWHERE = ("sintel", "svhn", "kitti2015", "voc")
 SEARCH = ("search.epochs=1", "search.steps_per_epoch=2", "search.batch_size=1", "search.validation_batches=1")
 TRAINING = (
     "training.steps=2", "training.batch_size=2", "validation.every=1", "validation.samples=1",
@@ -83,10 +83,12 @@ def dataset_of(words: list[str]) -> str:
 def shrunk(words: list[str]) -> list[str]:
     """The same command with the made data, and with settings that keep it short."""
     dataset = dataset_of(words)
-    words = [word.replace("=PATH", f"=data/{dataset}") for word in words]
+    words = [word.replace("=PATH", f"=data/{dataset}").replace("=MY_PAIRS", "=rig") for word in words]
     if "-m" in words:  # a sweep over two values is one
         words = [_two(word) for word in words]
     network = OWN_TASK if "task=own" in words else IMAGES if dataset == "cifar10" else STEREO
+    if any(word.startswith("init=") for word in words):
+        network = ()  # that of the model
     more: list[str] = []
     if words[0] == "autodisp-search" and "experiment=smoke" not in words:
         more = [*SEARCH, *network]
@@ -98,6 +100,8 @@ def shrunk(words: list[str]) -> list[str]:
         more = ["out=runs/MY_CHECK", "dataset.crop=null"]
     if words[0] == "autodisp-report":
         more = ["animation=false"]
+    if words[0] == "autodisp-study" and dataset == "cifar10":
+        more = ["study.datasets=[cifar10]"]
     more += RUN if words[0] in ("autodisp-search", "autodisp-train") else ()
     return words if any(word.startswith("resume=") or word == "--help" for word in words) else [*words, *more]
 
