@@ -43,7 +43,7 @@ def make_data(root: Path) -> None:
     data = Shapes3D(length=8, seed=0, height=128, width=256, max_disparity=48)
     write(data, root / "data" / "flyingthings3d", train=6)
     frames = root / "data" / "flyingthings3d" / "frames_cleanpass" / "TRAIN" / "A"
-    for index in range(2):
+    for index in range(4):
         for side in ("left", "right"):
             (root / "rig" / side).mkdir(parents=True, exist_ok=True)
             shutil.copy(frames / f"{index:04d}" / side / "0006.png", root / "rig" / side / f"{index}.png")
