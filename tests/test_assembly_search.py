@@ -488,7 +488,7 @@ def test_a_space_of_ones_own_is_searched(tmp_path: Path, frames: Path) -> None:
     assert (genotype.space, len(genotype.cells["reduce"])) == ("mine", 1)
     assert {name for name, _ in genotype.cells["upsample"][0]} == {"sep_conv_7x7"}
     assert start.keys() >= {"constant", "valid/epe", "valid/loss"}
-    with pytest.raises(InputError, match=r"space 'mine'.*space\.file"):
+    with pytest.raises(InputError, match=r"space 'mine'.*space_file="):
         load(path)
 
 
