@@ -18,6 +18,7 @@ from autodisp.errors import InputError
 from autodisp.prediction.corrections import REACH, ResidualMatcher
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.pairs import StereoPair, read_pair
+from autodisp.prediction.scales import MultiScaleMatcher
 from autodisp.prediction.segmentation_images import PALETTE
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
@@ -301,6 +302,16 @@ def test_residual_matching_corrects_the_disparity(model: Path, rig: Path, tmp_pa
     assert np.array_equal(one, other)
 
 
+def test_several_scales_and_their_correction(model: Path, rig: Path, tmp_path: Path) -> None:
+    views = [rig / "left" / "2.png", rig / "right" / "2.png"]
+    words = [f"left={views[0]}", f"right={views[1]}", "outputs=[pfm]", "scales=[2,1]"]
+    scaled = MultiScaleMatcher(autodisp.load(model), [1, 2])
+    for folder, matcher, more in (("plain", scaled, ()), ("out", ResidualMatcher(scaled), ("correction=residual",))):
+        run(model, tmp_path / folder, *words, *more)
+        found = read_pfm(tmp_path / folder / "2-disparity.pfm")
+        assert np.array_equal(found, matcher(*map(read_rgb, views))[0, 0])
+
+
 @pytest.mark.parametrize(
     ("setting", "words"), [("unknown=0.5", "unknown=0.5: must be null"), ("outputs=[confidence]", "outputs=")]
 )
@@ -438,6 +449,8 @@ def test_settings_of_pairs_are_refused_for_single_images(tmp_path: Path, segment
         predict(composed("predict", *one, "outputs=[pfm]"))
     with pytest.raises(InputError, match="correction=residual: is not for a model of segmentation; leave it null"):
         predict(composed("predict", *one, "correction=residual"))
+    with pytest.raises(InputError, match=r"scales=\[1.0, 2.0\]: is not for a model of segmentation; leave it at \[1\]"):
+        predict(composed("predict", *one, "scales=[1,2]"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"left=.*no image"):
         predict(composed("predict", *one, f"left={tmp_path / 'empty'}"))

@@ -11,6 +11,7 @@ from torch import Tensor
 from autodisp.assembly.data import kept, need_truth, notes_on_samples
 from autodisp.config.checks import naming
 from autodisp.config.evaluate import EvaluateConfig
+from autodisp.config.sections import ONE_SCALE
 from autodisp.datasets.splits import Part, subset
 from autodisp.datasets.streams import fixed_batches
 from autodisp.errors import InputError
@@ -86,6 +87,8 @@ def build_predictors(
                 "dataset of its own task"
             )
         _need_as_many_classes(config, model, data.facts)
+        if config.scales != ONE_SCALE and kit.scaled is not None:
+            model = kit.scaled(model, config.scales)
         found["network"] = _predictor(config, model, device)
         if config.correction is not None:
             found[config.correction] = _predictor(config, kit.corrections[config.correction](model), device)

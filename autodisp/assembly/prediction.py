@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from autodisp.config.checks import naming
+from autodisp.config.checks import naming, shown
 from autodisp.config.predict import PredictConfig
+from autodisp.config.sections import ONE_SCALE
 from autodisp.errors import InputError
 from autodisp.prediction.models import open_model
 from autodisp.tasks.kit import Prediction
@@ -31,6 +32,10 @@ def build_model(config: PredictConfig, device: torch.device) -> tuple[Prediction
             f"{', '.join(prediction.outputs)}, or null for the usual ones"
         )
     prediction.check(config, model)
+    if config.scales != ONE_SCALE:
+        if kit.scaled is None:
+            raise InputError(f"scales={shown(config.scales)}: is not for a model of {task}; leave it at [1]")
+        model = kit.scaled(model, config.scales)
     if config.correction is None:
         return prediction, model
     if config.correction not in kit.corrections:

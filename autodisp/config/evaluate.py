@@ -9,8 +9,10 @@ from typing import Annotated
 from autodisp.config import sections
 from autodisp.config.checks import ModelFile, Must, PathTo, at_least, need, need_choice
 from autodisp.config.sections import (
+    ONE_SCALE,
     Correction,
     MachineConfig,
+    Scales,
     TaskChoiceConfig,
     check_dataset,
     kit_by_choice,
@@ -43,6 +45,7 @@ class EvaluateConfig:
     sgbm: SgbmConfig
     ranges: Annotated[list[float], _RANGES]
     densities: Annotated[list[float], _DENSITIES]
+    scales: Scales
     correction: Correction | None
     batch_size: Annotated[int, at_least(1)]
     pictures: Annotated[int, _PICTURES]
@@ -72,6 +75,8 @@ class EvaluateConfig:
                 f"baseline={self.baseline}: is for {' and '.join(kit.name for kit in having)}, but dataset="
                 f"{self.dataset.name} is not; leave it null, or take dataset={' or dataset='.join(fitting)}"
             )
+        fits = self.checkpoint is not None and self.kit.scaled is not None
+        need(fits or self.scales == ONE_SCALE, "scales", self.scales, "[1] without a checkpoint for disparity")
         fits = self.checkpoint is not None and self.correction in self.kit.corrections
         need(fits or self.correction is None, "correction", self.correction, "null without a checkpoint for disparity")
         if self.kit.worst is None and self.pictures:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from autodisp.config import sections
 from autodisp.config.checks import ModelFile, Must, PathTo, need, need_choice, shown
-from autodisp.config.sections import Correction, MachineConfig, TaskChoiceConfig
+from autodisp.config.sections import Correction, MachineConfig, Scales, TaskChoiceConfig
 from autodisp.errors import InputError
 from autodisp.tasks.registry import KITS
 
@@ -44,6 +44,7 @@ class PredictConfig:
     max_depth: Annotated[float | None, _DEPTH]
     colour_range: Annotated[list[float] | None, _COLOURS]
     unknown: Annotated[float | None, _UNKNOWN]
+    scales: Scales
     correction: Correction | None
     overwrite: bool
     run: MachineConfig

@@ -27,6 +27,15 @@ from autodisp.tasks.registry import KITS, kit_of, kit_of_dataset, open_kit
 from autodisp.tasks.sections import DatasetSection, NetworkSection, TaskSection
 
 Correction = Literal["residual", "fusion"]
+ONE_SCALE = [1.0]
+Scales = Annotated[
+    list[float],
+    Must(
+        "up to 8 different factors, each 0.25 to 4, such as [1,1.5]",
+        lambda scales: 0 < len(scales) == len(set(scales)) <= 8 and all(0.25 <= scale <= 4 for scale in scales),
+    ),
+]
+"""Sizes of the images at which a model predicts, as factors of height and width."""
 Quietness = Literal["quiet", "normal"]
 _SCALE = Must("at least 0 and at most 4; 0 is none, 1 the default, 2 strong", lambda scale: 0 <= scale <= 4)
 _SIDE = Must("at least 0 and at most 32, the side of the images; 0 is none, 16 is usual", lambda side: 0 <= side <= 32)

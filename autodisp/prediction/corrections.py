@@ -22,7 +22,8 @@ from autodisp.errors import InputError
 from autodisp.networks.confidence import visible
 from autodisp.networks.stereo_geometry import warp_right_to_left
 from autodisp.prediction.image_models import in_unit_range
-from autodisp.prediction.inference import StereoMatcher
+from autodisp.prediction.inference import StereoMatcher, WrappedMatcher
+from autodisp.prediction.scales import AGREEMENT
 from autodisp.prediction.semi_global_matching import LARGEST, SemiGlobalMatching, fill_from_background
 
 REACH = 4.0
@@ -34,8 +35,6 @@ _SMALL, _LARGE = 8 * _BLOCK**2, 32 * _BLOCK**2
 """Penalties of a change by one pixel and by more, OpenCV's recommendation for grey images."""
 _GREY = (0.299, 0.587, 0.114)
 
-AGREEMENT = 3.0
-"""Pixels within which two disparities are of one surface."""
 SURE, DOUBTFUL = 0.8, 0.3
 """Confidence from which on a network is right against a match, and below which it is worse than a filled hole."""
 _SHARE, _MARGIN = 99.9, 16
@@ -44,14 +43,11 @@ _SHARE, _MARGIN = 99.9, 16
 _Map = npt.NDArray[np.float32]
 
 
-class ResidualMatcher(StereoMatcher):
+class ResidualMatcher(WrappedMatcher):
     """Calls a network, and corrects its disparity by residual matching on the CPU; the confidence is the network's."""
 
-    def __init__(self, matcher: StereoMatcher) -> None:
-        super().__init__(matcher.network, device=matcher.device)
-
     def _matched(self, left: Tensor, right: Tensor, *, confident: bool = False) -> Tensor:
-        found = super()._matched(left, right, confident=confident)
+        found = self.matcher._matched(left, right, confident=confident)
         cv2.setNumThreads(torch.get_num_threads())
         views = zip(_grey(left), _grey(right), found[:, 0].cpu().numpy(), strict=True)
         corrected = torch.from_numpy(np.stack([correct(*each) for each in views]))

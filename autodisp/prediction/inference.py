@@ -113,5 +113,18 @@ class StereoMatcher:
         return view.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
+class WrappedMatcher(StereoMatcher):
+    """Base of the matchers that change what another one predicts, in ``_matched``."""
+
+    def __init__(self, matcher: StereoMatcher) -> None:
+        super().__init__(matcher.network, device=matcher.device)
+        self.matcher = matcher
+
+    @property
+    def max_disparity(self) -> float:
+        """See ``StereoMatcher``."""
+        return self.matcher.max_disparity
+
+
 def _size(view: Tensor) -> str:
     return "x".join(str(side) for side in (view.shape[0], *view.shape[2:]))

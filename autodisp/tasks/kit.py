@@ -125,6 +125,9 @@ class TaskKit:
     open_model: Callable[[nn.Module, Any, Mapping[str, Any]], Any] | None = None
     """Takes a network, a device and the model card; returns a callable on the user's images. None: see
     ``prediction.image_models.ImageModel``."""
+    scaled: Callable[[Any, Sequence[float]], Any] | None = None
+    """Takes an opened model and factors; returns one that predicts at these sizes of its images. None: ``scales`` is
+    refused."""
     corrections: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     """By the name of ``correction=``: takes an opened model; returns one whose predictions are corrected."""
     predictor: Callable[[Any, Any], Callable[[Any], Tensor]] | None = None

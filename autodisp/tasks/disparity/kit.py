@@ -31,6 +31,7 @@ from autodisp.prediction.disparity_images import panel, usual_error
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.outputs import OUTPUTS
 from autodisp.prediction.pairs import find_pairs
+from autodisp.prediction.scales import MultiScaleMatcher
 from autodisp.prediction.semi_global_matching import LARGEST, SemiGlobalMatching, sgbm_range
 from autodisp.tasks.base import Figure, SelfTaughtTask
 from autodisp.tasks.dense import mean_by_sample
@@ -338,6 +339,7 @@ KIT = TaskKit(
     worst=WorstSamples("epe", "EPE {:.2f} px", _errors, _draw),
     open_model=lambda network, device, about: StereoMatcher(network, device=device),
     inputs=lambda batch: (batch.left, batch.right),
+    scaled=MultiScaleMatcher,
     corrections={"residual": ResidualMatcher, "fusion": FusionMatcher},
     predictor=_predictor,
     interface=Interface(

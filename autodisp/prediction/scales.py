@@ -1,0 +1,85 @@
+"""Prediction at several sizes of the views, joined by confidence: ``scales=[1,1.5]``.
+
+The matching volume of a network has steps of some pixels, so that enlarged views show it finer structures, while their
+nearest surfaces leave its range; reduced views are the opposite.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from autodisp.prediction.image_models import in_unit_range
+from autodisp.prediction.inference import StereoMatcher, WrappedMatcher
+
+AGREEMENT = 3.0
+"""Pixels within which two disparities are of one surface."""
+_WITHIN = 0.9
+"""Share of the range of a scale that is used, since what lies beyond the range is predicted near its end."""
+_LEAST = 1e-6
+"""Confidence that replaces smaller ones, so that there is always a mean."""
+
+
+class MultiScaleMatcher(WrappedMatcher):
+    """Calls a network on the views at several sizes, and joins the disparities by ``join``.
+
+    Args:
+        matcher: of a network; without a confidence all of its disparities count the same.
+        scales: factors of height and width.
+    """
+
+    def __init__(self, matcher: StereoMatcher, scales: Sequence[float]) -> None:
+        super().__init__(matcher)
+        self.scales = sorted(scales)
+
+    @property
+    def max_disparity(self) -> float:
+        """See ``StereoMatcher``; the range of the smallest scale."""
+        return self.matcher.max_disparity / self.scales[0]
+
+    def _matched(self, left: Tensor, right: Tensor, *, confident: bool = False) -> Tensor:
+        found = torch.stack([self._at(scale, left, right) for scale in self.scales])
+        disparities, confidences = found[:, :, :1], found[:, :, 1:] if self.has_confidence else torch.ones_like(found)
+        ends = _WITHIN * self.matcher.max_disparity / found.new_tensor(self.scales)
+        usable = disparities[0] <= ends.view(-1, 1, 1, 1, 1)
+        usable[0] = True
+        disparity, confidence = join(disparities, confidences, usable)
+        return torch.cat([disparity, confidence], dim=1) if confident else disparity
+
+    def _at(self, scale: float, left: Tensor, right: Tensor) -> Tensor:
+        """Returns the disparity at one size, in pixels of the views, and its confidence where the network has one."""
+        height, width = left.shape[-2:]
+        size = max(round(scale * height), 1), max(round(scale * width), 1)
+        if size != (height, width):
+            left, right = (_resized(view.to(self.device), size) for view in (left, right))
+        found = self.matcher._matched(left, right, confident=self.has_confidence)
+        # An interpolation would mix the disparities of both sides of an edge.
+        found = functional.interpolate(found, (height, width), mode="nearest-exact")
+        found[:, :1] *= width / size[1]
+        return found
+
+
+def join(disparities: Tensor, confidences: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
+    """Joins several disparities of each pixel: their mean on the surface with the largest sum of confidences.
+
+    Args:
+        disparities, confidences: (N, B, 1, H, W), pixels and 0..1.
+        usable: (N, B, 1, H, W) bool; at least one of each pixel.
+
+    Returns:
+        The disparity (B, 1, H, W), weighted by confidence, not finite where one of the N is not; and its confidence,
+        the sum on the surface divided by the number of usable disparities.
+    """
+    weights = confidences.clamp(min=_LEAST) * usable
+    sums = [(weights * ((disparities - each).abs() <= AGREEMENT)).sum(dim=0) for each in disparities]
+    middle = disparities.gather(0, torch.stack(sums).argmax(dim=0, keepdim=True))
+    weights = weights * ((disparities - middle).abs() <= AGREEMENT)
+    total = weights.sum(dim=0)
+    return (weights * disparities).sum(dim=0) / total, total / usable.sum(dim=0)
+
+
+def _resized(view: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resizes (B, C, H, W) of any dtype; returns float32 in 0..1."""
+    resized = functional.interpolate(in_unit_range(view), size, mode="bicubic", antialias=True, align_corners=False)
+    return resized.clamp(0, 1)
