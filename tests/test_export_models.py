@@ -111,6 +111,7 @@ def test_stereo_files_are_the_network_at_any_size(stereo: list[ExportedModel]) -
     assert [model.path.name for model in stereo] == ["tiny.onnx", "tiny.pt2"]
     network: Any = autodisp.load(beside(stereo[0]))
     opened: list[Any] = [autodisp.load(model.path) for model in stereo]
+    assert [call.max_disparity for call in opened] == [network.max_disparity] * 2
     for size, batch in itertools.product(STEREO_SIZES, (1, 2)):
         expected = network(*pair(size, batch))
         assert expected.shape == (batch, 1, *size)

@@ -31,10 +31,17 @@ def has_volume(network: nn.Module) -> bool:
 
 
 def end_of_volume(network: nn.Module) -> float:
-    """Returns the largest disparity of the matching volume, pixels; infinite without one."""
-    if not isinstance(network, DisparityNetwork) or network.matching is None:
-        return math.inf
-    return float(STRIDE * (network.matching.bins - 1))
+    """Returns the largest disparity of the matching volume, pixels; infinite without one.
+
+    Args:
+        network: of this package, or an exported one, whose ``settings`` are those of its model card.
+    """
+    if isinstance(network, DisparityNetwork):
+        return math.inf if network.matching is None else float(STRIDE * (network.matching.bins - 1))
+    settings = getattr(network, "settings", {})
+    most = settings.get("max_disparity")
+    has_one = settings.get("head") in ("matching", "refined") and settings.get("stages", 1) == 1
+    return float(STRIDE * math.ceil(most / STRIDE)) if has_one and isinstance(most, int) else math.inf
 
 
 def confidence_of(prediction: StereoPrediction) -> Tensor | None:

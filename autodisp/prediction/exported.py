@@ -27,7 +27,9 @@ _FATAL = 4
 
 
 def open_exported(path: Path, *, device: torch.device) -> tuple[nn.Module, Mapping[str, Any]]:
-    """Opens the network in the file and its card as plain data, whose "task" is a known task.
+    """Opens the network in the file, and its card as plain data, whose "task" is a known task.
+
+    The network has the settings of the card as ``settings``.
 
     Args:
         path: file with a suffix in EXPORTED, in upper or lower case.
@@ -46,7 +48,11 @@ def open_exported(path: Path, *, device: torch.device) -> tuple[nn.Module, Mappi
             f"{path}: has {inputs} input(s), but a model of {card['task']} has {len(interface.inputs)} "
             f"({', '.join(interface.inputs)}); export it again"
         )
-    return (network if interface.any_batch else _OneByOne(network, outputs=outputs)), card
+    if not interface.any_batch:
+        network = _OneByOne(network, outputs=outputs)
+    settings = card.get("settings")
+    vars(network)["settings"] = settings if isinstance(settings, dict) else {}
+    return network, card
 
 
 def _card(text: str | None, path: Path) -> Mapping[str, Any]:
