@@ -1,4 +1,4 @@
-"""Times a stereo pair of 960x540: OpenCV's SGBM, the shipped network, and its corrections, in turns.
+"""Times a stereo pair of 960x540: OpenCV's SGBM, the shipped network, its corrections, and several scales, in turns.
 
     python -m benchmarks.pair_time --threads 1
 
@@ -18,6 +18,7 @@ from autodisp.cli.malloc import keep_freed_memory
 from autodisp.datasets.samples import StereoSample
 from autodisp.datasets.shapes3d import Shapes3D
 from autodisp.prediction.corrections import FusionMatcher, ResidualMatcher
+from autodisp.prediction.scales import MultiScaleMatcher
 from autodisp.prediction.semi_global_matching import SemiGlobalMatching
 
 
@@ -39,7 +40,8 @@ def main() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             return network(left, right)
 
-    residual, fusion = ResidualMatcher(network), FusionMatcher(network)
+    scaled = MultiScaleMatcher(network, [1, 1.5])
+    residual, fusion, fusion_of_scaled = ResidualMatcher(network), FusionMatcher(network), FusionMatcher(scaled)
     methods: dict[str, Callable[[], object]] = {
         "SGBM, eight paths": lambda: SemiGlobalMatching(mode="hh")(batch),
         "SGBM, three paths": lambda: SemiGlobalMatching(mode="3way")(batch),
@@ -47,6 +49,8 @@ def main() -> None:
         "network, bfloat16": in_bfloat16,
         "residual": lambda: residual(left, right),
         "fusion": lambda: fusion(left, right),
+        "scales 1, 1.5": lambda: scaled(left, right),
+        "fusion of these": lambda: fusion_of_scaled(left, right),
     }
     clock = time.process_time if chosen.threads == 1 else time.perf_counter
     taken: dict[str, list[float]] = {name: [] for name in methods}

@@ -21,6 +21,7 @@ def test_the_surface_with_most_confidence_is_taken() -> None:
         ((10.0, 0.6), (20.0, 0.4), (21.0, 0.0)): (10.0, 0.3),
         ((10.0, 1e-9), (11.0, 1e-9)): (10.5, 1e-6),
         ((10.0, 0.6), (np.inf, 0.1)): (np.nan, 0.3),
+        ((np.inf, 0.6), (np.inf, 0.6)): (np.inf, 0.0),
     }
     for each, (disparity, confidence) in cases.items():
         planes = torch.tensor(each).T.view(2, len(each), 1, 1, 1, 1)

@@ -72,14 +72,17 @@ def join(disparities: Tensor, confidences: Tensor, usable: Tensor) -> tuple[Tens
         the sum on the surface divided by the number of usable disparities.
     """
     weights = confidences.clamp(min=_LEAST) * usable
-    sums = [(weights * ((disparities - each).abs() <= AGREEMENT)).sum(dim=0) for each in disparities]
-    middle = disparities.gather(0, torch.stack(sums).argmax(dim=0, keepdim=True))
-    weights = weights * ((disparities - middle).abs() <= AGREEMENT)
-    total = weights.sum(dim=0)
-    return (weights * disparities).sum(dim=0) / total, total / usable.sum(dim=0)
+    joined, largest = disparities[0], torch.zeros_like(disparities[0])
+    for each in disparities:
+        on_surface = weights * ((disparities - each).abs() <= AGREEMENT)
+        total = on_surface.sum(dim=0)
+        mean = (on_surface * disparities).sum(dim=0) / total
+        joined = torch.where(total > largest, mean, joined)
+        largest = torch.maximum(total, largest)
+    return joined, largest / usable.sum(dim=0)
 
 
 def _resized(view: Tensor, size: tuple[int, int]) -> Tensor:
     """Resizes (B, C, H, W) of any dtype; returns float32 in 0..1."""
-    resized = functional.interpolate(in_unit_range(view), size, mode="bicubic", antialias=True, align_corners=False)
+    resized = functional.interpolate(in_unit_range(view.contiguous()), size, mode="bicubic", antialias=True, align_corners=False)
     return resized.clamp(0, 1)
