@@ -29,7 +29,7 @@ _ASYMMETRY = 0.15
 class StereoAugmentation(WindowAugmentation[StereoSample]):
     """Randomly changes window and scale, colour, occlusion patches and noise, in this order.
 
-    At strength 1: scaling by 2^(-0.2..0.4), limited by the size of the sample, and of x relative to y by 2^(-0.1..0.1);
+    At strength 1: scaling by 2^-0.2 to ``zoom``, limited by the size of the sample, and of x relative to y by 2^±0.1;
     brightness ±0.1, contrast and gamma by 2^±0.4, saturation by 2^±0.7, hue ±14 degrees, with a difference between the
     views of 15 % of that; noise with a standard deviation up to 0.02; in half of the samples, one to three rectangles
     of the right view, up to a fifth of each side, are filled with its mean colour. Disparities are multiplied by the x

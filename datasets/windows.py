@@ -3,6 +3,7 @@
 The ranges of zoom and stretch are our choice, proportional to the strength.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
@@ -47,13 +48,22 @@ class Augmentation:
 
 
 class WindowAugmentation(Augmentation, Generic[Sample]):
-    """Draws a random window; subclasses cut and resize it in ``_reframed`` and change its content in ``_varied``."""
+    """Draws a random window; subclasses cut and resize it in ``_reframed`` and change its content in ``_varied``.
+
+    Args:
+        scale, crop: see ``Augmentation``.
+        zoom: the largest enlargement at strength 1; None for 1.32.
+    """
+
+    def __init__(self, *, scale: float, crop: Size | None, zoom: float | None = None) -> None:
+        super().__init__(scale=scale, crop=crop)
+        self.zooms = (_ZOOM[0], _ZOOM[1] if zoom is None else math.log2(zoom))
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Returns a new sample, without a batch axis; the input is not modified."""
         height, width = sample[0].shape[-2:]
         size = self.crop or (height, width)
-        sample = self._reframed(sample, *random_window((height, width), size, self.scale, rng), size)
+        sample = self._reframed(sample, *random_window((height, width), size, self.scale, self.zooms, rng), size)
         sample = self._varied(sample, rng)
         return type(sample)(*(plane.contiguous() for plane in sample))
 
@@ -106,19 +116,22 @@ def check_strength(scale: float) -> None:
         raise InputError(f"augmentation.scale={scale}: must be in 0 .. {_STRONGEST:g}; 0 is none, 1 the default")
 
 
-def random_window(size: Size, to: Size, scale: float, rng: np.random.Generator) -> tuple[Size, Size]:
+def random_window(
+    size: Size, to: Size, scale: float, zooms: tuple[float, float], rng: np.random.Generator
+) -> tuple[Size, Size]:
     """Draws a window with the zoom and stretch of the strength; returns its corner and its size.
 
     Args:
         size: (height, width) of the sample.
         to: (height, width) to which the window will be resized.
         scale: the strength.
+        zooms: range of the zoom at strength 1, as powers of two.
         rng: source of all random numbers.
     """
     (height, width), (to_height, to_width) = size, to
     stretch = 2 ** (scale * rng.uniform(-_STRETCH, _STRETCH) / 2)
     least = max(to_width / width / stretch, to_height / height * stretch)
-    zoom = max(2 ** (scale * rng.uniform(*_ZOOM)), least)
+    zoom = max(2 ** (scale * rng.uniform(*zooms)), least)
     window = (
         min(max(round(to_height / zoom * stretch), 1), height),
         min(max(round(to_width / zoom / stretch), 1), width),

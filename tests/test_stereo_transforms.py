@@ -236,6 +236,15 @@ def test_a_larger_scale_changes_more() -> None:
     assert changes == sorted(changes)
 
 
+def test_zoom_is_the_largest_enlargement_at_strength_one() -> None:
+    sample = ramps(40, 50)
+    for zoom, scale in ((1.0, 1.0), (2.0, 1.0), (2.0, 0.5)):
+        augment = StereoAugmentation(scale=scale, crop=(8, 10), zoom=zoom)
+        after = [augment(sample, np.random.default_rng(seed)).disparity.max() for seed in range(60)]
+        factor = max(after).item() / sample.disparity.max().item()
+        assert zoom**scale * 0.85 < factor < zoom**scale * 1.1  # with the stretch, and crops without the largest one
+
+
 def test_a_small_sample_is_enlarged_with_its_proportions() -> None:
     sample = ramps(40, 50)
     after = StereoAugmentation(scale=0, crop=(60, 100))(sample, np.random.default_rng(0))

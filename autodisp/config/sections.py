@@ -38,14 +38,16 @@ Scales = Annotated[
 """Sizes of the images at which a model predicts, as factors of height and width."""
 Quietness = Literal["quiet", "normal"]
 _SCALE = Must("at least 0 and at most 4; 0 is none, 1 the default, 2 strong", lambda scale: 0 <= scale <= 4)
+_ZOOM = Must("1 to 4, or null for 1.32", lambda zoom: 1 <= zoom <= 4)
 _SIDE = Must("at least 0 and at most 32, the side of the images; 0 is none, 16 is usual", lambda side: 0 <= side <= 32)
 
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Strength of the task's augmentation, and its cut-out, which is for classification only."""
+    """Strength of the task's augmentation, its zoom, and its cut-out, which is for classification only."""
 
     scale: Annotated[float, _SCALE] = 1.0
+    zoom: Annotated[float | None, _ZOOM] = None
     cutout: Annotated[int | None, _SIDE] = None
 
     def __post_init__(self) -> None:
@@ -133,6 +135,8 @@ class LearningConfig:
             kit.check_sections(self.task, self.network)
         fits = kit.cutout or not cutout
         need(fits, "augmentation.cutout", cutout, f"0 or null for task={task}, which has no cut-out")
+        fits, zoom = kit.zoom, self.augmentation.zoom
+        need(fits or zoom is None, "augmentation.zoom", zoom, f"null for task={task}, whose zoom is fixed")
 
     @property
     def kit(self) -> TaskKit:

@@ -172,6 +172,8 @@ class TaskKit:
     """True if there are hand-designed cells for its network."""
     cutout: bool = False
     """True if its augmentation includes cutout."""
+    zoom: bool = False
+    """True if its augmentation takes ``augmentation.zoom``."""
     level_weights: bool = False
     """True if its loss is a sum over levels, weighted by the argument ``level_weights`` of the task."""
     prediction: Prediction | None = None
@@ -205,8 +207,16 @@ class TaskKit:
 
 
 def augmented(kind: Callable[..., T]) -> Callable[[Any, Any, int, Any], T]:
-    """Returns the function ``TaskKit.augment`` for a transform with the arguments ``scale`` and ``crop``."""
-    return lambda data, augmentation, cutout, samples: kind(scale=augmentation.scale, crop=_crop(data))
+    """Returns the function ``TaskKit.augment`` for a transform with the arguments ``scale`` and ``crop``.
+
+    ``augmentation.zoom`` is passed as ``zoom`` where it is given.
+    """
+
+    def augment(data: Any, augmentation: Any, cutout: int, samples: Any) -> T:
+        zoom = {} if augmentation.zoom is None else {"zoom": augmentation.zoom}
+        return kind(scale=augmentation.scale, crop=_crop(data), **zoom)
+
+    return augment
 
 
 def cropped(kind: Callable[..., T]) -> Callable[[Any], T]:

@@ -324,6 +324,7 @@ KIT = TaskKit(
     networks={"disparity": DisparityNetworkConfig},
     datasets=DATASETS,
     augment=augmented(StereoAugmentation),
+    zoom=True,
     fixed=cropped(CenterCrop),
     arguments=lambda task, data: {"max_disparity": data.max_disparity},
     unstored=_unstored,

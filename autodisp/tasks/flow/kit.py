@@ -79,6 +79,7 @@ KIT = TaskKit(
     networks={"flow": FlowNetworkConfig},
     datasets=DATASETS,
     augment=augmented(FlowAugmentation),
+    zoom=True,
     fixed=cropped(CenterCrop),
     metrics=_metrics,
     metric_place="pooled.epe",
