@@ -18,6 +18,7 @@ from autodisp.datasets import shapes3d
 from autodisp.errors import InputError
 from autodisp.prediction.corrections import ResidualMatcher
 from autodisp.prediction.disparity_images import panel
+from autodisp.prediction.scales import MultiScaleMatcher
 from autodisp.tasks.classification import ClassificationTask
 from autodisp.tasks.disparity import DisparityTask
 from autodisp.tasks.segmentation import SegmentationTask
@@ -92,6 +93,23 @@ def test_a_network_and_a_baseline_stand_side_by_side(
     assert "flyingthings3d, test split" in out
     assert "sgbm" in out
     assert content["about"]["split"] == "test"
+
+
+def test_a_network_is_evaluated_at_several_scales(tmp_path: Path, frames: Path, stereo_model: Path) -> None:
+    words = [
+        f"checkpoint={stereo_model}",
+        "dataset=flyingthings3d",
+        f"dataset.root={frames}",
+        "dataset.max_disparity=32",
+    ]
+    content = run(tmp_path / "out", *words, "scales=[1,2]")
+    matcher = MultiScaleMatcher(autodisp.load(stereo_model), [1, 2])
+    samples = shapes3d.Shapes3D(length=5, seed=0, height=HEIGHT, width=WIDTH, max_disparity=24)
+    errors = [
+        (matcher(samples[i].left, samples[i].right)[0] - samples[i].disparity).abs().mean().item() for i in (3, 4)
+    ]
+    epe = content["methods"]["network"]["figures"]["regions"]["all"]["pooled"]["epe"]  # type: ignore[index]
+    assert epe == pytest.approx(np.mean(errors), rel=1e-4)
 
 
 def test_errors_at_densities_beside_those_of_sgbm_without_filled_holes(
