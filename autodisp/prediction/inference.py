@@ -79,10 +79,10 @@ class StereoMatcher:
         self, left: Array | Tensor, right: Array | Tensor, *, confident: bool
     ) -> npt.NDArray[np.float32] | Tensor:
         if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
-            arrays = from_array(left, "left"), from_array(right, "right")
+            arrays = _of_one_size(from_array(left, "left"), from_array(right, "right"))
             return self._matched(*arrays, confident=confident).cpu().numpy()
         if isinstance(left, Tensor) and isinstance(right, Tensor):
-            tensors = from_tensor(left, "left"), from_tensor(right, "right")
+            tensors = _of_one_size(from_tensor(left, "left"), from_tensor(right, "right"))
             return self._matched(*tensors, confident=confident).to(left.device)
         raise TypeError(
             f"left is a {type(left).__name__} and right a {type(right).__name__}: both must be numpy arrays "
@@ -90,11 +90,6 @@ class StereoMatcher:
         )
 
     def _matched(self, left: Tensor, right: Tensor, *, confident: bool = False) -> Tensor:
-        if _size(left) != _size(right):
-            raise ValueError(
-                f"left is {_size(left)} and right {_size(right)} (batch x height x width): "
-                "the views of a rectified pair have one size"
-            )
         with torch.inference_mode():
             views = [self._on_device(view) for view in (left, right)]
             prediction = self._call(*views)
@@ -124,6 +119,15 @@ class WrappedMatcher(StereoMatcher):
     def max_disparity(self) -> float:
         """See ``StereoMatcher``."""
         return self.matcher.max_disparity
+
+
+def _of_one_size(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    if _size(left) != _size(right):
+        raise ValueError(
+            f"left is {_size(left)} and right {_size(right)} (batch x height x width): "
+            "the views of a rectified pair have one size"
+        )
+    return left, right
 
 
 def _size(view: Tensor) -> str:
