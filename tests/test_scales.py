@@ -1,11 +1,14 @@
 """Prediction at several sizes of the views: what is joined, and in which pixels."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import autodisp
+from autodisp.errors import InputError
 from autodisp.prediction.inference import StereoMatcher
 from autodisp.prediction.scales import MultiScaleMatcher, join
 from tests.test_corrections import WIDTH, pair
@@ -19,6 +22,7 @@ def test_the_surface_with_most_confidence_is_taken() -> None:
         ((10.0, 0.6), (20.0, 0.0)): (10.0, 0.6),
         ((10.0, 0.6), (20.0, 0.4), (21.0, 0.4)): (20.5, 0.8 / 3),
         ((10.0, 0.6), (20.0, 0.4), (21.0, 0.0)): (10.0, 0.3),
+        ((10.0, 0.6), (12.5, 0.0), (15.0, 0.5)): (10.0, 0.3),  # what is not usable joins no surfaces
         ((10.0, 1e-9), (11.0, 1e-9)): (10.5, 1e-6),
         ((10.0, 0.6), (np.inf, 0.1)): (np.nan, 0.3),
         ((np.inf, 0.6), (np.inf, 0.6)): (np.inf, 0.0),
@@ -72,6 +76,15 @@ def test_what_leaves_the_range_of_a_scale_is_left_to_smaller_ones() -> None:
     assert matcher.max_disparity == 30
     assert torch.equal(matcher(*views).unique(), torch.tensor([25.0]))
     assert MultiScaleMatcher(Limited(Clipped()), [2, 0.5]).max_disparity == 60
+
+
+def test_views_of_two_sizes_and_impossible_factors_are_refused() -> None:
+    matcher = MultiScaleMatcher(StereoMatcher(Share()), [0.5, 2])
+    with pytest.raises(ValueError, match="left is 1x20x40 and right 1x20x39"):
+        matcher(torch.zeros(3, 20, 40), torch.zeros(3, 20, 39))
+    for scales in ([], [0], [1, -1], [math.nan], [math.inf]):
+        with pytest.raises(InputError, match=r"scales=\[.*\]: must be factors above 0, at least one"):
+            MultiScaleMatcher(StereoMatcher(Share()), scales)
 
 
 @pytest.mark.parametrize("scale", [0.6, 1.0, 1.5, 2.0])

@@ -4,12 +4,14 @@ The matching volume of a network has steps of some pixels, so that enlarged view
 nearest surfaces leave its range; reduced views are the opposite.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from autodisp.errors import InputError
 from autodisp.prediction.image_models import in_unit_range
 from autodisp.prediction.inference import StereoMatcher, WrappedMatcher
 
@@ -27,11 +29,16 @@ class MultiScaleMatcher(WrappedMatcher):
     Args:
         matcher: of a network; without a confidence all of its disparities count the same.
         scales: factors of height and width.
+
+    Raises:
+        InputError: there is no factor, or one is not positive and finite.
     """
 
     def __init__(self, matcher: StereoMatcher, scales: Sequence[float]) -> None:
         super().__init__(matcher)
-        self.scales = sorted(scales)
+        self.scales = sorted(float(scale) for scale in scales)
+        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
+            raise InputError(f"scales={self.scales}: must be factors above 0, at least one, such as [1,1.5]")
 
     @property
     def max_disparity(self) -> float:
@@ -73,8 +80,8 @@ def join(disparities: Tensor, confidences: Tensor, usable: Tensor) -> tuple[Tens
     """
     weights = confidences.clamp(min=_LEAST) * usable
     joined, largest = disparities[0], torch.zeros_like(disparities[0])
-    for each in disparities:
-        on_surface = weights * ((disparities - each).abs() <= AGREEMENT)
+    for each, counts in zip(disparities, usable, strict=True):
+        on_surface = weights * ((disparities - each).abs() <= AGREEMENT) * counts
         total = on_surface.sum(dim=0)
         mean = (on_surface * disparities).sum(dim=0) / total
         joined = torch.where(total > largest, mean, joined)
