@@ -181,7 +181,8 @@ def _typed(node: DictConfig, name: str, key: str, setting: Setting) -> Any:
     # OmegaConf would convert these silently
     need(not (isinstance(plain, bool) and str in kinds), key, plain, words)
     need(not (bool in kinds and isinstance(plain, int) and plain not in (0, 1)), key, plain, words)
-    need(not _holds_section(plain), key, plain, words)
+    # nor does it check what is inside of these
+    need(not _is_nested(plain, 2 if list[list[Any]] in kinds else 1), key, plain, words)
     typed = OmegaConf.structured(_holder(functools.reduce(lambda one, other: one | other, kinds)))
     try:
         typed.merge_with({"value": plain})
@@ -190,8 +191,11 @@ def _typed(node: DictConfig, name: str, key: str, setting: Setting) -> Any:
     return OmegaConf.to_container(typed)["value"]  # type: ignore[call-overload,index]
 
 
-def _holds_section(value: Any) -> bool:
-    return isinstance(value, dict) or (isinstance(value, list) and any(map(_holds_section, value)))
+def _is_nested(value: Any, depth: int) -> bool:
+    """Returns True for a value with a section, or with lists inside of more than ``depth`` - 1 others."""
+    if not isinstance(value, list):
+        return isinstance(value, dict)
+    return depth == 0 or any(_is_nested(entry, depth - 1) for entry in value)
 
 
 @functools.cache
