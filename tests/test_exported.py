@@ -103,6 +103,16 @@ def test_a_model_with_other_inputs_is_refused(tmp_path: Path, suffix: str) -> No
         open_exported(path, device=CPU)
 
 
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_outputs_that_are_not_of_the_task_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = WRITERS[suffix](tmp_path / f"a{suffix}", {**DESCRIPTION, "task": "flow"})
+    network, _ = open_exported(path, device=CPU)
+    with pytest.raises(
+        InputError, match=r"output 0 is torch.float32 of \(1, 1, 4, 5\) for images of .* of \(1, 2, 4, 5\)"
+    ):
+        network(*views(2))
+
+
 def test_an_onnx_file_for_another_size(tmp_path: Path) -> None:
     network, _ = open_exported(write_onnx(tmp_path / "a.onnx"), device=CPU)
     with pytest.raises(InputError, match=r"a\.onnx: onnxruntime cannot run it on float32 of \(1, 3, 8, 5\) and"):

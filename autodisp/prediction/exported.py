@@ -48,6 +48,7 @@ def open_exported(path: Path, *, device: torch.device) -> tuple[nn.Module, Mappi
             f"{path}: has {inputs} input(s), but a model of {card['task']} has {len(interface.inputs)} "
             f"({', '.join(interface.inputs)}); export it again"
         )
+    network = _Checked(network, path, task=card["task"])
     if not interface.any_batch:
         network = _OneByOne(network, outputs=outputs)
     settings = card.get("settings")
@@ -104,14 +105,46 @@ class OnnxNetwork(nn.Module):
         arrays = [entry.detach().cpu().contiguous().numpy() for entry in inputs]
         try:
             outputs = self.session.run(None, dict(zip(self.inputs, arrays, strict=True)))
+            found = tuple(map(torch.from_numpy, outputs))
         except Exception as error:  # onnxruntime has no common class of errors
             shapes = " and ".join(str(array.shape) for array in arrays)
             raise InputError(
                 f"{self.path}: onnxruntime cannot run it on {arrays[0].dtype} of {shapes} ({_short(error)}); "
                 "export it again with autodisp-export, which takes any size"
             ) from None
-        found = tuple(map(torch.from_numpy, outputs))
         return found if len(found) > 1 else found[0]
+
+
+class _Checked(nn.Module):
+    """Checks the outputs of a network, since the program in a file may have been edited, but not its card."""
+
+    def __init__(self, network: nn.Module, path: Path, *, task: str) -> None:
+        super().__init__()
+        self.network = network
+        self.path = path
+        self.task = task
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Returns the output, or a tuple of several.
+
+        Raises:
+            InputError: one is not floating, or has not the shape that ``Interface`` names.
+        """
+        found = self.network(*inputs)
+        batch, _, height, width = inputs[0].shape
+        sides: dict[Any, int] = {"batch": batch, "height": height, "width": width}
+        prediction = [sides.get(side, side) for side in KITS[self.task].interface.output_shape]
+        for place, output in enumerate([found] if isinstance(found, Tensor) else found):
+            wanted = [batch, 1, height, width] if place else prediction
+            fits = len(wanted) == output.ndim and all(a in (b, None) for a, b in zip(wanted, output.shape, strict=True))
+            if not fits or not output.is_floating_point():
+                shape = ", ".join("any" if side is None else str(side) for side in wanted)
+                raise InputError(
+                    f"{self.path}: output {place} is {output.dtype} of {tuple(output.shape)} for images of "
+                    f"{tuple(inputs[0].shape)}, but a model of {self.task} returns floating numbers of ({shape}); "
+                    "export it again"
+                )
+        return found
 
 
 class _OneByOne(nn.Module):
