@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -174,9 +175,10 @@ class Own:
             if first.setdefault(name, index) != index:
                 both = f"names[{first[name]}] and names[{index}] are both {name!r}"
                 raise WrongSetting(f"{self._origin}: {both}; each needs one of its own")
-        if not isinstance(self.has_occlusion, bool):
+        if not isinstance(self.has_occlusion, bool | np.bool_):
             is_a = type(self.has_occlusion).__name__
             raise WrongSetting(f"{self._origin}: has_occlusion is a {is_a}; it must be True or False, or a property")
+        self.has_occlusion = bool(self.has_occlusion)
 
     def _require_sample(self, index: int, sample: Any) -> None:
         here = f"{self._origin}: sample '{self.names[index]}'"

@@ -173,6 +173,11 @@ def test_different_sizes_are_told_as_such(tmp_path: Path) -> None:
     assert [problem.kind for problem in Inspector(data)(0).found] == [SIZES]
 
 
+def test_what_numpy_finds_of_occlusion_is_a_bool(tmp_path: Path) -> None:
+    source = READER.replace("has_occlusion = False", "has_occlusion = __import__('numpy').all([True])")
+    assert Own(rig(tmp_path, source=source), None).has_occlusion is True
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
