@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated
 
 from autodisp.config import sections
-from autodisp.config.checks import ModelFile, Must, PathTo, at_least, need, need_choice
+from autodisp.config.checks import ModelFile, Must, PathTo, at_least, need, need_choice, shown
 from autodisp.config.sections import (
     ONE_SCALE,
     Correction,
@@ -24,6 +24,7 @@ from autodisp.tasks.registry import KITS
 from autodisp.tasks.sections import DatasetSection, SgbmConfig
 
 MOST_PICTURES = 100
+RANGES, DENSITIES = [10.0, 40.0], [95.0, 90.0, 80.0, 70.0]
 _RANGES = Must(
     "ascending disparities above 0, such as [10,40]",
     lambda edges: all(a < b for a, b in itertools.pairwise([0.0, *edges, math.inf])),
@@ -79,6 +80,9 @@ class EvaluateConfig:
         need(fits or self.scales == ONE_SCALE, "scales", self.scales, "[1] without a checkpoint for disparity")
         fits = self.checkpoint is not None and self.correction in self.kit.corrections
         need(fits or self.correction is None, "correction", self.correction, "null without a checkpoint for disparity")
+        for key, edges in (("ranges", RANGES), ("densities", DENSITIES)):
+            value, fits = getattr(self, key), key in self.kit.metric_settings
+            need(fits or value == edges, key, value, f"{shown(edges)} for metrics of {self.kit.name}, which have none")
         if self.kit.worst is None and self.pictures:
             raise InputError(
                 f"pictures={self.pictures}: shows disparities, but dataset={self.dataset.name} has none; leave it at 0"

@@ -180,6 +180,8 @@ class TaskKit:
     """None if autodisp-predict does not support its models."""
     remedy: str = "larger images, or fewer cells"
     """Suggested remedy if a feature map shrinks to a single pixel."""
+    metric_settings: tuple[str, ...] = ()
+    """Of ``ranges`` and ``densities``, those that its metrics read from the config of an evaluation."""
     metric_place: str = ""
     """Path of the task's main metric within a method's entry in evaluation.json."""
 

@@ -335,6 +335,7 @@ KIT = TaskKit(
     inherited=("support",),
     missing={"support": "normal"},
     metrics=_metrics,
+    metric_settings=("ranges", "densities"),
     metric_place="regions.all.pooled.epe",
     baselines={"sgbm": _sgbm, "constant": _constant},
     worst=WorstSamples("epe", "EPE {:.2f} px", _errors, _draw),
