@@ -353,6 +353,30 @@ def test_an_evaluation_returns_its_main_metric(returned: list[float]) -> None:
     assert returned == [figure["epe"] for figure in figures]
 
 
+def test_a_repeated_sweep_runs_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also of programs that resume nothing; the results of the other jobs are kept."""
+    Path("counts.py").write_text("""
+import os
+from autodisp.errors import InputError
+
+def run(tree):
+    if tree.batch_size == 2 and not os.path.exists("data") or os.path.exists(tree.out):
+        raise InputError(f"{tree.out}: no data, or there already")
+    os.makedirs(tree.out)
+    return float(tree.batch_size)
+""")
+    words = ["baseline=constant", "batch_size=1,2,3", "hydra.sweep.dir=sweep"]
+    assert sweep(*words, program="evaluate", module="counts") == 2
+    assert [outcome.metric for outcome in ended().values()] == [1.0, None, 3.0]
+    Path("data").touch()
+    for _ in range(2):
+        assert sweep(*words, program="evaluate", module="counts") == 0
+        assert [outcome.metric for outcome in ended().values()] == [1.0, 2.0, 3.0]
+    assert "job 1 (batch_size=1): done, 1: earlier" in capsys.readouterr().out
+    assert not list(Path("sweep").glob("*.earlier"))
+    assert sweep(*words, "pictures=1", program="evaluate", module="counts") == 2  # other settings
+
+
 def test_problems_that_a_check_finds_are_in_the_exit_code() -> None:
     Path("finds.py").write_text("import os\n\ndef run(tree):\n    os.makedirs(tree.out)\n    return 3.0 * tree.seed\n")
     assert sweep("seed=0,1", "hydra.sweep.dir=sweep", program="check", module="finds") == 2

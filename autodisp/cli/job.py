@@ -5,6 +5,7 @@ A job of a sweep has its own folder, and a failed job does not end the others. I
 from there by the process that started the sweep: see ``sweeping``.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -35,6 +36,8 @@ FOLDERS = {"search": "run.folder", "train": "run.folder", "evaluate": "out", "ch
 """Setting with the output folder of each program; other programs write into the folder of a given run."""
 RECORD = ".job.json"
 """Suffix of the file with the outcome of a job, appended to the name of the job's folder."""
+EARLIER = ".earlier"
+"""Appended to the names of these files while the sweep is repeated."""
 _LONGEST_LABEL = 100
 _NOT_IN_NAMES = re.compile(r"[^\w.@+%=,-]+", re.ASCII)
 """Slashes and characters that are hard to type."""
@@ -56,6 +59,8 @@ class JobOutcome:
     """Metric of the program; None if it has none, or it is not finite."""
     message: str = ""
     """Reason of a failure, in one line."""
+    settings: str = field(default="", compare=False)
+    """Hash of its settings, by which the same job of a repeated sweep is known."""
 
     @property
     def ending(self) -> str:
@@ -177,6 +182,9 @@ class Job:
     def _attempt(self, tree: DictConfig, place: JobPlace, folder: Path | None, outcome: JobOutcome) -> None:
         try:
             if folder is not None:
+                outcome.settings = _hash_of(tree)
+                if "resume" not in tree and not tree.get("overwrite") and folder.is_dir() and _was_done(place, outcome):
+                    return
                 OmegaConf.update(tree, FOLDERS[self.program], str(folder))
                 if "resume" in tree and holds_run(folder):
                     tree.resume = str(folder)
@@ -276,6 +284,24 @@ def outcomes(sweep: Path) -> list[JobOutcome]:
         with suppress(OSError, ValueError, TypeError):
             found.append(JobOutcome(**json.loads(path.read_text(encoding="utf-8"))))
     return sorted(found, key=lambda outcome: outcome.job)
+
+
+def _hash_of(tree: DictConfig) -> str:
+    """Hashes all settings but the output folder, whose name may contain the time."""
+    settings = {**OmegaConf.to_container(tree, resolve=True), "out": None}  # type: ignore[dict-item]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _was_done(place: JobPlace, outcome: JobOutcome) -> bool:
+    """Completes the outcome of a job that an earlier sweep of the same command has done; False if there is none."""
+    with suppress(OSError, ValueError, TypeError):
+        file = place.record.with_name(place.record.name + EARLIER)
+        earlier = JobOutcome(**json.loads(file.read_text(encoding="utf-8")))
+        # A check that finds problems is done too.
+        if earlier.settings == outcome.settings and (not earlier.exit_code or earlier.metric is not None):
+            outcome.exit_code, outcome.metric, outcome.message = earlier.exit_code, earlier.metric, "earlier"
+            return True
+    return False
 
 
 def _was_interrupted(sweep: Path) -> bool:

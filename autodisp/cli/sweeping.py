@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from autodisp.atomic import missing, remove_empty
-from autodisp.cli.job import RECORD, JobOutcome, outcomes, told, unresolved
+from autodisp.cli.job import EARLIER, RECORD, JobOutcome, outcomes, told, unresolved
 from autodisp.cli.program import GAVE_WAY, INTERRUPTED, WRONG_INPUT, program_name, wrong_input_leaves
 from autodisp.cli.signals import EXIT_CODES
 from autodisp.commands import as_typed, command, setting
@@ -69,7 +69,7 @@ class Sweep(Callback):
         _SWEEP.folder = Path(config.hydra.sweep.dir)
         _SWEEP.made = missing(_SWEEP.folder)
         for record in _SWEEP.folder.glob(f"*{RECORD}"):
-            record.unlink()
+            record.replace(record.with_name(record.name + EARLIER))
         launcher = str(config.hydra.launcher._target_)
         _SWEEP.launched = not launcher.endswith("BasicLauncher")
         if launcher.endswith(_AT_HOME):
@@ -100,6 +100,9 @@ def reported() -> Iterator[None]:
     if ended:
         print("\n".join(_summary(_SWEEP.folder, ended, missed, again=jobs is not None)), flush=True)  # noqa: T201
     _tidy(_SWEEP, ended)
+    if not missed and not {*codes} & {*EXIT_CODES}:  # else the rest of the jobs may still be known to be done
+        for record in _SWEEP.folder.glob(f"*{RECORD}{EARLIER}"):
+            record.unlink()
     stopped = _SWEEP.launched and bool({*codes} & {*EXIT_CODES})
     if error is not None and not stopped and not isinstance(error, KeyboardInterrupt | SystemExit):
         if isinstance(error, _OWN) or not _SWEEP.launched:
