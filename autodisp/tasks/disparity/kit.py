@@ -287,8 +287,8 @@ def _beyond_volume(config: Any, largest: float, found: float) -> list[str]:
         return []
     return [
         f"the ground truth goes up to {largest:.1f} px, but the matching volume of checkpoint="
-        f"{shown(config.checkpoint)} ends at {found:g} px: nearer surfaces count as errors; take smaller images, or a "
-        "network trained with a larger dataset.max_disparity"
+        f"{shown(config.checkpoint)} ends at {found:g} px with scales={shown(config.scales)}: nearer surfaces count as "
+        "errors; add a smaller factor, or take a network trained with a larger dataset.max_disparity"
     ]
 
 
