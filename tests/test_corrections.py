@@ -150,7 +150,7 @@ def test_fusion_needs_a_confidence() -> None:
         FusionMatcher(StereoMatcher(Constant()))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (5, 90)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (5, 90), (31, 28), (37, 19)])
 def test_fusion_of_small_images(size: tuple[int, int]) -> None:
     class Flat(nn.Module):
         outputs = 2
@@ -162,3 +162,19 @@ def test_fusion_of_small_images(size: tuple[int, int]) -> None:
     found = FusionMatcher(StereoMatcher(Flat()))(left, right)
     assert found.shape == (1, 1, *size)
     assert found.isfinite().all()
+    assert ((found >= 0) & (found <= size[1])).all()
+
+
+@pytest.mark.parametrize("kind", [ResidualMatcher, FusionMatcher])
+def test_an_overflow_of_the_network_stays_visible(kind: type[StereoMatcher]) -> None:
+    class Overflowing(nn.Module):
+        outputs = 2
+
+        def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+            found = torch.full_like(left[:, :1], 3.0)
+            found[..., 5] = torch.inf
+            return found, torch.zeros_like(found)
+
+    left, right = torch.rand(2, 1, 3, 9, 30, generator=torch.Generator().manual_seed(0))
+    found = kind(StereoMatcher(Overflowing()))(left, right)  # type: ignore[arg-type]
+    assert torch.equal(found.isinf().nonzero()[:, 3].unique(), torch.tensor([5]))

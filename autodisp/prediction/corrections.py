@@ -22,7 +22,7 @@ from autodisp.errors import InputError
 from autodisp.networks.confidence import visible
 from autodisp.networks.stereo_geometry import warp_right_to_left
 from autodisp.prediction.image_models import in_unit_range
-from autodisp.prediction.inference import StereoMatcher, WrappedMatcher
+from autodisp.prediction.inference import StereoMatcher, WrappedMatcher, clipped
 from autodisp.prediction.scales import AGREEMENT
 from autodisp.prediction.semi_global_matching import LARGEST, SemiGlobalMatching, fill_from_background
 
@@ -51,7 +51,7 @@ class ResidualMatcher(WrappedMatcher):
         cv2.setNumThreads(torch.get_num_threads())
         views = zip(_grey(left), _grey(right), found[:, 0].cpu().numpy(), strict=True)
         corrected = torch.from_numpy(np.stack([correct(*each) for each in views]))
-        return torch.cat([corrected[:, None].clamp(max=float(left.shape[-1])).to(found.device), found[:, 1:]], dim=1)
+        return torch.cat([clipped(corrected[:, None]).to(found.device), found[:, 1:]], dim=1)
 
 
 class FusionMatcher(ResidualMatcher):
@@ -82,6 +82,7 @@ class FusionMatcher(ResidualMatcher):
             joined = fuse(disparity, confidence, *matcher.match(left_view, right_view))
             fused.append(torch.from_numpy(np.stack(joined)))
         result = torch.stack(fused).to(found.device)
+        result[:, :1] = clipped(result[:, :1])  # a match may lie beyond the border
         return result if confident else result[:, :1]
 
 

@@ -93,9 +93,7 @@ class StereoMatcher:
         with torch.inference_mode():
             views = [self._on_device(view) for view in (left, right)]
             prediction = self._call(*views)
-            disparity = main_output(prediction).to(torch.float32).clamp(min=0.0)
-            limited = disparity.clamp(max=float(left.shape[-1]))
-            disparity = torch.where(disparity.isinf(), disparity, limited)  # an overflow stays visible
+            disparity = clipped(main_output(prediction).to(torch.float32))
             if confident:
                 own = isinstance(prediction, StereoPrediction)
                 confidence = confidence_of(prediction._replace(disparity=disparity)) if own else prediction[1]
@@ -119,6 +117,12 @@ class WrappedMatcher(StereoMatcher):
     def max_disparity(self) -> float:
         """See ``StereoMatcher``."""
         return self.matcher.max_disparity
+
+
+def clipped(disparity: Tensor) -> Tensor:
+    """Clips disparities (..., W) to 0..W, but for an overflow, which stays visible."""
+    disparity = disparity.clamp(min=0.0)
+    return torch.where(disparity.isinf(), disparity, disparity.clamp(max=float(disparity.shape[-1])))
 
 
 def _of_one_size(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
