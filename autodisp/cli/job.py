@@ -287,9 +287,9 @@ def outcomes(sweep: Path) -> list[JobOutcome]:
 
 
 def _hash_of(tree: DictConfig) -> str:
-    """Hashes all settings but the output folder, whose name may contain the time."""
-    settings = {**OmegaConf.to_container(tree, resolve=True), "out": None}  # type: ignore[dict-item]
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    """Hashes all settings; unresolved, since the name of the output folder may contain the time."""
+    settings = json.dumps(OmegaConf.to_container(tree, resolve=False), sort_keys=True, default=str)
+    return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
 def _was_done(place: JobPlace, outcome: JobOutcome) -> bool:
