@@ -76,6 +76,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(tmp_path_factory.mktemp("whole") / "run", *SMALL)
 
 
+def test_a_training_is_resumed_on_data_that_were_moved(tmp_path: Path, call: Callable[..., int]) -> None:
+    """The default dataset, with which Hydra composes, has no root."""
+    root, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
+    write_cifar10(root)
+    folder = run(tmp_path / "run", "dataset=cifar10", f"dataset.root={root}", "validation.fraction=0.5", *IMAGES)
+    root.rename(elsewhere)
+    with pytest.raises(InputError, match="there is no such folder"):
+        go_on(folder)
+    assert call("train", f"resume={folder}", f"dataset.root={elsewhere}") == 0
+    assert f"root: {elsewhere}" in (folder / "config.yaml").read_text()
+
+
 def test_a_training_is_not_resumed_on_other_data(tmp_path: Path) -> None:
     """Held-out samples would be others, among them some that it was trained on."""
     root = tmp_path / "images"

@@ -4,6 +4,7 @@ A program is imported after Hydra has composed its config, so that help, shell c
 not load torch.
 """
 
+import re
 import sys
 from functools import partial, wraps
 
@@ -24,6 +25,8 @@ def _run(name: str, module: str = "") -> None:
     sweeps = [word for word in words if word in ("-m", "--multirun")]  # argparse reads no setting behind an option
     sys.argv[1:] = [*sweeps, *(word for word in words if word not in sweeps)]
     take_old_names(name)
+    if any(word.startswith("resume=") for word in words):  # composed with the default dataset, which has no root
+        sys.argv[1:] = [re.sub(r"^(?=dataset\.root=)", "++", word) for word in sys.argv[1:]]
     job = Job(name, module or f"autodisp.cli.{name}")
     main = hydra.main(config_path=f"pkg://autodisp.configs.{name}", config_name=name, version_base="1.3")(job)
 

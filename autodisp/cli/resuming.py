@@ -25,10 +25,12 @@ FREE = (
     "run.verbosity",
     "search.recompute",
     "validation.batch_size",
+    "dataset.root",
     "resume",
 )
 """Settings that do not change the result, up to rounding: metrics are pooled over samples, and in a training only
-``valid/loss``, a mean over batches, depends on validation.batch_size."""
+``valid/loss``, a mean over batches, depends on validation.batch_size. Samples below another dataset.root are compared
+with those of the run, see ``refuse_other_files``."""
 
 Config = TypeVar("Config")
 
