@@ -381,3 +381,18 @@ def test_problems_that_a_check_finds_are_in_the_exit_code() -> None:
     Path("finds.py").write_text("import os\n\ndef run(tree):\n    os.makedirs(tree.out)\n    return 3.0 * tree.seed\n")
     assert sweep("seed=0,1", "hydra.sweep.dir=sweep", program="check", module="finds") == 2
     assert [(outcome.exit_code, outcome.metric) for outcome in ended().values()] == [(0, 0.0), (2, 3.0)]
+
+
+def test_a_sweep_whose_folder_cannot_be_used_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert sweep("seed=0,1", "hydra.sweep.dir=file") == 2
+    assert capsys.readouterr().err == (
+        "autodisp-search: file: cannot be used (File exists); take another folder with hydra.sweep.dir=FOLDER\n"
+    )
+
+
+@pytest.mark.parametrize("word", ["space=glob(nothing*)", "seed=range(0,0)"])
+def test_a_sweep_without_jobs_is_told(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep(word, "hydra.sweep.dir=sweep") == 2
+    assert capsys.readouterr().err == f"autodisp-search: {word}: gives no job; write values, such as seed=0,1\n"
+    assert not Path("sweep").exists()

@@ -150,6 +150,19 @@ def _nearest_in(error: BaseException, key: str) -> str | None:
     return None
 
 
+def unusable(error: Exception) -> InputError | None:
+    """Returns the error to raise instead of that of a folder that Hydra cannot make or write to, outside of a job."""
+    if not isinstance(error, OSError) or error.filename is None or errors.is_full_disk(error):
+        return None
+    if any(
+        frame.name == "__call__" and frame.filename.endswith("job.py")
+        for frame in traceback.extract_tb(error.__traceback__)
+    ):
+        return None
+    folder = "hydra.sweep.dir" if {"-m", "--multirun"} & set(sys.argv) else "hydra.run.dir"
+    return InputError(f"{error.filename}: cannot be used ({error.strerror}); take another folder with {folder}=FOLDER")
+
+
 def unreadable_config(error: Exception) -> InputError | None:
     """Returns the error to raise instead of Hydra's own about a config file, which have no common class."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -19,7 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 import autodisp
 from autodisp import torchrun
 from autodisp.cli.helping import print_help
-from autodisp.cli.hydra_errors import group_without_choice, in_one_line, refuse_unknown_options, unreadable_config
+from autodisp.cli.hydra_errors import (
+    group_without_choice,
+    in_one_line,
+    refuse_unknown_options,
+    unreadable_config,
+    unusable,
+)
 from autodisp.cli.malloc import keep_freed_memory
 from autodisp.errors import InputError, RunFault, causes, first_line, is_full_disk, is_lack_of_memory
 
@@ -61,7 +67,9 @@ def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None
         except (InputError, HydraException, OmegaConfBaseException):
             raise
         except (ValueError, OSError, yaml.YAMLError) as error:  # not classes of Hydra's own
-            explained = group_without_choice(error, program=program_name()) or unreadable_config(error)
+            explained = (
+                group_without_choice(error, program=program_name()) or unreadable_config(error) or unusable(error)
+            )
             if explained is None:
                 raise
             raise explained from None

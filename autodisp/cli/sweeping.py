@@ -92,7 +92,7 @@ def reported() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if _SWEEP.folder is None:
         return
-    ended, jobs = outcomes(_SWEEP.folder), told(sys.argv)[1]
+    ended, (constant, jobs) = outcomes(_SWEEP.folder), told(sys.argv)
     missed = sorted({*range(1, (jobs or 0) + 1)} - {outcome.job for outcome in ended})
     codes = [outcome.exit_code for outcome in ended] + [GAVE_WAY for _ in missed]
     if isinstance(error, KeyboardInterrupt):
@@ -111,6 +111,9 @@ def reported() -> Iterator[None]:
         raise RunFault(f"the launcher gave up: {type(error).__name__}: {words[0]}") from error
     if isinstance(error, SystemExit) and not ended:
         raise error
+    if not codes:
+        swept = [word for word in sys.argv[1:] if "=" in word and word.partition("=")[0] not in constant]
+        raise InputError(f"{' '.join(swept)}: gives no job; write values, such as seed=0,1")
     if any(codes):
         sys.exit(max(codes, key=_SEVERITY.index))
 
