@@ -1,5 +1,6 @@
 """What is loaded before a program has something to do."""
 
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -7,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 import autodisp
 from autodisp.cli import entry
@@ -48,6 +50,22 @@ def test_help_and_misspelt_settings_wait_for_no_library(tmp_path: Path, words: l
     assert lines[-1] == "[]"
     assert ("left 2" in lines) == (code == 2)
     assert (len(lines) > 10) == (code is None)
+
+
+def test_closed_streams_are_no_fault(tmp_path: Path) -> None:
+    shell = f"{shlex.join(command_of('search', 'plan=maybe'))} >&- 2>&-"
+    assert subprocess.run(shell, cwd=tmp_path, shell=True, check=False).returncode == 2
+
+
+def test_settings_may_stand_behind_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["autodisp-search", "--config-dir", str(tmp_path), "seed=1", "--cfg", "job", "seed=2"]
+    )
+    GlobalHydra.instance().clear()
+    entry.search()
+    assert "seed: 2\n" in capsys.readouterr().out
 
 
 def test_a_reader_that_has_enough_is_no_fault(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from functools import partial, wraps
 
 import hydra
 
+from autodisp.cli.hydra_errors import options_apart
 from autodisp.cli.job import Job
 from autodisp.cli.program import run_program
 from autodisp.cli.renamed import take_old_names
@@ -22,8 +23,7 @@ def _run(name: str, module: str = "") -> None:
     """Runs a program; tests pass another module instead."""
     take_verbosity(name)
     words = existing_paths_quoted(sys.argv[1:])
-    sweeps = [word for word in words if word in ("-m", "--multirun")]  # argparse reads no setting behind an option
-    sys.argv[1:] = [*sweeps, *(word for word in words if word not in sweeps)]
+    sys.argv[1:] = options_apart(words, f"autodisp-{name}")
     take_old_names(name)
     if any(word.startswith("resume=") for word in words):  # composed with the default dataset, which has no root
         sys.argv[1:] = [re.sub(r"^(?=dataset\.root=)", "++", word) for word in sys.argv[1:]]

@@ -4,7 +4,9 @@ import os
 import re
 import sys
 import traceback
+from argparse import ArgumentParser
 from collections.abc import Sequence
+from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -35,18 +37,42 @@ def in_one_line(error: Exception, *, program: str) -> str:
     return printable(_composition_error(error, program))
 
 
+def options_apart(words: Sequence[str], program: str) -> list[str]:
+    """Returns the words of a command line with -m in front and other options at the end.
+
+    argparse reads no setting behind an option.
+    """
+    try:
+        given, rest = _options_parser(program).parse_known_args([word for word in words if word != "--version"])
+    except InputError:  # for refuse_unknown_options
+        return list(words)
+    settings = [*given.overrides, *(word for word in rest if not word.startswith("-"))]
+    options = [word for word in words if word not in settings]
+    sweeps = [word for word in options if word in ("-m", "--multirun")]
+    return [*sweeps, *settings, *(word for word in options if word not in sweeps)]
+
+
+def _options_parser(program: str) -> ArgumentParser:
+    """Hydra's parser, which raises an InputError instead of printing its usage."""
+
+    def refuse(message: str) -> NoReturn:
+        raise InputError(f"{message.removeprefix('argument ')}; `{program} --hydra-help` lists the options")
+
+    parser: ArgumentParser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.allow_abbrev = False  # Hydra has options with surprising effects
+    return parser
+
+
 def refuse_unknown_options(program: str) -> None:
     """Refuses an option unknown to Hydra, for which Hydra would print a page.
 
     Raises:
         InputError: with the option.
     """
-    parser = get_args_parser()
+    parser = _options_parser(program)
     _, unknown = parser.parse_known_args()
-    # argparse accepts abbreviated options, and Hydra has some with surprising effects.
-    cut = [text for text in sys.argv[1:]
-           if text.startswith("--") and text.partition("=")[0] not in parser._option_string_actions]  # fmt: skip
-    option = next((text for text in (*unknown, *cut) if text.startswith("-")), None)
+    option = next((text for text in unknown if text.startswith("-")), None)
     if option in OPTIONS:
         programs = " and ".join(f"autodisp-{name}" for name in TAKEN_BY[OPTIONS[option]])
         raise InputError(f"{option}: is for {programs}, which show their progress; leave it out")
@@ -94,7 +120,17 @@ def _no_such_choice(missing: str, options: Sequence[str]) -> str:
 
 def _composition_error(error: Exception, program: str) -> str:
     message = str(error)
-    all_of_them = f"`{program} --cfg job` shows all of them"
+    part = "hydra" if re.search(r"'hydra\.|override hydra\.", message) else "job"
+    all_of_them = f"`{program} --cfg {part}` shows all of them"
+    if found := re.match(r"(Additional|Primary) config [^']*(?:'(.+)' )?not found", message):
+        option = "--config-path" if found[1] == "Primary" else f"--config-dir {found[2]}"
+        return f"{option}: there is no such folder; name one with --config-dir, or leave it out"
+    if found := re.match(r"Cannot find primary config '([^']+)'", message):
+        return f"--config-name {found[1]}: no such config; name its folder with --config-dir, or leave it out"
+    if found := re.search(r"Sweeper does not support sweep type : (\w+)_SWEEP", message):
+        return (
+            f"{found[1].lower()}(...): is for a sweeper that optimizes (hydra/sweeper=); write values, such as seed=0,1"
+        )
     if found := re.search(r"Could not override '([^']+)'", message):
         others = _choices_with(found[1], program)
         if others and any(text.startswith("resume=") for text in sys.argv[1:]):
@@ -122,7 +158,7 @@ def _composition_error(error: Exception, program: str) -> str:
         return f"{found[1]}: is a run for each value, which needs -m in front; write one value without it"
     if found := re.search(r"Error merging override (.+)", message):
         key = found[1].lstrip("+~").partition("=")[0]
-        return f"{found[1]}: is of another kind than the setting; `{program} --cfg job` shows what {key} holds"
+        return f"{found[1]}: is of another kind than the setting; `{program} --cfg {part}` shows what {key} holds"
     if found := re.search(r"Error resolving interpolation '([^']+)'", message):
         given = next((text for text in sys.argv[1:] if found[1] in text), found[1])
         return f"{given}: names no group that is chosen before; write the choice itself"

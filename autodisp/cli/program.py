@@ -41,6 +41,9 @@ def run_program(hydra_main: Callable[[], None], name: str | None = None) -> None
     # Hydra would print its own message and exit with 1; this makes it propagate exceptions.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ["MPLBACKEND"] = "agg"  # a notebook sets its own, which matplotlib refuses where it is not installed
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed, as by a daemon
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # such as a dash in a locale without it, after hours of work
     keep_freed_memory()
