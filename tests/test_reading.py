@@ -185,3 +185,10 @@ def test_a_damaged_model_is_a_note(tmp_path: Path) -> None:
     run = read_run(folder)
     assert run.cells == {}
     assert any("best.safetensors" in note for note in run.notes)
+
+
+def test_a_space_of_a_file_is_named_by_it(tmp_path: Path) -> None:
+    """The name in the config is that of a built-in space, which was not searched."""
+    config = config_of() | {"space": {"name": "darts", "file": "/spaces/mine.json"}}
+    run = read_run(write_run(tmp_path / "run", [record_of(0)], config=config))
+    assert run.setting("space.name") == "mine.json"

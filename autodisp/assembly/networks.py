@@ -14,6 +14,7 @@ from autodisp.cells.spaces import SearchSpace
 from autodisp.config.checks import naming, nearest
 from autodisp.datasets.splits import Part
 from autodisp.errors import InputError
+from autodisp.run_files import GENOTYPE
 from autodisp.tasks.base import Task
 from autodisp.tasks.registry import KITS
 
@@ -27,6 +28,8 @@ def find_genotype(name: str, *, space: SearchSpace | None) -> Genotype:
     if name in zoo_names():
         return genotypes.load(name, space=space)
     path = Path(name).expanduser()
+    if path.is_dir():
+        raise InputError(f"genotype={name}: is a folder; name a file in it, such as {path / GENOTYPE}")
     if not path.is_file():
         near = nearest(name, zoo_names())
         others = "; take one of these, SPACE:INDEX, or a genotype.json of a search"

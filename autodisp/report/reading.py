@@ -82,8 +82,9 @@ class Run:
     notes: list[str] = field(default_factory=list)
 
     def setting(self, key: str, default: Any = None) -> Any:
-        """Returns a setting of the config by its dotted name."""
-        return setting_of(self.config, key, default)
+        """Returns a setting of the config by its dotted name; the name of a space.file for that of its space."""
+        file = setting_of(self.config, "space.file") if key == "space.name" else None
+        return Path(file).name if isinstance(file, str) else setting_of(self.config, key, default)
 
     @property
     def name(self) -> str:
