@@ -12,6 +12,7 @@ from autodisp.cli.program import WRONG_INPUT, program_name
 from autodisp.cli.supervision import run_console
 from autodisp.config.checks import naming, printable
 from autodisp.config.predict import PredictConfig, parse
+from autodisp.config.sections import ONE_SCALE
 from autodisp.errors import InputError, is_lack_of_memory
 from autodisp.prediction.programs import NOTE
 from autodisp.tasks.base import autocast
@@ -67,7 +68,7 @@ def _show_summary(config: PredictConfig, predicted: str, problems: Sequence[str]
     failed = f", {len(problems)} problem{'s' if len(problems) > 1 else ''} (above)" if problems else ""
     files = f"; files: {Path(config.out)}/" if Path(config.out).is_dir() else ""
     console.message(f"{predicted}{failed}{files}")
-    if config.checkpoint in (None, "shipped") and config.correction is None:
+    if config.checkpoint in (None, "shipped") and config.correction is None and config.scales == ONE_SCALE:
         console.note(
             "real images: correction=fusion is more accurate, in about twice the time; more so with scales=[1,1.5], in "
             "five times"
