@@ -40,7 +40,7 @@ def main() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             return network(left, right)
 
-    scaled = MultiScaleMatcher(network, [1, 1.5])
+    scaled, more_scales = MultiScaleMatcher(network, [1, 1.5]), MultiScaleMatcher(network, [1, 1.5, 2])
     residual, fusion, fusion_of_scaled = ResidualMatcher(network), FusionMatcher(network), FusionMatcher(scaled)
     methods: dict[str, Callable[[], object]] = {
         "SGBM, eight paths": lambda: SemiGlobalMatching(mode="hh")(batch),
@@ -51,6 +51,7 @@ def main() -> None:
         "fusion": lambda: fusion(left, right),
         "scales 1, 1.5": lambda: scaled(left, right),
         "fusion of these": lambda: fusion_of_scaled(left, right),
+        "scales 1, 1.5, 2": lambda: more_scales(left, right),
     }
     clock = time.process_time if chosen.threads == 1 else time.perf_counter
     taken: dict[str, list[float]] = {name: [] for name in methods}
