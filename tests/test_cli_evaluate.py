@@ -95,6 +95,16 @@ def test_a_network_and_a_baseline_stand_side_by_side(
     assert content["about"]["split"] == "test"
 
 
+def test_a_closed_pipe_loses_no_results(tmp_path: Path, frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("autodisp.cli.evaluate.print_table", closed)
+    with pytest.raises(BrokenPipeError):
+        run(tmp_path / "out", "baseline=constant", "dataset=flyingthings3d", f"dataset.root={frames}")
+    assert {"evaluation.json", "evaluation.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
 def test_a_network_is_evaluated_at_several_scales(tmp_path: Path, frames: Path, stereo_model: Path) -> None:
     words = [
         f"checkpoint={stereo_model}",

@@ -38,11 +38,13 @@ def evaluate(tree: DictConfig) -> Path:
         results, worst = run_evaluation(data, predictors, device, pictures=config.pictures, kit=config.kit)
         versions = {"autodisp": autodisp.__version__, "torch": torch.__version__}
         console = build_console()
-        print_table(results, console, title=f"{config.dataset.name}, {data.split} split")
-        pictures = write_pictures(folder, worst, data.names, config.kit.worst)
-        about = {"config": asdict(config), "split": data.split, "pictures": pictures, **versions}
-        write_json(folder / EVALUATION, results, about=about)
-        write_csv(folder / "evaluation.csv", results)
+        try:  # before the files, since a disk may be full; but a pipe may be closed
+            print_table(results, console, title=f"{config.dataset.name}, {data.split} split")
+        finally:
+            pictures = write_pictures(folder, worst, data.names, config.kit.worst)
+            about = {"config": asdict(config), "split": data.split, "pictures": pictures, **versions}
+            write_json(folder / EVALUATION, results, about=about)
+            write_csv(folder / "evaluation.csv", results)
     details = build_console(quiet=config.run.verbosity == "quiet")
     for method, shown in pictures.items():
         first, kit = shown[0], config.kit.worst
