@@ -38,7 +38,7 @@ def evaluate(tree: DictConfig) -> Path:
         results, worst = run_evaluation(data, predictors, device, pictures=config.pictures, kit=config.kit)
         versions = {"autodisp": autodisp.__version__, "torch": torch.__version__}
         console = build_console()
-        try:  # before the files, since a disk may be full; but a pipe may be closed
+        try:  # printed first in case the disk is full; the files are written even if the pipe is closed
             print_table(results, console, title=f"{config.dataset.name}, {data.split} split")
         finally:
             pictures = write_pictures(folder, worst, data.names, config.kit.worst)

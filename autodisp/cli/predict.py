@@ -70,6 +70,6 @@ def _show_summary(config: PredictConfig, predicted: str, problems: Sequence[str]
     console.message(f"{predicted}{failed}{files}")
     if config.checkpoint in (None, "shipped") and config.correction is None and config.scales == ONE_SCALE:
         console.note(
-            "real images: correction=fusion is more accurate, in about three times the time; more so with "
-            "scales=[1,1.5], in five times"
+            "real images: correction=fusion is more accurate and takes about three times as long; with scales=[1,1.5] "
+            "more accurate still, five times as long"
         )

@@ -1,7 +1,7 @@
 """Prediction at several sizes of the views, joined by confidence: ``scales=[1,1.5]``.
 
-The matching volume of a network has steps of some pixels, so that enlarged views show it finer structures, while their
-nearest surfaces leave its range; reduced views are the opposite.
+The matching volume of a network has steps of several pixels. Enlarged views therefore resolve finer structures, but
+their nearest surfaces may exceed its range; for reduced views it is the other way round.
 """
 
 import math
@@ -20,7 +20,7 @@ AGREEMENT = 3.0
 _WITHIN = 0.9
 """Share of the range of a scale that is used, since what lies beyond the range is predicted near its end."""
 _LEAST = 1e-6
-"""Confidence that replaces smaller ones, so that there is always a mean."""
+"""Lower bound of the confidences, so that the weights never sum to zero."""
 
 
 class MultiScaleMatcher(WrappedMatcher):
